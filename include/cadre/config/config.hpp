@@ -1,0 +1,29 @@
+#ifndef CADRE_CONFIG_CONFIG_HPP
+#define CADRE_CONFIG_CONFIG_HPP
+
+#include <cadre/config/version.hpp>
+
+#if !defined(__cplusplus) || __cplusplus < 202002L
+#error "cadre needs C++20: compile with -std=c++20 or later"
+#endif
+#if !defined(__linux__) || !defined(__LP64__)
+#error "cadre needs 64-bit Linux: it uses futex, memfd and pidfd"
+#endif
+#if !defined(__cpp_exceptions)
+#error "cadre reports errors by exceptions: compile without -fno-exceptions"
+#endif
+#if !defined(__cpp_rtti)
+#error "cadre needs run-time type information: compile without -fno-rtti"
+#endif
+
+/// Every public name lives in cadre:: and, by an inline namespace, in the version of its binary layout: two
+/// libraries built against layouts that differ may be linked into one program. The visibility is said here so that
+/// exceptions and registries are one and the same in a host program and its plug-ins, however those are compiled.
+#define CADRE_NAMESPACE_BEGIN \
+  namespace cadre {           \
+  inline namespace v0 __attribute__((visibility("default"))) {
+#define CADRE_NAMESPACE_END \
+  }                         \
+  }
+
+#endif

@@ -1,0 +1,9 @@
+// What runs the test cases, compiled once. A test that needs a main of its own (to start MPI, say) writes one: this is weak.
+#if __has_include(<catch2/catch_session.hpp>)
+#include <catch2/catch_session.hpp>
+#else
+#define CATCH_CONFIG_RUNNER
+#include <catch2/catch.hpp>
+#endif
+
+__attribute__((weak)) int main(int argc, char** argv) { return Catch::Session().run(argc, argv); }
