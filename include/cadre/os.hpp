@@ -1,0 +1,13 @@
+#ifndef CADRE_OS_HPP
+#define CADRE_OS_HPP
+
+/// What the operating system gives, behind typed errors.
+
+#include <cadre/os/atomic_file.hpp>
+#include <cadre/os/file_error.hpp>
+#include <cadre/os/futex.hpp>
+#include <cadre/os/mapping.hpp>
+#include <cadre/os/processors.hpp>
+#include <cadre/os/thread.hpp>
+
+#endif

@@ -1,0 +1,80 @@
+#ifndef CADRE_OS_THREAD_HPP
+#define CADRE_OS_THREAD_HPP
+
+#include <cadre/core/error.hpp>
+#include <cadre/core/function.hpp>
+
+#include <pthread.h>
+
+#include <memory>
+#include <string>
+#include <system_error>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Thrown (151) when the system gives no further thread. `code()` is the errno.
+class thread_error : public error {
+ public:
+  thread_error(const std::string& name, int code)
+      : error("os", 151,
+              "cannot start thread '" + name + "': " + std::generic_category().message(code) +
+                  "; raise the limit on threads (ulimit -u, the cgroup's pids.max) or start fewer"),
+        code_(code) {}
+  [[nodiscard]] int code() const noexcept { return code_; }
+
+ private:
+  int code_;
+};
+
+/// A thread with a name that debuggers and `top -H` show (its first 15 characters). Destroying one that runs joins it.
+/// Not <thread>, which would triple the parse time of the pool.
+class native_thread {
+ public:
+  native_thread() noexcept = default;
+
+  /// Runs `body`, which must not throw. Throws thread_error (151).
+  native_thread(const std::string& name, move_only_function<void()> body) {
+    auto start = std::make_unique<start_block>(name.substr(0, 15), std::move(body));
+    if (const int code = ::pthread_create(&id_, nullptr, &run, start.get())) throw thread_error(name, code);
+    static_cast<void>(start.release());  // the thread owns it now
+    running_ = true;
+  }
+
+  native_thread(native_thread&& other) noexcept : id_(other.id_), running_(std::exchange(other.running_, false)) {}
+  native_thread& operator=(native_thread&& other) noexcept {
+    join();
+    id_ = other.id_;
+    running_ = std::exchange(other.running_, false);
+    return *this;
+  }
+  ~native_thread() { join(); }
+
+  void join() noexcept {
+    if (std::exchange(running_, false)) ::pthread_join(id_, nullptr);
+  }
+  void detach() noexcept {
+    if (std::exchange(running_, false)) ::pthread_detach(id_);
+  }
+
+ private:
+  struct start_block {
+    start_block(std::string n, move_only_function<void()> b) : name(std::move(n)), body(std::move(b)) {}
+    std::string name;
+    move_only_function<void()> body;
+  };
+
+  static void* run(void* argument) noexcept {
+    const std::unique_ptr<start_block> start(static_cast<start_block*>(argument));
+    ::pthread_setname_np(::pthread_self(), start->name.c_str());
+    start->body();
+    return nullptr;
+  }
+
+  pthread_t id_{};
+  bool running_ = false;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
