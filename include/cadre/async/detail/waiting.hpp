@@ -1,0 +1,173 @@
+#ifndef CADRE_ASYNC_DETAIL_WAITING_HPP
+#define CADRE_ASYNC_DETAIL_WAITING_HPP
+
+#include <cadre/async/detail/scheduler.hpp>
+
+#include <sched.h>
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// How many waits on one thread's stack may run unrelated work. Each such frame can hold what others wait for.
+inline constexpr std::uint32_t unrelated_limit = 64;
+
+/// A wait until `needed` of some tasks are done. A worker that waits helps, in this order:
+///  1. it runs the task waited for, if nobody has begun it;
+///  2. it runs what the waiting task itself has queued;
+///  3. it steals what the running task that it waits for has queued (leapfrogging: D. B. Wagner, B. G. Calder, 1993);
+///  4. only if a target has no task yet (a promise, or a continuation whose time has not come) it runs anything;
+///  5. it sleeps.
+/// In 1 to 3 the stack of a thread is a chain in which each frame waits for the next or begot it, so a wait made with a
+/// lock held never runs a stranger that wants the same lock. Other threads only sleep.
+class wait_frame {
+ public:
+  struct watch : continuation {
+    watch() noexcept : continuation(&told) {}
+    static task* told(continuation& c) noexcept {
+      static_cast<watch&>(c).frame->sleeper_.count_event();
+      return nullptr;
+    }
+    wait_frame* frame = nullptr;
+    task* target = nullptr;
+    bool added = false;
+  };
+
+  /// Each watch names its target; `watches` outlives the frame.
+  wait_frame(std::span<watch> watches, std::size_t needed) noexcept
+      : watches_(watches), sleeper_(static_cast<std::uint32_t>(needed)) {}
+  wait_frame(const wait_frame&) = delete;
+  wait_frame& operator=(const wait_frame&) = delete;
+  ~wait_frame() {
+    if (!watching_) return;
+    std::uint32_t expected = already_done_;
+    for (watch& w : watches_)
+      if (w.added && !w.target->remove(w)) ++expected;
+    // Those that could not be taken back are being told at this moment.
+    while (sleeper_.events() != expected) ::sched_yield();
+  }
+
+  /// False if the deadline has passed. No work is begun after the deadline, but what was begun before is finished.
+  bool run(time_point deadline) noexcept {
+    worker* const w = this_worker();
+    if (watches_.size() > 1 || w == nullptr) watch_all();
+    while (!enough()) {
+      if (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline) return false;
+      if (here_queue* const q = here_queue::under_way(); q != nullptr && q->run_first()) continue;
+      if (w != nullptr && help(*w)) continue;
+      watch_all();
+      if (enough()) break;
+      if (w == nullptr || !may_run_anything(*w)) {
+        sleeper_.sleep(deadline);
+      } else if (task* t = w->home->acquire(*w, sleeper_, deadline)) {
+        run_unrelated(*w, t);
+      }
+    }
+    return true;
+  }
+
+ private:
+  [[nodiscard]] bool enough() const noexcept {
+    return watching_ ? sleeper_.satisfied() : sleeper_.needed == 0 || watches_.front().target->done();
+  }
+
+  void watch_all() noexcept {
+    if (std::exchange(watching_, true)) return;
+    for (watch& w : watches_) {
+      w.frame = this;
+      w.added = w.target->add(w);
+      if (!w.added) {
+        ++already_done_;
+        sleeper_.count_event();
+      }
+    }
+  }
+
+  bool help(worker& w) noexcept {
+    for (; next_ < watches_.size(); ++next_) {
+      task& target = *watches_[next_].target;
+      if (target.is_pending()) pending_ = true;
+      if (target.try_claim()) {
+        scheduler::run_claimed(w, target);
+        return true;
+      }
+    }
+    if (watches_.size() == 1 && pending_ && watches_.front().target->try_claim()) {
+      scheduler::run_claimed(w, *watches_.front().target);
+      return true;
+    }
+    if (w.queue.position() > w.frame && w.queue.position() > w.outside) {
+      if (task* t = w.queue.pop()) {
+        w.home->run(w, t);
+        return true;
+      }
+    }
+    return leapfrog(w);
+  }
+
+  // The runner may queue something soon; a few looks cost less than a sleep.
+  bool leapfrog(worker& w) noexcept {
+    task& target = *watches_.front().target;
+    if (watches_.size() != 1 || target.home() != w.home) return false;
+    std::uint32_t victim = 0;
+    std::int64_t position = 0;
+    if (!target.runner(victim, position) || victim == w.index) return false;
+    for (int look = 0; look < 32; ++look) {
+      if (target.done()) return true;
+      if (task* t = w.home->steal_from(victim, position)) {
+        w.home->run(w, t);
+        return true;
+      }
+      ::sched_yield();
+    }
+    return false;
+  }
+
+  [[nodiscard]] bool may_run_anything(const worker& w) const noexcept {
+    return pending_ && w.unrelated < unrelated_limit;
+  }
+
+  // What lies in the queue before and after is not the waiting task's own.
+  static void run_unrelated(worker& w, task* t) noexcept {
+    ++w.unrelated;
+    w.frame = w.queue.position();
+    w.home->run(w, t);
+    w.frame = w.queue.position();
+    --w.unrelated;
+  }
+
+  std::span<watch> watches_;
+  sleeper sleeper_;
+  std::size_t next_ = 0;
+  std::uint32_t already_done_ = 0;
+  bool watching_ = false;
+  bool pending_ = false;
+};
+
+/// False if the deadline has passed.
+[[gnu::noinline]] inline bool wait_for_task(task& t, time_point deadline = time_point::max()) noexcept {
+  if (t.done()) return true;
+  wait_frame::watch w;
+  w.target = &t;
+  return wait_frame({&w, 1}, 1).run(deadline);
+}
+
+/// The point of steady_clock that lies `timeout` from now; "for ever" does not wrap around.
+template <class Rep, class Period>
+time_point deadline_after(const std::chrono::duration<Rep, Period>& timeout) {
+  using namespace std::chrono;
+  const time_point now = steady_clock::now();
+  // In floating point, so that no count of hours overflows.
+  if (duration<double>(timeout) >= duration<double>(time_point::max() - now)) return time_point::max();
+  return now + ceil<steady_clock::duration>(timeout);
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,57 @@
+#ifndef CADRE_ASYNC_ERROR_HPP
+#define CADRE_ASYNC_ERROR_HPP
+
+#include <cadre/core/error.hpp>
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Thrown (201) when a future is used that refers to no task.
+class empty_future : public error {
+ public:
+  explicit empty_future(std::string_view call)
+      : error("async", 201,
+              std::string(call) +
+                  " on an empty future: it was never set, was moved from, or gave its value away by get(), then() or "
+                  "when_all(); keep what get() returned, or ask valid() first") {}
+};
+
+/// Thrown (202) by the future of a promise that was destroyed without a value or an error.
+class broken_promise : public error {
+ public:
+  broken_promise()
+      : error("async", 202,
+              "the promise of this future was destroyed without a value; call set_value() or set_error() on every way "
+              "out") {}
+};
+
+/// Thrown (203) when a promise is given a second value or error, or a value after it was moved from.
+class promise_already_satisfied : public error {
+ public:
+  promise_already_satisfied()
+      : error("async", 203, "this promise has been kept already, or was moved from; set a value or an error once") {}
+};
+
+/// Thrown (204) when a promise is asked for its future a second time.
+class future_already_taken : public error {
+ public:
+  future_already_taken()
+      : error("async", 204,
+              "this promise has given its future away already, or was moved from; ask for it once and move it") {}
+};
+
+/// Thrown (205) by wait() when more futures are to become ready than it was given.
+class impossible_wait : public error {
+ public:
+  impossible_wait(std::size_t wanted, std::size_t given)
+      : error("async", 205,
+              "wait for " + std::to_string(wanted) + " of " + std::to_string(given) +
+                  " futures can never succeed; ask for at most as many as there are") {}
+};
+
+CADRE_NAMESPACE_END
+
+#endif

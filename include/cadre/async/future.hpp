@@ -1,0 +1,173 @@
+#ifndef CADRE_ASYNC_FUTURE_HPP
+#define CADRE_ASYNC_FUTURE_HPP
+
+#include <cadre/async/detail/state.hpp>
+#include <cadre/async/detail/waiting.hpp>
+#include <cadre/async/error.hpp>
+#include <cadre/core/function.hpp>
+
+#include <chrono>
+#include <exception>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+template <class T>
+class future;
+
+namespace detail {
+
+struct future_access {
+  template <class T>
+  static future<T> make(task_ref<state<T>> s) noexcept {
+    return future<T>(std::move(s));
+  }
+  template <class T>
+  static task_ref<state<T>> take(future<T>&& f) noexcept {
+    return std::move(f.state_);
+  }
+  template <class T>
+  static state<T>* get(const future<T>& f) noexcept {
+    return f.state_.get();
+  }
+};
+
+template <class F, class T>
+struct then_result : task_result<F, T> {};
+template <class F>
+struct then_result<F, void> : task_result<F> {};
+
+/// What then() makes: waits in the list of the task before it, then runs as a task of its own.
+template <class T, class R, class F>
+class then_task final : public state<R> {
+ public:
+  template <class G>
+  then_task(G&& f, task_ref<state<T>> before)
+      : state<R>(task::pending, 2, before->home(), true),
+        step_(*this),
+        before_(std::move(before)),
+        f_(std::forward<G>(f)) {}
+  ~then_task() override {}
+
+  void run() noexcept override {
+    if (before_->error) {
+      before_->error_observed = true;
+      this->set_error(std::exchange(before_->error, nullptr));
+    } else {
+      set_from(*this, [this]() -> R {
+        if constexpr (std::is_void_v<T>) {
+          return detail::invoke(std::move(f_));
+        } else {
+          return detail::invoke(std::move(f_), before_->take());
+        }
+      });
+    }
+    f_.~F();
+    before_ = {};
+    this->complete();
+  }
+
+  /// Once, when all else is set up.
+  void begin() noexcept {
+    if (before_->add(step_)) return;
+    if (task* t = ready(step_)) run_here(t);
+  }
+
+ private:
+  struct step : continuation {
+    explicit step(then_task& t) noexcept : continuation(&ready), owner(&t) {}
+    then_task* owner;
+  };
+  static task* ready(continuation& c) noexcept {
+    then_task* const self = static_cast<step&>(c).owner;
+    self->make_claimable();
+    return schedule(self->home(), self);
+  }
+
+  step step_;
+  task_ref<state<T>> before_;
+  union {
+    F f_;
+  };
+};
+
+}  // namespace detail
+
+/// The result, some day, of a task. T may be an object type, a reference or void. Move-only; dropping it lets the task
+/// go on by itself. It may outlive the pool.
+///
+/// Waiting: a thread that is no pool's only sleeps. Inside a task a wait helps, see docs/async.md: it runs the task waited
+/// for if nobody has begun it, so nested waits need no free thread, on a pool of one thread as on any other.
+///
+/// An error that leaves the task is kept with its type and thrown by get(). If nobody asks for it, the pool's handler of
+/// unobserved errors gets it.
+///
+/// Thread-safety: one thread at a time, but ready() and the waits may run in several at once.
+template <class T>
+class future {
+ public:
+  using value_type = T;
+
+  future() noexcept = default;
+
+  /// False for a future that was never set, was moved from, or gave its value away.
+  [[nodiscard]] bool valid() const noexcept { return static_cast<bool>(state_); }
+
+  /// True if get() would not wait. Throws empty_future (201).
+  [[nodiscard]] bool ready() const { return checked("ready()").done(); }
+
+  /// Throws empty_future (201).
+  void wait() const { static_cast<void>(detail::wait_for_task(checked("wait()"))); }
+
+  /// False if the time passed first. Inside a task it finishes what it has begun to help with, and may so end later.
+  /// Throws empty_future (201).
+  template <class Rep, class Period>
+  [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& timeout) const {
+    return detail::wait_for_task(checked("wait_for()"), detail::deadline_after(timeout));
+  }
+
+  /// As wait_for(); on another clock than steady_clock, the time left is looked at once.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration>& deadline) const {
+    return wait_for(deadline - Clock::now());
+  }
+
+  /// Waits, then gives the value away, or throws what the task threw; the future is empty afterwards. Throws
+  /// empty_future (201).
+  T get() {
+    static_cast<void>(detail::wait_for_task(checked("get()")));
+    const detail::task_ref<detail::state<T>> done = std::move(state_);
+    return detail::take_result(*done);
+  }
+
+  /// A new task `f(value)`, or `f()` after void, that the same pool runs once this one is done: the future of its result.
+  /// If this task fails, `f` is not called and its error passes on. A promise without a pool has `f` run by the thread
+  /// that keeps it, or by this one if it has been kept; so does a pool that has ended. Throws empty_future (201).
+  template <class F>
+  auto then(F&& f) && {
+    using function_type = std::decay_t<F>;
+    using result_type = typename detail::then_result<function_type, T>::type;
+    static_cast<void>(checked("then()"));
+    auto* const next = new detail::then_task<T, result_type, function_type>(std::forward<F>(f), std::move(state_));
+    detail::task_ref<detail::state<result_type>> result(next);
+    next->begin();
+    return detail::future_access::make<result_type>(std::move(result));
+  }
+
+ private:
+  friend struct detail::future_access;
+  explicit future(detail::task_ref<detail::state<T>> s) noexcept : state_(std::move(s)) {}
+
+  detail::state<T>& checked(const char* call) const {
+    if (!state_) [[unlikely]]
+      throw empty_future(call);
+    return *state_;
+  }
+
+  detail::task_ref<detail::state<T>> state_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,22 @@
+#ifndef CADRE_ASYNC_FWD_HPP
+#define CADRE_ASYNC_FWD_HPP
+
+#include <cadre/config/config.hpp>
+
+CADRE_NAMESPACE_BEGIN
+
+class thread_pool;
+struct thread_pool_options;
+struct task_options;
+struct unobserved_error;
+struct unit;
+
+template <class T>
+class future;
+
+template <class T>
+class promise;
+
+CADRE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,159 @@
+#ifndef CADRE_ASYNC_THREAD_POOL_HPP
+#define CADRE_ASYNC_THREAD_POOL_HPP
+
+#include <cadre/async/detail/parallel_for.hpp>
+#include <cadre/async/detail/scheduler.hpp>
+#include <cadre/async/future.hpp>
+#include <cadre/async/task_options.hpp>
+#include <cadre/core/function.hpp>
+#include <cadre/os/processors.hpp>
+
+#include <cstddef>
+#include <iterator>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// How a pool is made: `cadre::thread_pool pool{{.threads = 4}};`
+struct thread_pool_options {
+  /// 0: one for each processor that this process may use, by affinity mask and cgroup quota.
+  std::size_t threads = 0;
+  /// The threads are called name/0, name/1, ...
+  std::string name = "cadre";
+  /// Gets each error that nobody asked for: of post(), of a dropped future, of those that when_all() did not pass on. It is
+  /// called on whichever thread lets the error go, on several at once. Without one, the error goes to the log (level
+  /// error, category "async").
+  move_only_function<void(const unobserved_error&)> on_unobserved_error = {};
+};
+
+/// Threads that run tasks. Each has a queue of its own, takes its newest task first and steals the oldest of others when it
+/// has none; an idle pool costs no processor time. Tasks submitted from outside run in about the order of their submission.
+///
+/// Destruction runs what is queued, with all that it submits, and ends the threads; futures stay good afterwards. A pool
+/// that is destroyed by one of its own tasks does the same without waiting for it.
+///
+/// Thread-safety: all functions may be called from any thread, tasks included. Cost: one allocation per task.
+class thread_pool {
+ public:
+  /// Throws thread_error (151) if the system gives too few threads.
+  explicit thread_pool(thread_pool_options options = {})
+      : scheduler_(new detail::scheduler(options.threads != 0 ? options.threads : usable_processors(),
+                                         std::move(options.name), std::move(options.on_unobserved_error))) {
+    try {
+      scheduler_->start();
+    } catch (...) {
+      scheduler_->release();
+      throw;
+    }
+  }
+  thread_pool(const thread_pool&) = delete;
+  thread_pool& operator=(const thread_pool&) = delete;
+  ~thread_pool() {
+    scheduler_->stop();
+    scheduler_->release();
+  }
+
+  /// Threads.
+  [[nodiscard]] std::size_t size() const noexcept { return scheduler_->size(); }
+
+  /// Runs `f(args...)` on one of the threads. Function and arguments are moved or copied into the task (wrap in std::ref
+  /// what is to be referred to) and handed on as rvalues.
+  template <class F, class... Args>
+    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+  auto submit(F&& f, Args&&... args) {
+    using result_type = detail::task_result_t<std::decay_t<F>, std::decay_t<Args>...>;
+    return submit_task<result_type>(
+        detail::make_task<result_type>(bind(std::forward<F>(f), std::forward<Args>(args)...), 2, scheduler_, true));
+  }
+  template <class F, class... Args>
+    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+  auto submit(task_options options, F&& f, Args&&... args) {
+    using result_type = detail::task_result_t<std::decay_t<F>, std::decay_t<Args>...>;
+    return submit_task<result_type>(detail::make_task<result_type>(
+        std::move(options.name), bind(std::forward<F>(f), std::forward<Args>(args)...), 2, scheduler_, true));
+  }
+
+  /// The same without a future: what `f` returns is dropped, what it throws goes to the handler of unobserved errors.
+  template <class F, class... Args>
+    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+  void post(F&& f, Args&&... args) {
+    scheduler_->push(detail::make_task<void>(drop_result(bind(std::forward<F>(f), std::forward<Args>(args)...)), 1,
+                                             scheduler_, false));
+  }
+  template <class F, class... Args>
+    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+  void post(task_options options, F&& f, Args&&... args) {
+    scheduler_->push(detail::make_task<void>(std::move(options.name),
+                                             drop_result(bind(std::forward<F>(f), std::forward<Args>(args)...)), 1,
+                                             scheduler_, false));
+  }
+
+  /// Calls `f(i)` for each i in [first, last), in any order, on the threads and on this one; returns when all calls have
+  /// returned. After a call throws no further ones are begun, and its error (of several, that of the lowest i caught) is
+  /// thrown here. A loop that would be over in a few microseconds stays on this thread.
+  template <class F>
+    requires std::is_invocable_v<F&, std::size_t>
+  void for_each(std::size_t first, std::size_t last, F&& f) {
+    detail::parallel_for(*scheduler_, first, last, f);
+  }
+
+  /// Calls `f(element)` for each element of a random-access range, in the same way.
+  template <class Range, class F>
+    requires requires(Range& r) {
+      { std::begin(r) } -> std::random_access_iterator;
+      { std::end(r) - std::begin(r) };
+    }
+  void for_each(Range&& range, F&& f) {
+    const auto begin = std::begin(range);
+    using offset_type = std::iter_difference_t<decltype(begin)>;
+    const auto at = [&](std::size_t i) { static_cast<void>(detail::invoke(f, begin[static_cast<offset_type>(i)])); };
+    detail::parallel_for(*scheduler_, 0, static_cast<std::size_t>(std::end(range) - begin), at);
+  }
+
+  /// `init` and all `body(i)` for i in [first, last) combined by `op`, an associative function. The range is cut into parts
+  /// that depend on its length alone, and the parts are combined in order: floating-point sums are the same to the last bit
+  /// on any number of threads. Errors as in for_each().
+  template <class T, class Body, class Op>
+    requires std::is_invocable_r_v<T, Body&, std::size_t> && std::is_invocable_r_v<T, Op&, T, T>
+  [[nodiscard]] T reduce(std::size_t first, std::size_t last, T init, Body&& body, Op&& op) {
+    return detail::parallel_reduce(*scheduler_, first, last, std::move(init), body, op);
+  }
+
+ private:
+  template <class T>
+  friend class promise;
+
+  template <class F, class... Args>
+  static auto bind(F&& f, Args&&... args) {
+    if constexpr (sizeof...(Args) == 0 && std::is_class_v<std::decay_t<F>>)
+      return std::decay_t<F>(std::forward<F>(f));
+    else
+      return [f = std::decay_t<F>(std::forward<F>(f)),
+              ... args = std::decay_t<Args>(std::forward<Args>(args))]() mutable -> decltype(auto) {
+        return detail::invoke(std::move(f), std::move(args)...);
+      };
+  }
+
+  template <class F>
+  static auto drop_result(F f) {
+    if constexpr (std::is_void_v<std::invoke_result_t<F>>)
+      return f;
+    else
+      return [f = std::move(f)]() mutable { static_cast<void>(std::move(f)()); };
+  }
+
+  template <class R>
+  future<R> submit_task(detail::state<R>* task) noexcept {
+    detail::task_ref<detail::state<R>> result(task);
+    scheduler_->push(task);
+    return detail::future_access::make<R>(std::move(result));
+  }
+
+  detail::scheduler* scheduler_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,176 @@
+#ifndef CADRE_ASYNC_WHEN_ALL_HPP
+#define CADRE_ASYNC_WHEN_ALL_HPP
+
+#include <cadre/async/detail/state.hpp>
+#include <cadre/async/error.hpp>
+#include <cadre/async/future.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// What stands for void where a value is needed, as in the tuple of when_all().
+struct unit {
+  friend constexpr bool operator==(unit, unit) noexcept { return true; }
+};
+
+namespace detail {
+
+/// A task done when some others are; the last of them to finish calls gather(), which collects their results.
+template <class R>
+class join_state : public state<R> {
+ public:
+  struct part : continuation {
+    part() noexcept : continuation(&told) {}
+    static task* told(continuation& c) noexcept {
+      join_state& owner = *static_cast<part&>(c).owner;
+      owner.one_done();
+      return nullptr;
+    }
+    join_state* owner = nullptr;
+  };
+
+  explicit join_state(scheduler* home) noexcept : state<R>(task::pending, 2, home, true) {}
+  void run() noexcept override {}  // never claimable
+
+ protected:
+  /// One for each part and one for the end of the set-up.
+  void expect(std::size_t parts) noexcept { remaining_.store(parts + 1, std::memory_order_relaxed); }
+  void watch(task& t, part& p) noexcept {
+    p.owner = this;
+    if (!t.add(p)) one_done();
+  }
+  void one_done() noexcept {
+    if (remaining_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    gather();
+    this->complete();
+    this->release();
+  }
+
+ private:
+  virtual void gather() noexcept = 0;
+
+  std::atomic<std::size_t> remaining_{1};
+};
+
+template <class T>
+using joined_vector_t =
+    std::conditional_t<std::is_void_v<T>, std::type_identity<void>, std::type_identity<std::vector<T>>>;
+
+template <class T, class R = typename joined_vector_t<T>::type>
+class vector_join final : public join_state<R> {
+ public:
+  explicit vector_join(std::vector<future<T>> futures)
+      : join_state<R>(futures.empty() ? nullptr : future_access::get(futures.front())->home()),
+        futures_(std::move(futures)),
+        parts_(futures_.size()) {}
+
+  void begin() noexcept {
+    this->expect(parts_.size());
+    for (std::size_t i = 0; i < parts_.size(); ++i) this->watch(*future_access::get(futures_[i]), parts_[i]);
+    this->one_done();
+  }
+
+ private:
+  void gather() noexcept override {
+    set_from(static_cast<state<R>&>(*this), [this]() -> R {
+      if constexpr (std::is_void_v<T>) {
+        for (future<T>& f : futures_) f.get();
+      } else {
+        R values;
+        values.reserve(futures_.size());
+        for (future<T>& f : futures_) values.push_back(f.get());
+        return values;
+      }
+    });
+    futures_.clear();  // errors behind the first go to the handler now
+  }
+
+  std::vector<future<T>> futures_;
+  std::vector<typename join_state<R>::part> parts_;
+};
+
+template <class T>
+using tuple_element_for = std::conditional_t<std::is_void_v<T>, unit, T>;
+
+template <class T>
+tuple_element_for<T> get_or_unit(future<T>& f) {
+  if constexpr (std::is_void_v<T>) {
+    f.get();
+    return {};
+  } else {
+    return f.get();
+  }
+}
+
+template <class... T>
+class tuple_join final : public join_state<std::tuple<tuple_element_for<T>...>> {
+  using result_type = std::tuple<tuple_element_for<T>...>;
+
+ public:
+  explicit tuple_join(scheduler* home, future<T>&&... futures) : join_state<result_type>(home), futures_(std::move(futures)...) {}
+
+  void begin() noexcept {
+    this->expect(sizeof...(T));
+    std::apply(
+        [this](future<T>&... f) {
+          std::size_t i = 0;
+          (this->watch(*future_access::get(f), parts_[i++]), ...);
+        },
+        futures_);
+    this->one_done();
+  }
+
+ private:
+  void gather() noexcept override {
+    set_from(static_cast<state<result_type>&>(*this), [this] {
+      return std::apply([](future<T>&... f) { return result_type{get_or_unit(f)...}; }, futures_);  // braces: in order
+    });
+    futures_ = {};
+  }
+
+  std::tuple<future<T>...> futures_;
+  typename join_state<result_type>::part parts_[sizeof...(T)];
+};
+
+}  // namespace detail
+
+/// A future of all values, in the order of the futures, ready when all of them are. If some fail it holds the error of the
+/// first in order, and the handler of unobserved errors gets the others. Continuations run where those of the first future
+/// would. For void: a future<void>. Throws empty_future (201).
+template <class T>
+  requires(!std::is_reference_v<T>)
+auto when_all(std::vector<future<T>> futures) {
+  for (const future<T>& f : futures)
+    if (!f.valid()) throw empty_future("when_all()");
+  using join_type = detail::vector_join<T>;
+  auto* const join = new join_type(std::move(futures));
+  auto result =
+      detail::future_access::make(detail::task_ref<detail::state<typename detail::joined_vector_t<T>::type>>(join));
+  join->begin();
+  return result;
+}
+
+/// The same for futures of different types: a future of a std::tuple, with cadre::unit in the place of void.
+template <class First, class... Rest>
+[[nodiscard]] auto when_all(future<First> first, future<Rest>... rest) {
+  if (!first.valid() || !(rest.valid() && ...)) throw empty_future("when_all()");
+  using join_type = detail::tuple_join<First, Rest...>;
+  detail::scheduler* const home = detail::future_access::get(first)->home();
+  auto* const join = new join_type(home, std::move(first), std::move(rest)...);
+  auto result = detail::future_access::make(
+      detail::task_ref<detail::state<std::tuple<detail::tuple_element_for<First>, detail::tuple_element_for<Rest>...>>>(
+          join));
+  join->begin();
+  return result;
+}
+
+CADRE_NAMESPACE_END
+
+#endif
