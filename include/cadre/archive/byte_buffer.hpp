@@ -1,0 +1,97 @@
+#ifndef CADRE_ARCHIVE_BYTE_BUFFER_HPP
+#define CADRE_ARCHIVE_BYTE_BUFFER_HPP
+
+#include <cadre/config/config.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Bytes appended one after another and never moved again: a list of chunks, so that a gigabyte is copied into it once
+/// and can be written to a file or a socket from where it lies.
+class byte_buffer {
+ public:
+  byte_buffer() = default;
+  byte_buffer(byte_buffer&& other) noexcept
+      : chunks_(std::move(other.chunks_)),
+        cursor_(std::exchange(other.cursor_, nullptr)),
+        left_(std::exchange(other.left_, 0)),
+        closed_(std::exchange(other.closed_, 0)) {
+    other.chunks_.clear();
+  }
+  byte_buffer& operator=(byte_buffer&& other) noexcept {
+    byte_buffer moved(std::move(other));
+    std::swap(chunks_, moved.chunks_);
+    std::swap(cursor_, moved.cursor_);
+    std::swap(left_, moved.left_);
+    std::swap(closed_, moved.closed_);
+    return *this;
+  }
+
+  void append(const void* data, std::size_t size) {
+    if (size > left_) [[unlikely]] {
+      append_slow(static_cast<const std::byte*>(data), size);
+      return;
+    }
+    if (size == 0) return;
+    std::memcpy(cursor_, data, size);
+    cursor_ += size;
+    left_ -= size;
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept { return closed_ + (chunks_.empty() ? 0 : used_in_last()); }
+
+  /// The bytes where they lie, in order; valid until the next append.
+  [[nodiscard]] std::vector<std::span<const std::byte>> pieces() const {
+    std::vector<std::span<const std::byte>> result;
+    result.reserve(chunks_.size());
+    for (const chunk& c : chunks_) result.emplace_back(c.bytes.get(), &c == &chunks_.back() ? used_in_last() : c.size);
+    return result;
+  }
+
+  /// One contiguous copy.
+  [[nodiscard]] std::vector<std::byte> to_vector() const {
+    std::vector<std::byte> result;
+    result.reserve(size());
+    for (std::span<const std::byte> piece : pieces()) result.insert(result.end(), piece.begin(), piece.end());
+    return result;
+  }
+
+ private:
+  struct chunk {
+    std::unique_ptr<std::byte[]> bytes;
+    std::size_t size;
+  };
+
+  [[nodiscard]] std::size_t used_in_last() const noexcept { return chunks_.back().size - left_; }
+
+  void append_slow(const std::byte* data, std::size_t size) {
+    constexpr std::size_t smallest = 256, largest = 64 << 10;
+    const std::size_t fits = left_;
+    const std::size_t rest = size - fits;
+    const std::size_t capacity = std::max(rest, std::clamp(this->size(), smallest, largest));
+    chunk next{std::unique_ptr<std::byte[]>(new std::byte[capacity]), capacity};
+    chunks_.reserve(chunks_.size() + 1);  // nothing below throws
+    if (fits != 0) std::memcpy(cursor_, data, fits);
+    if (!chunks_.empty()) closed_ += chunks_.back().size;
+    std::memcpy(next.bytes.get(), data + fits, rest);
+    cursor_ = next.bytes.get() + rest;
+    left_ = capacity - rest;
+    chunks_.push_back(std::move(next));
+  }
+
+  std::vector<chunk> chunks_;
+  std::byte* cursor_ = nullptr;
+  std::size_t left_ = 0;    // free bytes at the cursor
+  std::size_t closed_ = 0;  // bytes in all chunks but the last
+};
+
+CADRE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,10 @@
+#ifndef CADRE_EIGEN_HPP
+#define CADRE_EIGEN_HPP
+
+/// Eigen's dense matrices and arrays as cadre sees them: one run of elements (contiguous_traits), and something that
+/// cereal can save and load.
+#include <cadre/eigen/contiguous.hpp>
+#include <cadre/eigen/error.hpp>
+#include <cadre/eigen/serialize.hpp>
+
+#endif
