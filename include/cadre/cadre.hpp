@@ -1,0 +1,19 @@
+#ifndef CADRE_CADRE_HPP
+#define CADRE_CADRE_HPP
+
+/// All that needs no third party beyond Eigen and cereal. The adapters (eigen.hpp, zlib.hpp, mpi.hpp, cuda.hpp,
+/// nccl.hpp) are included beside it by who uses them.
+
+#include <cadre/archive.hpp>
+#include <cadre/async.hpp>
+#include <cadre/comm.hpp>
+#include <cadre/core.hpp>
+#include <cadre/data.hpp>
+#include <cadre/observe.hpp>
+#include <cadre/os.hpp>
+#include <cadre/persist.hpp>
+#include <cadre/report.hpp>
+#include <cadre/train.hpp>
+#include <cadre/tune.hpp>
+
+#endif
