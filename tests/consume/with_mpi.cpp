@@ -1,0 +1,3 @@
+#include <cadre/mpi.hpp>
+
+int ranks() { return cadre::mpi::communicator{}.world_size(); }
