@@ -461,6 +461,17 @@ void wrong_arguments_are_refused_before_anything_is_sent(Comm& comm) {
   refuses([&] { comm.all_gather(range, whole); }, 405,
           "all_gather: out has " + std::to_string(whole.size()) + " elements, but " + n +
               " ranks and 10 elements of in need " + std::to_string(whole.size() - 1));
+  const std::string me = std::to_string(comm.rank());
+  std::vector<float> shared(whole.size() + 20);
+  const std::size_t beside = 10 * static_cast<std::size_t>(comm.rank()) + 1;
+  refuses([&] { comm.all_gather(std::span(shared).subspan(beside, 10), std::span(shared).first(whole.size() - 1)); },
+          405, "all_gather: in overlaps out, and is not part " + me + " of it: pass memory apart, or this rank's part");
+  refuses(
+      [&] {
+        comm.reduce_scatter(std::span(shared).first(whole.size() - 1), std::span(shared).subspan(beside, 10),
+                            cadre::sum);
+      },
+      405, "reduce_scatter: out overlaps in, and is not part " + me + " of it: pass memory apart, or this rank's part");
   refuses(
       [&] {
         comm.all_reduce_bytes(range.data(), std::numeric_limits<std::size_t>::max() / 2, cadre::data_type::float64,

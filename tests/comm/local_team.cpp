@@ -78,8 +78,8 @@ TEST_CASE("a rank that returns early is an error of those that wait for it", "[c
             if (comm.rank() == 0) (void)comm.all_reduce(1.0, cadre::sum);
           });
         }) ==
-        "[cadre.comm.402] all_reduce #1 of 1 float64 with sum: the communicator is broken: rank 1 has left the "
-        "communicator while rank 0 waits in "
+        "[cadre.comm.402] all_reduce #1 of 1 float64 with sum: the communicator is broken: rank 1 (last call: "
+        "none) has left the communicator while rank 0 waits in "
         "all_reduce #1 of 1 float64 with sum");
 }
 

@@ -8,8 +8,10 @@
 #include <cadre/core/data_type.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -112,6 +114,7 @@ class collectives {
       const auto from = elements(in);
       const auto to = elements(out);
       check_sizes("reduce_scatter", "in", from.size(), "out", to.size());
+      check_overlap("reduce_scatter", "in", from.data(), "out", to.data(), to.size_bytes());
       self().reduce_scatter_bytes(from.data(), to.data(), to.size(), data_type_of<element>, op);
     }
   }
@@ -128,6 +131,7 @@ class collectives {
       const auto from = elements(in);
       const auto to = elements(out);
       check_sizes("all_gather", "out", to.size(), "in", from.size());
+      check_overlap("all_gather", "out", to.data(), "in", from.data(), from.size_bytes());
       self().all_gather_bytes(from.data(), to.data(), from.size_bytes());
     }
   }
@@ -147,6 +151,7 @@ class collectives {
   /// Zeroed memory for `n` elements that this communicator reduces fastest. Every rank calls it; `n` may differ.
   template <class T>
   [[nodiscard]] buffer<T> allocate(std::size_t n) {
+    static_assert(alignof(T) <= 64, "allocate: memory of communicators is aligned to 64 bytes, this type needs more");
     if (n > std::numeric_limits<std::size_t>::max() / sizeof(T))
       throw collective_argument_error::bad_argument("allocate: " + std::to_string(n) + " elements of " +
                                                     std::to_string(sizeof(T)) +
@@ -171,6 +176,18 @@ class collectives {
                                                   std::to_string(whole) + " elements, but " + std::to_string(ranks) +
                                                   " ranks and " + std::to_string(part) + " elements of " +
                                                   std::string(part_name) + " need " + std::to_string(part * ranks));
+  }
+
+  // One rank would write what another still reads.
+  void check_overlap(std::string_view operation, std::string_view whole_name, const void* whole,
+                     std::string_view part_name, const void* part, std::size_t part_bytes) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(whole), at = reinterpret_cast<std::uintptr_t>(part);
+    const std::size_t bytes = part_bytes * static_cast<std::size_t>(self().world_size());
+    if (at + part_bytes <= begin || begin + bytes <= at) return;
+    if (at == begin + part_bytes * static_cast<std::size_t>(self().rank())) return;
+    throw collective_argument_error::bad_argument(
+        std::string(operation) + ": " + std::string(part_name) + " overlaps " + std::string(whole_name) +
+        ", and is not part " + std::to_string(self().rank()) + " of it: pass memory apart, or this rank's part");
   }
 };
 

@@ -40,11 +40,14 @@ struct call_record {
   }
 };
 
-inline std::string describe(const call_record& call) {
+inline std::string describe(operation what, std::uint64_t sequence) {
   constexpr std::string_view names[] = {"barrier",    "all_reduce", "broadcast", "reduce_scatter",
                                         "all_gather", "allocate",   "split"};
-  std::string text(names[static_cast<std::size_t>(call.what)]);
-  text += " #" + std::to_string(call.sequence);
+  return std::string(names[static_cast<std::size_t>(what)]) + " #" + std::to_string(sequence);
+}
+
+inline std::string describe(const call_record& call) {
+  std::string text = describe(call.what, call.sequence);
   if (call.reduces) {
     text += " of " + std::to_string(call.count) + ' ' + std::string(to_string(call.type)) + " with " +
             std::string(to_string(call.op));

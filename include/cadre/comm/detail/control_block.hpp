@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -25,10 +26,16 @@ inline constexpr std::size_t inline_bytes = 2048;
 struct alignas(64) rank_slot {
   std::atomic<std::uint32_t> arrived{0};  // the last meeting that the rank has come to
   std::atomic<std::uint32_t> left{0};     // the rank has destroyed its communicator
-  std::atomic<std::int32_t> process{0};   // 0 where ranks are threads
+  std::atomic<std::uint64_t> doing{0};    // its last call, for the texts of errors: number * 256 + operation; 0: none
   call_record calls[2];
   alignas(64) std::byte small[2][inline_bytes];
 };
+
+/// What the rank last called, as texts of errors say it.
+inline std::string last_call(const rank_slot& slot) {
+  const std::uint64_t doing = slot.doing.load(std::memory_order_relaxed);
+  return "last call: " + (doing == 0 ? "none" : describe(static_cast<operation>(doing % 256), doing / 256));
+}
 
 enum class break_reason : std::uint32_t { aborted, timeout, mismatch };
 
@@ -82,8 +89,10 @@ class alignas(64) control_block {
   /// Throws what breaking means for a call with this number: the reason's own error for the call that it happened in,
   /// communicator_aborted for others.
   [[noreturn]] void throw_broken(const call_record& call) const {
-    // The writer is between two instructions, or was killed there.
-    for (int i = 0; record_.load() != 2 && i < 1000; ++i) std::this_thread::yield();
+    // The writer may be stopped between two instructions for as long as the processors are busy, or killed there.
+    const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+    while (record_.load() != 2 && std::chrono::steady_clock::now() < patience)
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
     if (record_.load() != 2) throw communicator_aborted(describe(call) + ": the communicator is broken");
     const std::string why = why_;
     if (reason_ == break_reason::timeout && sequence_ == call.sequence) throw communicator_timeout(why);

@@ -31,6 +31,7 @@ inline void spin_pause() noexcept {
 ///     share_address_space a rank that gives up must not free a buffer while a peer still works on it
 ///     processors()        how many ranks can run at once
 ///     rank_of(r)          the number by which the user knows this rank
+///     whereabouts(r)      what else identifies it: empty, or text that ends in "; "
 ///     nap                 the longest sleep between two calls of poll
 ///     poll(block)         what must be looked at while waiting; may break the block
 ///     announce(reason, sequence, why)   this rank has broken the block: tells whoever does not see the block
@@ -55,6 +56,7 @@ class member {
     call_.sequence = ++sequence_;
     limit_ = timeout;
     deadline_ = {};
+    own().doing.store(sequence_ * 256 + static_cast<std::uint64_t>(call.what), std::memory_order_relaxed);
     if (block_->gate.load() & control_block::broken_flag) block_->throw_broken(call_);
     // The time starts here where it may run out before a first look at the clock would be taken.
     if (timeout < std::chrono::milliseconds(1)) start_clock();
@@ -167,6 +169,8 @@ class member {
     for (;;) {
       std::uint32_t gate = block_->gate.load();
       if (settled(gate)) return;
+      // The last to arrive may have been stopped before it opened the gate.
+      if (block_->all_arrived(meeting_) && open()) return;
       peers_->poll(*block_);
       if (gate & control_block::left_flag) look_for_leavers();
       const auto now = clock::now();
@@ -190,12 +194,15 @@ class member {
   void look_for_leavers() {
     for (int r = 0; r < ranks_; ++r)
       if (slot(r).left.load() != 0 && !control_block::reached(slot(r).arrived.load(), meeting_)) {
-        abort(name_of(r) + " has left the communicator while " + name_of(rank_) + " waits in " + describe(call_));
+        abort(identity_of(r) + " has left the communicator while " + name_of(rank_) + " waits in " + describe(call_));
         return;
       }
   }
 
   std::string name_of(int r) const { return "rank " + std::to_string(peers_->rank_of(r)); }
+  std::string identity_of(int r) {
+    return name_of(r) + " (" + std::string(peers_->whereabouts(r)) + last_call(slot(r)) + ')';
+  }
 
   void start_clock() noexcept {
     if (deadline_ != clock::time_point{}) return;
@@ -205,8 +212,16 @@ class member {
 
   std::string timeout_text() {
     std::string late;
-    for (int r = 0; r < ranks_; ++r)
-      if (!control_block::reached(slot(r).arrived.load(), meeting_)) late += (late.empty() ? "" : ", ") + name_of(r);
+    int named = 0, more = 0;
+    for (int r = 0; r < ranks_; ++r) {
+      if (control_block::reached(slot(r).arrived.load(), meeting_)) continue;
+      if (named == 6) {
+        ++more;
+        continue;
+      }
+      late += (named++ == 0 ? "" : ", ") + identity_of(r);
+    }
+    if (more > 0) late += " and " + std::to_string(more) + " more";
     const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(limit_).count();
     return name_of(rank_) + " waited " + std::to_string(ms) + " ms in " + describe(call_) + "; not arrived: " + late +
            ". A rank that fails must abort the communicator; a slow one needs a longer set_timeout";

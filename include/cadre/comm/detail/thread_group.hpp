@@ -36,6 +36,7 @@ struct thread_peers {
     return n;
   }
   static int rank_of(int rank) noexcept { return rank; }
+  static std::string_view whereabouts(int) noexcept { return {}; }
   static void poll(control_block&) noexcept {}
   static void announce(break_reason, std::uint64_t, std::string_view) noexcept {}
   static place locate(const void* data, std::size_t) noexcept { return {1, reinterpret_cast<std::uintptr_t>(data)}; }
