@@ -123,12 +123,16 @@ inline communicator::communicator(MPI_Comm comm, const communicator_options& opt
   try {
     detail::wait_to_join(request, deadline);
   } catch (...) {
+    const std::lock_guard lock(environment.mutex());
     environment.keep(duplicate);
     throw;
   }
   const auto shared = std::make_shared<detail::family>(*duplicate);
   const detail::root_gather gather(shared->comm(), size, deadline);
 
+  detail::host_card here;
+  detail::host_name().copy(here.name, sizeof here.name - 1);
+  shared->name_hosts(gather(here));
   std::vector<std::uint64_t> nodes = gather(detail::node_identity());
   std::vector<int> ranks(nodes.size());
   for (std::size_t r = 0; r < nodes.size(); ++r) {
@@ -170,7 +174,6 @@ inline std::shared_ptr<std::byte> communicator::allocate_bytes(std::size_t bytes
       detail::share_memory(total, index, 0, own_offset, std::max<std::size_t>(bytes, 64), gather, detail::all_ways);
   const auto allocation =
       std::make_shared<detail::shared_allocation>(detail::shared_allocation{std::move(made.memory), made.id});
-  allocation->memory.reserve(0, 4096);
   allocation->holders().fetch_add(1);
   meet(cadre::detail::operation::allocate, end_->member().timeout());  // all hold it before anybody counts
   end_->segments->add(allocation);

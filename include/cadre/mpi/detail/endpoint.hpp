@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -53,7 +54,7 @@ struct endpoint {
     if (who.nodes() > 1) {
       std::vector<int> leaders;
       for (const auto& members : who.ranks_of) leaders.push_back(who.family_rank[static_cast<std::size_t>(members[0])]);
-      way.emplace(in_family, id, std::move(leaders), node(), local == 0, memory);
+      way.emplace(in_family, id, std::move(leaders), names_of_nodes(), node(), local == 0, memory);
       peers->connect(&*way);
       bridge.emplace(who, rank, calls->member(), *peers, *way);
     }
@@ -64,6 +65,19 @@ struct endpoint {
     if (!calls) return;
     calls->member().leave();
     if (way && calls->member().rank() == 0) way->announce_departure();
+  }
+
+  /// As `node 1 (ranks 2, 3 on host)`.
+  [[nodiscard]] std::vector<std::string> names_of_nodes() const {
+    std::vector<std::string> names;
+    for (const auto& members : who.ranks_of) {
+      std::string name = "node " + std::to_string(names.size()) + (members.size() == 1 ? " (rank " : " (ranks ");
+      for (std::size_t i = 0; i < members.size() && i < 8; ++i) name += (i ? ", " : "") + std::to_string(members[i]);
+      if (members.size() > 8) name += ", ...";
+      const int leader = who.family_rank[static_cast<std::size_t>(members[0])];
+      names.push_back(name + " on " + in_family->host_of(leader) + ')');
+    }
+    return names;
   }
 
   [[nodiscard]] cadre::detail::member<shared_peers>& member() { return calls->member(); }

@@ -53,6 +53,7 @@ class root_gather {
     try {
       wait_to_join(request, deadline_);
     } catch (...) {
+      const std::lock_guard lock(environment::get().mutex());
       environment::get().keep(all);
       throw;
     }

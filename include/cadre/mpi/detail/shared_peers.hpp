@@ -3,13 +3,13 @@
 
 #include <cadre/comm/detail/call_record.hpp>
 #include <cadre/comm/detail/control_block.hpp>
+#include <cadre/mpi/detail/process_watch.hpp>
 #include <cadre/mpi/detail/shared_segment.hpp>
+#include <cadre/mpi/detail/topology.hpp>
 #include <cadre/mpi/detail/wire.hpp>
 #include <cadre/os/futex.hpp>
 #include <cadre/os/mapping.hpp>
 
-#include <poll.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -49,8 +49,7 @@ class shared_peers {
         segments_(std::move(segments)),
         stages_(control_->data() + control_bytes(static_cast<int>(ranks_.size()))),
         processes_(std::move(processes)) {
-    // Where the kernel has no pidfd (before 5.3) a dead process is noticed by the timeout.
-    for (const int process : processes_) watches_.emplace_back(static_cast<int>(::syscall(SYS_pidfd_open, process, 0)));
+    for (const int process : processes_) watches_.emplace_back(process);
   }
   void connect(wire* way) noexcept { wire_ = way; }
 
@@ -60,6 +59,10 @@ class shared_peers {
     return n;
   }
   [[nodiscard]] int rank_of(int local) const { return ranks_[static_cast<std::size_t>(local)]; }
+
+  [[nodiscard]] std::string whereabouts(int local) const {
+    return "process " + std::to_string(processes_[static_cast<std::size_t>(local)]) + " on " + host_name() + "; ";
+  }
 
   [[nodiscard]] cadre::detail::place locate(const void* data, std::size_t bytes) const {
     const auto [segment, offset] = segments_->locate(static_cast<const std::byte*>(data), bytes);
@@ -76,11 +79,10 @@ class shared_peers {
   void poll(control_block& block) noexcept {
     if (wire_ != nullptr) wire_->poll(block);
     for (std::size_t i = 0; i < watches_.size(); ++i) {
-      pollfd about{.fd = watches_[i].get(), .events = POLLIN, .revents = 0};
-      if (about.fd < 0 || ::poll(&about, 1, 0) != 1) continue;
+      if (!watches_[i].ended()) continue;
       try {
-        const std::string why =
-            "rank " + std::to_string(ranks_[i]) + " (process " + std::to_string(processes_[i]) + ") has ended";
+        const std::string why = "rank " + std::to_string(ranks_[i]) + " (" + whereabouts(static_cast<int>(i)) +
+                                last_call(block.slots()[i]) + ") has ended" + watches_[i].how();
         if (block.break_with(cadre::detail::break_reason::aborted, 0, why))
           announce(cadre::detail::break_reason::aborted, 0, why);
         futex::wake_all(block.gate, scope);
@@ -98,7 +100,7 @@ class shared_peers {
   std::shared_ptr<segment_table> segments_;
   std::byte* stages_;
   std::vector<int> processes_;
-  std::vector<file_descriptor> watches_;
+  std::vector<process_watch> watches_;
   wire* wire_ = nullptr;
 };
 

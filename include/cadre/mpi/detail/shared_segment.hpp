@@ -48,8 +48,27 @@ inline file_descriptor make_named_file(std::size_t bytes, char (&path)[48]) {
   file_descriptor file(::open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file || ::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0)
     throw mapping_error("cannot make " + std::string(path), errno);
+  // /dev/shm is small in many containers: found out here, on kernels too where a mapping cannot be reserved.
+  int code = 0;
+  do code = ::posix_fallocate(file.get(), 0, static_cast<off_t>(bytes));
+  while (code == EINTR);
+  if (code != 0) throw mapping_error("cannot reserve " + std::to_string(bytes) + " bytes in /dev/shm", code);
   return file;
 }
+
+/// Removes the name of a file at the end of the scope, where it has one and the file is still there.
+class name_remover {
+ public:
+  explicit name_remover(const char* path) noexcept : path_(path) {}
+  name_remover(const name_remover&) = delete;
+  name_remover& operator=(const name_remover&) = delete;
+  ~name_remover() {
+    if (*path_ != '\0') ::unlink(path_);
+  }
+
+ private:
+  const char* path_;
+};
 
 inline void describe_file(const file_descriptor& file, segment_card& card) {
   struct stat about {};
@@ -77,7 +96,7 @@ struct shared_memory {
 };
 
 /// Memory of `bytes` that all callers map; `gather(x)` returns everybody's x in rank order, `leader` makes the memory and
-/// this caller reserves [own_offset, own_offset + own_bytes) of it. Throws mapping_error (159) on all callers if it fails
+/// this caller reserves [own_offset, own_offset + own_bytes) of it, the leader the first page too. Throws mapping_error (159) on all callers if it fails
 /// on one. Zeroed; freed by the kernel with the last process, however that ends.
 template <class Gather>
 shared_memory share_memory(std::size_t bytes, std::size_t rank, std::size_t leader, std::size_t own_offset,
@@ -90,6 +109,7 @@ shared_memory share_memory(std::size_t bytes, std::size_t rank, std::size_t lead
   for (std::size_t way = 0; way < ways.size(); ++way) {
     const sharing how = ways[way];
     segment_card card;
+    const name_remover made_here(card.path);
     outcome mine;
     const auto note = [&](const mapping_error& error) {
       mine.error = error.code();
@@ -109,19 +129,20 @@ shared_memory share_memory(std::size_t bytes, std::size_t rank, std::size_t lead
       }
     }
     const segment_card theirs = gather(card)[leader];
+    const name_remover made_there(theirs.path);  // also where the leader is killed before it can
     shared_memory made;
     if (theirs.error == 0) {
       try {
         if (rank != leader) file = open_card(theirs, how);
         made.memory = mapping::shared(file, bytes);
         made.id = theirs.id;
+        if (rank == leader) made.memory.reserve(0, 1);
         made.memory.reserve(own_offset, own_bytes);
       } catch (const mapping_error& error) {
         note(error);
       }
     }
     const std::vector<outcome> outcomes = gather(mine);
-    if (rank == leader && how == sharing::name) ::unlink(card.path);
     const auto failed = std::ranges::find_if(outcomes, [](const outcome& o) { return o.error != 0; });
     if (failed == outcomes.end()) return made;
     if (way + 1 == ways.size())

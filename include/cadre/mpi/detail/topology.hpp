@@ -50,6 +50,12 @@ struct topology {
   std::vector<std::size_t> position;       // by rank
 };
 
+inline std::string host_name() {
+  char host[256] = "";
+  ::gethostname(host, sizeof host - 1);
+  return host;
+}
+
 /// Equal for processes that can share memory: one machine (by its boot), one host name, one space of process numbers.
 inline std::uint64_t node_identity() {
   std::uint64_t hash = 14695981039346656037u;  // FNV-1a
@@ -60,9 +66,7 @@ inline std::uint64_t node_identity() {
   std::string boot;
   std::getline(std::ifstream("/proc/sys/kernel/random/boot_id") >> std::ws, boot);
   mix(boot);
-  char host[256] = "";
-  ::gethostname(host, sizeof host - 1);
-  mix(host);
+  mix(host_name());
   struct stat space {};
   if (::stat("/proc/self/ns/pid", &space) == 0) mix(std::to_string(space.st_ino));
   return hash;

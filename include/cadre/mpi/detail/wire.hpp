@@ -24,6 +24,10 @@ CADRE_NAMESPACE_BEGIN
 
 namespace mpi::detail {
 
+struct host_card {
+  char name[64] = "";
+};
+
 /// The MPI communicator that a family of communicators, made from each other by split, sends its messages on. Members
 /// of the family tell their messages apart by tags.
 class family {
@@ -50,6 +54,9 @@ class family {
   }
 
   [[nodiscard]] MPI_Comm comm() const noexcept { return comm_; }
+  /// By rank, for the texts of errors.
+  void name_hosts(std::vector<host_card> hosts) noexcept { hosts_ = std::move(hosts); }
+  [[nodiscard]] std::string host_of(int rank) const { return hosts_[static_cast<std::size_t>(rank)].name; }
   [[nodiscard]] int data_tag(std::uint32_t id) const noexcept { return static_cast<int>(id % tags_) * 2; }
   [[nodiscard]] int notice_tag(std::uint32_t id) const noexcept { return data_tag(id) + 1; }
   /// A number that no communicator has had of which this process is a member.
@@ -59,6 +66,7 @@ class family {
 
  private:
   MPI_Comm comm_;
+  std::vector<host_card> hosts_;
   std::uint32_t tags_;
   std::uint32_t next_id_ = 0;
   bool spans_nodes_ = false;
@@ -88,12 +96,13 @@ class wire {
     std::size_t bytes;
   };
 
-  /// `leaders` are family ranks by node; `memory` is what messages are sent from, kept while MPI may still read it.
-  wire(std::shared_ptr<family> shared, std::uint32_t id, std::vector<int> leaders, int node, bool is_leader,
-       std::shared_ptr<void> memory)
+  /// `leaders` are family ranks by node, `names` are for the texts of errors; `memory` is what messages are sent from, kept while MPI may still read it.
+  wire(std::shared_ptr<family> shared, std::uint32_t id, std::vector<int> leaders, std::vector<std::string> names,
+       int node, bool is_leader, std::shared_ptr<void> memory)
       : family_(std::move(shared)),
         id_(id),
         leaders_(std::move(leaders)),
+        names_(std::move(names)),
         node_(node),
         left_(leaders_.size(), false),
         memory_(std::move(memory)),
@@ -127,7 +136,7 @@ class wire {
 
   /// Leaders: takes in what other nodes have told.
   void poll(control_block& block) noexcept {
-    if (inbox_ == nullptr) return;
+    if (inbox_ == nullptr || environment::finalized()) return;
     for (;;) {
       int done = 0;
       {
@@ -152,6 +161,10 @@ class wire {
   /// communicator.
   template <class Member>
   void exchange(Member& member, std::span<const part> sends, std::span<const part> receives) {
+    if (environment::finalized()) {
+      member.give_up(break_reason::aborted, "MPI has been finalised, and " + describe(member.call()) + " spans nodes");
+      member.block().throw_broken(member.call());
+    }
     std::vector<MPI_Request> requests(sends.size() + receives.size(), MPI_REQUEST_NULL);
     {
       const std::lock_guard lock(environment::get().mutex());
@@ -181,6 +194,7 @@ class wire {
   }
 
  private:
+  [[nodiscard]] const std::string& name(int node) const { return names_[static_cast<std::size_t>(node)]; }
   [[nodiscard]] int leader(int node) const { return leaders_[static_cast<std::size_t>(node)]; }
 
   void listen() noexcept {
@@ -238,7 +252,7 @@ class wire {
         int arrived = 1;
         if (requests[i] != MPI_REQUEST_NULL) ::MPI_Request_get_status(requests[i], &arrived, MPI_STATUS_IGNORE);
         if (arrived != 0) continue;
-        late += (late.empty() ? "" : ", ") + std::to_string(receives[i].node);
+        late += (late.empty() ? "" : ", ") + name(receives[i].node);
         if (left_[static_cast<std::size_t>(receives[i].node)]) gone = receives[i].node;
       }
     }
@@ -247,16 +261,15 @@ class wire {
       // What the node sent before it left may still be on its way.
       if (departure_seen_ == std::chrono::steady_clock::time_point{}) departure_seen_ = now;
       if (now - departure_seen_ < std::chrono::milliseconds(500)) return false;
-      member.give_up(break_reason::aborted, "node " + std::to_string(gone) + " has left the communicator while node " +
-                                                std::to_string(node_) + " waits in " + describe(member.call()));
+      member.give_up(break_reason::aborted, name(gone) + " has left the communicator while " + name(node_) +
+                                                " waits in " + describe(member.call()));
       return true;
     }
     if (now < member.deadline()) return false;
     const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(member.limit()).count();
     member.give_up(break_reason::timeout,
-                   "node " + std::to_string(node_) + " waited " + std::to_string(ms) + " ms in " +
-                       describe(member.call()) + "; " +
-                       (late.empty() ? "its messages were not taken" : "not arrived: node " + late) +
+                   name(node_) + " waited " + std::to_string(ms) + " ms in " + describe(member.call()) + "; " +
+                       (late.empty() ? "its messages were not taken" : "not arrived: " + late) +
                        ". A rank that fails must abort the communicator; a slow one needs a longer set_timeout");
     return true;
   }
@@ -277,6 +290,7 @@ class wire {
   std::shared_ptr<family> family_;
   std::uint32_t id_;
   std::vector<int> leaders_;
+  std::vector<std::string> names_;
   int node_;
   std::vector<bool> left_;
   std::shared_ptr<void> memory_;

@@ -1,0 +1,66 @@
+#ifndef CADRE_MPI_DETAIL_PROCESS_WATCH_HPP
+#define CADRE_MPI_DETAIL_PROCESS_WATCH_HPP
+
+#include <cadre/os/mapping.hpp>
+
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <thread>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// Sees that another process, not a child, has ended. Where the kernel has no pidfd (before 5.3) it never does.
+class process_watch {
+ public:
+  explicit process_watch(int process) noexcept
+      : file_(static_cast<int>(::syscall(SYS_pidfd_open, process, 0))), gone_(!file_ && errno == ESRCH) {}
+
+  [[nodiscard]] bool ended() const noexcept {
+    if (!file_) return gone_;
+    pollfd about{.fd = file_.get(), .events = POLLIN, .revents = 0};
+    return ::poll(&about, 1, 0) == 1;
+  }
+
+  /// After it has ended: " by signal 9", " with exit code 1", or nothing where the kernel does not tell (before 6.15).
+  /// The kernel knows when the parent has taken the exit code, which is waited for, 50 ms at most.
+  [[nodiscard]] std::string how() const {
+    // struct pidfd_info of <linux/pidfd.h>, which is younger than the system's headers.
+    struct {
+      std::uint64_t mask, cgroup;
+      std::uint32_t ids[11];
+      std::int32_t exit_code;
+    } about{};
+    static_assert(sizeof about == 64);
+    constexpr std::uint64_t exit_bit = 1u << 3;
+    for (int i = 0; file_ && i < 50; ++i) {
+      about.mask = exit_bit;
+      if (::ioctl(file_.get(), _IOWR(0xFF, 11, decltype(about)), &about) != 0) break;
+      if (about.mask & exit_bit) {
+        if (WIFSIGNALED(about.exit_code)) return " by signal " + std::to_string(WTERMSIG(about.exit_code));
+        return " with exit code " + std::to_string(WEXITSTATUS(about.exit_code));
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return {};
+  }
+
+ private:
+  file_descriptor file_;
+  bool gone_;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
