@@ -14,11 +14,13 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <limits>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -385,6 +387,68 @@ void set_timeout_holds_for_collectives(Comm& comm) {
 }
 
 template <class Comm>
+void every_operation_ends_in_time(Comm& comm) {
+  if (comm.world_size() == 1) return;
+  const auto ranks = static_cast<std::size_t>(comm.world_size());
+  std::vector<float> part(1000), whole(1000 * ranks);
+  using call = void (*)(Comm&, std::vector<float>&, std::vector<float>&);
+  constexpr std::pair<std::string_view, call> calls[] = {
+      {"barrier", [](Comm& c, auto&, auto&) { c.barrier(); }},
+      {"all_reduce", [](Comm& c, auto& some, auto&) { c.all_reduce(some, cadre::sum); }},
+      {"broadcast", [](Comm& c, auto& some, auto&) { c.broadcast(some, 1); }},
+      {"reduce_scatter", [](Comm& c, auto& some, auto& all) { c.reduce_scatter(all, some, cadre::sum); }},
+      {"all_gather", [](Comm& c, auto& some, auto& all) { c.all_gather(some, all); }},
+      {"allocate", [](Comm& c, auto&, auto&) { (void)c.template allocate<float>(100000); }},
+      {"split", [](Comm& c, auto&, auto&) { (void)c.split(0, 0); }}};
+  for (const auto& [name, make] : calls) {
+    auto child = comm.split(0, comm.rank());
+    child.set_timeout(std::chrono::milliseconds(60));
+    if (comm.rank() == 0) {
+      std::string text;
+      try {
+        make(child, part, whole);
+      } catch (const cadre::communicator_timeout& error) {
+        text = error.what();
+      }
+      check(text.find(" waited 60 ms in " + std::string(name) + " #") != text.npos, std::string(name) + ": " + text);
+    }
+    comm.barrier();
+  }
+}
+
+template <class Comm>
+void communicators_of_several_threads_do_not_meet(Comm& comm) {
+  auto one = comm.split(0, comm.rank()), other = comm.split(0, -comm.rank());
+  const auto work = [n = comm.world_size()](Comm& mine, int salt) {
+    std::vector<float> large(20000);
+    for (int round = 0; round < 30; ++round) {
+      check(mine.all_reduce(round + salt, cadre::sum) == (round + salt) * n, "a sum of two threads");
+      std::ranges::fill(large, static_cast<float>(round + salt));
+      mine.all_reduce(large, cadre::sum);
+      check(large[19999] == static_cast<float>((round + salt) * n), "a large sum of two threads");
+    }
+  };
+  std::exception_ptr failure;
+  std::thread thread([&] {
+    try {
+      work(other, 1000);
+    } catch (...) {
+      failure = std::current_exception();
+      other.abort("the other thread failed");
+    }
+  });
+  try {
+    work(one, 0);
+  } catch (...) {
+    other.abort("the first thread failed");
+    thread.join();
+    throw;
+  }
+  thread.join();
+  if (failure) std::rethrow_exception(failure);
+}
+
+template <class Comm>
 void different_calls_are_a_mismatch_on_every_rank(Comm& comm) {
   if (comm.world_size() == 1) return;
   const bool odd_one = comm.rank() == comm.world_size() - 1;
@@ -542,6 +606,8 @@ inline constexpr suite_case<Comm> cases[] = {
     {"an aborted child leaves its parent working", an_aborted_child_leaves_its_parent_working<Comm>},
     {"a rank that stays away from a barrier is named in time", a_rank_that_stays_away_is_named<Comm>},
     {"set_timeout holds for collectives", set_timeout_holds_for_collectives<Comm>},
+    {"every operation ends in time where ranks stay away", every_operation_ends_in_time<Comm>},
+    {"communicators of several threads do not meet", communicators_of_several_threads_do_not_meet<Comm>},
     {"different calls are a mismatch on every rank", different_calls_are_a_mismatch_on_every_rank<Comm>},
     {"a rank that leaves is named", a_rank_that_leaves_is_named<Comm>},
     {"wrong arguments are refused before anything is sent", wrong_arguments_are_refused_before_anything_is_sent<Comm>},
