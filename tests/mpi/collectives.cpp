@@ -7,6 +7,8 @@
 
 #include <exception>
 #include <string>
+#include <thread>
+#include <vector>
 
 namespace mpi_collectives {
 
@@ -92,4 +94,28 @@ TEST_CASE("memory outlives its communicator", "[mpi]") {
   }
   std::ranges::fill(memory, 2.0f);
   CHECK(memory[54321] == 2.0f);
+}
+
+TEST_CASE("children that two threads split at the same time do not hear each other", "[mpi]") {
+  cadre::mpi::communicator comm(cadre::mpi::communicator_options{.ranks_per_node = 1});
+  auto one = comm.split(0, comm.rank()), other = comm.split(0, comm.rank());
+  const auto wrong_sums = [n = comm.world_size()](cadre::mpi::communicator& mine, int salt) {
+    int wrong = 0;
+    std::vector<float> large(20000);
+    try {
+      for (int round = 0; round < 300; ++round) {
+        auto child = mine.split(0, mine.rank());
+        wrong += child.all_reduce(round + salt, cadre::sum) != (round + salt) * n;
+        mine.all_reduce(large, cadre::sum);  // lets the two threads drift
+      }
+    } catch (const cadre::communicator_error&) {
+      ++wrong;
+    }
+    return wrong;
+  };
+  int wrong = 0;
+  std::thread thread([&] { wrong = wrong_sums(other, 1000); });
+  CHECK(wrong_sums(one, 0) == 0);
+  thread.join();
+  CHECK(wrong == 0);
 }

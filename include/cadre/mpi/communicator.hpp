@@ -6,6 +6,7 @@
 #include <cadre/comm/detail/call_record.hpp>
 #include <cadre/comm/detail/zeroed_memory.hpp>
 #include <cadre/mpi/detail/endpoint.hpp>
+#include <cadre/mpi/detail/family.hpp>
 #include <cadre/mpi/detail/mpi_api.hpp>
 #include <cadre/mpi/detail/root_gather.hpp>
 #include <cadre/mpi/environment.hpp>
@@ -141,7 +142,6 @@ inline communicator::communicator(MPI_Comm comm, const communicator_options& opt
       nodes[r] += 0x9e3779b97f4a7c15u * (1 + r / static_cast<std::size_t>(options.ranks_per_node));
   }
   const std::vector<int> index_of = ranks;
-  shared->used_id(0);
   end_ = std::make_unique<detail::endpoint>(shared, 0, detail::topology(std::move(ranks), nodes), my_rank, index_of,
                                             nullptr, gather);
   set_timeout(options.timeout);
@@ -182,20 +182,25 @@ inline std::shared_ptr<std::byte> communicator::allocate_bytes(std::size_t bytes
 
 inline communicator communicator::split(int color, int key) {
   meet(cadre::detail::operation::split, end_->member().timeout());
+  // A number that no rank has in use. Offers of two communicators, split by two threads, differ but by accident.
+  const std::uint64_t sequence = end_->member().call().sequence;
+  std::uint32_t id = 0;
+  for (std::uint32_t attempt = 0;; ++attempt) {
+    id = end_->in_family->offer(end_->id, sequence, attempt);
+    const bool is_free = end_->in_family->take(id);
+    if (all_reduce(is_free ? 1 : 0, cadre::min) == 1) break;
+    if (is_free) end_->in_family->give_back(id);
+  }
   struct wish {
     int color, key;
-    std::uint32_t id;
   };
-  const std::vector<wish> wishes = all_gather(wish{color, key, end_->in_family->next_id()});
-  std::uint32_t id = 0;
+  const std::vector<wish> wishes = all_gather(wish{color, key});
   std::vector<int> members;  // ranks here
   for (int r = 0; r < world_size(); ++r) {
     const wish& other = wishes[static_cast<std::size_t>(r)];
-    id = std::max(id, other.id);
     if (color < 0 ? r == rank() : other.color == color) members.push_back(r);
   }
   std::ranges::stable_sort(members, {}, [&](int r) { return wishes[static_cast<std::size_t>(r)].key; });
-  end_->in_family->used_id(id);
   std::vector<int> family_ranks;
   std::vector<std::uint64_t> nodes;
   for (const int r : members) {

@@ -4,6 +4,7 @@
 #include <cadre/comm/detail/control_block.hpp>
 #include <cadre/comm/detail/node_collectives.hpp>
 #include <cadre/mpi/detail/bridged_collectives.hpp>
+#include <cadre/mpi/detail/family.hpp>
 #include <cadre/mpi/detail/shared_peers.hpp>
 #include <cadre/mpi/detail/shared_segment.hpp>
 #include <cadre/mpi/detail/topology.hpp>
@@ -29,9 +30,10 @@ struct endpoint {
   /// `gather(x)` returns everybody's x among those that make communicators at this moment; rank r of this one is number
   /// index_of[r] among them.
   template <class Gather>
-  endpoint(std::shared_ptr<family> shared, std::uint32_t id, topology everybody, int my_rank,
+  endpoint(std::shared_ptr<family> shared, std::uint32_t number_in_family, topology everybody, int my_rank,
            const std::vector<int>& index_of, std::shared_ptr<segment_table> parent, Gather&& gather)
       : in_family(std::move(shared)),
+        id(number_in_family),
         who(std::move(everybody)),
         rank(my_rank),
         segments(std::make_shared<segment_table>(std::move(parent))) {
@@ -91,6 +93,7 @@ struct endpoint {
   }
 
   std::shared_ptr<family> in_family;
+  std::uint32_t id;
   topology who;
   int rank;
   std::shared_ptr<segment_table> segments;

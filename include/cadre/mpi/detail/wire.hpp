@@ -3,6 +3,7 @@
 
 #include <cadre/comm/detail/call_record.hpp>
 #include <cadre/comm/detail/control_block.hpp>
+#include <cadre/mpi/detail/family.hpp>
 #include <cadre/mpi/detail/mpi_api.hpp>
 #include <cadre/mpi/environment.hpp>
 #include <cadre/os/futex.hpp>
@@ -23,54 +24,6 @@
 CADRE_NAMESPACE_BEGIN
 
 namespace mpi::detail {
-
-struct host_card {
-  char name[64] = "";
-};
-
-/// The MPI communicator that a family of communicators, made from each other by split, sends its messages on. Members
-/// of the family tell their messages apart by tags.
-class family {
- public:
-  /// Takes over `comm`, which nobody else uses.
-  explicit family(MPI_Comm comm) : comm_(comm) {
-    check(::MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    int* bound = nullptr;
-    int found = 0;
-    check(::MPI_Comm_get_attr(comm_, MPI_TAG_UB, static_cast<void*>(&bound), &found), "MPI_Comm_get_attr");
-    tags_ = static_cast<std::uint32_t>(found != 0 ? *bound : 32767) / 2;
-    environment::get().enter();
-  }
-  family(const family&) = delete;
-  family& operator=(const family&) = delete;
-  ~family() {
-    // Where notices may be under way that nobody receives, the communicator stays: its number must not be given to a new
-    // one, which would take them for its own.
-    if (!spans_nodes_ && !environment::finalized()) {
-      const std::lock_guard lock(environment::get().mutex());
-      ::MPI_Comm_free(&comm_);
-    }
-    environment::get().leave();
-  }
-
-  [[nodiscard]] MPI_Comm comm() const noexcept { return comm_; }
-  /// By rank, for the texts of errors.
-  void name_hosts(std::vector<host_card> hosts) noexcept { hosts_ = std::move(hosts); }
-  [[nodiscard]] std::string host_of(int rank) const { return hosts_[static_cast<std::size_t>(rank)].name; }
-  [[nodiscard]] int data_tag(std::uint32_t id) const noexcept { return static_cast<int>(id % tags_) * 2; }
-  [[nodiscard]] int notice_tag(std::uint32_t id) const noexcept { return data_tag(id) + 1; }
-  /// A number that no communicator has had of which this process is a member.
-  [[nodiscard]] std::uint32_t next_id() const noexcept { return next_id_; }
-  void used_id(std::uint32_t id) noexcept { next_id_ = std::max(next_id_, id + 1); }
-  void spans_nodes() noexcept { spans_nodes_ = true; }
-
- private:
-  MPI_Comm comm_;
-  std::vector<host_card> hosts_;
-  std::uint32_t tags_;
-  std::uint32_t next_id_ = 0;
-  bool spans_nodes_ = false;
-};
 
 /// What a rank tells the leaders of the other nodes outside of any collective.
 struct notice {
