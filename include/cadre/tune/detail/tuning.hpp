@@ -120,14 +120,23 @@ class tuning final : public trial_host {
   }
 
  private:
-  /// A trial whose function runs.
+  /// A trial that was handed out: its function waits for a thread, runs, or returns.
   struct live {
     clock::time_point since = clock::now();
     clock::time_point saved = since;
+    std::optional<next_run> again = {};  // it was told to pause and is promoted already: runs anew once it has returned
     double take_seconds() {
       const auto now = clock::now();
       return std::chrono::duration<double>(now - std::exchange(since, now)).count();
     }
+  };
+
+  /// How the function of a trial came to an end.
+  struct ended_run {
+    trial_id id;
+    trial_outcome outcome;
+    std::exception_ptr thrown;
+    std::string error;
   };
 
   [[nodiscard]] bool stored() const noexcept { return !options_.storage.empty(); }
@@ -173,9 +182,8 @@ class tuning final : public trial_host {
       const std::optional<next_run> next = study_.ask();
       if (!next) return;
       ++busy_;
-      // Told to pause and promoted again before its function has returned: its new run begins when the old one is over.
-      if (live_.contains(next->id))
-        deferred_.emplace(next->id, *next);
+      if (const auto returning = live_.find(next->id); returning != live_.end())
+        returning->second.again = next;
       else
         submit(*next);
     }
@@ -184,19 +192,30 @@ class tuning final : public trial_host {
   void submit(const next_run& next) {
     live_[next.id] = {};
     tasks_.push_back(pool_.submit([this, next] {
-      run_one(next, 0);
+      const ended_run run = call(next, 0);
+      // One section: between the end of this run and what follows from it, no other slot may hand out the same trial.
       const std::lock_guard lock(mutex_);
       --busy_;
+      const std::optional<next_run> again = live_.at(run.id).again;
+      end(run);
       guarded([&] {
-        if (auto waiting = deferred_.extract(next.id)) {
-          if (study_.trials()[next.id].state == trial_state::failed)
-            --busy_;  // it threw after it was told to pause
-          else
-            submit(waiting.mapped());
-        }
+        if (again) go_on(*again);
         start_runs();
       });
     }));
+  }
+
+  /// What was promoted while it returned: begins, unless it then threw or the tuning is over.
+  void go_on(const next_run& again) {
+    if (broken_) return;
+    if (study_.trials()[again.id].state == trial_state::failed) {
+      --busy_;
+    } else if (over()) {
+      --busy_;
+      study_.end(again.id, trial_state::interrupted, 0, {});
+    } else {
+      submit(again);
+    }
   }
 
   // ---- With turns -----------------------------------------------------------------------------------------------
@@ -227,14 +246,18 @@ class tuning final : public trial_host {
       }
       if (done) break;
       turns_->advance(slot);
-      if (next) run_one(*next, slot);
+      if (!next) continue;
+      const ended_run run = call(*next, slot);
+      turns_->wait(slot);
+      const std::lock_guard lock(mutex_);
+      end(run);
     }
     turns_->leave(slot);
   }
 
   // ---- One run --------------------------------------------------------------------------------------------------
 
-  void run_one(const next_run& what, std::size_t slot) {
+  ended_run call(const next_run& what, std::size_t slot) {
     trial_run run{.id = what.id, .slot = slot};
     std::exception_ptr thrown;
     std::string error;
@@ -254,24 +277,27 @@ class tuning final : public trial_host {
       thrown = std::current_exception();
       error = "something that is no std::exception";
     }
-    if (turns_) turns_->wait(slot);
-    const std::lock_guard lock(mutex_);
+    return {run.id, run.outcome, thrown, error};
+  }
+
+  /// mutex_ is held.
+  void end(const ended_run& run) {
+    const double seconds = live_.at(run.id).take_seconds();
+    live_.erase(run.id);
     guarded([&] {
-      const double seconds = live_.at(what.id).take_seconds();
-      live_.erase(what.id);
       if (broken_) return;
-      if (thrown) {
-        study_.end(what.id, trial_state::failed, seconds, error);
-        thrown_.emplace(what.id, thrown);
+      if (run.thrown) {
+        study_.end(run.id, trial_state::failed, seconds, run.error);
+        thrown_.emplace(run.id, run.thrown);
       } else if (run.outcome == trial_outcome::running) {
-        study_.end(what.id, trial_state::finished, seconds, {});
+        study_.end(run.id, trial_state::finished, seconds, {});
       }
-      const trial_state state = study_.trials()[what.id].state;
+      const trial_state state = study_.trials()[run.id].state;
       if (state == trial_state::finished || state == trial_state::stopped || state == trial_state::failed)
-        shelf_.remove(what.id);
-      log_.ended(what.id, thrown || state == trial_state::failed  ? to_string(trial_state::failed)
-                               : run.outcome == trial_outcome::running ? to_string(trial_outcome::finished)
-                                                                       : to_string(run.outcome));
+        shelf_.remove(run.id);
+      log_.ended(run.id, run.thrown || state == trial_state::failed ? to_string(trial_state::failed)
+                         : run.outcome == trial_outcome::running    ? to_string(trial_outcome::finished)
+                                                                    : to_string(run.outcome));
     });
   }
 
@@ -288,8 +314,7 @@ class tuning final : public trial_host {
   std::mutex mutex_;  // of all below, and of the study
   std::deque<future<void>> tasks_;
   std::unordered_map<trial_id, live> live_;
-  std::unordered_map<trial_id, next_run> deferred_;
-  std::size_t busy_ = 0;  // slots taken, deferred ones included
+  std::size_t busy_ = 0;  // slots taken, also by trials that run anew once they have returned
   std::exception_ptr broken_;
   std::map<trial_id, std::exception_ptr> thrown_;
 };
