@@ -122,6 +122,13 @@ TEST_CASE("what cannot be a parameter is refused by name") {
                     ContainsSubstring("temporary array that holds its elements"));
   p.add("w", w, fine);
   CHECK_THROWS_WITH(p.add("w", fine, w), ContainsSubstring("already a parameter 'w'"));
+  std::vector<float> other(4);
+  CHECK_THROWS_MATCHES(p.add("tied", other, fine), parameter_invalid,
+                       Catch::Matchers::Message("[cadre.train.801] parameter 'tied' shares memory with parameter 'w', "
+                                                "and would be reduced and updated twice; "
+                                                "add shared weights once"));
+  CHECK_THROWS_WITH(p.add("part", std::span<float>(w).subspan(3), std::span<float>(other).first(1)),
+                    ContainsSubstring("'part' shares memory with parameter 'w'"));
   CHECK(p.size() == 1);
   p.freeze();
   CHECK_THROWS_WITH(p.add("late", fine, w), ContainsSubstring("'late' comes too late"));

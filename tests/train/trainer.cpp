@@ -10,7 +10,9 @@
 #include <cadre/train/parameters.hpp>
 #include <cadre/train/trainer.hpp>
 
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -248,6 +250,37 @@ TEST_CASE("a rank that returns while others report is named at once") {
                                "while ranks 0, 2 made another report; every rank must report equally often"));
 }
 
+TEST_CASE("a rank that returns while others reduce ends the training at once") {
+  const auto uneven = [](train::context& ctx, const int&) {
+    std::vector<float> w(4), g(4);
+    train::parameters p;
+    p.add("w", w, g);
+    train::data_parallel ddp{ctx.comm(), p};
+    for (int i = 0; i < (ctx.rank() == 1 ? 2 : 3); ++i) {
+      auto step = ddp.begin();
+      step.ready("w");
+      step.finish();
+    }
+  };
+  const auto before = std::chrono::steady_clock::now();
+  const auto r = train::trainer{uneven, 0, train::scaling{.workers = 3}, train::run_options{.timeout = 30s}}.fit();
+  CHECK(std::chrono::steady_clock::now() - before < 10s);
+  REQUIRE(r.error);
+  CHECK_THROWS_AS(std::rethrow_exception(r.error), cadre::collective_mismatch);
+}
+
+TEST_CASE("a rank that throws also ends the waits of its peers in communicators split off") {
+  const auto f = [](train::context& ctx, const int&) {
+    auto half = ctx.comm().split(0, ctx.rank());
+    if (ctx.rank() == 1) throw std::domain_error("flat battery");
+    half.barrier();
+  };
+  const auto before = std::chrono::steady_clock::now();
+  const auto r = train::trainer{f, 0, train::scaling{.workers = 2}, train::run_options{.timeout = 30s}}.fit();
+  CHECK(std::chrono::steady_clock::now() - before < 10s);
+  CHECK(text_of(r.error) == "flat battery");
+}
+
 TEST_CASE("a rank that reports while others reduce gets an error that names both calls") {
   const auto crossed = [](train::context& ctx, const int&) {
     if (ctx.rank() == 0)
@@ -342,6 +375,17 @@ struct heard {
   ~heard() { cadre::set_log_sink(nullptr); }
 };
 
+TEST_CASE("when several ranks fail by themselves, the result holds one error and the log hears of the others") {
+  heard log;
+  const auto f = [](train::context& ctx, const int&) {
+    throw std::domain_error("flat battery " + std::to_string(ctx.rank()));
+  };
+  const auto r = train::trainer{f, 0, train::scaling{.workers = 3}}.fit();
+  CHECK(text_of(r.error) == "flat battery 0");
+  CHECK_THAT(log.all, ContainsSubstring("rank 1 failed besides rank 0: flat battery 1\n"));
+  CHECK_THAT(log.all, ContainsSubstring("rank 2 failed besides rank 0: flat battery 2\n"));
+}
+
 TEST_CASE("a damaged newest checkpoint is passed over with a warning") {
   folder at;
   const auto whole = train::trainer{learn, job{}, train::scaling{.workers = 2}}.fit();
@@ -361,7 +405,93 @@ TEST_CASE("a damaged newest checkpoint is passed over with a warning") {
   CHECK_THAT(log.all, ContainsSubstring("checkpoint 3 of run 'd' cannot be read"));
   CHECK(r.history == whole.history);
   CHECK(weights_of(r) == weights_of(whole));
-  CHECK(files_in(at / "d" / "checkpoints").size() == 6);
+  CHECK(files_in(at / "d" / "checkpoints") ==
+        std::vector<std::string>{"000001.cadre", "000002.cadre", "000003.cadre", "000003.cadre.damaged", "000004.cadre",
+                                 "000004.cadre.damaged", "000005.cadre", "000006.cadre"});
+}
+
+/// Reports `scores`, the ones named in `saved` with a checkpoint, from where it stopped.
+struct scored {
+  std::vector<double> scores;
+  std::vector<std::size_t> saved;
+};
+void report_scores(train::context& ctx, const scored& cfg) {
+  std::size_t next = 0;
+  if (auto c = ctx.checkpoint()) (*c)("next", next);
+  for (; next < cfg.scores.size(); ++next) {
+    const cadre::metric_map metrics{{"score", cfg.scores[next]}};
+    if (std::ranges::find(cfg.saved, next + 1) == cfg.saved.end())
+      ctx.report(metrics);
+    else
+      ctx.report(metrics, [&](train::checkpoint_writer& w) { w("next", next + 1); });
+  }
+}
+
+TEST_CASE("a damaged checkpoint is never taken for that of a report made again") {
+  folder at;
+  const auto run = [&](scored cfg) {
+    return train::trainer{report_scores, std::move(cfg), train::scaling{},
+                          train::run_options{.storage = at.string(), .checkpoint = {.score = "score"}, .resume = true}}
+        .fit();
+  };
+  (void)run({.scores = {5, 4, 3, 1}, .saved = {1, 2, 3, 4}});
+  fs::resize_file(at / "run" / "checkpoints/000004.cadre", 10);
+  const scored later{.scores = {5, 4, 3, 1, 2}, .saved = {1, 2, 3, 5}};  // report 4 comes again, without a checkpoint
+  (void)run(later);
+  const auto r = run(later);
+  CHECK(column(r, "score") == later.scores);
+  REQUIRE(r.checkpoints.size() == 4);
+  CHECK(r.checkpoints.back().number == 5);
+  CHECK(r.checkpoint()->get<std::size_t>("next") == 5);
+}
+
+TEST_CASE("a checkpoint that is there but cannot be opened is an error, and no reason to go back to an older one") {
+  folder at;
+  const train::run_options options{.storage = at.string(), .resume = true};
+  (void)train::trainer{learn, job{.epochs = 3}, train::scaling{.workers = 2}, options}.fit();
+  const fs::path newest = at / "run" / "checkpoints/000003.cadre";
+  fs::rename(newest, at / "elsewhere");
+  fs::create_symlink(newest, newest);  // a loop: the file system refuses, as it might for want of descriptors
+  CHECK_THROWS_AS((train::trainer{learn, job{}, train::scaling{.workers = 2}, options}.fit()), cadre::file_error);
+  fs::rename(at / "elsewhere", newest);
+  const auto r = train::trainer{learn, job{}, train::scaling{.workers = 2}, options}.fit();
+  CHECK(r.history == train::trainer{learn, job{}, train::scaling{.workers = 2}}.fit().history);
+}
+
+TEST_CASE("a resumed run keeps no more checkpoints than it is told to, though it has nothing more to do") {
+  folder at;
+  const auto run = [&](std::size_t keep) {
+    return train::trainer{
+        learn, job{}, train::scaling{},
+        train::run_options{.storage = at.string(), .checkpoint = {.num_to_keep = keep}, .resume = true}}
+        .fit();
+  };
+  CHECK(run(0).checkpoints.size() == 6);
+  CHECK(run(2).checkpoints.size() == 2);
+  CHECK(files_in(at / "run" / "checkpoints") == std::vector<std::string>{"000005.cadre", "000006.cadre"});
+}
+
+TEST_CASE("a run of a model of another shape is refused by name, and stays as it was") {
+  folder at;
+  const auto fit = [&](std::size_t width) {
+    const auto f = [](train::context& ctx, const std::size_t& n) {
+      train::parameters p{ctx.comm()};
+      (void)p.make<std::vector<float>>("w", n);
+      if (auto c = ctx.checkpoint()) (*c)("parameters", p);
+      ctx.report({{"n", 1}}, [&](train::checkpoint_writer& w) { w("parameters", p); });
+    };
+    return train::trainer{f, width, train::scaling{.workers = 2},
+                          train::run_options{.storage = at.string(), .failure = {.max_failures = 1}, .resume = true}}
+        .fit();
+  };
+  CHECK_FALSE(fit(128).error);
+  const auto r = fit(256);
+  CHECK(r.attempts == 2);
+  CHECK_THAT(text_of(r.error),
+             ContainsSubstring("[cadre.train.814] these values are not of this model: it has 'w' float32 [128] where "
+                               "here is 'w' float32 [256]; load them into the model that saved them"));
+  CHECK(files_in(at / "run" / "checkpoints") == std::vector<std::string>{"000001.cadre"});
+  CHECK_FALSE(fit(128).error);
 }
 
 TEST_CASE("a checkpoint whose report never reached the journal still counts") {
@@ -420,6 +550,43 @@ TEST_CASE("a full disk is an error on every rank, and older checkpoints stay as 
   CHECK(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 0);
   CHECK(files_in(at / "run" / "checkpoints") == std::vector<std::string>{"000001.cadre", "000002.cadre"});
+}
+
+TEST_CASE("a disk that fills up ends a training with no half-written file, and room lets it resume to the same end",
+          "[root]") {
+  folder at;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    int code = 99;
+    try {
+      const std::string disk = at.string();
+      const auto fit = [&] {
+        return train::trainer{learn, job{.epochs = 200}, train::scaling{.workers = 2},
+                              train::run_options{.storage = disk, .resume = true}}
+            .fit();
+      };
+      if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+          ::mount("cadre", disk.c_str(), "tmpfs", 0, "size=256k") != 0)
+        ::_exit(77);
+      const auto full = fit();
+      code = text_of(full.error).find("[cadre.os.156]") == 0 ? 0 : 1;
+      if (full.checkpoints.empty() || full.checkpoints.size() >= 200) code = 2;
+      if (files_in(at / "run" / "checkpoints").size() != full.checkpoints.size()) code = 3;
+      for (const auto& c : full.checkpoints) (void)c.open();
+      if (::mount("cadre", disk.c_str(), "tmpfs", MS_REMOUNT, "size=16m") != 0) code = 4;
+      const auto rest = fit();
+      const auto whole = train::trainer{learn, job{.epochs = 200}, train::scaling{.workers = 2}}.fit();
+      if (rest.error || rest.history != whole.history || weights_of(rest) != weights_of(whole)) code = 5;
+    } catch (...) {}
+    ::_exit(code);
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == 77)
+    WARN("skipped: needs the right to mount a file system");
+  else
+    CHECK(WEXITSTATUS(status) == 0);
 }
 
 TEST_CASE("a saver that throws fails the report, on every rank, with its own text") {

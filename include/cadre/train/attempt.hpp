@@ -3,6 +3,7 @@
 
 #include <cadre/comm/any_communicator.hpp>
 #include <cadre/comm/error.hpp>
+#include <cadre/observe/log.hpp>
 #include <cadre/observe/rank.hpp>
 #include <cadre/train/context.hpp>
 #include <cadre/train/detail/agreement.hpp>
@@ -31,7 +32,8 @@ struct attempt_outcome {
 
 /// Runs `body(context&)` once on every rank of `world`, on a communicator of its own: what the trainer does per attempt
 /// and the tuner per gang. Every rank calls it. A body that throws aborts that communicator, so that its peers'
-/// collectives end; then all meet on `world`, which stays usable, and agree on which rank failed first.
+/// collectives end; then all meet on `world`, which stays usable, and agree on whose error it is: that of the lowest
+/// rank that failed by itself. What other ranks threw besides goes to the log.
 ///
 /// `options.handler` and `options.checkpoint` of rank 0 count; the checkpoint's bytes are broadcast, so that no rank
 /// needs rank 0's file system. A timeout above 0 holds for the attempt's collectives instead of world's.
@@ -81,6 +83,10 @@ template <class Body>
       if (states[rank] == worst) outcome.failed_rank = static_cast<int>(rank);
   if (outcome.failed_rank < 0) return outcome;
   const bool own = outcome.failed_rank == world.rank();
+  if (mine == failed && !own)  // one error can be the attempt's: the others are heard of here
+    log(log_level::error, "train",
+        "rank " + std::to_string(world.rank()) + " failed besides rank " + std::to_string(outcome.failed_rank) + ": " +
+            detail::text_of(error));
   outcome.message = detail::broadcast_text(world, own ? detail::text_of(error) : std::string(), outcome.failed_rank);
   outcome.error = own ? error
                       : std::make_exception_ptr(worker_failed("rank " + std::to_string(outcome.failed_rank) +

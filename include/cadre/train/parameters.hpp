@@ -86,7 +86,7 @@ class parameters {
   /// Adds arrays that must outlive this list, and must not be moved or resized. Objects that own memory elsewhere
   /// (vectors, dynamic matrices) are looked at again before each use, so that a violation is an error (802) while the
   /// object lives; of views and arrays of fixed size the address is remembered. Views may be temporaries.
-  /// Throws parameter_invalid (801).
+  /// No two arrays of a list may share memory. Throws parameter_invalid (801).
   template <contiguous Value, contiguous Gradient>
   parameters& add(std::string_view name, Value&& value, Gradient&& gradient) {
     using element = typename contiguous_traits<std::remove_cvref_t<Value>>::element;
@@ -106,8 +106,14 @@ class parameters {
     check_temporary<Gradient>(name, gradient, g.data());
     const auto* value_bytes = reinterpret_cast<const std::byte*>(v.data());
     const auto* gradient_bytes = reinterpret_cast<const std::byte*>(g.data());
-    if (!v.empty() && overlap(value_bytes, gradient_bytes, v.size_bytes()))
+    if (overlap(value_bytes, v.size_bytes(), gradient_bytes, g.size_bytes()))
       throw parameter_invalid("parameter '" + std::string(name) + "' and its gradient share memory");
+    for (const parameter& p : state_->list)
+      for (const std::byte* const theirs : {p.value, p.gradient})
+        if (overlap(theirs, p.bytes(), value_bytes, v.size_bytes()) ||
+            overlap(theirs, p.bytes(), gradient_bytes, g.size_bytes()))
+          throw parameter_invalid("parameter '" + std::string(name) + "' shares memory with parameter '" + p.name +
+                                  "', and would be reduced and updated twice; add shared weights once");
     state_->list.push_back({std::string(name), data_type_of<element>, v.size(),
                             contiguous_traits<std::remove_cvref_t<Value>>::shape(value),
                             reinterpret_cast<std::byte*>(v.data()), reinterpret_cast<std::byte*>(g.data())});
@@ -299,8 +305,8 @@ class parameters {
                                 "' is a temporary array that holds its elements; pass a named one, or a view of it");
     }
   }
-  static bool overlap(const std::byte* a, const std::byte* b, std::size_t bytes) noexcept {
-    return a < b + bytes && b < a + bytes;
+  static bool overlap(const std::byte* a, std::size_t a_bytes, const std::byte* b, std::size_t b_bytes) noexcept {
+    return a_bytes != 0 && b_bytes != 0 && a < b + b_bytes && b < a + a_bytes;
   }
 
   void check_name(std::string_view name) const {

@@ -5,8 +5,10 @@
 #include <cadre/core/direction.hpp>
 #include <cadre/core/metric_map.hpp>
 #include <cadre/observe/log.hpp>
+#include <cadre/os/file_error.hpp>
 #include <cadre/persist/checkpoint_reader.hpp>
 #include <cadre/persist/checkpoint_writer.hpp>
+#include <cadre/persist/error.hpp>
 #include <cadre/persist/journal.hpp>
 #include <cadre/report/progress.hpp>
 #include <cadre/train/error.hpp>
@@ -78,23 +80,25 @@ class run_folder final : public report_handler {
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
 
-  /// The newest checkpoint that can be read, null if there is none. Later ones are named in a warning and passed over;
-  /// the reports after it are forgotten.
+  /// The newest intact checkpoint, null if there is none. Damaged ones after it are named in a warning and put aside,
+  /// and the reports after it are forgotten. Throws where an older one would be the wrong answer: a file that is there
+  /// and cannot be opened, or that a later version wrote.
   [[nodiscard]] std::shared_ptr<const checkpoint_reader> newest() {
-    for (auto it = checkpoints_.rbegin(); it != checkpoints_.rend(); ++it) {
+    while (!checkpoints_.empty()) {
       try {
-        auto reader = std::make_shared<const checkpoint_reader>(it->open());
-        continue_after(it->number, *reader);
+        auto reader = std::make_shared<const checkpoint_reader>(checkpoints_.back().open());
+        continue_after(checkpoints_.back().number, *reader);
+        drop_surplus();
         return reader;
-      } catch (const error& e) {
-        log(log_level::warning, "train", [&] {
-          return "checkpoint " + std::to_string(it->number) + " of run '" + options_.name +
-                 "' cannot be read, so an older one is used: " + e.what();
-        });
+      } catch (const checkpoint_too_new&) {
+        throw;
+      } catch (const checkpoint_error& e) {
+        put_newest_aside(e.what());
+      } catch (const file_not_found& e) {
+        put_newest_aside(e.what());
       }
     }
     reports_.clear();
-    checkpoints_.clear();
     last_ = 0;
     return nullptr;
   }
@@ -198,9 +202,22 @@ class run_folder final : public report_handler {
     reports_.push_back(std::move(entry));
   }
 
+  // Under another name, so that no later resume takes it for a checkpoint of the reports that are made again.
+  void put_newest_aside(const std::string& why) {
+    const kept_checkpoint& damaged = checkpoints_.back();
+    std::string where;
+    if (std::error_code failure; !damaged.path.empty()) {
+      std::filesystem::rename(damaged.path, damaged.path + ".damaged", failure);
+      if (!failure) where = " (it is now '" + damaged.path + ".damaged')";
+    }
+    log(log_level::warning, "train",
+        "checkpoint " + std::to_string(damaged.number) + " of run '" + options_.name +
+            "' cannot be read, so an older one is used" + where + ": " + why);
+    checkpoints_.pop_back();
+  }
+
   void continue_after(std::uint64_t number, const checkpoint_reader& reader) {
     forget_from(number + 1);
-    std::erase_if(checkpoints_, [&](const kept_checkpoint& c) { return c.number > number; });
     last_ = number;
     if (reports_.empty() || reports_.back().number != number) {
       auto entry = reader.get<kept_report>(report_name);
