@@ -221,6 +221,17 @@ TEST_CASE("a crash counts as the worst entry of the rung it would have reached")
   CHECK(s.trials()[b->id].error == "boom");
 }
 
+TEST_CASE("a trial that fails after a rung has judged it is an entry of no further rung") {
+  auto s = study_of({.max_t = 4, .reduction_factor = 2});
+  std::vector<tune::trial_id> begun;
+  for (int i = 0; i < 4; ++i) begun.push_back(s.ask()->id);
+  for (tune::trial_id id : begun) s.report(id, 1, {{"loss", 0.1 * static_cast<double>(id)}});
+  s.end(0, tune::trial_state::failed, 0, "cannot save");
+  REQUIRE(s.ask()->id == 1);  // the better half of four is 0 and 1
+  CHECK(s.report(1, 2, {{"loss", 0.1}}) == decision::pause);
+  CHECK(s.ask()->id == 4);  // 1 is alone in its rung: nobody has earned a promotion there
+}
+
 TEST_CASE("a trial that runs again from scratch is judged only beyond where it was") {
   auto s = study_of({.max_t = 9, .reduction_factor = 3});
   for (double loss : {0.1, 0.3, 0.4}) s.report(s.ask()->id, 1, {{"loss", loss}});

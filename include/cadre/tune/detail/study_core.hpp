@@ -185,7 +185,8 @@ class study_core {
     identify("searcher", std::move(searcher));
     identify("scheduler", std::move(scheduler));
     identify("max_iterations", number_text(limit_));
-    for (std::size_t i = 0; i < space_.names().size(); ++i) identify("parameter '" + space_.names()[i] + "'", space_.describe(i));
+    for (std::size_t i = 0; i < space_.names().size(); ++i)
+      identify("parameter '" + space_.names()[i] + "'", space_.describe(i));
   }
 
   void check_known(trial_id id, const char* call) const {
@@ -250,7 +251,8 @@ class study_core {
 
   void finish(trial_id id, trial_state state, std::string error) {
     if (state == trial_state::failed) {
-      scheduler_->crashed(id);
+      // One that was told to pause or stop is judged already, and on its way to no other rung.
+      if (trials_[id].state == trial_state::running) scheduler_->crashed(id);
       trials_[id].error = std::move(error);
     }
     set_state(id, state);
