@@ -32,9 +32,11 @@ class parameter : public parameter_text {
 template <class Config, class Owner, class Member>
 class numeric_parameter final : public parameter<Config> {
  public:
-  explicit numeric_parameter(Member Owner::* member) : member_(member) {}
+  explicit numeric_parameter(Member Owner::*member) : member_(member) {}
   void assign(Config& config, double value) const override { config.*member_ = static_cast<Member>(value); }
-  [[nodiscard]] std::optional<double> read(const Config& config) const override { return static_cast<double>(config.*member_); }
+  [[nodiscard]] std::optional<double> read(const Config& config) const override {
+    return static_cast<double>(config.*member_);
+  }
   [[nodiscard]] record_value show(double value) const override {
     if constexpr (std::integral<Member>)
       return static_cast<std::int64_t>(value);
@@ -43,15 +45,17 @@ class numeric_parameter final : public parameter<Config> {
   }
 
  private:
-  Member Owner::* member_;
+  Member Owner::*member_;
 };
 
 template <class Config, class Owner, class Member>
 class choice_parameter final : public parameter<Config> {
  public:
-  choice_parameter(Member Owner::* member, std::vector<Member> values, std::vector<std::string> names)
+  choice_parameter(Member Owner::*member, std::vector<Member> values, std::vector<std::string> names)
       : member_(member), values_(std::move(values)), names_(std::move(names)) {}
-  void assign(Config& config, double value) const override { config.*member_ = values_[static_cast<std::size_t>(value)]; }
+  void assign(Config& config, double value) const override {
+    config.*member_ = values_[static_cast<std::size_t>(value)];
+  }
   [[nodiscard]] std::optional<double> read(const Config& config) const override {
     for (std::size_t i = 0; i < values_.size(); ++i)
       if (static_cast<const Member&>(values_[i]) == config.*member_) return static_cast<double>(i);
@@ -69,7 +73,7 @@ class choice_parameter final : public parameter<Config> {
   }
 
  private:
-  Member Owner::* member_;
+  Member Owner::*member_;
   std::vector<Member> values_;
   std::vector<std::string> names_;
 };
@@ -102,35 +106,41 @@ class space {
 
   /// Adds a parameter of real numbers. Throws duplicate_parameter (902), bad_distribution (901).
   template <class Owner, class Member>
-  space& add(std::string_view name, Member Owner::* member, const real_distribution& distribution) {
-    static_assert(std::floating_point<Member>,
-                  "cadre::tune: uniform, quniform, loguniform, qloguniform and randn draw real numbers, so the member must be "
-                  "double or float; for an integer use randint, qrandint or lograndint, for anything else choice");
+  space& add(std::string_view name, Member Owner::*member, const real_distribution& distribution) {
+    static_assert(
+        std::floating_point<Member>,
+        "cadre::tune: uniform, quniform, loguniform, qloguniform and randn draw real numbers, so the member must be "
+        "double or float; for an integer use randint, qrandint or lograndint, for anything else choice");
     if constexpr (std::floating_point<Member>) {
-      detail::space_core::check_real(name, distribution.values, distribution.quantized, static_cast<double>(std::numeric_limits<Member>::max()));
-      insert<Owner>(name, distribution.values, std::make_shared<detail::numeric_parameter<Config, Owner, Member>>(member));
+      detail::space_core::check_real(name, distribution.values, distribution.quantized,
+                                     static_cast<double>(std::numeric_limits<Member>::max()));
+      insert<Owner>(name, distribution.values,
+                    std::make_shared<detail::numeric_parameter<Config, Owner, Member>>(member));
     }
     return *this;
   }
 
   /// Adds a parameter of integers. Throws duplicate_parameter (902), bad_distribution (901).
   template <class Owner, class Member>
-  space& add(std::string_view name, Member Owner::* member, const integer_distribution& distribution) {
+  space& add(std::string_view name, Member Owner::*member, const integer_distribution& distribution) {
     constexpr bool fits = std::integral<Member> && !std::same_as<Member, bool>;
-    static_assert(fits,
-                  "cadre::tune: randint, qrandint and lograndint draw integers, so the member must be of an integer type; for "
-                  "double or float use uniform or quniform, for bool or an enum choice");
+    static_assert(
+        fits,
+        "cadre::tune: randint, qrandint and lograndint draw integers, so the member must be of an integer type; for "
+        "double or float use uniform or quniform, for bool or an enum choice");
     if constexpr (fits) {
       using limits = std::numeric_limits<Member>;
-      detail::space_core::check_integer(name, distribution.values, static_cast<std::int64_t>(limits::min()), static_cast<std::uint64_t>(limits::max()));
-      insert<Owner>(name, distribution.values, std::make_shared<detail::numeric_parameter<Config, Owner, Member>>(member));
+      detail::space_core::check_integer(name, distribution.values, static_cast<std::int64_t>(limits::min()),
+                                        static_cast<std::uint64_t>(limits::max()));
+      insert<Owner>(name, distribution.values,
+                    std::make_shared<detail::numeric_parameter<Config, Owner, Member>>(member));
     }
     return *this;
   }
 
   /// Adds a parameter that is one of some values. Throws duplicate_parameter (902), bad_distribution (901).
   template <class Owner, class Member, class T>
-  space& add(std::string_view name, Member Owner::* member, const choice_distribution<T>& distribution) {
+  space& add(std::string_view name, Member Owner::*member, const choice_distribution<T>& distribution) {
     static_assert(detail::choosable<T, Member>,
                   "cadre::tune: the values of this choice do not fit the member's type: give values of that very type");
     if constexpr (detail::choosable<T, Member>) {
@@ -139,11 +149,13 @@ class space {
       std::vector<Member> values;
       for (const auto& value : distribution.values) {
         if constexpr (std::integral<T> && std::integral<Member> && !std::same_as<T, Member>)
-          if (!std::in_range<Member>(value)) detail::space_core::bad(name, "the choice " + std::to_string(value) + " does not fit the member's type");
+          if (!std::in_range<Member>(value))
+            detail::space_core::bad(name, "the choice " + std::to_string(value) + " does not fit the member's type");
         values.push_back(static_cast<Member>(value));
       }
       insert<Owner>(name, {domain_kind::categorical, 0, static_cast<double>(n - 1), 1, false},
-                    std::make_shared<detail::choice_parameter<Config, Owner, Member>>(member, std::move(values), distribution.names));
+                    std::make_shared<detail::choice_parameter<Config, Owner, Member>>(member, std::move(values),
+                                                                                      distribution.names));
     }
     return *this;
   }

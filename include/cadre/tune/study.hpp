@@ -36,7 +36,8 @@ template <class Config, class Searcher = random_search, class Scheduler = fifo>
 class study {
  public:
   /// Throws bad_option (905), and what searcher and scheduler find wrong (904, 905).
-  study(tune::space<Config> space, study_options options, const Searcher& searcher = {}, const Scheduler& scheduler = {})
+  study(tune::space<Config> space, study_options options, const Searcher& searcher = {},
+        const Scheduler& scheduler = {})
       : core_(space.core(), std::move(options), searcher, scheduler), space_(std::move(space)) {}
 
   /// The first trials have these configurations, whatever the searcher says. Before the first ask() and store_in().
@@ -66,7 +67,8 @@ class study {
   [[nodiscard]] std::optional<assignment<Config>> ask() {
     const std::optional<detail::next_run> next = core_.ask();
     if (!next) return std::nullopt;
-    return assignment<Config>{next->id, space_.decode(core_.trials()[next->id].where), next->again, next->reached, next->run_until};
+    return assignment<Config>{next->id, space_.decode(core_.trials()[next->id].where), next->again, next->reached,
+                              next->run_until};
   }
 
   /// A running trial has reached t with these metrics. A report without the tuned metric is noted and goes on; at the

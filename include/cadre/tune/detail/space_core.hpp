@@ -49,7 +49,8 @@ class space_core {
     const domain& d = domains_[i];
     if (d.kind != domain_kind::categorical) return d.text();
     std::string text = "choice(";
-    for (std::uint64_t index = 0; index < d.count(); ++index) text += (index == 0 ? "" : ", ") + text_of(texts_[i]->show(d.at(index)));
+    for (std::uint64_t index = 0; index < d.count(); ++index)
+      text += (index == 0 ? "" : ", ") + text_of(texts_[i]->show(d.at(index)));
     return text + ")";
   }
 
@@ -58,13 +59,16 @@ class space_core {
     if (!held) throw point_outside_space("parameter '" + names_[i] + "': the value is none of " + describe(i));
     const domain& d = domains_[i];
     double value = *held;
-    const double slack = 1e-6 * std::abs(value);  // a float that was rounded past a bound or off a step is meant to be there
-    if (d.kind == domain_kind::real && value > d.low - slack && value < d.high + slack) value = std::clamp(value, d.low, d.high);
+    const double slack =
+        1e-6 * std::abs(value);  // a float that was rounded past a bound or off a step is meant to be there
+    if (d.kind == domain_kind::real && value > d.low - slack && value < d.high + slack)
+      value = std::clamp(value, d.low, d.high);
     if (d.step != 0 && value >= d.low && value <= d.high) {
       const double near = d.at(d.index_of(value));
       if (std::abs(near - value) <= slack) value = near;
     }
-    if (!d.contains(value)) throw point_outside_space("parameter '" + names_[i] + "': " + number_text(*held) + " is not in " + d.text());
+    if (!d.contains(value))
+      throw point_outside_space("parameter '" + names_[i] + "': " + number_text(*held) + " is not in " + d.text());
     return value;
   }
 
@@ -72,7 +76,8 @@ class space_core {
 
   static void check_real(std::string_view name, const domain& d, bool quantized, double largest) {
     check(name, d, quantized);
-    if (d.low < -largest || d.low > largest || d.high > largest) bad(name, d.text() + " does not fit the member, a float");
+    if (d.low < -largest || d.low > largest || d.high > largest)
+      bad(name, d.text() + " does not fit the member, a float");
   }
 
   static void check_integer(std::string_view name, const domain& d, std::int64_t least, std::uint64_t largest) {
@@ -84,13 +89,15 @@ class space_core {
       return n >= least && (n < 0 || static_cast<std::uint64_t>(n) <= largest);
     };
     if (!fits(d.low) || !fits(d.high))
-      bad(name, d.text() + " does not fit the member, whose type holds " + std::to_string(least) + " to " + std::to_string(largest));
+      bad(name, d.text() + " does not fit the member, whose type holds " + std::to_string(least) + " to " +
+                    std::to_string(largest));
   }
 
   static void check_choice(std::string_view name, std::size_t values, std::size_t names) {
     if (values == 0) bad(name, "choice has no values; give at least one");
     if (names != 0 && names != values)
-      bad(name, "choice has " + std::to_string(values) + " values and " + std::to_string(names) + " names; give each value one name");
+      bad(name, "choice has " + std::to_string(values) + " values and " + std::to_string(names) +
+                    " names; give each value one name");
   }
 
   [[noreturn]] static void bad(std::string_view name, const std::string& why) {
@@ -110,7 +117,8 @@ class space_core {
     const auto require = [&](bool fine, const char* otherwise) {
       if (!fine) bad(name, d.text() + otherwise);
     };
-    require(std::isfinite(d.low) && std::isfinite(d.high) && std::isfinite(d.step), " has a bound that is no finite number");
+    require(std::isfinite(d.low) && std::isfinite(d.high) && std::isfinite(d.step),
+            " has a bound that is no finite number");
     if (d.kind == domain_kind::normal) {
       require(d.high > 0, " needs a deviation above 0");
       return;
