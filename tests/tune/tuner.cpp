@@ -4,6 +4,8 @@
 #include <cadre/core/units.hpp>
 #include <cadre/tune.hpp>
 
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -561,7 +563,65 @@ TEST_CASE("a storage that cannot be written is an error of the run") {
   std::ofstream(f / "file") << "x";
   cadre::thread_pool pool{{.threads = 1}};
   tune::tuner t{some_space(), {.metric = "loss", .trials = 1, .storage = f / "file/s"}};
-  CHECK_THROWS(t.run(pool, learner));
+  CHECK(error_of([&] { t.run(pool, learner); }) ==
+        "[cadre.os.155] cannot make the folder '" + (f / "file/s/checkpoints") +
+            "': Not a directory (errno 20); check the path, and create its folder first");
+  // A table that cannot take its place.
+  fs::create_directories(f / "s/trials.csv/in the way");
+  tune::tuner blocked{some_space(),
+                      {.metric = "loss", .trials = 1, .storage = f / "s", .stop = tune::max_iterations(1)}};
+  CHECK(error_of([&] {
+          blocked.run(pool, learner);
+        }).starts_with("[cadre.os.158] cannot write '" + (f / "s/trials.csv")));
+  CHECK_FALSE(fs::exists(f / "s/.trials.csv.new"));
+}
+
+// Runs f in a process of its own; its result is the exit status.
+template <class F>
+int in_child(F f) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    int code = 99;
+    try {
+      code = f();
+    } catch (...) {}
+    ::_exit(code);
+  }
+  int status = 0;
+  if (child < 0 || ::waitpid(child, &status, 0) != child) return 98;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 97;
+}
+
+TEST_CASE("a disk that fills up ends a tuning with an error and no half-written file, and room lets it resume",
+          "[root]") {
+  folder f;
+  const int code = in_child([&] {
+    if (::unshare(CLONE_NEWNS) != 0 || ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        ::mount("cadre", f.path.c_str(), "tmpfs", 0, "size=96k") != 0)
+      return 77;
+    const auto tuning = [&](std::size_t trials) {
+      cadre::thread_pool pool{{.threads = 2}};
+      return tune::tuner{some_space(),
+                         {.metric = "loss", .trials = trials, .seed = 3, .storage = f / "s", .resume = true},
+                         tune::random_search{},
+                         small_asha}
+          .run(pool, learner);
+    };
+    if (!error_of([&] { tuning(2000); }).starts_with("[cadre.os.156]")) return 1;
+    for (const auto& entry : fs::recursive_directory_iterator(f / "s"))
+      if (entry.path().extension() == ".new" && fs::exists(f / "s/trials.csv")) return 2;
+    if (::mount("cadre", f.path.c_str(), "tmpfs", MS_REMOUNT, "size=16m") != 0) return 3;
+    const auto found = tuning(2000);
+    if (found.size() != 2000 || !found.errors().empty()) return 4;
+    for (const auto& r : found)
+      if (r.last != loss_of(r.config, static_cast<int>(r.t))) return 5;
+    const std::string csv = text_of(f / "s/trials.csv");
+    return std::count(csv.begin(), csv.end(), '\n') == 2001 ? 0 : 6;
+  });
+  if (code == 77)
+    WARN("skipped: needs the right to mount a file system");
+  else
+    CHECK(code == 0);
 }
 
 TEST_CASE("a process killed in the middle of a tuning loses no finished trial when it is resumed") {

@@ -96,7 +96,8 @@ class trial {
   bool report(const metric_map& metrics) { return host_.report(run_, metrics, {}); }
 
   /// The same with a function that saves what is needed to go on from here. It is called only when the trial is paused
-  /// or interrupted, and now and then for a stored tuning; throws what it throws, and the file errors (155-158).
+  /// or interrupted, and now and then for a stored tuning. Throws what it throws; a checkpoint that cannot be stored
+  /// ends the tuning, and run() throws why.
   template <std::invocable<checkpoint_writer&> Saver>
   bool report(const metric_map& metrics, Saver&& save) {
     return host_.report(run_, metrics, detail::saver_ref(save));

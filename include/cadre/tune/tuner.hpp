@@ -1,6 +1,7 @@
 #ifndef CADRE_TUNE_TUNER_HPP
 #define CADRE_TUNE_TUNER_HPP
 
+#include <cadre/os/file_error.hpp>
 #include <cadre/tune/detail/tuning.hpp>
 #include <cadre/tune/detail/tuning_log.hpp>
 #include <cadre/tune/results.hpp>
@@ -9,6 +10,7 @@
 #include <concepts>
 #include <filesystem>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -45,7 +47,7 @@ class tuner {
 
   /// Returns when every trial has ended, the time is up, or the tuning was cancelled. Throws bad_option (905),
   /// infinite_grid (904), too_few_threads (908), study_exists (909), study_differs (910), study_unreadable (911), and
-  /// what journal and files throw; what trials throw is in the results.
+  /// what journal and files throw (521-526, 155-158); what trials throw is in the results.
   template <class Function>
     requires std::invocable<Function&, trial<Config>&>
   results<Config> run(thread_pool& pool, Function&& function) const {
@@ -93,9 +95,11 @@ class tuner {
   }
 
   void open(detail::study_core& s, detail::tuning_log& log) const {
-    std::filesystem::create_directories(options_.storage);
+    std::error_code failure;
+    std::filesystem::create_directories(options_.storage + "/checkpoints", failure);
+    if (failure) file_error::raise("make the folder", options_.storage + "/checkpoints", failure.value());
     const std::string path = options_.storage + "/study.journal";
-    if (!options_.resume && std::filesystem::exists(path))
+    if (!options_.resume && std::filesystem::exists(path, failure))
       throw study_exists("'" + options_.storage +
                          "' holds a study already; set .resume = true to go on with it, or use another .storage");
     s.store_in(path, [&log](trial_id id, double t, const metric_map& metrics) { log.write(id, t, metrics); });

@@ -22,15 +22,10 @@ class checkpoint_shelf {
   /// The trial's t, written among the user's values.
   static constexpr const char* t_name = "cadre.tune.t";
 
-  /// An empty folder: in memory.
-  explicit checkpoint_shelf(std::string folder) : folder_(std::move(folder)) {
-    if (!folder_.empty()) std::filesystem::create_directories(folder_);
-  }
+  /// `folder` is there already, or empty: in memory.
+  explicit checkpoint_shelf(std::string folder) : folder_(std::move(folder)) {}
 
-  void save(trial_id id, double t, const saver_ref& saver) {
-    checkpoint_writer writer;
-    writer(t_name, t);
-    saver(writer);
+  void save(trial_id id, const checkpoint_writer& writer) {
     if (folder_.empty()) {
       auto reader = checkpoint_reader::from_bytes(writer.bytes(), "of trial " + std::to_string(id));
       const std::lock_guard lock(mutex_);

@@ -113,7 +113,7 @@ class tuning final : public trial_host {
       });
       if (broken_) run.outcome = trial_outcome::interrupted;
     }
-    if (save_now && save) shelf_.save(run.id, run.t, save);
+    if (save_now && save) keep_checkpoint(run, save);
     if (run.outcome != trial_outcome::running) return false;
     if (turns_) turns_->advance(run.slot);
     return true;
@@ -130,6 +130,21 @@ class tuning final : public trial_host {
       return std::chrono::duration<double>(now - std::exchange(since, now)).count();
     }
   };
+
+  /// What the user's function throws is the trial's own; what the shelf throws (its disk is full) ends the tuning, so
+  /// that the trial can go on when it is resumed.
+  void keep_checkpoint(trial_run& run, const saver_ref& save) {
+    checkpoint_writer writer;
+    writer(checkpoint_shelf::t_name, run.t);
+    save(writer);
+    try {
+      shelf_.save(run.id, writer);
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!broken_) broken_ = std::current_exception();
+      run.outcome = trial_outcome::interrupted;
+    }
+  }
 
   /// How the function of a trial came to an end.
   struct ended_run {

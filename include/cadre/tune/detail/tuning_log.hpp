@@ -1,6 +1,7 @@
 #ifndef CADRE_TUNE_DETAIL_TUNING_LOG_HPP
 #define CADRE_TUNE_DETAIL_TUNING_LOG_HPP
 
+#include <cadre/os/file_error.hpp>
 #include <cadre/report/csv_writer.hpp>
 #include <cadre/report/json_lines_writer.hpp>
 #include <cadre/report/progress.hpp>
@@ -13,6 +14,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <variant>
 
@@ -41,7 +43,7 @@ class tuning_log {
   void begin() {
     if (folder_.empty()) return;
     open();
-    std::filesystem::rename(folder_ + "/.reports.jsonl.new", folder_ + "/reports.jsonl");
+    take_place("reports.jsonl");
   }
 
   void reported(trial_id id, const metric_map& metrics) {
@@ -66,17 +68,27 @@ class tuning_log {
 
  private:
   void open() {
-    if (!reports_) reports_.emplace(folder_ + "/.reports.jsonl.new");
+    if (!reports_) reports_.emplace(fresh("reports.jsonl"));
   }
 
   template <class Writer>
   void replace(const std::string& name, std::span<const record> rows) {
-    const std::string fresh = folder_ + "/." + name + ".new";
-    {
-      Writer writer(fresh);
+    try {
+      Writer writer(fresh(name));
       for (const record& row : rows) writer.write(row);
+      take_place(name);
+    } catch (...) {
+      std::error_code ignored;
+      std::filesystem::remove(fresh(name), ignored);
+      throw;
     }
-    std::filesystem::rename(fresh, folder_ + "/" + name);
+  }
+
+  [[nodiscard]] std::string fresh(const std::string& name) const { return folder_ + "/." + name + ".new"; }
+  void take_place(const std::string& name) const {
+    std::error_code failure;
+    std::filesystem::rename(fresh(name), folder_ + "/" + name, failure);
+    if (failure) file_error::raise("write", folder_ + "/" + name, failure.value());
   }
 
   static std::string key(trial_id id) { return "trial " + std::to_string(id); }
