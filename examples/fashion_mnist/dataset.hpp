@@ -12,6 +12,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <system_error>
 #include <utility>
 
 namespace fashion {
@@ -36,7 +37,8 @@ class images {
   static cadre::data::labelled read(const std::filesystem::path& folder, const std::string& name) {
     const auto open = [&](const std::string& kind) {
       const std::string file = folder / (name + kind + "-ubyte.gz");
-      if (!std::filesystem::exists(file)) throw input_error::no_data(file);
+      std::error_code error;
+      if (!std::filesystem::exists(file, error) && !error) throw input_error::no_data(file);
       return cadre::data::read_idx_gz(file);
     };
     auto samples = open("-images-idx3");

@@ -6,17 +6,20 @@
 
 #include <cadre/comm.hpp>
 #include <cadre/os/processors.hpp>
+#include <cadre/persist.hpp>
 #include <cadre/zlib.hpp>
 #ifdef CADRE_EXAMPLE_WITH_MPI
 #include <cadre/mpi.hpp>
 #endif
 
+#include <cerrno>
 #include <chrono>
 #include <climits>
 #include <cstdio>
 #include <exception>
 #include <optional>
 #include <string>
+#include <system_error>
 
 namespace {
 
@@ -68,11 +71,16 @@ int run(int argc, char** argv, cadre::any_communicator world) {
   });
 
   config cfg;
+  std::optional<cadre::journal> run_directory;  // the leader's, to the end
   together(world, [&] {
-    if (!leader) return;
-    prepare_run_directory(o);
-    cfg = tune_on(*train, o);
+    if (leader) run_directory = take_run_directory(o);
   });
+  // The others wait as long as the leader tunes: if it dies, mpirun ends them.
+  world.set_timeout(std::chrono::nanoseconds::max());
+  together(world, [&] {
+    if (leader) cfg = tune_on(*train, o);
+  });
+  world.set_timeout(cadre::default_collective_timeout);
   cfg = world.broadcast(cfg, 0);
 
   cadre::train::trainer trainer{training{&*train, &*test, o.epochs, o.seed, o.deterministic ? 4 : 0}, cfg,
@@ -98,6 +106,7 @@ int run(int argc, char** argv, cadre::any_communicator world) {
   std::printf("test_accuracy=%.4f images_per_second=%.0f workers=%d backend=%s seconds=%.1f\n",
               result.metrics.at("test_accuracy"), 1 / seconds_per_image, o.workers,
               std::string(world.backend()).c_str(), seconds);
+  if (std::fflush(stdout) != 0) throw std::system_error(errno, std::generic_category(), "cannot write the result");
   return 0;
 }
 
@@ -118,5 +127,8 @@ int main(int argc, char** argv) {
   } catch (const cadre::error& e) {
     std::fprintf(stderr, "fashion_mnist: %s\n", e.what());
     return 2;
+  } catch (const std::exception& e) {  // no memory, no threads: nothing that other options would mend
+    std::fprintf(stderr, "fashion_mnist: %s\n", e.what());
+    return 1;
   }
 }

@@ -91,6 +91,7 @@ inline options parse_options(int argc, char** argv) {
     else
       throw input_error::unknown_option(name);
   }
+  while (o.run_dir.size() > 1 && o.run_dir.back() == '/') o.run_dir.pop_back();  // what a shell's completion appends
   if (o.run_dir.empty()) throw input_error::bad_value("--run-dir", "", "a folder");
   return o;
 }

@@ -5,7 +5,7 @@
 #include "options.hpp"
 
 #include <cadre/core/metric_map.hpp>
-#include <cadre/os/atomic_file.hpp>
+#include <cadre/persist.hpp>
 #include <cadre/report.hpp>
 
 #include <cstddef>
@@ -25,31 +25,38 @@ inline std::string settings_text(const options& o) {
 }
 
 /// Makes the folder, or checks that it belongs to the run that is to be resumed. An earlier run that is not resumed
-/// moves aside: nothing is overwritten.
-inline void prepare_run_directory(const options& o) {
+/// moves aside: nothing is overwritten. The folder is this process's while the journal returned is open; another process
+/// that wants it gets journal_locked (523).
+inline cadre::journal take_run_directory(const options& o) {
   namespace fs = std::filesystem;
-  const fs::path folder = o.run_dir, settings = folder / "settings";
-  const std::string ours = settings_text(o);
-  std::error_code error;
-  if (o.resume && fs::exists(settings, error)) {
-    const std::vector<std::byte> bytes = cadre::read_file(settings);
-    const std::string theirs(reinterpret_cast<const char*>(bytes.data()), bytes.size());
+  const auto make = [&] {
+    std::error_code error;
+    fs::create_directories(o.run_dir + "/tune", error);
+    if (error) throw input_error::unwritable(o.run_dir, error.message());
+  };
+  const std::string ours = settings_text(o), file = o.run_dir + "/settings.journal";
+  std::string theirs;
+  make();
+  cadre::journal settings = cadre::journal::open(file, {}, [&](std::span<const std::byte> record) {
+    theirs.assign(reinterpret_cast<const char*>(record.data()), record.size());
+  });
+  if (!theirs.empty() && o.resume) {
     if (theirs != ours) throw input_error::other_run(o.run_dir, theirs);
-    return;
+    return settings;
   }
-  if (fs::exists(settings, error)) {
-    for (int i = 1;; ++i) {
-      const fs::path aside = o.run_dir + "." + std::to_string(i);
-      if (fs::exists(aside, error)) continue;
-      fs::rename(folder, aside, error);
-      if (error) throw input_error::unwritable(o.run_dir, error.message());
-      std::printf("the earlier run in %s is now in %s\n", o.run_dir.c_str(), aside.c_str());
-      break;
-    }
+  if (!theirs.empty()) {
+    std::string aside;
+    std::error_code error;
+    for (int i = 1; aside.empty() || fs::exists(aside, error); ++i) aside = o.run_dir + "." + std::to_string(i);
+    fs::rename(o.run_dir, aside, error);
+    if (error) throw input_error::unwritable(o.run_dir, error.message());
+    std::printf("the earlier run in %s is now in %s\n", o.run_dir.c_str(), aside.c_str());
+    std::fflush(stdout);
+    make();
+    settings = cadre::journal::open(file);
   }
-  fs::create_directories(folder / "tune", error);
-  if (error) throw input_error::unwritable(o.run_dir, error.message());
-  cadre::write_file_atomically(settings, std::as_bytes(std::span(ours)));
+  settings.append(ours);
+  return settings;
 }
 
 /// Loss and accuracy over the epochs, side by side.

@@ -110,10 +110,10 @@ struct training {
       const auto seen = static_cast<double>(samplers[0].size() * static_cast<std::size_t>(all_parts));
       const auto tested = static_cast<double>(test->size());
       ctx.report({{"epoch", epoch + 1},
-                  {"loss", totals[0] / seen},
-                  {"accuracy", totals[1] / seen},
+                  {"test_accuracy", totals[3] / tested},  // first, so that a narrow terminal shows it
                   {"test_loss", totals[2] / tested},
-                  {"test_accuracy", totals[3] / tested},
+                  {"accuracy", totals[1] / seen},
+                  {"loss", totals[0] / seen},
                   {"images_per_second", seen / seconds}},
                  [&](cadre::train::checkpoint_writer& w) {
                    w("epoch", epoch + 1);

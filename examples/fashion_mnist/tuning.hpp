@@ -79,6 +79,7 @@ inline config tune_on(const images& train, const options& o) {
                     tune::asha{.max_t = tuning_epochs, .grace_period = 1, .reduction_factor = 3}};
   const auto results = tuner.run(pool, [&](tune::trial<config>& trial) { run_trial(trial, train, o.seed); });
   std::printf("%s\n", results.table().c_str());
+  std::fflush(stdout);  // before the training's lines on stderr, where both go to one file
   return results.best().config;
 }
 

@@ -3,11 +3,14 @@
 usage: test_main_job.py PROGRAM [MPIRUN] [unittest options]
 Only Python's standard library. Most tests use 10,500 training and 500 test images, so that a run takes a second.
 """
+import contextlib
 import csv
+import fcntl
 import functools
 import gzip
 import json
 import os
+import pty
 import random
 import re
 import shutil
@@ -16,6 +19,7 @@ import struct
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 import unittest
 import xml.etree.ElementTree
@@ -223,6 +227,9 @@ class Data(MainJob):
             with self.subTest(missing=name):
                 self.assert_refused(1904, "--data", self.broken(name, None), says=name)
 
+    def test_a_data_folder_that_cannot_be_looked_into_is_refused(self):
+        self.assert_refused(1401, "--data", "x" * 5000, says="File name too long")
+
     def test_a_truncated_gzip_is_refused(self):
         for name in FILES:
             with self.subTest(file=name):
@@ -290,6 +297,31 @@ class RunDirectory(MainJob):
         (self.folder / "run/tune").write_text("in the way")
         self.assert_refused(1907, says=str(self.folder / "run"))
 
+    def test_settings_that_this_program_did_not_write_are_refused(self):
+        (self.folder / "run/tune").mkdir(parents=True)
+        (self.folder / "run/settings.journal").write_bytes(b"two\nlines\n" * 20)
+        for resume in ([], ["--resume"]):
+            with self.subTest(resume=resume):
+                self.assert_refused(521, *resume, says=str(self.folder / "run/settings.journal"))
+
+    def test_a_run_directory_in_use_is_refused_and_its_run_goes_on(self):
+        for resume in ([], ["--resume"]):
+            with self.subTest(resume=resume):
+                run_dir = Path(tempfile.mkdtemp(dir=SCRATCH)) / "run"
+                first = subprocess.Popen(command("--trials", "1", "--epochs", "100000", "--run-dir", run_dir), stdout=subprocess.DEVNULL,
+                                         stderr=subprocess.PIPE, text=True)
+                try:
+                    while "report 1 " not in first.stderr.readline():
+                        pass
+                    self.assert_refused(523, "--run-dir", run_dir, *resume, says=str(run_dir))
+                    while "report 20 " not in (line := first.stderr.readline()):
+                        self.assertTrue(line, "the first run ended")
+                finally:
+                    first.kill()
+                    first.stderr.close()
+                    first.wait()
+                self.assertEqual([p.name for p in run_dir.parent.iterdir()], ["run"])
+
     def test_the_run_directory_holds_trials_curves_and_the_newest_checkpoints(self):
         run_dir, _ = self.finished("--trials", "3", "--epochs", "4", "--workers", "1")
         with open(run_dir / "tune/trials.csv", newline="") as f:
@@ -307,7 +339,7 @@ class RunDirectory(MainJob):
     def test_a_second_run_moves_the_first_aside(self):
         first, _ = self.finished(*SMALL, "--workers", "1")
         run_dir = self.copy_of(first)
-        ended = self.run_well("--trials", "1", "--epochs", "1", "--workers", "1", "--run-dir", run_dir)
+        ended = self.run_well("--trials", "1", "--epochs", "1", "--workers", "1", "--run-dir", f"{run_dir}/")
         self.assertIn(f"the earlier run in {run_dir} is now in {run_dir}.1\n", ended.stdout)
         self.assertEqual(listing(self.folder / "run.1"), listing(first))
         self.assertEqual(len(trials(run_dir)), 1)
@@ -327,6 +359,37 @@ class Output(MainJob):
                 self.assertRegex(ended.stdout, r"(?m)^trial +state .* val_accuracy")  # the table of trials
                 self.assertRegex(ended.stderr, r"(?m)^trial 1: ")
                 self.assertRegex(ended.stderr, r"(?m)^train: report 2 ")
+
+    def test_a_file_that_gets_both_streams_has_the_table_before_the_training_and_the_result_last(self):
+        for ranks in [0, 2] if MPIRUN else [0]:
+            with self.subTest(ranks=ranks):
+                arguments = command(*SMALL, "--run-dir", Path(tempfile.mkdtemp(dir=SCRATCH)) / "run", ranks=ranks)
+                both = subprocess.run(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=120, env=environment())
+                lines = both.stdout.splitlines()
+                self.assertRegex(lines[-1], LAST_LINE)
+                [table] = [i for i, line in enumerate(lines) if re.match(r"trial +state .* val_accuracy", line)]
+                self.assertLess(table, next(i for i, line in enumerate(lines) if line.startswith("train: report 1 ")))
+
+    def test_a_terminal_of_80_columns_shows_the_accuracy_of_each_epoch(self):
+        terminal, end = pty.openpty()
+        fcntl.ioctl(end, termios.TIOCSWINSZ, struct.pack("4H", 24, 80, 0, 0))
+        process = subprocess.Popen(command(*SMALL, "--run-dir", self.folder / "run"), stdout=end, stderr=end, env={**os.environ, "TERM": "xterm"})
+        os.close(end)
+        shown = b""
+        with contextlib.suppress(OSError):  # EIO: the program closed its end
+            while piece := os.read(terminal, 65536):
+                shown += piece
+        os.close(terminal)
+        self.assertEqual(process.wait(), 0, shown)
+        for epoch in (1, 2):
+            self.assertRegex(shown.decode(), rf"train: report {epoch}  [^\n]*test_accuracy 0\.\d+")
+
+    def test_a_result_that_cannot_be_written_is_an_error(self):
+        with open("/dev/full", "w") as full:
+            ended = subprocess.run(command("--trials", "1", "--epochs", "1", "--run-dir", self.folder / "run"), stdout=full,
+                                   stderr=subprocess.PIPE, text=True)
+        self.assertEqual(ended.returncode, 1)
+        self.assertRegex(ended.stderr, r"\nfashion_mnist: cannot write the result: No space left on device\n\Z")
 
     def test_an_accuracy_is_learned_even_from_few_images(self):
         _, ended = self.finished(*SMALL, "--workers", "2")
