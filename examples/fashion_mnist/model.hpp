@@ -1,6 +1,7 @@
 #ifndef CADRE_EXAMPLES_FASHION_MNIST_MODEL_HPP
 #define CADRE_EXAMPLES_FASHION_MNIST_MODEL_HPP
 
+#include <cadre/core/random.hpp>
 #include <cadre/eigen.hpp>
 #include <cadre/train.hpp>
 
