@@ -1,18 +1,51 @@
 #!/usr/bin/env bash
-# Builds the benchmarks in Release for this machine's processor, installs the peers, runs all of them, and writes one
-# Markdown table: build/benchmarks.md.
-# usage: run.sh [--no-install]
+# Builds the benchmarks in Release for this machine's processor, installs the peers, runs what is named (all, without a
+# name), and writes one Markdown table: build/benchmarks.md. A benchmark that fails does not stop the others.
+# usage: run.sh [--no-install] [NAME]...
 set -eu
 cd "$(dirname "$0")/.."
-[ "${1-}" = --no-install ] || tests/install.sh g++ cmake ninja-build libeigen3-dev libcereal-dev zlib1g-dev libopenmpi-dev \
+
+all=(train_step all_reduce compile_time)
+named=()
+install=yes
+for argument in "$@"; do
+  case $argument in
+    --no-install) install=no ;;
+    *)
+      [[ " ${all[*]} " == *" $argument "* ]] || {
+        sed -n '2,4s/^# //p' "$0"
+        echo "benchmarks: ${all[*]}"
+        [ "$argument" = --help ] && exit 0 || exit 2
+      }
+      named+=("$argument")
+      ;;
+  esac
+done
+[ ${#named[@]} -gt 0 ] || named=("${all[@]}")
+
+[ $install = no ] || tests/install.sh g++ cmake ninja-build libeigen3-dev libcereal-dev zlib1g-dev libopenmpi-dev \
   openmpi-bin python3-torch libopenblas0-pthread
-cmake --preset release -G Ninja -DCADRE_NATIVE=ON -DCADRE_BUILD_BENCHMARKS=ON -DCADRE_BUILD_TESTS=OFF -B build/benchmarks >/dev/null
-cmake --build build/benchmarks --target benchmark_train_step benchmark_all_reduce
+mkdir -p build/benchmarks
+cmake --preset release -G Ninja -DCADRE_BUILD_BENCHMARKS=ON -DCADRE_BUILD_TESTS=OFF -DCADRE_BUILD_EXAMPLES=OFF \
+  -B build/benchmarks >build/benchmarks/run.log
+cmake --build build/benchmarks --target "${named[@]/#/benchmark_}" >>build/benchmarks/run.log || {
+  cat build/benchmarks/run.log
+  exit 1
+}
+
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-programs=build/benchmarks/benchmarks
+failed=()
+for name in "${named[@]}"; do
+  launch=(timeout -k 2 600)
+  [ "$name" != all_reduce ] || launch+=(mpirun --bind-to none --oversubscribe -n 2)
+  "${launch[@]}" "build/benchmarks/benchmarks/benchmark_$name" >"build/benchmarks/$name.md" || failed+=("$name")
+done
 {
-  $programs/benchmark_train_step
-  OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 /usr/bin/python3 benchmarks/train_step_torch.py
-  timeout -k 2 300 mpirun --bind-to none --oversubscribe -n 2 $programs/benchmark_all_reduce
-  python3 benchmarks/compile_time.py
-} | awk '/^\| benchmark/ || /^\|---/ { if (seen[$0]++) next } { print }' | tee build/benchmarks.md
+  echo "$(date -u +%F), $(lscpu | sed -n 's/^Model name: *//p') x $(nproc), $(g++ --version | head -1)," \
+    "load $(cut -d' ' -f1 /proc/loadavg)"
+  echo
+  for name in "${named[@]}"; do cat "build/benchmarks/$name.md"; done |
+    awk '/^\| benchmark \|/ || /^\|---/ { if (seen[$0]++) next } { print }'
+} | tee build/benchmarks.md
+awk -F' [|] ' '/ yes \|$/ { met++ } / \*\*no\*\* \|$/ { missed++ } END { printf "targets met: %d of %d\n", met, met + missed }' build/benchmarks.md
+[ ${#failed[@]} -eq 0 ] || { echo "failed: ${failed[*]}" >&2; exit 1; }

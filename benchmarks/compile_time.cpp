@@ -1,0 +1,130 @@
+// What a face header costs a user's compiler: to parse it (g++ -fsyntax-only) beside the third-party and standard headers
+// that it includes, and to compile it with one use of it (g++ -O2 -c). Seconds of processor time, since a compiler is one
+// thread and the machine may be shared.
+#include "harness.hpp"
+
+#include <fcntl.h>
+#include <spawn.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <set>
+#include <sstream>
+#include <stdexcept>
+
+extern char** environ;
+
+namespace {
+
+namespace fs = std::filesystem;
+
+const fs::path root = fs::path(CADRE_BENCHMARKS).parent_path();
+
+struct scratch_folder {
+  fs::path path = fs::temp_directory_path() / ("cadre-compile-time-" + std::to_string(getpid()));
+  scratch_folder() { fs::create_directory(path); }
+  ~scratch_folder() { fs::remove_all(path); }
+} scratch;
+
+/// Compiles this text and returns the seconds of processor time that it took.
+double compile(const std::string& text, const std::vector<std::string>& how) {
+  const std::string source = scratch.path / "unit.cpp";
+  std::ofstream(source) << text;
+  std::vector<std::string> command{"g++", "-std=c++20", "-I", root / "include", "-isystem", "/usr/include/eigen3"};
+  command.insert(command.end(), how.begin(), how.end());
+  command.push_back(source);
+  std::vector<char*> arguments;
+  for (std::string& s : command) arguments.push_back(s.data());
+  arguments.push_back(nullptr);
+  pid_t process = 0;
+  if (posix_spawnp(&process, arguments[0], nullptr, nullptr, arguments.data(), environ) != 0)
+    throw std::runtime_error("g++ cannot be started");
+  int status = 0;
+  rusage used{};
+  wait4(process, &status, 0, &used);
+  if (status != 0) throw std::runtime_error("g++ failed on:\n" + text);
+  const auto in_seconds = [](timeval t) {
+    return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec);
+  };
+  return in_seconds(used.ru_utime) + in_seconds(used.ru_stime);
+}
+
+std::string read(const fs::path& file) {
+  std::ostringstream all;
+  all << std::ifstream(file).rdbuf();
+  return all.str();
+}
+
+/// An #include of every header outside include/cadre that this face, or a header of ours behind it, asks for.
+std::string headers_of_others(const std::string& face) {
+  const std::string dependencies = scratch.path / "unit.d";
+  compile("#include <cadre/" + face + ">\n", {"-M", "-MF", dependencies});
+  const std::string used = read(dependencies);
+  std::set<std::string> names;
+  static const std::regex ours(R"(\S*/include/cadre/\S+\.hpp)"), include(R"(#\s*include\s*<((?!cadre/)[^>]+)>)");
+  for (std::sregex_iterator header(used.begin(), used.end(), ours), end; header != end; ++header) {
+    const std::string text = read(header->str());
+    for (std::sregex_iterator line(text.begin(), text.end(), include); line != end; ++line) names.insert((*line)[1]);
+  }
+  std::string unit;
+  for (const std::string& name : names) unit += "#include <" + name + ">\n";
+  return unit;
+}
+
+struct face {
+  std::string header;
+  const char* use;  // what a first program with this room does
+};
+
+constexpr const char* first_task =
+    "int main() { cadre::thread_pool pool; return pool.submit([](int x) { return x + 1; }, 41).get(); }";
+
+const face faces[] = {
+    {"core.hpp", "int main() { return cadre::random_stream{1, \"seed\"}.between(0, 9); }"},
+    {"observe.hpp", "int main() { cadre::counter steps; steps.add(); return static_cast<int>(steps.value()); }"},
+    {"async.hpp", first_task},
+    {"comm.hpp",
+     "int main() { cadre::local_team{2}.run([](cadre::local_communicator& c) { return c.all_reduce(1, cadre::sum); }); "
+     "}"},
+    {"persist.hpp", "int main() { cadre::checkpoint_writer w; w(\"epoch\", 1); w.save(\"x.cadre\"); }"},
+    {"report.hpp", "int main() { cadre::csv_writer w{\"x.csv\"}; w.write({{\"epoch\", 1}}); }"},
+    {"data.hpp", "int main() { return cadre::data::read_csv_table(\"x.csv\").rows() != 0; }"},
+    {"train.hpp",
+     "int main() { cadre::train::parameters p; auto [w, dw] = p.make<std::vector<float>>(\"w\", 3); cadre::train::sgd "
+     "o{p, {.lr = 0.1}}; cadre::train::data_parallel ddp{cadre::local_communicator(), p}; auto s = ddp.begin(); "
+     "s.ready(\"w\"); s.finish(); o.step(); }"},
+    {"tune.hpp",
+     "struct config { double lr; };\n"
+     "int main() { auto space = cadre::tune::space<config>().add(\"lr\", &config::lr, cadre::tune::loguniform(1e-5, "
+     "1));"
+     "cadre::tune::tuner t{space, {.metric = \"loss\", .mode = cadre::minimize}, cadre::tune::random_search{}, "
+     "cadre::tune::asha{.max_t = 9}}; cadre::thread_pool pool; t.run(pool, [](cadre::tune::trial<config>& trial) { "
+     "while (trial.report({{\"loss\", trial.config().lr}})) {} }); }"},
+    {"cadre.hpp", first_task},
+};
+
+}  // namespace
+
+int main() {
+  constexpr int no_warm_up = 0;  // headers_of_others() has read the files
+  const auto parsing = [](const std::string& text) { return [text] { return compile(text, {"-fsyntax-only"}); }; };
+  benchmark::print_head();
+  for (const face& f : faces) {
+    const bool umbrella = f.header == "cadre.hpp";
+    benchmark::measure("parse", "s", 3,
+                       {{"cadre/" + f.header, parsing("#include <cadre/" + f.header + ">\n")},
+                        {"the headers of others in it", parsing(headers_of_others(f.header)),
+                         umbrella ? benchmark::at_most(1.25) : benchmark::target{}}},
+                       no_warm_up);
+  }
+  for (const face& f : faces)
+    benchmark::measure(
+        "compile one use, -O2", "s", 3,
+        {{"cadre/" + f.header, [&f] {
+            return compile("#include <cadre/" + f.header + ">\n" + f.use, {"-O2", "-c", "-o", scratch.path / "unit.o"});
+          }}});
+}
