@@ -16,6 +16,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 extern char** environ;
@@ -47,20 +48,20 @@ class child {
     posix_spawn_file_actions_destroy(&actions);
     posix_spawnattr_destroy(&attributes);
     close(ends[1]);
-    if (error != 0) {
-      close(socket_);
-      fail(std::strerror(error));
-    }
     try {
+      if (error != 0) {
+        process_ = -1;
+        fail(std::strerror(error));
+      }
       name_ = line();
     } catch (...) {
-      end();
+      reap();
       throw;
     }
   }
   child(const child&) = delete;
   child& operator=(const child&) = delete;
-  ~child() { end(); }
+  ~child() { reap(); }
 
   [[nodiscard]] const std::string& name() const { return name_; }
 
@@ -80,9 +81,8 @@ class child {
   [[noreturn]] void fail(const std::string& why) const { throw std::runtime_error(called_ + ": " + why); }
 
   [[noreturn]] void died() {
-    int status = 0;
-    if (process_ > 0 && waitpid(process_, &status, 0) == process_) process_ = -1;
-    fail(WIFSIGNALED(status) ? std::string("killed by ") + strsignal(WTERMSIG(status))
+    const int status = reap();
+    fail(WIFSIGNALED(status) ? std::string("ended by signal: ") + strsignal(WTERMSIG(status))
                              : "ended with exit code " + std::to_string(WEXITSTATUS(status)));
   }
 
@@ -106,20 +106,22 @@ class child {
     }
   }
 
-  /// The end of its input asks it to go; two seconds later its whole group is killed.
-  void end() noexcept {
-    close(socket_);
-    if (process_ <= 0) return;
+  /// Its exit status. The end of its input asks it to go; two seconds later its whole group is killed.
+  int reap() noexcept {
+    int status = 0;
+    if (socket_ >= 0) close(std::exchange(socket_, -1));
+    if (process_ <= 0) return status;
     const double begun = seconds();
-    while (waitpid(process_, nullptr, WNOHANG) == 0) {
+    while (waitpid(process_, &status, WNOHANG) == 0) {
       if (seconds() - begun > 2) {
         kill(-process_, SIGKILL);
-        waitpid(process_, nullptr, 0);
+        waitpid(process_, &status, 0);
         break;
       }
       usleep(10'000);
     }
     process_ = -1;
+    return status;
   }
 
   std::string called_, name_, received_;
