@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <functional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -41,19 +42,24 @@ struct summary {
 
 inline summary summarise(std::vector<double> v) {
   std::ranges::sort(v);
-  const auto at = [&](double q) { return v[static_cast<std::size_t>(q * static_cast<double>(v.size() - 1) + 0.5)]; };
+  const auto at = [&](double q) {
+    const double place = q * static_cast<double>(v.size() - 1);
+    const auto below = static_cast<std::size_t>(place);
+    const double next = v[std::min(below + 1, v.size() - 1)];
+    return v[below] + (place - static_cast<double>(below)) * (next - v[below]);
+  };
   return {at(0.5), at(0.25), at(0.75)};
 }
 
-/// A round of each to warm up, then `rounds` of each in turn; every round begins with another one, so that nobody always
-/// follows the same neighbour.
+/// A round of each to warm up, then `rounds` of each in turn. Every round begins with another one, so that nobody always
+/// follows the same neighbour, and a pause before each lets the neighbour's threads fall asleep.
 inline void interleave(std::vector<contender>& all, int rounds, int warm_up = 1) {
-  for (int r = 0; r < warm_up; ++r)
-    for (contender& c : all) c.round();
-  for (int r = 0; r < rounds; ++r)
+  for (int r = -warm_up; r < rounds; ++r)
     for (std::size_t i = 0; i < all.size(); ++i) {
-      contender& c = all[(i + static_cast<std::size_t>(r)) % all.size()];
-      c.figures.push_back(c.round());
+      contender& c = all[(i + static_cast<std::size_t>(r + warm_up)) % all.size()];
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      const double figure = c.round();
+      if (r >= 0) c.figures.push_back(figure);
     }
 }
 

@@ -1,30 +1,29 @@
 #!/usr/bin/env bash
-# Builds the benchmarks in Release for this machine's processor, installs the peers, runs what is named (all, without a
-# name), and writes one Markdown table: build/benchmarks.md. A benchmark that fails does not stop the others.
+# Builds the benchmarks in Release for this machine's processor, installs the peers, runs those whose names begin as given
+# ("async" runs async_*; all, without a name), and writes one Markdown table: build/benchmarks.md. A benchmark that fails
+# does not stop the others.
 # usage: run.sh [--no-install] [NAME]...
 set -eu
 cd "$(dirname "$0")/.."
 
-all=(train_step all_reduce compile_time)
+all=()
+for source in benchmarks/*.cpp; do all+=("$(basename "$source" .cpp)"); done
 named=()
 install=yes
 for argument in "$@"; do
-  case $argument in
-    --no-install) install=no ;;
-    *)
-      [[ " ${all[*]} " == *" $argument "* ]] || {
-        sed -n '2,4s/^# //p' "$0"
-        echo "benchmarks: ${all[*]}"
-        [ "$argument" = --help ] && exit 0 || exit 2
-      }
-      named+=("$argument")
-      ;;
-  esac
+  [ "$argument" != --no-install ] || { install=no; continue; }
+  before=${#named[@]}
+  for name in "${all[@]}"; do [[ "$name" != "$argument"* ]] || named+=("$name"); done
+  [ ${#named[@]} -gt "$before" ] || {
+    sed -n '2,5s/^# //p' "$0"
+    echo "benchmarks: ${all[*]}"
+    [ "$argument" = --help ] && exit 0 || exit 2
+  }
 done
 [ ${#named[@]} -gt 0 ] || named=("${all[@]}")
 
 [ $install = no ] || tests/install.sh g++ cmake ninja-build libeigen3-dev libcereal-dev zlib1g-dev libopenmpi-dev \
-  openmpi-bin python3-torch libopenblas0-pthread
+  openmpi-bin python3-torch libopenblas0-pthread libtbb-dev libboost-dev
 mkdir -p build/benchmarks
 cmake --preset release -G Ninja -DCADRE_BUILD_BENCHMARKS=ON -DCADRE_BUILD_TESTS=OFF -DCADRE_BUILD_EXAMPLES=OFF \
   -B build/benchmarks >build/benchmarks/run.log
