@@ -124,10 +124,11 @@ TEST_CASE("a sink can be moved in, and is destroyed when it is replaced") {
   CHECK(watch.expired());
 }
 
-TEST_CASE("many threads log while the sink is swapped; no sink runs twice at once or after it was replaced") {
+TEST_CASE(
+    "many threads log while the sink is swapped; no sink runs twice at once, or runs or lives after it was replaced") {
   const test_log::silence at_end;
   std::atomic<bool> stop{false};
-  std::atomic<int> inside{0}, overlaps{0}, late{0};
+  std::atomic<int> inside{0}, overlaps{0}, late{0}, kept{0};
   std::vector<std::thread> writers;
   for (int i = 0; i < 3; ++i)
     writers.emplace_back([&] {
@@ -143,9 +144,11 @@ TEST_CASE("many threads log while the sink is swapped; no sink runs twice at onc
     cadre::log(cadre::log_level::info, "test", "y");
     cadre::set_log_sink(nullptr);
     alive->store(false);
+    if (alive.use_count() != 1) kept.fetch_add(1);
   }
   stop.store(true);
   for (std::thread& t : writers) t.join();
   CHECK(overlaps.load() == 0);
   CHECK(late.load() == 0);
+  CHECK(kept.load() == 0);
 }

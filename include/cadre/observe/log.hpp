@@ -78,17 +78,25 @@ inline std::shared_ptr<log_sink> exchange_log_sink(std::shared_ptr<log_sink> sin
 }
 
 [[gnu::cold]] inline void write_log(log_level level, std::string_view category, std::string_view message) noexcept {
+  // Gives the sink back while the lock is held, so that whoever replaces it next destroys it; one that replaced itself
+  // is this call's to destroy, after the lock.
   struct in_sink {
-    in_sink() { thread_is_in_sink() = true; }
-    ~in_sink() { thread_is_in_sink() = false; }
+    explicit in_sink(std::shared_ptr<log_sink>& used) : sink(used) { thread_is_in_sink() = true; }
+    ~in_sink() {
+      thread_is_in_sink() = false;
+      if (the_log().sink == sink) sink.reset();
+    }
+    in_sink(const in_sink&) = delete;
+    in_sink& operator=(const in_sink&) = delete;
+    std::shared_ptr<log_sink>& sink;
   };
   if (thread_is_in_sink()) return;
   try {
-    std::shared_ptr<log_sink> sink;  // before the lock, so that a sink that replaces itself is destroyed after it
+    std::shared_ptr<log_sink> sink;
     const std::lock_guard<std::mutex> lock(the_log().mutex);
     sink = the_log().sink;
     if (!sink) return;
-    const in_sink inside;
+    const in_sink inside(sink);
     sink->write({level, current_rank(), category, message, std::chrono::system_clock::now(), thread_id()});
   } catch (...) {  // what happens in a sink is no reason for the work that is being logged to fail
   }
