@@ -81,6 +81,12 @@ TEST_CASE("a histogram refuses buckets that do not grow") {
   CHECK(error_of<cadre::invalid_metric>([] { cadre::histogram h({.factor = 1}); }) == expected);
   CHECK(error_of<cadre::invalid_metric>([] { cadre::histogram h({.count = 65}); }) == expected);
   CHECK(error_of<cadre::invalid_metric>([] { cadre::histogram h({.count = 0}); }) == expected);
+  const std::string endless =
+      "[cadre.observe.1051] a histogram's buckets grow beyond what a double holds; choose a smaller factor or count";
+  CHECK(error_of<cadre::invalid_metric>([] { cadre::histogram h({.first = 1e300, .factor = 1e9, .count = 2}); }) ==
+        endless);
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  CHECK(error_of<cadre::invalid_metric>([] { cadre::histogram h({.first = infinity}); }) == endless);
 }
 
 TEST_CASE("the same name and labels give the same metric, in whatever order the labels come") {

@@ -72,12 +72,14 @@ struct histogram_buckets {
 /// search among the bounds.
 class histogram {
  public:
-  /// Throws invalid_metric (1051) unless first > 0, factor > 1 and 1 <= count <= 64.
+  /// Throws invalid_metric (1051) unless first > 0, factor > 1, 1 <= count <= 64, and all bounds are finite.
   explicit histogram(histogram_buckets buckets = {}) {
     if (!(buckets.first > 0) || !(buckets.factor > 1) || buckets.count < 1 || buckets.count > most)
       throw invalid_metric("a histogram's buckets need first > 0, factor > 1 and a count from 1 to 64");
     double bound = buckets.first;
     for (std::size_t i = 0; i < buckets.count; ++i, bound *= buckets.factor) bounds_.push_back(bound);
+    if (!std::isfinite(bounds_.back()))
+      throw invalid_metric("a histogram's buckets grow beyond what a double holds; choose a smaller factor or count");
   }
   histogram(const histogram&) = delete;
   histogram& operator=(const histogram&) = delete;
