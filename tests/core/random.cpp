@@ -159,6 +159,19 @@ TEST_CASE("Uniform numbers lie in their range and are spread evenly") {
   for (double x : doubles) REQUIRE((x >= 2 && x < 3));
 }
 
+TEST_CASE("Uniform numbers fill a range that is wider than the largest number") {
+  cadre::random_stream s{42, "wide"};
+  constexpr double most = std::numeric_limits<double>::max();
+  constexpr float most_float = std::numeric_limits<float>::max();
+  std::vector<int> quarters(4), float_quarters(4);
+  std::vector<float> floats(4000);
+  s.fill_uniform(floats, -most_float, most_float);
+  for (float x : floats) ++float_quarters[static_cast<std::size_t>((x / most_float + 1) * 2)];
+  for (int i = 0; i < 4000; ++i) ++quarters[static_cast<std::size_t>((s.uniform(-most, most) / most + 1) * 2)];
+  CHECK(chi_squared(quarters, 1000.0) < 16.3);  // 99.9% of 3 degrees of freedom
+  CHECK(chi_squared(float_quarters, 1000.0) < 16.3);
+}
+
 TEST_CASE("Normal numbers have the moments and the tails of the normal distribution") {
   cadre::random_stream s{42, "normal"};
   constexpr int n = 400'000;

@@ -78,11 +78,8 @@ class random_stream {
   /// Uniform in [0, 1), a multiple of 2^-53.
   constexpr double uniform() noexcept { return static_cast<double>((*this)() >> 11) * 0x1p-53; }
 
-  /// Uniform in [low, high); `low` if the two are equal.
-  constexpr double uniform(double low, double high) noexcept {
-    const double x = low + (high - low) * uniform();
-    return x < high ? x : low;  // the sum may round up to `high`
-  }
+  /// Uniform in [low, high), both finite and low <= high; `low` if the two are equal.
+  constexpr double uniform(double low, double high) noexcept { return between_bounds(low, high, uniform()); }
 
   /// Normally distributed with mean 0 and deviation 1: the inverse of the distribution function, one draw each.
   double normal() noexcept { return detail::normal_quantile(open_unit((*this)())); }
@@ -114,12 +111,11 @@ class random_stream {
     return static_cast<Integer>(static_cast<std::uint64_t>(first) + offset);
   }
 
-  /// Fills with uniform numbers in [low, high). Floats take 32 bits each, doubles one draw; element i depends on the
+  /// Fills with uniform numbers in [low, high), bounds as for `uniform`. Floats take 32 bits each, doubles one draw; element i depends on the
   /// position and i alone, so threads may fill the parts of one array from copies that have skipped to their places.
   void fill_uniform(std::span<float> out, float low = 0, float high = 1) noexcept {
     fill_words(out, [low, high](std::uint32_t word) {
-      const float x = low + (high - low) * (static_cast<float>(word >> 8) * 0x1p-24f);
-      return x < high ? x : low;
+      return between_bounds(low, high, static_cast<float>(word >> 8) * 0x1p-24f);
     });
   }
   void fill_uniform(std::span<double> out, double low = 0, double high = 1) noexcept {
@@ -162,6 +158,13 @@ class random_stream {
 
   static constexpr std::uint64_t join(std::uint32_t low, std::uint32_t high) noexcept {
     return low | (static_cast<std::uint64_t>(high) << 32);
+  }
+
+  template <class Real>
+  static constexpr Real between_bounds(Real low, Real high, Real unit) noexcept {
+    const Real width = high - low;  // may be more than a Real holds
+    const Real x = width <= std::numeric_limits<Real>::max() ? low + width * unit : low * (1 - unit) + high * unit;
+    return x < high ? x : low;  // the sum may round up to `high`
   }
 
   /// In (0, 1), exact and symmetric about 1/2.
