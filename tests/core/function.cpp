@@ -81,6 +81,8 @@ TEST_CASE("a move_only_function is empty by default, from null, and from a null 
   CHECK(cadre::move_only_function<void()>(nullptr) == nullptr);
   int (*null)(int) = nullptr;
   CHECK_FALSE(cadre::move_only_function<int(int)>(null));
+  CHECK_FALSE(cadre::move_only_function<long(int)>(cadre::move_only_function<int(int)>()));
+  CHECK(cadre::move_only_function<long(int)>(cadre::move_only_function<int(int)>([](int x) { return x; }))(4) == 4);
 }
 
 TEST_CASE("a move_only_function passes references, moves, members and exceptions on", "[function]") {

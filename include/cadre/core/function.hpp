@@ -48,6 +48,15 @@ constexpr decltype(auto) invoke(Member Class::*member, Object&& object, Args&&..
 template <class Signature>
 class move_only_function;
 
+namespace detail {
+
+template <class T>
+inline constexpr bool is_move_only_function = false;
+template <class Signature>
+inline constexpr bool is_move_only_function<move_only_function<Signature>> = true;
+
+}  // namespace detail
+
 /// A callable of any type that need not be copyable, as std::move_only_function of C++23. Callables of up to 48 bytes
 /// whose move does not throw lie inside the object; larger ones cost one allocation. Calling an empty one is undefined.
 ///
@@ -69,6 +78,8 @@ class move_only_function<R(Args...)> {
     if constexpr (std::is_pointer_v<std::remove_cvref_t<F>> ||
                   std::is_member_pointer_v<callable_type>)  // not of functions by name
       if (f == nullptr) return;
+    if constexpr (detail::is_move_only_function<callable_type>)  // of another signature
+      if (!f) return;
     if constexpr (fits<callable_type>) {
       ::new (static_cast<void*>(storage_)) callable_type(std::forward<F>(f));
       operations_ = &inside<callable_type>;
