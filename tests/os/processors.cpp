@@ -69,6 +69,9 @@ TEST_CASE("in a container the mount shows the group as its root", "[processors]"
       .file("/proc/self/mountinfo", "30 23 0:26 /docker/abc /sys/fs/cgroup ro - cgroup2 cgroup rw\n")
       .file("/sys/fs/cgroup/cpu.max", "200000 100000\n");
   CHECK(t.processors() == 2);
+  // A group whose name only begins like that of the mount's is not inside of it.
+  t.file("/proc/self/cgroup", "0::/docker/abc2\n").file("/sys/fs/cgroup2/cpu.max", "100000 100000\n");
+  CHECK(t.processors() == 2);
 }
 
 TEST_CASE("the quota of cgroup version 1 counts", "[processors]") {

@@ -123,7 +123,7 @@ inline std::vector<cgroup_mount> parse_mounts(std::string_view text, bool unifie
        detail::parse_mounts(detail::read_small_file(root + "/proc/self/mountinfo"), place.unified)) {
     // In a container the mount often shows the group itself as its root.
     std::string path = place.path;
-    if (mount.root != "/" && path.starts_with(mount.root)) path.erase(0, mount.root.size());
+    if (mount.root != "/" && (path + '/').starts_with(mount.root + '/')) path.erase(0, mount.root.size());
     if (path == "/") path.clear();
     for (;;) {
       const std::string folder = root + mount.point + path;
