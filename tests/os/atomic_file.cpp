@@ -212,6 +212,59 @@ TEST_CASE("A folder that may not be written to is an error that says so") {
   CHECK(code == 0);
 }
 
+TEST_CASE("A folder whose names cannot be forced to the disk is an error before anything is changed") {
+  folder dir;
+  fs::create_directory(dir / "blind");
+  cadre::write_file_atomically(dir / "blind/file", bytes("old"));
+  fs::permissions(dir / "blind/file", fs::perms::all);
+  fs::permissions(dir / "blind", fs::perms(0333));  // may be written, not read
+  fs::permissions(dir / "", fs::perms::all);
+  const int code = in_child([&] {
+    if (::geteuid() == 0 && ::setuid(65534) != 0) return 3;
+    try {
+      cadre::write_file_atomically(dir / "blind/file", bytes("new"));
+    } catch (const cadre::file_access_denied& e) {
+      return content(dir / "blind/file") == "old" ? 0 : 1;
+    }
+    return 2;
+  });
+  CHECK(code == 0);
+  fs::permissions(dir / "blind", fs::perms::all);
+}
+
+TEST_CASE("What a killed writer left is removed by the next writer of the same file, what others write is not") {
+  folder dir;
+  int started[2];
+  REQUIRE(::pipe(started) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const cadre::detail::temporary_file left(dir / "", "file");
+    [[maybe_unused]] const ssize_t told = ::write(started[1], "x", 1);
+    for (;;) ::pause();
+  }
+  char signal = 0;
+  REQUIRE(::read(started[0], &signal, 1) == 1);
+  cadre::write_file_atomically(dir / "file", bytes("1"));
+  CHECK(dir.files() == 2);  // its writer lives
+  ::kill(child, SIGKILL);
+  ::waitpid(child, nullptr, 0);
+  ::close(started[0]);
+  ::close(started[1]);
+  for (const char* other : {".file.backup.tmp", ".file.12-3.txt", ".other.12-3.tmp", "file.12-3.tmp"})
+    cadre::write_file_atomically(dir / other, bytes("keep"));
+  CHECK(dir.files() == 6);
+  cadre::write_file_atomically(dir / "file", bytes("2"));
+  CHECK(dir.files() == 5);
+  CHECK(content(dir / "file") == "2");
+}
+
+TEST_CASE("A file that does not state its size is read whole, and a pipe is an error instead of a wait") {
+  CHECK(content("/proc/self/status").find("VmRSS:") != std::string::npos);
+  folder dir;
+  REQUIRE(::mkfifo((dir / "pipe").c_str(), 0600) == 0);
+  CHECK_THROWS_WITH(cadre::read_file(dir / "pipe"), ContainsSubstring("[cadre.os.158] cannot read"));
+}
+
 TEST_CASE("A reader always finds one whole content while writers replace the file") {
   folder dir;
   const std::string path = dir / "file";

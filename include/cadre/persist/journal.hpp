@@ -126,7 +126,7 @@ class journal {
     end_ = sizeof header;
     if (options_.sync == journal_sync::never) return;
     file_.sync();
-    detail::sync_folder_of(file_.path());
+    detail::open_folder_of(file_.path()).sync_names();
   }
 
   void check_usable() const {

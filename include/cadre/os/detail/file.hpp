@@ -95,9 +95,9 @@ class file {
     if (::fsync(fd_) == -1) file_error::raise("write to disk", path_, errno);
   }
 
-  /// Some file systems report a failed write only here.
-  void close() {
-    if (::close(std::exchange(fd_, -1)) == -1 && errno != EINTR) file_error::raise("close", path_, errno);
+  /// Makes the names in this folder durable. File systems that cannot do this for a folder say EINVAL.
+  void sync_names() {
+    if (::fsync(fd_) == -1 && errno != EINVAL) file_error::raise("write to disk", path_, errno);
   }
 
  private:
@@ -105,16 +105,10 @@ class file {
   int fd_ = -1;
 };
 
-/// The folder that holds `path`.
-inline std::string folder_of(const std::string& path) {
+/// The folder that holds `path`, which need not exist.
+[[nodiscard]] inline file open_folder_of(const std::string& path) {
   const std::size_t slash = path.find_last_of('/');
-  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
-}
-
-/// Makes the names in the folder of `path` durable. File systems that cannot do this for a folder say EINVAL.
-inline void sync_folder_of(const std::string& path) {
-  file folder(folder_of(path), O_RDONLY | O_DIRECTORY);
-  if (::fsync(folder.fd()) == -1 && errno != EINVAL) file_error::raise("write to disk", folder.path(), errno);
+  return file(slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash), O_RDONLY | O_DIRECTORY);
 }
 
 }  // namespace detail
