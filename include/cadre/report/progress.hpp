@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -71,7 +72,7 @@ class progress {
     l.pending = true;
     if (live_) {
       const auto now = std::chrono::steady_clock::now();
-      if (how == importance::important || now - last_draw_ >= options_.interval) draw({}, now);
+      if (how == importance::important || !last_draw_ || now - *last_draw_ >= options_.interval) draw({}, now);
     } else if (how == importance::important) {
       print_plain(l);
     }
@@ -188,7 +189,7 @@ class progress {
   std::mutex mutex_;
   std::vector<line> lines_;
   std::size_t drawn_ = 0;  // lines of the live block on the screen
-  std::chrono::steady_clock::time_point last_draw_{};
+  std::optional<std::chrono::steady_clock::time_point> last_draw_;
 };
 
 CADRE_NAMESPACE_END
