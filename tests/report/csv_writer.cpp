@@ -1,9 +1,11 @@
 #include "catch.hpp"
 #include "report/temporary_folder.hpp"
 
+#include <cadre/observe/log.hpp>
 #include <cadre/report/csv_writer.hpp>
 
 #include <clocale>
+#include <filesystem>
 #include <limits>
 #include <string>
 #include <vector>
@@ -82,6 +84,37 @@ TEST_CASE("appending goes on with the columns of the file") {
                         "the same columns");
   cadre::csv_writer(path).write({{"new", 1}});
   CHECK(content(path) == "new\n1\n");
+}
+
+TEST_CASE("a file that is refused for its columns is not touched, its unfinished last row included") {
+  const temporary_folder folder;
+  const std::string path = folder / "a.csv", theirs = "x,y\n1,2\n3,4";
+  put(path, theirs);
+  CHECK_THROWS_AS(cadre::csv_writer(path, {.columns = {"a", "b"}, .mode = cadre::open_mode::append}),
+                  cadre::columns_differ);
+  CHECK(content(path) == theirs);
+}
+
+TEST_CASE("a quotation mark within a cell takes no rows with it, and what is dropped is said in the log") {
+  const temporary_folder folder;
+  const std::string path = folder / "a.csv", theirs = "size,y\n5\" disk,2\n3,\"a\"\"\nb\"\n";
+  put(path, theirs + "7");
+  std::string said;
+  cadre::set_log_sink([&](const cadre::log_record& r) { said = r.message; });
+  cadre::csv_writer(path, {.mode = cadre::open_mode::append}).write({{"size", 1}, {"y", 2}});
+  cadre::set_log_sink(nullptr);
+  CHECK(content(path) == theirs + "1,2\n");
+  CHECK(said == "dropped the last 1 bytes of '" + path +
+                    "': they are no whole row, as a process leaves it that is killed while it writes");
+}
+
+TEST_CASE("a column name given twice is an error before there is a file") {
+  const temporary_folder folder;
+  const std::string path = folder / "a.csv";
+  CHECK_THROWS_WITH(
+      cadre::csv_writer(path, {.columns = {"a", "b", "a"}}),
+      "[cadre.report.1004] '" + path + "' was to have two columns 'a'; a row has one value for each name");
+  CHECK_FALSE(std::filesystem::exists(path));
 }
 
 TEST_CASE("a CSV row torn at any byte is dropped when the file is opened to append") {

@@ -28,22 +28,25 @@ struct csv_writer_options {
 /// the first row, or by the file appended to.
 ///
 /// Each row has reached the kernel when `write` returns, so it survives the death of the process (not a power
-/// failure). Rows that were half-written when a process died are dropped when the file is opened to append. One thread
+/// failure). A row that was half-written when a process died is dropped when the file is opened to append, and the log says so. One thread
 /// at a time, one writer per file.
 class csv_writer {
  public:
-  /// Opens or creates the file; its folder must exist. Throws file_error (155 to 158), and columns_differ (1003) if
-  /// the file to append to has other columns than `options.columns`.
+  /// Opens or creates the file; its folder must exist. Throws duplicate_column (1004) before that, file_error (155 to
+  /// 158), and columns_differ (1003) if the file to append to has other columns than `options.columns`; that file is
+  /// then unchanged.
   explicit csv_writer(std::string path, csv_writer_options options = {})
-      : file_(std::move(path), options.mode, true), columns_(std::move(options.columns)) {
+      : file_(checked(std::move(path), options.columns), options.mode, true), columns_(std::move(options.columns)) {
     if (!file_.empty()) {
       std::vector<std::string> found = parse_row(file_.first_row());
       if (!columns_.empty() && columns_ != found)
         throw columns_differ("'" + file_.path() + "' has the columns " + listed(found) + ", and rows of " +
                              listed(columns_) + " were to be appended; use another file or the same columns");
       columns_ = std::move(found);
-    } else if (!columns_.empty()) {
-      write_header();
+      file_.drop_torn_row();
+    } else {
+      file_.drop_torn_row();
+      if (!columns_.empty()) write_header();
     }
   }
 
@@ -78,6 +81,15 @@ class csv_writer {
   [[nodiscard]] const std::vector<std::string>& columns() const noexcept { return columns_; }
 
  private:
+  static std::string checked(std::string path, const std::vector<std::string>& columns) {
+    for (std::size_t i = 1; i < columns.size(); ++i)
+      if (std::find(columns.begin(), columns.begin() + static_cast<std::ptrdiff_t>(i), columns[i]) !=
+          columns.begin() + static_cast<std::ptrdiff_t>(i))
+        throw duplicate_column("'" + path + "' was to have two columns '" + columns[i] +
+                               "'; a row has one value for each name");
+    return path;
+  }
+
   static void append_text(std::string& line, std::string_view text) {
     if (!text.empty() && text.find_first_of(",\"\r\n") == text.npos) {
       line += text;
@@ -113,16 +125,13 @@ class csv_writer {
   static std::vector<std::string> parse_row(std::string_view row) {
     while (row.ends_with('\n') || row.ends_with('\r')) row.remove_suffix(1);
     std::vector<std::string> cells(1);
-    bool quoted = false;
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      if (row[i] == '"' && quoted && i + 1 < row.size() && row[i + 1] == '"')
-        cells.back() += row[i++];
-      else if (row[i] == '"')
-        quoted = !quoted;
-      else if (row[i] == ',' && !quoted)
+    detail::csv_quotes within;
+    for (char c : row) {
+      const bool text = within.next(c);
+      if (c == ',' && !within.quoted())
         cells.emplace_back();
-      else
-        cells.back() += row[i];
+      else if (text)
+        cells.back() += c;
     }
     return cells;
   }

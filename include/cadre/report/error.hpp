@@ -31,6 +31,12 @@ class columns_differ : public report_error {
   explicit columns_differ(std::string_view message) : report_error(1003, message) {}
 };
 
+/// Thrown (1004) when the columns given for a CSV file have a name twice.
+class duplicate_column : public report_error {
+ public:
+  explicit duplicate_column(std::string_view message) : report_error(1004, message) {}
+};
+
 CADRE_NAMESPACE_END
 
 #endif

@@ -37,13 +37,15 @@ CADRE_NAMESPACE_BEGIN
 /// Writes records as JSON lines: one object per line, each with the fields it has.
 ///
 /// Each row has reached the kernel when `write` returns, so it survives the death of the process (not a power
-/// failure). A row that was half-written when a process died is dropped when the file is opened to append. One thread
+/// failure). A row that was half-written when a process died is dropped when the file is opened to append, and the log says so. One thread
 /// at a time, one writer per file.
 class json_lines_writer {
  public:
   /// Opens or creates the file; its folder must exist. Throws file_error (155 to 158).
   explicit json_lines_writer(std::string path, open_mode mode = open_mode::truncate)
-      : file_(std::move(path), mode, false) {}
+      : file_(std::move(path), mode, false) {
+    file_.drop_torn_row();
+  }
 
   /// Throws file_error if the row cannot be written; the file is then as before.
   void write(const record& row) { file_.append(to_json(row) + '\n'); }
