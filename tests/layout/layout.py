@@ -129,6 +129,10 @@ def style(tree):
         start = [line for line in h.lines if line.startswith("#")][:2]
         if start != [f"#ifndef {guard}", f"#define {guard}"] or not h.text.rstrip().endswith("#endif"):
             yield h.shown, 1, f"the include guard is not {guard}"
+        begins, ends = (len(re.findall(rf"^CADRE_NAMESPACE_{word}$", h.text, re.M)) for word in ("BEGIN", "END"))
+        has_code = any(line and not line.startswith(("#", "//")) for line in h.lines)
+        if h.room != "config" and (begins != ends or has_code and begins == 0):
+            yield h.shown, 1, "what it declares does not lie between CADRE_NAMESPACE_BEGIN and CADRE_NAMESPACE_END"
         group = 0
         for line, kind, name in h.includes:
             if kind == "quote":
@@ -147,8 +151,11 @@ def style(tree):
                 missing_elsewhere = re.match(rf"\s*#\s*ifndef\s+{found[1]}\b", h.lines[number - 2])
                 if not found[1].startswith("CADRE_") and not missing_elsewhere:
                     yield h.shown, number, f"the macro {found[1]} does not begin with CADRE_"
-            if re.search(r"std::(abort|exit|terminate|quick_exit|_Exit)\s*\(", code) and "//" not in line + h.lines[number - 2]:
+            commented = "//" in line + h.lines[number - 2]
+            if re.search(r"(?<!\w)(std)?::(abort|exit|terminate|quick_exit|_Exit|_exit)\s*\(", code) and not commented:
                 yield h.shown, number, "ends the program, and no comment beside it says why no other way exists"
+            if re.search(r"\bstd::(puts|printf|putchar|perror|cout|cerr|clog)\b|\b(stdout|stderr)\b", code) and not commented:
+                yield h.shown, number, "prints, and no comment beside it says who asked"
             if code.startswith("using namespace ") and "literals" not in code:
                 yield h.shown, number, "using namespace for all who include the header"
 
@@ -219,10 +226,10 @@ def errors(tree):
     listed = {}
     page = tree.root / "docs" / "errors.md"
     for number, line in enumerate(page.read_text().splitlines() if page.exists() else [], 1):
-        if row := re.match(r"\|\s*(\d+)\s*\|", line):
+        if row := re.match(r"\|\s*(\d+)\s*\|\s*([\w:]+)", line):
             if int(row[1]) in listed:
                 yield "docs/errors.md", number, f"{row[1]} is listed twice"
-            listed[int(row[1])] = number
+            listed[int(row[1])] = (number, row[2].split("::"))
     tests = "".join(p.read_text() for kind in ("cpp", "hpp", "cu", "sh", "py") for p in (tree.root / "tests").rglob("*." + kind))
     for number, places in sorted(thrown.items()):
         shown, line, room, name = sorted(places)[0]
@@ -232,17 +239,19 @@ def errors(tree):
             yield shown, line, f"{number} lies outside the numbers of '{room}'"
         if number not in listed:
             yield shown, line, f"{number} ({name}) has no row in docs/errors.md"
+        elif name not in listed[number][1]:
+            yield "docs/errors.md", listed[number][0], f"{number} is thrown as {name}"
         if not re.search(rf"cadre\.[a-z]+\.{number}\b|number(\(\))? == {number}\b|(throws<[\w:]+>|refuse[sd])\([^\n]*?\b{number}\b", tests):
             yield shown, line, f"{number} ({name}): no test holds its text, '[cadre.{room}.{number}] ...'"
     for number in sorted(set(listed) - set(thrown)):
-        yield "docs/errors.md", listed[number], f"{number} is listed, and nothing throws it"
+        yield "docs/errors.md", listed[number][0], f"{number} is listed, and nothing throws it"
     print(f"{len(thrown)} error numbers")
 
 
 def docs(tree):
-    """Each room has its page."""
+    """Each room has its page; that of core is about config and os too."""
     for room in tree.levels:
-        if room not in ("config", "core", "os") and not (tree.root / "docs" / f"{room}.md").exists():
+        if room not in ("config", "os") and not (tree.root / "docs" / f"{room}.md").exists():
             yield f"docs/{room}.md", 1, f"room '{room}' has no page"
 
 
