@@ -1213,6 +1213,15 @@ constexpr decltype(auto) invoke(Member Class::*member, Object&& object, Args&&..
 template <class Signature>
 class move_only_function;
 
+namespace detail {
+
+template <class T>
+inline constexpr bool is_move_only_function = false;
+template <class Signature>
+inline constexpr bool is_move_only_function<move_only_function<Signature>> = true;
+
+}  // namespace detail
+
 /// A callable of any type that need not be copyable, as std::move_only_function of C++23. Callables of up to 48 bytes
 /// whose move does not throw lie inside the object; larger ones cost one allocation. Calling an empty one is undefined.
 ///
@@ -1234,6 +1243,8 @@ class move_only_function<R(Args...)> {
     if constexpr (std::is_pointer_v<std::remove_cvref_t<F>> ||
                   std::is_member_pointer_v<callable_type>)  // not of functions by name
       if (f == nullptr) return;
+    if constexpr (detail::is_move_only_function<callable_type>)  // of another signature
+      if (!f) return;
     if constexpr (fits<callable_type>) {
       ::new (static_cast<void*>(storage_)) callable_type(std::forward<F>(f));
       operations_ = &inside<callable_type>;
@@ -1458,17 +1469,25 @@ inline std::shared_ptr<log_sink> exchange_log_sink(std::shared_ptr<log_sink> sin
 }
 
 [[gnu::cold]] inline void write_log(log_level level, std::string_view category, std::string_view message) noexcept {
+  // Gives the sink back while the lock is held, so that whoever replaces it next destroys it; one that replaced itself
+  // is this call's to destroy, after the lock.
   struct in_sink {
-    in_sink() { thread_is_in_sink() = true; }
-    ~in_sink() { thread_is_in_sink() = false; }
+    explicit in_sink(std::shared_ptr<log_sink>& used) : sink(used) { thread_is_in_sink() = true; }
+    ~in_sink() {
+      thread_is_in_sink() = false;
+      if (the_log().sink == sink) sink.reset();
+    }
+    in_sink(const in_sink&) = delete;
+    in_sink& operator=(const in_sink&) = delete;
+    std::shared_ptr<log_sink>& sink;
   };
   if (thread_is_in_sink()) return;
   try {
-    std::shared_ptr<log_sink> sink;  // before the lock, so that a sink that replaces itself is destroyed after it
+    std::shared_ptr<log_sink> sink;
     const std::lock_guard<std::mutex> lock(the_log().mutex);
     sink = the_log().sink;
     if (!sink) return;
-    const in_sink inside;
+    const in_sink inside(sink);
     sink->write({level, current_rank(), category, message, std::chrono::system_clock::now(), thread_id()});
   } catch (...) {  // what happens in a sink is no reason for the work that is being logged to fail
   }
@@ -2916,7 +2935,7 @@ inline std::vector<cgroup_mount> parse_mounts(std::string_view text, bool unifie
        detail::parse_mounts(detail::read_small_file(root + "/proc/self/mountinfo"), place.unified)) {
     // In a container the mount often shows the group itself as its root.
     std::string path = place.path;
-    if (mount.root != "/" && path.starts_with(mount.root)) path.erase(0, mount.root.size());
+    if (mount.root != "/" && (path + '/').starts_with(mount.root + '/')) path.erase(0, mount.root.size());
     if (path == "/") path.clear();
     for (;;) {
       const std::string folder = root + mount.point + path;
@@ -3776,8 +3795,10 @@ CADRE_NAMESPACE_END
 #define CADRE_COMM_COLLECTIVES_HPP
 
 #include <cstddef>
+#include <cstdint>
 #include <limits>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <vector>
 
@@ -3880,6 +3901,7 @@ class collectives {
       const auto from = elements(in);
       const auto to = elements(out);
       check_sizes("reduce_scatter", "in", from.size(), "out", to.size());
+      check_overlap("reduce_scatter", "in", from.data(), "out", to.data(), to.size_bytes());
       self().reduce_scatter_bytes(from.data(), to.data(), to.size(), data_type_of<element>, op);
     }
   }
@@ -3896,6 +3918,7 @@ class collectives {
       const auto from = elements(in);
       const auto to = elements(out);
       check_sizes("all_gather", "out", to.size(), "in", from.size());
+      check_overlap("all_gather", "out", to.data(), "in", from.data(), from.size_bytes());
       self().all_gather_bytes(from.data(), to.data(), from.size_bytes());
     }
   }
@@ -3915,6 +3938,7 @@ class collectives {
   /// Zeroed memory for `n` elements that this communicator reduces fastest. Every rank calls it; `n` may differ.
   template <class T>
   [[nodiscard]] buffer<T> allocate(std::size_t n) {
+    static_assert(alignof(T) <= 64, "allocate: memory of communicators is aligned to 64 bytes, this type needs more");
     if (n > std::numeric_limits<std::size_t>::max() / sizeof(T))
       throw collective_argument_error::bad_argument("allocate: " + std::to_string(n) + " elements of " +
                                                     std::to_string(sizeof(T)) +
@@ -3939,6 +3963,18 @@ class collectives {
                                                   std::to_string(whole) + " elements, but " + std::to_string(ranks) +
                                                   " ranks and " + std::to_string(part) + " elements of " +
                                                   std::string(part_name) + " need " + std::to_string(part * ranks));
+  }
+
+  // One rank would write what another still reads.
+  void check_overlap(std::string_view operation, std::string_view whole_name, const void* whole,
+                     std::string_view part_name, const void* part, std::size_t part_bytes) {
+    const auto begin = reinterpret_cast<std::uintptr_t>(whole), at = reinterpret_cast<std::uintptr_t>(part);
+    const std::size_t bytes = part_bytes * static_cast<std::size_t>(self().world_size());
+    if (at + part_bytes <= begin || begin + bytes <= at) return;
+    if (at == begin + part_bytes * static_cast<std::size_t>(self().rank())) return;
+    throw collective_argument_error::bad_argument(
+        std::string(operation) + ": " + std::string(part_name) + " overlaps " + std::string(whole_name) +
+        ", and is not part " + std::to_string(self().rank()) + " of it: pass memory apart, or this rank's part");
   }
 };
 
@@ -4154,11 +4190,14 @@ struct call_record {
   }
 };
 
-inline std::string describe(const call_record& call) {
+inline std::string describe(operation what, std::uint64_t sequence) {
   constexpr std::string_view names[] = {"barrier",    "all_reduce", "broadcast", "reduce_scatter",
                                         "all_gather", "allocate",   "split"};
-  std::string text(names[static_cast<std::size_t>(call.what)]);
-  text += " #" + std::to_string(call.sequence);
+  return std::string(names[static_cast<std::size_t>(what)]) + " #" + std::to_string(sequence);
+}
+
+inline std::string describe(const call_record& call) {
+  std::string text = describe(call.what, call.sequence);
   if (call.reduces) {
     text += " of " + std::to_string(call.count) + ' ' + std::string(to_string(call.type)) + " with " +
             std::string(to_string(call.op));
@@ -4212,6 +4251,7 @@ CADRE_NAMESPACE_END
 
 #include <algorithm>
 #include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -4232,10 +4272,16 @@ inline constexpr std::size_t inline_bytes = 2048;
 struct alignas(64) rank_slot {
   std::atomic<std::uint32_t> arrived{0};  // the last meeting that the rank has come to
   std::atomic<std::uint32_t> left{0};     // the rank has destroyed its communicator
-  std::atomic<std::int32_t> process{0};   // 0 where ranks are threads
+  std::atomic<std::uint64_t> doing{0};    // its last call, for the texts of errors: number * 256 + operation; 0: none
   call_record calls[2];
   alignas(64) std::byte small[2][inline_bytes];
 };
+
+/// What the rank last called, as texts of errors say it.
+inline std::string last_call(const rank_slot& slot) {
+  const std::uint64_t doing = slot.doing.load(std::memory_order_relaxed);
+  return "last call: " + (doing == 0 ? "none" : describe(static_cast<operation>(doing % 256), doing / 256));
+}
 
 enum class break_reason : std::uint32_t { aborted, timeout, mismatch };
 
@@ -4289,8 +4335,10 @@ class alignas(64) control_block {
   /// Throws what breaking means for a call with this number: the reason's own error for the call that it happened in,
   /// communicator_aborted for others.
   [[noreturn]] void throw_broken(const call_record& call) const {
-    // The writer is between two instructions, or was killed there.
-    for (int i = 0; record_.load() != 2 && i < 1000; ++i) std::this_thread::yield();
+    // The writer may be stopped between two instructions for as long as the processors are busy, or killed there.
+    const auto patience = std::chrono::steady_clock::now() + std::chrono::seconds(1);
+    while (record_.load() != 2 && std::chrono::steady_clock::now() < patience)
+      std::this_thread::sleep_for(std::chrono::microseconds(50));
     if (record_.load() != 2) throw communicator_aborted(describe(call) + ": the communicator is broken");
     const std::string why = why_;
     if (reason_ == break_reason::timeout && sequence_ == call.sequence) throw communicator_timeout(why);
@@ -4385,6 +4433,7 @@ inline void spin_pause() noexcept {
 ///     share_address_space a rank that gives up must not free a buffer while a peer still works on it
 ///     processors()        how many ranks can run at once
 ///     rank_of(r)          the number by which the user knows this rank
+///     whereabouts(r)      what else identifies it: empty, or text that ends in "; "
 ///     nap                 the longest sleep between two calls of poll
 ///     poll(block)         what must be looked at while waiting; may break the block
 ///     announce(reason, sequence, why)   this rank has broken the block: tells whoever does not see the block
@@ -4409,6 +4458,7 @@ class member {
     call_.sequence = ++sequence_;
     limit_ = timeout;
     deadline_ = {};
+    own().doing.store(sequence_ * 256 + static_cast<std::uint64_t>(call.what), std::memory_order_relaxed);
     if (block_->gate.load() & control_block::broken_flag) block_->throw_broken(call_);
     // The time starts here where it may run out before a first look at the clock would be taken.
     if (timeout < std::chrono::milliseconds(1)) start_clock();
@@ -4521,6 +4571,8 @@ class member {
     for (;;) {
       std::uint32_t gate = block_->gate.load();
       if (settled(gate)) return;
+      // The last to arrive may have been stopped before it opened the gate.
+      if (block_->all_arrived(meeting_) && open()) return;
       peers_->poll(*block_);
       if (gate & control_block::left_flag) look_for_leavers();
       const auto now = clock::now();
@@ -4544,12 +4596,15 @@ class member {
   void look_for_leavers() {
     for (int r = 0; r < ranks_; ++r)
       if (slot(r).left.load() != 0 && !control_block::reached(slot(r).arrived.load(), meeting_)) {
-        abort(name_of(r) + " has left the communicator while " + name_of(rank_) + " waits in " + describe(call_));
+        abort(identity_of(r) + " has left the communicator while " + name_of(rank_) + " waits in " + describe(call_));
         return;
       }
   }
 
   std::string name_of(int r) const { return "rank " + std::to_string(peers_->rank_of(r)); }
+  std::string identity_of(int r) {
+    return name_of(r) + " (" + std::string(peers_->whereabouts(r)) + last_call(slot(r)) + ')';
+  }
 
   void start_clock() noexcept {
     if (deadline_ != clock::time_point{}) return;
@@ -4559,8 +4614,16 @@ class member {
 
   std::string timeout_text() {
     std::string late;
-    for (int r = 0; r < ranks_; ++r)
-      if (!control_block::reached(slot(r).arrived.load(), meeting_)) late += (late.empty() ? "" : ", ") + name_of(r);
+    int named = 0, more = 0;
+    for (int r = 0; r < ranks_; ++r) {
+      if (control_block::reached(slot(r).arrived.load(), meeting_)) continue;
+      if (named == 6) {
+        ++more;
+        continue;
+      }
+      late += (named++ == 0 ? "" : ", ") + identity_of(r);
+    }
+    if (more > 0) late += " and " + std::to_string(more) + " more";
     const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(limit_).count();
     return name_of(rank_) + " waited " + std::to_string(ms) + " ms in " + describe(call_) + "; not arrived: " + late +
            ". A rank that fails must abort the communicator; a slow one needs a longer set_timeout";
@@ -4970,6 +5033,7 @@ struct thread_peers {
     return n;
   }
   static int rank_of(int rank) noexcept { return rank; }
+  static std::string_view whereabouts(int) noexcept { return {}; }
   static void poll(control_block&) noexcept {}
   static void announce(break_reason, std::uint64_t, std::string_view) noexcept {}
   static place locate(const void* data, std::size_t) noexcept { return {1, reinterpret_cast<std::uintptr_t>(data)}; }
@@ -5857,11 +5921,8 @@ class random_stream {
   /// Uniform in [0, 1), a multiple of 2^-53.
   constexpr double uniform() noexcept { return static_cast<double>((*this)() >> 11) * 0x1p-53; }
 
-  /// Uniform in [low, high); `low` if the two are equal.
-  constexpr double uniform(double low, double high) noexcept {
-    const double x = low + (high - low) * uniform();
-    return x < high ? x : low;  // the sum may round up to `high`
-  }
+  /// Uniform in [low, high), both finite and low <= high; `low` if the two are equal.
+  constexpr double uniform(double low, double high) noexcept { return between_bounds(low, high, uniform()); }
 
   /// Normally distributed with mean 0 and deviation 1: the inverse of the distribution function, one draw each.
   double normal() noexcept { return detail::normal_quantile(open_unit((*this)())); }
@@ -5893,12 +5954,11 @@ class random_stream {
     return static_cast<Integer>(static_cast<std::uint64_t>(first) + offset);
   }
 
-  /// Fills with uniform numbers in [low, high). Floats take 32 bits each, doubles one draw; element i depends on the
+  /// Fills with uniform numbers in [low, high), bounds as for `uniform`. Floats take 32 bits each, doubles one draw; element i depends on the
   /// position and i alone, so threads may fill the parts of one array from copies that have skipped to their places.
   void fill_uniform(std::span<float> out, float low = 0, float high = 1) noexcept {
     fill_words(out, [low, high](std::uint32_t word) {
-      const float x = low + (high - low) * (static_cast<float>(word >> 8) * 0x1p-24f);
-      return x < high ? x : low;
+      return between_bounds(low, high, static_cast<float>(word >> 8) * 0x1p-24f);
     });
   }
   void fill_uniform(std::span<double> out, double low = 0, double high = 1) noexcept {
@@ -5941,6 +6001,13 @@ class random_stream {
 
   static constexpr std::uint64_t join(std::uint32_t low, std::uint32_t high) noexcept {
     return low | (static_cast<std::uint64_t>(high) << 32);
+  }
+
+  template <class Real>
+  static constexpr Real between_bounds(Real low, Real high, Real unit) noexcept {
+    const Real width = high - low;  // may be more than a Real holds
+    const Real x = width <= std::numeric_limits<Real>::max() ? low + width * unit : low * (1 - unit) + high * unit;
+    return x < high ? x : low;  // the sum may round up to `high`
   }
 
   /// In (0, 1), exact and symmetric about 1/2.
@@ -7703,12 +7770,14 @@ struct histogram_buckets {
 /// search among the bounds.
 class histogram {
  public:
-  /// Throws invalid_metric (1051) unless first > 0, factor > 1 and 1 <= count <= 64.
+  /// Throws invalid_metric (1051) unless first > 0, factor > 1, 1 <= count <= 64, and all bounds are finite.
   explicit histogram(histogram_buckets buckets = {}) {
     if (!(buckets.first > 0) || !(buckets.factor > 1) || buckets.count < 1 || buckets.count > most)
       throw invalid_metric("a histogram's buckets need first > 0, factor > 1 and a count from 1 to 64");
     double bound = buckets.first;
     for (std::size_t i = 0; i < buckets.count; ++i, bound *= buckets.factor) bounds_.push_back(bound);
+    if (!std::isfinite(bounds_.back()))
+      throw invalid_metric("a histogram's buckets grow beyond what a double holds; choose a smaller factor or count");
   }
   histogram(const histogram&) = delete;
   histogram& operator=(const histogram&) = delete;
@@ -8159,9 +8228,9 @@ class file {
     if (::fsync(fd_) == -1) file_error::raise("write to disk", path_, errno);
   }
 
-  /// Some file systems report a failed write only here.
-  void close() {
-    if (::close(std::exchange(fd_, -1)) == -1 && errno != EINTR) file_error::raise("close", path_, errno);
+  /// Makes the names in this folder durable. File systems that cannot do this for a folder say EINVAL.
+  void sync_names() {
+    if (::fsync(fd_) == -1 && errno != EINVAL) file_error::raise("write to disk", path_, errno);
   }
 
  private:
@@ -8169,17 +8238,89 @@ class file {
   int fd_ = -1;
 };
 
-/// The folder that holds `path`.
-inline std::string folder_of(const std::string& path) {
+/// The folder that holds `path`, which need not exist.
+[[nodiscard]] inline file open_folder_of(const std::string& path) {
   const std::size_t slash = path.find_last_of('/');
-  return slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash);
+  return file(slash == std::string::npos ? "." : slash == 0 ? "/" : path.substr(0, slash), O_RDONLY | O_DIRECTORY);
 }
 
-/// Makes the names in the folder of `path` durable. File systems that cannot do this for a folder say EINVAL.
-inline void sync_folder_of(const std::string& path) {
-  file folder(folder_of(path), O_RDONLY | O_DIRECTORY);
-  if (::fsync(folder.fd()) == -1 && errno != EINVAL) file_error::raise("write to disk", folder.path(), errno);
-}
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/detail/temporary_file.hpp ----
+#ifndef CADRE_OS_DETAIL_TEMPORARY_FILE_HPP
+#define CADRE_OS_DETAIL_TEMPORARY_FILE_HPP
+
+#include <dirent.h>
+#include <sys/file.h>
+
+#include <atomic>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// A file beside the one that it is to replace, `.<name>.<pid>-<n>.tmp`, removed unless it did. Its writer holds a lock
+/// on it, which the kernel frees when the writer dies: what is there without a lock was left by a process that was
+/// killed, and the next temporary file for the same name removes it.
+class temporary_file {
+ public:
+  temporary_file(const std::string& folder, const std::string& name) {
+    static std::atomic<std::uint64_t> serial{0};
+    const std::string prefix = "." + name.substr(0, 200) + ".";
+    remove_leftovers(folder, prefix);
+    for (;;) {
+      const std::string candidate = folder + "/" + prefix + std::to_string(::getpid()) + "-" +
+                                    std::to_string(serial.fetch_add(1, std::memory_order_relaxed)) + ".tmp";
+      try {
+        file_ = file(candidate, O_WRONLY | O_CREAT | O_EXCL);
+      } catch (const file_error& e) {
+        if (e.code() != EEXIST) throw;
+        continue;
+      }
+      // Another process may have taken it for a leftover before it was locked.
+      if (::flock(file_.fd(), LOCK_EX | LOCK_NB) == -1 && errno == EWOULDBLOCK) continue;
+      if (file_.status().st_nlink != 0) return;
+    }
+  }
+  temporary_file(const temporary_file&) = delete;
+  temporary_file& operator=(const temporary_file&) = delete;
+  ~temporary_file() {
+    if (!file_.path().empty() && !replaced_) ::unlink(file_.path().c_str());
+  }
+
+  [[nodiscard]] file& get() noexcept { return file_; }
+
+  void replace(const std::string& target) {
+    if (::rename(file_.path().c_str(), target.c_str()) == -1) file_error::raise("replace", target, errno);
+    replaced_ = true;
+  }
+
+ private:
+  static void remove_leftovers(const std::string& folder, std::string_view prefix) noexcept {
+    constexpr std::string_view suffix = ".tmp";
+    DIR* const list = ::opendir(folder.c_str());
+    if (list == nullptr) return;
+    while (const dirent* entry = ::readdir(list)) {
+      std::string_view number = entry->d_name;
+      if (!number.starts_with(prefix) || !number.ends_with(suffix)) continue;
+      number.remove_prefix(prefix.size());
+      if (number.find_first_not_of("0123456789-") != number.size() - suffix.size()) continue;
+      const int fd = ::openat(::dirfd(list), entry->d_name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+      if (fd == -1) continue;
+      if (::flock(fd, LOCK_EX | LOCK_NB) == 0) ::unlinkat(::dirfd(list), entry->d_name, 0);
+      ::close(fd);
+    }
+    ::closedir(list);
+  }
+
+  file file_;
+  bool replaced_ = false;
+};
 
 }  // namespace detail
 
@@ -8192,12 +8333,9 @@ CADRE_NAMESPACE_END
 #define CADRE_OS_ATOMIC_FILE_HPP
 
 #include <sys/stat.h>
-#include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <cstddef>
-#include <cstdint>
 #include <cstdlib>
 #include <initializer_list>
 #include <span>
@@ -8209,10 +8347,13 @@ CADRE_NAMESPACE_BEGIN
 /// Replaces the file at `path` by the pieces, one after another, or leaves it as it was: whoever opens the path at any
 /// instant, also after SIGKILL or a power failure, finds the old content or the new, whole. When the call returns, the
 /// content and its name are on the disk (a temporary file in the same folder, fsync, rename, fsync of the folder). A
-/// symbolic link is followed, so the file it names is replaced; permissions of an existing file are kept.
+/// symbolic link is followed, so the file it names is replaced. Permissions of an existing file are kept; owner,
+/// extended attributes and further hard links are not.
 ///
 /// Throws file_error and its kinds (155 path missing, 156 disk full, 157 access denied, 158 other) with path and cause;
-/// the temporary file is then removed. A process killed in the call may leave a `.<name>.<pid>-<n>.tmp` behind.
+/// the temporary file is then removed. Only if the very last step fails (158, "the folder of"), the path has the new
+/// content already, and a power failure may bring back the old. The folder must be readable, as well as writable. A
+/// process killed in the call leaves a `.<name>.<pid>-<n>.tmp` behind, which the next call for the same path removes.
 /// Several writers of one path are safe, the last rename wins. Nothing is copied in user space.
 inline void write_file_atomically(const std::string& path, std::span<const std::span<const std::byte>> pieces) {
   std::string target = path;
@@ -8230,36 +8371,23 @@ inline void write_file_atomically(const std::string& path, std::span<const std::
   if (exists && S_ISDIR(old.st_mode)) file_error::raise("write", path, EISDIR);
   if (exists && !S_ISREG(old.st_mode)) file_error::raise("replace", path, ENOTSUP);  // a device, a pipe, a socket
 
-  static std::atomic<std::uint64_t> serial{0};
-  const std::string folder = detail::folder_of(target);
-  const std::size_t slash = target.find_last_of('/');
-  const std::string name = slash == std::string::npos ? target : target.substr(slash + 1);
-  detail::file temporary;
-  for (;;) {  // a name left by a killed process of the same id is passed over
-    const std::string candidate = folder + "/." + name.substr(0, 200) + "." + std::to_string(::getpid()) + "-" +
-                                  std::to_string(serial.fetch_add(1, std::memory_order_relaxed)) + ".tmp";
-    try {
-      temporary = detail::file(candidate, O_WRONLY | O_CREAT | O_EXCL);
-      break;
-    } catch (const file_error& e) {
-      if (e.code() != EEXIST) file_error::raise("write", path, e.code());
-    }
+  detail::file folder;
+  try {
+    folder = detail::open_folder_of(target);  // first, so that a folder that cannot be synced is known before a change
+    detail::temporary_file temporary(folder.path(), target.substr(target.find_last_of('/') + 1));
+    if (exists && ::fchmod(temporary.get().fd(), old.st_mode & 07777) == -1)
+      file_error::raise("set permissions of", path, errno);
+    temporary.get().write_at(0, pieces);
+    temporary.get().sync();
+    temporary.replace(target);
+  } catch (const file_error& e) {
+    file_error::raise("write", path, e.code());
   }
   try {
-    if (exists && ::fchmod(temporary.fd(), old.st_mode & 07777) == -1)
-      file_error::raise("set permissions of", temporary.path(), errno);
-    temporary.write_at(0, pieces);
-    temporary.sync();
-    temporary.close();
-    if (::rename(temporary.path().c_str(), target.c_str()) == -1) file_error::raise("replace", path, errno);
+    folder.sync_names();
   } catch (const file_error& e) {
-    ::unlink(temporary.path().c_str());
-    file_error::raise("write", path, e.code());
-  } catch (...) {
-    ::unlink(temporary.path().c_str());
-    throw;
+    file_error::raise("write to disk the folder of", path, e.code());
   }
-  detail::sync_folder_of(target);
 }
 
 inline void write_file_atomically(const std::string& path, std::initializer_list<std::span<const std::byte>> pieces) {
@@ -8269,13 +8397,19 @@ inline void write_file_atomically(const std::string& path, std::span<const std::
   write_file_atomically(path, {bytes});
 }
 
-/// The whole file. Throws file_error and its kinds (155, 157, 158).
+/// The whole file, also one that does not state its size, as those of /proc. Throws file_error and its kinds (155, 157,
+/// 158); a pipe is 158 at once.
 [[nodiscard]] inline std::vector<std::byte> read_file(const std::string& path) {
-  const detail::file file(path, O_RDONLY);
+  const detail::file file(path, O_RDONLY | O_NONBLOCK);  // the flag is for pipes: opening would wait for a writer
   const struct stat status = file.status();
   if (S_ISDIR(status.st_mode)) file_error::raise("read", path, EISDIR);
-  std::vector<std::byte> bytes(static_cast<std::size_t>(status.st_size));
-  bytes.resize(file.read_at(0, bytes));  // the file may have been shortened meanwhile
+  std::vector<std::byte> bytes(static_cast<std::size_t>(status.st_size) + 1);  // the last one finds the end
+  std::size_t held = file.read_at(0, bytes);
+  while (held == bytes.size()) {  // there may be more than was stated
+    bytes.resize(held + 4096);
+    held += file.read_at(held, std::span(bytes).subspan(held));
+  }
+  bytes.resize(held);
   return bytes;
 }
 
@@ -9084,7 +9218,7 @@ class journal {
     end_ = sizeof header;
     if (options_.sync == journal_sync::never) return;
     file_.sync();
-    detail::sync_folder_of(file_.path());
+    detail::open_folder_of(file_.path()).sync_names();
   }
 
   void check_usable() const {
@@ -9382,20 +9516,53 @@ enum class open_mode : std::uint8_t { truncate, append };
 
 namespace detail {
 
+/// Follows CSV text character by character: a quotation mark opens a cell only as its first character, closes it, and
+/// counts as text when it stands twice.
+class csv_quotes {
+ public:
+  /// True if the character is text, not one of the marks around a cell.
+  bool next(char c) noexcept {
+    const bool mark = c == '"' && (quoted_ || begins_ || closed_);
+    const bool text = !mark || closed_;  // the second of two
+    if (mark) quoted_ = !quoted_;
+    closed_ = mark && !quoted_;
+    begins_ = !quoted_ && (c == ',' || c == '\n');
+    return text;
+  }
+  [[nodiscard]] bool quoted() const noexcept { return quoted_; }
+
+ private:
+  bool quoted_ = false;
+  bool begins_ = true;   // the next character is the first of a cell
+  bool closed_ = false;  // the last character closed a cell, unless the same follows
+};
+
 /// A file of rows that end in a line feed. Each row is one write to the kernel, and the file holds whole rows only: a
-/// row that could not be written is taken back, one that a killed process left half-written is dropped on opening.
+/// row that could not be written is taken back, one that a killed process left half-written is dropped.
 class row_file {
  public:
-  /// `quotes`: a line feed between two quotation marks does not end a row.
+  /// `quotes`: a line feed within a quoted cell does not end a row. To append, the rows that are there are counted, and
+  /// nothing is changed.
   row_file(std::string path, open_mode mode, bool quotes)
       : file_(std::move(path), O_RDWR | O_CREAT | (mode == open_mode::truncate ? O_TRUNC : 0)) {
-    if (mode == open_mode::append) drop_torn_row(quotes);
+    if (mode == open_mode::append) find_whole_rows(quotes);
   }
 
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
   [[nodiscard]] bool empty() const noexcept { return size_ == 0; }
   /// The first row that was there when the file was opened, its line feed included.
   [[nodiscard]] const std::string& first_row() const noexcept { return first_row_; }
+
+  /// Drops what follows the last whole row, and says so in the log.
+  void drop_torn_row() {
+    if (torn_ == 0) return;
+    file_.truncate(size_);
+    log(log_level::warning, "report", [&] {
+      return "dropped the last " + std::to_string(torn_) + " bytes of '" + path() +
+             "': they are no whole row, as a process leaves it that is killed while it writes";
+    });
+    torn_ = 0;
+  }
 
   void append(std::string_view row) {
     const std::span<const std::byte> bytes = std::as_bytes(std::span(row));
@@ -9409,16 +9576,17 @@ class row_file {
   }
 
  private:
-  void drop_torn_row(bool quotes) {
+  void find_whole_rows(bool quotes) {
     std::array<char, 65536> chunk;
     std::uint64_t offset = 0;
-    bool quoted = false, first = true;
+    bool first = true;
+    csv_quotes within;
     for (;;) {
       const std::size_t got = file_.read_at(offset, std::as_writable_bytes(std::span(chunk)));
       for (std::size_t i = 0; i < got; ++i) {
         if (first) first_row_ += chunk[i];
-        if (quotes && chunk[i] == '"') quoted = !quoted;
-        if (chunk[i] == '\n' && !quoted) {
+        if (quotes) within.next(chunk[i]);
+        if (chunk[i] == '\n' && !within.quoted()) {
           size_ = offset + i + 1;
           first = false;
         }
@@ -9427,11 +9595,12 @@ class row_file {
       if (got < chunk.size()) break;
     }
     if (size_ == 0) first_row_.clear();
-    if (size_ != offset) file_.truncate(size_);
+    torn_ = offset - size_;
   }
 
   file file_;
   std::uint64_t size_ = 0;
+  std::uint64_t torn_ = 0;  // bytes behind the last whole row
   std::string first_row_;
 };
 
@@ -9471,6 +9640,12 @@ class unknown_column : public report_error {
 class columns_differ : public report_error {
  public:
   explicit columns_differ(std::string_view message) : report_error(1003, message) {}
+};
+
+/// Thrown (1004) when the columns given for a CSV file have a name twice.
+class duplicate_column : public report_error {
+ public:
+  explicit duplicate_column(std::string_view message) : report_error(1004, message) {}
 };
 
 CADRE_NAMESPACE_END
@@ -9630,22 +9805,25 @@ struct csv_writer_options {
 /// the first row, or by the file appended to.
 ///
 /// Each row has reached the kernel when `write` returns, so it survives the death of the process (not a power
-/// failure). Rows that were half-written when a process died are dropped when the file is opened to append. One thread
+/// failure). A row that was half-written when a process died is dropped when the file is opened to append, and the log says so. One thread
 /// at a time, one writer per file.
 class csv_writer {
  public:
-  /// Opens or creates the file; its folder must exist. Throws file_error (155 to 158), and columns_differ (1003) if
-  /// the file to append to has other columns than `options.columns`.
+  /// Opens or creates the file; its folder must exist. Throws duplicate_column (1004) before that, file_error (155 to
+  /// 158), and columns_differ (1003) if the file to append to has other columns than `options.columns`; that file is
+  /// then unchanged.
   explicit csv_writer(std::string path, csv_writer_options options = {})
-      : file_(std::move(path), options.mode, true), columns_(std::move(options.columns)) {
+      : file_(checked(std::move(path), options.columns), options.mode, true), columns_(std::move(options.columns)) {
     if (!file_.empty()) {
       std::vector<std::string> found = parse_row(file_.first_row());
       if (!columns_.empty() && columns_ != found)
         throw columns_differ("'" + file_.path() + "' has the columns " + listed(found) + ", and rows of " +
                              listed(columns_) + " were to be appended; use another file or the same columns");
       columns_ = std::move(found);
-    } else if (!columns_.empty()) {
-      write_header();
+      file_.drop_torn_row();
+    } else {
+      file_.drop_torn_row();
+      if (!columns_.empty()) write_header();
     }
   }
 
@@ -9680,6 +9858,15 @@ class csv_writer {
   [[nodiscard]] const std::vector<std::string>& columns() const noexcept { return columns_; }
 
  private:
+  static std::string checked(std::string path, const std::vector<std::string>& columns) {
+    for (std::size_t i = 1; i < columns.size(); ++i)
+      if (std::find(columns.begin(), columns.begin() + static_cast<std::ptrdiff_t>(i), columns[i]) !=
+          columns.begin() + static_cast<std::ptrdiff_t>(i))
+        throw duplicate_column("'" + path + "' was to have two columns '" + columns[i] +
+                               "'; a row has one value for each name");
+    return path;
+  }
+
   static void append_text(std::string& line, std::string_view text) {
     if (!text.empty() && text.find_first_of(",\"\r\n") == text.npos) {
       line += text;
@@ -9715,16 +9902,13 @@ class csv_writer {
   static std::vector<std::string> parse_row(std::string_view row) {
     while (row.ends_with('\n') || row.ends_with('\r')) row.remove_suffix(1);
     std::vector<std::string> cells(1);
-    bool quoted = false;
-    for (std::size_t i = 0; i < row.size(); ++i) {
-      if (row[i] == '"' && quoted && i + 1 < row.size() && row[i + 1] == '"')
-        cells.back() += row[i++];
-      else if (row[i] == '"')
-        quoted = !quoted;
-      else if (row[i] == ',' && !quoted)
+    detail::csv_quotes within;
+    for (char c : row) {
+      const bool text = within.next(c);
+      if (c == ',' && !within.quoted())
         cells.emplace_back();
-      else
-        cells.back() += row[i];
+      else if (text)
+        cells.back() += c;
     }
     return cells;
   }
@@ -9779,13 +9963,15 @@ CADRE_NAMESPACE_BEGIN
 /// Writes records as JSON lines: one object per line, each with the fields it has.
 ///
 /// Each row has reached the kernel when `write` returns, so it survives the death of the process (not a power
-/// failure). A row that was half-written when a process died is dropped when the file is opened to append. One thread
+/// failure). A row that was half-written when a process died is dropped when the file is opened to append, and the log says so. One thread
 /// at a time, one writer per file.
 class json_lines_writer {
  public:
   /// Opens or creates the file; its folder must exist. Throws file_error (155 to 158).
   explicit json_lines_writer(std::string path, open_mode mode = open_mode::truncate)
-      : file_(std::move(path), mode, false) {}
+      : file_(std::move(path), mode, false) {
+    file_.drop_torn_row();
+  }
 
   /// Throws file_error if the row cannot be written; the file is then as before.
   void write(const record& row) { file_.append(to_json(row) + '\n'); }
@@ -9814,6 +10000,7 @@ CADRE_NAMESPACE_END
 #include <cstdio>
 #include <cstdlib>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -9872,7 +10059,7 @@ class progress {
     l.pending = true;
     if (live_) {
       const auto now = std::chrono::steady_clock::now();
-      if (how == importance::important || now - last_draw_ >= options_.interval) draw({}, now);
+      if (how == importance::important || !last_draw_ || now - *last_draw_ >= options_.interval) draw({}, now);
     } else if (how == importance::important) {
       print_plain(l);
     }
@@ -9989,7 +10176,7 @@ class progress {
   std::mutex mutex_;
   std::vector<line> lines_;
   std::size_t drawn_ = 0;  // lines of the live block on the screen
-  std::chrono::steady_clock::time_point last_draw_{};
+  std::optional<std::chrono::steady_clock::time_point> last_draw_;
 };
 
 CADRE_NAMESPACE_END
@@ -10965,7 +11152,8 @@ struct attempt_outcome {
 
 /// Runs `body(context&)` once on every rank of `world`, on a communicator of its own: what the trainer does per attempt
 /// and the tuner per gang. Every rank calls it. A body that throws aborts that communicator, so that its peers'
-/// collectives end; then all meet on `world`, which stays usable, and agree on which rank failed first.
+/// collectives end; then all meet on `world`, which stays usable, and agree on whose error it is: that of the lowest
+/// rank that failed by itself. What other ranks threw besides goes to the log.
 ///
 /// `options.handler` and `options.checkpoint` of rank 0 count; the checkpoint's bytes are broadcast, so that no rank
 /// needs rank 0's file system. A timeout above 0 holds for the attempt's collectives instead of world's.
@@ -11015,6 +11203,10 @@ template <class Body>
       if (states[rank] == worst) outcome.failed_rank = static_cast<int>(rank);
   if (outcome.failed_rank < 0) return outcome;
   const bool own = outcome.failed_rank == world.rank();
+  if (mine == failed && !own)  // one error can be the attempt's: the others are heard of here
+    log(log_level::error, "train",
+        "rank " + std::to_string(world.rank()) + " failed besides rank " + std::to_string(outcome.failed_rank) + ": " +
+            detail::text_of(error));
   outcome.message = detail::broadcast_text(world, own ? detail::text_of(error) : std::string(), outcome.failed_rank);
   outcome.error = own ? error
                       : std::make_exception_ptr(worker_failed("rank " + std::to_string(outcome.failed_rank) +
@@ -11110,7 +11302,7 @@ class parameters {
   /// Adds arrays that must outlive this list, and must not be moved or resized. Objects that own memory elsewhere
   /// (vectors, dynamic matrices) are looked at again before each use, so that a violation is an error (802) while the
   /// object lives; of views and arrays of fixed size the address is remembered. Views may be temporaries.
-  /// Throws parameter_invalid (801).
+  /// No two arrays of a list may share memory. Throws parameter_invalid (801).
   template <contiguous Value, contiguous Gradient>
   parameters& add(std::string_view name, Value&& value, Gradient&& gradient) {
     using element = typename contiguous_traits<std::remove_cvref_t<Value>>::element;
@@ -11130,8 +11322,14 @@ class parameters {
     check_temporary<Gradient>(name, gradient, g.data());
     const auto* value_bytes = reinterpret_cast<const std::byte*>(v.data());
     const auto* gradient_bytes = reinterpret_cast<const std::byte*>(g.data());
-    if (!v.empty() && overlap(value_bytes, gradient_bytes, v.size_bytes()))
+    if (overlap(value_bytes, v.size_bytes(), gradient_bytes, g.size_bytes()))
       throw parameter_invalid("parameter '" + std::string(name) + "' and its gradient share memory");
+    for (const parameter& p : state_->list)
+      for (const std::byte* const theirs : {p.value, p.gradient})
+        if (overlap(theirs, p.bytes(), value_bytes, v.size_bytes()) ||
+            overlap(theirs, p.bytes(), gradient_bytes, g.size_bytes()))
+          throw parameter_invalid("parameter '" + std::string(name) + "' shares memory with parameter '" + p.name +
+                                  "', and would be reduced and updated twice; add shared weights once");
     state_->list.push_back({std::string(name), data_type_of<element>, v.size(),
                             contiguous_traits<std::remove_cvref_t<Value>>::shape(value),
                             reinterpret_cast<std::byte*>(v.data()), reinterpret_cast<std::byte*>(g.data())});
@@ -11323,8 +11521,8 @@ class parameters {
                                 "' is a temporary array that holds its elements; pass a named one, or a view of it");
     }
   }
-  static bool overlap(const std::byte* a, const std::byte* b, std::size_t bytes) noexcept {
-    return a < b + bytes && b < a + bytes;
+  static bool overlap(const std::byte* a, std::size_t a_bytes, const std::byte* b, std::size_t b_bytes) noexcept {
+    return a_bytes != 0 && b_bytes != 0 && a < b + b_bytes && b < a + a_bytes;
   }
 
   void check_name(std::string_view name) const {
@@ -12604,23 +12802,25 @@ class run_folder final : public report_handler {
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
 
-  /// The newest checkpoint that can be read, null if there is none. Later ones are named in a warning and passed over;
-  /// the reports after it are forgotten.
+  /// The newest intact checkpoint, null if there is none. Damaged ones after it are named in a warning and put aside,
+  /// and the reports after it are forgotten. Throws where an older one would be the wrong answer: a file that is there
+  /// and cannot be opened, or that a later version wrote.
   [[nodiscard]] std::shared_ptr<const checkpoint_reader> newest() {
-    for (auto it = checkpoints_.rbegin(); it != checkpoints_.rend(); ++it) {
+    while (!checkpoints_.empty()) {
       try {
-        auto reader = std::make_shared<const checkpoint_reader>(it->open());
-        continue_after(it->number, *reader);
+        auto reader = std::make_shared<const checkpoint_reader>(checkpoints_.back().open());
+        continue_after(checkpoints_.back().number, *reader);
+        drop_surplus();
         return reader;
-      } catch (const error& e) {
-        log(log_level::warning, "train", [&] {
-          return "checkpoint " + std::to_string(it->number) + " of run '" + options_.name +
-                 "' cannot be read, so an older one is used: " + e.what();
-        });
+      } catch (const checkpoint_too_new&) {
+        throw;
+      } catch (const checkpoint_error& e) {
+        put_newest_aside(e.what());
+      } catch (const file_not_found& e) {
+        put_newest_aside(e.what());
       }
     }
     reports_.clear();
-    checkpoints_.clear();
     last_ = 0;
     return nullptr;
   }
@@ -12724,9 +12924,22 @@ class run_folder final : public report_handler {
     reports_.push_back(std::move(entry));
   }
 
+  // Under another name, so that no later resume takes it for a checkpoint of the reports that are made again.
+  void put_newest_aside(const std::string& why) {
+    const kept_checkpoint& damaged = checkpoints_.back();
+    std::string where;
+    if (std::error_code failure; !damaged.path.empty()) {
+      std::filesystem::rename(damaged.path, damaged.path + ".damaged", failure);
+      if (!failure) where = " (it is now '" + damaged.path + ".damaged')";
+    }
+    log(log_level::warning, "train",
+        "checkpoint " + std::to_string(damaged.number) + " of run '" + options_.name +
+            "' cannot be read, so an older one is used" + where + ": " + why);
+    checkpoints_.pop_back();
+  }
+
   void continue_after(std::uint64_t number, const checkpoint_reader& reader) {
     forget_from(number + 1);
-    std::erase_if(checkpoints_, [&](const kept_checkpoint& c) { return c.number > number; });
     last_ = number;
     if (reports_.empty() || reports_.back().number != number) {
       auto entry = reader.get<kept_report>(report_name);
@@ -14174,7 +14387,8 @@ class space_core {
     const domain& d = domains_[i];
     if (d.kind != domain_kind::categorical) return d.text();
     std::string text = "choice(";
-    for (std::uint64_t index = 0; index < d.count(); ++index) text += (index == 0 ? "" : ", ") + text_of(texts_[i]->show(d.at(index)));
+    for (std::uint64_t index = 0; index < d.count(); ++index)
+      text += (index == 0 ? "" : ", ") + text_of(texts_[i]->show(d.at(index)));
     return text + ")";
   }
 
@@ -14183,13 +14397,16 @@ class space_core {
     if (!held) throw point_outside_space("parameter '" + names_[i] + "': the value is none of " + describe(i));
     const domain& d = domains_[i];
     double value = *held;
-    const double slack = 1e-6 * std::abs(value);  // a float that was rounded past a bound or off a step is meant to be there
-    if (d.kind == domain_kind::real && value > d.low - slack && value < d.high + slack) value = std::clamp(value, d.low, d.high);
+    const double slack =
+        1e-6 * std::abs(value);  // a float that was rounded past a bound or off a step is meant to be there
+    if (d.kind == domain_kind::real && value > d.low - slack && value < d.high + slack)
+      value = std::clamp(value, d.low, d.high);
     if (d.step != 0 && value >= d.low && value <= d.high) {
       const double near = d.at(d.index_of(value));
       if (std::abs(near - value) <= slack) value = near;
     }
-    if (!d.contains(value)) throw point_outside_space("parameter '" + names_[i] + "': " + number_text(*held) + " is not in " + d.text());
+    if (!d.contains(value))
+      throw point_outside_space("parameter '" + names_[i] + "': " + number_text(*held) + " is not in " + d.text());
     return value;
   }
 
@@ -14197,7 +14414,8 @@ class space_core {
 
   static void check_real(std::string_view name, const domain& d, bool quantized, double largest) {
     check(name, d, quantized);
-    if (d.low < -largest || d.low > largest || d.high > largest) bad(name, d.text() + " does not fit the member, a float");
+    if (d.low < -largest || d.low > largest || d.high > largest)
+      bad(name, d.text() + " does not fit the member, a float");
   }
 
   static void check_integer(std::string_view name, const domain& d, std::int64_t least, std::uint64_t largest) {
@@ -14209,13 +14427,15 @@ class space_core {
       return n >= least && (n < 0 || static_cast<std::uint64_t>(n) <= largest);
     };
     if (!fits(d.low) || !fits(d.high))
-      bad(name, d.text() + " does not fit the member, whose type holds " + std::to_string(least) + " to " + std::to_string(largest));
+      bad(name, d.text() + " does not fit the member, whose type holds " + std::to_string(least) + " to " +
+                    std::to_string(largest));
   }
 
   static void check_choice(std::string_view name, std::size_t values, std::size_t names) {
     if (values == 0) bad(name, "choice has no values; give at least one");
     if (names != 0 && names != values)
-      bad(name, "choice has " + std::to_string(values) + " values and " + std::to_string(names) + " names; give each value one name");
+      bad(name, "choice has " + std::to_string(values) + " values and " + std::to_string(names) +
+                    " names; give each value one name");
   }
 
   [[noreturn]] static void bad(std::string_view name, const std::string& why) {
@@ -14235,7 +14455,8 @@ class space_core {
     const auto require = [&](bool fine, const char* otherwise) {
       if (!fine) bad(name, d.text() + otherwise);
     };
-    require(std::isfinite(d.low) && std::isfinite(d.high) && std::isfinite(d.step), " has a bound that is no finite number");
+    require(std::isfinite(d.low) && std::isfinite(d.high) && std::isfinite(d.step),
+            " has a bound that is no finite number");
     if (d.kind == domain_kind::normal) {
       require(d.high > 0, " needs a deviation above 0");
       return;
@@ -14289,9 +14510,11 @@ class parameter : public parameter_text {
 template <class Config, class Owner, class Member>
 class numeric_parameter final : public parameter<Config> {
  public:
-  explicit numeric_parameter(Member Owner::* member) : member_(member) {}
+  explicit numeric_parameter(Member Owner::*member) : member_(member) {}
   void assign(Config& config, double value) const override { config.*member_ = static_cast<Member>(value); }
-  [[nodiscard]] std::optional<double> read(const Config& config) const override { return static_cast<double>(config.*member_); }
+  [[nodiscard]] std::optional<double> read(const Config& config) const override {
+    return static_cast<double>(config.*member_);
+  }
   [[nodiscard]] record_value show(double value) const override {
     if constexpr (std::integral<Member>)
       return static_cast<std::int64_t>(value);
@@ -14300,15 +14523,17 @@ class numeric_parameter final : public parameter<Config> {
   }
 
  private:
-  Member Owner::* member_;
+  Member Owner::*member_;
 };
 
 template <class Config, class Owner, class Member>
 class choice_parameter final : public parameter<Config> {
  public:
-  choice_parameter(Member Owner::* member, std::vector<Member> values, std::vector<std::string> names)
+  choice_parameter(Member Owner::*member, std::vector<Member> values, std::vector<std::string> names)
       : member_(member), values_(std::move(values)), names_(std::move(names)) {}
-  void assign(Config& config, double value) const override { config.*member_ = values_[static_cast<std::size_t>(value)]; }
+  void assign(Config& config, double value) const override {
+    config.*member_ = values_[static_cast<std::size_t>(value)];
+  }
   [[nodiscard]] std::optional<double> read(const Config& config) const override {
     for (std::size_t i = 0; i < values_.size(); ++i)
       if (static_cast<const Member&>(values_[i]) == config.*member_) return static_cast<double>(i);
@@ -14326,7 +14551,7 @@ class choice_parameter final : public parameter<Config> {
   }
 
  private:
-  Member Owner::* member_;
+  Member Owner::*member_;
   std::vector<Member> values_;
   std::vector<std::string> names_;
 };
@@ -14359,35 +14584,41 @@ class space {
 
   /// Adds a parameter of real numbers. Throws duplicate_parameter (902), bad_distribution (901).
   template <class Owner, class Member>
-  space& add(std::string_view name, Member Owner::* member, const real_distribution& distribution) {
-    static_assert(std::floating_point<Member>,
-                  "cadre::tune: uniform, quniform, loguniform, qloguniform and randn draw real numbers, so the member must be "
-                  "double or float; for an integer use randint, qrandint or lograndint, for anything else choice");
+  space& add(std::string_view name, Member Owner::*member, const real_distribution& distribution) {
+    static_assert(
+        std::floating_point<Member>,
+        "cadre::tune: uniform, quniform, loguniform, qloguniform and randn draw real numbers, so the member must be "
+        "double or float; for an integer use randint, qrandint or lograndint, for anything else choice");
     if constexpr (std::floating_point<Member>) {
-      detail::space_core::check_real(name, distribution.values, distribution.quantized, static_cast<double>(std::numeric_limits<Member>::max()));
-      insert<Owner>(name, distribution.values, std::make_shared<detail::numeric_parameter<Config, Owner, Member>>(member));
+      detail::space_core::check_real(name, distribution.values, distribution.quantized,
+                                     static_cast<double>(std::numeric_limits<Member>::max()));
+      insert<Owner>(name, distribution.values,
+                    std::make_shared<detail::numeric_parameter<Config, Owner, Member>>(member));
     }
     return *this;
   }
 
   /// Adds a parameter of integers. Throws duplicate_parameter (902), bad_distribution (901).
   template <class Owner, class Member>
-  space& add(std::string_view name, Member Owner::* member, const integer_distribution& distribution) {
+  space& add(std::string_view name, Member Owner::*member, const integer_distribution& distribution) {
     constexpr bool fits = std::integral<Member> && !std::same_as<Member, bool>;
-    static_assert(fits,
-                  "cadre::tune: randint, qrandint and lograndint draw integers, so the member must be of an integer type; for "
-                  "double or float use uniform or quniform, for bool or an enum choice");
+    static_assert(
+        fits,
+        "cadre::tune: randint, qrandint and lograndint draw integers, so the member must be of an integer type; for "
+        "double or float use uniform or quniform, for bool or an enum choice");
     if constexpr (fits) {
       using limits = std::numeric_limits<Member>;
-      detail::space_core::check_integer(name, distribution.values, static_cast<std::int64_t>(limits::min()), static_cast<std::uint64_t>(limits::max()));
-      insert<Owner>(name, distribution.values, std::make_shared<detail::numeric_parameter<Config, Owner, Member>>(member));
+      detail::space_core::check_integer(name, distribution.values, static_cast<std::int64_t>(limits::min()),
+                                        static_cast<std::uint64_t>(limits::max()));
+      insert<Owner>(name, distribution.values,
+                    std::make_shared<detail::numeric_parameter<Config, Owner, Member>>(member));
     }
     return *this;
   }
 
   /// Adds a parameter that is one of some values. Throws duplicate_parameter (902), bad_distribution (901).
   template <class Owner, class Member, class T>
-  space& add(std::string_view name, Member Owner::* member, const choice_distribution<T>& distribution) {
+  space& add(std::string_view name, Member Owner::*member, const choice_distribution<T>& distribution) {
     static_assert(detail::choosable<T, Member>,
                   "cadre::tune: the values of this choice do not fit the member's type: give values of that very type");
     if constexpr (detail::choosable<T, Member>) {
@@ -14396,11 +14627,13 @@ class space {
       std::vector<Member> values;
       for (const auto& value : distribution.values) {
         if constexpr (std::integral<T> && std::integral<Member> && !std::same_as<T, Member>)
-          if (!std::in_range<Member>(value)) detail::space_core::bad(name, "the choice " + std::to_string(value) + " does not fit the member's type");
+          if (!std::in_range<Member>(value))
+            detail::space_core::bad(name, "the choice " + std::to_string(value) + " does not fit the member's type");
         values.push_back(static_cast<Member>(value));
       }
       insert<Owner>(name, {domain_kind::categorical, 0, static_cast<double>(n - 1), 1, false},
-                    std::make_shared<detail::choice_parameter<Config, Owner, Member>>(member, std::move(values), distribution.names));
+                    std::make_shared<detail::choice_parameter<Config, Owner, Member>>(member, std::move(values),
+                                                                                      distribution.names));
     }
     return *this;
   }
@@ -14642,10 +14875,10 @@ class study_core {
 
   template <searcher Searcher, scheduler Scheduler>
   study_core(space_core space, study_options options, const Searcher& searcher, const Scheduler& scheduler)
-      : space_(std::move(space)), options_(check(std::move(options))) {
-    const study_settings settings{space_.domains(), space_.names(), options_.mode, options_.seed};
-    searcher_ = std::make_unique<searcher_model<decltype(searcher.start(settings))>>(searcher.start(settings));
-    scheduler_ = std::make_unique<scheduler_model<decltype(scheduler.start(settings))>>(scheduler.start(settings));
+      : study_core(std::move(space), std::move(options)) {
+    const study_settings given = settings();
+    searcher_ = std::make_unique<searcher_model<decltype(searcher.start(given))>>(searcher.start(given));
+    scheduler_ = std::make_unique<scheduler_model<decltype(scheduler.start(given))>>(scheduler.start(given));
     set_identity(searcher.describe(), scheduler.describe());
   }
 
@@ -14719,6 +14952,12 @@ class study_core {
   [[nodiscard]] const space_core& space() const noexcept { return space_; }
 
  private:
+  study_core(space_core space, study_options options) : space_(std::move(space)), options_(check(std::move(options))) {}
+
+  [[nodiscard]] study_settings settings() const {
+    return {space_.domains(), space_.names(), options_.mode, options_.seed};
+  }
+
   static study_options check(study_options options) {
     if (options.metric.empty())
       throw bad_option(".metric is empty; name the metric that trials report and that is tuned");
@@ -14738,7 +14977,8 @@ class study_core {
     identify("searcher", std::move(searcher));
     identify("scheduler", std::move(scheduler));
     identify("max_iterations", number_text(limit_));
-    for (std::size_t i = 0; i < space_.names().size(); ++i) identify("parameter '" + space_.names()[i] + "'", space_.describe(i));
+    for (std::size_t i = 0; i < space_.names().size(); ++i)
+      identify("parameter '" + space_.names()[i] + "'", space_.describe(i));
   }
 
   void check_known(trial_id id, const char* call) const {
@@ -14803,7 +15043,8 @@ class study_core {
 
   void finish(trial_id id, trial_state state, std::string error) {
     if (state == trial_state::failed) {
-      scheduler_->crashed(id);
+      // One that was told to pause or stop is judged already, and on its way to no other rung.
+      if (trials_[id].state == trial_state::running) scheduler_->crashed(id);
       trials_[id].error = std::move(error);
     }
     set_state(id, state);
@@ -14931,7 +15172,8 @@ template <class Config, class Searcher = random_search, class Scheduler = fifo>
 class study {
  public:
   /// Throws bad_option (905), and what searcher and scheduler find wrong (904, 905).
-  study(tune::space<Config> space, study_options options, const Searcher& searcher = {}, const Scheduler& scheduler = {})
+  study(tune::space<Config> space, study_options options, const Searcher& searcher = {},
+        const Scheduler& scheduler = {})
       : core_(space.core(), std::move(options), searcher, scheduler), space_(std::move(space)) {}
 
   /// The first trials have these configurations, whatever the searcher says. Before the first ask() and store_in().
@@ -14961,7 +15203,8 @@ class study {
   [[nodiscard]] std::optional<assignment<Config>> ask() {
     const std::optional<detail::next_run> next = core_.ask();
     if (!next) return std::nullopt;
-    return assignment<Config>{next->id, space_.decode(core_.trials()[next->id].where), next->again, next->reached, next->run_until};
+    return assignment<Config>{next->id, space_.decode(core_.trials()[next->id].where), next->again, next->reached,
+                              next->run_until};
   }
 
   /// A running trial has reached t with these metrics. A report without the tuned metric is noted and goes on; at the
@@ -15090,7 +15333,8 @@ class trial {
   bool report(const metric_map& metrics) { return host_.report(run_, metrics, {}); }
 
   /// The same with a function that saves what is needed to go on from here. It is called only when the trial is paused
-  /// or interrupted, and now and then for a stored tuning; throws what it throws, and the file errors (155-158).
+  /// or interrupted, and now and then for a stored tuning. Throws what it throws; a checkpoint that cannot be stored
+  /// ends the tuning, and run() throws why.
   template <std::invocable<checkpoint_writer&> Saver>
   bool report(const metric_map& metrics, Saver&& save) {
     return host_.report(run_, metrics, detail::saver_ref(save));
@@ -15133,15 +15377,10 @@ class checkpoint_shelf {
   /// The trial's t, written among the user's values.
   static constexpr const char* t_name = "cadre.tune.t";
 
-  /// An empty folder: in memory.
-  explicit checkpoint_shelf(std::string folder) : folder_(std::move(folder)) {
-    if (!folder_.empty()) std::filesystem::create_directories(folder_);
-  }
+  /// `folder` is there already, or empty: in memory.
+  explicit checkpoint_shelf(std::string folder) : folder_(std::move(folder)) {}
 
-  void save(trial_id id, double t, const saver_ref& saver) {
-    checkpoint_writer writer;
-    writer(t_name, t);
-    saver(writer);
+  void save(trial_id id, const checkpoint_writer& writer) {
     if (folder_.empty()) {
       auto reader = checkpoint_reader::from_bytes(writer.bytes(), "of trial " + std::to_string(id));
       const std::lock_guard lock(mutex_);
@@ -15195,6 +15434,7 @@ CADRE_NAMESPACE_END
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <variant>
 
@@ -15223,7 +15463,7 @@ class tuning_log {
   void begin() {
     if (folder_.empty()) return;
     open();
-    std::filesystem::rename(folder_ + "/.reports.jsonl.new", folder_ + "/reports.jsonl");
+    take_place("reports.jsonl");
   }
 
   void reported(trial_id id, const metric_map& metrics) {
@@ -15248,17 +15488,27 @@ class tuning_log {
 
  private:
   void open() {
-    if (!reports_) reports_.emplace(folder_ + "/.reports.jsonl.new");
+    if (!reports_) reports_.emplace(fresh("reports.jsonl"));
   }
 
   template <class Writer>
   void replace(const std::string& name, std::span<const record> rows) {
-    const std::string fresh = folder_ + "/." + name + ".new";
-    {
-      Writer writer(fresh);
+    try {
+      Writer writer(fresh(name));
       for (const record& row : rows) writer.write(row);
+      take_place(name);
+    } catch (...) {
+      std::error_code ignored;
+      std::filesystem::remove(fresh(name), ignored);
+      throw;
     }
-    std::filesystem::rename(fresh, folder_ + "/" + name);
+  }
+
+  [[nodiscard]] std::string fresh(const std::string& name) const { return folder_ + "/." + name + ".new"; }
+  void take_place(const std::string& name) const {
+    std::error_code failure;
+    std::filesystem::rename(fresh(name), folder_ + "/" + name, failure);
+    if (failure) file_error::raise("write", folder_ + "/" + name, failure.value());
   }
 
   static std::string key(trial_id id) { return "trial " + std::to_string(id); }
@@ -15482,21 +15732,45 @@ class tuning final : public trial_host {
       });
       if (broken_) run.outcome = trial_outcome::interrupted;
     }
-    if (save_now && save) shelf_.save(run.id, run.t, save);
+    if (save_now && save) keep_checkpoint(run, save);
     if (run.outcome != trial_outcome::running) return false;
     if (turns_) turns_->advance(run.slot);
     return true;
   }
 
  private:
-  /// A trial whose function runs.
+  /// A trial that was handed out: its function waits for a thread, runs, or returns.
   struct live {
     clock::time_point since = clock::now();
     clock::time_point saved = since;
+    std::optional<next_run> again = {};  // it was told to pause and is promoted already: runs anew once it has returned
     double take_seconds() {
       const auto now = clock::now();
       return std::chrono::duration<double>(now - std::exchange(since, now)).count();
     }
+  };
+
+  /// What the user's function throws is the trial's own; what the shelf throws (its disk is full) ends the tuning, so
+  /// that the trial can go on when it is resumed.
+  void keep_checkpoint(trial_run& run, const saver_ref& save) {
+    checkpoint_writer writer;
+    writer(checkpoint_shelf::t_name, run.t);
+    save(writer);
+    try {
+      shelf_.save(run.id, writer);
+    } catch (...) {
+      const std::lock_guard lock(mutex_);
+      if (!broken_) broken_ = std::current_exception();
+      run.outcome = trial_outcome::interrupted;
+    }
+  }
+
+  /// How the function of a trial came to an end.
+  struct ended_run {
+    trial_id id;
+    trial_outcome outcome;
+    std::exception_ptr thrown;
+    std::string error;
   };
 
   [[nodiscard]] bool stored() const noexcept { return !options_.storage.empty(); }
@@ -15542,9 +15816,8 @@ class tuning final : public trial_host {
       const std::optional<next_run> next = study_.ask();
       if (!next) return;
       ++busy_;
-      // Told to pause and promoted again before its function has returned: its new run begins when the old one is over.
-      if (live_.contains(next->id))
-        deferred_.emplace(next->id, *next);
+      if (const auto returning = live_.find(next->id); returning != live_.end())
+        returning->second.again = next;
       else
         submit(*next);
     }
@@ -15553,19 +15826,30 @@ class tuning final : public trial_host {
   void submit(const next_run& next) {
     live_[next.id] = {};
     tasks_.push_back(pool_.submit([this, next] {
-      run_one(next, 0);
+      const ended_run run = call(next, 0);
+      // One section: between the end of this run and what follows from it, no other slot may hand out the same trial.
       const std::lock_guard lock(mutex_);
       --busy_;
+      const std::optional<next_run> again = live_.at(run.id).again;
+      end(run);
       guarded([&] {
-        if (auto waiting = deferred_.extract(next.id)) {
-          if (study_.trials()[next.id].state == trial_state::failed)
-            --busy_;  // it threw after it was told to pause
-          else
-            submit(waiting.mapped());
-        }
+        if (again) go_on(*again);
         start_runs();
       });
     }));
+  }
+
+  /// What was promoted while it returned: begins, unless it then threw or the tuning is over.
+  void go_on(const next_run& again) {
+    if (broken_) return;
+    if (study_.trials()[again.id].state == trial_state::failed) {
+      --busy_;
+    } else if (over()) {
+      --busy_;
+      study_.end(again.id, trial_state::interrupted, 0, {});
+    } else {
+      submit(again);
+    }
   }
 
   // ---- With turns -----------------------------------------------------------------------------------------------
@@ -15596,14 +15880,18 @@ class tuning final : public trial_host {
       }
       if (done) break;
       turns_->advance(slot);
-      if (next) run_one(*next, slot);
+      if (!next) continue;
+      const ended_run run = call(*next, slot);
+      turns_->wait(slot);
+      const std::lock_guard lock(mutex_);
+      end(run);
     }
     turns_->leave(slot);
   }
 
   // ---- One run --------------------------------------------------------------------------------------------------
 
-  void run_one(const next_run& what, std::size_t slot) {
+  ended_run call(const next_run& what, std::size_t slot) {
     trial_run run{.id = what.id, .slot = slot};
     std::exception_ptr thrown;
     std::string error;
@@ -15623,24 +15911,27 @@ class tuning final : public trial_host {
       thrown = std::current_exception();
       error = "something that is no std::exception";
     }
-    if (turns_) turns_->wait(slot);
-    const std::lock_guard lock(mutex_);
+    return {run.id, run.outcome, thrown, error};
+  }
+
+  /// mutex_ is held.
+  void end(const ended_run& run) {
+    const double seconds = live_.at(run.id).take_seconds();
+    live_.erase(run.id);
     guarded([&] {
-      const double seconds = live_.at(what.id).take_seconds();
-      live_.erase(what.id);
       if (broken_) return;
-      if (thrown) {
-        study_.end(what.id, trial_state::failed, seconds, error);
-        thrown_.emplace(what.id, thrown);
+      if (run.thrown) {
+        study_.end(run.id, trial_state::failed, seconds, run.error);
+        thrown_.emplace(run.id, run.thrown);
       } else if (run.outcome == trial_outcome::running) {
-        study_.end(what.id, trial_state::finished, seconds, {});
+        study_.end(run.id, trial_state::finished, seconds, {});
       }
-      const trial_state state = study_.trials()[what.id].state;
+      const trial_state state = study_.trials()[run.id].state;
       if (state == trial_state::finished || state == trial_state::stopped || state == trial_state::failed)
-        shelf_.remove(what.id);
-      log_.ended(what.id, thrown || state == trial_state::failed  ? to_string(trial_state::failed)
-                               : run.outcome == trial_outcome::running ? to_string(trial_outcome::finished)
-                                                                       : to_string(run.outcome));
+        shelf_.remove(run.id);
+      log_.ended(run.id, run.thrown || state == trial_state::failed ? to_string(trial_state::failed)
+                         : run.outcome == trial_outcome::running    ? to_string(trial_outcome::finished)
+                                                                    : to_string(run.outcome));
     });
   }
 
@@ -15657,8 +15948,7 @@ class tuning final : public trial_host {
   std::mutex mutex_;  // of all below, and of the study
   std::deque<future<void>> tasks_;
   std::unordered_map<trial_id, live> live_;
-  std::unordered_map<trial_id, next_run> deferred_;
-  std::size_t busy_ = 0;  // slots taken, deferred ones included
+  std::size_t busy_ = 0;  // slots taken, also by trials that run anew once they have returned
   std::exception_ptr broken_;
   std::map<trial_id, std::exception_ptr> thrown_;
 };
@@ -15675,6 +15965,7 @@ CADRE_NAMESPACE_END
 #include <concepts>
 #include <filesystem>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -15711,17 +16002,27 @@ class tuner {
 
   /// Returns when every trial has ended, the time is up, or the tuning was cancelled. Throws bad_option (905),
   /// infinite_grid (904), too_few_threads (908), study_exists (909), study_differs (910), study_unreadable (911), and
-  /// what journal and files throw; what trials throw is in the results.
+  /// what journal and files throw (521-526, 155-158); what trials throw is in the results.
   template <class Function>
     requires std::invocable<Function&, trial<Config>&>
   results<Config> run(thread_pool& pool, Function&& function) const {
+    return run_trials(pool, [this, &function](detail::trial_host& host, detail::trial_run& run, const point& where) {
+      trial<Config> handle(host, run, space_.decode(where));
+      function(handle);
+    });
+  }
+
+  [[nodiscard]] const tuner_options& options() const noexcept { return options_; }
+
+ private:
+  results<Config> run_trials(thread_pool& pool, detail::tuning::trial_function run_trial) const {
     study<Config, Searcher, Scheduler> s(space_,
-                 {.metric = options_.metric,
-                  .mode = options_.mode,
-                  .trials = options_.trials,
-                  .seed = options_.seed,
-                  .stop = options_.stop},
-                 searcher_, scheduler_);
+                                         {.metric = options_.metric,
+                                          .mode = options_.mode,
+                                          .trials = options_.trials,
+                                          .seed = options_.seed,
+                                          .stop = options_.stop},
+                                         searcher_, scheduler_);
     s.points_to_evaluate(first_);
     s.identify("time_attribute", options_.time_attribute.empty() ? "number of reports" : options_.time_attribute);
     s.identify("deterministic",
@@ -15733,11 +16034,7 @@ class tuner {
     detail::tuning_log log(s.core(), options_.storage, options_.progress);
     if (!options_.storage.empty()) open(s.core(), log);
     detail::checkpoint_shelf shelf(options_.storage.empty() ? std::string() : options_.storage + "/checkpoints");
-    const auto run_trial = [this, &function](detail::trial_host& host, detail::trial_run& run, const point& where) {
-      trial<Config> handle(host, run, space_.decode(where));
-      function(handle);
-    };
-    detail::tuning running(s.core(), pool, run_trial, log, shelf, options_);
+    detail::tuning running(s.core(), pool, std::move(run_trial), log, shelf, options_);
     running.run();
 
     std::vector<trial_result<Config>> trials;
@@ -15752,13 +16049,12 @@ class tuner {
     return found;
   }
 
-  [[nodiscard]] const tuner_options& options() const noexcept { return options_; }
-
- private:
   void open(detail::study_core& s, detail::tuning_log& log) const {
-    std::filesystem::create_directories(options_.storage);
+    std::error_code failure;
+    std::filesystem::create_directories(options_.storage + "/checkpoints", failure);
+    if (failure) file_error::raise("make the folder", options_.storage + "/checkpoints", failure.value());
     const std::string path = options_.storage + "/study.journal";
-    if (!options_.resume && std::filesystem::exists(path))
+    if (!options_.resume && std::filesystem::exists(path, failure))
       throw study_exists("'" + options_.storage +
                          "' holds a study already; set .resume = true to go on with it, or use another .storage");
     s.store_in(path, [&log](trial_id id, double t, const metric_map& metrics) { log.write(id, t, metrics); });

@@ -5,6 +5,72 @@
 
 #include "cadre.hpp"
 
+// ---- cadre/mpi/detail/process_watch.hpp ----
+#ifndef CADRE_MPI_DETAIL_PROCESS_WATCH_HPP
+#define CADRE_MPI_DETAIL_PROCESS_WATCH_HPP
+
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <thread>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// Sees that another process, not a child, has ended. Where the kernel has no pidfd (before 5.3) it never does.
+class process_watch {
+ public:
+  explicit process_watch(int process) noexcept
+      : file_(static_cast<int>(::syscall(SYS_pidfd_open, process, 0))), gone_(!file_ && errno == ESRCH) {}
+
+  [[nodiscard]] bool ended() const noexcept {
+    if (!file_) return gone_;
+    pollfd about{.fd = file_.get(), .events = POLLIN, .revents = 0};
+    return ::poll(&about, 1, 0) == 1;
+  }
+
+  /// After it has ended: " by signal 9", " with exit code 1", or nothing where the kernel does not tell (before 6.15).
+  /// The kernel knows when the parent has taken the exit code, which is waited for, 50 ms at most.
+  [[nodiscard]] std::string how() const {
+    // struct pidfd_info of <linux/pidfd.h>, which is younger than the system's headers.
+    struct {
+      std::uint64_t mask, cgroup;
+      std::uint32_t ids[11];
+      std::int32_t exit_code;
+    } about{};
+    static_assert(sizeof about == 64);
+    constexpr std::uint64_t exit_bit = 1u << 3;
+    for (int i = 0; file_ && i < 50; ++i) {
+      about.mask = exit_bit;
+      if (::ioctl(file_.get(), _IOWR(0xFF, 11, decltype(about)), &about) != 0) break;
+      if (about.mask & exit_bit) {
+        if (WIFSIGNALED(about.exit_code)) return " by signal " + std::to_string(WTERMSIG(about.exit_code));
+        return " with exit code " + std::to_string(WEXITSTATUS(about.exit_code));
+      }
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    return {};
+  }
+
+ private:
+  file_descriptor file_;
+  bool gone_;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/mpi/detail/shared_segment.hpp ----
 #ifndef CADRE_MPI_DETAIL_SHARED_SEGMENT_HPP
 #define CADRE_MPI_DETAIL_SHARED_SEGMENT_HPP
@@ -54,8 +120,27 @@ inline file_descriptor make_named_file(std::size_t bytes, char (&path)[48]) {
   file_descriptor file(::open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
   if (!file || ::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0)
     throw mapping_error("cannot make " + std::string(path), errno);
+  // /dev/shm is small in many containers: found out here, on kernels too where a mapping cannot be reserved.
+  int code = 0;
+  do code = ::posix_fallocate(file.get(), 0, static_cast<off_t>(bytes));
+  while (code == EINTR);
+  if (code != 0) throw mapping_error("cannot reserve " + std::to_string(bytes) + " bytes in /dev/shm", code);
   return file;
 }
+
+/// Removes the name of a file at the end of the scope, where it has one and the file is still there.
+class name_remover {
+ public:
+  explicit name_remover(const char* path) noexcept : path_(path) {}
+  name_remover(const name_remover&) = delete;
+  name_remover& operator=(const name_remover&) = delete;
+  ~name_remover() {
+    if (*path_ != '\0') ::unlink(path_);
+  }
+
+ private:
+  const char* path_;
+};
 
 inline void describe_file(const file_descriptor& file, segment_card& card) {
   struct stat about {};
@@ -83,7 +168,7 @@ struct shared_memory {
 };
 
 /// Memory of `bytes` that all callers map; `gather(x)` returns everybody's x in rank order, `leader` makes the memory and
-/// this caller reserves [own_offset, own_offset + own_bytes) of it. Throws mapping_error (159) on all callers if it fails
+/// this caller reserves [own_offset, own_offset + own_bytes) of it, the leader the first page too. Throws mapping_error (159) on all callers if it fails
 /// on one. Zeroed; freed by the kernel with the last process, however that ends.
 template <class Gather>
 shared_memory share_memory(std::size_t bytes, std::size_t rank, std::size_t leader, std::size_t own_offset,
@@ -96,6 +181,7 @@ shared_memory share_memory(std::size_t bytes, std::size_t rank, std::size_t lead
   for (std::size_t way = 0; way < ways.size(); ++way) {
     const sharing how = ways[way];
     segment_card card;
+    const name_remover made_here(card.path);
     outcome mine;
     const auto note = [&](const mapping_error& error) {
       mine.error = error.code();
@@ -115,19 +201,20 @@ shared_memory share_memory(std::size_t bytes, std::size_t rank, std::size_t lead
       }
     }
     const segment_card theirs = gather(card)[leader];
+    const name_remover made_there(theirs.path);  // also where the leader is killed before it can
     shared_memory made;
     if (theirs.error == 0) {
       try {
         if (rank != leader) file = open_card(theirs, how);
         made.memory = mapping::shared(file, bytes);
         made.id = theirs.id;
+        if (rank == leader) made.memory.reserve(0, 1);
         made.memory.reserve(own_offset, own_bytes);
       } catch (const mapping_error& error) {
         note(error);
       }
     }
     const std::vector<outcome> outcomes = gather(mine);
-    if (rank == leader && how == sharing::name) ::unlink(card.path);
     const auto failed = std::ranges::find_if(outcomes, [](const outcome& o) { return o.error != 0; });
     if (failed == outcomes.end()) return made;
     if (way + 1 == ways.size())
@@ -191,6 +278,85 @@ class segment_table {
   mutable std::mutex mutex_;
   std::vector<std::shared_ptr<shared_allocation>> allocations_;
 };
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/topology.hpp ----
+#ifndef CADRE_MPI_DETAIL_TOPOLOGY_HPP
+#define CADRE_MPI_DETAIL_TOPOLOGY_HPP
+
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <fstream>
+#include <map>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// Who is who in a communicator. A rank's position counts the ranks node by node, so that what belongs to a node is one
+/// run; on one node, or where ranks are placed node by node, it is the rank itself.
+struct topology {
+  /// By rank: the rank in the family, and a number that ranks of one node share.
+  topology(std::vector<int> ranks_in_family, const std::vector<std::uint64_t>& nodes)
+      : family_rank(std::move(ranks_in_family)) {
+    std::map<std::uint64_t, int> known;
+    for (std::size_t r = 0; r < nodes.size(); ++r) {
+      const int node = known.try_emplace(nodes[r], static_cast<int>(known.size())).first->second;
+      if (node == static_cast<int>(ranks_of.size())) ranks_of.emplace_back();
+      auto& members = ranks_of[static_cast<std::size_t>(node)];
+      node_of.push_back(node);
+      local_of.push_back(static_cast<int>(members.size()));
+      members.push_back(static_cast<int>(r));
+    }
+    first.push_back(0);
+    for (const auto& members : ranks_of) first.push_back(first.back() + members.size());
+    for (std::size_t r = 0; r < nodes.size(); ++r)
+      position.push_back(first[static_cast<std::size_t>(node_of[r])] + static_cast<std::size_t>(local_of[r]));
+  }
+
+  [[nodiscard]] int size() const noexcept { return static_cast<int>(family_rank.size()); }
+  [[nodiscard]] int nodes() const noexcept { return static_cast<int>(ranks_of.size()); }
+  [[nodiscard]] const std::vector<int>& members(int node) const { return ranks_of[static_cast<std::size_t>(node)]; }
+
+  std::vector<int> family_rank;
+  std::vector<int> node_of, local_of;      // by rank
+  std::vector<std::vector<int>> ranks_of;  // by node
+  std::vector<std::size_t> first;          // by node: the position of its first rank; one more at the end
+  std::vector<std::size_t> position;       // by rank
+};
+
+inline std::string host_name() {
+  char host[256] = "";
+  ::gethostname(host, sizeof host - 1);
+  return host;
+}
+
+/// Equal for processes that can share memory: one machine (by its boot), one host name, one space of process numbers.
+inline std::uint64_t node_identity() {
+  std::uint64_t hash = 14695981039346656037u;  // FNV-1a
+  const auto mix = [&](const std::string& text) {
+    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
+    hash = (hash ^ 0xffu) * 1099511628211u;
+  };
+  std::string boot;
+  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id") >> std::ws, boot);
+  mix(boot);
+  mix(host_name());
+  struct stat space {};
+  if (::stat("/proc/self/ns/pid", &space) == 0) mix(std::to_string(space.st_ino));
+  return hash;
+}
 
 }  // namespace mpi::detail
 
@@ -343,6 +509,94 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/mpi/detail/family.hpp ----
+#ifndef CADRE_MPI_DETAIL_FAMILY_HPP
+#define CADRE_MPI_DETAIL_FAMILY_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+struct host_card {
+  char name[64] = "";
+};
+
+/// The MPI communicator that a family of communicators, made from each other by split, sends its messages on. Members
+/// of the family tell their messages apart by tags.
+class family {
+ public:
+  /// Takes over `comm`, which nobody else uses.
+  explicit family(MPI_Comm comm) : comm_(comm) {
+    check(::MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    int* bound = nullptr;
+    int found = 0;
+    check(::MPI_Comm_get_attr(comm_, MPI_TAG_UB, static_cast<void*>(&bound), &found), "MPI_Comm_get_attr");
+    tags_ = static_cast<std::uint32_t>(found != 0 ? *bound : 32767) / 2;
+    environment::get().enter();
+  }
+  family(const family&) = delete;
+  family& operator=(const family&) = delete;
+  ~family() {
+    // Where notices may be under way that nobody receives, the communicator stays: its number must not be given to a new
+    // one, which would take them for its own.
+    if (!spans_nodes_.load() && !environment::finalized()) {
+      const std::lock_guard lock(environment::get().mutex());
+      ::MPI_Comm_free(&comm_);
+    }
+    environment::get().leave();
+  }
+
+  [[nodiscard]] MPI_Comm comm() const noexcept { return comm_; }
+  /// By rank, for the texts of errors.
+  void name_hosts(std::vector<host_card> hosts) noexcept { hosts_ = std::move(hosts); }
+  [[nodiscard]] std::string host_of(int rank) const { return hosts_[static_cast<std::size_t>(rank)].name; }
+  [[nodiscard]] int data_tag(std::uint32_t id) const noexcept { return static_cast<int>(id) * 2; }
+  [[nodiscard]] int notice_tag(std::uint32_t id) const noexcept { return data_tag(id) + 1; }
+
+  /// The number that communicator `parent` offers, at the given attempt, to what comes out of its call number
+  /// `sequence`: all ranks of it know it, whatever their other threads split at this moment.
+  [[nodiscard]] std::uint32_t offer(std::uint32_t parent, std::uint64_t sequence,
+                                    std::uint32_t attempt) const noexcept {
+    std::uint64_t x = (std::uint64_t{parent} << 32 | attempt) * 0x9e3779b97f4a7c15u + sequence;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return static_cast<std::uint32_t>((x ^ (x >> 31)) % tags_);
+  }
+  /// False if a communicator of this process has this number or had it: what was sent to that may still be under way.
+  [[nodiscard]] bool take(std::uint32_t id) {
+    const std::lock_guard lock(ids_mutex_);
+    return ids_.insert(id).second;
+  }
+  void give_back(std::uint32_t id) {
+    const std::lock_guard lock(ids_mutex_);
+    ids_.erase(id);
+  }
+  void spans_nodes() noexcept { spans_nodes_.store(true); }
+
+ private:
+  MPI_Comm comm_;
+  std::vector<host_card> hosts_;
+  std::uint32_t tags_;
+  std::mutex ids_mutex_;
+  std::set<std::uint32_t> ids_{0};  // 0 is the first one's
+  std::atomic<bool> spans_nodes_{false};
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/mpi/detail/wire.hpp ----
 #ifndef CADRE_MPI_DETAIL_WIRE_HPP
 #define CADRE_MPI_DETAIL_WIRE_HPP
@@ -363,46 +617,6 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 
 namespace mpi::detail {
-
-/// The MPI communicator that a family of communicators, made from each other by split, sends its messages on. Members
-/// of the family tell their messages apart by tags.
-class family {
- public:
-  /// Takes over `comm`, which nobody else uses.
-  explicit family(MPI_Comm comm) : comm_(comm) {
-    check(::MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    int* bound = nullptr;
-    int found = 0;
-    check(::MPI_Comm_get_attr(comm_, MPI_TAG_UB, static_cast<void*>(&bound), &found), "MPI_Comm_get_attr");
-    tags_ = static_cast<std::uint32_t>(found != 0 ? *bound : 32767) / 2;
-    environment::get().enter();
-  }
-  family(const family&) = delete;
-  family& operator=(const family&) = delete;
-  ~family() {
-    // Where notices may be under way that nobody receives, the communicator stays: its number must not be given to a new
-    // one, which would take them for its own.
-    if (!spans_nodes_ && !environment::finalized()) {
-      const std::lock_guard lock(environment::get().mutex());
-      ::MPI_Comm_free(&comm_);
-    }
-    environment::get().leave();
-  }
-
-  [[nodiscard]] MPI_Comm comm() const noexcept { return comm_; }
-  [[nodiscard]] int data_tag(std::uint32_t id) const noexcept { return static_cast<int>(id % tags_) * 2; }
-  [[nodiscard]] int notice_tag(std::uint32_t id) const noexcept { return data_tag(id) + 1; }
-  /// A number that no communicator has had of which this process is a member.
-  [[nodiscard]] std::uint32_t next_id() const noexcept { return next_id_; }
-  void used_id(std::uint32_t id) noexcept { next_id_ = std::max(next_id_, id + 1); }
-  void spans_nodes() noexcept { spans_nodes_ = true; }
-
- private:
-  MPI_Comm comm_;
-  std::uint32_t tags_;
-  std::uint32_t next_id_ = 0;
-  bool spans_nodes_ = false;
-};
 
 /// What a rank tells the leaders of the other nodes outside of any collective.
 struct notice {
@@ -428,12 +642,13 @@ class wire {
     std::size_t bytes;
   };
 
-  /// `leaders` are family ranks by node; `memory` is what messages are sent from, kept while MPI may still read it.
-  wire(std::shared_ptr<family> shared, std::uint32_t id, std::vector<int> leaders, int node, bool is_leader,
-       std::shared_ptr<void> memory)
+  /// `leaders` are family ranks by node, `names` are for the texts of errors; `memory` is what messages are sent from, kept while MPI may still read it.
+  wire(std::shared_ptr<family> shared, std::uint32_t id, std::vector<int> leaders, std::vector<std::string> names,
+       int node, bool is_leader, std::shared_ptr<void> memory)
       : family_(std::move(shared)),
         id_(id),
         leaders_(std::move(leaders)),
+        names_(std::move(names)),
         node_(node),
         left_(leaders_.size(), false),
         memory_(std::move(memory)),
@@ -467,7 +682,7 @@ class wire {
 
   /// Leaders: takes in what other nodes have told.
   void poll(control_block& block) noexcept {
-    if (inbox_ == nullptr) return;
+    if (inbox_ == nullptr || environment::finalized()) return;
     for (;;) {
       int done = 0;
       {
@@ -492,6 +707,10 @@ class wire {
   /// communicator.
   template <class Member>
   void exchange(Member& member, std::span<const part> sends, std::span<const part> receives) {
+    if (environment::finalized()) {
+      member.give_up(break_reason::aborted, "MPI has been finalised, and " + describe(member.call()) + " spans nodes");
+      member.block().throw_broken(member.call());
+    }
     std::vector<MPI_Request> requests(sends.size() + receives.size(), MPI_REQUEST_NULL);
     {
       const std::lock_guard lock(environment::get().mutex());
@@ -521,6 +740,7 @@ class wire {
   }
 
  private:
+  [[nodiscard]] const std::string& name(int node) const { return names_[static_cast<std::size_t>(node)]; }
   [[nodiscard]] int leader(int node) const { return leaders_[static_cast<std::size_t>(node)]; }
 
   void listen() noexcept {
@@ -578,7 +798,7 @@ class wire {
         int arrived = 1;
         if (requests[i] != MPI_REQUEST_NULL) ::MPI_Request_get_status(requests[i], &arrived, MPI_STATUS_IGNORE);
         if (arrived != 0) continue;
-        late += (late.empty() ? "" : ", ") + std::to_string(receives[i].node);
+        late += (late.empty() ? "" : ", ") + name(receives[i].node);
         if (left_[static_cast<std::size_t>(receives[i].node)]) gone = receives[i].node;
       }
     }
@@ -587,16 +807,15 @@ class wire {
       // What the node sent before it left may still be on its way.
       if (departure_seen_ == std::chrono::steady_clock::time_point{}) departure_seen_ = now;
       if (now - departure_seen_ < std::chrono::milliseconds(500)) return false;
-      member.give_up(break_reason::aborted, "node " + std::to_string(gone) + " has left the communicator while node " +
-                                                std::to_string(node_) + " waits in " + describe(member.call()));
+      member.give_up(break_reason::aborted, name(gone) + " has left the communicator while " + name(node_) +
+                                                " waits in " + describe(member.call()));
       return true;
     }
     if (now < member.deadline()) return false;
     const auto ms = std::chrono::duration_cast<std::chrono::milliseconds>(member.limit()).count();
     member.give_up(break_reason::timeout,
-                   "node " + std::to_string(node_) + " waited " + std::to_string(ms) + " ms in " +
-                       describe(member.call()) + "; " +
-                       (late.empty() ? "its messages were not taken" : "not arrived: node " + late) +
+                   name(node_) + " waited " + std::to_string(ms) + " ms in " + describe(member.call()) + "; " +
+                       (late.empty() ? "its messages were not taken" : "not arrived: " + late) +
                        ". A rank that fails must abort the communicator; a slow one needs a longer set_timeout");
     return true;
   }
@@ -617,6 +836,7 @@ class wire {
   std::shared_ptr<family> family_;
   std::uint32_t id_;
   std::vector<int> leaders_;
+  std::vector<std::string> names_;
   int node_;
   std::vector<bool> left_;
   std::shared_ptr<void> memory_;
@@ -636,8 +856,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_MPI_DETAIL_SHARED_PEERS_HPP
 #define CADRE_MPI_DETAIL_SHARED_PEERS_HPP
 
-#include <poll.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -677,8 +895,7 @@ class shared_peers {
         segments_(std::move(segments)),
         stages_(control_->data() + control_bytes(static_cast<int>(ranks_.size()))),
         processes_(std::move(processes)) {
-    // Where the kernel has no pidfd (before 5.3) a dead process is noticed by the timeout.
-    for (const int process : processes_) watches_.emplace_back(static_cast<int>(::syscall(SYS_pidfd_open, process, 0)));
+    for (const int process : processes_) watches_.emplace_back(process);
   }
   void connect(wire* way) noexcept { wire_ = way; }
 
@@ -688,6 +905,10 @@ class shared_peers {
     return n;
   }
   [[nodiscard]] int rank_of(int local) const { return ranks_[static_cast<std::size_t>(local)]; }
+
+  [[nodiscard]] std::string whereabouts(int local) const {
+    return "process " + std::to_string(processes_[static_cast<std::size_t>(local)]) + " on " + host_name() + "; ";
+  }
 
   [[nodiscard]] cadre::detail::place locate(const void* data, std::size_t bytes) const {
     const auto [segment, offset] = segments_->locate(static_cast<const std::byte*>(data), bytes);
@@ -704,11 +925,10 @@ class shared_peers {
   void poll(control_block& block) noexcept {
     if (wire_ != nullptr) wire_->poll(block);
     for (std::size_t i = 0; i < watches_.size(); ++i) {
-      pollfd about{.fd = watches_[i].get(), .events = POLLIN, .revents = 0};
-      if (about.fd < 0 || ::poll(&about, 1, 0) != 1) continue;
+      if (!watches_[i].ended()) continue;
       try {
-        const std::string why =
-            "rank " + std::to_string(ranks_[i]) + " (process " + std::to_string(processes_[i]) + ") has ended";
+        const std::string why = "rank " + std::to_string(ranks_[i]) + " (" + whereabouts(static_cast<int>(i)) +
+                                last_call(block.slots()[i]) + ") has ended" + watches_[i].how();
         if (block.break_with(cadre::detail::break_reason::aborted, 0, why))
           announce(cadre::detail::break_reason::aborted, 0, why);
         futex::wake_all(block.gate, scope);
@@ -726,84 +946,9 @@ class shared_peers {
   std::shared_ptr<segment_table> segments_;
   std::byte* stages_;
   std::vector<int> processes_;
-  std::vector<file_descriptor> watches_;
+  std::vector<process_watch> watches_;
   wire* wire_ = nullptr;
 };
-
-}  // namespace mpi::detail
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/mpi/detail/topology.hpp ----
-#ifndef CADRE_MPI_DETAIL_TOPOLOGY_HPP
-#define CADRE_MPI_DETAIL_TOPOLOGY_HPP
-
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <fstream>
-#include <map>
-#include <string>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace mpi::detail {
-
-/// Who is who in a communicator. A rank's position counts the ranks node by node, so that what belongs to a node is one
-/// run; on one node, or where ranks are placed node by node, it is the rank itself.
-struct topology {
-  /// By rank: the rank in the family, and a number that ranks of one node share.
-  topology(std::vector<int> ranks_in_family, const std::vector<std::uint64_t>& nodes)
-      : family_rank(std::move(ranks_in_family)) {
-    std::map<std::uint64_t, int> known;
-    for (std::size_t r = 0; r < nodes.size(); ++r) {
-      const int node = known.try_emplace(nodes[r], static_cast<int>(known.size())).first->second;
-      if (node == static_cast<int>(ranks_of.size())) ranks_of.emplace_back();
-      auto& members = ranks_of[static_cast<std::size_t>(node)];
-      node_of.push_back(node);
-      local_of.push_back(static_cast<int>(members.size()));
-      members.push_back(static_cast<int>(r));
-    }
-    first.push_back(0);
-    for (const auto& members : ranks_of) first.push_back(first.back() + members.size());
-    for (std::size_t r = 0; r < nodes.size(); ++r)
-      position.push_back(first[static_cast<std::size_t>(node_of[r])] + static_cast<std::size_t>(local_of[r]));
-  }
-
-  [[nodiscard]] int size() const noexcept { return static_cast<int>(family_rank.size()); }
-  [[nodiscard]] int nodes() const noexcept { return static_cast<int>(ranks_of.size()); }
-  [[nodiscard]] const std::vector<int>& members(int node) const { return ranks_of[static_cast<std::size_t>(node)]; }
-
-  std::vector<int> family_rank;
-  std::vector<int> node_of, local_of;      // by rank
-  std::vector<std::vector<int>> ranks_of;  // by node
-  std::vector<std::size_t> first;          // by node: the position of its first rank; one more at the end
-  std::vector<std::size_t> position;       // by rank
-};
-
-/// Equal for processes that can share memory: one machine (by its boot), one host name, one space of process numbers.
-inline std::uint64_t node_identity() {
-  std::uint64_t hash = 14695981039346656037u;  // FNV-1a
-  const auto mix = [&](const std::string& text) {
-    for (const char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 1099511628211u;
-    hash = (hash ^ 0xffu) * 1099511628211u;
-  };
-  std::string boot;
-  std::getline(std::ifstream("/proc/sys/kernel/random/boot_id") >> std::ws, boot);
-  mix(boot);
-  char host[256] = "";
-  ::gethostname(host, sizeof host - 1);
-  mix(host);
-  struct stat space {};
-  if (::stat("/proc/self/ns/pid", &space) == 0) mix(std::to_string(space.st_ino));
-  return hash;
-}
 
 }  // namespace mpi::detail
 
@@ -1163,6 +1308,7 @@ CADRE_NAMESPACE_END
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -1175,9 +1321,10 @@ struct endpoint {
   /// `gather(x)` returns everybody's x among those that make communicators at this moment; rank r of this one is number
   /// index_of[r] among them.
   template <class Gather>
-  endpoint(std::shared_ptr<family> shared, std::uint32_t id, topology everybody, int my_rank,
+  endpoint(std::shared_ptr<family> shared, std::uint32_t number_in_family, topology everybody, int my_rank,
            const std::vector<int>& index_of, std::shared_ptr<segment_table> parent, Gather&& gather)
       : in_family(std::move(shared)),
+        id(number_in_family),
         who(std::move(everybody)),
         rank(my_rank),
         segments(std::make_shared<segment_table>(std::move(parent))) {
@@ -1200,7 +1347,7 @@ struct endpoint {
     if (who.nodes() > 1) {
       std::vector<int> leaders;
       for (const auto& members : who.ranks_of) leaders.push_back(who.family_rank[static_cast<std::size_t>(members[0])]);
-      way.emplace(in_family, id, std::move(leaders), node(), local == 0, memory);
+      way.emplace(in_family, id, std::move(leaders), names_of_nodes(), node(), local == 0, memory);
       peers->connect(&*way);
       bridge.emplace(who, rank, calls->member(), *peers, *way);
     }
@@ -1211,6 +1358,19 @@ struct endpoint {
     if (!calls) return;
     calls->member().leave();
     if (way && calls->member().rank() == 0) way->announce_departure();
+  }
+
+  /// As `node 1 (ranks 2, 3 on host)`.
+  [[nodiscard]] std::vector<std::string> names_of_nodes() const {
+    std::vector<std::string> names;
+    for (const auto& members : who.ranks_of) {
+      std::string name = "node " + std::to_string(names.size()) + (members.size() == 1 ? " (rank " : " (ranks ");
+      for (std::size_t i = 0; i < members.size() && i < 8; ++i) name += (i ? ", " : "") + std::to_string(members[i]);
+      if (members.size() > 8) name += ", ...";
+      const int leader = who.family_rank[static_cast<std::size_t>(members[0])];
+      names.push_back(name + " on " + in_family->host_of(leader) + ')');
+    }
+    return names;
   }
 
   [[nodiscard]] cadre::detail::member<shared_peers>& member() { return calls->member(); }
@@ -1224,6 +1384,7 @@ struct endpoint {
   }
 
   std::shared_ptr<family> in_family;
+  std::uint32_t id;
   topology who;
   int rank;
   std::shared_ptr<segment_table> segments;
@@ -1292,6 +1453,7 @@ class root_gather {
     try {
       wait_to_join(request, deadline_);
     } catch (...) {
+      const std::lock_guard lock(environment::get().mutex());
       environment::get().keep(all);
       throw;
     }
@@ -1427,12 +1589,16 @@ inline communicator::communicator(MPI_Comm comm, const communicator_options& opt
   try {
     detail::wait_to_join(request, deadline);
   } catch (...) {
+    const std::lock_guard lock(environment.mutex());
     environment.keep(duplicate);
     throw;
   }
   const auto shared = std::make_shared<detail::family>(*duplicate);
   const detail::root_gather gather(shared->comm(), size, deadline);
 
+  detail::host_card here;
+  detail::host_name().copy(here.name, sizeof here.name - 1);
+  shared->name_hosts(gather(here));
   std::vector<std::uint64_t> nodes = gather(detail::node_identity());
   std::vector<int> ranks(nodes.size());
   for (std::size_t r = 0; r < nodes.size(); ++r) {
@@ -1441,7 +1607,6 @@ inline communicator::communicator(MPI_Comm comm, const communicator_options& opt
       nodes[r] += 0x9e3779b97f4a7c15u * (1 + r / static_cast<std::size_t>(options.ranks_per_node));
   }
   const std::vector<int> index_of = ranks;
-  shared->used_id(0);
   end_ = std::make_unique<detail::endpoint>(shared, 0, detail::topology(std::move(ranks), nodes), my_rank, index_of,
                                             nullptr, gather);
   set_timeout(options.timeout);
@@ -1474,7 +1639,6 @@ inline std::shared_ptr<std::byte> communicator::allocate_bytes(std::size_t bytes
       detail::share_memory(total, index, 0, own_offset, std::max<std::size_t>(bytes, 64), gather, detail::all_ways);
   const auto allocation =
       std::make_shared<detail::shared_allocation>(detail::shared_allocation{std::move(made.memory), made.id});
-  allocation->memory.reserve(0, 4096);
   allocation->holders().fetch_add(1);
   meet(cadre::detail::operation::allocate, end_->member().timeout());  // all hold it before anybody counts
   end_->segments->add(allocation);
@@ -1483,20 +1647,25 @@ inline std::shared_ptr<std::byte> communicator::allocate_bytes(std::size_t bytes
 
 inline communicator communicator::split(int color, int key) {
   meet(cadre::detail::operation::split, end_->member().timeout());
+  // A number that no rank has in use. Offers of two communicators, split by two threads, differ but by accident.
+  const std::uint64_t sequence = end_->member().call().sequence;
+  std::uint32_t id = 0;
+  for (std::uint32_t attempt = 0;; ++attempt) {
+    id = end_->in_family->offer(end_->id, sequence, attempt);
+    const bool is_free = end_->in_family->take(id);
+    if (all_reduce(is_free ? 1 : 0, cadre::min) == 1) break;
+    if (is_free) end_->in_family->give_back(id);
+  }
   struct wish {
     int color, key;
-    std::uint32_t id;
   };
-  const std::vector<wish> wishes = all_gather(wish{color, key, end_->in_family->next_id()});
-  std::uint32_t id = 0;
+  const std::vector<wish> wishes = all_gather(wish{color, key});
   std::vector<int> members;  // ranks here
   for (int r = 0; r < world_size(); ++r) {
     const wish& other = wishes[static_cast<std::size_t>(r)];
-    id = std::max(id, other.id);
     if (color < 0 ? r == rank() : other.color == color) members.push_back(r);
   }
   std::ranges::stable_sort(members, {}, [&](int r) { return wishes[static_cast<std::size_t>(r)].key; });
-  end_->in_family->used_id(id);
   std::vector<int> family_ranks;
   std::vector<std::uint64_t> nodes;
   for (const int r : members) {
