@@ -4,7 +4,9 @@
 #include <cadre/observe/log.hpp>
 
 #include <pthread.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -17,6 +19,7 @@
 #include <mutex>
 #include <numeric>
 #include <optional>
+#include <source_location>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -280,15 +283,17 @@ TEST_CASE("an error that nobody observes reaches the pool's handler with its typ
   CHECK(texts == std::vector<std::string>{": end of a chain", ": posted", "load: dropped"});
 }
 
-TEST_CASE("without a handler an unobserved error goes to the log", "[thread_pool]") {
+TEST_CASE("without a handler the error of a dropped future goes to the log, with the place of the submit",
+          "[thread_pool]") {
   std::vector<std::string> lines;
   cadre::set_log_sink([&lines](const cadre::log_record& r) {
     lines.push_back(std::string(r.category) + " " + std::string(r.message));
   });
+  const auto here = std::source_location::current();
   {
     cadre::thread_pool pool{{.threads = 1}};
-    pool.post({.name = "load"}, [] { throw std::runtime_error("gone"); });
-    pool.post([] { throw 5; });
+    static_cast<void>(pool.submit({.name = "load"}, [] { throw std::runtime_error("gone"); }));
+    static_cast<void>(pool.submit([] { throw 5; }));
   }
   {
     cadre::thread_pool pool{{.threads = 1, .on_unobserved_error = [](const cadre::unobserved_error&) {
@@ -297,11 +302,36 @@ TEST_CASE("without a handler an unobserved error goes to the log", "[thread_pool
     pool.post([] { throw std::runtime_error("also"); });
   }
   cadre::set_log_sink(nullptr);
+  const auto line = [&](unsigned below) {
+    return " submitted at " + std::string(here.file_name()) + ":" + std::to_string(here.line() + below);
+  };
   CHECK(lines ==
-        std::vector<std::string>{"async nobody observed the error of load: gone",
-                                 "async nobody observed the error of a task: not a std::exception",
-                                 "async nobody observed the error of the handler of unobserved errors: bad handler",
-                                 "async nobody observed the error of a task: also"});
+        std::vector<std::string>{"async nobody observed the error of 'load'" + line(3) + ": gone",
+                                 "async nobody observed the error of a task" + line(4) + ": not a std::exception",
+                                 "async nobody observed the error of 'the handler of unobserved errors': bad handler",
+                                 "async nobody observed the error of a task" + line(10) + ": also"});
+}
+
+TEST_CASE("what a posted task throws ends the program if the pool has no handler", "[thread_pool]") {
+  const ::pid_t child = ::fork();
+  if (child == 0) {
+    std::set_terminate([] {
+      try {
+        std::rethrow_exception(std::current_exception());
+      } catch (const std::out_of_range& e) {
+        ::_exit(std::string(e.what()) == "mine" ? 42 : 1);
+      } catch (...) {
+        ::_exit(2);
+      }
+    });
+    cadre::thread_pool pool{{.threads = 1}};
+    pool.post([] { throw std::out_of_range("mine"); });
+    ::pause();
+  }
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  REQUIRE(WIFEXITED(status));
+  CHECK(WEXITSTATUS(status) == 42);
 }
 
 TEST_CASE("for_each calls every index exactly once", "[thread_pool]") {

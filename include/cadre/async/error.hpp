@@ -52,6 +52,31 @@ class impossible_wait : public error {
                   " futures can never succeed; ask for at most as many as there are") {}
 };
 
+/// Thrown (206) by the future of a task that was cancelled before it began.
+class task_cancelled : public error {
+ public:
+  explicit task_cancelled(const std::string& task)
+      : error("async", 206,
+              task + " was cancelled before it began: by cancel(), its stop token, its parent's or its pool's end") {}
+};
+
+/// Thrown (207) when a process made by fork() uses a pool, or waits for a task, of the process that it came from.
+class forked_process : public error {
+ public:
+  forked_process()
+      : error("async", 207,
+              "this process was made by fork(), and the threads of the pool stayed in the other; make a pool after the "
+              "fork, or call exec()") {}
+};
+
+/// Thrown (208) by a wait that could never end, because what it waits for waits for it.
+class wait_cycle : public error {
+ public:
+  explicit wait_cycle(const std::string& path)
+      : error("async", 208,
+              "this wait would never end: " + path + ", which is under way here; use then() in one place") {}
+};
+
 CADRE_NAMESPACE_END
 
 #endif

@@ -7,7 +7,9 @@
 #include <cadre/core/function.hpp>
 
 #include <chrono>
+#include <cstdint>
 #include <exception>
+#include <source_location>
 #include <type_traits>
 #include <utility>
 
@@ -15,8 +17,11 @@ CADRE_NAMESPACE_BEGIN
 
 template <class T>
 class future;
+class thread_pool;
 
 namespace detail {
+
+pool_id id_of(const thread_pool& pool) noexcept;
 
 struct future_access {
   template <class T>
@@ -38,40 +43,50 @@ struct then_result : task_result<F, T> {};
 template <class F>
 struct then_result<F, void> : task_result<F> {};
 
-/// What then() makes: waits in the list of the task before it, then runs as a task of its own.
-template <class T, class R, class F>
+enum class follows : std::uint8_t { value, error };
+
+/// What then() and on_error() make: waits in the list of the task before it, then runs as a task of its own.
+template <follows What, class T, class R, class F>
 class then_task final : public state<R> {
  public:
   template <class G>
-  then_task(G&& f, task_ref<state<T>> before)
-      : state<R>(task::pending, 2, before->home(), true),
-        step_(*this),
-        before_(std::move(before)),
-        f_(std::forward<G>(f)) {}
+  then_task(G&& f, task_ref<state<T>> before, pool_id home, std::source_location at)
+      : state<R>(home, 0, at), step_(*this), before_(std::move(before)), f_(std::forward<G>(f)) {}
   ~then_task() override {}
 
   void run() noexcept override {
-    if (before_->error) {
-      before_->error_observed = true;
-      this->set_error(std::exchange(before_->error, nullptr));
+    state<T>& before = *before_;
+    if constexpr (What == follows::value) {
+      if (before.failed()) {
+        pass_on(before);
+      } else {
+        set_from(*this, [&]() -> R {
+          if constexpr (std::is_void_v<T>)
+            return detail::invoke(std::move(f_.get()));
+          else
+            return detail::invoke(std::move(f_.get()), before.take());
+        });
+      }
     } else {
-      set_from(*this, [this]() -> R {
-        if constexpr (std::is_void_v<T>) {
-          return detail::invoke(std::move(f_));
-        } else {
-          return detail::invoke(std::move(f_), before_->take());
-        }
+      set_from(*this, [&]() -> R {
+        if (!before.failed()) return before.take();
+        before.set_observed();
+        return detail::invoke(std::move(f_.get()), std::exception_ptr(before.error()));
       });
     }
-    f_.~F();
-    before_ = {};
-    this->complete();
+    finish(task::completion::of_its_run);
+  }
+  void run_not() noexcept override {
+    set_cancelled(*this);
+    finish(task::completion::from_elsewhere);
   }
 
   /// Once, when all else is set up.
   void begin() noexcept {
+    this->set_parent();
+    this->publish(task::pending, 2);
     if (before_->add(step_)) return;
-    if (task* t = ready(step_)) run_here(t);
+    if (task* t = ready(step_)) schedule(t);
   }
 
  private:
@@ -81,16 +96,36 @@ class then_task final : public state<R> {
   };
   static task* ready(continuation& c) noexcept {
     then_task* const self = static_cast<step&>(c).owner;
-    self->make_claimable();
-    return schedule(self->home(), self);
+    if (self->make_claimable()) return self;
+    self->release();  // cancelled
+    return nullptr;
+  }
+
+  void pass_on(state<T>& before) noexcept {
+    this->set_error(before.error());
+    if (before.observed()) this->set_observed();
+    before.set_observed();
+  }
+  void finish(task::completion by) noexcept {
+    f_.~room_for<F>();
+    before_ = {};
+    this->complete(by);
   }
 
   step step_;
   task_ref<state<T>> before_;
   union {
-    F f_;
+    room_for<F> f_;
   };
 };
+
+template <follows What, class R, class F, class T>
+future<R> make_then(F&& f, task_ref<state<T>> before, pool_id home, std::source_location at) {
+  auto* const next = new then_task<What, T, R, std::decay_t<F>>(std::forward<F>(f), std::move(before), home, at);
+  task_ref<state<R>> result(next);
+  next->begin();
+  return future_access::make<R>(std::move(result));
+}
 
 }  // namespace detail
 
@@ -145,15 +180,35 @@ class future {
   /// If this task fails, `f` is not called and its error passes on. A promise without a pool has `f` run by the thread
   /// that keeps it, or by this one if it has been kept; so does a pool that has ended. Throws empty_future (201).
   template <class F>
-  auto then(F&& f) && {
-    using function_type = std::decay_t<F>;
-    using result_type = typename detail::then_result<function_type, T>::type;
-    static_cast<void>(checked("then()"));
-    auto* const next = new detail::then_task<T, result_type, function_type>(std::forward<F>(f), std::move(state_));
-    detail::task_ref<detail::state<result_type>> result(next);
-    next->begin();
-    return detail::future_access::make<result_type>(std::move(result));
+  auto then(F&& f, std::source_location at = std::source_location::current()) && {
+    using result_type = typename detail::then_result<std::decay_t<F>, T>::type;
+    const detail::pool_id home = checked("then()").home();
+    return detail::make_then<detail::follows::value, result_type>(std::forward<F>(f), std::move(state_), home, at);
   }
+
+  /// The same, run by another pool.
+  template <class F>
+  auto then(thread_pool& pool, F&& f, std::source_location at = std::source_location::current()) && {
+    using result_type = typename detail::then_result<std::decay_t<F>, T>::type;
+    static_cast<void>(checked("then()"));
+    return detail::make_then<detail::follows::value, result_type>(std::forward<F>(f), std::move(state_),
+                                                                  detail::id_of(pool), at);
+  }
+
+  /// A future of the same value; if this task fails, of what `f(std::exception_ptr)` makes of its error, or throws.
+  /// Throws empty_future (201).
+  template <class F>
+    requires std::is_invocable_r_v<T, std::decay_t<F>, std::exception_ptr>
+  future<T> on_error(F&& f, std::source_location at = std::source_location::current()) && {
+    const detail::pool_id home = checked("on_error()").home();
+    return detail::make_then<detail::follows::error, T>(std::forward<F>(f), std::move(state_), home, at);
+  }
+
+  /// Asks the task, and all tasks that it has submitted, to stop. One that has not begun will not: its future holds
+  /// task_cancelled (206) at once. One that runs sees it in this_task::stop_requested(), or the std::stop_token that it takes, and
+  /// ends as it likes. False if the task was done. Cost: a few atomic operations for one that has not begun; one that runs
+  /// and has submitted others costs a look at every task of the process. Throws empty_future (201).
+  bool cancel() const { return detail::cancel(checked("cancel()")); }
 
  private:
   friend struct detail::future_access;

@@ -7,6 +7,7 @@
 
 #include <concepts>
 #include <exception>
+#include <source_location>
 #include <type_traits>
 #include <utility>
 
@@ -17,9 +18,12 @@ namespace detail {
 template <class T>
 class promise_state final : public state<T> {
  public:
-  explicit promise_state(scheduler* home) noexcept : state<T>(task::pending, 1, home, true) {}
+  promise_state(pool_id home, std::source_location at) noexcept : state<T>(home, task::no_closure, at) {
+    this->publish(task::pending, 1);
+  }
   void run() noexcept override {}  // never claimable
-  void finish() noexcept { this->complete(); }
+  void run_not() noexcept override {}
+  void finish() noexcept { this->complete(task::completion::from_elsewhere); }
 };
 
 }  // namespace detail
@@ -33,9 +37,10 @@ class promise_state final : public state<T> {
 template <class T>
 class promise {
  public:
-  promise() : promise(nullptr) {}
+  explicit promise(std::source_location at = std::source_location::current()) : promise(detail::no_pool, at) {}
   /// Continuations of the future run on `pool`.
-  explicit promise(thread_pool& pool) : promise(pool.scheduler_) {}
+  explicit promise(thread_pool& pool, std::source_location at = std::source_location::current())
+      : promise(detail::id_of(pool), at) {}
 
   promise(promise&& other) noexcept = default;
   promise& operator=(promise&& other) noexcept {
@@ -53,9 +58,12 @@ class promise {
     } catch (...) {
       state_->set_error(std::current_exception());
     }
-    state_->error_observed = !future_taken_;  // then there is nobody to whom anything was promised
+    if (!future_taken_) state_->set_observed();  // then there is nobody to whom anything was promised
     state_->finish();
   }
+
+  /// True if somebody has cancelled the future: nobody wants the value any more.
+  [[nodiscard]] bool stop_requested() const noexcept { return state_ && state_->stop_requested(); }
 
   /// Once. Throws future_already_taken (204).
   [[nodiscard]] future<T> get_future() {
@@ -86,7 +94,7 @@ class promise {
   }
 
  private:
-  explicit promise(detail::scheduler* home) : state_(new detail::promise_state<T>(home)) {}
+  promise(detail::pool_id home, std::source_location at) : state_(new detail::promise_state<T>(home, at)) {}
 
   detail::promise_state<T>& open() {
     if (!state_ || satisfied_) throw promise_already_satisfied();

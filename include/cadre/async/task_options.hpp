@@ -3,6 +3,7 @@
 
 #include <cadre/config/config.hpp>
 
+#include <source_location>
 #include <string>
 
 CADRE_NAMESPACE_BEGIN
@@ -11,6 +12,8 @@ CADRE_NAMESPACE_BEGIN
 struct task_options {
   /// Said where the task's error is reported.
   std::string name = {};
+  /// Where it is submitted; says so by itself.
+  std::source_location at = std::source_location::current();
 };
 
 CADRE_NAMESPACE_END

@@ -9,12 +9,17 @@
 #include <cadre/os/processors.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <iterator>
+#include <source_location>
 #include <string>
 #include <type_traits>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
+
+/// What the end of a pool does with the tasks that have not begun.
+enum class at_end : std::uint8_t { finish, cancel };
 
 /// How a pool is made: `cadre::thread_pool pool{{.threads = 4}};`
 struct thread_pool_options {
@@ -24,23 +29,28 @@ struct thread_pool_options {
   std::string name = "cadre";
   /// Gets each error that nobody asked for: of post(), of a dropped future, of those that when_all() did not pass on. It is
   /// called on whichever thread lets the error go, on several at once. Without one, the error goes to the log (level
-  /// error, category "async").
+  /// error, category "async"), and that of post() then ends the program by std::terminate().
   move_only_function<void(const unobserved_error&)> on_unobserved_error = {};
+  /// Destruction runs what is queued, or cancels it and asks what runs to stop.
+  enum at_end at_end = at_end::finish;
 };
 
 /// Threads that run tasks. Each has a queue of its own, takes its newest task first and steals the oldest of others when it
 /// has none; an idle pool costs no processor time. Tasks submitted from outside run in about the order of their submission.
 ///
-/// Destruction runs what is queued, with all that it submits, and ends the threads; futures stay good afterwards. A pool
-/// that is destroyed by one of its own tasks does the same without waiting for it.
+/// Destruction runs what is queued, with all that it submits, or cancels it (`.at_end`), and ends the threads; futures stay
+/// good afterwards. A pool that is destroyed by one of its own tasks does the same without waiting for it. In a process
+/// made by fork() the pool has no threads: using it throws forked_process (207), destroying it does nothing.
 ///
-/// Thread-safety: all functions may be called from any thread, tasks included. Cost: one allocation per task.
+/// Thread-safety: all functions may be called from any thread, tasks included. Cost: a task takes a node of 128 bytes or
+/// more from memory that is recycled; one whose closure or result is larger than 192 bytes costs an allocation.
 class thread_pool {
  public:
   /// Throws thread_error (151) if the system gives too few threads.
-  explicit thread_pool(thread_pool_options options = {})
-      : scheduler_(new detail::scheduler(options.threads != 0 ? options.threads : usable_processors(),
-                                         std::move(options.name), std::move(options.on_unobserved_error))) {
+  explicit thread_pool(thread_pool_options options = {}) : at_end_(options.at_end) {
+    const std::size_t processors = usable_processors();
+    scheduler_ = new detail::scheduler(options.threads != 0 ? options.threads : processors, processors,
+                                       std::move(options.name), std::move(options.on_unobserved_error));
     try {
       scheduler_->start();
     } catch (...) {
@@ -51,7 +61,7 @@ class thread_pool {
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;
   ~thread_pool() {
-    scheduler_->stop();
+    scheduler_->stop(at_end_ == at_end::cancel);
     scheduler_->release();
   }
 
@@ -59,35 +69,54 @@ class thread_pool {
   [[nodiscard]] std::size_t size() const noexcept { return scheduler_->size(); }
 
   /// Runs `f(args...)` on one of the threads. Function and arguments are moved or copied into the task (wrap in std::ref
-  /// what is to be referred to) and handed on as rvalues.
+  /// what is to be referred to) and handed on as rvalues. Throws forked_process (207).
   template <class F, class... Args>
     requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
   auto submit(F&& f, Args&&... args) {
-    using result_type = detail::task_result_t<std::decay_t<F>, std::decay_t<Args>...>;
-    return submit_task<result_type>(
-        detail::make_task<result_type>(bind(std::forward<F>(f), std::forward<Args>(args)...), 2, scheduler_, true));
+    return submit_at({}, std::forward<F>(f), std::forward<Args>(args)...);
   }
   template <class F, class... Args>
     requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
   auto submit(task_options options, F&& f, Args&&... args) {
     using result_type = detail::task_result_t<std::decay_t<F>, std::decay_t<Args>...>;
     return submit_task<result_type>(detail::make_task<result_type>(
-        std::move(options.name), bind(std::forward<F>(f), std::forward<Args>(args)...), 2, scheduler_, true));
+        std::move(options.name), bind(std::forward<F>(f), std::forward<Args>(args)...), usable().id(), 0, options.at));
+  }
+  // The same with the place of the call: a parameter that has a default value cannot stand behind a pack.
+  template <class F>
+    requires std::is_invocable_v<std::decay_t<F>>
+  auto submit(F&& f, std::source_location at = std::source_location::current()) {
+    return submit_at(at, std::forward<F>(f));
+  }
+  template <class F, class A>
+    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<A>>
+  auto submit(F&& f, A&& a, std::source_location at = std::source_location::current()) {
+    return submit_at(at, std::forward<F>(f), std::forward<A>(a));
+  }
+  template <class F, class A, class B>
+    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<A>, std::decay_t<B>>
+  auto submit(F&& f, A&& a, B&& b, std::source_location at = std::source_location::current()) {
+    return submit_at(at, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b));
   }
 
-  /// The same without a future: what `f` returns is dropped, what it throws goes to the handler of unobserved errors.
+  /// The same without a future: what `f` returns is dropped, what it throws goes to the handler of unobserved errors, or
+  /// ends the program if there is none.
   template <class F, class... Args>
     requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
   void post(F&& f, Args&&... args) {
-    scheduler_->push(detail::make_task<void>(drop_result(bind(std::forward<F>(f), std::forward<Args>(args)...)), 1,
-                                             scheduler_, false));
+    post_at({}, std::forward<F>(f), std::forward<Args>(args)...);
   }
   template <class F, class... Args>
     requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
   void post(task_options options, F&& f, Args&&... args) {
     scheduler_->push(detail::make_task<void>(std::move(options.name),
-                                             drop_result(bind(std::forward<F>(f), std::forward<Args>(args)...)), 1,
-                                             scheduler_, false));
+                                             drop_result(bind(std::forward<F>(f), std::forward<Args>(args)...)),
+                                             usable().id(), detail::task::no_future, options.at));
+  }
+  template <class F>
+    requires std::is_invocable_v<std::decay_t<F>>
+  void post(F&& f, std::source_location at = std::source_location::current()) {
+    post_at(at, std::forward<F>(f));
   }
 
   /// Calls `f(i)` for each i in [first, last), in any order, on the threads and on this one; returns when all calls have
@@ -122,9 +151,6 @@ class thread_pool {
   }
 
  private:
-  template <class T>
-  friend class promise;
-
   template <class F, class... Args>
   static auto bind(F&& f, Args&&... args) {
     if constexpr (sizeof...(Args) == 0 && std::is_class_v<std::decay_t<F>>)
@@ -144,6 +170,24 @@ class thread_pool {
       return [f = std::move(f)]() mutable { static_cast<void>(std::move(f)()); };
   }
 
+  detail::scheduler& usable() const {
+    if (scheduler_->left_behind()) [[unlikely]]
+      throw forked_process();
+    return *scheduler_;
+  }
+
+  template <class F, class... Args>
+  auto submit_at(std::source_location at, F&& f, Args&&... args) {
+    using result_type = detail::task_result_t<std::decay_t<F>, std::decay_t<Args>...>;
+    return submit_task<result_type>(
+        detail::make_task<result_type>(bind(std::forward<F>(f), std::forward<Args>(args)...), usable().id(), 0, at));
+  }
+  template <class F, class... Args>
+  void post_at(std::source_location at, F&& f, Args&&... args) {
+    scheduler_->push(detail::make_task<void>(drop_result(bind(std::forward<F>(f), std::forward<Args>(args)...)),
+                                             usable().id(), detail::task::no_future, at));
+  }
+
   template <class R>
   future<R> submit_task(detail::state<R>* task) noexcept {
     detail::task_ref<detail::state<R>> result(task);
@@ -151,8 +195,13 @@ class thread_pool {
     return detail::future_access::make<R>(std::move(result));
   }
 
-  detail::scheduler* scheduler_;
+  friend detail::pool_id detail::id_of(const thread_pool& pool) noexcept;
+
+  detail::scheduler* scheduler_ = nullptr;
+  enum at_end at_end_;
 };
+
+inline detail::pool_id detail::id_of(const thread_pool& pool) noexcept { return pool.scheduler_->id(); }
 
 CADRE_NAMESPACE_END
 

@@ -23,7 +23,7 @@ namespace detail {
 template <class T>
 wait_result wait_some(const std::vector<future<T>>& futures, std::size_t wanted, time_point deadline) {
   if (wanted > futures.size()) throw impossible_wait(wanted, futures.size());
-  std::vector<wait_frame::watch> watches(futures.size());
+  std::vector<watch> watches(futures.size());
   for (std::size_t i = 0; i < futures.size(); ++i) {
     watches[i].target = future_access::get(futures[i]);
     if (watches[i].target == nullptr) throw empty_future("wait()");

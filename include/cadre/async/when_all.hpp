@@ -8,6 +8,7 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <source_location>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -36,12 +37,28 @@ class join_state : public state<R> {
     join_state* owner = nullptr;
   };
 
-  explicit join_state(scheduler* home) noexcept : state<R>(task::pending, 2, home, true) {}
+  explicit join_state(pool_id home, std::source_location at) noexcept
+      : state<R>(home, task::no_closure | task::hears_stop, at) {}
   void run() noexcept override {}  // never claimable
+  void run_not() noexcept override {}
+
+  /// Who cancels the whole cancels the parts, as long as they are there.
+  void on_stop() noexcept override {
+    std::size_t n = remaining_.load(std::memory_order_relaxed);
+    while (n != 0)
+      if (remaining_.compare_exchange_weak(n, n + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
+        stop_parts();
+        one_done();
+        return;
+      }
+  }
 
  protected:
   /// One for each part and one for the end of the set-up.
-  void expect(std::size_t parts) noexcept { remaining_.store(parts + 1, std::memory_order_relaxed); }
+  void expect(std::size_t parts) noexcept {
+    remaining_.store(parts + 1, std::memory_order_relaxed);
+    this->publish(task::pending, 2);
+  }
   void watch(task& t, part& p) noexcept {
     p.owner = this;
     if (!t.add(p)) one_done();
@@ -49,12 +66,13 @@ class join_state : public state<R> {
   void one_done() noexcept {
     if (remaining_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     gather();
-    this->complete();
+    this->complete(task::completion::from_elsewhere);
     this->release();
   }
 
  private:
   virtual void gather() noexcept = 0;
+  virtual void stop_parts() noexcept = 0;
 
   std::atomic<std::size_t> remaining_{1};
 };
@@ -66,8 +84,8 @@ using joined_vector_t =
 template <class T, class R = typename joined_vector_t<T>::type>
 class vector_join final : public join_state<R> {
  public:
-  explicit vector_join(std::vector<future<T>> futures)
-      : join_state<R>(futures.empty() ? nullptr : future_access::get(futures.front())->home()),
+  vector_join(std::vector<future<T>> futures, std::source_location at)
+      : join_state<R>(futures.empty() ? no_pool : future_access::get(futures.front())->home(), at),
         futures_(std::move(futures)),
         parts_(futures_.size()) {}
 
@@ -92,6 +110,10 @@ class vector_join final : public join_state<R> {
     futures_.clear();  // errors behind the first go to the handler now
   }
 
+  void stop_parts() noexcept override {
+    for (const future<T>& f : futures_) detail::cancel(*future_access::get(f));
+  }
+
   std::vector<future<T>> futures_;
   std::vector<typename join_state<R>::part> parts_;
 };
@@ -114,7 +136,8 @@ class tuple_join final : public join_state<std::tuple<tuple_element_for<T>...>> 
   using result_type = std::tuple<tuple_element_for<T>...>;
 
  public:
-  explicit tuple_join(scheduler* home, future<T>&&... futures) : join_state<result_type>(home), futures_(std::move(futures)...) {}
+  tuple_join(pool_id home, std::source_location at, future<T>&&... futures)
+      : join_state<result_type>(home, at), futures_(std::move(futures)...) {}
 
   void begin() noexcept {
     this->expect(sizeof...(T));
@@ -135,6 +158,10 @@ class tuple_join final : public join_state<std::tuple<tuple_element_for<T>...>> 
     futures_ = {};
   }
 
+  void stop_parts() noexcept override {
+    std::apply([](const future<T>&... f) { (detail::cancel(*future_access::get(f)), ...); }, futures_);
+  }
+
   std::tuple<future<T>...> futures_;
   typename join_state<result_type>::part parts_[sizeof...(T)];
 };
@@ -146,11 +173,11 @@ class tuple_join final : public join_state<std::tuple<tuple_element_for<T>...>> 
 /// would. For void: a future<void>. Throws empty_future (201).
 template <class T>
   requires(!std::is_reference_v<T>)
-auto when_all(std::vector<future<T>> futures) {
+auto when_all(std::vector<future<T>> futures, std::source_location at = std::source_location::current()) {
   for (const future<T>& f : futures)
     if (!f.valid()) throw empty_future("when_all()");
   using join_type = detail::vector_join<T>;
-  auto* const join = new join_type(std::move(futures));
+  auto* const join = new join_type(std::move(futures), at);
   auto result =
       detail::future_access::make(detail::task_ref<detail::state<typename detail::joined_vector_t<T>::type>>(join));
   join->begin();
@@ -162,8 +189,8 @@ template <class First, class... Rest>
 [[nodiscard]] auto when_all(future<First> first, future<Rest>... rest) {
   if (!first.valid() || !(rest.valid() && ...)) throw empty_future("when_all()");
   using join_type = detail::tuple_join<First, Rest...>;
-  detail::scheduler* const home = detail::future_access::get(first)->home();
-  auto* const join = new join_type(home, std::move(first), std::move(rest)...);
+  const detail::pool_id home = detail::future_access::get(first)->home();
+  auto* const join = new join_type(home, {}, std::move(first), std::move(rest)...);
   auto result = detail::future_access::make(
       detail::task_ref<detail::state<std::tuple<detail::tuple_element_for<First>, detail::tuple_element_for<Rest>...>>>(
           join));

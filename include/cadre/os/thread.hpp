@@ -53,6 +53,8 @@ class native_thread {
   void join() noexcept {
     if (std::exchange(running_, false)) ::pthread_join(id_, nullptr);
   }
+  /// In a process made by fork(), where the thread is not.
+  void forget() noexcept { running_ = false; }
   void detach() noexcept {
     if (std::exchange(running_, false)) ::pthread_detach(id_);
   }

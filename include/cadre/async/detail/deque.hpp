@@ -18,7 +18,8 @@ namespace detail {
 /// consistent operations, which ThreadSanitizer understands:
 ///  - pop stores bottom, then loads top; steal loads top, then bottom: in the one order of all of these, either the
 ///    thief sees the lowered bottom or the owner sees the raised top, and on the last element the exchange on top decides.
-///  - push's store of bottom publishes the slot, and comes before the scheduler's look at who sleeps (scheduler.hpp).
+///  - push's store of bottom publishes the slot. That it comes before the scheduler's look at who sleeps is the scheduler's
+///    to see to (scheduler.hpp).
 template <class T>
 class work_deque {
  public:
@@ -34,16 +35,22 @@ class work_deque {
   }
 
   /// Owner only. False if there is no memory to grow.
-  [[nodiscard]] bool push(T* item) noexcept {
+  [[nodiscard]] bool push(T* item) noexcept { return push(&item, 1); }
+
+  /// Owner only: all of them or, if there is no memory to grow, none. items[0] will be the first to be popped.
+  [[nodiscard]] bool push(T* const* items, std::size_t n) noexcept {
     const std::int64_t b = bottom_.load(std::memory_order_relaxed);
-    const std::int64_t t = top_.load(std::memory_order_acquire);
+    const auto count = static_cast<std::int64_t>(n);
     ring* r = ring_.load(std::memory_order_relaxed);
-    if (b - t >= r->size) {
-      r = grow(*r, t, b);
-      if (r == nullptr) return false;
+    if (b + count - seen_top_ > r->size) {
+      seen_top_ = top_.load(std::memory_order_acquire);
+      while (b + count - seen_top_ > r->size) {
+        r = grow(*r, seen_top_, b);
+        if (r == nullptr) return false;
+      }
     }
-    r->slot(b).store(item, std::memory_order_relaxed);
-    bottom_.store(b + 1, std::memory_order_seq_cst);
+    for (std::int64_t i = 0; i < count; ++i) r->slot(b + i).store(items[count - 1 - i], std::memory_order_relaxed);
+    bottom_.store(b + count, std::memory_order_release);
     return true;
   }
 
@@ -111,6 +118,7 @@ class work_deque {
   alignas(64) std::atomic<std::int64_t> top_{0};
   alignas(64) std::atomic<std::int64_t> bottom_{0};
   std::atomic<ring*> ring_;
+  std::int64_t seen_top_ = 0;  // the owner's; the real one is no lower
 };
 
 }  // namespace detail

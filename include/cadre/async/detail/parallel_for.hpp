@@ -2,11 +2,12 @@
 #define CADRE_ASYNC_DETAIL_PARALLEL_FOR_HPP
 
 #include <cadre/async/detail/scheduler.hpp>
+#include <cadre/async/detail/state.hpp>
 #include <cadre/async/detail/waiting.hpp>
 
 #include <atomic>
-#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -72,13 +73,17 @@ class loop {
 };
 
 template <class Loop>
-class loop_task final : public task {
+class loop_task final : public state<void> {
  public:
-  loop_task(Loop& l, scheduler& home) noexcept : task(task::queued, 2, &home, false), loop_(l) {}
+  loop_task(Loop& l, pool_id home) noexcept : state<void>(home, 0, {}), loop_(l) {
+    this->set_parent();
+    this->publish(task::queued, 2);
+  }
   void run() noexcept override {
     loop_.work();
-    complete();
+    complete(completion::of_its_run);
   }
+  void run_not() noexcept override { complete(completion::from_elsewhere); }  // the others do its part
 
  private:
   Loop& loop_;
@@ -94,7 +99,7 @@ void run_loop(scheduler& pool, std::size_t first, std::size_t last, std::size_t 
   try {
     helpers.reserve(others < shared.chunks() ? others : shared.chunks() - 1);
     while (helpers.size() < helpers.capacity()) {
-      helpers.emplace_back(new helper_type(shared, pool));
+      helpers.emplace_back(new helper_type(shared, pool.id()));
       pool.push(helpers.back().get());
     }
   } catch (const std::bad_alloc&) {  // then with fewer
@@ -110,21 +115,20 @@ void run_loop(scheduler& pool, std::size_t first, std::size_t last, std::size_t 
 /// another thread costs some microseconds.
 template <class F>
 void parallel_for(scheduler& pool, std::size_t first, std::size_t last, F& f) {
-  using std::chrono::steady_clock;
-  constexpr auto enough_to_tell = std::chrono::microseconds(2);
-  constexpr double worth_sharing = 5e-6;  // seconds
+  constexpr std::uint64_t enough_to_tell = 6'000;  // ticks, 2 to 3 us
+  constexpr double worth_sharing = 15'000;         // ticks, 5 to 8 us
   constexpr std::size_t chunks_per_thread = 16;
   if (first >= last) return;
   const std::size_t threads = pool.size() + 1;
   if ((last - first) / chunks_per_thread >= threads) {
     const std::size_t start = first;
-    const steady_clock::time_point begun = steady_clock::now();
-    for (std::size_t batch = 1; first != last; batch *= 2) {
+    const std::uint64_t begun = ticks();
+    for (std::size_t batch = 16; first != last; batch *= 2) {
       const std::size_t end = last - first > batch ? first + batch : last;
       for (; first != end; ++first) static_cast<void>(f(first));
-      const auto spent = steady_clock::now() - begun;
+      const std::uint64_t spent = ticks() - begun;
       if (spent < enough_to_tell) continue;
-      const double each = std::chrono::duration<double>(spent).count() / static_cast<double>(first - start);
+      const double each = static_cast<double>(spent) / static_cast<double>(first - start);
       if (each * static_cast<double>(last - first) >= worth_sharing) break;
       for (; first != last; ++first) static_cast<void>(f(first));
     }

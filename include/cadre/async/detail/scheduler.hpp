@@ -1,10 +1,14 @@
 #ifndef CADRE_ASYNC_DETAIL_SCHEDULER_HPP
 #define CADRE_ASYNC_DETAIL_SCHEDULER_HPP
 
+#include <cadre/async/detail/barrier.hpp>
 #include <cadre/async/detail/deque.hpp>
+#include <cadre/async/detail/inbox.hpp>
+#include <cadre/async/detail/pool_registry.hpp>
+#include <cadre/async/detail/sleeper.hpp>
+#include <cadre/async/detail/spin.hpp>
 #include <cadre/async/detail/task.hpp>
-#include <cadre/core/function.hpp>
-#include <cadre/observe/log.hpp>
+#include <cadre/async/detail/unobserved.hpp>
 #include <cadre/os/futex.hpp>
 #include <cadre/os/thread.hpp>
 
@@ -12,130 +16,118 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
 
-/// What a pool's handler is given: the error of a task that nobody asked for its result. Valid during the call.
-struct unobserved_error {
-  std::exception_ptr error;
-  std::string_view task;  ///< its name, or empty
-};
+/// Which of the tasks that wait for a thread goes first.
+enum class priority : std::uint8_t { high, normal, low };
 
 namespace detail {
-
-using unobserved_handler = move_only_function<void(const unobserved_error&)>;
-using time_point = std::chrono::steady_clock::time_point;
-
-/// One thread's place to sleep. Word: bit 0 says that the scheduler woke it for work, the bits above count the events
-/// that it waits for. Whoever counts an event up may find the sleeper gone right after, so nothing else of it is touched.
-struct sleeper {
-  explicit sleeper(std::uint32_t events) noexcept : needed(events) {}
-
-  static constexpr std::uint32_t woken_for_work = 1;
-  static constexpr std::uint32_t event = 2;
-
-  [[nodiscard]] std::uint32_t events() const noexcept { return word.load(std::memory_order_acquire) / event; }
-  [[nodiscard]] bool satisfied() const noexcept { return events() >= needed; }
-
-  void count_event() noexcept {
-    const std::uint32_t enough = needed;
-    if (word.fetch_add(event, std::memory_order_acq_rel) / event + 1 == enough) futex::wake_one(word);
-  }
-
-  /// Until satisfied, or woken for work, or the deadline.
-  void sleep(time_point deadline) noexcept {
-    for (;;) {
-      const std::uint32_t now = word.load(std::memory_order_acquire);
-      if ((now & woken_for_work) || now / event >= needed) return;
-      if (!futex::wait_until(word, now, deadline)) return;
-    }
-  }
-
-  std::atomic<std::uint32_t> word{0};
-  const std::uint32_t needed;
-  // Guarded by the scheduler's mutex.
-  sleeper* previous = nullptr;
-  sleeper* next = nullptr;
-  bool linked = false;
-  bool between_tasks = false;  // a worker's main loop, as opposed to a wait inside a task
-};
 
 struct worker {
   scheduler* home = nullptr;
   std::uint32_t index = 0;
-  std::uint32_t random = 0;     // xorshift state, for the order of victims
-  std::uint32_t ticks = 0;      // tasks since work from outside was last given a turn
+  std::uint32_t random = 0;  // xorshift state, for the order of victims
+  std::uint32_t ticks = 0;   // tasks since what its own tasks keep waiting was last given a turn
+  std::uint32_t turns = 0;
   std::uint32_t unrelated = 0;  // how many waits on this stack are running unrelated work
   std::int64_t frame = 0;       // queue position when the task on top of the stack began: what is above is its own
   std::int64_t outside = 0;     // queue position below which tasks came from outside
+  task* next = nullptr;         // a continuation of the task that has just ended
+  std::uint32_t waits = 0;      // on this stack
+  sleeper* asleep = nullptr;    // guarded by the scheduler's mutex
   work_deque<task> queue;
+  inbox pinned;  // tasks that no other worker may run
 };
 
-// The worker that this thread is, or null.
-inline worker*& this_worker() noexcept {
-  static constinit thread_local worker* w = nullptr;
-  return w;
+/// The worker that this thread is, or null.
+inline worker* this_worker() noexcept { return this_context().worker; }
+
+/// Cancels all live tasks that `chosen` says, and what they beget meanwhile.
+template <class Chosen>
+void cancel_all(Chosen chosen) noexcept {
+  for (bool again = true; again;) {
+    again = false;
+    node_memory::for_each_node([&](void* node) {
+      task* const t = task::retain_at(node);
+      if (t == nullptr) return;
+      if (!t->done() && chosen(static_cast<const task&>(*t)) && t->cancel_alone() && t->has_offspring()) again = true;
+      t->release();
+    });
+  }
 }
 
-/// The pool behind thread_pool: shared by the pool object, its threads and the tasks whose continuations run on it.
+/// Asks a task, and all that it has submitted, to stop; what has not begun will not. False if the task was done.
+inline bool cancel(task& t) noexcept {
+  if (t.done()) return false;
+  t.cancel_alone();
+  if (t.has_offspring()) cancel_all([&t](const task& other) { return other.descends_from(t); });
+  return true;
+}
+
+/// The pool behind thread_pool: shared by the pool object and its threads.
 ///
 /// Who wakes whom. `idle_` counts sleepers and searchers (threads that look for work and have none). A push wakes a
-/// sleeper only if there is one and nobody searches. No wake-up is lost, all of these being sequentially consistent:
-///  - a push writes the work, then reads idle_; a thread falling asleep writes idle_, then looks for work once more:
-///    one of the two sees the other;
+/// sleeper only if there is one and nobody searches. No wake-up is lost:
+///  - a push writes the work, then reads idle_; a thread falling asleep writes idle_, then looks for work once more: one
+///    of the two sees the other. Between write and read stands an uneven_barrier, whose price the sleeper pays; a push
+///    from outside needs none, as its write is itself a sequentially consistent exchange;
 ///  - a push that relied on a searcher came before that searcher left idle_; a searcher that leaves with work, as the last
 ///    one, looks whether more is visible and wakes the next.
 /// There is no timed backstop, so a lost wake-up would hang a test instead of costing time in production.
+///
+/// Who spins. A searcher that is alone looks again and again for some microseconds before it sleeps, so that tasks that
+/// come one after the other find it awake; a second one sleeps at once.
+///
+/// How many work. `allowed_` workers take tasks; the others are parked. A task that blocks in the system allows one more
+/// meanwhile (a thread is started if none is parked), one that holds several processors allows fewer.
 class scheduler {
  public:
-  scheduler(std::size_t threads, std::string name, unobserved_handler handler)
-      : name_(std::move(name)), handler_(std::move(handler)), workers_(threads) {
-    for (std::size_t i = 0; i < threads; ++i) {
-      workers_[i] = std::make_unique<worker>();
-      workers_[i]->home = this;
-      workers_[i]->index = static_cast<std::uint32_t>(i);
-      workers_[i]->random = static_cast<std::uint32_t>(i) * 2654435761u + 1;
-    }
+  scheduler(std::size_t threads, std::size_t processors, std::string name, unobserved_handler handler)
+      : name_(std::move(name)),
+        unobserved_(std::make_shared<unobserved_handler>(std::move(handler))),
+        size_(threads),
+        patience_(processors > 1 ? 40'000 : 0),
+        workers_(new std::unique_ptr<worker>[threads + most_extra]),
+        allowed_(threads) {
+    watch_forks();
+    uneven_barrier::prepare();
+    born_after_ = fork_count.load(std::memory_order_relaxed);
+    threads_.reserve(threads + most_extra);
+    id_ = pool_registry::enter(*this);
   }
   scheduler(const scheduler&) = delete;
   scheduler& operator=(const scheduler&) = delete;
 
   /// Throws thread_error (151), having ended the threads it had started.
   void start() {
-    threads_.reserve(workers_.size());
     try {
-      for (const auto& w : workers_) {
-        retain();
-        try {
-          threads_.emplace_back(name_ + "/" + std::to_string(w->index), [this, w = w.get()] { main_loop(*w); });
-        } catch (...) {
-          release();
-          throw;
-        }
-      }
+      const std::lock_guard lock(mutex_);
+      while (threads_.size() < size_) start_worker();
     } catch (...) {
-      {
-        const std::lock_guard lock(mutex_);
-        running_workers_ = threads_.size();
-      }
-      stop();
+      stop(false);
       throw;
     }
   }
 
-  /// Runs what is queued and ends the threads. Called by one of the pool's own tasks it only makes that happen, since
-  /// waiting would be for itself.
-  void stop() noexcept {
+  /// Runs what is queued, or with `cancel` ends it, and ends the threads. Called by one of the pool's own tasks it only
+  /// makes that happen, since waiting would be for itself. In a child of fork() there is nothing to end.
+  void stop(bool cancel) noexcept {
+    pool_registry::with(id_, [](scheduler& s) { s.closed_ = true; });
+    if (left_behind()) {
+      for (native_thread& t : threads_) t.forget();
+      return;
+    }
+    if (cancel) cancel_all([this](const task& t) { return t.home() == id_; });
     {
       const std::lock_guard lock(mutex_);
       stopping_ = true;
+      unpark_all();
       try_finish();
     }
     const worker* const w = this_worker();
@@ -148,26 +140,70 @@ class scheduler {
     if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
   }
 
-  [[nodiscard]] std::size_t size() const noexcept { return workers_.size(); }
+  /// Threads, without those that stand in for blocked ones.
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  [[nodiscard]] pool_id id() const noexcept { return id_; }
+  /// False when the pool object is being destroyed or gone: nothing comes from outside any more. Under the registry's lock.
+  [[nodiscard]] bool is_open() const noexcept { return !closed_ && !left_behind(); }
+  /// True in a process that fork() made: this pool has no threads there.
+  [[nodiscard]] bool left_behind() const noexcept { return fork_count.load(std::memory_order_relaxed) != born_after_; }
+  [[nodiscard]] const std::shared_ptr<unobserved_handler>& unobserved() const noexcept { return unobserved_; }
 
-  /// Queues a claimable task, taking over one reference. When the pool has ended, runs it here.
+  /// Queues a claimable task, taking over one reference.
   [[gnu::noinline]] void push(task* t) noexcept {
     worker* const w = this_worker();
-    const bool queued_here = w != nullptr && w->home == this && w->queue.push(t);
-    if (!queued_here && !push_outside(t)) return run_here(t);
+    if (w != nullptr && w->home == this && w->queue.push(t))
+      uneven_barrier::frequent();
+    else
+      inboxes_[normal].push(t);
     wake_one_if_needed();
+  }
+  /// The same for several at once; tasks[0] will be the first to run.
+  void push(task* const* tasks, std::size_t n) noexcept {
+    worker* const w = this_worker();
+    if (w != nullptr && w->home == this && w->queue.push(tasks, n))
+      uneven_barrier::frequent();
+    else
+      for (std::size_t i = 0; i < n; ++i) inboxes_[normal].push(tasks[i]);
+    wake_one_if_needed();
+  }
+  void push(task* t, priority p) noexcept {
+    if (p == priority::normal) return push(t);
+    inboxes_[static_cast<std::size_t>(p)].push(t);
+    wake_one_if_needed();
+  }
+  /// For one worker alone.
+  void push_pinned(task* t, std::size_t worker_index) noexcept {
+    worker& w = *workers_[worker_index];
+    w.pinned.push(t);
+    std::atomic<std::uint32_t>* word = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (w.asleep != nullptr && w.asleep->linked) word = wake(*w.asleep);
+    }
+    if (word != nullptr) futex::wake_one(*word);
   }
 
   /// Runs a task that this worker holds: claims it, unless somebody else has, and gives back the queue's reference.
   void run(worker& w, task* t) noexcept {
-    if (t->try_claim()) run_claimed(w, *t);
+    if (t->has(task::bare)) return run_bare(w, *t);
+    if (t->try_claim(w.index + 1)) run_claimed(w, *t);
     t->release();
   }
-
   static void run_claimed(worker& w, task& t) noexcept {
     const std::int64_t outer = std::exchange(w.frame, w.queue.position());
-    if (t.home() == w.home) t.set_runner(w.index, w.frame);
+    t.set_position(w.frame);
+    run_in_frame(t, this_context());
+    w.frame = outer < w.queue.position() ? outer : w.queue.position();
+  }
+  static void run_bare(worker& w, task& t) noexcept {
+    const std::int64_t outer = std::exchange(w.frame, w.queue.position());
+    thread_context& context = this_context();
+    running_frame frame{t.parent(), context.top};  // it is a part of that task
+    context.top = &frame;
     t.run();
+    context.top = frame.outer;
     w.frame = outer < w.queue.position() ? outer : w.queue.position();
   }
 
@@ -176,16 +212,20 @@ class scheduler {
     if (task* t = pop(w)) return t;
     idle_.fetch_add(one_searcher, std::memory_order_seq_cst);
     for (;;) {
-      const bool over =
-          s.satisfied() || (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline);
-      task* const t = over ? nullptr : search(w);
+      task* t = nullptr;
+      bool over = s.satisfied() || (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline);
+      if (!over && (t = search(w)) == nullptr && searchers() == 1) {
+        t = look_again(w, s);
+        over = s.satisfied();
+      }
       if (over || t != nullptr) {
         stop_searching();
         return t;
       }
-      fall_asleep(s);
-      if (!work_visible()) s.sleep(deadline);
-      wake_up(s);
+      fall_asleep(w, s);
+      uneven_barrier::seldom();
+      if (!work_visible(w)) s.sleep(deadline);
+      wake_up(w, s);
     }
   }
 
@@ -194,117 +234,167 @@ class scheduler {
     return workers_[victim]->queue.steal(position);
   }
 
-  /// Never throws: a handler that does is itself reported to the log.
-  void report(const std::exception_ptr& error, std::string_view task_name) noexcept {
-    if (handler_) {
-      try {
-        handler_({error, task_name});
-        return;
-      } catch (...) {
-        log_unobserved(std::current_exception(), "the handler of unobserved errors");
-      }
-    }
-    log_unobserved(error, task_name);
+  /// Whether a thread runs tasks or looks for some right now, so that what is pushed will soon be begun.
+  [[nodiscard]] bool is_awake() const noexcept {
+    if (looking_.load(std::memory_order_relaxed)) return true;
+    const std::uint64_t idle = idle_.load(std::memory_order_relaxed);
+    return (idle >> 32) + static_cast<std::uint32_t>(idle) < worker_count_.load(std::memory_order_relaxed);
   }
 
-  [[gnu::cold]] static void log_unobserved(const std::exception_ptr& error, std::string_view task_name) noexcept {
-    log(log_level::error, "async", [&] {
-      std::string text = "nobody observed the error of ";
-      text += task_name.empty() ? std::string_view("a task") : task_name;
-      try {
-        std::rethrow_exception(error);
-      } catch (const std::exception& e) {
-        text += std::string(": ") + e.what();
-      } catch (...) {
-        text += ": not a std::exception";
+  /// One worker more, or fewer, may take tasks. False if one more was asked for and cannot be had.
+  bool allow(std::ptrdiff_t change) noexcept {
+    const std::lock_guard lock(mutex_);
+    const std::size_t target = allowed_ + static_cast<std::size_t>(change);
+    if (change > 0) {
+      while (unparked_ < target && parked_ != nullptr) unpark(*parked_);
+      while (unparked_ < target && threads_.size() < size_ + most_extra && !stopping_) {
+        try {
+          start_worker();
+        } catch (...) {
+          return false;
+        }
       }
-      return text;
-    });
+    }
+    allowed_ = target;
+    crowded_.store(unparked_ > allowed_ && !stopping_, std::memory_order_relaxed);
+    return true;
   }
 
  private:
   static constexpr std::uint64_t one_searcher = 1;
   static constexpr std::uint64_t one_sleeper = std::uint64_t{1} << 32;
-  static constexpr std::uint32_t turn = 61;  // tasks between two looks at what a worker's own tasks keep waiting
+  static constexpr std::uint32_t turn = 61;        // tasks between two looks at what a worker's own tasks keep waiting
+  static constexpr std::size_t most_at_once = 32;  // tasks taken from an inbox
+  static constexpr std::size_t most_extra = 256;   // threads that stand in for blocked ones
+  static constexpr std::size_t high = 0, normal = 1, low = 2;
 
-  ~scheduler() = default;
+  ~scheduler() { pool_registry::leave(id_); }
+
+  // With the mutex held.
+  void start_worker() {
+    const std::size_t i = threads_.size();
+    if (workers_[i] == nullptr) {  // else a thread for it could not be had before
+      auto w = std::make_unique<worker>();
+      w->home = this;
+      w->index = static_cast<std::uint32_t>(i);
+      w->random = static_cast<std::uint32_t>(i) * 2654435761u + 1;
+      workers_[i] = std::move(w);
+      worker_count_.store(static_cast<std::uint32_t>(i + 1), std::memory_order_seq_cst);
+    }
+    retain();
+    try {
+      threads_.emplace_back(name_ + "/" + std::to_string(i), [this, w = workers_[i].get()] { main_loop(*w); });
+    } catch (...) {
+      release();
+      throw;
+    }
+    ++unparked_;
+  }
 
   void main_loop(worker& w) noexcept {
-    this_worker() = &w;
+    this_context().worker = &w;
     sleeper s(1);
     s.between_tasks = true;
     for (;;) {
-      task* t = ++w.ticks >= turn ? take_turn(w) : nullptr;
+      task* t = std::exchange(w.next, nullptr);
+      if (t == nullptr && crowded_.load(std::memory_order_relaxed)) [[unlikely]]
+        park(w);
+      if (t == nullptr && ++w.ticks >= turn) t = take_turn(w);
       if (t == nullptr) t = acquire(w, s, time_point::max());
       if (t == nullptr) break;
       run(w, t);
     }
-    this_worker() = nullptr;
+    this_context().worker = nullptr;
     release();
   }
 
-  // Tasks that beget tasks must not starve the rest: what came from outside, and what lies at the other end of the queue.
+  // Tasks that beget tasks must not starve the rest: what came from outside, what lies at the other end of the queue, and
+  // what has a lower priority.
   task* take_turn(worker& w) noexcept {
     w.ticks = 0;
-    if (w.queue.position() <= w.outside) return nullptr;  // what this worker runs is from outside anyway
+    if ((++w.turns & 7) == 0)
+      if (task* t = take_one(inboxes_[low])) return t;
+    if (w.queue.position() <=
+        w.outside) {  // what this worker runs came from outside: only high priority starves others
+      if (inboxes_[high].empty()) return nullptr;
+      if (task* t = w.queue.pop()) return t;
+      return take_one(inboxes_[normal]);
+    }
     task* const oldest = w.queue.steal();
-    drain_inbox(w);
+    take_many(w);
     return oldest;
   }
 
-  static task* pop(worker& w) noexcept {
+  task* pop(worker& w) noexcept {
+    if (!w.pinned.empty()) [[unlikely]]
+      if (task* t = take_one(w.pinned)) return t;
+    if (!inboxes_[high].empty()) [[unlikely]]
+      if (task* t = take_one(inboxes_[high])) return t;
     task* const t = w.queue.pop();
     if (w.queue.position() < w.outside) w.outside = w.queue.position();
     return t;
   }
 
-  // Newest first into the queue, so that its owner runs them in the order of submission.
-  bool drain_inbox(worker& w) noexcept {
-    task* head = inbox_.load(std::memory_order_seq_cst);
-    if (head == nullptr || head == closed_inbox()) return false;
-    // Only try_finish() closes it, when no worker is here.
-    head = inbox_.exchange(nullptr, std::memory_order_seq_cst);
-    bool any = false;
-    while (head != nullptr) {
-      task* const t = std::exchange(head, head->link);
-      if (w.queue.push(t)) {
-        any = true;
-      } else {
-        run(w, t);  // no memory for the queue to grow
-      }
+  static task* take_one(inbox& from) noexcept {
+    task* t = nullptr;
+    return from.take(&t, 1) != 0 ? t : nullptr;
+  }
+
+  // The oldest from outside into the queue, so that its owner runs them in the order of submission.
+  bool take_many(worker& w) noexcept {
+    task* taken[most_at_once];
+    const std::size_t n = inboxes_[normal].take(taken, most_at_once);
+    if (n == 0) return false;
+    if (!w.queue.push(taken, n)) {  // no memory for the queue to grow
+      for (std::size_t i = 0; i < n; ++i) run(w, taken[i]);
+      return false;
     }
     w.outside = w.queue.position();
-    return any;
+    return true;
   }
 
   task* search(worker& w) noexcept {
-    if (drain_inbox(w))
+    if (take_many(w))
       if (task* t = pop(w)) return t;
-    const auto n = static_cast<std::uint32_t>(workers_.size());
+    const std::uint32_t n = worker_count_.load(std::memory_order_seq_cst);
     w.random ^= w.random << 13;
     w.random ^= w.random >> 17;
     w.random ^= w.random << 5;
     for (std::uint32_t i = 0, victim = w.random % n; i < n; ++i, victim = victim + 1 == n ? 0 : victim + 1)
       if (victim != w.index)
         if (task* t = workers_[victim]->queue.steal()) return t;
-    return nullptr;
+    return take_one(inboxes_[low]);
   }
 
-  bool push_outside(task* t) noexcept {
-    task* head = inbox_.load(std::memory_order_relaxed);
-    do {
-      if (head == closed_inbox()) return false;
-      t->link = head;
-    } while (!inbox_.compare_exchange_weak(head, t, std::memory_order_seq_cst, std::memory_order_relaxed));
-    return true;
+  // The only searcher, for a while.
+  task* look_again(worker& w, const sleeper& s) noexcept {
+    task* t = nullptr;
+    looking_.store(true, std::memory_order_relaxed);
+    for (const std::uint64_t begun = ticks(); t == nullptr && ticks() - begun < patience_;) {
+      for (int i = 0; i < 4; ++i) relax();
+      if (s.satisfied() || searchers() != 1) break;
+      if (work_visible(w)) t = pop_or_search(w);
+    }
+    looking_.store(false, std::memory_order_relaxed);
+    return t;
+  }
+  task* pop_or_search(worker& w) noexcept {
+    task* const t = pop(w);
+    return t != nullptr ? t : search(w);
   }
 
+  [[nodiscard]] bool work_visible(const worker& w) const noexcept { return !w.pinned.empty() || work_visible(); }
   [[nodiscard]] bool work_visible() const noexcept {
-    const task* const head = inbox_.load(std::memory_order_seq_cst);
-    if (head != nullptr && head != closed_inbox()) return true;
-    for (const auto& w : workers_)
-      if (!w->queue.empty()) return true;
+    for (const inbox& i : inboxes_)
+      if (!i.empty()) return true;
+    const std::uint32_t n = worker_count_.load(std::memory_order_seq_cst);
+    for (std::uint32_t i = 0; i < n; ++i)
+      if (!workers_[i]->queue.empty()) return true;
     return false;
+  }
+
+  [[nodiscard]] std::uint32_t searchers() const noexcept {
+    return static_cast<std::uint32_t>(idle_.load(std::memory_order_relaxed));
   }
 
   void wake_one_if_needed() noexcept {
@@ -317,14 +407,17 @@ class scheduler {
     std::atomic<std::uint32_t>* word = nullptr;
     {
       const std::lock_guard lock(mutex_);
-      sleeper* const s = first_sleeper_;
-      if (s == nullptr || static_cast<std::uint32_t>(idle_.load(std::memory_order_seq_cst)) != 0) return;
-      unlink(*s);
-      idle_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
-      word = &s->word;
-      s->word.fetch_or(sleeper::woken_for_work, std::memory_order_acq_rel);
+      if (first_sleeper_ == nullptr || static_cast<std::uint32_t>(idle_.load(std::memory_order_seq_cst)) != 0) return;
+      word = wake(*first_sleeper_);
     }
     futex::wake_one(*word);
+  }
+  // With the mutex held. The caller calls futex::wake_one.
+  std::atomic<std::uint32_t>* wake(sleeper& s) noexcept {
+    unlink(s);
+    idle_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
+    s.word.fetch_or(sleeper::woken_for_work, std::memory_order_acq_rel);
+    return &s.word;
   }
 
   void stop_searching() noexcept {
@@ -333,20 +426,22 @@ class scheduler {
   }
 
   // From searcher to sleeper. The caller looks for work once more before it sleeps.
-  void fall_asleep(sleeper& s) noexcept {
+  void fall_asleep(worker& w, sleeper& s) noexcept {
     const std::lock_guard lock(mutex_);
     link(s);
+    w.asleep = &s;
     idle_.fetch_add(one_sleeper - one_searcher, std::memory_order_seq_cst);
     try_finish();
   }
 
   // From sleeper to searcher, whoever ended the sleep.
-  void wake_up(sleeper& s) noexcept {
+  void wake_up(worker& w, sleeper& s) noexcept {
     const std::lock_guard lock(mutex_);
     if (s.linked) {
       unlink(s);
       idle_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
     }
+    w.asleep = nullptr;
     s.word.fetch_and(~sleeper::woken_for_work, std::memory_order_acq_rel);
   }
 
@@ -366,13 +461,44 @@ class scheduler {
     sleeping_between_tasks_ -= s.between_tasks;
   }
 
+  // ---- Parking --------------------------------------------------------------------------------------------------
+
+  struct parking {
+    std::atomic<std::uint32_t> free{0};
+    parking* next = nullptr;
+  };
+
+  [[gnu::noinline]] void park(worker& w) noexcept {
+    parking here;
+    {
+      const std::lock_guard lock(mutex_);
+      if (unparked_ <= allowed_ || stopping_ || !w.pinned.empty()) return;
+      --unparked_;
+      here.next = std::exchange(parked_, &here);
+      crowded_.store(unparked_ > allowed_, std::memory_order_relaxed);
+    }
+    // It may have been woken for work that it now leaves to others.
+    if (work_visible()) wake_one();
+    while (here.free.load(std::memory_order_acquire) == 0) futex::wait(here.free, 0);
+    const std::lock_guard lock(mutex_);  // the one who unparked it is done with `here`
+  }
+  // With the mutex held.
+  void unpark(parking& p) noexcept {
+    parked_ = p.next;
+    ++unparked_;
+    p.free.store(1, std::memory_order_release);
+    futex::wake_one(p.free);
+  }
+  void unpark_all() noexcept {
+    while (parked_ != nullptr) unpark(*parked_);
+    crowded_.store(false, std::memory_order_relaxed);
+  }
+
   // With the mutex held: ends the threads if the pool is to stop, all of them sleep between tasks, and nothing is queued.
   void try_finish() noexcept {
-    if (!stopping_ || sleeping_between_tasks_ != running_workers_) return;
-    for (const auto& w : workers_)
-      if (!w->queue.empty()) return;
-    task* empty = nullptr;
-    if (!inbox_.compare_exchange_strong(empty, closed_inbox(), std::memory_order_seq_cst)) return;
+    if (!stopping_ || sleeping_between_tasks_ != threads_.size() || work_visible()) return;
+    for (std::size_t i = 0; i < threads_.size(); ++i)
+      if (!workers_[i]->pinned.empty()) return;
     while (sleeper* const s = first_sleeper_) {
       unlink(*s);
       idle_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
@@ -380,52 +506,80 @@ class scheduler {
     }
   }
 
-  // An address that no task has.
-  static task* closed_inbox() noexcept {
-    alignas(task) static constinit std::byte mark[sizeof(task)] = {};
-    return reinterpret_cast<task*>(&mark);
-  }
-
-  std::string name_;
-  unobserved_handler handler_;
-  std::vector<std::unique_ptr<worker>> workers_;
+  const std::string name_;
+  const std::shared_ptr<unobserved_handler> unobserved_;
+  const std::size_t size_;
+  const std::uint64_t patience_;  // ticks that a lone searcher looks for; 10 to 20 us
+  std::uint32_t born_after_ = 0;
+  pool_id id_ = no_pool;
+  bool closed_ = false;
+  const std::unique_ptr<std::unique_ptr<worker>[]> workers_;
   std::vector<native_thread> threads_;
   std::atomic<std::uint32_t> references_{1};
+  std::atomic<std::uint32_t> worker_count_{0};
+  std::atomic<bool> crowded_{false};
 
-  alignas(64) std::atomic<task*> inbox_{nullptr};
+  inbox inboxes_[3];  // by priority
   alignas(64) std::atomic<std::uint64_t> idle_{0};
-  alignas(64) std::mutex mutex_;  // of the sleepers; taken only on the way to sleep and back
+  std::atomic<bool> looking_{false};  // somebody is in look_again()
+  alignas(64) std::mutex mutex_;      // of the sleepers and the parked; taken only on the way to sleep and back
   sleeper* first_sleeper_ = nullptr;
   sleeper* last_sleeper_ = nullptr;
   std::size_t sleeping_between_tasks_ = 0;
-  std::size_t running_workers_ = workers_.size();
+  parking* parked_ = nullptr;
+  std::size_t unparked_ = 0;
+  std::size_t allowed_;
   bool stopping_ = false;
 };
 
-inline task::task(std::uint32_t claim, std::uint32_t references, scheduler* home, bool keep_home) noexcept
-    : claim_(claim), references_(references), home_(home), keeps_home_(keep_home && home != nullptr) {
-  if (keeps_home_) home_->retain();
+/// To its pool, or here if that has ended.
+inline void schedule(task* t) noexcept {
+  worker* const w = this_worker();
+  if (w != nullptr && w->home->id() == t->home()) return w->home->push(t);
+  bool pushed = false;
+  pool_registry::with(t->home(), [&](scheduler& s) {
+    if (!s.is_open()) return;
+    s.push(t);
+    pushed = true;
+  });
+  if (!pushed) run_here(t);
 }
 
-inline task::~task() {
-  if (keeps_home_) home_->release();
+[[gnu::noinline]] inline void task::complete(completion by) noexcept {
+  std::uintptr_t head = waiters_.load(std::memory_order_acquire);
+  while ((head & locked) ||
+         !waiters_.compare_exchange_weak(head, closed, std::memory_order_acq_rel, std::memory_order_acquire)) {
+    if (head & locked) {
+      ::sched_yield();
+      head = waiters_.load(std::memory_order_acquire);
+    }
+  }
+  continuation* first = nullptr;
+  for (auto* c = reinterpret_cast<continuation*>(head); c != nullptr;) {
+    continuation* const next = std::exchange(c->next, first);
+    first = std::exchange(c, next);
+  }
+  while (first != nullptr) {
+    continuation* const c = first;
+    first = c->next;  // firing may end the life of c
+    task* const t = c->fire(*c);
+    if (t == nullptr) continue;
+    // The worker whose task ends here runs the first of its continuations next; but not on top of a wait.
+    worker* const w = by == completion::of_its_run ? this_worker() : nullptr;
+    if (w != nullptr && w->waits == 0 && w->next == nullptr && w->home->id() == t->home())
+      w->next = t;
+    else
+      schedule(t);
+  }
 }
 
 [[gnu::noinline]] inline void task::end() noexcept {
-  if (error && !error_observed) {
-    if (home_ != nullptr)
-      home_->report(error, name());
-    else
-      scheduler::log_unobserved(error, name());
+  if (failed_ && !observed_) {
+    std::shared_ptr<unobserved_handler> handler;
+    pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
+    report_unobserved({error(), name(), at_}, handler, has(no_future));
   }
   delete this;
-}
-
-/// To the pool, or here if there is none.
-inline task* schedule(scheduler* home, task* t) noexcept {
-  if (home == nullptr) return t;
-  home->push(t);
-  return nullptr;
 }
 
 }  // namespace detail

@@ -2,9 +2,13 @@
 #define CADRE_ASYNC_DETAIL_STATE_HPP
 
 #include <cadre/async/detail/scheduler.hpp>
+#include <cadre/async/error.hpp>
 
+#include <cstddef>
 #include <exception>
 #include <memory>
+#include <source_location>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -13,49 +17,98 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// A task with room for its result.
+/// A value that is kept outside of the node because it is too large for one.
+template <class T>
+class boxed {
+ public:
+  template <class... Args>
+    requires std::is_constructible_v<T, Args...>
+  explicit boxed(Args&&... args) : value_(new T(std::forward<Args>(args)...)) {}
+  T& get() noexcept { return *value_; }
+
+ private:
+  std::unique_ptr<T> value_;
+};
+template <class T>
+class unboxed {
+ public:
+  template <class... Args>
+    requires std::is_constructible_v<T, Args...>
+  explicit unboxed(Args&&... args) : value_(std::forward<Args>(args)...) {}
+  T& get() noexcept { return value_; }
+
+ private:
+  T value_;
+};
+template <class T>
+using room_for = std::conditional_t<(sizeof(T) > 192 || alignof(T) > alignof(std::max_align_t)), boxed<T>, unboxed<T>>;
+
+/// A task with room for its result, or its error.
 template <class T>
 class state : public task {
  public:
-  state(std::uint32_t claim, std::uint32_t references, scheduler* home, bool keep_home) noexcept
-      : task(claim, references, home, keep_home) {}
+  state(pool_id home, std::uint8_t flags, std::source_location at) noexcept : task(home, flags, at) {}
   ~state() override {
-    if (has_value_) value_.~T();
+    if (has_value_)
+      value_.~room_for<T>();
+    else if (this->failed())
+      error_.~exception_ptr();
   }
-  void set_error(std::exception_ptr e) noexcept { error = std::move(e); }
+  void set_error(std::exception_ptr e) noexcept {
+    std::construct_at(&error_, std::move(e));
+    this->set_failed();
+  }
   template <class... Args>
+    requires std::is_constructible_v<T, Args...>
   void set(Args&&... args) {
     std::construct_at(std::addressof(value_), std::forward<Args>(args)...);
     has_value_ = true;
   }
-  T take() { return std::move(value_); }
+  T& value() noexcept { return value_.get(); }
+  T take() { return std::move(value()); }
+  [[nodiscard]] std::exception_ptr& error() noexcept override { return error_; }
 
  private:
-  union {
-    T value_;
-  };
   bool has_value_ = false;
+  union {
+    room_for<T> value_;
+    std::exception_ptr error_;
+  };
 };
 
 template <class T>
 class state<T&> : public task {
  public:
   using task::task;
-  void set_error(std::exception_ptr e) noexcept { error = std::move(e); }
+  void set_error(std::exception_ptr e) noexcept {
+    error_ = std::move(e);
+    this->set_failed();
+  }
   void set(T& value) noexcept { value_ = std::addressof(value); }
+  T& value() noexcept { return *value_; }
   T& take() noexcept { return *value_; }
+  [[nodiscard]] std::exception_ptr& error() noexcept override { return error_; }
 
  private:
   T* value_ = nullptr;
+  std::exception_ptr error_;
 };
 
 template <>
 class state<void> : public task {
  public:
   using task::task;
-  void set_error(std::exception_ptr e) noexcept { error = std::move(e); }
+  void set_error(std::exception_ptr e) noexcept {
+    error_ = std::move(e);
+    this->set_failed();
+  }
   void set() noexcept {}
+  void value() noexcept {}
   void take() noexcept {}
+  [[nodiscard]] std::exception_ptr& error() noexcept override { return error_; }
+
+ private:
+  std::exception_ptr error_;
 };
 
 /// What future<T> a call gives: references stay what they are, values lose const.
@@ -82,14 +135,21 @@ void set_from(state<T>& result, F&& f) noexcept {
   }
 }
 
-/// The value of a task that is done, or its error thrown. Once.
+/// The value of a task that is done, or its error thrown.
 template <class T>
 T take_result(state<T>& done) {
-  if (done.error) {
-    done.error_observed = true;
-    std::rethrow_exception(std::exchange(done.error, nullptr));
+  if (done.failed()) {
+    done.set_observed();
+    std::rethrow_exception(done.error());
   }
   return done.take();
+}
+
+/// Ends a task that has not begun. Somebody wanted that, so nobody need hear of it.
+template <class T>
+void set_cancelled(state<T>& t) noexcept {
+  t.set_error(std::make_exception_ptr(task_cancelled(describe(t.name(), t.at()))));
+  t.set_observed();
 }
 
 /// A task that runs a closure, which is destroyed before anyone is told that the task is done. R is what F returns.
@@ -97,19 +157,27 @@ template <class R, class F>
 class function_task : public state<R> {
  public:
   template <class G>
-  function_task(G&& f, std::uint32_t references, scheduler* home, bool keep_home)
-      : state<R>(task::queued, references, home, keep_home), f_(std::forward<G>(f)) {}
+  function_task(G&& f, pool_id home, std::uint8_t flags, std::source_location at)
+      : state<R>(home, flags, at), f_(std::forward<G>(f)) {}
   ~function_task() override {}
 
   void run() noexcept override {
-    set_from(*this, [this]() -> R { return std::move(f_)(); });
-    f_.~F();
-    this->complete();
+    set_from(*this, [this]() -> R { return std::move(f_.get())(); });
+    finish(task::completion::of_its_run);
+  }
+  void run_not() noexcept override {
+    set_cancelled(*this);
+    finish(task::completion::from_elsewhere);
   }
 
  private:
+  void finish(task::completion by) noexcept {
+    f_.~room_for<F>();
+    if (!this->has(task::no_future) || this->has_offspring()) this->complete(by);
+  }
+
   union {
-    F f_;
+    room_for<F> f_;
   };
 };
 
@@ -124,14 +192,21 @@ class named final : public Task {
   std::string name_;
 };
 
+/// Ready to be pushed: with one reference for the queue and one for the future, if there is to be one.
 template <class R, class F>
-function_task<R, F>* make_task(F&& f, std::uint32_t references, scheduler* home, bool keep_home) {
-  return new function_task<R, F>(std::move(f), references, home, keep_home);
+function_task<R, F>* make_task(F&& f, pool_id home, std::uint8_t flags, std::source_location at) {
+  auto* const t = new function_task<R, F>(std::move(f), home, flags, at);
+  t->set_parent();
+  t->publish(task::queued, (flags & task::no_future) ? 1 : 2);
+  return t;
 }
 template <class R, class F>
-function_task<R, F>* make_task(std::string name, F&& f, std::uint32_t references, scheduler* home, bool keep_home) {
-  if (name.empty()) return make_task<R>(std::move(f), references, home, keep_home);
-  return new named<function_task<R, F>>(std::move(name), std::move(f), references, home, keep_home);
+function_task<R, F>* make_task(std::string name, F&& f, pool_id home, std::uint8_t flags, std::source_location at) {
+  if (name.empty()) return make_task<R>(std::move(f), home, flags, at);
+  auto* const t = new named<function_task<R, F>>(std::move(name), std::move(f), home, flags, at);
+  t->set_parent();
+  t->publish(task::queued, (flags & task::no_future) ? 1 : 2);
+  return t;
 }
 
 }  // namespace detail

@@ -1,13 +1,19 @@
 #ifndef CADRE_ASYNC_DETAIL_TASK_HPP
 #define CADRE_ASYNC_DETAIL_TASK_HPP
 
+#include <cadre/async/detail/node_memory.hpp>
 #include <cadre/config/config.hpp>
 
 #include <sched.h>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <limits>
+#include <mutex>
+#include <new>
+#include <source_location>
 #include <string_view>
 #include <utility>
 
@@ -16,6 +22,11 @@ namespace detail {
 
 class scheduler;
 class task;
+
+/// Which pool, for the whole life of the process: a slot of the registry and how often that had been used before. A task
+/// names its pool by this and holds no reference to it, which would be a counter that all threads write.
+using pool_id = std::uint64_t;
+inline constexpr pool_id no_pool = 0;
 
 /// What is to happen when a task completes. Lives with whoever waits: on a waiter's stack or inside a later task.
 struct continuation {
@@ -26,56 +37,187 @@ struct continuation {
   action fire;  // returns a task that is to run on this thread once all others have been told, or null
 };
 
-/// One node per task: link of the queues, claim, references, waiters, error; derived classes add result and closure.
+struct worker;
+struct here_queue;
+
+/// A task that runs on this thread; those it waits on top of are the outer ones.
+struct running_frame {
+  task* runs;
+  running_frame* outer;
+};
+
+struct thread_context {
+  struct worker* worker = nullptr;  // which one of a pool this thread is
+  running_frame* top = nullptr;
+  here_queue* here = nullptr;  // of the run_here() under way
+};
+inline thread_context& this_context() noexcept {
+  static constinit thread_local thread_context c;
+  return c;
+}
+/// The task that runs on this thread, or null.
+inline task* current_task() noexcept {
+  const running_frame* const top = this_context().top;
+  return top != nullptr ? top->runs : nullptr;
+}
+
+/// One node per task: references, claim, link of the queues, waiters, family; derived classes add result and closure.
 ///
 /// claim:  pending (a promise, or a continuation whose time has not come) -> queued -> running. Whoever turns queued
-///         into running runs the task, be it a worker that took it from a queue or a thread that waits for it; the queue's
-///         entry is then stale and only gives back its reference.
+///         into running runs the task, be it a worker that took it from a queue or a thread that waits for it, or ends it,
+///         as cancel() does; the queue's entry is then stale and only gives back its reference.
 /// waiters_: a lock-free list that completion closes for good, which is also what says that the task is done. Results
 ///         are written before the closing exchange (release) and read after a load that sees it (acquire). Only removal,
 ///         by a wait that timed out, locks the list for a few instructions.
+/// parent_: the task that submitted this one, as long as that may still be cancelled together with what it submitted.
+///
+/// references_ and claim_ lie in the bytes of a node that node_memory keeps: they are only ever touched atomically, and
+/// zero references mean that nobody lives here. So retain_at() may be called on any node, in use or not.
 class task {
- public:
-  enum : std::uint32_t { pending = 0, queued = 1, running = 2 };
+  mutable std::uint32_t references_;  // these two first, after the table pointer: see node_memory::lasting
+  mutable std::uint32_t claim_;
 
-  /// `home` is where continuations run; null for a promise without a pool. A reference to it is held if `keep_home`.
-  task(std::uint32_t claim, std::uint32_t references, scheduler* home, bool keep_home) noexcept;
+ public:
+  enum : std::uint32_t {
+    pending = 0,
+    queued = 1,
+    running = 2,
+    phase = 3,
+    stop = 4,          ///< somebody has cancelled it
+    has_children = 8,  ///< so cancelling looks for them
+    runner_shift = 4   ///< above: worker + 1
+  };
+  enum : std::uint8_t {
+    no_future = 1,     ///< nobody can wait for it
+    bare = 2,          ///< part of the task that waits for it, on its stack: neither claimed nor counted
+    not_for_help = 4,  ///< a waiter must not run it itself: it belongs to a certain worker
+    no_closure = 8,    ///< promises and joins: completed from elsewhere, never run
+    hears_stop = 16    ///< on_stop() is to be called
+  };
+
+  explicit task(pool_id home, std::uint8_t flags, std::source_location at) noexcept
+      : home_(home), at_(at), flags_(flags) {}
   task(const task&) = delete;
   task& operator=(const task&) = delete;
 
-  /// Called once, by the thread that claimed the task. Ends with complete().
+  // What runs functions fits into a node; the joins of many futures, which nobody looks for, may be larger.
+  static void* operator new(std::size_t bytes) {
+    return bytes <= node_memory::largest ? node_memory::allocate(bytes)
+                                         : ::operator new(bytes, std::align_val_t{node_memory::alignment});
+  }
+  static void operator delete(void* memory, std::size_t bytes) noexcept {
+    if (bytes <= node_memory::largest)
+      node_memory::release(memory, bytes);
+    else
+      ::operator delete(memory, std::align_val_t{node_memory::alignment});
+  }
+  static void* operator new(std::size_t, void* where) noexcept { return where; }
+
+  /// Makes this a child of the task that runs on this thread, if any. Before publish().
+  void set_parent() noexcept {
+    task* const p = current_task();
+    if (p == nullptr) return;
+    std::uint32_t family = p->family_.load(std::memory_order_relaxed);
+    if ((family & 0xffff) >= family >> 16) family = p->shorten_family();
+    parent_ = p;
+    family_.store((family & 0xffff) == 0xffff ? family : family + 1, std::memory_order_relaxed);
+  }
+
+  /// Called once, when all else is constructed: from now on other threads may find the task. It is cancelled at once if
+  /// its parent has been.
+  void publish(std::uint32_t phase_now, std::uint32_t references) noexcept {
+    claim().store(phase_now, std::memory_order_relaxed);
+    counter().store(references, std::memory_order_release);
+    if (parent_ != nullptr) join_family();
+  }
+
+  /// Called once, by the thread that claimed the task. Ends with complete(), unless nobody can know.
   virtual void run() noexcept = 0;
+  /// Instead of run(), by the thread that claimed the task: destroys the closure, and completes with task_cancelled.
+  virtual void run_not() noexcept = 0;
+  void run_or_end() noexcept {
+    if (claim().load(std::memory_order_relaxed) & stop) [[unlikely]]
+      run_not();
+    else
+      run();
+  }
+  /// Somebody has asked it to stop while it runs. Called at most once, by any thread.
+  virtual void on_stop() noexcept {}
   /// What the user called it; may be empty.
   [[nodiscard]] virtual std::string_view name() const noexcept { return {}; }
 
-  [[nodiscard]] bool try_claim() noexcept {
-    std::uint32_t expected = queued;
-    return claim_.load(std::memory_order_relaxed) == queued &&
-           claim_.compare_exchange_strong(expected, running, std::memory_order_acq_rel, std::memory_order_relaxed);
-  }
-  void make_claimable() noexcept { claim_.store(queued, std::memory_order_release); }
-  [[nodiscard]] bool is_pending() const noexcept { return claim_.load(std::memory_order_acquire) == pending; }
+  // ---- Claim --------------------------------------------------------------------------------------------------
 
-  /// Notes which worker runs the task, and where its queue stood, for those who wait and want to help.
-  void set_runner(std::uint32_t worker, std::int64_t position) noexcept {
-    position_.store(position, std::memory_order_relaxed);
-    claim_.store(running + ((worker + 1) << 2), std::memory_order_release);
+  /// `runner`: worker + 1, or 0 for a thread that is no worker.
+  [[nodiscard]] bool try_claim(std::uint32_t runner = 0) noexcept {
+    std::uint32_t now = claim().load(std::memory_order_relaxed);
+    while ((now & phase) == queued)
+      if (claim().compare_exchange_weak(now, ((now & ~std::uint32_t{phase}) | running) + (runner << runner_shift),
+                                        std::memory_order_acq_rel, std::memory_order_relaxed))
+        return true;
+    return false;
   }
+  /// A pending task's time has come. False if it was cancelled before.
+  [[nodiscard]] bool make_claimable() noexcept { return advance(pending, queued); }
+  /// Takes a pending task so that it never becomes claimable.
+  [[nodiscard]] bool try_withdraw() noexcept { return advance(pending, running); }
+
+  [[nodiscard]] bool is_pending() const noexcept {
+    return (claim().load(std::memory_order_acquire) & phase) == pending;
+  }
+  [[nodiscard]] bool is_running() const noexcept {
+    return (claim().load(std::memory_order_acquire) & phase) == running;
+  }
+  [[nodiscard]] bool stop_requested() const noexcept { return claim().load(std::memory_order_relaxed) & stop; }
+  [[nodiscard]] std::uint32_t claim_word() const noexcept { return claim().load(std::memory_order_acquire); }
+
+  /// False if somebody had asked already.
+  bool ask_to_stop() noexcept {
+    if (claim().fetch_or(stop, std::memory_order_acq_rel) & stop) return false;
+    if (has(hears_stop)) on_stop();
+    return true;
+  }
+
+  /// Notes where the runner's queue stood when it began, for those who wait and want to help.
+  void set_position(std::int64_t p) noexcept { position_.store(p, std::memory_order_relaxed); }
   /// False while it is unknown.
   [[nodiscard]] bool runner(std::uint32_t& worker, std::int64_t& position) const noexcept {
-    const std::uint32_t claim = claim_.load(std::memory_order_acquire) >> 2;
-    if (claim == 0) return false;
-    worker = claim - 1;
+    const std::uint32_t w = claim().load(std::memory_order_acquire) >> runner_shift;
+    if (w == 0) return false;
+    worker = w - 1;
     position = position_.load(std::memory_order_relaxed);
     return true;
   }
 
-  void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+  /// Asks this one to stop, and ends it if it has not begun. False if it had been asked before.
+  bool cancel_alone() noexcept {
+    const bool first = ask_to_stop();
+    counter().fetch_add(0, std::memory_order_acq_rel);  // see join_family()
+    if (!has(no_closure) && (try_claim() || try_withdraw())) run_not();
+    return first;
+  }
+  [[nodiscard]] bool has_offspring() const noexcept { return claim_word() & has_children; }
+  [[nodiscard]] bool descends_from(const task& t) const noexcept;
+
+  // ---- References ---------------------------------------------------------------------------------------------
+
+  void retain() noexcept { counter().fetch_add(1, std::memory_order_relaxed); }
   void release() noexcept {
-    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) end();
+    if (drop_reference()) end();
+  }
+  /// A reference to the task in a node of node_memory, or null if there is none.
+  [[nodiscard]] static task* retain_at(void* node) noexcept {
+    const std::atomic_ref counter(*reinterpret_cast<std::uint32_t*>(static_cast<std::byte*>(node) + sizeof(void*)));
+    std::uint32_t n = counter.load(std::memory_order_relaxed);
+    while (n != 0)
+      if (counter.compare_exchange_weak(n, n + 1, std::memory_order_acq_rel, std::memory_order_relaxed))
+        return static_cast<task*>(node);
+    return nullptr;
   }
   /// True if the caller holds the only reference.
-  [[nodiscard]] bool unshared() const noexcept { return references_.load(std::memory_order_acquire) == 1; }
+  [[nodiscard]] bool unshared() const noexcept { return counter().load(std::memory_order_acquire) == 1; }
+
+  // ---- Waiters ------------------------------------------------------------------------------------------------
 
   [[nodiscard]] bool done() const noexcept { return waiters_.load(std::memory_order_acquire) == closed; }
 
@@ -117,53 +259,90 @@ class task {
     return true;
   }
 
-  scheduler* home() const noexcept { return home_; }
+  // ---- What does not change, and what the owner of the moment changes ---------------------------------------------
 
-  task* link = nullptr;      ///< of whichever list the task is in: the scheduler's inbox, or run_here's
-  std::exception_ptr error;  ///< read when done
-  bool error_observed = false;
+  [[nodiscard]] pool_id home() const noexcept { return home_; }
+  [[nodiscard]] std::source_location at() const noexcept { return at_; }
+  [[nodiscard]] bool has(std::uint8_t flag) const noexcept { return flags_ & flag; }
+  [[nodiscard]] task* parent() const noexcept { return parent_; }
+
+  /// The error, if failed(): in the room that the result would have.
+  [[nodiscard]] virtual std::exception_ptr& error() noexcept = 0;
+  [[nodiscard]] bool failed() const noexcept { return failed_; }
+  void set_observed() noexcept { observed_ = true; }
+  [[nodiscard]] bool observed() const noexcept { return observed_; }
+
+  std::atomic<task*> link{nullptr};  ///< of whichever list the task is in: the scheduler's inbox, or run_here's
 
  protected:
-  virtual ~task();
+  virtual ~task() {
+    if (!has(bare)) leave_family();
+  }
 
+  enum class completion : std::uint8_t { of_its_run, from_elsewhere };
   /// Closes the list and tells everyone in it, the first to come first. The caller holds a reference.
-  void complete() noexcept;
-
- private:
+  void complete(completion by) noexcept;
+  void set_failed() noexcept { failed_ = true; }
   void end() noexcept;  // reports an error that nobody observed, and deletes
 
+ private:
   static constexpr std::uintptr_t closed = 2;
   static constexpr std::uintptr_t locked = 1;
+  static constexpr std::uint32_t first_look = 32;
 
-  std::atomic<std::uint32_t> claim_;
-  std::atomic<std::uint32_t> references_;
+  [[nodiscard]] std::atomic_ref<std::uint32_t> counter() const noexcept { return std::atomic_ref(references_); }
+  [[nodiscard]] std::atomic_ref<std::uint32_t> claim() const noexcept { return std::atomic_ref(claim_); }
+
+  [[nodiscard]] bool advance(std::uint32_t from, std::uint32_t to) noexcept {
+    std::uint32_t now = claim().load(std::memory_order_relaxed);
+    while ((now & phase) == from)
+      if (claim().compare_exchange_weak(now, (now & ~std::uint32_t{phase}) | to, std::memory_order_acq_rel,
+                                        std::memory_order_relaxed))
+        return true;
+    return false;
+  }
+  [[nodiscard]] bool drop_reference() noexcept { return counter().fetch_sub(1, std::memory_order_acq_rel) == 1; }
+  void join_family() noexcept;
+  void leave_family() noexcept;
+  std::uint32_t shorten_family() noexcept;
+
   std::atomic<std::uintptr_t> waiters_{0};
-  std::atomic<std::int64_t> position_{0};
-  scheduler* home_;
-  bool keeps_home_;
+  pool_id home_;
+  std::atomic<std::int64_t> position_{std::numeric_limits<std::int64_t>::max()};
+  std::source_location at_;
+  task* parent_ = nullptr;                               // once published guarded by the_locks().family
+  std::atomic<std::uint32_t> family_{first_look << 16};  // low: how many ancestors; high: when to look for dead ones
+  std::uint8_t flags_;
+  bool failed_ = false;
+  bool observed_ = false;
 };
+
+/// What every run of a task goes through, once it is claimed.
+inline void run_in_frame(task& t, thread_context& context) noexcept {
+  running_frame frame{&t, context.top};
+  context.top = &frame;
+  t.run_or_end();
+  context.top = frame.outer;
+}
 
 /// Tasks that this thread is to run itself, as there is no pool to run them.
 struct here_queue {
   task* first = nullptr;
-  task** end = &first;
+  task* last = nullptr;
 
-  /// The queue of the run_here() under way on this thread, or null.
-  static here_queue*& under_way() noexcept {
-    static constinit thread_local here_queue* q = nullptr;
-    return q;
-  }
   void push(task* t) noexcept {
-    t->link = nullptr;
-    *end = t;
-    end = &t->link;
+    t->link.store(nullptr, std::memory_order_relaxed);
+    if (first != nullptr)
+      last->link.store(t, std::memory_order_relaxed);
+    else
+      first = t;
+    last = t;
   }
   bool run_first() noexcept {
     task* const t = first;
     if (t == nullptr) return false;
-    first = t->link;
-    if (first == nullptr) end = &first;
-    if (t->try_claim()) t->run();
+    first = t->link.load(std::memory_order_relaxed);
+    if (t->try_claim()) run_in_frame(*t, this_context());
     t->release();
     return true;
   }
@@ -172,15 +351,16 @@ struct here_queue {
 /// Runs `t` on this thread if nobody has claimed it, and gives back one reference. A call from within such a run is put
 /// off until the run has ended or waits, so that chains of any length need no stack.
 inline void run_here(task* t) noexcept {
-  if (here_queue* const outer = here_queue::under_way()) {
-    outer->push(t);
+  thread_context& context = this_context();
+  if (context.here != nullptr) {
+    context.here->push(t);
     return;
   }
   here_queue q;
   q.push(t);
-  here_queue::under_way() = &q;
+  context.here = &q;
   while (q.run_first()) {}
-  here_queue::under_way() = nullptr;
+  context.here = nullptr;
 }
 
 /// A reference to a task, or nothing.
@@ -209,27 +389,59 @@ class task_ref {
   Task* task_ = nullptr;
 };
 
-[[gnu::noinline]] inline void task::complete() noexcept {
-  std::uintptr_t head = waiters_.load(std::memory_order_acquire);
-  while ((head & locked) ||
-         !waiters_.compare_exchange_weak(head, closed, std::memory_order_acq_rel, std::memory_order_acquire)) {
-    if (head & locked) {
-      ::sched_yield();
-      head = waiters_.load(std::memory_order_acquire);
+// A task keeps its parent, so that cancelling that, or what that came from, finds it. A relay in which each task submits
+// the next would so keep all that ever were: now and then those that are done are left out.
+[[gnu::noinline]] inline std::uint32_t task::shorten_family() noexcept {
+  task* left_out[64];
+  std::size_t n = 0;
+  std::uint32_t family = 0;
+  {
+    const std::lock_guard lock(the_locks().family);
+    std::uint32_t ancestors = 0;
+    for (task* t = this; t->parent_ != nullptr;) {
+      task* const p = t->parent_;
+      if (!p->done() || n == sizeof left_out / sizeof left_out[0]) {
+        ++ancestors;
+        t = p;
+        continue;
+      }
+      if (p->parent_ != nullptr) p->parent_->retain();
+      t->parent_ = p->parent_;
+      left_out[n++] = p;
     }
+    if (ancestors > 0x4000) ancestors = 0x4000;
+    family = ancestors | (2 * ancestors + first_look) << 16;
+    family_.store(family, std::memory_order_relaxed);
   }
-  continuation* first = nullptr;
-  for (auto* c = reinterpret_cast<continuation*>(head); c != nullptr;) {
-    continuation* const next = std::exchange(c->next, first);
-    first = std::exchange(c, next);
+  for (std::size_t i = 0; i < n; ++i) left_out[i]->release();
+  return family;
+}
+
+// Who cancels the parent sets its bit, counts a reference to it up, and then looks at all tasks. The two counts are in
+// one order: either it finds this task, or this task finds the bit. With the first child it is the claim that is in
+// order: either the one who cancels sees that there are children, or the child sees the bit.
+inline void task::join_family() noexcept {
+  task& p = *parent_;
+  std::uint32_t state = p.claim().load(std::memory_order_relaxed);
+  if (!(state & has_children)) state = p.claim().fetch_or(has_children, std::memory_order_acq_rel);
+  p.counter().fetch_add(1, std::memory_order_acq_rel);
+  if ((state | p.claim().load(std::memory_order_relaxed)) & stop) cancel_alone();
+}
+
+inline void task::leave_family() noexcept {
+  task* p = std::exchange(parent_, nullptr);
+  while (p != nullptr && p->drop_reference()) {  // not by recursion: families can be long
+    task* const next = std::exchange(p->parent_, nullptr);
+    p->end();
+    p = next;
   }
-  task* to_run = nullptr;
-  while (first != nullptr) {
-    continuation* const c = first;
-    first = c->next;  // firing may end the life of c
-    if (task* t = c->fire(*c)) t->link = std::exchange(to_run, t);
-  }
-  while (to_run != nullptr) run_here(std::exchange(to_run, to_run->link));
+}
+
+inline bool task::descends_from(const task& t) const noexcept {
+  const std::lock_guard lock(the_locks().family);
+  for (const task* p = parent_; p != nullptr; p = p->parent_)
+    if (p == &t) return true;
+  return false;
 }
 
 }  // namespace detail

@@ -2,6 +2,8 @@
 #define CADRE_ASYNC_DETAIL_WAITING_HPP
 
 #include <cadre/async/detail/scheduler.hpp>
+#include <cadre/async/detail/wait_graph.hpp>
+#include <cadre/async/error.hpp>
 
 #include <sched.h>
 
@@ -24,20 +26,9 @@ inline constexpr std::uint32_t unrelated_limit = 64;
 ///  4. only if a target has no task yet (a promise, or a continuation whose time has not come) it runs anything;
 ///  5. it sleeps.
 /// In 1 to 3 the stack of a thread is a chain in which each frame waits for the next or begot it, so a wait made with a
-/// lock held never runs a stranger that wants the same lock. Other threads only sleep.
+/// lock held never runs a stranger that wants the same lock. Other threads look for a moment, then sleep.
 class wait_frame {
  public:
-  struct watch : continuation {
-    watch() noexcept : continuation(&told) {}
-    static task* told(continuation& c) noexcept {
-      static_cast<watch&>(c).frame->sleeper_.count_event();
-      return nullptr;
-    }
-    wait_frame* frame = nullptr;
-    task* target = nullptr;
-    bool added = false;
-  };
-
   /// Each watch names its target; `watches` outlives the frame.
   wait_frame(std::span<watch> watches, std::size_t needed) noexcept
       : watches_(watches), sleeper_(static_cast<std::uint32_t>(needed)) {}
@@ -53,17 +44,21 @@ class wait_frame {
   }
 
   /// False if the deadline has passed. No work is begun after the deadline, but what was begun before is finished.
-  bool run(time_point deadline) noexcept {
-    worker* const w = this_worker();
-    if (watches_.size() > 1 || w == nullptr) watch_all();
+  /// Throws wait_cycle (208) if it would wait for itself, forked_process (207) if the threads are those of another process.
+  bool run(time_point deadline) {
+    thread_context& context = this_context();
+    worker* const w = context.worker;
+    if (w != nullptr) ++w->waits;
+    const at_end leave{w};
+    if (watches_.size() != 1 || (w == nullptr && !look_for_a_moment())) watch_all();
     while (!enough()) {
       if (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline) return false;
-      if (here_queue* const q = here_queue::under_way(); q != nullptr && q->run_first()) continue;
+      if (context.here != nullptr && context.here->run_first()) continue;
       if (w != nullptr && help(*w)) continue;
       watch_all();
       if (enough()) break;
       if (w == nullptr || !may_run_anything(*w)) {
-        sleeper_.sleep(deadline);
+        sleep(deadline);
       } else if (task* t = w->home->acquire(*w, sleeper_, deadline)) {
         run_unrelated(*w, t);
       }
@@ -72,6 +67,13 @@ class wait_frame {
   }
 
  private:
+  struct at_end {
+    worker* w;
+    ~at_end() {
+      if (w != nullptr) --w->waits;
+    }
+  };
+
   [[nodiscard]] bool enough() const noexcept {
     return watching_ ? sleeper_.satisfied() : sleeper_.needed == 0 || watches_.front().target->done();
   }
@@ -79,7 +81,7 @@ class wait_frame {
   void watch_all() noexcept {
     if (std::exchange(watching_, true)) return;
     for (watch& w : watches_) {
-      w.frame = this;
+      w.waits_in = &sleeper_;
       w.added = w.target->add(w);
       if (!w.added) {
         ++already_done_;
@@ -88,16 +90,33 @@ class wait_frame {
     }
   }
 
+  // To fall asleep and be woken takes both sides some microseconds, which a task that is under way, or is taken up by a
+  // thread that looks for work, may not need. If that thread is only being woken, looking would keep it from its processor.
+  [[nodiscard]] bool look_for_a_moment() const noexcept {
+    constexpr std::uint64_t moment = 12'000;  // ticks, 3 to 6 us
+    const task& t = *watches_.front().target;
+    bool soon = t.is_running();
+    if (!soon) pool_registry::with(t.home(), [&](const scheduler& s) { soon = s.is_awake(); });
+    if (!soon) return t.done();
+    for (const std::uint64_t begun = ticks(); ticks() - begun < moment;)
+      for (int i = 0; i < 8; ++i) {
+        if (t.done()) return true;
+        relax();
+      }
+    return t.done();
+  }
+
   bool help(worker& w) noexcept {
     for (; next_ < watches_.size(); ++next_) {
       task& target = *watches_[next_].target;
       if (target.is_pending()) pending_ = true;
-      if (target.try_claim()) {
+      if (!target.has(task::not_for_help) && target.try_claim(w.index + 1)) {
         scheduler::run_claimed(w, target);
         return true;
       }
     }
-    if (watches_.size() == 1 && pending_ && watches_.front().target->try_claim()) {
+    if (watches_.size() == 1 && pending_ && !watches_.front().target->has(task::not_for_help) &&
+        watches_.front().target->try_claim(w.index + 1)) {
       scheduler::run_claimed(w, *watches_.front().target);
       return true;
     }
@@ -113,7 +132,7 @@ class wait_frame {
   // The runner may queue something soon; a few looks cost less than a sleep.
   bool leapfrog(worker& w) noexcept {
     task& target = *watches_.front().target;
-    if (watches_.size() != 1 || target.home() != w.home) return false;
+    if (watches_.size() != 1 || target.home() != w.home->id()) return false;
     std::uint32_t victim = 0;
     std::int64_t position = 0;
     if (!target.runner(victim, position) || victim == w.index) return false;
@@ -141,6 +160,11 @@ class wait_frame {
     --w.unrelated;
   }
 
+  void sleep(time_point deadline) {
+    const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
+    sleeper_.sleep(deadline);
+  }
+
   std::span<watch> watches_;
   sleeper sleeper_;
   std::size_t next_ = 0;
@@ -150,9 +174,9 @@ class wait_frame {
 };
 
 /// False if the deadline has passed.
-[[gnu::noinline]] inline bool wait_for_task(task& t, time_point deadline = time_point::max()) noexcept {
+[[gnu::noinline]] inline bool wait_for_task(task& t, time_point deadline = time_point::max()) {
   if (t.done()) return true;
-  wait_frame::watch w;
+  watch w;
   w.target = &t;
   return wait_frame({&w, 1}, 1).run(deadline);
 }

@@ -1,0 +1,224 @@
+#ifndef CADRE_ASYNC_DETAIL_NODE_MEMORY_HPP
+#define CADRE_ASYNC_DETAIL_NODE_MEMORY_HPP
+
+#include <cadre/async/detail/process.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <new>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define CADRE_POISON_NODES 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define CADRE_POISON_NODES 1
+#endif
+#endif
+#ifdef CADRE_POISON_NODES
+#include <sanitizer/asan_interface.h>
+#endif
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Memory for tasks: 64-byte aligned nodes of a few sizes. Each thread keeps up to two batches of free nodes per size and
+/// exchanges whole batches with a common depot, so a task allocated here and freed there costs no lock and, in steady
+/// state, no call of the system's allocator.
+///
+/// Nodes are never given back to the system and keep their size for ever, so for_each_node() can look at any of them at
+/// any time: the first `lasting` bytes after the first 8 of a node stay what they were when it was freed, and are zero
+/// before its first use.
+class node_memory {
+ public:
+  static constexpr std::size_t sizes[] = {128, 192, 256, 512};
+  static constexpr std::size_t largest = 512;
+  static constexpr std::size_t alignment = 64;
+  static constexpr std::size_t lasting = 8;
+
+  /// `bytes` <= largest. Throws std::bad_alloc.
+  static void* allocate(std::size_t bytes) {
+    const std::size_t c = class_of(bytes);
+    magazine& m = mine().magazines[c];
+    if (m.current.first == nullptr) [[unlikely]]
+      refill(c, m);
+    node* const n = m.current.first;
+    m.current.first = n->next;
+    --m.current.count;
+    unpoison(n, sizes[c]);
+    return n;
+  }
+
+  static void release(void* memory, std::size_t bytes) noexcept {
+    const std::size_t c = class_of(bytes);
+    magazine& m = mine().magazines[c];
+    if (m.current.count == batch_size) [[unlikely]]
+      make_room(c, m);
+    node* const n = static_cast<node*>(memory);
+    n->next = m.current.first;
+    m.current.first = n;
+    ++m.current.count;
+    poison(n, sizes[c]);
+    if (mine().ended) [[unlikely]]
+      give_all_back(mine());
+  }
+
+  /// Calls `visit(void*)` for every node that there is, in use or not.
+  template <class Visit>
+  static void for_each_node(Visit&& visit) {
+    slab* newest = nullptr;
+    {
+      const std::lock_guard lock(the_locks().nodes);
+      newest = the_depot().slabs;
+    }
+    for (slab* s = newest; s != nullptr; s = s->older)  // slabs are only ever added, in front
+      for (std::size_t i = 0; i < batch_size; ++i) visit(static_cast<void*>(s->first + i * s->node_size));
+  }
+
+ private:
+  static constexpr std::size_t classes = sizeof sizes / sizeof sizes[0];
+  static constexpr std::size_t batch_size = 64;
+
+  struct node {
+    node* next;
+    std::byte lasts[lasting];
+    node* next_batch;  // of the first node of a batch in the depot
+  };
+  struct batch {
+    node* first = nullptr;
+    std::size_t count = 0;
+  };
+  struct magazine {
+    batch current, spare;  // spare is full or empty
+  };
+  struct cache {
+    magazine magazines[classes];
+    bool registered = false;
+    bool ended = false;  // the thread is past the destruction of its thread_local objects
+  };
+  struct slab {
+    slab* older;
+    std::byte* first;
+    std::size_t node_size;
+  };
+  // Guarded by the_locks().nodes.
+  struct depot {
+    node* full[classes] = {};     // batches of batch_size nodes
+    node* partial[classes] = {};  // single nodes of threads that have ended
+    slab* slabs = nullptr;
+  };
+
+  static std::size_t class_of(std::size_t bytes) noexcept {
+    return bytes <= sizes[0] ? 0 : bytes <= sizes[1] ? 1 : bytes <= sizes[2] ? 2 : 3;
+  }
+
+  static cache& mine() noexcept {
+    static constinit thread_local cache c;
+    return c;
+  }
+  static depot& the_depot() noexcept {
+    static constinit depot d;
+    return d;
+  }
+
+  // What a thread keeps goes to the depot when it ends. Not a destructor of `cache` itself: every use would check it.
+  struct at_thread_end {
+    ~at_thread_end() {
+      give_all_back(mine());
+      mine().ended = true;
+    }
+  };
+
+  [[gnu::noinline]] static void refill(std::size_t c, magazine& m) {
+    if (!mine().registered) {
+      mine().registered = true;
+      static thread_local at_thread_end flush;
+      static_cast<void>(flush);
+      watch_forks();
+    }
+    if (m.spare.first != nullptr) {
+      m.current = m.spare;
+      m.spare = {};
+      return;
+    }
+    {
+      depot& d = the_depot();
+      const std::lock_guard lock(the_locks().nodes);
+      if (node* const first = d.full[c]) {
+        reveal_link(first);
+        d.full[c] = first->next_batch;
+        m.current = {first, batch_size};
+        return;
+      }
+      if (node* const first = d.partial[c]) {
+        d.partial[c] = first->next;
+        first->next = nullptr;
+        m.current = {first, 1};
+        return;
+      }
+    }
+    m.current = carve(c);
+  }
+
+  [[gnu::noinline]] static batch carve(std::size_t c) {
+    const std::size_t size = sizes[c];
+    slab* const s = new slab{nullptr, nullptr, size};
+    try {
+      s->first = static_cast<std::byte*>(::operator new(size* batch_size, std::align_val_t{alignment}));
+    } catch (...) {
+      delete s;
+      throw;
+    }
+    node* first = nullptr;
+    for (std::size_t i = batch_size; i-- > 0;) {
+      first = ::new (static_cast<void*>(s->first + i * size)) node{first, {}, nullptr};
+      poison(first, size);
+    }
+    const std::lock_guard lock(the_locks().nodes);
+    s->older = the_depot().slabs;
+    the_depot().slabs = s;
+    return {first, batch_size};
+  }
+
+  [[gnu::noinline]] static void make_room(std::size_t c, magazine& m) noexcept {
+    if (m.spare.first != nullptr) {
+      const std::lock_guard lock(the_locks().nodes);
+      reveal_link(m.spare.first);
+      m.spare.first->next_batch = the_depot().full[c];
+      the_depot().full[c] = m.spare.first;
+    }
+    m.spare = m.current;
+    m.current = {};
+  }
+
+  [[gnu::noinline]] static void give_all_back(cache& mine) noexcept {
+    const std::lock_guard lock(the_locks().nodes);
+    for (std::size_t c = 0; c < classes; ++c)
+      for (batch* b : {&mine.magazines[c].current, &mine.magazines[c].spare}) {
+        while (node* const n = b->first) {
+          b->first = n->next;
+          n->next = the_depot().partial[c];
+          the_depot().partial[c] = n;
+        }
+        b->count = 0;
+      }
+  }
+
+#ifdef CADRE_POISON_NODES
+  // All but the link and what lasts.
+  static void poison(node* n, std::size_t size) noexcept {
+    __asan_poison_memory_region(n->lasts + lasting, size - sizeof(node*) - lasting);
+  }
+  static void unpoison(node* n, std::size_t size) noexcept { __asan_unpoison_memory_region(n, size); }
+  static void reveal_link(node* n) noexcept { __asan_unpoison_memory_region(&n->next_batch, sizeof n->next_batch); }
+#else
+  static void poison(node*, std::size_t) noexcept {}
+  static void unpoison(node*, std::size_t) noexcept {}
+  static void reveal_link(node*) noexcept {}
+#endif
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
