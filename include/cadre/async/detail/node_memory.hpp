@@ -16,7 +16,9 @@
 #endif
 #endif
 #ifdef CADRE_POISON_NODES
-#include <sanitizer/asan_interface.h>
+// Of <sanitizer/asan_interface.h>, which not every system has beside its compiler.
+extern "C" void __asan_poison_memory_region(void const volatile*, std::size_t);
+extern "C" void __asan_unpoison_memory_region(void const volatile*, std::size_t);
 #endif
 
 CADRE_NAMESPACE_BEGIN

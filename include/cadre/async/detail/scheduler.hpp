@@ -2,13 +2,15 @@
 #define CADRE_ASYNC_DETAIL_SCHEDULER_HPP
 
 #include <cadre/async/detail/barrier.hpp>
-#include <cadre/async/detail/deque.hpp>
+#include <cadre/async/detail/cancel.hpp>
+#include <cadre/async/detail/idle_list.hpp>
 #include <cadre/async/detail/inbox.hpp>
 #include <cadre/async/detail/pool_registry.hpp>
 #include <cadre/async/detail/sleeper.hpp>
 #include <cadre/async/detail/spin.hpp>
 #include <cadre/async/detail/task.hpp>
 #include <cadre/async/detail/unobserved.hpp>
+#include <cadre/async/detail/worker.hpp>
 #include <cadre/os/futex.hpp>
 #include <cadre/os/thread.hpp>
 
@@ -29,57 +31,7 @@ enum class priority : std::uint8_t { high, normal, low };
 
 namespace detail {
 
-struct worker {
-  scheduler* home = nullptr;
-  std::uint32_t index = 0;
-  std::uint32_t random = 0;  // xorshift state, for the order of victims
-  std::uint32_t ticks = 0;   // tasks since what its own tasks keep waiting was last given a turn
-  std::uint32_t turns = 0;
-  std::uint32_t unrelated = 0;  // how many waits on this stack are running unrelated work
-  std::int64_t frame = 0;       // queue position when the task on top of the stack began: what is above is its own
-  std::int64_t outside = 0;     // queue position below which tasks came from outside
-  task* next = nullptr;         // a continuation of the task that has just ended
-  std::uint32_t waits = 0;      // on this stack
-  sleeper* asleep = nullptr;    // guarded by the scheduler's mutex
-  work_deque<task> queue;
-  inbox pinned;  // tasks that no other worker may run
-};
-
-/// The worker that this thread is, or null.
-inline worker* this_worker() noexcept { return this_context().worker; }
-
-/// Cancels all live tasks that `chosen` says, and what they beget meanwhile.
-template <class Chosen>
-void cancel_all(Chosen chosen) noexcept {
-  for (bool again = true; again;) {
-    again = false;
-    node_memory::for_each_node([&](void* node) {
-      task* const t = task::retain_at(node);
-      if (t == nullptr) return;
-      if (!t->done() && chosen(static_cast<const task&>(*t)) && t->cancel_alone() && t->has_offspring()) again = true;
-      t->release();
-    });
-  }
-}
-
-/// Asks a task, and all that it has submitted, to stop; what has not begun will not. False if the task was done.
-inline bool cancel(task& t) noexcept {
-  if (t.done()) return false;
-  t.cancel_alone();
-  if (t.has_offspring()) cancel_all([&t](const task& other) { return other.descends_from(t); });
-  return true;
-}
-
 /// The pool behind thread_pool: shared by the pool object and its threads.
-///
-/// Who wakes whom. `idle_` counts sleepers and searchers (threads that look for work and have none). A push wakes a
-/// sleeper only if there is one and nobody searches. No wake-up is lost:
-///  - a push writes the work, then reads idle_; a thread falling asleep writes idle_, then looks for work once more: one
-///    of the two sees the other. Between write and read stands an uneven_barrier, whose price the sleeper pays; a push
-///    from outside needs none, as its write is itself a sequentially consistent exchange;
-///  - a push that relied on a searcher came before that searcher left idle_; a searcher that leaves with work, as the last
-///    one, looks whether more is visible and wakes the next.
-/// There is no timed backstop, so a lost wake-up would hang a test instead of costing time in production.
 ///
 /// Who spins. A searcher that is alone looks again and again for some microseconds before it sleeps, so that tasks that
 /// come one after the other find it awake; a second one sleeps at once.
@@ -107,7 +59,7 @@ class scheduler {
   /// Throws thread_error (151), having ended the threads it had started.
   void start() {
     try {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(idle_.mutex());
       while (threads_.size() < size_) start_worker();
     } catch (...) {
       stop(false);
@@ -125,7 +77,7 @@ class scheduler {
     }
     if (cancel) cancel_all([this](const task& t) { return t.home() == id_; });
     {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(idle_.mutex());
       stopping_ = true;
       unpark_all();
       try_finish();
@@ -157,7 +109,7 @@ class scheduler {
       uneven_barrier::frequent();
     else
       inboxes_[normal].push(t);
-    wake_one_if_needed();
+    idle_.wake_one_if_needed();
   }
   /// The same for several at once; tasks[0] will be the first to run.
   void push(task* const* tasks, std::size_t n) noexcept {
@@ -166,23 +118,18 @@ class scheduler {
       uneven_barrier::frequent();
     else
       for (std::size_t i = 0; i < n; ++i) inboxes_[normal].push(tasks[i]);
-    wake_one_if_needed();
+    idle_.wake_one_if_needed();
   }
   void push(task* t, priority p) noexcept {
     if (p == priority::normal) return push(t);
     inboxes_[static_cast<std::size_t>(p)].push(t);
-    wake_one_if_needed();
+    idle_.wake_one_if_needed();
   }
   /// For one worker alone.
   void push_pinned(task* t, std::size_t worker_index) noexcept {
     worker& w = *workers_[worker_index];
     w.pinned.push(t);
-    std::atomic<std::uint32_t>* word = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      if (w.asleep != nullptr && w.asleep->linked) word = wake(*w.asleep);
-    }
-    if (word != nullptr) futex::wake_one(*word);
+    idle_.wake_at(w.asleep);
   }
 
   /// Runs a task that this worker holds: claims it, unless somebody else has, and gives back the queue's reference.
@@ -210,16 +157,16 @@ class scheduler {
   /// Work from anywhere, or null once `s` is satisfied or the deadline has passed; sleeps in between.
   task* acquire(worker& w, sleeper& s, time_point deadline) noexcept {
     if (task* t = pop(w)) return t;
-    idle_.fetch_add(one_searcher, std::memory_order_seq_cst);
+    idle_.begin_search();
     for (;;) {
       task* t = nullptr;
       bool over = s.satisfied() || (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline);
-      if (!over && (t = search(w)) == nullptr && searchers() == 1) {
+      if (!over && (t = search(w)) == nullptr && idle_.searchers() == 1) {
         t = look_again(w, s);
         over = s.satisfied();
       }
       if (over || t != nullptr) {
-        stop_searching();
+        if (idle_.end_search() && work_visible()) idle_.wake_one();
         return t;
       }
       fall_asleep(w, s);
@@ -237,13 +184,12 @@ class scheduler {
   /// Whether a thread runs tasks or looks for some right now, so that what is pushed will soon be begun.
   [[nodiscard]] bool is_awake() const noexcept {
     if (looking_.load(std::memory_order_relaxed)) return true;
-    const std::uint64_t idle = idle_.load(std::memory_order_relaxed);
-    return (idle >> 32) + static_cast<std::uint32_t>(idle) < worker_count_.load(std::memory_order_relaxed);
+    return idle_.idle() < worker_count_.load(std::memory_order_relaxed);
   }
 
   /// One worker more, or fewer, may take tasks. False if one more was asked for and cannot be had.
   bool allow(std::ptrdiff_t change) noexcept {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(idle_.mutex());
     const std::size_t target = allowed_ + static_cast<std::size_t>(change);
     if (change > 0) {
       while (unparked_ < target && parked_ != nullptr) unpark(*parked_);
@@ -261,8 +207,6 @@ class scheduler {
   }
 
  private:
-  static constexpr std::uint64_t one_searcher = 1;
-  static constexpr std::uint64_t one_sleeper = std::uint64_t{1} << 32;
   static constexpr std::uint32_t turn = 61;        // tasks between two looks at what a worker's own tasks keep waiting
   static constexpr std::size_t most_at_once = 32;  // tasks taken from an inbox
   static constexpr std::size_t most_extra = 256;   // threads that stand in for blocked ones
@@ -274,11 +218,7 @@ class scheduler {
   void start_worker() {
     const std::size_t i = threads_.size();
     if (workers_[i] == nullptr) {  // else a thread for it could not be had before
-      auto w = std::make_unique<worker>();
-      w->home = this;
-      w->index = static_cast<std::uint32_t>(i);
-      w->random = static_cast<std::uint32_t>(i) * 2654435761u + 1;
-      workers_[i] = std::move(w);
+      workers_[i] = std::make_unique<worker>(*this, static_cast<std::uint32_t>(i));
       worker_count_.store(static_cast<std::uint32_t>(i + 1), std::memory_order_seq_cst);
     }
     retain();
@@ -372,7 +312,7 @@ class scheduler {
     looking_.store(true, std::memory_order_relaxed);
     for (const std::uint64_t begun = ticks(); t == nullptr && ticks() - begun < patience_;) {
       for (int i = 0; i < 4; ++i) relax();
-      if (s.satisfied() || searchers() != 1) break;
+      if (s.satisfied() || idle_.searchers() != 1) break;
       if (work_visible(w)) t = pop_or_search(w);
     }
     looking_.store(false, std::memory_order_relaxed);
@@ -393,72 +333,17 @@ class scheduler {
     return false;
   }
 
-  [[nodiscard]] std::uint32_t searchers() const noexcept {
-    return static_cast<std::uint32_t>(idle_.load(std::memory_order_relaxed));
-  }
-
-  void wake_one_if_needed() noexcept {
-    const std::uint64_t idle = idle_.load(std::memory_order_seq_cst);
-    if (idle >= one_sleeper && static_cast<std::uint32_t>(idle) == 0) [[unlikely]]
-      wake_one();
-  }
-
-  [[gnu::noinline]] void wake_one() noexcept {
-    std::atomic<std::uint32_t>* word = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      if (first_sleeper_ == nullptr || static_cast<std::uint32_t>(idle_.load(std::memory_order_seq_cst)) != 0) return;
-      word = wake(*first_sleeper_);
-    }
-    futex::wake_one(*word);
-  }
-  // With the mutex held. The caller calls futex::wake_one.
-  std::atomic<std::uint32_t>* wake(sleeper& s) noexcept {
-    unlink(s);
-    idle_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
-    s.word.fetch_or(sleeper::woken_for_work, std::memory_order_acq_rel);
-    return &s.word;
-  }
-
-  void stop_searching() noexcept {
-    const std::uint64_t idle = idle_.fetch_sub(one_searcher, std::memory_order_seq_cst) - one_searcher;
-    if (idle >= one_sleeper && static_cast<std::uint32_t>(idle) == 0 && work_visible()) wake_one();
-  }
-
-  // From searcher to sleeper. The caller looks for work once more before it sleeps.
+  // The caller looks for work once more before it sleeps.
   void fall_asleep(worker& w, sleeper& s) noexcept {
-    const std::lock_guard lock(mutex_);
-    link(s);
+    const std::lock_guard lock(idle_.mutex());
+    idle_.fall_asleep(s);
     w.asleep = &s;
-    idle_.fetch_add(one_sleeper - one_searcher, std::memory_order_seq_cst);
     try_finish();
   }
-
-  // From sleeper to searcher, whoever ended the sleep.
   void wake_up(worker& w, sleeper& s) noexcept {
-    const std::lock_guard lock(mutex_);
-    if (s.linked) {
-      unlink(s);
-      idle_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
-    }
+    const std::lock_guard lock(idle_.mutex());
+    idle_.wake_up(s);
     w.asleep = nullptr;
-    s.word.fetch_and(~sleeper::woken_for_work, std::memory_order_acq_rel);
-  }
-
-  // In front, since the last to fall asleep has the warmest cache; but those who wait inside a task are woken last.
-  void link(sleeper& s) noexcept {
-    s.previous = s.between_tasks ? nullptr : last_sleeper_;
-    s.next = s.between_tasks ? first_sleeper_ : nullptr;
-    (s.previous ? s.previous->next : first_sleeper_) = &s;
-    (s.next ? s.next->previous : last_sleeper_) = &s;
-    s.linked = true;
-    sleeping_between_tasks_ += s.between_tasks;
-  }
-  void unlink(sleeper& s) noexcept {
-    (s.previous ? s.previous->next : first_sleeper_) = s.next;
-    (s.next ? s.next->previous : last_sleeper_) = s.previous;
-    s.linked = false;
-    sleeping_between_tasks_ -= s.between_tasks;
   }
 
   // ---- Parking --------------------------------------------------------------------------------------------------
@@ -471,16 +356,16 @@ class scheduler {
   [[gnu::noinline]] void park(worker& w) noexcept {
     parking here;
     {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(idle_.mutex());
       if (unparked_ <= allowed_ || stopping_ || !w.pinned.empty()) return;
       --unparked_;
       here.next = std::exchange(parked_, &here);
       crowded_.store(unparked_ > allowed_, std::memory_order_relaxed);
     }
     // It may have been woken for work that it now leaves to others.
-    if (work_visible()) wake_one();
+    if (work_visible()) idle_.wake_one();
     while (here.free.load(std::memory_order_acquire) == 0) futex::wait(here.free, 0);
-    const std::lock_guard lock(mutex_);  // the one who unparked it is done with `here`
+    const std::lock_guard lock(idle_.mutex());  // the one who unparked it is done with `here`
   }
   // With the mutex held.
   void unpark(parking& p) noexcept {
@@ -496,14 +381,10 @@ class scheduler {
 
   // With the mutex held: ends the threads if the pool is to stop, all of them sleep between tasks, and nothing is queued.
   void try_finish() noexcept {
-    if (!stopping_ || sleeping_between_tasks_ != threads_.size() || work_visible()) return;
+    if (!stopping_ || idle_.sleeping_between_tasks() != threads_.size() || work_visible()) return;
     for (std::size_t i = 0; i < threads_.size(); ++i)
       if (!workers_[i]->pinned.empty()) return;
-    while (sleeper* const s = first_sleeper_) {
-      unlink(*s);
-      idle_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
-      s->count_event();
-    }
+    idle_.end_all();
   }
 
   const std::string name_;
@@ -520,12 +401,9 @@ class scheduler {
   std::atomic<bool> crowded_{false};
 
   inbox inboxes_[3];  // by priority
-  alignas(64) std::atomic<std::uint64_t> idle_{0};
+  idle_list idle_;
   std::atomic<bool> looking_{false};  // somebody is in look_again()
-  alignas(64) std::mutex mutex_;      // of the sleepers and the parked; taken only on the way to sleep and back
-  sleeper* first_sleeper_ = nullptr;
-  sleeper* last_sleeper_ = nullptr;
-  std::size_t sleeping_between_tasks_ = 0;
+  // Guarded by the mutex of the idle list.
   parking* parked_ = nullptr;
   std::size_t unparked_ = 0;
   std::size_t allowed_;

@@ -1,0 +1,133 @@
+#ifndef CADRE_ASYNC_DETAIL_IDLE_LIST_HPP
+#define CADRE_ASYNC_DETAIL_IDLE_LIST_HPP
+
+#include <cadre/async/detail/sleeper.hpp>
+#include <cadre/os/futex.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The threads of a pool that have no work: searchers look for some, sleepers sleep. A push wakes a sleeper only if there
+/// is one and nobody searches. No wake-up is lost:
+///  - a push writes the work, then reads the counts; a thread falling asleep writes the counts, then looks for work once
+///    more: one of the two sees the other. Between write and read stands an uneven_barrier, whose price the sleeper pays; a
+///    push from outside needs none, as its write is itself a sequentially consistent exchange;
+///  - a push that relied on a searcher came before that searcher left the counts; a searcher that leaves with work, as the
+///    last one, looks whether more is visible and wakes the next.
+/// There is no timed backstop, so a lost wake-up would hang a test instead of costing time in production.
+class idle_list {
+ public:
+  /// Guards the list, and what the scheduler decides with it; taken only on the way to sleep and back.
+  [[nodiscard]] std::mutex& mutex() noexcept { return mutex_; }
+
+  [[nodiscard]] std::uint32_t searchers() const noexcept {
+    return static_cast<std::uint32_t>(counts_.load(std::memory_order_relaxed));
+  }
+  [[nodiscard]] std::size_t idle() const noexcept {
+    const std::uint64_t counts = counts_.load(std::memory_order_relaxed);
+    return static_cast<std::uint32_t>(counts) + (counts >> 32);
+  }
+
+  void begin_search() noexcept { counts_.fetch_add(one_searcher, std::memory_order_seq_cst); }
+  /// True if the caller has to wake another one should it see more work: it was the last searcher and some sleep.
+  [[nodiscard]] bool end_search() noexcept {
+    return nobody_searches_but_some_sleep(counts_.fetch_sub(one_searcher, std::memory_order_seq_cst) - one_searcher);
+  }
+
+  /// After a push.
+  void wake_one_if_needed() noexcept {
+    if (nobody_searches_but_some_sleep(counts_.load(std::memory_order_seq_cst))) [[unlikely]]
+      wake_one();
+  }
+  [[gnu::noinline]] void wake_one() noexcept {
+    std::atomic<std::uint32_t>* word = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (first_ == nullptr || static_cast<std::uint32_t>(counts_.load(std::memory_order_seq_cst)) != 0) return;
+      word = wake(*first_);
+    }
+    futex::wake_one(*word);
+  }
+  /// A certain one, if it sleeps in this list. `where` is guarded by the mutex.
+  void wake_at(sleeper* const& where) noexcept {
+    std::atomic<std::uint32_t>* word = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (where != nullptr && where->linked) word = wake(*where);
+    }
+    if (word != nullptr) futex::wake_one(*word);
+  }
+
+  /// From searcher to sleeper, with the mutex held. The caller looks for work once more before it sleeps.
+  void fall_asleep(sleeper& s) noexcept {
+    link(s);
+    counts_.fetch_add(one_sleeper - one_searcher, std::memory_order_seq_cst);
+  }
+  /// From sleeper to searcher, whoever ended the sleep, with the mutex held.
+  void wake_up(sleeper& s) noexcept {
+    if (s.linked) {
+      unlink(s);
+      counts_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
+    }
+    s.word.fetch_and(~sleeper::woken_for_work, std::memory_order_acq_rel);
+  }
+
+  /// With the mutex held: how many sleep in their main loop.
+  [[nodiscard]] std::size_t sleeping_between_tasks() const noexcept { return sleeping_between_tasks_; }
+  /// With the mutex held: satisfies all sleepers.
+  void end_all() noexcept {
+    while (sleeper* const s = first_) {
+      unlink(*s);
+      counts_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
+      s->count_event();
+    }
+  }
+
+ private:
+  static constexpr std::uint64_t one_searcher = 1;
+  static constexpr std::uint64_t one_sleeper = std::uint64_t{1} << 32;
+
+  static bool nobody_searches_but_some_sleep(std::uint64_t counts) noexcept {
+    return counts >= one_sleeper && static_cast<std::uint32_t>(counts) == 0;
+  }
+
+  // With the mutex held. The caller calls futex::wake_one.
+  std::atomic<std::uint32_t>* wake(sleeper& s) noexcept {
+    unlink(s);
+    counts_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
+    s.word.fetch_or(sleeper::woken_for_work, std::memory_order_acq_rel);
+    return &s.word;
+  }
+
+  // In front, since the last to fall asleep has the warmest cache; but those who wait inside a task are woken last.
+  void link(sleeper& s) noexcept {
+    s.previous = s.between_tasks ? nullptr : last_;
+    s.next = s.between_tasks ? first_ : nullptr;
+    (s.previous ? s.previous->next : first_) = &s;
+    (s.next ? s.next->previous : last_) = &s;
+    s.linked = true;
+    sleeping_between_tasks_ += s.between_tasks;
+  }
+  void unlink(sleeper& s) noexcept {
+    (s.previous ? s.previous->next : first_) = s.next;
+    (s.next ? s.next->previous : last_) = s.previous;
+    s.linked = false;
+    sleeping_between_tasks_ -= s.between_tasks;
+  }
+
+  alignas(64) std::atomic<std::uint64_t> counts_{0};
+  alignas(64) std::mutex mutex_;
+  sleeper* first_ = nullptr;
+  sleeper* last_ = nullptr;
+  std::size_t sleeping_between_tasks_ = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,39 @@
+#ifndef CADRE_ASYNC_DETAIL_WORKER_HPP
+#define CADRE_ASYNC_DETAIL_WORKER_HPP
+
+#include <cadre/async/detail/deque.hpp>
+#include <cadre/async/detail/inbox.hpp>
+#include <cadre/async/detail/sleeper.hpp>
+#include <cadre/async/detail/task.hpp>
+
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// One thread of a pool. All but the queues and `asleep` is its own.
+struct worker {
+  worker(scheduler& s, std::uint32_t i) : home(&s), index(i), random(i * 2654435761u + 1) {}
+
+  scheduler* const home;
+  const std::uint32_t index;
+  std::uint32_t random;         // xorshift state, for the order of victims
+  std::uint32_t ticks = 0;      // tasks since what its own tasks keep waiting was last given a turn
+  std::uint32_t turns = 0;      // such turns
+  std::uint32_t waits = 0;      // on this stack
+  std::uint32_t unrelated = 0;  // how many of those are running unrelated work
+  std::int64_t frame = 0;       // queue position when the task on top of the stack began: what is above is its own
+  std::int64_t outside = 0;     // queue position below which tasks came from outside
+  task* next = nullptr;         // a continuation of the task that has just ended
+  sleeper* asleep = nullptr;    // guarded by the mutex of the idle list
+  work_deque<task> queue;
+  inbox pinned;  // tasks that no other worker may run
+};
+
+/// The worker that this thread is, or null.
+inline worker* this_worker() noexcept { return this_context().worker; }
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
