@@ -7,7 +7,9 @@
 #include <cadre/async/future.hpp>
 #include <cadre/async/fwd.hpp>
 #include <cadre/async/promise.hpp>
+#include <cadre/async/resources.hpp>
 #include <cadre/async/task_options.hpp>
+#include <cadre/async/this_task.hpp>
 #include <cadre/async/thread_pool.hpp>
 #include <cadre/async/wait.hpp>
 #include <cadre/async/when_all.hpp>

@@ -77,6 +77,26 @@ class wait_cycle : public error {
               "this wait would never end: " + path + ", which is under way here; use then() in one place") {}
 };
 
+/// Thrown (209) when a task asks for resources that its pool can never give, or that make no sense.
+class impossible_request : public error {
+ public:
+  explicit impossible_request(const std::string& what)
+      : error("async", 209, "this request of resources can never be met: " + what) {}
+};
+
+/// Thrown (210) by the future of a task that had not begun by its deadline.
+class deadline_passed : public error {
+ public:
+  explicit deadline_passed(const std::string& task)
+      : error("async", 210, task + " had not begun by its deadline; give it more time, or the pool less to do") {}
+};
+
+/// Thrown (211) when options of a task do not go together with it or its pool.
+class bad_task_option : public error {
+ public:
+  explicit bad_task_option(const std::string& what) : error("async", 211, what) {}
+};
+
 CADRE_NAMESPACE_END
 
 #endif

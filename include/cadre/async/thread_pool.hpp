@@ -1,6 +1,7 @@
 #ifndef CADRE_ASYNC_THREAD_POOL_HPP
 #define CADRE_ASYNC_THREAD_POOL_HPP
 
+#include <cadre/async/detail/configured_task.hpp>
 #include <cadre/async/detail/parallel_for.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/future.hpp>
@@ -8,15 +9,36 @@
 #include <cadre/core/function.hpp>
 #include <cadre/os/processors.hpp>
 
+#include <unistd.h>
+
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
+#include <memory>
 #include <source_location>
+#include <stop_token>
 #include <string>
 #include <type_traits>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+template <class F, class... Args>
+concept can_be_task = std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...> ||
+                      std::is_invocable_v<std::decay_t<F>, std::stop_token, std::decay_t<Args>...>;
+
+template <class F, class... Args>
+struct result_of : task_result<F, Args...> {};
+template <class F, class... Args>
+  requires(!std::is_invocable_v<F, Args...>)
+struct result_of<F, Args...> : task_result<F, std::stop_token, Args...> {};
+template <class F, class... Args>
+using result_of_task = typename result_of<std::decay_t<F>, std::decay_t<Args>...>::type;
+
+}  // namespace detail
 
 /// What the end of a pool does with the tasks that have not begun.
 enum class at_end : std::uint8_t { finish, cancel };
@@ -33,6 +55,12 @@ struct thread_pool_options {
   move_only_function<void(const unobserved_error&)> on_unobserved_error = {};
   /// Destruction runs what is queued, or cancels it and asks what runs to stop.
   enum at_end at_end = at_end::finish;
+  /// What there is for tasks that ask for resources, beside "cpu", of which there are as many as threads, and "memory", all
+  /// of the machine's, unless they are given here: `.resources = {{"gpu", 2}, {"TPU", 8}}`.
+  resource_set resources = {};
+  /// A wait in one of the tasks, or for one, that takes longer is told to the log, once, with debug_dump() (level warning,
+  /// category "async").
+  std::chrono::nanoseconds report_waits_after = std::chrono::nanoseconds::max();
 };
 
 /// Threads that run tasks. Each has a queue of its own, takes its newest task first and steals the oldest of others when it
@@ -49,8 +77,12 @@ class thread_pool {
   /// Throws thread_error (151) if the system gives too few threads.
   explicit thread_pool(thread_pool_options options = {}) : at_end_(options.at_end) {
     const std::size_t processors = usable_processors();
-    scheduler_ = new detail::scheduler(options.threads != 0 ? options.threads : processors, processors,
-                                       std::move(options.name), std::move(options.on_unobserved_error));
+    const std::size_t threads = options.threads != 0 ? options.threads : processors;
+    resource_set& all = options.resources;
+    if (all.find("cpu") == nullptr) all.set("cpu", static_cast<std::int64_t>(threads) * resource_set::one);
+    if (all.find("memory") == nullptr) all.set("memory", ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE));
+    scheduler_ = new detail::scheduler(threads, processors, std::move(options.name),
+                                       std::move(options.on_unobserved_error), all, options.report_waits_after);
     try {
       scheduler_->start();
     } catch (...) {
@@ -65,36 +97,41 @@ class thread_pool {
     scheduler_->release();
   }
 
+  /// Every task that runs, waits, is queued or pending, with the place of its submission, a line each: what to look at when
+  /// nothing seems to go on. Each line was true at its moment. Costs a look at every task of the process.
+  [[nodiscard]] std::string debug_dump() const { return detail::dump(scheduler_->name(), scheduler_->id()); }
+
   /// Threads.
   [[nodiscard]] std::size_t size() const noexcept { return scheduler_->size(); }
 
-  /// Runs `f(args...)` on one of the threads. Function and arguments are moved or copied into the task (wrap in std::ref
-  /// what is to be referred to) and handed on as rvalues. Throws forked_process (207).
+  /// Runs `f(args...)`, or `f(std::stop_token, args...)`, on one of the threads. Function and arguments are moved or copied
+  /// into the task (wrap in std::ref what is to be referred to) and handed on as rvalues. Throws forked_process (207).
   template <class F, class... Args>
-    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+    requires detail::can_be_task<F, Args...>
   auto submit(F&& f, Args&&... args) {
     return submit_at({}, std::forward<F>(f), std::forward<Args>(args)...);
   }
+  /// The same with options. Throws impossible_request (209), bad_task_option (211), thread_error (151) too.
   template <class F, class... Args>
-    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+    requires detail::can_be_task<F, Args...>
   auto submit(task_options options, F&& f, Args&&... args) {
-    using result_type = detail::task_result_t<std::decay_t<F>, std::decay_t<Args>...>;
-    return submit_task<result_type>(detail::make_task<result_type>(
-        std::move(options.name), bind(std::forward<F>(f), std::forward<Args>(args)...), usable().id(), 0, options.at));
+    using result_type = detail::result_of_task<F, Args...>;
+    return detail::future_access::make<result_type>(
+        submit_with<result_type>(std::move(options), 0, std::forward<F>(f), std::forward<Args>(args)...));
   }
   // The same with the place of the call: a parameter that has a default value cannot stand behind a pack.
   template <class F>
-    requires std::is_invocable_v<std::decay_t<F>>
+    requires detail::can_be_task<F>
   auto submit(F&& f, std::source_location at = std::source_location::current()) {
     return submit_at(at, std::forward<F>(f));
   }
   template <class F, class A>
-    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<A>>
+    requires detail::can_be_task<F, A>
   auto submit(F&& f, A&& a, std::source_location at = std::source_location::current()) {
     return submit_at(at, std::forward<F>(f), std::forward<A>(a));
   }
   template <class F, class A, class B>
-    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<A>, std::decay_t<B>>
+    requires detail::can_be_task<F, A, B>
   auto submit(F&& f, A&& a, B&& b, std::source_location at = std::source_location::current()) {
     return submit_at(at, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b));
   }
@@ -102,19 +139,17 @@ class thread_pool {
   /// The same without a future: what `f` returns is dropped, what it throws goes to the handler of unobserved errors, or
   /// ends the program if there is none.
   template <class F, class... Args>
-    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+    requires detail::can_be_task<F, Args...>
   void post(F&& f, Args&&... args) {
     post_at({}, std::forward<F>(f), std::forward<Args>(args)...);
   }
   template <class F, class... Args>
-    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+    requires detail::can_be_task<F, Args...>
   void post(task_options options, F&& f, Args&&... args) {
-    scheduler_->push(detail::make_task<void>(std::move(options.name),
-                                             drop_result(bind(std::forward<F>(f), std::forward<Args>(args)...)),
-                                             usable().id(), detail::task::no_future, options.at));
+    submit_with<void>(std::move(options), detail::task::no_future, std::forward<F>(f), std::forward<Args>(args)...);
   }
   template <class F>
-    requires std::is_invocable_v<std::decay_t<F>>
+    requires detail::can_be_task<F>
   void post(F&& f, std::source_location at = std::source_location::current()) {
     post_at(at, std::forward<F>(f));
   }
@@ -178,14 +213,45 @@ class thread_pool {
 
   template <class F, class... Args>
   auto submit_at(std::source_location at, F&& f, Args&&... args) {
-    using result_type = detail::task_result_t<std::decay_t<F>, std::decay_t<Args>...>;
-    return submit_task<result_type>(
-        detail::make_task<result_type>(bind(std::forward<F>(f), std::forward<Args>(args)...), usable().id(), 0, at));
+    using result_type = detail::result_of_task<F, Args...>;
+    if constexpr (std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
+      return submit_task<result_type>(
+          detail::make_task<result_type>(bind(std::forward<F>(f), std::forward<Args>(args)...), usable().id(), 0, at));
+    else
+      return submit({.at = at}, std::forward<F>(f), std::forward<Args>(args)...);
   }
   template <class F, class... Args>
   void post_at(std::source_location at, F&& f, Args&&... args) {
-    scheduler_->push(detail::make_task<void>(drop_result(bind(std::forward<F>(f), std::forward<Args>(args)...)),
-                                             usable().id(), detail::task::no_future, at));
+    if constexpr (std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
+      scheduler_->push(detail::make_task<void>(drop_result(bind(std::forward<F>(f), std::forward<Args>(args)...)),
+                                               usable().id(), detail::task::no_future, at));
+    else
+      post({.at = at}, std::forward<F>(f), std::forward<Args>(args)...);
+  }
+  template <class R, class F, class... Args>
+  detail::task_ref<detail::state<R>> submit_with(task_options&& options, std::uint8_t flags, F&& f, Args&&... args) {
+    constexpr bool can_repeat =
+        std::is_copy_constructible_v<std::decay_t<F>> && (std::is_copy_constructible_v<std::decay_t<Args>> && ...);
+    if (!can_repeat && options.max_retries > 0)
+      throw bad_task_option(".max_retries = " + std::to_string(options.max_retries) +
+                            " for a function, or arguments, that cannot be copied: each try would need its own");
+    auto extras = std::make_unique<detail::task_extras>(std::move(options));
+    const auto go = [&](auto bound) {
+      auto call = [bound = std::move(bound)](bool again) mutable -> R {
+        if constexpr (std::is_void_v<R>)
+          static_cast<void>(bound(again));
+        else
+          return bound(again);
+      };
+      return detail::submit_configured<R>(usable(), std::move(call), std::move(extras), flags);
+    };
+    if constexpr (std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>) {
+      return go(detail::bind_arguments(std::forward<F>(f), std::forward<Args>(args)...));
+    } else {
+      extras->source.emplace();
+      std::stop_token token = extras->source->get_token();
+      return go(detail::bind_arguments(std::forward<F>(f), std::move(token), std::forward<Args>(args)...));
+    }
   }
 
   template <class R>

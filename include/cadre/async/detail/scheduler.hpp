@@ -3,14 +3,18 @@
 
 #include <cadre/async/detail/barrier.hpp>
 #include <cadre/async/detail/cancel.hpp>
+#include <cadre/async/detail/deadlines.hpp>
 #include <cadre/async/detail/idle_list.hpp>
 #include <cadre/async/detail/inbox.hpp>
 #include <cadre/async/detail/pool_registry.hpp>
+#include <cadre/async/detail/resource_ledger.hpp>
 #include <cadre/async/detail/sleeper.hpp>
 #include <cadre/async/detail/spin.hpp>
 #include <cadre/async/detail/task.hpp>
+#include <cadre/async/detail/thread_limit.hpp>
 #include <cadre/async/detail/unobserved.hpp>
 #include <cadre/async/detail/worker.hpp>
+#include <cadre/async/task_options.hpp>
 #include <cadre/os/futex.hpp>
 #include <cadre/os/thread.hpp>
 
@@ -26,9 +30,6 @@
 
 CADRE_NAMESPACE_BEGIN
 
-/// Which of the tasks that wait for a thread goes first.
-enum class priority : std::uint8_t { high, normal, low };
-
 namespace detail {
 
 /// The pool behind thread_pool: shared by the pool object and its threads.
@@ -40,10 +41,14 @@ namespace detail {
 /// meanwhile (a thread is started if none is parked), one that holds several processors allows fewer.
 class scheduler {
  public:
-  scheduler(std::size_t threads, std::size_t processors, std::string name, unobserved_handler handler)
+  /// Throws impossible_request (209) for resources that make no sense.
+  scheduler(std::size_t threads, std::size_t processors, std::string name, unobserved_handler handler,
+            const resource_set& resources, std::chrono::nanoseconds patience_with_waits)
       : name_(std::move(name)),
         unobserved_(std::make_shared<unobserved_handler>(std::move(handler))),
+        ledger_(std::make_shared<resource_ledger>(resources)),
         size_(threads),
+        report_waits_after_(patience_with_waits),
         patience_(processors > 1 ? 40'000 : 0),
         workers_(new std::unique_ptr<worker>[threads + most_extra]),
         allowed_(threads) {
@@ -101,6 +106,18 @@ class scheduler {
   /// True in a process that fork() made: this pool has no threads there.
   [[nodiscard]] bool left_behind() const noexcept { return fork_count.load(std::memory_order_relaxed) != born_after_; }
   [[nodiscard]] const std::shared_ptr<unobserved_handler>& unobserved() const noexcept { return unobserved_; }
+
+  [[nodiscard]] std::chrono::nanoseconds report_waits_after() const noexcept { return report_waits_after_; }
+  [[nodiscard]] const std::shared_ptr<resource_ledger>& ledger() const noexcept { return ledger_; }
+
+  /// Cancels the task when its time has come. Throws thread_error (151).
+  void add_deadline(time_point when, task& t) {
+    {
+      const std::lock_guard lock(idle_.mutex());
+      if (deadlines_ == nullptr) deadlines_ = std::make_unique<deadlines>(name_);
+    }
+    deadlines_->add(when, t);
+  }
 
   /// Queues a claimable task, taking over one reference.
   [[gnu::noinline]] void push(task* t) noexcept {
@@ -233,6 +250,7 @@ class scheduler {
 
   void main_loop(worker& w) noexcept {
     this_context().worker = &w;
+    const thread_limit one(1);  // of what a task without options calls: it holds one processor
     sleeper s(1);
     s.between_tasks = true;
     for (;;) {
@@ -389,7 +407,9 @@ class scheduler {
 
   const std::string name_;
   const std::shared_ptr<unobserved_handler> unobserved_;
+  const std::shared_ptr<resource_ledger> ledger_;
   const std::size_t size_;
+  const std::chrono::nanoseconds report_waits_after_;
   const std::uint64_t patience_;  // ticks that a lone searcher looks for; 10 to 20 us
   std::uint32_t born_after_ = 0;
   pool_id id_ = no_pool;
@@ -408,6 +428,7 @@ class scheduler {
   std::size_t unparked_ = 0;
   std::size_t allowed_;
   bool stopping_ = false;
+  std::unique_ptr<deadlines> deadlines_;  // the pointer is
 };
 
 /// To its pool, or here if that has ended.

@@ -8,9 +8,6 @@
 #include <exception>
 #include <memory>
 #include <source_location>
-#include <stop_token>
-#include <string>
-#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -58,6 +55,11 @@ class state : public task {
     std::construct_at(&error_, std::move(e));
     this->set_failed();
   }
+  /// As if it had not run.
+  void forget_error() noexcept {
+    error_.~exception_ptr();
+    this->set_failed(false);
+  }
   template <class... Args>
     requires std::is_constructible_v<T, Args...>
   void set(Args&&... args) {
@@ -84,6 +86,10 @@ class state<T&> : public task {
     error_ = std::move(e);
     this->set_failed();
   }
+  void forget_error() noexcept {
+    error_ = nullptr;
+    this->set_failed(false);
+  }
   void set(T& value) noexcept { value_ = std::addressof(value); }
   T& value() noexcept { return *value_; }
   T& take() noexcept { return *value_; }
@@ -101,6 +107,10 @@ class state<void> : public task {
   void set_error(std::exception_ptr e) noexcept {
     error_ = std::move(e);
     this->set_failed();
+  }
+  void forget_error() noexcept {
+    error_ = nullptr;
+    this->set_failed(false);
   }
   void set() noexcept {}
   void value() noexcept {}
@@ -181,17 +191,6 @@ class function_task : public state<R> {
   };
 };
 
-template <class Task>
-class named final : public Task {
- public:
-  template <class... Args>
-  explicit named(std::string name, Args&&... args) : Task(std::forward<Args>(args)...), name_(std::move(name)) {}
-  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
-
- private:
-  std::string name_;
-};
-
 /// Ready to be pushed: with one reference for the queue and one for the future, if there is to be one.
 template <class R, class F>
 function_task<R, F>* make_task(F&& f, pool_id home, std::uint8_t flags, std::source_location at) {
@@ -200,15 +199,6 @@ function_task<R, F>* make_task(F&& f, pool_id home, std::uint8_t flags, std::sou
   t->publish(task::queued, (flags & task::no_future) ? 1 : 2);
   return t;
 }
-template <class R, class F>
-function_task<R, F>* make_task(std::string name, F&& f, pool_id home, std::uint8_t flags, std::source_location at) {
-  if (name.empty()) return make_task<R>(std::move(f), home, flags, at);
-  auto* const t = new named<function_task<R, F>>(std::move(name), std::move(f), home, flags, at);
-  t->set_parent();
-  t->publish(task::queued, (flags & task::no_future) ? 1 : 2);
-  return t;
-}
-
 }  // namespace detail
 CADRE_NAMESPACE_END
 

@@ -22,6 +22,7 @@ namespace detail {
 
 class scheduler;
 class task;
+struct task_extras;
 
 /// Which pool, for the whole life of the process: a slot of the registry and how often that had been used before. A task
 /// names its pool by this and holds no reference to it, which would be a counter that all threads write.
@@ -92,7 +93,8 @@ class task {
     bare = 2,          ///< part of the task that waits for it, on its stack: neither claimed nor counted
     not_for_help = 4,  ///< a waiter must not run it itself: it belongs to a certain worker
     no_closure = 8,    ///< promises and joins: completed from elsewhere, never run
-    hears_stop = 16    ///< on_stop() is to be called
+    hears_stop = 16,   ///< on_stop() is to be called
+    holds = 32         ///< resources: on_wait() is to be called
   };
 
   explicit task(pool_id home, std::uint8_t flags, std::source_location at) noexcept
@@ -143,6 +145,10 @@ class task {
   }
   /// Somebody has asked it to stop while it runs. Called at most once, by any thread.
   virtual void on_stop() noexcept {}
+  /// The thread that runs it falls asleep in a wait, or is awake again.
+  virtual void on_wait(bool /*begins*/) noexcept {}
+  /// What it has if it was submitted with options, else null.
+  [[nodiscard]] virtual task_extras* extras() noexcept { return nullptr; }
   /// What the user called it; may be empty.
   [[nodiscard]] virtual std::string_view name() const noexcept { return {}; }
 
@@ -282,7 +288,7 @@ class task {
   enum class completion : std::uint8_t { of_its_run, from_elsewhere };
   /// Closes the list and tells everyone in it, the first to come first. The caller holds a reference.
   void complete(completion by) noexcept;
-  void set_failed() noexcept { failed_ = true; }
+  void set_failed(bool failed = true) noexcept { failed_ = failed; }
   void end() noexcept;  // reports an error that nobody observed, and deletes
 
  private:

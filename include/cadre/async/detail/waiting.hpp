@@ -1,6 +1,7 @@
 #ifndef CADRE_ASYNC_DETAIL_WAITING_HPP
 #define CADRE_ASYNC_DETAIL_WAITING_HPP
 
+#include <cadre/async/detail/dump.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/wait_graph.hpp>
 #include <cadre/async/error.hpp>
@@ -11,6 +12,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <string>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
@@ -59,7 +61,7 @@ class wait_frame {
       if (enough()) break;
       if (w == nullptr || !may_run_anything(*w)) {
         sleep(deadline);
-      } else if (task* t = w->home->acquire(*w, sleeper_, deadline)) {
+      } else if (task* t = acquire(*w, deadline)) {
         run_unrelated(*w, t);
       }
     }
@@ -162,8 +164,65 @@ class wait_frame {
 
   void sleep(time_point deadline) {
     const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
-    sleeper_.sleep(deadline);
+    const lending lend(this_context().top);
+    sleeper_.sleep(until(deadline));
+    report_if_long();
   }
+  task* acquire(worker& w, time_point deadline) {
+    const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
+    const lending lend(this_context().top);
+    task* const t = w.home->acquire(w, sleeper_, until(deadline));
+    report_if_long();
+    return t;
+  }
+
+  // The deadline, or before that the time at which somebody wants to hear of a wait that is not over.
+  time_point until(time_point deadline) noexcept {
+    if (report_at_ == time_point()) {
+      report_at_ = time_point::max();
+      pool_registry::with(pool(), [&](const scheduler& s) {
+        if (s.report_waits_after() != std::chrono::nanoseconds::max())
+          report_at_ = std::chrono::steady_clock::now() + s.report_waits_after();
+      });
+    }
+    return deadline < report_at_ ? deadline : report_at_;
+  }
+  void report_if_long() {
+    if (report_at_ == time_point::max() || enough() || std::chrono::steady_clock::now() < report_at_) return;
+    report_at_ = time_point::max();
+    log(log_level::warning, "async", [&] {
+      std::string name;
+      std::string seconds;
+      pool_registry::with(pool(), [&](const scheduler& s) {
+        name = s.name();
+        seconds = std::to_string(std::chrono::duration<double>(s.report_waits_after()).count());
+      });
+      const task* const waiter = current_task();
+      const task& target = *watches_.front().target;
+      return (waiter != nullptr ? describe(waiter->name(), waiter->at()) : "a thread") + " has waited for " +
+             describe(target.name(), target.at()) + " longer than " + seconds + " s; " + dump(name, pool());
+    });
+  }
+  [[nodiscard]] pool_id pool() const noexcept {
+    const worker* const w = this_worker();
+    return w != nullptr ? w->home->id() : watches_.front().target->home();
+  }
+
+  // What the tasks of this thread hold, while they wait.
+  class lending {
+   public:
+    explicit lending(running_frame* top) noexcept : top_(top) { tell(true); }
+    lending(const lending&) = delete;
+    lending& operator=(const lending&) = delete;
+    ~lending() { tell(false); }
+
+   private:
+    void tell(bool begins) const noexcept {
+      for (running_frame* f = top_; f != nullptr; f = f->outer)
+        if (f->runs != nullptr && f->runs->has(task::holds)) f->runs->on_wait(begins);
+    }
+    running_frame* top_;
+  };
 
   std::span<watch> watches_;
   sleeper sleeper_;
@@ -171,6 +230,7 @@ class wait_frame {
   std::uint32_t already_done_ = 0;
   bool watching_ = false;
   bool pending_ = false;
+  time_point report_at_{};  // not yet known
 };
 
 /// False if the deadline has passed.
