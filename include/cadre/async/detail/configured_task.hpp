@@ -94,6 +94,7 @@ class configured_task final : public state<R> {
   }
 
   void run() noexcept override {
+    if (is_late()) return run_not();  // the thread that watches the time may be late itself
     {
       std::optional<thread_limit> limit;
       if (extras_->processors > 1) limit.emplace(extras_->processors);
@@ -108,7 +109,7 @@ class configured_task final : public state<R> {
     finish(task::completion::of_its_run);
   }
   void run_not() noexcept override {
-    if (std::chrono::steady_clock::now() >= extras_->options.deadline)
+    if (is_late())
       this->set_error(std::make_exception_ptr(deadline_passed(describe(name(), this->at()))));
     else
       set_cancelled(*this);
@@ -116,6 +117,10 @@ class configured_task final : public state<R> {
   }
 
  private:
+  [[nodiscard]] bool is_late() const noexcept {
+    const time_point deadline = extras_->options.deadline;
+    return deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline;
+  }
   void allow(int change) const noexcept {
     if (change != 0) pool_registry::with(this->home(), [&](scheduler& s) { s.allow(change); });
   }
