@@ -2,6 +2,7 @@
 #define CADRE_ASYNC_THREAD_POOL_HPP
 
 #include <cadre/async/detail/configured_task.hpp>
+#include <cadre/async/detail/dump.hpp>
 #include <cadre/async/detail/parallel_for.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/future.hpp>
@@ -40,6 +41,19 @@ using result_of_task = typename result_of<std::decay_t<F>, std::decay_t<Args>...
 
 }  // namespace detail
 
+/// A time, after which a wait is told to the log: `.report_waits_after = 10s`.
+class long_wait {
+ public:
+  long_wait() noexcept = default;
+  template <class Rep, class Period>
+  long_wait(std::chrono::duration<Rep, Period> after) noexcept
+      : report_{std::chrono::ceil<std::chrono::nanoseconds>(after), &detail::tell_long_wait<detail::task>} {}
+
+ private:
+  friend class thread_pool;
+  detail::long_wait_report report_;
+};
+
 /// What the end of a pool does with the tasks that have not begun.
 enum class at_end : std::uint8_t { finish, cancel };
 
@@ -60,7 +74,7 @@ struct thread_pool_options {
   resource_set resources = {};
   /// A wait in one of the tasks, or for one, that takes longer is told to the log, once, with debug_dump() (level warning,
   /// category "async").
-  std::chrono::nanoseconds report_waits_after = std::chrono::nanoseconds::max();
+  long_wait report_waits_after = {};
 };
 
 /// Threads that run tasks. Each has a queue of its own, takes its newest task first and steals the oldest of others when it
@@ -82,7 +96,8 @@ class thread_pool {
     if (all.find("cpu") == nullptr) all.set("cpu", static_cast<std::int64_t>(threads) * resource_set::one);
     if (all.find("memory") == nullptr) all.set("memory", ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE));
     scheduler_ = new detail::scheduler(threads, processors, std::move(options.name),
-                                       std::move(options.on_unobserved_error), all, options.report_waits_after);
+                                       std::move(options.on_unobserved_error), std::move(all),
+                                       options.report_waits_after.report_);
     try {
       scheduler_->start();
     } catch (...) {
@@ -99,7 +114,7 @@ class thread_pool {
 
   /// Every task that runs, waits, is queued or pending, with the place of its submission, a line each: what to look at when
   /// nothing seems to go on. Each line was true at its moment. Costs a look at every task of the process.
-  [[nodiscard]] std::string debug_dump() const { return detail::dump(scheduler_->name(), scheduler_->id()); }
+  [[nodiscard]] std::string debug_dump() const { return detail::dump<detail::task>(scheduler_->name(), scheduler_->id()); }
 
   /// Threads.
   [[nodiscard]] std::size_t size() const noexcept { return scheduler_->size(); }

@@ -2,6 +2,7 @@
 #define CADRE_ASYNC_DETAIL_CONFIGURED_TASK_HPP
 
 #include <cadre/async/detail/cancel.hpp>
+#include <cadre/async/detail/deadlines.hpp>
 #include <cadre/async/detail/resource_ledger.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/state.hpp>
@@ -34,7 +35,7 @@ struct task_extras {
 
   task_options options;
   int processors = 1;
-  std::shared_ptr<resource_ledger> ledger;
+  std::shared_ptr<resource_ledger<>> ledger;
   std::shared_ptr<holding> share;          // of the ledger, or null
   std::optional<std::stop_source> source;  // of a function that takes a std::stop_token
   std::optional<std::stop_callback<canceller>> when_stopped;
@@ -152,7 +153,7 @@ task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<tas
   if (o.max_retries < 0) throw bad_task_option(".max_retries = " + std::to_string(o.max_retries) + "; give 0 or more");
   const bool holds = !o.resources.empty();
   if (holds) {
-    e.ledger = pool.ledger();
+    e.ledger = pool.template part<resource_ledger<>>(&scheduler::ledger);
     e.share = e.ledger->ask(o.resources, nullptr);
     e.processors = std::max(1, static_cast<int>(o.resources.amount("cpu")));
   }
@@ -168,7 +169,7 @@ task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<tas
   // From here on it may be done at any time.
   try {
     if (o.stop.stop_possible()) e.when_stopped.emplace(o.stop, task_extras::canceller{t});
-    if (o.deadline != time_point::max()) pool.add_deadline(o.deadline, *t);
+    if (o.deadline != time_point::max()) pool.template part<deadlines<>>(&scheduler::deadlines)->add(o.deadline, *t);
   } catch (...) {
     cancel(*t);
     t->release();  // the queue's, where it will never be

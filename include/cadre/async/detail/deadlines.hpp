@@ -7,23 +7,25 @@
 #include <cadre/os/futex.hpp>
 #include <cadre/os/thread.hpp>
 
-#include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
+#include <map>
 #include <mutex>
-#include <string>
-#include <utility>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// A thread that cancels tasks when their time is up. A pool makes one when a first task has a deadline.
+/// A thread that cancels tasks when their time is up. A pool makes one when a first task has a deadline. A template so that
+/// only those who set deadlines pay to compile it.
+template <class Task = task>
 class deadlines {
  public:
   /// Throws thread_error (151).
-  explicit deadlines(const std::string& pool) : thread_(pool + "/time", [this] { watch(); }) {}
+  template <class Pool>
+  explicit deadlines(const Pool& pool) : thread_(pool.name() + "/time", [this] { watch(); }) {}
   deadlines(const deadlines&) = delete;
   deadlines& operator=(const deadlines&) = delete;
   ~deadlines() {
@@ -33,46 +35,40 @@ class deadlines {
     }
     ring();
     thread_.join();
-    for (const entry& e : entries_) e.which->release();
+    for (const auto& [when, which] : entries_) which->release();
   }
 
   /// Keeps a reference to the task until its time, or until it is noticed that it is done.
-  void add(time_point when, task& which) {
+  void add(time_point when, Task& which) {
     bool earliest = false;
-    std::vector<task*> done;
+    std::vector<Task*> done;
     {
       const std::lock_guard lock(mutex_);
       if (entries_.size() >= sweep_at_) done = sweep();
       which.retain();
-      entries_.push_back({when, &which});
-      std::push_heap(entries_.begin(), entries_.end(), later);
-      earliest = entries_.front().which == &which;
+      earliest = entries_.emplace(when, &which) == entries_.begin();
     }
     if (earliest) ring();
-    for (task* t : done) t->release();
+    for (Task* t : done) t->release();
   }
 
  private:
-  struct entry {
-    time_point when;
-    task* which;
-  };
-  static bool later(const entry& a, const entry& b) noexcept { return a.when > b.when; }
-
   void ring() noexcept {
     word_.fetch_add(1, std::memory_order_release);
     futex::wake_one(word_);
   }
 
   // With the mutex held.
-  std::vector<task*> sweep() {
-    std::vector<task*> done;
-    std::erase_if(entries_, [&](const entry& e) {
-      if (!e.which->done()) return false;
-      done.push_back(e.which);
-      return true;
-    });
-    std::make_heap(entries_.begin(), entries_.end(), later);
+  std::vector<Task*> sweep() {
+    std::vector<Task*> done;
+    for (auto at = entries_.begin(); at != entries_.end();) {
+      if (at->second->done()) {
+        done.push_back(at->second);
+        at = entries_.erase(at);
+      } else {
+        ++at;
+      }
+    }
     sweep_at_ = 2 * entries_.size() + 64;
     return done;
   }
@@ -80,17 +76,16 @@ class deadlines {
   void watch() noexcept {
     for (;;) {
       const std::uint32_t seen = word_.load(std::memory_order_acquire);
-      task* due = nullptr;
+      Task* due = nullptr;
       time_point next = time_point::max();
       {
         const std::lock_guard lock(mutex_);
         if (ending_) return;
         if (!entries_.empty()) {
-          next = entries_.front().when;
+          next = entries_.begin()->first;
           if (next <= std::chrono::steady_clock::now()) {
-            due = entries_.front().which;
-            std::pop_heap(entries_.begin(), entries_.end(), later);
-            entries_.pop_back();
+            due = entries_.begin()->second;
+            entries_.erase(entries_.begin());
           }
         }
       }
@@ -104,7 +99,7 @@ class deadlines {
   }
 
   std::mutex mutex_;
-  std::vector<entry> entries_;  // a heap, the earliest first
+  std::multimap<time_point, Task*> entries_;
   std::size_t sweep_at_ = 64;
   bool ending_ = false;
   std::atomic<std::uint32_t> word_{0};

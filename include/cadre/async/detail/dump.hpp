@@ -5,6 +5,7 @@
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/wait_graph.hpp>
 
+#include <chrono>
 #include <cstddef>
 #include <string>
 
@@ -12,13 +13,14 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 /// Every task of a pool that is not done: a line each, with where it was submitted. A look at a moving picture: each line
-/// was true at its moment. Costs a look at every task of the process.
-[[gnu::cold]] inline std::string dump(const std::string& pool_name, pool_id pool) {
+/// was true at its moment. Costs a look at every task of the process. A template so that only those who call it compile it.
+template <class Task = task>
+[[gnu::cold]] std::string dump(const std::string& pool_name, pool_id pool) {
   enum { running, waiting, queued, pending };
   constexpr const char* names[] = {"running", "waiting", "queued", "pending"};
   std::string lines[4];
   std::size_t counts[4] = {};
-  for_each_task([&](task& t) {
+  for_each_task([&](Task& t) {
     if (t.home() != pool || t.done()) return;
     std::string text = describe(t.name(), t.at());
     std::size_t what = t.is_running() ? running : t.is_pending() ? pending : queued;
@@ -41,6 +43,17 @@ namespace detail {
     all += (what == 0 ? " " : ", ") + std::to_string(counts[what]) + " " + names[what];
   for (const std::string& l : lines) all += l;
   return all;
+}
+
+/// What long_wait_report::tell is.
+template <class Task = task>
+[[gnu::cold]] void tell_long_wait(scheduler& pool, const Task* waiter, const Task& target) noexcept {
+  log(log_level::warning, "async", [&] {
+    return (waiter != nullptr ? describe(waiter->name(), waiter->at()) : "a thread") + " has waited for " +
+           describe(target.name(), target.at()) + " longer than " +
+           std::to_string(std::chrono::duration<double>(pool.long_waits().after).count()) + " s; " +
+           dump<Task>(pool.name(), pool.id());
+  });
 }
 
 }  // namespace detail

@@ -5,7 +5,6 @@
 #include <cadre/async/error.hpp>
 #include <cadre/async/resources.hpp>
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -38,10 +37,15 @@ struct holding {
 /// same kinds; those of other kinds pass it by. What a task holds its descendants may use while it waits: else a task that
 /// waits for a child that wants the same would wait for ever. A share goes back when its task and all who borrow from it
 /// have ended.
+///
+/// A template so that only those who submit with resources pay to compile it.
+template <class Request = resource_set>
 class resource_ledger {
  public:
-  /// Throws impossible_request (209).
-  explicit resource_ledger(const resource_set& total) {
+  /// Of the pool, whose `resources()` are what there is. Throws impossible_request (209).
+  template <class Pool>
+  explicit resource_ledger(const Pool& pool) {
+    const Request& total = pool.resources();
     for (const resource_set::entry& e : total.entries()) {
       if (e.name == "gpu") {
         if (e.units % resource_set::one != 0)
@@ -55,7 +59,7 @@ class resource_ledger {
   }
 
   /// Throws impossible_request (209).
-  [[nodiscard]] std::shared_ptr<holding> ask(const resource_set& request, task* who) const {
+  [[nodiscard]] std::shared_ptr<holding> ask(const Request& request, task* who) const {
     auto h = std::make_shared<holding>();
     h->who = who;
     h->wants.assign(kinds_.size(), 0);
@@ -109,8 +113,8 @@ class resource_ledger {
   }
 
  private:
-  [[nodiscard]] std::string too_much(const resource_set& request) const {
-    resource_set total;
+  [[nodiscard]] std::string too_much(const Request& request) const {
+    Request total;
     for (const resource_set::entry& e : kinds_) total.set(e.name, e.units);
     return request.text() + "; this pool has " + total.text() +
            ". Ask for less, or declare more in the pool's .resources";
@@ -183,7 +187,7 @@ class resource_ledger {
     return found;
   }
   static void take_devices(std::vector<device_share>& devices, std::int64_t wanted, std::vector<device_share>& out) {
-    const std::int64_t of_each = std::min(wanted, resource_set::one);
+    const std::int64_t of_each = (wanted < resource_set::one ? wanted : resource_set::one);
     for (device_share* d : choose(devices, wanted)) {
       d->free -= of_each;
       out.push_back({d->id, of_each});

@@ -3,11 +3,9 @@
 
 #include <cadre/async/detail/barrier.hpp>
 #include <cadre/async/detail/cancel.hpp>
-#include <cadre/async/detail/deadlines.hpp>
 #include <cadre/async/detail/idle_list.hpp>
 #include <cadre/async/detail/inbox.hpp>
 #include <cadre/async/detail/pool_registry.hpp>
-#include <cadre/async/detail/resource_ledger.hpp>
 #include <cadre/async/detail/sleeper.hpp>
 #include <cadre/async/detail/spin.hpp>
 #include <cadre/async/detail/task.hpp>
@@ -32,6 +30,12 @@ CADRE_NAMESPACE_BEGIN
 
 namespace detail {
 
+/// When a wait is to be told to the log, and who does that: set together, so that only those who ask for it compile it.
+struct long_wait_report {
+  std::chrono::nanoseconds after = std::chrono::nanoseconds::max();
+  void (*tell)(scheduler& pool, const task* waiter, const task& target) noexcept = nullptr;
+};
+
 /// The pool behind thread_pool: shared by the pool object and its threads.
 ///
 /// Who spins. A searcher that is alone looks again and again for some microseconds before it sleeps, so that tasks that
@@ -41,14 +45,13 @@ namespace detail {
 /// meanwhile (a thread is started if none is parked), one that holds several processors allows fewer.
 class scheduler {
  public:
-  /// Throws impossible_request (209) for resources that make no sense.
   scheduler(std::size_t threads, std::size_t processors, std::string name, unobserved_handler handler,
-            const resource_set& resources, std::chrono::nanoseconds patience_with_waits)
+            resource_set resources, long_wait_report report)
       : name_(std::move(name)),
         unobserved_(std::make_shared<unobserved_handler>(std::move(handler))),
-        ledger_(std::make_shared<resource_ledger>(resources)),
+        resources_(std::move(resources)),
         size_(threads),
-        report_waits_after_(patience_with_waits),
+        long_waits_(report),
         patience_(processors > 1 ? 40'000 : 0),
         workers_(new std::unique_ptr<worker>[threads + most_extra]),
         allowed_(threads) {
@@ -107,17 +110,18 @@ class scheduler {
   [[nodiscard]] bool left_behind() const noexcept { return fork_count.load(std::memory_order_relaxed) != born_after_; }
   [[nodiscard]] const std::shared_ptr<unobserved_handler>& unobserved() const noexcept { return unobserved_; }
 
-  [[nodiscard]] std::chrono::nanoseconds report_waits_after() const noexcept { return report_waits_after_; }
-  [[nodiscard]] const std::shared_ptr<resource_ledger>& ledger() const noexcept { return ledger_; }
+  [[nodiscard]] const resource_set& resources() const noexcept { return resources_; }
+  [[nodiscard]] const long_wait_report& long_waits() const noexcept { return long_waits_; }
 
-  /// Cancels the task when its time has come. Throws thread_error (151).
-  void add_deadline(time_point when, task& t) {
-    {
-      const std::lock_guard lock(idle_.mutex());
-      if (deadlines_ == nullptr) deadlines_ = std::make_unique<deadlines>(name_);
-    }
-    deadlines_->add(when, t);
+  /// What only some pools need, each made by the first who does: `Part(scheduler&)`. Ends with the scheduler.
+  template <class Part>
+  std::shared_ptr<Part> part(std::shared_ptr<void> scheduler::*which) {
+    const std::lock_guard lock(idle_.mutex());
+    if (this->*which == nullptr) this->*which = std::make_shared<Part>(*this);
+    return std::static_pointer_cast<Part>(this->*which);
   }
+  std::shared_ptr<void> ledger;     ///< a resource_ledger
+  std::shared_ptr<void> deadlines;  ///< a class deadlines
 
   /// Queues a claimable task, taking over one reference.
   [[gnu::noinline]] void push(task* t) noexcept {
@@ -407,9 +411,9 @@ class scheduler {
 
   const std::string name_;
   const std::shared_ptr<unobserved_handler> unobserved_;
-  const std::shared_ptr<resource_ledger> ledger_;
+  const resource_set resources_;
   const std::size_t size_;
-  const std::chrono::nanoseconds report_waits_after_;
+  const long_wait_report long_waits_;
   const std::uint64_t patience_;  // ticks that a lone searcher looks for; 10 to 20 us
   std::uint32_t born_after_ = 0;
   pool_id id_ = no_pool;
@@ -428,7 +432,6 @@ class scheduler {
   std::size_t unparked_ = 0;
   std::size_t allowed_;
   bool stopping_ = false;
-  std::unique_ptr<deadlines> deadlines_;  // the pointer is
 };
 
 /// To its pool, or here if that has ended.

@@ -1,7 +1,6 @@
 #ifndef CADRE_ASYNC_DETAIL_WAITING_HPP
 #define CADRE_ASYNC_DETAIL_WAITING_HPP
 
-#include <cadre/async/detail/dump.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/wait_graph.hpp>
 #include <cadre/async/error.hpp>
@@ -12,7 +11,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <string>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
@@ -181,8 +179,7 @@ class wait_frame {
     if (report_at_ == time_point()) {
       report_at_ = time_point::max();
       pool_registry::with(pool(), [&](const scheduler& s) {
-        if (s.report_waits_after() != std::chrono::nanoseconds::max())
-          report_at_ = std::chrono::steady_clock::now() + s.report_waits_after();
+        if (s.long_waits().tell != nullptr) report_at_ = std::chrono::steady_clock::now() + s.long_waits().after;
       });
     }
     return deadline < report_at_ ? deadline : report_at_;
@@ -190,18 +187,11 @@ class wait_frame {
   void report_if_long() {
     if (report_at_ == time_point::max() || enough() || std::chrono::steady_clock::now() < report_at_) return;
     report_at_ = time_point::max();
-    log(log_level::warning, "async", [&] {
-      std::string name;
-      std::string seconds;
-      pool_registry::with(pool(), [&](const scheduler& s) {
-        name = s.name();
-        seconds = std::to_string(std::chrono::duration<double>(s.report_waits_after()).count());
-      });
-      const task* const waiter = current_task();
-      const task& target = *watches_.front().target;
-      return (waiter != nullptr ? describe(waiter->name(), waiter->at()) : "a thread") + " has waited for " +
-             describe(target.name(), target.at()) + " longer than " + seconds + " s; " + dump(name, pool());
-    });
+    scheduler* s = nullptr;
+    pool_registry::with(pool(), [&](scheduler& found) { s = &found, found.retain(); });
+    if (s == nullptr) return;
+    s->long_waits().tell(*s, current_task(), *watches_.front().target);
+    s->release();
   }
   [[nodiscard]] pool_id pool() const noexcept {
     const worker* const w = this_worker();
