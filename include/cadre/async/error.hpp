@@ -12,7 +12,7 @@ CADRE_NAMESPACE_BEGIN
 /// Thrown (201) when a future is used that refers to no task.
 class empty_future : public error {
  public:
-  explicit empty_future(std::string_view call)
+  [[gnu::cold]] explicit empty_future(std::string_view call)
       : error("async", 201,
               std::string(call) +
                   " on an empty future: it was never set, was moved from, or gave its value away by get(), then() or "
@@ -22,7 +22,7 @@ class empty_future : public error {
 /// Thrown (202) by the future of a promise that was destroyed without a value or an error.
 class broken_promise : public error {
  public:
-  broken_promise()
+  [[gnu::cold]] broken_promise()
       : error("async", 202,
               "the promise of this future was destroyed without a value; call set_value() or set_error() on every way "
               "out") {}
@@ -31,14 +31,14 @@ class broken_promise : public error {
 /// Thrown (203) when a promise is given a second value or error, or a value after it was moved from.
 class promise_already_satisfied : public error {
  public:
-  promise_already_satisfied()
+  [[gnu::cold]] promise_already_satisfied()
       : error("async", 203, "this promise has been kept already, or was moved from; set a value or an error once") {}
 };
 
 /// Thrown (204) when a promise is asked for its future a second time.
 class future_already_taken : public error {
  public:
-  future_already_taken()
+  [[gnu::cold]] future_already_taken()
       : error("async", 204,
               "this promise has given its future away already, or was moved from; ask for it once and move it") {}
 };
@@ -55,7 +55,7 @@ class impossible_wait : public error {
 /// Thrown (206) by the future of a task that was cancelled before it began.
 class task_cancelled : public error {
  public:
-  explicit task_cancelled(const std::string& task)
+  [[gnu::cold]] explicit task_cancelled(const std::string& task)
       : error("async", 206,
               task + " was cancelled before it began: by cancel(), its stop token, its parent's or its pool's end") {}
 };
@@ -63,7 +63,7 @@ class task_cancelled : public error {
 /// Thrown (207) when a process made by fork() uses a pool, or waits for a task, of the process that it came from.
 class forked_process : public error {
  public:
-  forked_process()
+  [[gnu::cold]] forked_process()
       : error("async", 207,
               "this process was made by fork(), and the threads of the pool stayed in the other; make a pool after the "
               "fork, or call exec()") {}
@@ -72,7 +72,7 @@ class forked_process : public error {
 /// Thrown (208) by a wait that could never end, because what it waits for waits for it.
 class wait_cycle : public error {
  public:
-  explicit wait_cycle(const std::string& path)
+  [[gnu::cold]] explicit wait_cycle(const std::string& path)
       : error("async", 208,
               "this wait would never end: " + path + ", which is under way here; use then() in one place") {}
 };
@@ -80,21 +80,21 @@ class wait_cycle : public error {
 /// Thrown (209) when a task asks for resources that its pool can never give, or that make no sense.
 class impossible_request : public error {
  public:
-  explicit impossible_request(const std::string& what)
+  [[gnu::cold]] explicit impossible_request(const std::string& what)
       : error("async", 209, "this request of resources can never be met: " + what) {}
 };
 
 /// Thrown (210) by the future of a task that had not begun by its deadline.
 class deadline_passed : public error {
  public:
-  explicit deadline_passed(const std::string& task)
+  [[gnu::cold]] explicit deadline_passed(const std::string& task)
       : error("async", 210, task + " had not begun by its deadline; give it more time, or the pool less to do") {}
 };
 
 /// Thrown (211) when options of a task do not go together with it or its pool.
 class bad_task_option : public error {
  public:
-  explicit bad_task_option(const std::string& what) : error("async", 211, what) {}
+  [[gnu::cold]] explicit bad_task_option(const std::string& what) : error("async", 211, what) {}
 };
 
 CADRE_NAMESPACE_END

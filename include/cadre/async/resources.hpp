@@ -30,7 +30,7 @@ class resource_set {
  public:
   resource_set() noexcept = default;
   /// Throws impossible_request (209) for a negative amount, one that is no number, or a name given twice.
-  resource_set(std::initializer_list<resource> all) {
+  [[gnu::cold]] resource_set(std::initializer_list<resource> all) {
     for (const resource& r : all) {
       if (!(r.amount >= 0 && r.amount < 9e14))
         throw impossible_request("'" + r.name + "' of " + std::to_string(r.amount) + "; give an amount of 0 or more");
@@ -57,7 +57,7 @@ class resource_set {
     const entry* const e = find(name);
     return e == nullptr ? 0 : static_cast<double>(e->units) / scale(name);
   }
-  void set(std::string_view name, std::int64_t units) {
+  [[gnu::cold]] void set(std::string_view name, std::int64_t units) {
     for (entry& e : entries_)
       if (e.name == name) {
         e.units = units;
@@ -70,7 +70,7 @@ class resource_set {
   [[nodiscard]] static double scale(std::string_view name) noexcept { return name == "memory" ? 1.0 : double(one); }
 
   /// "cpu 2, gpu 0.25"
-  [[nodiscard]] std::string text() const {
+  [[nodiscard, gnu::cold]] std::string text() const {
     std::string all;
     for (const entry& e : entries_) {
       if (!all.empty()) all += ", ";

@@ -89,7 +89,7 @@ struct thread_pool_options {
 class thread_pool {
  public:
   /// Throws thread_error (151) if the system gives too few threads.
-  explicit thread_pool(thread_pool_options options = {}) : at_end_(options.at_end) {
+  [[gnu::cold]] explicit thread_pool(thread_pool_options options = {}) : at_end_(options.at_end) {
     const std::size_t processors = usable_processors();
     const std::size_t threads = options.threads != 0 ? options.threads : processors;
     resource_set& all = options.resources;

@@ -18,7 +18,7 @@ class error : public std::runtime_error {
   [[nodiscard]] int number() const noexcept { return number_; }
 
  protected:
-  error(std::string_view room, int number, std::string_view message)
+  [[gnu::cold]] error(std::string_view room, int number, std::string_view message)
       : std::runtime_error("[cadre." + std::string(room) + "." + std::to_string(number) + "] " + std::string(message)),
         number_(number) {}
 

@@ -21,7 +21,7 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 // The start of a small file of /proc or /sys; empty if it cannot be read.
-inline std::string read_small_file(const std::string& path) {
+[[gnu::cold]] inline std::string read_small_file(const std::string& path) {
   std::string text;
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return text;
@@ -54,7 +54,7 @@ inline std::size_t processors_of_quota(std::int64_t quota, std::int64_t period) 
 }
 
 /// Processors that a cgroup v2 "cpu.max" grants ("150000 100000" is 1.5, so 2); 0 for "max", no limit, or anything else.
-inline std::size_t parse_cpu_max(std::string_view text) {
+[[gnu::cold]] inline std::size_t parse_cpu_max(std::string_view text) {
   std::int64_t quota = 0;
   std::int64_t period = 100000;
   const std::string_view first = split_off(text, ' ');
@@ -69,7 +69,7 @@ struct cgroup_place {
   bool unified = false;  // version 2
   std::string path;      // "/" or "/a/b"
 };
-inline cgroup_place parse_cgroup(std::string_view text) {
+[[gnu::cold]] inline cgroup_place parse_cgroup(std::string_view text) {
   cgroup_place unified;
   while (!text.empty()) {
     std::string_view line = split_off(text, '\n');
@@ -90,7 +90,7 @@ struct cgroup_mount {
   std::string point;
   std::string root;
 };
-inline std::vector<cgroup_mount> parse_mounts(std::string_view text, bool unified) {
+[[gnu::cold]] inline std::vector<cgroup_mount> parse_mounts(std::string_view text, bool unified) {
   std::vector<cgroup_mount> mounts;
   while (!text.empty()) {
     // id parent device root point options [optional...] - type source super-options
@@ -115,7 +115,7 @@ inline std::vector<cgroup_mount> parse_mounts(std::string_view text, bool unifie
 
 /// Processors that the cgroup quotas around this process grant, rounded up: the least of its own group and of all above,
 /// for version 1 and 2. 0 if there is no limit. `root` stands before every path read, for tests.
-[[nodiscard]] inline std::size_t cgroup_processors(const std::string& root = "") {
+[[nodiscard, gnu::cold]] inline std::size_t cgroup_processors(const std::string& root = "") {
   const detail::cgroup_place place = detail::parse_cgroup(detail::read_small_file(root + "/proc/self/cgroup"));
   if (!place.found) return 0;
   std::size_t least = 0;
@@ -146,7 +146,7 @@ inline std::vector<cgroup_mount> parse_mounts(std::string_view text, bool unifie
 }
 
 /// Processors that the calling thread's affinity mask allows (`taskset`, cpusets); at least 1.
-[[nodiscard]] inline std::size_t affinity_processors() {
+[[nodiscard, gnu::cold]] inline std::size_t affinity_processors() {
   // The mask may be wider than cpu_set_t on large machines: EINVAL asks for more room.
   for (std::size_t sets = 1; sets <= 64; sets *= 2) {
     std::vector<cpu_set_t> mask(sets);

@@ -16,7 +16,7 @@ CADRE_NAMESPACE_BEGIN
 /// Thrown (151) when the system gives no further thread. `code()` is the errno.
 class thread_error : public error {
  public:
-  thread_error(const std::string& name, int code)
+  [[gnu::cold]] thread_error(const std::string& name, int code)
       : error("os", 151,
               "cannot start thread '" + name + "': " + std::generic_category().message(code) +
                   "; raise the limit on threads (ulimit -u, the cgroup's pids.max) or start fewer"),
@@ -34,7 +34,7 @@ class native_thread {
   native_thread() noexcept = default;
 
   /// Runs `body`, which must not throw. Throws thread_error (151).
-  native_thread(const std::string& name, move_only_function<void()> body) {
+  [[gnu::cold]] native_thread(const std::string& name, move_only_function<void()> body) {
     auto start = std::make_unique<start_block>(name.substr(0, 15), std::move(body));
     if (const int code = ::pthread_create(&id_, nullptr, &run, start.get())) throw thread_error(name, code);
     static_cast<void>(start.release());  // the thread owns it now

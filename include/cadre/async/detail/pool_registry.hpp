@@ -14,7 +14,7 @@ namespace detail {
 /// Which pools live. Thread-safety: all functions, from any thread; none is called by a task's ordinary way through a pool.
 class pool_registry {
  public:
-  static pool_id enter(scheduler& s) {
+  [[gnu::cold]] static pool_id enter(scheduler& s) {
     const std::lock_guard lock(the_locks().pools);
     std::vector<slot>& all = slots();
     std::size_t i = 0;
@@ -25,7 +25,7 @@ class pool_registry {
     return std::uint64_t{all[i].uses} << 32 | (i + 1);
   }
 
-  static void leave(pool_id id) noexcept {
+  [[gnu::cold]] static void leave(pool_id id) noexcept {
     const std::lock_guard lock(the_locks().pools);
     slots()[(id & 0xffffffff) - 1].pool = nullptr;
   }

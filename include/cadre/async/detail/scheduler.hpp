@@ -45,8 +45,8 @@ struct long_wait_report {
 /// meanwhile (a thread is started if none is parked), one that holds several processors allows fewer.
 class scheduler {
  public:
-  scheduler(std::size_t threads, std::size_t processors, std::string name, unobserved_handler handler,
-            resource_set resources, long_wait_report report)
+  [[gnu::cold]] scheduler(std::size_t threads, std::size_t processors, std::string name, unobserved_handler handler,
+                          resource_set resources, long_wait_report report)
       : name_(std::move(name)),
         unobserved_(std::make_shared<unobserved_handler>(std::move(handler))),
         resources_(std::move(resources)),
@@ -65,7 +65,7 @@ class scheduler {
   scheduler& operator=(const scheduler&) = delete;
 
   /// Throws thread_error (151), having ended the threads it had started.
-  void start() {
+  [[gnu::cold]] void start() {
     try {
       const std::lock_guard lock(idle_.mutex());
       while (threads_.size() < size_) start_worker();
@@ -77,7 +77,7 @@ class scheduler {
 
   /// Runs what is queued, or with `cancel` ends it, and ends the threads. Called by one of the pool's own tasks it only
   /// makes that happen, since waiting would be for itself. In a child of fork() there is nothing to end.
-  void stop(bool cancel) noexcept {
+  [[gnu::cold]] void stop(bool cancel) noexcept {
     pool_registry::with(id_, [](scheduler& s) { s.closed_ = true; });
     if (left_behind()) {
       for (native_thread& t : threads_) t.forget();
@@ -233,10 +233,10 @@ class scheduler {
   static constexpr std::size_t most_extra = 256;   // threads that stand in for blocked ones
   static constexpr std::size_t high = 0, normal = 1, low = 2;
 
-  ~scheduler() { pool_registry::leave(id_); }
+  [[gnu::cold]] ~scheduler() { pool_registry::leave(id_); }
 
   // With the mutex held.
-  void start_worker() {
+  [[gnu::cold]] void start_worker() {
     const std::size_t i = threads_.size();
     if (workers_[i] == nullptr) {  // else a thread for it could not be had before
       workers_[i] = std::make_unique<worker>(*this, static_cast<std::uint32_t>(i));
@@ -261,7 +261,7 @@ class scheduler {
       task* t = std::exchange(w.next, nullptr);
       if (t == nullptr && crowded_.load(std::memory_order_relaxed)) [[unlikely]]
         park(w);
-      if (t == nullptr && ++w.ticks >= turn) t = take_turn(w);
+      if (t == nullptr && (++w.count >= turn || is_overdue(w))) t = take_turn(w);
       if (t == nullptr) t = acquire(w, s, time_point::max());
       if (t == nullptr) break;
       run(w, t);
@@ -270,10 +270,23 @@ class scheduler {
     release();
   }
 
+  // Whether something from outside has waited for some time while this worker ran what its own tasks had begotten: a turn
+  // by count alone would be long in coming if they are long.
+  bool is_overdue(worker& w) const noexcept {
+    if (w.queue.position() <= w.outside || inboxes_[normal].empty()) {
+      w.overdue_at = 0;
+      return false;
+    }
+    const std::uint64_t now = ticks();
+    if (w.overdue_at == 0) w.overdue_at = now + 60'000;  // 20 to 30 us
+    return now >= w.overdue_at;
+  }
+
   // Tasks that beget tasks must not starve the rest: what came from outside, what lies at the other end of the queue, and
   // what has a lower priority.
   task* take_turn(worker& w) noexcept {
-    w.ticks = 0;
+    w.count = 0;
+    w.overdue_at = 0;
     if ((++w.turns & 7) == 0)
       if (task* t = take_one(inboxes_[low])) return t;
     if (w.queue.position() <=
@@ -375,7 +388,7 @@ class scheduler {
     parking* next = nullptr;
   };
 
-  [[gnu::noinline]] void park(worker& w) noexcept {
+  [[gnu::cold]] void park(worker& w) noexcept {
     parking here;
     {
       const std::lock_guard lock(idle_.mutex());

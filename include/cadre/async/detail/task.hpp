@@ -397,7 +397,7 @@ class task_ref {
 
 // A task keeps its parent, so that cancelling that, or what that came from, finds it. A relay in which each task submits
 // the next would so keep all that ever were: now and then those that are done are left out.
-[[gnu::noinline]] inline std::uint32_t task::shorten_family() noexcept {
+[[gnu::cold]] inline std::uint32_t task::shorten_family() noexcept {
   task* left_out[64];
   std::size_t n = 0;
   std::uint32_t family = 0;

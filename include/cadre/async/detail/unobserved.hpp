@@ -24,7 +24,7 @@ namespace detail {
 using unobserved_handler = move_only_function<void(const unobserved_error&)>;
 
 /// "'load' submitted at train.cpp:88"
-inline std::string describe(std::string_view name, const std::source_location& at) {
+[[gnu::cold]] inline std::string describe(std::string_view name, const std::source_location& at) {
   std::string text = name.empty() ? "a task" : "'" + std::string(name) + "'";
   if (at.line() != 0) text += " submitted at " + std::string(at.file_name()) + ":" + std::to_string(at.line());
   return text;

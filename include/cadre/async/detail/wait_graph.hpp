@@ -72,7 +72,7 @@ class sleeping_wait {
     return f;
   }
 
-  void check_process() const {
+  [[gnu::cold]] void check_process() const {
     for (const watch& w : targets_) {
       bool elsewhere = false;
       pool_registry::with(w.target->home(), [&](scheduler& s) { elsewhere = s.left_behind(); });
@@ -81,13 +81,13 @@ class sleeping_wait {
   }
 
   // From wait to wait, as long as each waits for all of its targets: any of them may close the circle.
-  void check_cycle() {
+  [[gnu::cold]] void check_cycle() {
     for (const watch& w : targets_) {
       std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";
       if (leads_here(*w.target, path, 64)) throw wait_cycle(path);
     }
   }
-  [[nodiscard]] bool leads_here(const task& t, std::string& path, int depth) const {
+  [[nodiscard, gnu::cold]] bool leads_here(const task& t, std::string& path, int depth) const {
     if (t.done() || depth == 0) return false;
     const std::size_t length = path.size();
     path += " waits for " + describe(t.name(), t.at());
