@@ -97,6 +97,20 @@ class bad_task_option : public error {
   [[gnu::cold]] explicit bad_task_option(const std::string& what) : error("async", 211, what) {}
 };
 
+/// Thrown (212) when a channel is made that could hold nothing.
+class bad_channel : public error {
+ public:
+  [[gnu::cold]] bad_channel() : error("async", 212, "a channel of capacity 0 could hold nothing; give it 1 or more") {}
+};
+
+/// Thrown (213) by a send into a closed channel.
+class channel_closed : public error {
+ public:
+  [[gnu::cold]] channel_closed()
+      : error("async", 213,
+              "this channel is closed, so nobody will receive what is sent; close it when all have sent") {}
+};
+
 CADRE_NAMESPACE_END
 
 #endif
