@@ -45,6 +45,10 @@ class resource_set {
   };
 
   [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
+  /// What every task holds without a word: one processor, and nothing else.
+  [[nodiscard]] bool is_ordinary() const noexcept {
+    return entries_.empty() || (entries_.size() == 1 && entries_[0].name == "cpu" && entries_[0].units == one);
+  }
   [[nodiscard]] const std::vector<entry>& entries() const noexcept { return entries_; }
   /// Null if the name is not there.
   [[nodiscard]] const entry* find(std::string_view name) const noexcept {

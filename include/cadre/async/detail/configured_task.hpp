@@ -151,7 +151,7 @@ task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<tas
     throw bad_task_option(".worker = " + std::to_string(o.worker) + " in a pool of " + std::to_string(pool.size()) +
                           " threads; they are counted from 0");
   if (o.max_retries < 0) throw bad_task_option(".max_retries = " + std::to_string(o.max_retries) + "; give 0 or more");
-  const bool holds = !o.resources.empty();
+  const bool holds = !o.resources.is_ordinary();
   if (holds) {
     e.ledger = pool.template part<resource_ledger<>>(&scheduler::ledger);
     e.share = e.ledger->ask(o.resources, nullptr);
