@@ -46,7 +46,8 @@ class deadlines {
       const std::lock_guard lock(mutex_);
       if (entries_.size() >= sweep_at_) done = sweep();
       which.retain();
-      earliest = entries_.emplace(when, &which) == entries_.begin();
+      const auto added = entries_.emplace(when, &which);
+      earliest = added == entries_.begin();
     }
     if (earliest) ring();
     for (Task* t : done) t->release();
