@@ -153,6 +153,30 @@ class scheduler {
     idle_.wake_at(w.asleep);
   }
 
+  /// A bare part of the task that runs on `w`, to be taken back: into that worker's own queue. False if there is no memory
+  /// for the queue to grow.
+  [[nodiscard]] bool push_part(worker& w, task& part) noexcept {
+    if (!w.queue.push(&part)) [[unlikely]]
+      return false;
+    uneven_barrier::frequent();
+    idle_.wake_one_if_needed();
+    return true;
+  }
+  /// The newest of the parts, all of them `mine(task*)`, that `w` has pushed since its queue stood at `floor`; null if
+  /// others have taken them. What lies above it, submitted by parts or come from outside during a wait, goes to whoever
+  /// looks for work: those who take back parts run nothing else.
+  template <class Mine>
+  [[nodiscard]] task* take_back(worker& w, std::int64_t floor, Mine mine) noexcept {
+    while (w.queue.position() > floor) {
+      task* const t = w.queue.pop();
+      if (w.queue.position() < w.outside) w.outside = w.queue.position();
+      if (t == nullptr || mine(static_cast<const task*>(t))) return t;
+      inboxes_[normal].push(t);
+      idle_.wake_one_if_needed();
+    }
+    return nullptr;
+  }
+
   /// Runs a task that this worker holds: claims it, unless somebody else has, and gives back the queue's reference.
   void run(worker& w, task* t) noexcept {
     if (t->has(task::bare)) return run_bare(w, *t);
