@@ -6,6 +6,7 @@
 #include <cadre/async/detail/parallel_for.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/future.hpp>
+#include <cadre/async/invoke.hpp>
 #include <cadre/async/task_options.hpp>
 #include <cadre/core/function.hpp>
 #include <cadre/os/processors.hpp>
@@ -167,6 +168,16 @@ class thread_pool {
     requires detail::can_be_task<F>
   void post(F&& f, std::source_location at = std::source_location::current()) {
     post_at(at, std::forward<F>(f));
+  }
+
+  /// cadre::invoke() on this pool: by a thread that is not one of its own all functions run in a task of it, which this
+  /// thread waits for. Throws forked_process (207).
+  template <class... F>
+    requires(sizeof...(F) > 0 && (std::is_invocable_v<F> && ...))
+  void invoke(F&&... f) {
+    if (const detail::worker* const w = detail::this_worker(); w != nullptr && w->home == scheduler_)
+      return cadre::invoke(std::forward<F>(f)...);
+    submit([&] { cadre::invoke(std::forward<F>(f)...); }).get();
   }
 
   /// Calls `f(i)` for each i in [first, last), in any order, on the threads and on this one; returns when all calls have
