@@ -6,6 +6,7 @@
 CADRE_NAMESPACE_BEGIN
 
 class thread_pool;
+class task_group;
 struct thread_pool_options;
 struct task_options;
 struct unobserved_error;

@@ -28,6 +28,9 @@ CADRE_NAMESPACE_BEGIN
 
 namespace detail {
 
+/// Throws forked_process (207).
+scheduler& scheduler_of(const thread_pool& pool);
+
 template <class F, class... Args>
 concept can_be_task = std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...> ||
                       std::is_invocable_v<std::decay_t<F>, std::stop_token, std::decay_t<Args>...>;
@@ -288,11 +291,13 @@ class thread_pool {
   }
 
   friend detail::pool_id detail::id_of(const thread_pool& pool) noexcept;
+  friend detail::scheduler& detail::scheduler_of(const thread_pool& pool);
 
   detail::scheduler* scheduler_ = nullptr;
   enum at_end at_end_;
 };
 
+inline detail::scheduler& detail::scheduler_of(const thread_pool& pool) { return pool.usable(); }
 inline detail::pool_id detail::id_of(const thread_pool& pool) noexcept { return pool.scheduler_->id(); }
 
 CADRE_NAMESPACE_END
