@@ -27,7 +27,7 @@ int fib(int n) {
 }
 
 TEST_CASE("invoke calls each function once and returns when all have returned", "[invoke]") {
-  for (const std::size_t threads : {1, 2, 4}) {
+  for (const std::size_t threads : {1u, 2u, 4u}) {
     cadre::thread_pool pool{{.threads = threads}};
     for (int round = 0; round < 200; ++round) {
       std::atomic<int> calls[5] = {};
@@ -39,7 +39,7 @@ TEST_CASE("invoke calls each function once and returns when all have returned", 
 }
 
 TEST_CASE("divide and conquer by invoke gives the right result on any number of threads", "[invoke]") {
-  for (const std::size_t threads : {1, 2, 3, 8}) {
+  for (const std::size_t threads : {1u, 2u, 3u, 8u}) {
     cadre::thread_pool pool{{.threads = threads}};
     CHECK(pool.submit(fib, 21).get() == 10946);
     int from_outside = 0;
@@ -86,7 +86,7 @@ TEST_CASE("invoke runs move-only functions where they are, without a copy", "[in
 TEST_CASE("invoke throws the error of the first in the order of the arguments, and reports the others", "[invoke]") {
   std::mutex mutex;
   std::vector<std::string> reported;
-  for (const std::size_t threads : {1, 4}) {
+  for (const std::size_t threads : {1u, 4u}) {
     reported.clear();
     cadre::thread_pool pool{{.threads = threads, .on_unobserved_error = [&](const cadre::unobserved_error& e) {
                                const std::lock_guard lock(mutex);
@@ -119,7 +119,7 @@ TEST_CASE("invoke throws the error of the first in the order of the arguments, a
 }
 
 TEST_CASE("what a function of invoke submits, and waits for, is no part of it", "[invoke]") {
-  for (const std::size_t threads : {1, 2, 4}) {
+  for (const std::size_t threads : {1u, 2u, 4u}) {
     cadre::thread_pool pool{{.threads = threads}};
     std::atomic<int> posted = 0;
     for (int round = 0; round < 300; ++round) {

@@ -34,7 +34,7 @@ int fib(cadre::thread_pool& pool, int n) {
 }
 
 TEST_CASE("a group waits for all its tasks, those included that they add", "[task_group]") {
-  for (const std::size_t threads : {1, 2, 4}) {
+  for (const std::size_t threads : {1u, 2u, 4u}) {
     cadre::thread_pool pool{{.threads = threads}};
     std::atomic<int> done = 0;
     cadre::task_group group{pool};
@@ -63,7 +63,7 @@ TEST_CASE("a group waits for all its tasks, those included that they add", "[tas
 }
 
 TEST_CASE("groups nest to any depth on any number of threads", "[task_group]") {
-  for (const std::size_t threads : {1, 2, 4}) {
+  for (const std::size_t threads : {1u, 2u, 4u}) {
     cadre::thread_pool pool{{.threads = threads}};
     CHECK(fib(pool, 12) == 144);
     CHECK(pool.submit([&] { return fib(pool, 16); }).get() == 987);
