@@ -126,7 +126,7 @@ class thread_pool {
   /// Runs `f(args...)`, or `f(std::stop_token, args...)`, on one of the threads. Function and arguments are moved or copied
   /// into the task (wrap in std::ref what is to be referred to) and handed on as rvalues. Throws forked_process (207).
   template <class F, class... Args>
-    requires detail::can_be_task<F, Args...>
+    requires(sizeof...(Args) > 2 && detail::can_be_task<F, Args...>)
   auto submit(F&& f, Args&&... args) {
     return submit_at({}, std::forward<F>(f), std::forward<Args>(args)...);
   }
@@ -138,7 +138,8 @@ class thread_pool {
     return detail::future_access::make<result_type>(
         submit_with<result_type>(std::move(options), 0, std::forward<F>(f), std::forward<Args>(args)...));
   }
-  // The same with the place of the call: a parameter that has a default value cannot stand behind a pack.
+  // With up to two arguments the place of the call comes along: a parameter that has a default value cannot stand behind a
+  // pack.
   template <class F>
     requires detail::can_be_task<F>
   auto submit(F&& f, std::source_location at = std::source_location::current()) {
@@ -158,7 +159,7 @@ class thread_pool {
   /// The same without a future: what `f` returns is dropped, what it throws goes to the handler of unobserved errors, or
   /// ends the program if there is none.
   template <class F, class... Args>
-    requires detail::can_be_task<F, Args...>
+    requires(sizeof...(Args) > 0 && detail::can_be_task<F, Args...>)
   void post(F&& f, Args&&... args) {
     post_at({}, std::forward<F>(f), std::forward<Args>(args)...);
   }
