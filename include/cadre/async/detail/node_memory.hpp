@@ -91,7 +91,8 @@ class node_memory {
     std::size_t count = 0;
   };
   struct magazine {
-    batch current, spare;  // spare is full or empty
+    batch current{nullptr, batch_size};  // at first with neither a node nor room for one, so that first uses are seen
+    batch spare;                         // full or empty
   };
   struct cache {
     magazine magazines[classes];
@@ -131,13 +132,17 @@ class node_memory {
     }
   };
 
+  // A thread that only frees must leave what it keeps to the others, too.
+  static void begin_use() noexcept {
+    if (mine().registered) return;
+    mine().registered = true;
+    static thread_local at_thread_end flush;
+    static_cast<void>(flush);
+    watch_forks();
+  }
+
   [[gnu::noinline]] static void refill(std::size_t c, magazine& m) {
-    if (!mine().registered) {
-      mine().registered = true;
-      static thread_local at_thread_end flush;
-      static_cast<void>(flush);
-      watch_forks();
-    }
+    begin_use();
     if (m.spare.first != nullptr) {
       m.current = m.spare;
       m.spare = {};
@@ -183,6 +188,11 @@ class node_memory {
   }
 
   [[gnu::noinline]] static void make_room(std::size_t c, magazine& m) noexcept {
+    begin_use();
+    if (m.current.first == nullptr) {
+      m.current.count = 0;
+      return;
+    }
     if (m.spare.first != nullptr) {
       const std::lock_guard lock(the_locks().nodes);
       reveal_link(m.spare.first);
