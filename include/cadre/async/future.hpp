@@ -74,11 +74,15 @@ class then_task final : public state<R> {
         return detail::invoke(std::move(f_.get()), std::exception_ptr(before.error()));
       });
     }
-    finish(task::completion::of_its_run);
+    f_.~room_for<F>();
+    before_ = {};
+    this->complete(task::completion::of_its_run);
   }
+  // Keeps before_, which begin() may be about to use: publish() lets others cancel.
   void run_not() noexcept override {
     set_cancelled(*this);
-    finish(task::completion::from_elsewhere);
+    f_.~room_for<F>();
+    this->complete(task::completion::from_elsewhere);
   }
 
   /// Once, when all else is set up.
@@ -105,11 +109,6 @@ class then_task final : public state<R> {
     this->set_error(before.error());
     if (before.observed()) this->set_observed();
     before.set_observed();
-  }
-  void finish(task::completion by) noexcept {
-    f_.~room_for<F>();
-    before_ = {};
-    this->complete(by);
   }
 
   step step_;
