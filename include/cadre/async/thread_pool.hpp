@@ -186,11 +186,11 @@ class thread_pool {
 
   /// Calls `f(i)` for each i in [first, last), in any order, on the threads and on this one; returns when all calls have
   /// returned. After a call throws no further ones are begun, and its error (of several, that of the lowest i caught) is
-  /// thrown here. A loop that would be over in a few microseconds stays on this thread.
+  /// thrown here. A loop that would be over in a few microseconds stays on this thread. Throws forked_process (207).
   template <class F>
     requires std::is_invocable_v<F&, std::size_t>
   void for_each(std::size_t first, std::size_t last, F&& f) {
-    detail::parallel_for(*scheduler_, first, last, f);
+    detail::parallel_for(usable(), first, last, f);
   }
 
   /// Calls `f(element)` for each element of a random-access range, in the same way.
@@ -203,7 +203,7 @@ class thread_pool {
     const auto begin = std::begin(range);
     using offset_type = std::iter_difference_t<decltype(begin)>;
     const auto at = [&](std::size_t i) { static_cast<void>(detail::invoke(f, begin[static_cast<offset_type>(i)])); };
-    detail::parallel_for(*scheduler_, 0, static_cast<std::size_t>(std::end(range) - begin), at);
+    detail::parallel_for(usable(), 0, static_cast<std::size_t>(std::end(range) - begin), at);
   }
 
   /// `init` and all `body(i)` for i in [first, last) combined by `op`, an associative function. The range is cut into parts
@@ -212,7 +212,7 @@ class thread_pool {
   template <class T, class Body, class Op>
     requires std::is_invocable_r_v<T, Body&, std::size_t> && std::is_invocable_r_v<T, Op&, T, T>
   [[nodiscard]] T reduce(std::size_t first, std::size_t last, T init, Body&& body, Op&& op) {
-    return detail::parallel_reduce(*scheduler_, first, last, std::move(init), body, op);
+    return detail::parallel_reduce(usable(), first, last, std::move(init), body, op);
   }
 
  private:
