@@ -71,7 +71,7 @@ class then_task final : public state<R> {
       set_from(*this, [&]() -> R {
         if (!before.failed()) return before.take();
         before.set_observed();
-        return detail::invoke(std::move(f_.get()), std::exception_ptr(before.error()));
+        return detail::invoke(std::move(f_.get()), std::exception_ptr(std::move(before.error())));
       });
     }
     f_.~room_for<F>();
@@ -106,7 +106,7 @@ class then_task final : public state<R> {
   }
 
   void pass_on(state<T>& before) noexcept {
-    this->set_error(before.error());
+    this->set_error(std::move(before.error()));
     if (before.observed()) this->set_observed();
     before.set_observed();
   }
