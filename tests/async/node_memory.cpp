@@ -131,6 +131,9 @@ TEST_CASE("looking at all nodes is safe while tasks come and go", "[node_memory]
 }
 
 #ifdef CADRE_POISON_NODES
+extern "C" int __asan_address_is_poisoned(const volatile void*);
+extern "C" void* __asan_region_is_poisoned(void*, std::size_t);
+
 TEST_CASE("AddressSanitizer knows that a freed node is nobody's", "[node_memory]") {
   using node_memory_test::memory;
   for (const std::size_t bytes : memory::sizes) {
