@@ -129,24 +129,28 @@ TEST_CASE("a task that is done cannot be cancelled", "[cancel]") {
 TEST_CASE("who cancels a task cancels its children and theirs, queued or running", "[cancel]") {
   cadre::thread_pool pool{{.threads = 2}};
   std::latch ready{2};
+  std::latch over{1};  // until then both threads are held
   std::vector<cadre::future<void>> queued;
-  cadre::future<void> child;
+  cadre::future<bool> child;
   std::atomic<int> ran{0};
   auto parent = pool.submit([&] {
     child = pool.submit([&] {  // runs on the other thread
       for (int i = 0; i < 10; ++i) queued.push_back(pool.submit([&] { ++ran; }));
       pool.post([&] { ++ran; });
       ready.count_down();
-      cancel_test::run_until_stopped();
+      over.wait();
+      return cancel_test::asked_to_stop();
     });
     ready.count_down();
-    cancel_test::run_until_stopped();
+    over.wait();
+    return cancel_test::asked_to_stop();
   });
   ready.wait();
   CHECK(parent.cancel());
   for (auto& f : queued) CHECK(f.ready());
-  parent.get();
-  child.get();
+  over.count_down();
+  CHECK(parent.get());
+  CHECK(child.get());
   for (auto& f : queued) CHECK(cancel_test::was_cancelled(f));
   pool.submit([] {}).get();
   CHECK(ran == 0);
@@ -223,8 +227,7 @@ TEST_CASE("no child is missed that is born while its parent is cancelled", "[can
     });
     while (!started.load()) std::this_thread::yield();
     for (int spin = round % 50 * 20; spin > 0; --spin) std::atomic_signal_fence(std::memory_order_seq_cst);
-    parent.cancel();
-    over = true;
+    over = parent.cancel();  // or it was done
     parent.get();
     for (auto& c : children) c.wait();
     CHECK(deaf == 0);
