@@ -369,6 +369,8 @@ TEST_CASE("two tasks that wait for each other are told so, by name", "[complaint
       one.wait();
     });
     both.arrive_and_wait();
+    one.wait();  // get() while the other still waits would be for nobody to do
+    other.wait();
     const std::string texts[] = {complaints_test::error_of([&] { one.get(); }),
                                  complaints_test::error_of([&] { other.get(); })};
     const std::string a = "'one' " + complaints_test::at(here, 1), b = "'other' " + complaints_test::at(here, 5);
@@ -389,6 +391,7 @@ TEST_CASE("a circle of three tasks is found", "[complaints]") {
         tasks[(i + 1) % 3].wait();
       });
     all.arrive_and_wait();
+    for (auto& t : tasks) t.wait();
     int told = 0;
     for (auto& t : tasks) {
       try {
