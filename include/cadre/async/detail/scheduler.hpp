@@ -513,7 +513,7 @@ inline void schedule(task* t) noexcept {
 }
 
 [[gnu::noinline]] inline void task::end() noexcept {
-  if (failed_ && !observed_) {
+  if (failed_ && !observed()) {
     std::shared_ptr<unobserved_handler> handler;
     pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
     report_unobserved({error(), name(), at_}, handler, has(no_future));

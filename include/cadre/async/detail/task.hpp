@@ -275,8 +275,9 @@ class task {
   /// The error, if failed(): in the room that the result would have.
   [[nodiscard]] virtual std::exception_ptr& error() noexcept = 0;
   [[nodiscard]] bool failed() const noexcept { return failed_; }
-  void set_observed() noexcept { observed_ = true; }
-  [[nodiscard]] bool observed() const noexcept { return observed_; }
+  /// True if that had been said before. Those who share a future may say it at the same time.
+  bool set_observed() noexcept { return observed_.exchange(true, std::memory_order_relaxed); }
+  [[nodiscard]] bool observed() const noexcept { return observed_.load(std::memory_order_relaxed); }
 
   std::atomic<task*> link{nullptr};  ///< of whichever list the task is in: the scheduler's inbox, or run_here's
 
@@ -320,7 +321,7 @@ class task {
   std::atomic<std::uint32_t> family_{first_look << 16};  // low: how many ancestors; high: when to look for dead ones
   std::uint8_t flags_;
   bool failed_ = false;
-  bool observed_ = false;
+  std::atomic<bool> observed_{false};
 };
 
 /// What every run of a task goes through, once it is claimed.
