@@ -90,7 +90,7 @@ class task {
   };
   enum : std::uint8_t {
     no_future = 1,     ///< nobody can wait for it
-    bare = 2,          ///< part of the task that waits for it, on its stack: neither claimed nor counted
+    bare = 2,          ///< part of the task that waits for it, on its stack or frame: neither claimed nor counted
     not_for_help = 4,  ///< a waiter must not run it itself: it belongs to a certain worker
     no_closure = 8,    ///< promises and joins: completed from elsewhere, never run
     hears_stop = 16,   ///< on_stop() is to be called
@@ -349,6 +349,10 @@ struct here_queue {
     task* const t = first;
     if (t == nullptr) return false;
     first = t->link.load(std::memory_order_relaxed);
+    if (t->has(task::bare)) {
+      t->run();
+      return true;
+    }
     if (t->try_claim()) run_in_frame(*t, this_context());
     t->release();
     return true;
