@@ -52,12 +52,14 @@ class impossible_wait : public error {
                   " futures can never succeed; ask for at most as many as there are") {}
 };
 
-/// Thrown (206) by the future of a task that was cancelled before it began.
+/// Thrown (206) by the future of a task that was cancelled before it began, and in a coroutine by each co_await once it
+/// has been cancelled.
 class task_cancelled : public error {
  public:
-  [[gnu::cold]] explicit task_cancelled(const std::string& task)
+  [[gnu::cold]] explicit task_cancelled(const std::string& task, std::string_view when = "before it began")
       : error("async", 206,
-              task + " was cancelled before it began: by cancel(), its stop token, its parent's or its pool's end") {}
+              task + " was cancelled " + std::string(when) +
+                  ": by cancel(), its stop token, its parent's or its pool's end") {}
 };
 
 /// Thrown (207) when a process made by fork() uses a pool, or waits for a task, of the process that it came from.

@@ -17,6 +17,8 @@ CADRE_NAMESPACE_BEGIN
 
 template <class T>
 class future;
+template <class T>
+class shared_future;
 class thread_pool;
 
 namespace detail {
@@ -36,14 +38,29 @@ struct future_access {
   static state<T>* get(const future<T>& f) noexcept {
     return f.state_.get();
   }
+  template <class T>
+  static state<T>* get(const shared_future<T>& f) noexcept {
+    return f.state_.get();
+  }
 };
+
+/// Whether an error only says that somebody wanted the task to end, so that nobody need hear of it.
+inline bool says_cancelled(const std::exception_ptr& error) noexcept {
+  try {
+    std::rethrow_exception(error);
+  } catch (const task_cancelled&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
 
 template <class F, class T>
 struct then_result : task_result<F, T> {};
 template <class F>
 struct then_result<F, void> : task_result<F> {};
 
-enum class follows : std::uint8_t { value, error };
+enum class follows : std::uint8_t { value, shared_value, error };
 
 /// What then() and on_error() make: waits in the list of the task before it, then runs as a task of its own.
 template <follows What, class T, class R, class F>
@@ -56,13 +73,15 @@ class then_task final : public state<R> {
 
   void run() noexcept override {
     state<T>& before = *before_;
-    if constexpr (What == follows::value) {
+    if constexpr (What != follows::error) {
       if (before.failed()) {
         pass_on(before);
       } else {
         set_from(*this, [&]() -> R {
           if constexpr (std::is_void_v<T>)
             return detail::invoke(std::move(f_.get()));
+          else if constexpr (What == follows::shared_value)
+            return detail::invoke(std::move(f_.get()), static_cast<const T&>(before.value()));
           else
             return detail::invoke(std::move(f_.get()), before.take());
         });
@@ -106,9 +125,11 @@ class then_task final : public state<R> {
   }
 
   void pass_on(state<T>& before) noexcept {
-    this->set_error(std::move(before.error()));
-    if (before.observed()) this->set_observed();
-    before.set_observed();
+    if constexpr (What == follows::shared_value)
+      this->set_error(before.error());
+    else
+      this->set_error(std::move(before.error()));
+    if (before.set_observed()) this->set_observed();
   }
 
   step step_;
@@ -208,6 +229,10 @@ class future {
   /// ends as it likes. False if the task was done. Cost: a few atomic operations for one that has not begun; one that runs
   /// and has submitted others costs a look at every task of the process. Throws empty_future (201).
   bool cancel() const { return detail::cancel(checked("cancel()")); }
+
+  /// The same result for any number of readers; this future is empty afterwards. In <cadre/async/shared_future.hpp>. Throws
+  /// empty_future (201).
+  [[nodiscard]] shared_future<T> share() &&;
 
  private:
   friend struct detail::future_access;

@@ -16,7 +16,13 @@ template <class T>
 class future;
 
 template <class T>
+class shared_future;
+
+template <class T>
 class promise;
+
+template <class T>
+struct any_result;
 
 CADRE_NAMESPACE_END
 

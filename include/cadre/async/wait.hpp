@@ -7,6 +7,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <iterator>
 #include <type_traits>
 #include <vector>
 
@@ -20,33 +21,42 @@ struct wait_result {
 
 namespace detail {
 
-template <class T>
-wait_result wait_some(const std::vector<future<T>>& futures, std::size_t wanted, time_point deadline) {
-  if (wanted > futures.size()) throw impossible_wait(wanted, futures.size());
-  std::vector<watch> watches(futures.size());
-  for (std::size_t i = 0; i < futures.size(); ++i) {
-    watches[i].target = future_access::get(futures[i]);
-    if (watches[i].target == nullptr) throw empty_future("wait()");
+template <class Range>
+concept range_of_futures = requires(const Range& r) {
+  std::size(r);
+  static_cast<task*>(future_access::get(*std::begin(r)));
+};
+
+template <range_of_futures Range>
+wait_result wait_some(const Range& futures, std::size_t wanted, time_point deadline) {
+  const std::size_t n = std::size(futures);
+  if (wanted > n) throw impossible_wait(wanted, n);
+  std::vector<watch> watches(n);
+  std::size_t next = 0;
+  for (const auto& f : futures) {
+    task* const target = future_access::get(f);
+    if (target == nullptr) throw empty_future("wait()");
+    watches[next++].target = target;
   }
   static_cast<void>(wait_frame(watches, wanted).run(deadline));
   wait_result result;
-  for (std::size_t i = 0; i < futures.size(); ++i)
-    (watches[i].target->done() ? result.ready : result.pending).push_back(i);
+  for (std::size_t i = 0; i < n; ++i) (watches[i].target->done() ? result.ready : result.pending).push_back(i);
   return result;
 }
 
 }  // namespace detail
 
-/// Waits until at least `wanted` of the futures are ready; none is consumed. All that are ready at the end are named, which
-/// may be more. Throws impossible_wait (205) if there are fewer futures, empty_future (201) if one is empty.
-template <class T>
-[[nodiscard]] wait_result wait(const std::vector<future<T>>& futures, std::size_t wanted) {
+/// Waits until at least `wanted` of the futures, or shared futures, of a range with a size are ready; none is consumed. All
+/// that are ready at the end are named, which may be more. Throws impossible_wait (205) if there are fewer futures,
+/// empty_future (201) if one is empty.
+template <detail::range_of_futures Range>
+[[nodiscard]] wait_result wait(const Range& futures, std::size_t wanted) {
   return detail::wait_some(futures, wanted, detail::time_point::max());
 }
 
 /// The same, giving up after `timeout`: `ready` is then shorter than `wanted`.
-template <class T, class Rep, class Period>
-[[nodiscard]] wait_result wait(const std::vector<future<T>>& futures, std::size_t wanted,
+template <detail::range_of_futures Range, class Rep, class Period>
+[[nodiscard]] wait_result wait(const Range& futures, std::size_t wanted,
                                const std::chrono::duration<Rep, Period>& timeout) {
   return detail::wait_some(futures, wanted, detail::deadline_after(timeout));
 }
