@@ -7,6 +7,7 @@
 #include <memory>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 TEST_CASE("when_all of a vector gives the values in order", "[when_all]") {
@@ -103,4 +104,22 @@ TEST_CASE("a when_all that nobody waits for ends by itself", "[when_all]") {
                         })).then([&ran](auto) { ++ran; }));
   }
   CHECK(ran == 300);
+}
+
+TEST_CASE("nobody need hear of a when_all that was cancelled", "[when_all]") {
+  std::atomic<int> unobserved{0};
+  {
+    cadre::thread_pool pool{{.threads = 1, .on_unobserved_error = [&](const cadre::unobserved_error&) { ++unobserved; }}};
+    std::atomic<bool> go{false};
+    auto busy = pool.submit([&go] {
+      while (!go) std::this_thread::yield();
+    });
+    auto all = cadre::when_all(pool.submit([] { return 1; }), pool.submit([] { return 2; }));
+    CHECK(all.cancel());
+    CHECK(all.ready());
+    all = {};
+    go = true;
+    busy.get();
+  }
+  CHECK(unobserved == 0);
 }

@@ -66,6 +66,7 @@ class join_state : public state<R> {
   void one_done() noexcept {
     if (remaining_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     gather();
+    if (this->failed() && says_cancelled(this->error())) this->set_observed();
     this->complete(task::completion::from_elsewhere);
     this->release();
   }
