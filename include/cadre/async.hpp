@@ -8,10 +8,12 @@
 #include <cadre/async/fwd.hpp>
 #include <cadre/async/promise.hpp>
 #include <cadre/async/resources.hpp>
+#include <cadre/async/shared_future.hpp>
 #include <cadre/async/task_options.hpp>
 #include <cadre/async/this_task.hpp>
 #include <cadre/async/thread_pool.hpp>
 #include <cadre/async/wait.hpp>
 #include <cadre/async/when_all.hpp>
+#include <cadre/async/when_any.hpp>
 
 #endif
