@@ -6,6 +6,10 @@
 
 #include <cadre/archive.hpp>
 #include <cadre/async.hpp>
+#include <cadre/async/channel.hpp>
+#include <cadre/async/coroutine.hpp>
+#include <cadre/async/invoke.hpp>
+#include <cadre/async/task_group.hpp>
 #include <cadre/comm.hpp>
 #include <cadre/core.hpp>
 #include <cadre/data.hpp>

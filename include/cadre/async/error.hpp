@@ -113,6 +113,18 @@ class channel_closed : public error {
               "this channel is closed, so nobody will receive what is sent; close it when all have sent") {}
 };
 
+/// Thrown (215) by the call of a coroutine that g++ 12 has compiled wrongly: one that begins with `if (co_await f ...)` and
+/// has no variable of its own.
+class miscompiled_coroutine : public error {
+ public:
+  explicit miscompiled_coroutine(const std::string& coroutine)
+      : error("async", 215,
+              coroutine +
+                  " is a coroutine that this compiler has laid out wrongly, as g++ 12 does if one begins with `if "
+                  "(co_await "
+                  "f ...)`; write `const auto x = co_await f; if (x ...)`") {}
+};
+
 CADRE_NAMESPACE_END
 
 #endif
