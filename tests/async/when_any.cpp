@@ -112,7 +112,8 @@ TEST_CASE("losers that have not begun never begin, and what losers have submitte
     cadre::promise<void> winner;
     auto blocked = pool.submit([&] { when_any_test::run_until_stopped(stopped); });  // so no thread is left
     auto queued = pool.submit([&begun] { ++begun; });
-    auto any = cadre::when_any(std::move(parent), std::move(queued), std::move(blocked), winner.get_future());
+    // The queued one is asked first: when the others have stopped, a thread is free.
+    auto any = cadre::when_any(std::move(queued), std::move(parent), std::move(blocked), winner.get_future());
     winner.set_value();
     CHECK(any.get().index == 3);
   }
