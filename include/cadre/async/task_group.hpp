@@ -62,7 +62,7 @@ class group_root final : public state<void> {
 
   void note_error(group_member& m) noexcept {
     if (failed_.exchange(true, std::memory_order_relaxed)) return;
-    error_ = m.error();
+    error_ = std::move(m.error());
     m.set_observed();
     cancel(*this);
   }

@@ -83,7 +83,11 @@ class scheduler {
       for (native_thread& t : threads_) t.forget();
       return;
     }
-    if (cancel) cancel_all([this](const task& t) { return t.home() == id_; });
+    if (cancel) {
+      // First: as soon as one that runs has ended, its thread would run the next before that is found.
+      cancelling_.store(true, std::memory_order_relaxed);
+      cancel_all([this](const task& t) { return t.home() == id_; });
+    }
     {
       const std::lock_guard lock(idle_.mutex());
       stopping_ = true;
@@ -184,6 +188,8 @@ class scheduler {
     t->release();
   }
   static void run_claimed(worker& w, task& t) noexcept {
+    if (w.home->cancelling_.load(std::memory_order_relaxed) && t.home() == w.home->id_) [[unlikely]]
+      t.ask_to_stop();
     const std::int64_t outer = std::exchange(w.frame, w.queue.position());
     t.set_position(w.frame);
     run_in_frame(t, this_context());
@@ -460,6 +466,7 @@ class scheduler {
   std::atomic<std::uint32_t> references_{1};
   std::atomic<std::uint32_t> worker_count_{0};
   std::atomic<bool> crowded_{false};
+  std::atomic<bool> cancelling_{false};  // what is queued is not to run
 
   inbox inboxes_[3];  // by priority
   idle_list idle_;
