@@ -3,32 +3,10 @@
 
 #include <atomic>
 #include <cstddef>
-#include <cstdlib>
-#include <new>
 
-// Counts what the program allocates by operator new, on any thread. Included by one unit of the program. Not inlined: the
-// compiler would warn of malloc and delete, or of new and free.
+/// How often the program has called operator new, on any thread.
 namespace counted_new {
-inline std::atomic<std::size_t> calls{0};
-inline void* counted(void* memory) {
-  if (memory == nullptr) throw std::bad_alloc();
-  calls.fetch_add(1, std::memory_order_relaxed);
-  return memory;
+extern std::atomic<std::size_t> calls;
 }
-}  // namespace counted_new
-
-[[gnu::noinline]] void* operator new(std::size_t bytes) { return counted_new::counted(std::malloc(bytes)); }
-[[gnu::noinline]] void* operator new(std::size_t bytes, std::align_val_t alignment) {
-  const auto a = static_cast<std::size_t>(alignment);
-  return counted_new::counted(std::aligned_alloc(a, (bytes + a - 1) / a * a));
-}
-[[gnu::noinline]] void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
-  counted_new::calls.fetch_add(1, std::memory_order_relaxed);
-  return std::malloc(bytes);
-}
-[[gnu::noinline]] void operator delete(void* memory) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-[[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
 #endif

@@ -125,6 +125,44 @@ class miscompiled_coroutine : public error {
                   "f ...)`; write `const auto x = co_await f; if (x ...)`") {}
 };
 
+/// Thrown (220) by task_graph::run() when nodes come before themselves.
+class graph_cycle : public error {
+ public:
+  graph_cycle(const std::string& path, std::size_t nodes)
+      : error("async", 220,
+              "the task graph has a cycle of " + std::to_string(nodes) + " node" + (nodes == 1 ? "" : "s") + ": " +
+                  path + "; none of them could ever run, so remove one of these edges") {}
+};
+
+/// Thrown (221) when a task graph is changed, or run once more, while it runs.
+class graph_is_running : public error {
+ public:
+  explicit graph_is_running(std::string_view call)
+      : error("async", 221,
+              std::string(call) +
+                  " on a task graph that runs; wait for the future of that run first, or use a second "
+                  "graph") {}
+};
+
+/// Thrown (222) by the future of a graph's run that was cancelled after it had begun.
+class graph_cancelled : public error {
+ public:
+  graph_cancelled(const std::string& run, std::size_t skipped, std::size_t nodes)
+      : error("async", 222,
+              "the run of a task graph, " + run + ", was cancelled: " + std::to_string(skipped) + " of its " +
+                  std::to_string(nodes) + " nodes were skipped") {}
+};
+
+/// Thrown (223) when an edge is to lead from or to a node of another task graph, or of none.
+class foreign_node : public error {
+ public:
+  foreign_node()
+      : error(
+            "async", 223,
+            "both ends of an edge must be nodes of the same task graph: use what its add() returned, and not after the "
+            "graph was assigned to") {}
+};
+
 CADRE_NAMESPACE_END
 
 #endif

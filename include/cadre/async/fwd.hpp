@@ -7,6 +7,8 @@ CADRE_NAMESPACE_BEGIN
 
 class thread_pool;
 class task_group;
+class task_graph;
+class graph_node;
 struct thread_pool_options;
 struct task_options;
 struct unobserved_error;
