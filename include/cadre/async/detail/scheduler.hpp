@@ -96,7 +96,14 @@ class scheduler {
     }
     const worker* const w = this_worker();
     const bool from_inside = w != nullptr && w->home == this;
-    for (native_thread& t : threads_) from_inside ? t.detach() : t.join();
+    for (std::size_t i = 0;; ++i) {  // a task that blocks may start further threads until the last has ended
+      {
+        const std::lock_guard lock(idle_.mutex());
+        detached_ = from_inside;
+        if (i == threads_.size()) break;
+      }
+      from_inside ? threads_[i].detach() : threads_[i].join();
+    }
   }
 
   void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
@@ -154,6 +161,13 @@ class scheduler {
   void push_pinned(task* t, std::size_t worker_index) noexcept {
     worker& w = *workers_[worker_index];
     w.pinned.push(t);
+    {
+      const std::lock_guard lock(idle_.mutex());
+      parking** at = &parked_;
+      while (*at != nullptr && (*at)->who != &w) at = &(*at)->next;
+      if (*at != nullptr) unpark(*at);
+      crowded_.store(unparked_ > allowed_ && !stopping_, std::memory_order_relaxed);
+    }
     idle_.wake_at(w.asleep);
   }
 
@@ -243,8 +257,8 @@ class scheduler {
     const std::lock_guard lock(idle_.mutex());
     const std::size_t target = allowed_ + static_cast<std::size_t>(change);
     if (change > 0) {
-      while (unparked_ < target && parked_ != nullptr) unpark(*parked_);
-      while (unparked_ < target && threads_.size() < size_ + most_extra && !stopping_) {
+      while (unparked_ < target && parked_ != nullptr) unpark(parked_);
+      while (unparked_ < target && threads_.size() < size_ + most_extra) {
         try {
           start_worker();
         } catch (...) {
@@ -279,6 +293,7 @@ class scheduler {
       release();
       throw;
     }
+    if (detached_) threads_.back().detach();
     ++unparked_;
   }
 
@@ -414,12 +429,13 @@ class scheduler {
   // ---- Parking --------------------------------------------------------------------------------------------------
 
   struct parking {
+    const worker* who;
     std::atomic<std::uint32_t> free{0};
     parking* next = nullptr;
   };
 
   [[gnu::cold]] void park(worker& w) noexcept {
-    parking here;
+    parking here{&w};
     {
       const std::lock_guard lock(idle_.mutex());
       if (unparked_ <= allowed_ || stopping_ || !w.pinned.empty()) return;
@@ -433,14 +449,15 @@ class scheduler {
     const std::lock_guard lock(idle_.mutex());  // the one who unparked it is done with `here`
   }
   // With the mutex held.
-  void unpark(parking& p) noexcept {
-    parked_ = p.next;
+  void unpark(parking*& at) noexcept {
+    parking& p = *at;
+    at = p.next;
     ++unparked_;
     p.free.store(1, std::memory_order_release);
     futex::wake_one(p.free);
   }
   void unpark_all() noexcept {
-    while (parked_ != nullptr) unpark(*parked_);
+    while (parked_ != nullptr) unpark(parked_);
     crowded_.store(false, std::memory_order_relaxed);
   }
 
@@ -476,6 +493,7 @@ class scheduler {
   std::size_t unparked_ = 0;
   std::size_t allowed_;
   bool stopping_ = false;
+  bool detached_ = false;  // nobody will join the threads
 };
 
 /// To its pool, or here if that has ended.
