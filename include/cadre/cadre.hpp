@@ -6,9 +6,11 @@
 
 #include <cadre/archive.hpp>
 #include <cadre/async.hpp>
+#include <cadre/async/blocking.hpp>
 #include <cadre/async/channel.hpp>
 #include <cadre/async/coroutine.hpp>
 #include <cadre/async/invoke.hpp>
+#include <cadre/async/task_graph.hpp>
 #include <cadre/async/task_group.hpp>
 #include <cadre/comm.hpp>
 #include <cadre/core.hpp>
