@@ -192,12 +192,12 @@ TEST_CASE("a task that waits for its turn takes 128 bytes, and its future a poin
   pool.post([&] { let_go.wait(); });
   {
     std::vector<cadre::future<double>> futures;
-    futures.reserve(8 * n);
+    futures.reserve(40 * n);
     const auto submit = [&] {
       futures.push_back(pool.submit([i = futures.size()] { return static_cast<double>(i); }));
     };
     // The first use up what other tests have left free.
-    for (const std::size_t start = bytes.load(); bytes.load() - start < 64 * 1024 && futures.size() < 7 * n;) submit();
+    for (const std::size_t start = bytes.load(); bytes.load() - start < 64 * 1024 && futures.size() < 39 * n;) submit();
     const std::size_t before = bytes.load();
     for (std::size_t i = 0; i < n; ++i) submit();
     const double each = static_cast<double>(bytes.load() - before) / n;

@@ -109,7 +109,8 @@ TEST_CASE("a when_all that nobody waits for ends by itself", "[when_all]") {
 TEST_CASE("nobody need hear of a when_all that was cancelled", "[when_all]") {
   std::atomic<int> unobserved{0};
   {
-    cadre::thread_pool pool{{.threads = 1, .on_unobserved_error = [&](const cadre::unobserved_error&) { ++unobserved; }}};
+    cadre::thread_pool pool{
+        {.threads = 1, .on_unobserved_error = [&](const cadre::unobserved_error&) { ++unobserved; }}};
     std::atomic<bool> go{false};
     auto busy = pool.submit([&go] {
       while (!go) std::this_thread::yield();

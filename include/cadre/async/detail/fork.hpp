@@ -33,7 +33,7 @@ class fork : public task {
     const thread_context& context = this_context();
     static_cast<void>(try_claim(context.worker->index + 1));
     set_position(context.worker->frame);
-    context.top->runs = owner_;  // scheduler::run_bare() made this frame
+    context.top->runs = owner_;  // run_bare() made this frame
     call();
     complete(completion::of_its_run);
   }

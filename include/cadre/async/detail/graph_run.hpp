@@ -87,7 +87,7 @@ class graph_run final : public state<void> {
     release();
   }
   void run_step(std::uint32_t n) noexcept {
-    this_context().top->runs = this;  // scheduler::run_bare() made this frame
+    this_context().top->runs = this;  // run_bare() made this frame
     work(this_worker(), n, 1);
   }
 

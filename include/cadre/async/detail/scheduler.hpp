@@ -5,6 +5,8 @@
 #include <cadre/async/detail/cancel.hpp>
 #include <cadre/async/detail/idle_list.hpp>
 #include <cadre/async/detail/inbox.hpp>
+#include <cadre/async/detail/long_wait.hpp>
+#include <cadre/async/detail/parking_lot.hpp>
 #include <cadre/async/detail/pool_registry.hpp>
 #include <cadre/async/detail/sleeper.hpp>
 #include <cadre/async/detail/spin.hpp>
@@ -27,22 +29,10 @@
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
-
 namespace detail {
 
-/// When a wait is to be told to the log, and who does that: set together, so that only those who ask for it compile it.
-struct long_wait_report {
-  std::chrono::nanoseconds after = std::chrono::nanoseconds::max();
-  void (*tell)(scheduler& pool, const task* waiter, const task& target) noexcept = nullptr;
-};
-
-/// The pool behind thread_pool: shared by the pool object and its threads.
-///
-/// Who spins. A searcher that is alone looks again and again for some microseconds before it sleeps, so that tasks that
+/// The pool behind thread_pool: shared by the pool object and its threads. A searcher that is alone looks again and again for some microseconds before it sleeps, so that tasks that
 /// come one after the other find it awake; a second one sleeps at once.
-///
-/// How many work. `allowed_` workers take tasks; the others are parked. A task that blocks in the system allows one more
-/// meanwhile (a thread is started if none is parked), one that holds several processors allows fewer.
 class scheduler {
  public:
   [[gnu::cold]] scheduler(std::size_t threads, std::size_t processors, std::string name, unobserved_handler handler,
@@ -54,7 +44,7 @@ class scheduler {
         long_waits_(report),
         patience_(processors > 1 ? 40'000 : 0),
         workers_(new std::unique_ptr<worker>[threads + most_extra]),
-        allowed_(threads) {
+        lot_(threads) {
     watch_forks();
     uneven_barrier::prepare();
     born_after_ = fork_count.load(std::memory_order_relaxed);
@@ -91,7 +81,7 @@ class scheduler {
     {
       const std::lock_guard lock(idle_.mutex());
       stopping_ = true;
-      unpark_all();
+      lot_.close();
       try_finish();
     }
     const worker* const w = this_worker();
@@ -163,10 +153,7 @@ class scheduler {
     w.pinned.push(t);
     {
       const std::lock_guard lock(idle_.mutex());
-      parking** at = &parked_;
-      while (*at != nullptr && (*at)->who != &w) at = &(*at)->next;
-      if (*at != nullptr) unpark(*at);
-      crowded_.store(unparked_ > allowed_ && !stopping_, std::memory_order_relaxed);
+      lot_.unpark_one(w);
     }
     idle_.wake_at(w.asleep);
   }
@@ -209,15 +196,6 @@ class scheduler {
     run_in_frame(t, this_context());
     w.frame = outer < w.queue.position() ? outer : w.queue.position();
   }
-  static void run_bare(worker& w, task& t) noexcept {
-    const std::int64_t outer = std::exchange(w.frame, w.queue.position());
-    thread_context& context = this_context();
-    running_frame frame{t.parent(), context.top};  // it is a part of that task
-    context.top = &frame;
-    t.run();
-    context.top = frame.outer;
-    w.frame = outer < w.queue.position() ? outer : w.queue.position();
-  }
 
   /// Work from anywhere, or null once `s` is satisfied or the deadline has passed; sleeps in between.
   task* acquire(worker& w, sleeper& s, time_point deadline) noexcept {
@@ -255,10 +233,10 @@ class scheduler {
   /// One worker more, or fewer, may take tasks. False if one more was asked for and cannot be had.
   bool allow(std::ptrdiff_t change) noexcept {
     const std::lock_guard lock(idle_.mutex());
-    const std::size_t target = allowed_ + static_cast<std::size_t>(change);
+    const std::size_t target = lot_.allowed() + static_cast<std::size_t>(change);
     if (change > 0) {
-      while (unparked_ < target && parked_ != nullptr) unpark(parked_);
-      while (unparked_ < target && threads_.size() < size_ + most_extra) {
+      while (lot_.has_too_few(target) && lot_.unpark_one()) {}
+      while (lot_.has_too_few(target) && threads_.size() < size_ + most_extra) {
         try {
           start_worker();
         } catch (...) {
@@ -266,8 +244,7 @@ class scheduler {
         }
       }
     }
-    allowed_ = target;
-    crowded_.store(unparked_ > allowed_ && !stopping_, std::memory_order_relaxed);
+    lot_.allow(target);
     return true;
   }
 
@@ -294,7 +271,7 @@ class scheduler {
       throw;
     }
     if (detached_) threads_.back().detach();
-    ++unparked_;
+    lot_.enter();
   }
 
   void main_loop(worker& w) noexcept {
@@ -304,7 +281,7 @@ class scheduler {
     s.between_tasks = true;
     for (;;) {
       task* t = std::exchange(w.next, nullptr);
-      if (t == nullptr && crowded_.load(std::memory_order_relaxed)) [[unlikely]]
+      if (t == nullptr && lot_.is_crowded()) [[unlikely]]
         park(w);
       if (t == nullptr && (++w.count >= turn || is_overdue(w))) t = take_turn(w);
       if (t == nullptr) t = acquire(w, s, time_point::max());
@@ -426,39 +403,12 @@ class scheduler {
     w.asleep = nullptr;
   }
 
-  // ---- Parking --------------------------------------------------------------------------------------------------
-
-  struct parking {
-    const worker* who;
-    std::atomic<std::uint32_t> free{0};
-    parking* next = nullptr;
-  };
-
   [[gnu::cold]] void park(worker& w) noexcept {
-    parking here{&w};
-    {
-      const std::lock_guard lock(idle_.mutex());
-      if (unparked_ <= allowed_ || stopping_ || !w.pinned.empty()) return;
-      --unparked_;
-      here.next = std::exchange(parked_, &here);
-      crowded_.store(unparked_ > allowed_, std::memory_order_relaxed);
-    }
+    std::unique_lock lock(idle_.mutex());
     // It may have been woken for work that it now leaves to others.
-    if (work_visible()) idle_.wake_one();
-    while (here.free.load(std::memory_order_acquire) == 0) futex::wait(here.free, 0);
-    const std::lock_guard lock(idle_.mutex());  // the one who unparked it is done with `here`
-  }
-  // With the mutex held.
-  void unpark(parking*& at) noexcept {
-    parking& p = *at;
-    at = p.next;
-    ++unparked_;
-    p.free.store(1, std::memory_order_release);
-    futex::wake_one(p.free);
-  }
-  void unpark_all() noexcept {
-    while (parked_ != nullptr) unpark(parked_);
-    crowded_.store(false, std::memory_order_relaxed);
+    lot_.park(w, lock, [this] {
+      if (work_visible()) idle_.wake_one();
+    });
   }
 
   // With the mutex held: ends the threads if the pool is to stop, all of them sleep between tasks, and nothing is queued.
@@ -482,16 +432,13 @@ class scheduler {
   std::vector<native_thread> threads_;
   std::atomic<std::uint32_t> references_{1};
   std::atomic<std::uint32_t> worker_count_{0};
-  std::atomic<bool> crowded_{false};
   std::atomic<bool> cancelling_{false};  // what is queued is not to run
 
   inbox inboxes_[3];  // by priority
   idle_list idle_;
   std::atomic<bool> looking_{false};  // somebody is in look_again()
   // Guarded by the mutex of the idle list.
-  parking* parked_ = nullptr;
-  std::size_t unparked_ = 0;
-  std::size_t allowed_;
+  parking_lot lot_;
   bool stopping_ = false;
   bool detached_ = false;  // nobody will join the threads
 };

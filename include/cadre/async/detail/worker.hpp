@@ -7,6 +7,7 @@
 #include <cadre/async/detail/task.hpp>
 
 #include <cstdint>
+#include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -33,6 +34,17 @@ struct worker {
 
 /// The worker that this thread is, or null.
 inline worker* this_worker() noexcept { return this_context().worker; }
+
+/// Runs a part of a task, which is neither claimed nor counted.
+inline void run_bare(worker& w, task& t) noexcept {
+  const std::int64_t outer = std::exchange(w.frame, w.queue.position());
+  thread_context& context = this_context();
+  running_frame frame{t.parent(), context.top};  // it is a part of that task
+  context.top = &frame;
+  t.run();
+  context.top = frame.outer;
+  w.frame = outer < w.queue.position() ? outer : w.queue.position();
+}
 
 }  // namespace detail
 CADRE_NAMESPACE_END
