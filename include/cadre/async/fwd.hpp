@@ -10,6 +10,7 @@ class task_group;
 class task_graph;
 class graph_node;
 struct thread_pool_options;
+struct loop_options;
 struct task_options;
 struct unobserved_error;
 struct unit;

@@ -23,6 +23,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 
@@ -81,6 +82,13 @@ struct thread_pool_options {
   long_wait report_waits_after = {};
 };
 
+/// How a loop is shared: `pool.for_each(0, n, f, {.grain = 64})`.
+struct loop_options {
+  /// Iterations that a thread takes at a time. 0: found out, by timing the first ones and from the number of threads. With
+  /// a grain even a short loop is shared, which costs some microseconds: for bodies that take long.
+  std::size_t grain = 0;
+};
+
 /// Threads that run tasks. Each has a queue of its own, takes its newest task first and steals the oldest of others when it
 /// has none; an idle pool costs no processor time. Tasks submitted from outside run in about the order of their submission.
 ///
@@ -99,9 +107,9 @@ class thread_pool {
     resource_set& all = options.resources;
     if (all.find("cpu") == nullptr) all.set("cpu", static_cast<std::int64_t>(threads) * resource_set::one);
     if (all.find("memory") == nullptr) all.set("memory", ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE));
-    scheduler_ = new detail::scheduler(threads, processors, std::move(options.name),
-                                       std::move(options.on_unobserved_error), std::move(all),
-                                       options.report_waits_after.report_);
+    scheduler_ =
+        new detail::scheduler(threads, processors, std::move(options.name), std::move(options.on_unobserved_error),
+                              std::move(all), options.report_waits_after.report_);
     try {
       scheduler_->start();
     } catch (...) {
@@ -118,7 +126,9 @@ class thread_pool {
 
   /// Every task that runs, waits, is queued or pending, with the place of its submission, a line each: what to look at when
   /// nothing seems to go on. Each line was true at its moment. Costs a look at every task of the process.
-  [[nodiscard]] std::string debug_dump() const { return detail::dump<detail::task>(scheduler_->name(), scheduler_->id()); }
+  [[nodiscard]] std::string debug_dump() const {
+    return detail::dump<detail::task>(scheduler_->name(), scheduler_->id());
+  }
 
   /// Threads.
   [[nodiscard]] std::size_t size() const noexcept { return scheduler_->size(); }
@@ -174,6 +184,37 @@ class thread_pool {
     post_at(at, std::forward<F>(f));
   }
 
+  /// The tasks `f(i)` for each i in [0, n), queued at once, and their futures in that order. There is one copy of `f`, which
+  /// several threads call at once, as const. Cost: as n calls of submit(), but one wake-up. Throws forked_process (207),
+  /// std::bad_alloc; then none of them is run.
+  template <class F>
+    requires std::is_invocable_v<const std::decay_t<F>&, std::size_t>
+  auto submit_bulk(std::size_t n, F&& f, std::source_location at = std::source_location::current()) {
+    using result_type = detail::task_result_t<const std::decay_t<F>&, std::size_t>;
+    detail::scheduler& s = usable();
+    const auto shared = std::make_shared<const std::decay_t<F>>(std::forward<F>(f));
+    std::vector<future<result_type>> futures;
+    std::vector<detail::task*> tasks;
+    futures.reserve(n);
+    tasks.reserve(n);
+    try {
+      for (std::size_t i = 0; i != n; ++i) {
+        detail::state<result_type>* const t = detail::make_task<result_type>(
+            [shared, i]() -> result_type { return detail::invoke(*shared, i); }, s.id(), 0, at);
+        tasks.push_back(t);
+        futures.push_back(detail::future_access::make<result_type>(detail::task_ref<detail::state<result_type>>(t)));
+      }
+    } catch (...) {
+      for (detail::task* t : tasks) {
+        t->cancel_alone();
+        t->release();
+      }
+      throw;
+    }
+    s.push(tasks.data(), n);
+    return futures;
+  }
+
   /// cadre::invoke() on this pool: by a thread that is not one of its own all functions run in a task of it, which this
   /// thread waits for. Throws forked_process (207).
   template <class... F>
@@ -189,8 +230,8 @@ class thread_pool {
   /// thrown here. A loop that would be over in a few microseconds stays on this thread. Throws forked_process (207).
   template <class F>
     requires std::is_invocable_v<F&, std::size_t>
-  void for_each(std::size_t first, std::size_t last, F&& f) {
-    detail::parallel_for(usable(), first, last, f);
+  void for_each(std::size_t first, std::size_t last, F&& f, loop_options options = {}) {
+    detail::parallel_for(usable(), first, last, f, options.grain);
   }
 
   /// Calls `f(element)` for each element of a random-access range, in the same way.
@@ -199,20 +240,20 @@ class thread_pool {
       { std::begin(r) } -> std::random_access_iterator;
       { std::end(r) - std::begin(r) };
     }
-  void for_each(Range&& range, F&& f) {
+  void for_each(Range&& range, F&& f, loop_options options = {}) {
     const auto begin = std::begin(range);
     using offset_type = std::iter_difference_t<decltype(begin)>;
     const auto at = [&](std::size_t i) { static_cast<void>(detail::invoke(f, begin[static_cast<offset_type>(i)])); };
-    detail::parallel_for(usable(), 0, static_cast<std::size_t>(std::end(range) - begin), at);
+    detail::parallel_for(usable(), 0, static_cast<std::size_t>(std::end(range) - begin), at, options.grain);
   }
 
   /// `init` and all `body(i)` for i in [first, last) combined by `op`, an associative function. The range is cut into parts
-  /// that depend on its length alone, and the parts are combined in order: floating-point sums are the same to the last bit
+  /// that depend on its length and the grain alone (without a grain at most 256 of them), and the parts are combined in order: floating-point sums are the same to the last bit
   /// on any number of threads. Errors as in for_each().
   template <class T, class Body, class Op>
     requires std::is_invocable_r_v<T, Body&, std::size_t> && std::is_invocable_r_v<T, Op&, T, T>
-  [[nodiscard]] T reduce(std::size_t first, std::size_t last, T init, Body&& body, Op&& op) {
-    return detail::parallel_reduce(usable(), first, last, std::move(init), body, op);
+  [[nodiscard]] T reduce(std::size_t first, std::size_t last, T init, Body&& body, Op&& op, loop_options options = {}) {
+    return detail::parallel_reduce(usable(), first, last, std::move(init), body, op, options.grain);
   }
 
  private:

@@ -111,14 +111,17 @@ void run_loop(scheduler& pool, std::size_t first, std::size_t last, std::size_t 
   shared.rethrow();
 }
 
+/// With a grain, parts of that many iterations are what threads take; without one, 16 parts for each thread.
+///
 /// Of loops with enough iterations to tell, the first few are timed, and what remains of a short one stays here: to wake
 /// another thread costs some microseconds.
 template <class F>
-void parallel_for(scheduler& pool, std::size_t first, std::size_t last, F& f) {
+void parallel_for(scheduler& pool, std::size_t first, std::size_t last, F& f, std::size_t grain = 0) {
   constexpr std::uint64_t enough_to_tell = 6'000;  // ticks, 2 to 3 us
   constexpr double worth_sharing = 15'000;         // ticks, 5 to 8 us
   constexpr std::size_t chunks_per_thread = 16;
   if (first >= last) return;
+  if (grain != 0) return run_loop(pool, first, last, grain, f);
   const std::size_t threads = pool.size() + 1;
   if ((last - first) / chunks_per_thread >= threads) {
     const std::size_t start = first;
@@ -139,12 +142,13 @@ void parallel_for(scheduler& pool, std::size_t first, std::size_t last, F& f) {
 }
 
 template <class T, class Body, class Op>
-T parallel_reduce(scheduler& pool, std::size_t first, std::size_t last, T init, Body& body, Op& op) {
+T parallel_reduce(scheduler& pool, std::size_t first, std::size_t last, T init, Body& body, Op& op,
+                  std::size_t grain = 0) {
   if (first >= last) return init;
   // Fixed by the length alone, so that no result depends on the threads.
   constexpr std::size_t most_parts = 256;
   const std::size_t n = last - first;
-  const std::size_t length = n / most_parts + (n % most_parts != 0);
+  const std::size_t length = grain != 0 ? grain : n / most_parts + (n % most_parts != 0);
   const std::size_t parts = n / length + (n % length != 0);
   struct part {
     T* value = nullptr;
@@ -164,7 +168,7 @@ T parallel_reduce(scheduler& pool, std::size_t first, std::size_t last, T init, 
     for (std::size_t i = begin + 1; i != end; ++i) value = op(std::move(value), static_cast<T>(body(i)));
     results[p].value = ::new (static_cast<void*>(results[p].storage)) T(std::move(value));
   };
-  parallel_for(pool, 0, parts, one);
+  parallel_for(pool, 0, parts, one, grain != 0 ? 1 : 0);
   T total = std::move(init);
   for (std::size_t p = 0; p != parts; ++p) total = op(std::move(total), std::move(*results[p].value));
   return total;
