@@ -10,6 +10,7 @@
 #include <memory>
 #include <source_location>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -79,8 +80,8 @@ class task_graph {
   /// graph_is_running (221).
   template <class F>
     requires std::is_invocable_v<std::decay_t<F>&>
-  graph_node add(F&& f, std::string name = {}) {
-    return {core_.get(), core_->add(std::forward<F>(f), std::move(name))};
+  graph_node add(F&& f, std::string_view name = {}) {
+    return {core_.get(), core_->add(std::forward<F>(f), name)};
   }
 
   /// Has `before` run before `after`; the same as `before >> after`. Throws graph_is_running (221), foreign_node (223).

@@ -11,6 +11,7 @@
 #include <memory>
 #include <new>
 #include <string>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 #include <vector>
@@ -73,10 +74,10 @@ class graph_core {
   }
 
   template <class F>
-  std::uint32_t add(F&& f, std::string name) {
+  std::uint32_t add(F&& f, std::string_view name) {
     check_idle("add()");
     if (size_ % block == 0 && size_ / block == blocks_.size()) add_block();
-    if (!name.empty()) names_.emplace_back(size_, std::move(name));
+    if (!name.empty()) names_.emplace_back(size_, name);
     ::new (static_cast<void*>(blocks_[size_ / block] + size_ % block)) graph_node(std::forward<F>(f));
     sealed_ = false;
     return size_++;
