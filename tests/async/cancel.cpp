@@ -421,30 +421,36 @@ TEST_CASE("a pool that ends by cancelling runs nothing more and asks what runs t
   std::atomic<int> ran{0};
   std::atomic<int> reports{0};
   std::vector<cadre::future<void>> queued;
-  cadre::future<bool> running;
+  cadre::future<bool> running[2];
   cadre::future<void> born_late;
   {
     std::latch started{2};
+    std::atomic<bool> all_queued{false};
     cadre::thread_pool pool{{.threads = 2,
                              .on_unobserved_error = [&](const cadre::unobserved_error&) { ++reports; },
                              .at_end = cadre::at_end::cancel}};
-    running = pool.submit([&] {
+    // They hold their threads until the others have been cancelled: a thread set free earlier may begin one of them.
+    const auto runs = [&] {
       started.count_down();
+      while (!all_queued.load()) std::this_thread::yield();
       cancel_test::run_until_stopped();
+      for (const auto& f : queued)
+        while (!f.ready()) std::this_thread::yield();
+    };
+    running[0] = pool.submit([&] {
+      runs();
       born_late = pool.submit([&] { ++ran; });
       return true;
     });
-    pool.post([&] {
-      started.count_down();
-      cancel_test::run_until_stopped();
+    running[1] = pool.submit([&] {
+      runs();
+      return true;
     });
     started.wait();
-    for (int i = 0; i < 100; ++i) {
-      queued.push_back(pool.submit([&] { ++ran; }));
-      pool.post([&] { ++ran; });
-    }
+    for (int i = 0; i < 100; ++i) queued.push_back(pool.submit([&] { ++ran; }));
+    all_queued = true;
   }
-  CHECK(running.get());
+  for (auto& f : running) CHECK(f.get());
   for (auto& f : queued) {
     REQUIRE(f.ready());
     CHECK(cancel_test::was_cancelled(f));

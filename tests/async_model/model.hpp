@@ -1,0 +1,147 @@
+#ifndef CADRE_TESTS_ASYNC_MODEL_MODEL_HPP
+#define CADRE_TESTS_ASYNC_MODEL_MODEL_HPP
+
+// The async room's own headers, as they are, on the explorer in the place of std::atomic, std::mutex, the kernel's futex,
+// barrier and threads, and the clock. Included first, by every file of this folder.
+
+#include "catch.hpp"
+
+// All that these headers include of others comes before the names are replaced.
+#include "explore.hpp"
+
+#include <cadre/core/error.hpp>
+#include <cadre/core/function.hpp>
+#include <cadre/observe/log.hpp>
+#include <cadre/os/processors.hpp>
+
+#include <linux/membarrier.h>
+#include <pthread.h>
+#include <sched.h>
+
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <source_location>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+namespace std {
+using explore::model_atomic;
+using explore::model_atomic_ref;
+using explore::model_mutex;
+}  // namespace std
+
+// ---- The headers that speak to the system: their guards, and what they define --------------------------------------------
+
+#define CADRE_OS_FUTEX_HPP
+#define CADRE_OS_THREAD_HPP
+#define CADRE_ASYNC_DETAIL_BARRIER_HPP
+#define CADRE_ASYNC_DETAIL_SPIN_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace futex {
+inline void wait(const explore::model_atomic<std::uint32_t>& word, std::uint32_t expected) {
+  explore::explorer::current()->sleep(word.address(), expected);
+}
+/// Deadlines do not come here: a thread that nobody wakes is to be found.
+inline bool wait_until(const explore::model_atomic<std::uint32_t>& word, std::uint32_t expected,
+                       std::chrono::steady_clock::time_point) {
+  wait(word, expected);
+  return true;
+}
+inline void wake_one(const explore::model_atomic<std::uint32_t>& word) {
+  explore::explorer::current()->wake_one(word.address());
+}
+}  // namespace futex
+
+class native_thread {
+ public:
+  native_thread(const std::string&, move_only_function<void()> body)
+      : number_(explore::spawn([b = std::make_shared<move_only_function<void()>>(std::move(body))] { (*b)(); })) {}
+  void join() { explore::join(number_); }
+  void detach() {}
+  void forget() {}
+
+ private:
+  std::size_t number_;
+};
+
+namespace detail {
+class uneven_barrier {
+ public:
+  static void prepare() {}
+  static void frequent() {}
+  static void seldom() { explore::explorer::current()->seldom_barrier(); }
+};
+
+/// Time passes with every look at it, so that looking for a moment is one look.
+inline std::uint64_t ticks() {
+  static std::uint64_t now = 0;
+  return now += 1'000'000;
+}
+inline void relax() {}
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+inline int model_yield() {
+  if (explore::explorer* const e = explore::explorer::current()) e->yield();
+  return 0;
+}
+
+#define atomic model_atomic
+#define atomic_ref model_atomic_ref
+#define mutex model_mutex
+#define sched_yield model_yield
+
+#include <cadre/async.hpp>
+
+#undef atomic
+#undef atomic_ref
+#undef mutex
+#undef sched_yield
+
+namespace model {
+
+/// Every order, with what a thread has of its own of cadre; the report is that of the explorer.
+template <class Program>
+explore::report every_order(explore::settings s, Program program) {
+  explore::explorer::thread_locals() = {&cadre::detail::this_context(), sizeof(cadre::detail::thread_context)};
+  explore::report r = explore::every_order(s, program);
+  UNSCOPED_INFO("after " << r.runs << " runs: " << r.failure);
+  return r;
+}
+
+/// A task that counts what becomes of it.
+class item final : public cadre::detail::state<void> {
+ public:
+  explicit item(std::uint32_t references = 1) noexcept : state<void>(cadre::detail::no_pool, 0, {}) {
+    set_parent();
+    publish(queued, references);
+  }
+  ~item() override {
+    if (ended != nullptr) ++*ended;
+  }
+  void run() noexcept override {
+    ++runs;
+    complete(completion::of_its_run);
+  }
+  void run_not() noexcept override {
+    ++runs_not;
+    complete(completion::from_elsewhere);
+  }
+  int runs = 0;
+  int runs_not = 0;
+  int* ended = nullptr;
+};
+
+}  // namespace model
+
+#endif
