@@ -87,7 +87,7 @@ class any_state final : public state<any_result<T>> {
       if (&other != &p) detail::cancel(*other.watched);
     state<T>& first = *p.watched;
     if (first.failed()) {
-      this->set_error(first.error());
+      this->set_error(std::move(first.error()));
       if (first.set_observed()) this->set_observed();
     } else {
       const auto index = static_cast<std::size_t>(&p - parts_.data());
