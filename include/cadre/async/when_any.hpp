@@ -56,7 +56,7 @@ class any_state final : public state<any_result<T>> {
     std::size_t n = remaining_.load(std::memory_order_relaxed);
     while (n != 0)
       if (remaining_.compare_exchange_weak(n, n + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
-        for (part& p : parts_) detail::cancel(*p.watched);
+        stop_all_but(nullptr);
         one_less();
         return;
       }
@@ -74,6 +74,14 @@ class any_state final : public state<any_result<T>> {
     task_ref<state<T>> watched;
   };
 
+  // First those that have not begun, lest they take the threads of the others.
+  void stop_all_but(const part* one) noexcept {
+    for (part& p : parts_)
+      if (&p != one && !p.watched->is_running()) detail::cancel(*p.watched);
+    for (part& p : parts_)
+      if (&p != one) detail::cancel(*p.watched);
+  }
+
   void over(part& p) noexcept {
     if (!decided_.exchange(true, std::memory_order_relaxed))
       win(p);
@@ -83,8 +91,7 @@ class any_state final : public state<any_result<T>> {
   }
 
   void win(part& p) noexcept {
-    for (part& other : parts_)
-      if (&other != &p) detail::cancel(*other.watched);
+    stop_all_but(&p);
     state<T>& first = *p.watched;
     if (first.failed()) {
       this->set_error(std::move(first.error()));
@@ -141,8 +148,8 @@ future<any_result<T>> first_of(std::vector<future<T>> futures, std::source_locat
 /// A future of the first of the futures to become ready, be it with a value or an error (which get() then throws). Of
 /// several that are ready at the call it is the one of the lowest index; later, whichever is done first.
 ///
-/// The others are asked to stop before the result is ready, as by future::cancel(): those that have not begun never will,
-/// and the result waits for none that goes on. What they give is dropped; an error of theirs other than task_cancelled
+/// The others are asked to stop before the result is ready, as by future::cancel(): those that have not begun by then never
+/// will, and the result waits for none that goes on. What they give is dropped; an error of theirs other than task_cancelled
 /// (206) and broken_promise (202) goes to the handler of unobserved errors. To use the others' results too, see wait().
 ///
 /// Cancelling the result cancels all. Continuations run where those of the first in order would. Throws impossible_wait

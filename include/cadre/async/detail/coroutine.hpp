@@ -110,7 +110,7 @@ class coroutine_base {
     return frame;
   }
   static void operator delete(void* frame, std::size_t bytes) noexcept {
-    if (bytes > largest_frame) return ::operator delete(frame, bytes);
+    if (bytes > largest_frame) return ::operator delete(frame);
     node_memory::release(static_cast<std::byte*>(frame) - frame_offset, bytes + frame_offset);
   }
 
