@@ -429,3 +429,15 @@ TEST_CASE("a task is told if it waits for one that waits for it, on the same sta
              text == complaints_test::cycle(a + " waits for " + b + " waits for " + a)));
   }
 }
+
+TEST_CASE("a task may wait for another pool that waits for its own in turn", "[complaints]") {
+  cadre::thread_pool a{{.threads = 1}}, b{{.threads = 1}};
+  auto outer = b.submit([&] {
+    auto there = a.submit([&] { return a.submit([] { return 20; }).then(b, [](int x) { return x + 1; }).get(); });
+    // Not run here: the one thread of `a` has it.
+    while (a.debug_dump().find("1 running") == std::string::npos && !there.ready()) std::this_thread::yield();
+    return 2 * there.get();
+  });
+  REQUIRE(outer.wait_for(std::chrono::seconds(60)));
+  CHECK(outer.get() == 42);
+}

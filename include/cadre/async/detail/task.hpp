@@ -45,6 +45,7 @@ struct here_queue;
 struct running_frame {
   task* runs;
   running_frame* outer;
+  bool whole = true;  // false: only a part of that task, which goes on elsewhere
 };
 
 struct thread_context {
@@ -138,7 +139,7 @@ class task {
   /// Instead of run(), by the thread that claimed the task: destroys the closure, and completes with task_cancelled.
   virtual void run_not() noexcept = 0;
   void run_or_end() noexcept {
-    if (claim().load(std::memory_order_relaxed) & stop) [[unlikely]]
+    if (stop_requested() || (parent_ != nullptr && parent_->stop_requested())) [[unlikely]]
       run_not();
     else
       run();
@@ -411,7 +412,8 @@ class task_ref {
     std::uint32_t ancestors = 0;
     for (task* t = this; t->parent_ != nullptr;) {
       task* const p = t->parent_;
-      if (!p->done() || n == sizeof left_out / sizeof left_out[0]) {
+      // One that was cancelled stays: who cancels may be looking for what descends from it.
+      if (!p->done() || p->stop_requested() || n == sizeof left_out / sizeof left_out[0]) {
         ++ancestors;
         t = p;
         continue;

@@ -2,6 +2,7 @@
 #define CADRE_ASYNC_DETAIL_WAITING_HPP
 
 #include <cadre/async/detail/scheduler.hpp>
+#include <cadre/async/detail/stand_in.hpp>
 #include <cadre/async/detail/wait_graph.hpp>
 #include <cadre/async/error.hpp>
 
@@ -10,6 +11,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -106,17 +108,22 @@ class wait_frame {
     return t.done();
   }
 
+  // Others look for the runner in the task's own pool.
+  [[nodiscard]] static std::uint32_t runner_for(const task& t, const worker& w) noexcept {
+    return t.home() == w.home->id() ? w.index + 1 : 0;
+  }
+
   bool help(worker& w) noexcept {
     for (; next_ < watches_.size(); ++next_) {
       task& target = *watches_[next_].target;
       if (target.is_pending()) pending_ = true;
-      if (!target.has(task::not_for_help) && target.try_claim(w.index + 1)) {
+      if (!target.has(task::not_for_help) && target.try_claim(runner_for(target, w))) {
         scheduler::run_claimed(w, target);
         return true;
       }
     }
     if (watches_.size() == 1 && pending_ && !watches_.front().target->has(task::not_for_help) &&
-        watches_.front().target->try_claim(w.index + 1)) {
+        watches_.front().target->try_claim(runner_for(*watches_.front().target, w))) {
       scheduler::run_claimed(w, *watches_.front().target);
       return true;
     }
@@ -163,6 +170,8 @@ class wait_frame {
   void sleep(time_point deadline) {
     const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
     const lending lend(this_context().top);
+    std::optional<stand_in> other;
+    if (waits_for_another_pool()) other.emplace();
     sleeper_.sleep(until(deadline));
     report_if_long();
   }
@@ -198,6 +207,15 @@ class wait_frame {
     return w != nullptr ? w->home->id() : watches_.front().target->home();
   }
 
+  // What is waited for there may itself wait for what only this pool can do, of which this worker will do nothing.
+  [[nodiscard]] bool waits_for_another_pool() const noexcept {
+    const worker* const w = this_worker();
+    if (w == nullptr) return false;
+    for (const watch& target : watches_)
+      if (target.target->home() != w->home->id()) return true;
+    return false;
+  }
+
   // What the tasks of this thread hold, while they wait.
   class lending {
    public:
@@ -209,7 +227,7 @@ class wait_frame {
    private:
     void tell(bool begins) const noexcept {
       for (running_frame* f = top_; f != nullptr; f = f->outer)
-        if (f->runs != nullptr && f->runs->has(task::holds)) f->runs->on_wait(begins);
+        if (f->whole && f->runs != nullptr && f->runs->has(task::holds)) f->runs->on_wait(begins);
     }
     running_frame* top_;
   };

@@ -39,7 +39,7 @@ inline worker* this_worker() noexcept { return this_context().worker; }
 inline void run_bare(worker& w, task& t) noexcept {
   const std::int64_t outer = std::exchange(w.frame, w.queue.position());
   thread_context& context = this_context();
-  running_frame frame{t.parent(), context.top};  // it is a part of that task
+  running_frame frame{t.parent(), context.top, false};  // it is a part of that task
   context.top = &frame;
   t.run();
   context.top = frame.outer;
