@@ -44,6 +44,7 @@ class gzip_error : public error {
   gzip_error(int number, const std::string& message) : error("zlib", number, message) {}
 };
 
+/// Limits of unpacking.
 struct gzip_options {
   std::size_t max_bytes = std::size_t{16} << 30;  ///< refuse to unpack more than this
 };

@@ -78,6 +78,7 @@ class byte_buffer {
     return *this;
   }
 
+  /// Copies `size` bytes to the end. Throws std::bad_alloc; the buffer is then as before.
   void append(const void* data, std::size_t size) {
     if (size > left_) [[unlikely]] {
       append_slow(static_cast<const std::byte*>(data), size);
@@ -159,7 +160,7 @@ class error : public std::runtime_error {
   [[nodiscard]] int number() const noexcept { return number_; }
 
  protected:
-  error(std::string_view room, int number, std::string_view message)
+  [[gnu::cold]] error(std::string_view room, int number, std::string_view message)
       : std::runtime_error("[cadre." + std::string(room) + "." + std::to_string(number) + "] " + std::string(message)),
         number_(number) {}
 
@@ -292,8 +293,7 @@ CADRE_NAMESPACE_END
 #include <concepts>
 #include <initializer_list>
 #include <iterator>
-#include <span>
-#include <string_view>
+#include <span>  // brings std::ranges::enable_view
 #include <type_traits>
 
 CADRE_NAMESPACE_BEGIN
@@ -507,7 +507,6 @@ CEREAL_REGISTER_ARCHIVE(cadre::output_archive)
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -763,7 +762,7 @@ CADRE_NAMESPACE_BEGIN
 /// Thrown (201) when a future is used that refers to no task.
 class empty_future : public error {
  public:
-  explicit empty_future(std::string_view call)
+  [[gnu::cold]] explicit empty_future(std::string_view call)
       : error("async", 201,
               std::string(call) +
                   " on an empty future: it was never set, was moved from, or gave its value away by get(), then() or "
@@ -773,7 +772,7 @@ class empty_future : public error {
 /// Thrown (202) by the future of a promise that was destroyed without a value or an error.
 class broken_promise : public error {
  public:
-  broken_promise()
+  [[gnu::cold]] broken_promise()
       : error("async", 202,
               "the promise of this future was destroyed without a value; call set_value() or set_error() on every way "
               "out") {}
@@ -782,14 +781,14 @@ class broken_promise : public error {
 /// Thrown (203) when a promise is given a second value or error, or a value after it was moved from.
 class promise_already_satisfied : public error {
  public:
-  promise_already_satisfied()
+  [[gnu::cold]] promise_already_satisfied()
       : error("async", 203, "this promise has been kept already, or was moved from; set a value or an error once") {}
 };
 
 /// Thrown (204) when a promise is asked for its future a second time.
 class future_already_taken : public error {
  public:
-  future_already_taken()
+  [[gnu::cold]] future_already_taken()
       : error("async", 204,
               "this promise has given its future away already, or was moved from; ask for it once and move it") {}
 };
@@ -803,6 +802,1331 @@ class impossible_wait : public error {
                   " futures can never succeed; ask for at most as many as there are") {}
 };
 
+/// Thrown (206) by the future of a task that was cancelled before it began, and in a coroutine by each co_await once it
+/// has been cancelled.
+class task_cancelled : public error {
+ public:
+  [[gnu::cold]] explicit task_cancelled(const std::string& task, std::string_view when = "before it began")
+      : error("async", 206,
+              task + " was cancelled " + std::string(when) +
+                  ": by cancel(), its stop token, its parent's or its pool's end") {}
+};
+
+/// Thrown (207) when a process made by fork() uses a pool, or waits for a task, of the process that it came from.
+class forked_process : public error {
+ public:
+  [[gnu::cold]] forked_process()
+      : error("async", 207,
+              "this process was made by fork(), and the threads of the pool stayed in the other; make a pool after the "
+              "fork, or call exec()") {}
+};
+
+/// Thrown (208) by a wait that could never end, because what it waits for waits for it.
+class wait_cycle : public error {
+ public:
+  [[gnu::cold]] explicit wait_cycle(const std::string& path)
+      : error("async", 208,
+              "this wait would never end: " + path + ", which is under way here; use then() in one place") {}
+};
+
+/// Thrown (209) when a task asks for resources that its pool can never give, or that make no sense.
+class impossible_request : public error {
+ public:
+  [[gnu::cold]] explicit impossible_request(const std::string& what)
+      : error("async", 209, "this request of resources can never be met: " + what) {}
+};
+
+/// Thrown (210) by the future of a task that had not begun by its deadline.
+class deadline_passed : public error {
+ public:
+  [[gnu::cold]] explicit deadline_passed(const std::string& task)
+      : error("async", 210, task + " had not begun by its deadline; give it more time, or the pool less to do") {}
+};
+
+/// Thrown (211) when options of a task do not go together with it or its pool.
+class bad_task_option : public error {
+ public:
+  [[gnu::cold]] explicit bad_task_option(const std::string& what) : error("async", 211, what) {}
+};
+
+/// Thrown (212) when a channel is made that could hold nothing.
+class bad_channel : public error {
+ public:
+  [[gnu::cold]] bad_channel() : error("async", 212, "a channel of capacity 0 could hold nothing; give it 1 or more") {}
+};
+
+/// Thrown (213) by a send into a closed channel.
+class channel_closed : public error {
+ public:
+  [[gnu::cold]] channel_closed()
+      : error("async", 213,
+              "this channel is closed, so nobody will receive what is sent; close it when all have sent") {}
+};
+
+/// Thrown (215) by the call of a coroutine that g++ 12 has compiled wrongly: one that begins with `if (co_await f ...)` and
+/// has no variable of its own.
+class miscompiled_coroutine : public error {
+ public:
+  explicit miscompiled_coroutine(const std::string& coroutine)
+      : error("async", 215,
+              coroutine +
+                  " is a coroutine that this compiler has laid out wrongly, as g++ 12 does if one begins with `if "
+                  "(co_await "
+                  "f ...)`; write `const auto x = co_await f; if (x ...)`") {}
+};
+
+/// Thrown (220) by task_graph::run() when nodes come before themselves.
+class graph_cycle : public error {
+ public:
+  graph_cycle(const std::string& path, std::size_t nodes)
+      : error("async", 220,
+              "the task graph has a cycle of " + std::to_string(nodes) + " node" + (nodes == 1 ? "" : "s") + ": " +
+                  path + "; none of them could ever run, so remove one of these edges") {}
+};
+
+/// Thrown (221) when a task graph is changed, or run once more, while it runs.
+class graph_is_running : public error {
+ public:
+  explicit graph_is_running(std::string_view call)
+      : error("async", 221,
+              std::string(call) +
+                  " on a task graph that runs; wait for the future of that run first, or use a second "
+                  "graph") {}
+};
+
+/// Thrown (222) by the future of a graph's run that was cancelled after it had begun.
+class graph_cancelled : public error {
+ public:
+  graph_cancelled(const std::string& run, std::size_t skipped, std::size_t nodes)
+      : error("async", 222,
+              "the run of a task graph, " + run + ", was cancelled: " + std::to_string(skipped) + " of its " +
+                  std::to_string(nodes) + " nodes were skipped") {}
+};
+
+/// Thrown (223) when an edge is to lead from or to a node of another task graph, or of none.
+class foreign_node : public error {
+ public:
+  foreign_node()
+      : error(
+            "async", 223,
+            "both ends of an edge must be nodes of the same task graph: use what its add() returned, and not after the "
+            "graph was assigned to") {}
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/barrier.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_BARRIER_HPP
+#define CADRE_ASYNC_DETAIL_BARRIER_HPP
+
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+
+#if defined(__SANITIZE_THREAD__)
+#define CADRE_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CADRE_TSAN 1
+#endif
+#endif
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A barrier between a store and a later load whose price only one side pays. frequent() stands between store and load
+/// of the many, seldom() between those of the few; of two such pairs at least one load then sees the other's store.
+/// seldom() has the kernel interrupt every running thread of the process, which makes the hardware's barrier for the many
+/// (membarrier(2)); frequent() only keeps the compiler from moving anything. Where the kernel has no such call, and under
+/// ThreadSanitizer, which cannot know of it, both are a sequentially consistent exchange.
+class uneven_barrier {
+ public:
+  static void frequent() noexcept {
+    if (by_kernel()) [[likely]] {
+      asm volatile("" ::: "memory");
+    } else {
+      exchange();
+    }
+  }
+  static void seldom() noexcept {
+    if (by_kernel()) [[likely]]
+      ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+    else
+      exchange();
+  }
+  /// Once, before any of the two.
+  static void prepare() noexcept {
+#ifndef CADRE_TSAN
+    if (::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0)
+      registered().store(true, std::memory_order_relaxed);
+#endif
+  }
+
+ private:
+  static std::atomic<bool>& registered() noexcept {
+    static constinit std::atomic<bool> r{false};
+    return r;
+  }
+  static bool by_kernel() noexcept {
+#ifdef CADRE_TSAN
+    return false;
+#else
+    return registered().load(std::memory_order_relaxed);
+#endif
+  }
+  static void exchange() noexcept {
+    static constinit std::atomic<std::uint32_t> word{0};
+    word.fetch_add(1, std::memory_order_seq_cst);
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/process.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_PROCESS_HPP
+#define CADRE_ASYNC_DETAIL_PROCESS_HPP
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The locks that all pools of a process share; in the order in which more than one may be taken. Never destroyed: tasks
+/// may be freed while the statics of the program are being destroyed.
+struct process_locks {
+  std::mutex pools;   // which pools there are
+  std::mutex waits;   // who sleeps until which task is done
+  std::mutex family;  // whose child a task is
+  std::mutex nodes;   // the depot of node memory
+};
+inline process_locks& the_locks() noexcept {
+  static constinit process_locks locks;
+  return locks;
+}
+
+/// How often this process is the child of a fork(): a pool that has another number has no threads here.
+inline constinit std::atomic<std::uint32_t> fork_count{0};
+
+/// Counts forks, and keeps a child from finding a lock held by a thread that it does not have.
+inline void watch_forks() noexcept {
+  static const int registered = ::pthread_atfork(
+      [] {
+        process_locks& l = the_locks();
+        l.pools.lock();
+        l.waits.lock();
+        l.family.lock();
+        l.nodes.lock();
+      },
+      [] {
+        process_locks& l = the_locks();
+        l.nodes.unlock();
+        l.family.unlock();
+        l.waits.unlock();
+        l.pools.unlock();
+      },
+      [] {
+        process_locks& l = the_locks();
+        l.nodes.unlock();
+        l.family.unlock();
+        l.waits.unlock();
+        l.pools.unlock();
+        fork_count.fetch_add(1, std::memory_order_relaxed);
+      });
+  static_cast<void>(registered);
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/node_memory.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_NODE_MEMORY_HPP
+#define CADRE_ASYNC_DETAIL_NODE_MEMORY_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <new>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define CADRE_POISON_NODES 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define CADRE_POISON_NODES 1
+#endif
+#endif
+#ifdef CADRE_POISON_NODES
+// Of <sanitizer/asan_interface.h>, which not every system has beside its compiler.
+extern "C" void __asan_poison_memory_region(void const volatile*, std::size_t);
+extern "C" void __asan_unpoison_memory_region(void const volatile*, std::size_t);
+#endif
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Memory for tasks: 64-byte aligned nodes of a few sizes. Each thread keeps up to two batches of free nodes per size and
+/// exchanges whole batches with a common depot, so a task allocated here and freed there costs no lock and, in steady
+/// state, no call of the system's allocator.
+///
+/// Nodes are never given back to the system and keep their size for ever, so for_each_node() can look at any of them at
+/// any time: the first `lasting` bytes after the first 8 of a node stay what they were when it was freed, and are zero
+/// before its first use.
+class node_memory {
+ public:
+  static constexpr std::size_t sizes[] = {128, 192, 256, 512};
+  static constexpr std::size_t largest = 512;
+  static constexpr std::size_t alignment = 64;
+  static constexpr std::size_t lasting = 8;
+
+  /// `bytes` <= largest. Throws std::bad_alloc.
+  static void* allocate(std::size_t bytes) {
+    const std::size_t c = class_of(bytes);
+    magazine& m = mine().magazines[c];
+    if (m.current.first == nullptr) [[unlikely]]
+      refill(c, m);
+    node* const n = m.current.first;
+    m.current.first = n->next;
+    --m.current.count;
+    unpoison(n, sizes[c]);
+    return n;
+  }
+
+  static void release(void* memory, std::size_t bytes) noexcept {
+    const std::size_t c = class_of(bytes);
+    magazine& m = mine().magazines[c];
+    if (m.current.count == batch_size) [[unlikely]]
+      make_room(c, m);
+    node* const n = static_cast<node*>(memory);
+    n->next = m.current.first;
+    m.current.first = n;
+    ++m.current.count;
+    poison(n, sizes[c]);
+    if (mine().ended) [[unlikely]]
+      give_all_back(mine());
+  }
+
+  /// Calls `visit(void*)` for every node that there is, in use or not.
+  template <class Visit>
+  static void for_each_node(Visit&& visit) {
+    slab* newest = nullptr;
+    {
+      const std::lock_guard lock(the_locks().nodes);
+      newest = the_depot().slabs;
+    }
+    for (slab* s = newest; s != nullptr; s = s->older)  // slabs are only ever added, in front
+      for (std::size_t i = 0; i < batch_size; ++i) visit(static_cast<void*>(s->first + i * s->node_size));
+  }
+
+ private:
+  static constexpr std::size_t classes = sizeof sizes / sizeof sizes[0];
+  static constexpr std::size_t batch_size = 64;
+
+  struct node {
+    node* next;
+    std::byte lasts[lasting];
+    node* next_batch;  // of the first node of a batch in the depot
+  };
+  struct batch {
+    node* first = nullptr;
+    std::size_t count = 0;
+  };
+  struct magazine {
+    batch current{nullptr, batch_size};  // at first with neither a node nor room for one, so that first uses are seen
+    batch spare;                         // full or empty
+  };
+  struct cache {
+    magazine magazines[classes];
+    bool registered = false;
+    bool ended = false;  // the thread is past the destruction of its thread_local objects
+  };
+  struct slab {
+    slab* older;
+    std::byte* first;
+    std::size_t node_size;
+  };
+  // Guarded by the_locks().nodes.
+  struct depot {
+    node* full[classes] = {};     // batches of batch_size nodes
+    node* partial[classes] = {};  // single nodes of threads that have ended
+    slab* slabs = nullptr;
+  };
+
+  static std::size_t class_of(std::size_t bytes) noexcept {
+    return bytes <= sizes[0] ? 0 : bytes <= sizes[1] ? 1 : bytes <= sizes[2] ? 2 : 3;
+  }
+
+  static cache& mine() noexcept {
+    static constinit thread_local cache c;
+    return c;
+  }
+  static depot& the_depot() noexcept {
+    static constinit depot d;
+    return d;
+  }
+
+  // What a thread keeps goes to the depot when it ends. Not a destructor of `cache` itself: every use would check it.
+  struct at_thread_end {
+    ~at_thread_end() {
+      give_all_back(mine());
+      mine().ended = true;
+    }
+  };
+
+  // A thread that only frees must leave what it keeps to the others, too.
+  static void begin_use() noexcept {
+    if (mine().registered) return;
+    mine().registered = true;
+    static thread_local at_thread_end flush;
+    static_cast<void>(flush);
+    watch_forks();
+  }
+
+  [[gnu::noinline]] static void refill(std::size_t c, magazine& m) {
+    begin_use();
+    if (m.spare.first != nullptr) {
+      m.current = m.spare;
+      m.spare = {};
+      return;
+    }
+    {
+      depot& d = the_depot();
+      const std::lock_guard lock(the_locks().nodes);
+      if (node* const first = d.full[c]) {
+        reveal_link(first);
+        d.full[c] = first->next_batch;
+        m.current = {first, batch_size};
+        return;
+      }
+      if (node* const first = d.partial[c]) {
+        d.partial[c] = first->next;
+        first->next = nullptr;
+        m.current = {first, 1};
+        return;
+      }
+    }
+    m.current = carve(c);
+  }
+
+  [[gnu::noinline]] static batch carve(std::size_t c) {
+    const std::size_t size = sizes[c];
+    slab* const s = new slab{nullptr, nullptr, size};
+    try {
+      s->first = static_cast<std::byte*>(::operator new(size* batch_size, std::align_val_t{alignment}));
+    } catch (...) {
+      delete s;
+      throw;
+    }
+    node* first = nullptr;
+    for (std::size_t i = batch_size; i-- > 0;) {
+      first = ::new (static_cast<void*>(s->first + i * size)) node{first, {}, nullptr};
+      poison(first, size);
+    }
+    const std::lock_guard lock(the_locks().nodes);
+    s->older = the_depot().slabs;
+    the_depot().slabs = s;
+    return {first, batch_size};
+  }
+
+  [[gnu::noinline]] static void make_room(std::size_t c, magazine& m) noexcept {
+    begin_use();
+    if (m.current.first == nullptr) {
+      m.current.count = 0;
+      return;
+    }
+    if (m.spare.first != nullptr) {
+      const std::lock_guard lock(the_locks().nodes);
+      reveal_link(m.spare.first);
+      m.spare.first->next_batch = the_depot().full[c];
+      the_depot().full[c] = m.spare.first;
+    }
+    m.spare = m.current;
+    m.current = {};
+  }
+
+  [[gnu::noinline]] static void give_all_back(cache& mine) noexcept {
+    const std::lock_guard lock(the_locks().nodes);
+    for (std::size_t c = 0; c < classes; ++c)
+      for (batch* b : {&mine.magazines[c].current, &mine.magazines[c].spare}) {
+        while (node* const n = b->first) {
+          b->first = n->next;
+          n->next = the_depot().partial[c];
+          the_depot().partial[c] = n;
+        }
+        b->count = 0;
+      }
+  }
+
+#ifdef CADRE_POISON_NODES
+  // All but the link and what lasts.
+  static void poison(node* n, std::size_t size) noexcept {
+    __asan_poison_memory_region(n->lasts + lasting, size - sizeof(node*) - lasting);
+  }
+  static void unpoison(node* n, std::size_t size) noexcept { __asan_unpoison_memory_region(n, size); }
+  static void reveal_link(node* n) noexcept { __asan_unpoison_memory_region(&n->next_batch, sizeof n->next_batch); }
+#else
+  static void poison(node*, std::size_t) noexcept {}
+  static void unpoison(node*, std::size_t) noexcept {}
+  static void reveal_link(node*) noexcept {}
+#endif
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/task.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_TASK_HPP
+#define CADRE_ASYNC_DETAIL_TASK_HPP
+
+#include <sched.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <mutex>
+#include <new>
+#include <source_location>
+#include <string_view>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class scheduler;
+class task;
+struct task_extras;
+
+/// Which pool, for the whole life of the process: a slot of the registry and how often that had been used before. A task
+/// names its pool by this and holds no reference to it, which would be a counter that all threads write.
+using pool_id = std::uint64_t;
+inline constexpr pool_id no_pool = 0;
+
+/// What is to happen when a task completes. Lives with whoever waits: on a waiter's stack or inside a later task.
+struct continuation {
+  using action = task* (*)(continuation&) noexcept;
+  explicit continuation(action f) noexcept : fire(f) {}
+
+  continuation* next = nullptr;
+  action fire;  // returns a task that is to run on this thread once all others have been told, or null
+};
+
+struct worker;
+struct here_queue;
+
+/// A task that runs on this thread; those it waits on top of are the outer ones.
+struct running_frame {
+  task* runs;
+  running_frame* outer;
+  bool whole = true;  // false: only a part of that task, which goes on elsewhere
+};
+
+struct thread_context {
+  struct worker* worker = nullptr;  // which one of a pool this thread is
+  running_frame* top = nullptr;
+  here_queue* here = nullptr;  // of the run_here() under way
+};
+inline thread_context& this_context() noexcept {
+  static constinit thread_local thread_context c;
+  return c;
+}
+/// The task that runs on this thread, or null.
+inline task* current_task() noexcept {
+  const running_frame* const top = this_context().top;
+  return top != nullptr ? top->runs : nullptr;
+}
+
+/// One node per task: references, claim, link of the queues, waiters, family; derived classes add result and closure.
+///
+/// claim:  pending (a promise, or a continuation whose time has not come) -> queued -> running. Whoever turns queued
+///         into running runs the task, be it a worker that took it from a queue or a thread that waits for it, or ends it,
+///         as cancel() does; the queue's entry is then stale and only gives back its reference.
+/// waiters_: a lock-free list that completion closes for good, which is also what says that the task is done. Results
+///         are written before the closing exchange (release) and read after a load that sees it (acquire). Only removal,
+///         by a wait that timed out, locks the list for a few instructions.
+/// parent_: the task that submitted this one, as long as that may still be cancelled together with what it submitted.
+///
+/// references_ and claim_ lie in the bytes of a node that node_memory keeps: they are only ever touched atomically, and
+/// zero references mean that nobody lives here. So retain_at() may be called on any node, in use or not.
+class task {
+  mutable std::uint32_t references_;  // these two first, after the table pointer: see node_memory::lasting
+  mutable std::uint32_t claim_;
+
+ public:
+  enum : std::uint32_t {
+    pending = 0,
+    queued = 1,
+    running = 2,
+    phase = 3,
+    stop = 4,          ///< somebody has cancelled it
+    has_children = 8,  ///< so cancelling looks for them
+    runner_shift = 4   ///< above: worker + 1
+  };
+  enum : std::uint8_t {
+    no_future = 1,     ///< nobody can wait for it
+    bare = 2,          ///< part of the task that waits for it, on its stack or frame: neither claimed nor counted
+    not_for_help = 4,  ///< a waiter must not run it itself: it belongs to a certain worker
+    no_closure = 8,    ///< promises and joins: completed from elsewhere, never run
+    hears_stop = 16,   ///< on_stop() is to be called
+    holds = 32         ///< resources: on_wait() is to be called
+  };
+
+  explicit task(pool_id home, std::uint8_t flags, std::source_location at) noexcept
+      : home_(home), at_(at), flags_(flags) {}
+  task(const task&) = delete;
+  task& operator=(const task&) = delete;
+
+  // What runs functions fits into a node; the joins of many futures, which nobody looks for, may be larger.
+  static void* operator new(std::size_t bytes) {
+    return bytes <= node_memory::largest ? node_memory::allocate(bytes)
+                                         : ::operator new(bytes, std::align_val_t{node_memory::alignment});
+  }
+  static void operator delete(void* memory, std::size_t bytes) noexcept {
+    if (bytes <= node_memory::largest)
+      node_memory::release(memory, bytes);
+    else
+      ::operator delete(memory, std::align_val_t{node_memory::alignment});
+  }
+  static void* operator new(std::size_t, void* where) noexcept { return where; }
+
+  /// Makes this a child of the task that runs on this thread, if any. Before publish().
+  void set_parent() noexcept {
+    task* const p = current_task();
+    if (p == nullptr) return;
+    std::uint32_t family = p->family_.load(std::memory_order_relaxed);
+    if ((family & 0xffff) >= family >> 16) family = p->shorten_family();
+    parent_ = p;
+    family_.store((family & 0xffff) == 0xffff ? family : family + 1, std::memory_order_relaxed);
+  }
+
+  /// Called once, when all else is constructed: from now on other threads may find the task. It is cancelled at once if
+  /// its parent has been.
+  void publish(std::uint32_t phase_now, std::uint32_t references) noexcept {
+    claim().store(phase_now, std::memory_order_relaxed);
+    counter().store(references, std::memory_order_release);
+    if (parent_ != nullptr) join_family();
+  }
+
+  /// Called once, by the thread that claimed the task. Ends with complete(), unless nobody can know.
+  virtual void run() noexcept = 0;
+  /// Instead of run(), by the thread that claimed the task: destroys the closure, and completes with task_cancelled.
+  virtual void run_not() noexcept = 0;
+  void run_or_end() noexcept {
+    if (stop_requested() || (parent_ != nullptr && parent_->stop_requested())) [[unlikely]]
+      run_not();
+    else
+      run();
+  }
+  /// Somebody has asked it to stop while it runs. Called at most once, by any thread.
+  virtual void on_stop() noexcept {}
+  /// The thread that runs it falls asleep in a wait, or is awake again.
+  virtual void on_wait(bool /*begins*/) noexcept {}
+  /// What it has if it was submitted with options, else null.
+  [[nodiscard]] virtual task_extras* extras() noexcept { return nullptr; }
+  /// What the user called it; may be empty.
+  [[nodiscard]] virtual std::string_view name() const noexcept { return {}; }
+
+  // ---- Claim --------------------------------------------------------------------------------------------------
+
+  /// `runner`: worker + 1, or 0 for a thread that is no worker.
+  [[nodiscard]] bool try_claim(std::uint32_t runner = 0) noexcept {
+    std::uint32_t now = claim().load(std::memory_order_relaxed);
+    while ((now & phase) == queued)
+      if (claim().compare_exchange_weak(now, ((now & ~std::uint32_t{phase}) | running) + (runner << runner_shift),
+                                        std::memory_order_acq_rel, std::memory_order_relaxed))
+        return true;
+    return false;
+  }
+  /// A pending task's time has come. False if it was cancelled before.
+  [[nodiscard]] bool make_claimable() noexcept { return advance(pending, queued); }
+  /// Takes a pending task so that it never becomes claimable.
+  [[nodiscard]] bool try_withdraw() noexcept { return advance(pending, running); }
+
+  [[nodiscard]] bool is_pending() const noexcept {
+    return (claim().load(std::memory_order_acquire) & phase) == pending;
+  }
+  [[nodiscard]] bool is_running() const noexcept {
+    return (claim().load(std::memory_order_acquire) & phase) == running;
+  }
+  [[nodiscard]] bool stop_requested() const noexcept { return claim().load(std::memory_order_relaxed) & stop; }
+  [[nodiscard]] std::uint32_t claim_word() const noexcept { return claim().load(std::memory_order_acquire); }
+
+  /// False if somebody had asked already.
+  bool ask_to_stop() noexcept {
+    if (claim().fetch_or(stop, std::memory_order_acq_rel) & stop) return false;
+    if (has(hears_stop)) on_stop();
+    return true;
+  }
+
+  /// Notes where the runner's queue stood when it began, for those who wait and want to help.
+  void set_position(std::int64_t p) noexcept { position_.store(p, std::memory_order_relaxed); }
+  /// False while it is unknown.
+  [[nodiscard]] bool runner(std::uint32_t& worker, std::int64_t& position) const noexcept {
+    const std::uint32_t w = claim().load(std::memory_order_acquire) >> runner_shift;
+    if (w == 0) return false;
+    worker = w - 1;
+    position = position_.load(std::memory_order_relaxed);
+    return true;
+  }
+
+  /// Asks this one to stop, and ends it if it has not begun. False if it had been asked before.
+  bool cancel_alone() noexcept {
+    const bool first = ask_to_stop();
+    counter().fetch_add(0, std::memory_order_acq_rel);  // see join_family()
+    if (!has(no_closure) && (try_claim() || try_withdraw())) run_not();
+    return first;
+  }
+  [[nodiscard]] bool has_offspring() const noexcept { return claim_word() & has_children; }
+  [[nodiscard]] bool descends_from(const task& t) const noexcept;
+
+  // ---- References ---------------------------------------------------------------------------------------------
+
+  void retain() noexcept { counter().fetch_add(1, std::memory_order_relaxed); }
+  void release() noexcept {
+    if (drop_reference()) end();
+  }
+  /// A reference to the task in a node of node_memory, or null if there is none.
+  [[nodiscard]] static task* retain_at(void* node) noexcept {
+    const std::atomic_ref counter(*reinterpret_cast<std::uint32_t*>(static_cast<std::byte*>(node) + sizeof(void*)));
+    std::uint32_t n = counter.load(std::memory_order_relaxed);
+    while (n != 0)
+      if (counter.compare_exchange_weak(n, n + 1, std::memory_order_acq_rel, std::memory_order_relaxed))
+        return static_cast<task*>(node);
+    return nullptr;
+  }
+  /// True if the caller holds the only reference.
+  [[nodiscard]] bool unshared() const noexcept { return counter().load(std::memory_order_acquire) == 1; }
+
+  // ---- Waiters ------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] bool done() const noexcept { return waiters_.load(std::memory_order_acquire) == closed; }
+
+  /// False if the task is done already: `c` will not fire.
+  [[nodiscard]] bool add(continuation& c) noexcept {
+    std::uintptr_t head = waiters_.load(std::memory_order_acquire);
+    for (;;) {
+      if (head == closed) return false;
+      if (head & locked) {
+        ::sched_yield();
+        head = waiters_.load(std::memory_order_acquire);
+        continue;
+      }
+      c.next = reinterpret_cast<continuation*>(head);
+      if (waiters_.compare_exchange_weak(head, reinterpret_cast<std::uintptr_t>(&c), std::memory_order_acq_rel,
+                                         std::memory_order_acquire))
+        return true;
+    }
+  }
+
+  /// Takes back a continuation that was added. False if it has fired or is about to.
+  [[nodiscard]] bool remove(continuation& c) noexcept {
+    std::uintptr_t head = waiters_.load(std::memory_order_acquire);
+    for (;;) {
+      if (head == closed) return false;
+      if (head & locked) {
+        ::sched_yield();
+        head = waiters_.load(std::memory_order_acquire);
+        continue;
+      }
+      if (waiters_.compare_exchange_weak(head, head | locked, std::memory_order_acq_rel, std::memory_order_acquire))
+        break;
+    }
+    auto* first = reinterpret_cast<continuation*>(head);
+    continuation** at = &first;
+    while (*at != &c) at = &(*at)->next;
+    *at = c.next;
+    waiters_.store(reinterpret_cast<std::uintptr_t>(first), std::memory_order_release);
+    return true;
+  }
+
+  // ---- What does not change, and what the owner of the moment changes ---------------------------------------------
+
+  [[nodiscard]] pool_id home() const noexcept { return home_; }
+  [[nodiscard]] std::source_location at() const noexcept { return at_; }
+  [[nodiscard]] bool has(std::uint8_t flag) const noexcept { return flags_ & flag; }
+  [[nodiscard]] task* parent() const noexcept { return parent_; }
+
+  /// The error, if failed(): in the room that the result would have.
+  [[nodiscard]] virtual std::exception_ptr& error() noexcept = 0;
+  [[nodiscard]] bool failed() const noexcept { return failed_; }
+  /// True if that had been said before. Those who share a future may say it at the same time.
+  bool set_observed() noexcept { return observed_.exchange(true, std::memory_order_relaxed); }
+  [[nodiscard]] bool observed() const noexcept { return observed_.load(std::memory_order_relaxed); }
+
+  std::atomic<task*> link{nullptr};  ///< of whichever list the task is in: the scheduler's inbox, or run_here's
+
+ protected:
+  virtual ~task() {
+    if (!has(bare)) leave_family();
+  }
+
+  enum class completion : std::uint8_t { of_its_run, from_elsewhere };
+  /// Closes the list and tells everyone in it, the first to come first. The caller holds a reference.
+  void complete(completion by) noexcept;
+  void set_failed(bool failed = true) noexcept { failed_ = failed; }
+  void end() noexcept;  // reports an error that nobody observed, and deletes
+
+ private:
+  static constexpr std::uintptr_t closed = 2;
+  static constexpr std::uintptr_t locked = 1;
+  static constexpr std::uint32_t first_look = 32;
+
+  [[nodiscard]] std::atomic_ref<std::uint32_t> counter() const noexcept { return std::atomic_ref(references_); }
+  [[nodiscard]] std::atomic_ref<std::uint32_t> claim() const noexcept { return std::atomic_ref(claim_); }
+
+  [[nodiscard]] bool advance(std::uint32_t from, std::uint32_t to) noexcept {
+    std::uint32_t now = claim().load(std::memory_order_relaxed);
+    while ((now & phase) == from)
+      if (claim().compare_exchange_weak(now, (now & ~std::uint32_t{phase}) | to, std::memory_order_acq_rel,
+                                        std::memory_order_relaxed))
+        return true;
+    return false;
+  }
+  [[nodiscard]] bool drop_reference() noexcept { return counter().fetch_sub(1, std::memory_order_acq_rel) == 1; }
+  void join_family() noexcept;
+  void leave_family() noexcept;
+  std::uint32_t shorten_family() noexcept;
+
+  std::atomic<std::uintptr_t> waiters_{0};
+  pool_id home_;
+  std::atomic<std::int64_t> position_{std::numeric_limits<std::int64_t>::max()};
+  std::source_location at_;
+  task* parent_ = nullptr;                               // once published guarded by the_locks().family
+  std::atomic<std::uint32_t> family_{first_look << 16};  // low: how many ancestors; high: when to look for dead ones
+  std::uint8_t flags_;
+  bool failed_ = false;
+  std::atomic<bool> observed_{false};
+};
+
+/// What every run of a task goes through, once it is claimed.
+inline void run_in_frame(task& t, thread_context& context) noexcept {
+  running_frame frame{&t, context.top};
+  context.top = &frame;
+  t.run_or_end();
+  context.top = frame.outer;
+}
+
+/// Tasks that this thread is to run itself, as there is no pool to run them.
+struct here_queue {
+  task* first = nullptr;
+  task* last = nullptr;
+
+  void push(task* t) noexcept {
+    t->link.store(nullptr, std::memory_order_relaxed);
+    if (first != nullptr)
+      last->link.store(t, std::memory_order_relaxed);
+    else
+      first = t;
+    last = t;
+  }
+  bool run_first() noexcept {
+    task* const t = first;
+    if (t == nullptr) return false;
+    first = t->link.load(std::memory_order_relaxed);
+    if (t->has(task::bare)) {
+      t->run();
+      return true;
+    }
+    if (t->try_claim()) run_in_frame(*t, this_context());
+    t->release();
+    return true;
+  }
+};
+
+/// Runs `t` on this thread if nobody has claimed it, and gives back one reference. A call from within such a run is put
+/// off until the run has ended or waits, so that chains of any length need no stack.
+inline void run_here(task* t) noexcept {
+  thread_context& context = this_context();
+  if (context.here != nullptr) {
+    context.here->push(t);
+    return;
+  }
+  here_queue q;
+  q.push(t);
+  context.here = &q;
+  while (q.run_first()) {}
+  context.here = nullptr;
+}
+
+/// A reference to a task, or nothing.
+template <class Task>
+class task_ref {
+ public:
+  task_ref() noexcept = default;
+  /// Takes over one reference.
+  explicit task_ref(Task* t) noexcept : task_(t) {}
+  task_ref(task_ref&& other) noexcept : task_(std::exchange(other.task_, nullptr)) {}
+  task_ref& operator=(task_ref&& other) noexcept {
+    task_ref old(std::exchange(task_, std::exchange(other.task_, nullptr)));
+    return *this;
+  }
+  ~task_ref() {
+    if (task_) task_->release();
+  }
+
+  Task* get() const noexcept { return task_; }
+  Task* operator->() const noexcept { return task_; }
+  Task& operator*() const noexcept { return *task_; }
+  explicit operator bool() const noexcept { return task_ != nullptr; }
+  Task* give() noexcept { return std::exchange(task_, nullptr); }
+
+ private:
+  Task* task_ = nullptr;
+};
+
+// A task keeps its parent, so that cancelling that, or what that came from, finds it. A relay in which each task submits
+// the next would so keep all that ever were: now and then those that are done are left out.
+[[gnu::cold]] inline std::uint32_t task::shorten_family() noexcept {
+  task* left_out[64];
+  std::size_t n = 0;
+  std::uint32_t family = 0;
+  {
+    const std::lock_guard lock(the_locks().family);
+    std::uint32_t ancestors = 0;
+    for (task* t = this; t->parent_ != nullptr;) {
+      task* const p = t->parent_;
+      // One that was cancelled stays: who cancels may be looking for what descends from it.
+      if (!p->done() || p->stop_requested() || n == sizeof left_out / sizeof left_out[0]) {
+        ++ancestors;
+        t = p;
+        continue;
+      }
+      if (p->parent_ != nullptr) p->parent_->retain();
+      t->parent_ = p->parent_;
+      left_out[n++] = p;
+    }
+    if (ancestors > 0x4000) ancestors = 0x4000;
+    family = ancestors | (2 * ancestors + first_look) << 16;
+    family_.store(family, std::memory_order_relaxed);
+  }
+  for (std::size_t i = 0; i < n; ++i) left_out[i]->release();
+  return family;
+}
+
+// Who cancels the parent sets its bit, counts a reference to it up, and then looks at all tasks. The two counts are in
+// one order: either it finds this task, or this task finds the bit. With the first child it is the claim that is in
+// order: either the one who cancels sees that there are children, or the child sees the bit.
+inline void task::join_family() noexcept {
+  task& p = *parent_;
+  std::uint32_t state = p.claim().load(std::memory_order_relaxed);
+  if (!(state & has_children)) state = p.claim().fetch_or(has_children, std::memory_order_acq_rel);
+  p.counter().fetch_add(1, std::memory_order_acq_rel);
+  if ((state | p.claim().load(std::memory_order_relaxed)) & stop) cancel_alone();
+}
+
+inline void task::leave_family() noexcept {
+  task* p = std::exchange(parent_, nullptr);
+  while (p != nullptr && p->drop_reference()) {  // not by recursion: families can be long
+    task* const next = std::exchange(p->parent_, nullptr);
+    p->end();
+    p = next;
+  }
+}
+
+inline bool task::descends_from(const task& t) const noexcept {
+  const std::lock_guard lock(the_locks().family);
+  for (const task* p = parent_; p != nullptr; p = p->parent_)
+    if (p == &t) return true;
+  return false;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/cancel.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_CANCEL_HPP
+#define CADRE_ASYNC_DETAIL_CANCEL_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Calls `visit(task&)` for every task that lives.
+template <class Visit>
+void for_each_task(Visit&& visit) {
+  node_memory::for_each_node([&](void* node) {
+    if (task* const t = task::retain_at(node)) {
+      visit(*t);
+      t->release();
+    }
+  });
+}
+
+/// Cancels all live tasks that `chosen` says, and what they beget meanwhile.
+template <class Chosen>
+void cancel_all(Chosen chosen) noexcept {
+  for (bool again = true; again;) {
+    again = false;
+    for_each_task([&](task& t) {
+      if (!t.done() && chosen(static_cast<const task&>(t)) && t.cancel_alone() && t.has_offspring()) again = true;
+    });
+  }
+}
+
+/// Asks a task, and all that it has submitted, to stop; what has not begun will not. False if the task was done.
+inline bool cancel(task& t) noexcept {
+  if (t.done()) return false;
+  t.cancel_alone();
+  if (t.has_offspring()) cancel_all([&t](const task& other) { return other.descends_from(t); });
+  return true;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/futex.hpp ----
+#ifndef CADRE_OS_FUTEX_HPP
+#define CADRE_OS_FUTEX_HPP
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <climits>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+
+/// The kernel's wait queue on a 32-bit word. `scope::process` is for words that only threads of one process touch,
+/// `scope::shared` for words in memory that several processes map. Waits end for no reason now and then: call in a loop
+/// that rereads the word.
+namespace futex {
+
+enum class scope { process, shared };
+
+namespace detail {
+inline long call(const std::atomic<std::uint32_t>& word, int operation, scope where, std::uint32_t value,
+                 const timespec* until) noexcept {
+  const int flag = where == scope::process ? FUTEX_PRIVATE_FLAG : 0;
+  return ::syscall(SYS_futex, &word, operation | flag, value, until, nullptr, FUTEX_BITSET_MATCH_ANY);
+}
+}  // namespace detail
+
+/// Sleeps while the word holds `expected`.
+inline void wait(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                 scope where = scope::process) noexcept {
+  detail::call(word, FUTEX_WAIT_BITSET, where, expected, nullptr);
+}
+
+/// Sleeps while the word holds `expected`, at most until `deadline`. False if the deadline has passed.
+inline bool wait_until(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                       std::chrono::steady_clock::time_point deadline, scope where = scope::process) noexcept {
+  if (deadline == std::chrono::steady_clock::time_point::max()) {
+    wait(word, expected, where);
+    return true;
+  }
+  // The bitset form takes an absolute time of CLOCK_MONOTONIC, which is what steady_clock reads here.
+  const auto since = deadline.time_since_epoch();
+  if (since.count() <= 0) return false;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
+  timespec until{};
+  until.tv_sec = seconds.count();
+  until.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count();
+  return !(detail::call(word, FUTEX_WAIT_BITSET, where, expected, &until) == -1 && errno == ETIMEDOUT);
+}
+
+inline void wake_one(const std::atomic<std::uint32_t>& word, scope where = scope::process) noexcept {
+  detail::call(word, FUTEX_WAKE, where, 1, nullptr);
+}
+
+inline void wake_all(const std::atomic<std::uint32_t>& word, scope where = scope::process) noexcept {
+  detail::call(word, FUTEX_WAKE, where, INT_MAX, nullptr);
+}
+
+}  // namespace futex
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/sleeper.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_SLEEPER_HPP
+#define CADRE_ASYNC_DETAIL_SLEEPER_HPP
+
+#include <atomic>
+#include <chrono>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+using time_point = std::chrono::steady_clock::time_point;
+
+/// One thread's place to sleep. Word: bit 0 says that the scheduler woke it for work, the bits above count the events
+/// that it waits for. Whoever counts an event up may find the sleeper gone right after, so nothing else of it is touched.
+struct sleeper {
+  explicit sleeper(std::uint32_t events) noexcept : needed(events) {}
+
+  static constexpr std::uint32_t woken_for_work = 1;
+  static constexpr std::uint32_t event = 2;
+
+  [[nodiscard]] std::uint32_t events() const noexcept { return word.load(std::memory_order_acquire) / event; }
+  [[nodiscard]] bool satisfied() const noexcept { return events() >= needed; }
+
+  void count_event() noexcept {
+    const std::uint32_t enough = needed;
+    if (word.fetch_add(event, std::memory_order_acq_rel) / event + 1 == enough) futex::wake_one(word);
+  }
+
+  /// Until satisfied, or woken for work, or the deadline.
+  void sleep(time_point deadline) noexcept {
+    for (;;) {
+      const std::uint32_t now = word.load(std::memory_order_acquire);
+      if ((now & woken_for_work) || now / event >= needed) return;
+      if (!futex::wait_until(word, now, deadline)) return;
+    }
+  }
+
+  std::atomic<std::uint32_t> word{0};
+  const std::uint32_t needed;
+  // Guarded by the scheduler's mutex.
+  sleeper* previous = nullptr;
+  sleeper* next = nullptr;
+  bool linked = false;
+  bool between_tasks = false;  // a worker's main loop, as opposed to a wait inside a task
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/idle_list.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_IDLE_LIST_HPP
+#define CADRE_ASYNC_DETAIL_IDLE_LIST_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The threads of a pool that have no work: searchers look for some, sleepers sleep. A push wakes a sleeper only if there
+/// is one and nobody searches. No wake-up is lost:
+///  - a push writes the work, then reads the counts; a thread falling asleep writes the counts, then looks for work once
+///    more: one of the two sees the other. Between write and read stands an uneven_barrier, whose price the sleeper pays; a
+///    push from outside needs none, as its write is itself a sequentially consistent exchange;
+///  - a push that relied on a searcher came before that searcher left the counts; a searcher that leaves with work, as the
+///    last one, looks whether more is visible and wakes the next.
+/// There is no timed backstop, so a lost wake-up would hang a test instead of costing time in production.
+class idle_list {
+ public:
+  /// Guards the list, and what the scheduler decides with it; taken only on the way to sleep and back.
+  [[nodiscard]] std::mutex& mutex() noexcept { return mutex_; }
+
+  [[nodiscard]] std::uint32_t searchers() const noexcept {
+    return static_cast<std::uint32_t>(counts_.load(std::memory_order_relaxed));
+  }
+  [[nodiscard]] std::size_t idle() const noexcept {
+    const std::uint64_t counts = counts_.load(std::memory_order_relaxed);
+    return static_cast<std::uint32_t>(counts) + (counts >> 32);
+  }
+
+  void begin_search() noexcept { counts_.fetch_add(one_searcher, std::memory_order_seq_cst); }
+  /// True if the caller has to wake another one should it see more work: it was the last searcher and some sleep.
+  [[nodiscard]] bool end_search() noexcept {
+    return nobody_searches_but_some_sleep(counts_.fetch_sub(one_searcher, std::memory_order_seq_cst) - one_searcher);
+  }
+
+  /// After a push.
+  void wake_one_if_needed() noexcept {
+    if (nobody_searches_but_some_sleep(counts_.load(std::memory_order_seq_cst))) [[unlikely]]
+      wake_one();
+  }
+  [[gnu::noinline]] void wake_one() noexcept {
+    std::atomic<std::uint32_t>* word = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (first_ == nullptr || static_cast<std::uint32_t>(counts_.load(std::memory_order_seq_cst)) != 0) return;
+      word = wake(*first_);
+    }
+    futex::wake_one(*word);
+  }
+  /// A certain one, if it sleeps in this list. `where` is guarded by the mutex.
+  void wake_at(sleeper* const& where) noexcept {
+    std::atomic<std::uint32_t>* word = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (where != nullptr && where->linked) word = wake(*where);
+    }
+    if (word != nullptr) futex::wake_one(*word);
+  }
+
+  /// From searcher to sleeper, with the mutex held. The caller looks for work once more before it sleeps.
+  void fall_asleep(sleeper& s) noexcept {
+    link(s);
+    counts_.fetch_add(one_sleeper - one_searcher, std::memory_order_seq_cst);
+  }
+  /// From sleeper to searcher, whoever ended the sleep, with the mutex held.
+  void wake_up(sleeper& s) noexcept {
+    if (s.linked) {
+      unlink(s);
+      counts_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
+    }
+    s.word.fetch_and(~sleeper::woken_for_work, std::memory_order_acq_rel);
+  }
+
+  /// With the mutex held: how many sleep in their main loop.
+  [[nodiscard]] std::size_t sleeping_between_tasks() const noexcept { return sleeping_between_tasks_; }
+  /// With the mutex held: satisfies all sleepers.
+  void end_all() noexcept {
+    while (sleeper* const s = first_) {
+      unlink(*s);
+      counts_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
+      s->count_event();
+    }
+  }
+
+ private:
+  static constexpr std::uint64_t one_searcher = 1;
+  static constexpr std::uint64_t one_sleeper = std::uint64_t{1} << 32;
+
+  static bool nobody_searches_but_some_sleep(std::uint64_t counts) noexcept {
+    return counts >= one_sleeper && static_cast<std::uint32_t>(counts) == 0;
+  }
+
+  // With the mutex held. The caller calls futex::wake_one.
+  std::atomic<std::uint32_t>* wake(sleeper& s) noexcept {
+    unlink(s);
+    counts_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
+    s.word.fetch_or(sleeper::woken_for_work, std::memory_order_acq_rel);
+    return &s.word;
+  }
+
+  // In front, since the last to fall asleep has the warmest cache; but those who wait inside a task are woken last.
+  void link(sleeper& s) noexcept {
+    s.previous = s.between_tasks ? nullptr : last_;
+    s.next = s.between_tasks ? first_ : nullptr;
+    (s.previous ? s.previous->next : first_) = &s;
+    (s.next ? s.next->previous : last_) = &s;
+    s.linked = true;
+    sleeping_between_tasks_ += s.between_tasks;
+  }
+  void unlink(sleeper& s) noexcept {
+    (s.previous ? s.previous->next : first_) = s.next;
+    (s.next ? s.next->previous : last_) = s.previous;
+    s.linked = false;
+    sleeping_between_tasks_ -= s.between_tasks;
+  }
+
+  alignas(64) std::atomic<std::uint64_t> counts_{0};
+  alignas(64) std::mutex mutex_;
+  sleeper* first_ = nullptr;
+  sleeper* last_ = nullptr;
+  std::size_t sleeping_between_tasks_ = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/inbox.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_INBOX_HPP
+#define CADRE_ASYNC_DETAIL_INBOX_HPP
+
+#include <atomic>
+#include <cstddef>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A queue of tasks that come from any thread, first in, first out, linked through the tasks. A push is one exchange
+/// (D. Vyukov's queue of many producers, with the address of the last link in the place of a last node, so that it needs no
+/// dummy). Those who take do so one at a time; one who finds another at it goes on without.
+class inbox {
+ public:
+  /// Sequentially consistent, as the scheduler's way to sleep needs it.
+  void push(task* t) noexcept {
+    t->link.store(nullptr, std::memory_order_relaxed);
+    tail_.exchange(&t->link, std::memory_order_seq_cst)->store(t, std::memory_order_release);
+  }
+
+  /// False as soon as a push has begun. Also after a take() found nothing, if that push is not over yet.
+  [[nodiscard]] bool empty() const noexcept { return tail_.load(std::memory_order_seq_cst) == &first_; }
+
+  /// Takes up to `most` of the oldest; returns how many. 0 also if another thread is taking.
+  std::size_t take(task** out, std::size_t most) noexcept {
+    if (empty() || taking_.exchange(true, std::memory_order_acquire)) return 0;
+    std::size_t n = 0;
+    task* t = first_.load(std::memory_order_acquire);
+    while (n < most && t != nullptr) {
+      task* next = t->link.load(std::memory_order_acquire);
+      if (next == nullptr) {
+        // The last: a push that finds it so writes to first_, else to the link of `t`.
+        first_.store(nullptr, std::memory_order_relaxed);
+        std::atomic<task*>* expected = &t->link;
+        if (tail_.compare_exchange_strong(expected, &first_, std::memory_order_seq_cst)) {
+          out[n++] = t;
+          t = nullptr;
+          taking_.store(false, std::memory_order_release);
+          return n;
+        }
+        next = t->link.load(std::memory_order_acquire);
+        if (next == nullptr) break;  // the push is not over; the next take() will see
+      }
+      out[n++] = t;
+      t = next;
+    }
+    if (t != nullptr) first_.store(t, std::memory_order_relaxed);
+    taking_.store(false, std::memory_order_release);
+    return n;
+  }
+
+ private:
+  alignas(64) std::atomic<std::atomic<task*>*> tail_{&first_};
+  alignas(64) std::atomic<task*> first_{nullptr};
+  std::atomic<bool> taking_{false};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/long_wait.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_LONG_WAIT_HPP
+#define CADRE_ASYNC_DETAIL_LONG_WAIT_HPP
+
+#include <chrono>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class scheduler;
+class task;
+
+/// When a wait is to be told to the log, and who does that: set together, so that only those who ask for it compile it.
+struct long_wait_report {
+  std::chrono::nanoseconds after = std::chrono::nanoseconds::max();
+  void (*tell)(scheduler& pool, const task* waiter, const task& target) noexcept = nullptr;
+};
+
+}  // namespace detail
 CADRE_NAMESPACE_END
 
 #endif
@@ -826,7 +2150,8 @@ namespace detail {
 /// consistent operations, which ThreadSanitizer understands:
 ///  - pop stores bottom, then loads top; steal loads top, then bottom: in the one order of all of these, either the
 ///    thief sees the lowered bottom or the owner sees the raised top, and on the last element the exchange on top decides.
-///  - push's store of bottom publishes the slot, and comes before the scheduler's look at who sleeps (scheduler.hpp).
+///  - push's store of bottom publishes the slot. That it comes before the scheduler's look at who sleeps is the scheduler's
+///    to see to (scheduler.hpp).
 template <class T>
 class work_deque {
  public:
@@ -842,16 +2167,22 @@ class work_deque {
   }
 
   /// Owner only. False if there is no memory to grow.
-  [[nodiscard]] bool push(T* item) noexcept {
+  [[nodiscard]] bool push(T* item) noexcept { return push(&item, 1); }
+
+  /// Owner only: all of them or, if there is no memory to grow, none. items[0] will be the first to be popped.
+  [[nodiscard]] bool push(T* const* items, std::size_t n) noexcept {
     const std::int64_t b = bottom_.load(std::memory_order_relaxed);
-    const std::int64_t t = top_.load(std::memory_order_acquire);
+    const auto count = static_cast<std::int64_t>(n);
     ring* r = ring_.load(std::memory_order_relaxed);
-    if (b - t >= r->size) {
-      r = grow(*r, t, b);
-      if (r == nullptr) return false;
+    if (b + count - seen_top_ > r->size) {
+      seen_top_ = top_.load(std::memory_order_acquire);
+      while (b + count - seen_top_ > r->size) {
+        r = grow(*r, seen_top_, b);
+        if (r == nullptr) return false;
+      }
     }
-    r->slot(b).store(item, std::memory_order_relaxed);
-    bottom_.store(b + 1, std::memory_order_seq_cst);
+    for (std::int64_t i = 0; i < count; ++i) r->slot(b + i).store(items[count - 1 - i], std::memory_order_relaxed);
+    bottom_.store(b + count, std::memory_order_release);
     return true;
   }
 
@@ -919,6 +2250,7 @@ class work_deque {
   alignas(64) std::atomic<std::int64_t> top_{0};
   alignas(64) std::atomic<std::int64_t> bottom_{0};
   std::atomic<ring*> ring_;
+  std::int64_t seen_top_ = 0;  // the owner's; the real one is no lower
 };
 
 }  // namespace detail
@@ -926,238 +2258,274 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/async/detail/task.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_TASK_HPP
-#define CADRE_ASYNC_DETAIL_TASK_HPP
+// ---- cadre/async/detail/worker.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_WORKER_HPP
+#define CADRE_ASYNC_DETAIL_WORKER_HPP
 
-#include <sched.h>
-
-#include <atomic>
 #include <cstdint>
-#include <exception>
-#include <string_view>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-class scheduler;
-class task;
+/// One thread of a pool. All but the queues and `asleep` is its own.
+struct worker {
+  worker(scheduler& s, std::uint32_t i) : home(&s), index(i), random(i * 2654435761u + 1) {}
 
-/// What is to happen when a task completes. Lives with whoever waits: on a waiter's stack or inside a later task.
-struct continuation {
-  using action = task* (*)(continuation&) noexcept;
-  explicit continuation(action f) noexcept : fire(f) {}
-
-  continuation* next = nullptr;
-  action fire;  // returns a task that is to run on this thread once all others have been told, or null
+  scheduler* const home;
+  const std::uint32_t index;
+  std::uint32_t random;          // xorshift state, for the order of victims
+  std::uint32_t count = 0;       // tasks since what its own tasks keep waiting was last given a turn
+  std::uint64_t overdue_at = 0;  // ticks() from which that has waited too long; 0: nothing waits
+  std::uint32_t turns = 0;       // such turns
+  std::uint32_t waits = 0;       // on this stack
+  std::uint32_t unrelated = 0;   // how many of those are running unrelated work
+  std::int64_t frame = 0;        // queue position when the task on top of the stack began: what is above is its own
+  std::int64_t outside = 0;      // queue position below which tasks came from outside
+  task* next = nullptr;          // a continuation of the task that has just ended
+  sleeper* asleep = nullptr;     // guarded by the mutex of the idle list
+  work_deque<task> queue;
+  inbox pinned;  // tasks that no other worker may run
 };
 
-/// One node per task: link of the queues, claim, references, waiters, error; derived classes add result and closure.
-///
-/// claim:  pending (a promise, or a continuation whose time has not come) -> queued -> running. Whoever turns queued
-///         into running runs the task, be it a worker that took it from a queue or a thread that waits for it; the queue's
-///         entry is then stale and only gives back its reference.
-/// waiters_: a lock-free list that completion closes for good, which is also what says that the task is done. Results
-///         are written before the closing exchange (release) and read after a load that sees it (acquire). Only removal,
-///         by a wait that timed out, locks the list for a few instructions.
-class task {
- public:
-  enum : std::uint32_t { pending = 0, queued = 1, running = 2 };
+/// The worker that this thread is, or null.
+inline worker* this_worker() noexcept { return this_context().worker; }
 
-  /// `home` is where continuations run; null for a promise without a pool. A reference to it is held if `keep_home`.
-  task(std::uint32_t claim, std::uint32_t references, scheduler* home, bool keep_home) noexcept;
-  task(const task&) = delete;
-  task& operator=(const task&) = delete;
-
-  /// Called once, by the thread that claimed the task. Ends with complete().
-  virtual void run() noexcept = 0;
-  /// What the user called it; may be empty.
-  [[nodiscard]] virtual std::string_view name() const noexcept { return {}; }
-
-  [[nodiscard]] bool try_claim() noexcept {
-    std::uint32_t expected = queued;
-    return claim_.load(std::memory_order_relaxed) == queued &&
-           claim_.compare_exchange_strong(expected, running, std::memory_order_acq_rel, std::memory_order_relaxed);
-  }
-  void make_claimable() noexcept { claim_.store(queued, std::memory_order_release); }
-  [[nodiscard]] bool is_pending() const noexcept { return claim_.load(std::memory_order_acquire) == pending; }
-
-  /// Notes which worker runs the task, and where its queue stood, for those who wait and want to help.
-  void set_runner(std::uint32_t worker, std::int64_t position) noexcept {
-    position_.store(position, std::memory_order_relaxed);
-    claim_.store(running + ((worker + 1) << 2), std::memory_order_release);
-  }
-  /// False while it is unknown.
-  [[nodiscard]] bool runner(std::uint32_t& worker, std::int64_t& position) const noexcept {
-    const std::uint32_t claim = claim_.load(std::memory_order_acquire) >> 2;
-    if (claim == 0) return false;
-    worker = claim - 1;
-    position = position_.load(std::memory_order_relaxed);
-    return true;
-  }
-
-  void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
-  void release() noexcept {
-    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) end();
-  }
-  /// True if the caller holds the only reference.
-  [[nodiscard]] bool unshared() const noexcept { return references_.load(std::memory_order_acquire) == 1; }
-
-  [[nodiscard]] bool done() const noexcept { return waiters_.load(std::memory_order_acquire) == closed; }
-
-  /// False if the task is done already: `c` will not fire.
-  [[nodiscard]] bool add(continuation& c) noexcept {
-    std::uintptr_t head = waiters_.load(std::memory_order_acquire);
-    for (;;) {
-      if (head == closed) return false;
-      if (head & locked) {
-        ::sched_yield();
-        head = waiters_.load(std::memory_order_acquire);
-        continue;
-      }
-      c.next = reinterpret_cast<continuation*>(head);
-      if (waiters_.compare_exchange_weak(head, reinterpret_cast<std::uintptr_t>(&c), std::memory_order_acq_rel,
-                                         std::memory_order_acquire))
-        return true;
-    }
-  }
-
-  /// Takes back a continuation that was added. False if it has fired or is about to.
-  [[nodiscard]] bool remove(continuation& c) noexcept {
-    std::uintptr_t head = waiters_.load(std::memory_order_acquire);
-    for (;;) {
-      if (head == closed) return false;
-      if (head & locked) {
-        ::sched_yield();
-        head = waiters_.load(std::memory_order_acquire);
-        continue;
-      }
-      if (waiters_.compare_exchange_weak(head, head | locked, std::memory_order_acq_rel, std::memory_order_acquire))
-        break;
-    }
-    auto* first = reinterpret_cast<continuation*>(head);
-    continuation** at = &first;
-    while (*at != &c) at = &(*at)->next;
-    *at = c.next;
-    waiters_.store(reinterpret_cast<std::uintptr_t>(first), std::memory_order_release);
-    return true;
-  }
-
-  scheduler* home() const noexcept { return home_; }
-
-  task* link = nullptr;      ///< of whichever list the task is in: the scheduler's inbox, or run_here's
-  std::exception_ptr error;  ///< read when done
-  bool error_observed = false;
-
- protected:
-  virtual ~task();
-
-  /// Closes the list and tells everyone in it, the first to come first. The caller holds a reference.
-  void complete() noexcept;
-
- private:
-  void end() noexcept;  // reports an error that nobody observed, and deletes
-
-  static constexpr std::uintptr_t closed = 2;
-  static constexpr std::uintptr_t locked = 1;
-
-  std::atomic<std::uint32_t> claim_;
-  std::atomic<std::uint32_t> references_;
-  std::atomic<std::uintptr_t> waiters_{0};
-  std::atomic<std::int64_t> position_{0};
-  scheduler* home_;
-  bool keeps_home_;
-};
-
-/// Tasks that this thread is to run itself, as there is no pool to run them.
-struct here_queue {
-  task* first = nullptr;
-  task** end = &first;
-
-  /// The queue of the run_here() under way on this thread, or null.
-  static here_queue*& under_way() noexcept {
-    static constinit thread_local here_queue* q = nullptr;
-    return q;
-  }
-  void push(task* t) noexcept {
-    t->link = nullptr;
-    *end = t;
-    end = &t->link;
-  }
-  bool run_first() noexcept {
-    task* const t = first;
-    if (t == nullptr) return false;
-    first = t->link;
-    if (first == nullptr) end = &first;
-    if (t->try_claim()) t->run();
-    t->release();
-    return true;
-  }
-};
-
-/// Runs `t` on this thread if nobody has claimed it, and gives back one reference. A call from within such a run is put
-/// off until the run has ended or waits, so that chains of any length need no stack.
-inline void run_here(task* t) noexcept {
-  if (here_queue* const outer = here_queue::under_way()) {
-    outer->push(t);
-    return;
-  }
-  here_queue q;
-  q.push(t);
-  here_queue::under_way() = &q;
-  while (q.run_first()) {}
-  here_queue::under_way() = nullptr;
+/// Runs a part of a task, which is neither claimed nor counted.
+inline void run_bare(worker& w, task& t) noexcept {
+  const std::int64_t outer = std::exchange(w.frame, w.queue.position());
+  thread_context& context = this_context();
+  running_frame frame{t.parent(), context.top, false};  // it is a part of that task
+  context.top = &frame;
+  t.run();
+  context.top = frame.outer;
+  w.frame = outer < w.queue.position() ? outer : w.queue.position();
 }
 
-/// A reference to a task, or nothing.
-template <class Task>
-class task_ref {
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/parking_lot.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_PARKING_LOT_HPP
+#define CADRE_ASYNC_DETAIL_PARKING_LOT_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// How many workers may take tasks; the others park. A task that blocks in the system allows one more meanwhile, one that
+/// holds several processors allows fewer. All but is_crowded() with the mutex of the scheduler held.
+class parking_lot {
  public:
-  task_ref() noexcept = default;
-  /// Takes over one reference.
-  explicit task_ref(Task* t) noexcept : task_(t) {}
-  task_ref(task_ref&& other) noexcept : task_(std::exchange(other.task_, nullptr)) {}
-  task_ref& operator=(task_ref&& other) noexcept {
-    task_ref old(std::exchange(task_, std::exchange(other.task_, nullptr)));
-    return *this;
+  explicit parking_lot(std::size_t allowed) noexcept : allowed_(allowed) {}
+
+  /// One relaxed load: whether a worker that has nothing in hand should park().
+  [[nodiscard]] bool is_crowded() const noexcept { return crowded_.load(std::memory_order_relaxed); }
+
+  [[nodiscard]] std::size_t allowed() const noexcept { return allowed_; }
+  [[nodiscard]] bool has_too_few(std::size_t wanted) const noexcept { return driving_ < wanted; }
+  void allow(std::size_t workers) noexcept {
+    allowed_ = workers;
+    update();
   }
-  ~task_ref() {
-    if (task_) task_->release();
+  /// A worker has been started.
+  void enter() noexcept { ++driving_; }
+
+  /// Sleeps until unparked, if there are too many. `lock` is held before, and afterwards; `leave()` is called when it has
+  /// been let go, and before the sleep.
+  template <class Leave>
+  void park(worker& w, std::unique_lock<std::mutex>& lock, Leave&& leave) noexcept {
+    if (!is_crowded() || !w.pinned.empty()) return;
+    place here{&w};
+    --driving_;
+    here.next = std::exchange(first_, &here);
+    update();
+    lock.unlock();
+    leave();
+    while (here.free.load(std::memory_order_acquire) == 0) futex::wait(here.free, 0);
+    lock.lock();  // the one who unparked it is done with `here`
   }
 
-  Task* get() const noexcept { return task_; }
-  Task* operator->() const noexcept { return task_; }
-  Task& operator*() const noexcept { return *task_; }
-  explicit operator bool() const noexcept { return task_ != nullptr; }
-  Task* give() noexcept { return std::exchange(task_, nullptr); }
+  /// False if none is parked.
+  bool unpark_one() noexcept { return unpark(first_); }
+  void unpark_one(const worker& w) noexcept {
+    place** at = &first_;
+    while (*at != nullptr && (*at)->who != &w) at = &(*at)->next;
+    unpark(*at);
+    update();
+  }
+  /// From now on nobody parks.
+  void close() noexcept {
+    closed_ = true;
+    while (unpark_one()) {}
+    update();
+  }
 
  private:
-  Task* task_ = nullptr;
+  struct place {
+    const worker* who;
+    std::atomic<std::uint32_t> free{0};
+    place* next = nullptr;
+  };
+
+  bool unpark(place*& at) noexcept {
+    place* const p = at;
+    if (p == nullptr) return false;
+    at = p->next;
+    ++driving_;
+    p->free.store(1, std::memory_order_release);
+    futex::wake_one(p->free);
+    return true;
+  }
+  void update() noexcept { crowded_.store(driving_ > allowed_ && !closed_, std::memory_order_relaxed); }
+
+  std::atomic<bool> crowded_{false};
+  place* first_ = nullptr;
+  std::size_t driving_ = 0;
+  std::size_t allowed_;
+  bool closed_ = false;
 };
 
-[[gnu::noinline]] inline void task::complete() noexcept {
-  std::uintptr_t head = waiters_.load(std::memory_order_acquire);
-  while ((head & locked) ||
-         !waiters_.compare_exchange_weak(head, closed, std::memory_order_acq_rel, std::memory_order_acquire)) {
-    if (head & locked) {
-      ::sched_yield();
-      head = waiters_.load(std::memory_order_acquire);
-    }
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/pool_registry.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_POOL_REGISTRY_HPP
+#define CADRE_ASYNC_DETAIL_POOL_REGISTRY_HPP
+
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Which pools live. Thread-safety: all functions, from any thread; none is called by a task's ordinary way through a pool.
+class pool_registry {
+ public:
+  [[gnu::cold]] static pool_id enter(scheduler& s) {
+    const std::lock_guard lock(the_locks().pools);
+    std::vector<slot>& all = slots();
+    std::size_t i = 0;
+    while (i < all.size() && all[i].pool != nullptr) ++i;
+    if (i == all.size()) all.push_back({});
+    all[i].pool = &s;
+    ++all[i].uses;
+    return std::uint64_t{all[i].uses} << 32 | (i + 1);
   }
-  continuation* first = nullptr;
-  for (auto* c = reinterpret_cast<continuation*>(head); c != nullptr;) {
-    continuation* const next = std::exchange(c->next, first);
-    first = std::exchange(c, next);
+
+  [[gnu::cold]] static void leave(pool_id id) noexcept {
+    const std::lock_guard lock(the_locks().pools);
+    slots()[(id & 0xffffffff) - 1].pool = nullptr;
   }
-  task* to_run = nullptr;
-  while (first != nullptr) {
-    continuation* const c = first;
-    first = c->next;  // firing may end the life of c
-    if (task* t = c->fire(*c)) t->link = std::exchange(to_run, t);
+
+  /// Calls `use(scheduler&)` while the pool cannot end. False if it has ended.
+  template <class Use>
+  static bool with(pool_id id, Use&& use) noexcept {
+    const std::lock_guard lock(the_locks().pools);
+    const std::size_t i = (id & 0xffffffff) - 1;
+    if (id == no_pool || slots()[i].pool == nullptr || slots()[i].uses != id >> 32) return false;
+    use(*slots()[i].pool);
+    return true;
   }
-  while (to_run != nullptr) run_here(std::exchange(to_run, to_run->link));
+
+ private:
+  struct slot {
+    scheduler* pool = nullptr;
+    std::uint32_t uses = 0;
+  };
+  // Never destroyed: see process_locks.
+  static std::vector<slot>& slots() noexcept {
+    static std::vector<slot>& all = *new std::vector<slot>;
+    return all;
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/spin.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_SPIN_HPP
+#define CADRE_ASYNC_DETAIL_SPIN_HPP
+
+#include <time.h>
+
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A processor's own count of time, where it has one that costs little: about 1 to 4 ticks per nanosecond. For thresholds.
+[[nodiscard]] inline std::uint64_t ticks() noexcept {
+#if defined(__x86_64__)
+  return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+  std::uint64_t count = 0, frequency = 1;
+  asm volatile("mrs %0, cntvct_el0" : "=r"(count));
+  asm volatile("mrs %0, cntfrq_el0" : "=r"(frequency));
+  return count * (2'000'000'000 / (frequency != 0 ? frequency : 1));
+#else
+  timespec t{};
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  return 2 * (static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec));
+#endif
 }
+
+/// Tells the processor that this is a loop that waits.
+inline void relax() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb" ::: "memory");
+#endif
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/thread_limit.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_THREAD_LIMIT_HPP
+#define CADRE_ASYNC_DETAIL_THREAD_LIMIT_HPP
+
+// OpenMP's own functions, if the program is linked with its runtime. By other names, so that <omp.h> may be included too.
+extern "C" {
+[[gnu::weak]] void cadre_omp_set_num_threads(int) __asm__("omp_set_num_threads");
+[[gnu::weak]] int cadre_omp_get_max_threads() __asm__("omp_get_max_threads");
+}
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// How many threads OpenMP, and Eigen with it, may use for what this thread calls. Nothing without OpenMP.
+class thread_limit {
+ public:
+  explicit thread_limit(int threads) noexcept {
+    if (!cadre_omp_set_num_threads || !cadre_omp_get_max_threads) return;
+    before_ = cadre_omp_get_max_threads();
+    cadre_omp_set_num_threads(threads);
+  }
+  thread_limit(const thread_limit&) = delete;
+  thread_limit& operator=(const thread_limit&) = delete;
+  ~thread_limit() {
+    if (before_ != 0) cadre_omp_set_num_threads(before_);
+  }
+
+ private:
+  int before_ = 0;
+};
 
 }  // namespace detail
 CADRE_NAMESPACE_END
@@ -1540,70 +2908,242 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/os/futex.hpp ----
-#ifndef CADRE_OS_FUTEX_HPP
-#define CADRE_OS_FUTEX_HPP
+// ---- cadre/async/detail/unobserved.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_UNOBSERVED_HPP
+#define CADRE_ASYNC_DETAIL_UNOBSERVED_HPP
 
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <atomic>
-#include <cerrno>
-#include <chrono>
-#include <climits>
-#include <cstdint>
+#include <exception>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <string_view>
 
 CADRE_NAMESPACE_BEGIN
 
-/// The kernel's wait queue on a 32-bit word. `scope::process` is for words that only threads of one process touch,
-/// `scope::shared` for words in memory that several processes map. Waits end for no reason now and then: call in a loop
-/// that rereads the word.
-namespace futex {
-
-enum class scope { process, shared };
+/// What a pool's handler is given: the error of a task that nobody asked for its result. Valid during the call.
+struct unobserved_error {
+  std::exception_ptr error;
+  std::string_view task;    ///< its name, or empty
+  std::source_location at;  ///< where it was submitted
+};
 
 namespace detail {
-inline long call(const std::atomic<std::uint32_t>& word, int operation, scope where, std::uint32_t value,
-                 const timespec* until) noexcept {
-  const int flag = where == scope::process ? FUTEX_PRIVATE_FLAG : 0;
-  return ::syscall(SYS_futex, &word, operation | flag, value, until, nullptr, FUTEX_BITSET_MATCH_ANY);
+
+using unobserved_handler = move_only_function<void(const unobserved_error&)>;
+
+/// "'load' submitted at train.cpp:88"
+[[gnu::cold]] inline std::string describe(std::string_view name, const std::source_location& at) {
+  std::string text = name.empty() ? "a task" : "'" + std::string(name) + "'";
+  if (at.line() != 0) text += " submitted at " + std::string(at.file_name()) + ":" + std::to_string(at.line());
+  return text;
 }
+
+[[gnu::cold]] inline void log_unobserved(const unobserved_error& e) noexcept {
+  log(log_level::error, "async", [&] {
+    std::string text = "nobody observed the error of " + describe(e.task, e.at);
+    try {
+      std::rethrow_exception(e.error);
+    } catch (const std::exception& x) {
+      text += std::string(": ") + x.what();
+    } catch (...) {
+      text += ": not a std::exception";
+    }
+    return text;
+  });
+}
+
+/// To the handler, which may be null or empty, or to the log. Never throws: a handler that does is itself reported to the
+/// log. What a posted task throws has no other way out, so without a handler it ends the program, as what leaves a thread
+/// does.
+[[gnu::cold]] inline void report_unobserved(const unobserved_error& e,
+                                            const std::shared_ptr<unobserved_handler>& handler, bool posted) noexcept {
+  if (handler && *handler) {
+    try {
+      (*handler)(e);
+      return;
+    } catch (...) {
+      log_unobserved({std::current_exception(), "the handler of unobserved errors", {}});
+      log_unobserved(e);
+      return;
+    }
+  }
+  log_unobserved(e);
+  if (posted) std::rethrow_exception(e.error);  // out of a noexcept function: std::terminate, with the error current
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/resources.hpp ----
+#ifndef CADRE_ASYNC_RESOURCES_HPP
+#define CADRE_ASYNC_RESOURCES_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// A name and how much of it: `{"gpu", 0.25}`. Precision 1/10,000; "memory" is in bytes.
+struct resource {
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  resource(std::string n, Number a) : name(std::move(n)), amount(static_cast<double>(a)) {}
+  std::string name;
+  double amount;
+};
+
+/// What a task asks for, or what there is: `{{"cpu", 2}, {"gpu", 0.25}, {"memory", 1_GiB}, {"TPU", 1}}`. Logical, as in Ray:
+/// cadre counts them and does not look whether a task really uses them.
+class resource_set {
+ public:
+  resource_set() noexcept = default;
+  /// Throws impossible_request (209) for a negative amount, one that is no number, or a name given twice.
+  [[gnu::cold]] resource_set(std::initializer_list<resource> all) {
+    for (const resource& r : all) {
+      if (!(r.amount >= 0 && r.amount < 9e14))
+        throw impossible_request("'" + r.name + "' of " + std::to_string(r.amount) + "; give an amount of 0 or more");
+      if (find(r.name) != nullptr) throw impossible_request("'" + r.name + "' is given twice");
+      entries_.push_back({r.name, static_cast<std::int64_t>(r.amount * scale(r.name) + 0.5)});
+    }
+  }
+
+  struct entry {
+    std::string name;
+    std::int64_t units;  ///< ten-thousandths, or bytes of memory
+  };
+
+  [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
+  /// What every task holds without a word: one processor, and nothing else.
+  [[nodiscard]] bool is_ordinary() const noexcept {
+    return entries_.empty() || (entries_.size() == 1 && entries_[0].name == "cpu" && entries_[0].units == one);
+  }
+  [[nodiscard]] const std::vector<entry>& entries() const noexcept { return entries_; }
+  /// Null if the name is not there.
+  [[nodiscard]] const entry* find(std::string_view name) const noexcept {
+    for (const entry& e : entries_)
+      if (e.name == name) return &e;
+    return nullptr;
+  }
+  /// 0 if the name is not there.
+  [[nodiscard]] double amount(std::string_view name) const noexcept {
+    const entry* const e = find(name);
+    return e == nullptr ? 0 : static_cast<double>(e->units) / scale(name);
+  }
+  [[gnu::cold]] void set(std::string_view name, std::int64_t units) {
+    for (entry& e : entries_)
+      if (e.name == name) {
+        e.units = units;
+        return;
+      }
+    entries_.push_back({std::string(name), units});
+  }
+
+  static constexpr std::int64_t one = 10'000;
+  [[nodiscard]] static double scale(std::string_view name) noexcept { return name == "memory" ? 1.0 : double(one); }
+
+  /// "cpu 2, gpu 0.25"
+  [[nodiscard, gnu::cold]] std::string text() const {
+    std::string all;
+    for (const entry& e : entries_) {
+      if (!all.empty()) all += ", ";
+      std::string number = std::to_string(static_cast<double>(e.units) / scale(e.name));
+      number.erase(number.find_last_not_of('0') + 1);
+      if (number.back() == '.') number.pop_back();
+      all += e.name + " " + number;
+    }
+    return all.empty() ? "nothing" : all;
+  }
+
+ private:
+  std::vector<entry> entries_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/task_options.hpp ----
+#ifndef CADRE_ASYNC_TASK_OPTIONS_HPP
+#define CADRE_ASYNC_TASK_OPTIONS_HPP
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <source_location>
+#include <stop_token>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Which of the tasks that wait for a thread goes first. Lower ones are not starved: of the tasks that a thread runs, each
+/// 61st at the latest is one that a higher priority, or its own tasks, kept waiting.
+enum class priority : std::uint8_t { high, normal, low };
+
+/// Says which errors are worth another try: errors<E...>().
+using retry_filter = bool (*)(const std::exception_ptr&);
+
+namespace detail {
+
+template <class... E>
+bool is_one_of(const std::exception_ptr& error) {
+  bool found = false;
+  const auto look = [&]<class One>(const One*) {
+    if (found) return;
+    try {
+      std::rethrow_exception(error);
+    } catch (const One&) {
+      found = true;
+    } catch (...) {}
+  };
+  (look(static_cast<const E*>(nullptr)), ...);
+  return found;
+}
+
 }  // namespace detail
 
-/// Sleeps while the word holds `expected`.
-inline void wait(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
-                 scope where = scope::process) noexcept {
-  detail::call(word, FUTEX_WAIT_BITSET, where, expected, nullptr);
+/// Those of the types E, and derived ones: `.max_retries = 3, .retry_on = cadre::errors<std::system_error>()`.
+template <class... E>
+[[nodiscard]] constexpr retry_filter errors() noexcept {
+  return &detail::is_one_of<E...>;
 }
 
-/// Sleeps while the word holds `expected`, at most until `deadline`. False if the deadline has passed.
-inline bool wait_until(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
-                       std::chrono::steady_clock::time_point deadline, scope where = scope::process) noexcept {
-  if (deadline == std::chrono::steady_clock::time_point::max()) {
-    wait(word, expected, where);
-    return true;
-  }
-  // The bitset form takes an absolute time of CLOCK_MONOTONIC, which is what steady_clock reads here.
-  const auto since = deadline.time_since_epoch();
-  if (since.count() <= 0) return false;
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
-  timespec until{};
-  until.tv_sec = seconds.count();
-  until.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count();
-  return !(detail::call(word, FUTEX_WAIT_BITSET, where, expected, &until) == -1 && errno == ETIMEDOUT);
-}
+inline constexpr std::size_t any_worker = std::numeric_limits<std::size_t>::max();
 
-inline void wake_one(const std::atomic<std::uint32_t>& word, scope where = scope::process) noexcept {
-  detail::call(word, FUTEX_WAKE, where, 1, nullptr);
-}
-
-inline void wake_all(const std::atomic<std::uint32_t>& word, scope where = scope::process) noexcept {
-  detail::call(word, FUTEX_WAKE, where, INT_MAX, nullptr);
-}
-
-}  // namespace futex
+/// How one task is to be run: `pool.submit({.name = "load", .resources = {{"gpu", 0.25}}, .max_retries = 2}, f)`.
+struct task_options {
+  /// Said where the task's error is reported, and in debug_dump().
+  std::string name = {};
+  /// What it holds while it runs; without a word one thread of the pool. It begins when they are free: requests that wait are
+  /// served in their order, so that large ones do not starve. What a task holds, its children may use while it waits for
+  /// them. A task that asks for k > 1 "cpu" keeps k - 1 further threads of the pool from new tasks and runs with Eigen and
+  /// OpenMP limited to k threads. A part of a "gpu" lies on one device, and more than one are whole devices:
+  /// this_task::gpus() says which.
+  resource_set resources = {};
+  /// Cancels the task: see future::cancel().
+  std::stop_token stop = {};
+  /// How often it is tried again after an error. The function and its arguments must be copyable: each try but the last
+  /// gets copies.
+  int max_retries = 0;
+  /// After which errors; null: after all.
+  retry_filter retry_on = nullptr;
+  enum priority priority = priority::normal;
+  /// If it has not begun by then, its future holds deadline_passed (210); if it runs, it is asked to stop.
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+  /// The only thread that may run it, 0 <= worker < pool.size().
+  std::size_t worker = any_worker;
+  /// Where it is submitted; says so by itself.
+  std::source_location at = std::source_location::current();
+};
 
 CADRE_NAMESPACE_END
 
@@ -1625,7 +3165,7 @@ CADRE_NAMESPACE_BEGIN
 /// Thrown (151) when the system gives no further thread. `code()` is the errno.
 class thread_error : public error {
  public:
-  thread_error(const std::string& name, int code)
+  [[gnu::cold]] thread_error(const std::string& name, int code)
       : error("os", 151,
               "cannot start thread '" + name + "': " + std::generic_category().message(code) +
                   "; raise the limit on threads (ulimit -u, the cgroup's pids.max) or start fewer"),
@@ -1637,13 +3177,13 @@ class thread_error : public error {
 };
 
 /// A thread with a name that debuggers and `top -H` show (its first 15 characters). Destroying one that runs joins it.
-/// Not <thread>, which would triple the parse time of the pool.
+/// Not `std::thread`, which would triple the parse time of the pool.
 class native_thread {
  public:
   native_thread() noexcept = default;
 
   /// Runs `body`, which must not throw. Throws thread_error (151).
-  native_thread(const std::string& name, move_only_function<void()> body) {
+  [[gnu::cold]] native_thread(const std::string& name, move_only_function<void()> body) {
     auto start = std::make_unique<start_block>(name.substr(0, 15), std::move(body));
     if (const int code = ::pthread_create(&id_, nullptr, &run, start.get())) throw thread_error(name, code);
     static_cast<void>(start.release());  // the thread owns it now
@@ -1662,6 +3202,8 @@ class native_thread {
   void join() noexcept {
     if (std::exchange(running_, false)) ::pthread_join(id_, nullptr);
   }
+  /// In a process made by fork(), where the thread is not.
+  void forget() noexcept { running_ = false; }
   void detach() noexcept {
     if (std::exchange(running_, false)) ::pthread_detach(id_);
   }
@@ -1696,135 +3238,78 @@ CADRE_NAMESPACE_END
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <exception>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
-
-/// What a pool's handler is given: the error of a task that nobody asked for its result. Valid during the call.
-struct unobserved_error {
-  std::exception_ptr error;
-  std::string_view task;  ///< its name, or empty
-};
-
 namespace detail {
 
-using unobserved_handler = move_only_function<void(const unobserved_error&)>;
-using time_point = std::chrono::steady_clock::time_point;
-
-/// One thread's place to sleep. Word: bit 0 says that the scheduler woke it for work, the bits above count the events
-/// that it waits for. Whoever counts an event up may find the sleeper gone right after, so nothing else of it is touched.
-struct sleeper {
-  explicit sleeper(std::uint32_t events) noexcept : needed(events) {}
-
-  static constexpr std::uint32_t woken_for_work = 1;
-  static constexpr std::uint32_t event = 2;
-
-  [[nodiscard]] std::uint32_t events() const noexcept { return word.load(std::memory_order_acquire) / event; }
-  [[nodiscard]] bool satisfied() const noexcept { return events() >= needed; }
-
-  void count_event() noexcept {
-    const std::uint32_t enough = needed;
-    if (word.fetch_add(event, std::memory_order_acq_rel) / event + 1 == enough) futex::wake_one(word);
-  }
-
-  /// Until satisfied, or woken for work, or the deadline.
-  void sleep(time_point deadline) noexcept {
-    for (;;) {
-      const std::uint32_t now = word.load(std::memory_order_acquire);
-      if ((now & woken_for_work) || now / event >= needed) return;
-      if (!futex::wait_until(word, now, deadline)) return;
-    }
-  }
-
-  std::atomic<std::uint32_t> word{0};
-  const std::uint32_t needed;
-  // Guarded by the scheduler's mutex.
-  sleeper* previous = nullptr;
-  sleeper* next = nullptr;
-  bool linked = false;
-  bool between_tasks = false;  // a worker's main loop, as opposed to a wait inside a task
-};
-
-struct worker {
-  scheduler* home = nullptr;
-  std::uint32_t index = 0;
-  std::uint32_t random = 0;     // xorshift state, for the order of victims
-  std::uint32_t ticks = 0;      // tasks since work from outside was last given a turn
-  std::uint32_t unrelated = 0;  // how many waits on this stack are running unrelated work
-  std::int64_t frame = 0;       // queue position when the task on top of the stack began: what is above is its own
-  std::int64_t outside = 0;     // queue position below which tasks came from outside
-  work_deque<task> queue;
-};
-
-// The worker that this thread is, or null.
-inline worker*& this_worker() noexcept {
-  static constinit thread_local worker* w = nullptr;
-  return w;
-}
-
-/// The pool behind thread_pool: shared by the pool object, its threads and the tasks whose continuations run on it.
-///
-/// Who wakes whom. `idle_` counts sleepers and searchers (threads that look for work and have none). A push wakes a
-/// sleeper only if there is one and nobody searches. No wake-up is lost, all of these being sequentially consistent:
-///  - a push writes the work, then reads idle_; a thread falling asleep writes idle_, then looks for work once more:
-///    one of the two sees the other;
-///  - a push that relied on a searcher came before that searcher left idle_; a searcher that leaves with work, as the last
-///    one, looks whether more is visible and wakes the next.
-/// There is no timed backstop, so a lost wake-up would hang a test instead of costing time in production.
+/// The pool behind thread_pool: shared by the pool object and its threads. A searcher that is alone looks again and again for some microseconds before it sleeps, so that tasks that
+/// come one after the other find it awake; a second one sleeps at once.
 class scheduler {
  public:
-  scheduler(std::size_t threads, std::string name, unobserved_handler handler)
-      : name_(std::move(name)), handler_(std::move(handler)), workers_(threads) {
-    for (std::size_t i = 0; i < threads; ++i) {
-      workers_[i] = std::make_unique<worker>();
-      workers_[i]->home = this;
-      workers_[i]->index = static_cast<std::uint32_t>(i);
-      workers_[i]->random = static_cast<std::uint32_t>(i) * 2654435761u + 1;
-    }
+  [[gnu::cold]] scheduler(std::size_t threads, std::size_t processors, std::string name, unobserved_handler handler,
+                          resource_set resources, long_wait_report report)
+      : name_(std::move(name)),
+        unobserved_(std::make_shared<unobserved_handler>(std::move(handler))),
+        resources_(std::move(resources)),
+        size_(threads),
+        long_waits_(report),
+        patience_(processors > 1 ? 40'000 : 0),
+        workers_(new std::unique_ptr<worker>[threads + most_extra]),
+        lot_(threads) {
+    watch_forks();
+    uneven_barrier::prepare();
+    born_after_ = fork_count.load(std::memory_order_relaxed);
+    threads_.reserve(threads + most_extra);
+    id_ = pool_registry::enter(*this);
   }
   scheduler(const scheduler&) = delete;
   scheduler& operator=(const scheduler&) = delete;
 
   /// Throws thread_error (151), having ended the threads it had started.
-  void start() {
-    threads_.reserve(workers_.size());
+  [[gnu::cold]] void start() {
     try {
-      for (const auto& w : workers_) {
-        retain();
-        try {
-          threads_.emplace_back(name_ + "/" + std::to_string(w->index), [this, w = w.get()] { main_loop(*w); });
-        } catch (...) {
-          release();
-          throw;
-        }
-      }
+      const std::lock_guard lock(idle_.mutex());
+      while (threads_.size() < size_) start_worker();
     } catch (...) {
-      {
-        const std::lock_guard lock(mutex_);
-        running_workers_ = threads_.size();
-      }
-      stop();
+      stop(false);
       throw;
     }
   }
 
-  /// Runs what is queued and ends the threads. Called by one of the pool's own tasks it only makes that happen, since
-  /// waiting would be for itself.
-  void stop() noexcept {
+  /// Runs what is queued, or with `cancel` ends it, and ends the threads. Called by one of the pool's own tasks it only
+  /// makes that happen, since waiting would be for itself. In a child of fork() there is nothing to end.
+  [[gnu::cold]] void stop(bool cancel) noexcept {
+    pool_registry::with(id_, [](scheduler& s) { s.closed_ = true; });
+    if (left_behind()) {
+      for (native_thread& t : threads_) t.forget();
+      return;
+    }
+    if (cancel) {
+      // First: as soon as one that runs has ended, its thread would run the next before that is found.
+      cancelling_.store(true, std::memory_order_relaxed);
+      cancel_all([this](const task& t) { return t.home() == id_; });
+    }
     {
-      const std::lock_guard lock(mutex_);
+      const std::lock_guard lock(idle_.mutex());
       stopping_ = true;
+      lot_.close();
       try_finish();
     }
     const worker* const w = this_worker();
     const bool from_inside = w != nullptr && w->home == this;
-    for (native_thread& t : threads_) from_inside ? t.detach() : t.join();
+    for (std::size_t i = 0;; ++i) {  // a task that blocks may start further threads until the last has ended
+      {
+        const std::lock_guard lock(idle_.mutex());
+        detached_ = from_inside;
+        if (i == threads_.size()) break;
+      }
+      from_inside ? threads_[i].detach() : threads_[i].join();
+    }
   }
 
   void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
@@ -1832,44 +3317,121 @@ class scheduler {
     if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
   }
 
-  [[nodiscard]] std::size_t size() const noexcept { return workers_.size(); }
+  /// Threads, without those that stand in for blocked ones.
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  [[nodiscard]] pool_id id() const noexcept { return id_; }
+  /// False when the pool object is being destroyed or gone: nothing comes from outside any more. Under the registry's lock.
+  [[nodiscard]] bool is_open() const noexcept { return !closed_ && !left_behind(); }
+  /// True in a process that fork() made: this pool has no threads there.
+  [[nodiscard]] bool left_behind() const noexcept { return fork_count.load(std::memory_order_relaxed) != born_after_; }
+  [[nodiscard]] const std::shared_ptr<unobserved_handler>& unobserved() const noexcept { return unobserved_; }
 
-  /// Queues a claimable task, taking over one reference. When the pool has ended, runs it here.
+  [[nodiscard]] const resource_set& resources() const noexcept { return resources_; }
+  [[nodiscard]] const long_wait_report& long_waits() const noexcept { return long_waits_; }
+
+  /// What only some pools need, each made by the first who does: `Part(scheduler&)`. Ends with the scheduler.
+  template <class Part>
+  std::shared_ptr<Part> part(std::shared_ptr<void> scheduler::*which) {
+    const std::lock_guard lock(idle_.mutex());
+    if (this->*which == nullptr) this->*which = std::make_shared<Part>(*this);
+    return std::static_pointer_cast<Part>(this->*which);
+  }
+  std::shared_ptr<void> ledger;     ///< a resource_ledger
+  std::shared_ptr<void> deadlines;  ///< a class deadlines
+
+  /// Queues a claimable task, taking over one reference.
   [[gnu::noinline]] void push(task* t) noexcept {
     worker* const w = this_worker();
-    const bool queued_here = w != nullptr && w->home == this && w->queue.push(t);
-    if (!queued_here && !push_outside(t)) return run_here(t);
-    wake_one_if_needed();
+    if (w != nullptr && w->home == this && w->queue.push(t))
+      uneven_barrier::frequent();
+    else
+      inboxes_[normal].push(t);
+    idle_.wake_one_if_needed();
+  }
+  /// The same for several at once; tasks[0] will be the first to run.
+  void push(task* const* tasks, std::size_t n) noexcept {
+    worker* const w = this_worker();
+    if (w != nullptr && w->home == this && w->queue.push(tasks, n))
+      uneven_barrier::frequent();
+    else
+      for (std::size_t i = 0; i < n; ++i) inboxes_[normal].push(tasks[i]);
+    idle_.wake_one_if_needed();
+  }
+  void push(task* t, priority p) noexcept {
+    if (p == priority::normal) return push(t);
+    inboxes_[static_cast<std::size_t>(p)].push(t);
+    idle_.wake_one_if_needed();
+  }
+  /// For one worker alone.
+  void push_pinned(task* t, std::size_t worker_index) noexcept {
+    worker& w = *workers_[worker_index];
+    w.pinned.push(t);
+    {
+      const std::lock_guard lock(idle_.mutex());
+      lot_.unpark_one(w);
+    }
+    idle_.wake_at(w.asleep);
+  }
+
+  /// A bare part of the task that runs on `w`, to be taken back: into that worker's own queue. False if there is no memory
+  /// for the queue to grow.
+  [[nodiscard]] bool push_part(worker& w, task& part) noexcept {
+    if (!w.queue.push(&part)) [[unlikely]]
+      return false;
+    uneven_barrier::frequent();
+    idle_.wake_one_if_needed();
+    return true;
+  }
+  /// The newest of the parts, all of them `mine(task*)`, that `w` has pushed since its queue stood at `floor`; null if
+  /// others have taken them. What lies above it, submitted by parts or come from outside during a wait, goes to whoever
+  /// looks for work: those who take back parts run nothing else.
+  template <class Mine>
+  [[nodiscard]] task* take_back(worker& w, std::int64_t floor, Mine mine) noexcept {
+    while (w.queue.position() > floor) {
+      task* const t = w.queue.pop();
+      if (w.queue.position() < w.outside) w.outside = w.queue.position();
+      if (t == nullptr || mine(static_cast<const task*>(t))) return t;
+      inboxes_[normal].push(t);
+      idle_.wake_one_if_needed();
+    }
+    return nullptr;
   }
 
   /// Runs a task that this worker holds: claims it, unless somebody else has, and gives back the queue's reference.
   void run(worker& w, task* t) noexcept {
-    if (t->try_claim()) run_claimed(w, *t);
+    if (t->has(task::bare)) return run_bare(w, *t);
+    if (t->try_claim(w.index + 1)) run_claimed(w, *t);
     t->release();
   }
-
   static void run_claimed(worker& w, task& t) noexcept {
+    if (w.home->cancelling_.load(std::memory_order_relaxed) && t.home() == w.home->id_) [[unlikely]]
+      t.ask_to_stop();
     const std::int64_t outer = std::exchange(w.frame, w.queue.position());
-    if (t.home() == w.home) t.set_runner(w.index, w.frame);
-    t.run();
+    t.set_position(w.frame);
+    run_in_frame(t, this_context());
     w.frame = outer < w.queue.position() ? outer : w.queue.position();
   }
 
   /// Work from anywhere, or null once `s` is satisfied or the deadline has passed; sleeps in between.
   task* acquire(worker& w, sleeper& s, time_point deadline) noexcept {
     if (task* t = pop(w)) return t;
-    idle_.fetch_add(one_searcher, std::memory_order_seq_cst);
+    idle_.begin_search();
     for (;;) {
-      const bool over =
-          s.satisfied() || (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline);
-      task* const t = over ? nullptr : search(w);
+      task* t = nullptr;
+      bool over = s.satisfied() || (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline);
+      if (!over && (t = search(w)) == nullptr && idle_.searchers() == 1) {
+        t = look_again(w, s);
+        over = s.satisfied();
+      }
       if (over || t != nullptr) {
-        stop_searching();
+        if (idle_.end_search() && work_visible()) idle_.wake_one();
         return t;
       }
-      fall_asleep(s);
-      if (!work_visible()) s.sleep(deadline);
-      wake_up(s);
+      fall_asleep(w, s);
+      uneven_barrier::seldom();
+      if (!work_visible(w)) s.sleep(deadline);
+      wake_up(w, s);
     }
   }
 
@@ -1878,238 +3440,273 @@ class scheduler {
     return workers_[victim]->queue.steal(position);
   }
 
-  /// Never throws: a handler that does is itself reported to the log.
-  void report(const std::exception_ptr& error, std::string_view task_name) noexcept {
-    if (handler_) {
-      try {
-        handler_({error, task_name});
-        return;
-      } catch (...) {
-        log_unobserved(std::current_exception(), "the handler of unobserved errors");
-      }
-    }
-    log_unobserved(error, task_name);
+  /// Whether a thread runs tasks or looks for some right now, so that what is pushed will soon be begun.
+  [[nodiscard]] bool is_awake() const noexcept {
+    if (looking_.load(std::memory_order_relaxed)) return true;
+    return idle_.idle() < worker_count_.load(std::memory_order_relaxed);
   }
 
-  [[gnu::cold]] static void log_unobserved(const std::exception_ptr& error, std::string_view task_name) noexcept {
-    log(log_level::error, "async", [&] {
-      std::string text = "nobody observed the error of ";
-      text += task_name.empty() ? std::string_view("a task") : task_name;
-      try {
-        std::rethrow_exception(error);
-      } catch (const std::exception& e) {
-        text += std::string(": ") + e.what();
-      } catch (...) {
-        text += ": not a std::exception";
+  /// One worker more, or fewer, may take tasks. False if one more was asked for and cannot be had.
+  bool allow(std::ptrdiff_t change) noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    const std::size_t target = lot_.allowed() + static_cast<std::size_t>(change);
+    if (change > 0) {
+      while (lot_.has_too_few(target) && lot_.unpark_one()) {}
+      while (lot_.has_too_few(target) && threads_.size() < size_ + most_extra) {
+        try {
+          start_worker();
+        } catch (...) {
+          return false;
+        }
       }
-      return text;
-    });
+    }
+    lot_.allow(target);
+    return true;
   }
 
  private:
-  static constexpr std::uint64_t one_searcher = 1;
-  static constexpr std::uint64_t one_sleeper = std::uint64_t{1} << 32;
-  static constexpr std::uint32_t turn = 61;  // tasks between two looks at what a worker's own tasks keep waiting
+  static constexpr std::uint32_t turn = 61;        // tasks between two looks at what a worker's own tasks keep waiting
+  static constexpr std::size_t most_at_once = 32;  // tasks taken from an inbox
+  static constexpr std::size_t most_extra = 256;   // threads that stand in for blocked ones
+  static constexpr std::size_t high = 0, normal = 1, low = 2;
 
-  ~scheduler() = default;
+  [[gnu::cold]] ~scheduler() { pool_registry::leave(id_); }
+
+  // With the mutex held.
+  [[gnu::cold]] void start_worker() {
+    const std::size_t i = threads_.size();
+    if (workers_[i] == nullptr) {  // else a thread for it could not be had before
+      workers_[i] = std::make_unique<worker>(*this, static_cast<std::uint32_t>(i));
+      worker_count_.store(static_cast<std::uint32_t>(i + 1), std::memory_order_seq_cst);
+    }
+    retain();
+    try {
+      threads_.emplace_back(name_ + "/" + std::to_string(i), [this, w = workers_[i].get()] { main_loop(*w); });
+    } catch (...) {
+      release();
+      throw;
+    }
+    if (detached_) threads_.back().detach();
+    lot_.enter();
+  }
 
   void main_loop(worker& w) noexcept {
-    this_worker() = &w;
+    this_context().worker = &w;
+    const thread_limit one(1);  // of what a task without options calls: it holds one processor
     sleeper s(1);
     s.between_tasks = true;
     for (;;) {
-      task* t = ++w.ticks >= turn ? take_turn(w) : nullptr;
+      task* t = std::exchange(w.next, nullptr);
+      if (t == nullptr && lot_.is_crowded()) [[unlikely]]
+        park(w);
+      if (t == nullptr && (++w.count >= turn || is_overdue(w))) t = take_turn(w);
       if (t == nullptr) t = acquire(w, s, time_point::max());
       if (t == nullptr) break;
       run(w, t);
     }
-    this_worker() = nullptr;
+    this_context().worker = nullptr;
     release();
   }
 
-  // Tasks that beget tasks must not starve the rest: what came from outside, and what lies at the other end of the queue.
+  // Whether something from outside has waited for some time while this worker ran what its own tasks had begotten: a turn
+  // by count alone would be long in coming if they are long.
+  bool is_overdue(worker& w) const noexcept {
+    if (w.queue.position() <= w.outside || inboxes_[normal].empty()) {
+      w.overdue_at = 0;
+      return false;
+    }
+    const std::uint64_t now = ticks();
+    if (w.overdue_at == 0) w.overdue_at = now + 60'000;  // 20 to 30 us
+    return now >= w.overdue_at;
+  }
+
+  // Tasks that beget tasks must not starve the rest: what came from outside, what lies at the other end of the queue, and
+  // what has a lower priority.
   task* take_turn(worker& w) noexcept {
-    w.ticks = 0;
-    if (w.queue.position() <= w.outside) return nullptr;  // what this worker runs is from outside anyway
+    w.count = 0;
+    w.overdue_at = 0;
+    if ((++w.turns & 7) == 0)
+      if (task* t = take_one(inboxes_[low])) return t;
+    if (w.queue.position() <=
+        w.outside) {  // what this worker runs came from outside: only high priority starves others
+      if (inboxes_[high].empty()) return nullptr;
+      if (task* t = w.queue.pop()) return t;
+      return take_one(inboxes_[normal]);
+    }
     task* const oldest = w.queue.steal();
-    drain_inbox(w);
+    take_many(w);
     return oldest;
   }
 
-  static task* pop(worker& w) noexcept {
+  task* pop(worker& w) noexcept {
+    if (!w.pinned.empty()) [[unlikely]]
+      if (task* t = take_one(w.pinned)) return t;
+    if (!inboxes_[high].empty()) [[unlikely]]
+      if (task* t = take_one(inboxes_[high])) return t;
     task* const t = w.queue.pop();
     if (w.queue.position() < w.outside) w.outside = w.queue.position();
     return t;
   }
 
-  // Newest first into the queue, so that its owner runs them in the order of submission.
-  bool drain_inbox(worker& w) noexcept {
-    task* head = inbox_.load(std::memory_order_seq_cst);
-    if (head == nullptr || head == closed_inbox()) return false;
-    // Only try_finish() closes it, when no worker is here.
-    head = inbox_.exchange(nullptr, std::memory_order_seq_cst);
-    bool any = false;
-    while (head != nullptr) {
-      task* const t = std::exchange(head, head->link);
-      if (w.queue.push(t)) {
-        any = true;
-      } else {
-        run(w, t);  // no memory for the queue to grow
-      }
+  static task* take_one(inbox& from) noexcept {
+    task* t = nullptr;
+    return from.take(&t, 1) != 0 ? t : nullptr;
+  }
+
+  // The oldest from outside into the queue, so that its owner runs them in the order of submission.
+  bool take_many(worker& w) noexcept {
+    task* taken[most_at_once];
+    const std::size_t n = inboxes_[normal].take(taken, most_at_once);
+    if (n == 0) return false;
+    if (!w.queue.push(taken, n)) {  // no memory for the queue to grow
+      for (std::size_t i = 0; i < n; ++i) run(w, taken[i]);
+      return false;
     }
     w.outside = w.queue.position();
-    return any;
+    return true;
   }
 
   task* search(worker& w) noexcept {
-    if (drain_inbox(w))
+    if (take_many(w))
       if (task* t = pop(w)) return t;
-    const auto n = static_cast<std::uint32_t>(workers_.size());
+    const std::uint32_t n = worker_count_.load(std::memory_order_seq_cst);
     w.random ^= w.random << 13;
     w.random ^= w.random >> 17;
     w.random ^= w.random << 5;
     for (std::uint32_t i = 0, victim = w.random % n; i < n; ++i, victim = victim + 1 == n ? 0 : victim + 1)
       if (victim != w.index)
         if (task* t = workers_[victim]->queue.steal()) return t;
-    return nullptr;
+    return take_one(inboxes_[low]);
   }
 
-  bool push_outside(task* t) noexcept {
-    task* head = inbox_.load(std::memory_order_relaxed);
-    do {
-      if (head == closed_inbox()) return false;
-      t->link = head;
-    } while (!inbox_.compare_exchange_weak(head, t, std::memory_order_seq_cst, std::memory_order_relaxed));
-    return true;
+  // The only searcher, for a while.
+  task* look_again(worker& w, const sleeper& s) noexcept {
+    task* t = nullptr;
+    looking_.store(true, std::memory_order_relaxed);
+    for (const std::uint64_t begun = ticks(); t == nullptr && ticks() - begun < patience_;) {
+      for (int i = 0; i < 4; ++i) relax();
+      if (s.satisfied() || idle_.searchers() != 1) break;
+      if (work_visible(w)) t = pop_or_search(w);
+    }
+    looking_.store(false, std::memory_order_relaxed);
+    return t;
+  }
+  task* pop_or_search(worker& w) noexcept {
+    task* const t = pop(w);
+    return t != nullptr ? t : search(w);
   }
 
+  [[nodiscard]] bool work_visible(const worker& w) const noexcept { return !w.pinned.empty() || work_visible(); }
   [[nodiscard]] bool work_visible() const noexcept {
-    const task* const head = inbox_.load(std::memory_order_seq_cst);
-    if (head != nullptr && head != closed_inbox()) return true;
-    for (const auto& w : workers_)
-      if (!w->queue.empty()) return true;
+    for (const inbox& i : inboxes_)
+      if (!i.empty()) return true;
+    const std::uint32_t n = worker_count_.load(std::memory_order_seq_cst);
+    for (std::uint32_t i = 0; i < n; ++i)
+      if (!workers_[i]->queue.empty()) return true;
     return false;
   }
 
-  void wake_one_if_needed() noexcept {
-    const std::uint64_t idle = idle_.load(std::memory_order_seq_cst);
-    if (idle >= one_sleeper && static_cast<std::uint32_t>(idle) == 0) [[unlikely]]
-      wake_one();
-  }
-
-  [[gnu::noinline]] void wake_one() noexcept {
-    std::atomic<std::uint32_t>* word = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      sleeper* const s = first_sleeper_;
-      if (s == nullptr || static_cast<std::uint32_t>(idle_.load(std::memory_order_seq_cst)) != 0) return;
-      unlink(*s);
-      idle_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
-      word = &s->word;
-      s->word.fetch_or(sleeper::woken_for_work, std::memory_order_acq_rel);
-    }
-    futex::wake_one(*word);
-  }
-
-  void stop_searching() noexcept {
-    const std::uint64_t idle = idle_.fetch_sub(one_searcher, std::memory_order_seq_cst) - one_searcher;
-    if (idle >= one_sleeper && static_cast<std::uint32_t>(idle) == 0 && work_visible()) wake_one();
-  }
-
-  // From searcher to sleeper. The caller looks for work once more before it sleeps.
-  void fall_asleep(sleeper& s) noexcept {
-    const std::lock_guard lock(mutex_);
-    link(s);
-    idle_.fetch_add(one_sleeper - one_searcher, std::memory_order_seq_cst);
+  // The caller looks for work once more before it sleeps.
+  void fall_asleep(worker& w, sleeper& s) noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    idle_.fall_asleep(s);
+    w.asleep = &s;
     try_finish();
   }
-
-  // From sleeper to searcher, whoever ended the sleep.
-  void wake_up(sleeper& s) noexcept {
-    const std::lock_guard lock(mutex_);
-    if (s.linked) {
-      unlink(s);
-      idle_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
-    }
-    s.word.fetch_and(~sleeper::woken_for_work, std::memory_order_acq_rel);
+  void wake_up(worker& w, sleeper& s) noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    idle_.wake_up(s);
+    w.asleep = nullptr;
   }
 
-  // In front, since the last to fall asleep has the warmest cache; but those who wait inside a task are woken last.
-  void link(sleeper& s) noexcept {
-    s.previous = s.between_tasks ? nullptr : last_sleeper_;
-    s.next = s.between_tasks ? first_sleeper_ : nullptr;
-    (s.previous ? s.previous->next : first_sleeper_) = &s;
-    (s.next ? s.next->previous : last_sleeper_) = &s;
-    s.linked = true;
-    sleeping_between_tasks_ += s.between_tasks;
-  }
-  void unlink(sleeper& s) noexcept {
-    (s.previous ? s.previous->next : first_sleeper_) = s.next;
-    (s.next ? s.next->previous : last_sleeper_) = s.previous;
-    s.linked = false;
-    sleeping_between_tasks_ -= s.between_tasks;
+  [[gnu::cold]] void park(worker& w) noexcept {
+    std::unique_lock lock(idle_.mutex());
+    // It may have been woken for work that it now leaves to others.
+    lot_.park(w, lock, [this] {
+      if (work_visible()) idle_.wake_one();
+    });
   }
 
   // With the mutex held: ends the threads if the pool is to stop, all of them sleep between tasks, and nothing is queued.
   void try_finish() noexcept {
-    if (!stopping_ || sleeping_between_tasks_ != running_workers_) return;
-    for (const auto& w : workers_)
-      if (!w->queue.empty()) return;
-    task* empty = nullptr;
-    if (!inbox_.compare_exchange_strong(empty, closed_inbox(), std::memory_order_seq_cst)) return;
-    while (sleeper* const s = first_sleeper_) {
-      unlink(*s);
-      idle_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
-      s->count_event();
-    }
+    if (!stopping_ || idle_.sleeping_between_tasks() != threads_.size() || work_visible()) return;
+    for (std::size_t i = 0; i < threads_.size(); ++i)
+      if (!workers_[i]->pinned.empty()) return;
+    idle_.end_all();
   }
 
-  // An address that no task has.
-  static task* closed_inbox() noexcept {
-    alignas(task) static constinit std::byte mark[sizeof(task)] = {};
-    return reinterpret_cast<task*>(&mark);
-  }
-
-  std::string name_;
-  unobserved_handler handler_;
-  std::vector<std::unique_ptr<worker>> workers_;
+  const std::string name_;
+  const std::shared_ptr<unobserved_handler> unobserved_;
+  const resource_set resources_;
+  const std::size_t size_;
+  const long_wait_report long_waits_;
+  const std::uint64_t patience_;  // ticks that a lone searcher looks for; 10 to 20 us
+  std::uint32_t born_after_ = 0;
+  pool_id id_ = no_pool;
+  bool closed_ = false;
+  const std::unique_ptr<std::unique_ptr<worker>[]> workers_;
   std::vector<native_thread> threads_;
   std::atomic<std::uint32_t> references_{1};
+  std::atomic<std::uint32_t> worker_count_{0};
+  std::atomic<bool> cancelling_{false};  // what is queued is not to run
 
-  alignas(64) std::atomic<task*> inbox_{nullptr};
-  alignas(64) std::atomic<std::uint64_t> idle_{0};
-  alignas(64) std::mutex mutex_;  // of the sleepers; taken only on the way to sleep and back
-  sleeper* first_sleeper_ = nullptr;
-  sleeper* last_sleeper_ = nullptr;
-  std::size_t sleeping_between_tasks_ = 0;
-  std::size_t running_workers_ = workers_.size();
+  inbox inboxes_[3];  // by priority
+  idle_list idle_;
+  std::atomic<bool> looking_{false};  // somebody is in look_again()
+  // Guarded by the mutex of the idle list.
+  parking_lot lot_;
   bool stopping_ = false;
+  bool detached_ = false;  // nobody will join the threads
 };
 
-inline task::task(std::uint32_t claim, std::uint32_t references, scheduler* home, bool keep_home) noexcept
-    : claim_(claim), references_(references), home_(home), keeps_home_(keep_home && home != nullptr) {
-  if (keeps_home_) home_->retain();
+/// To its pool, or here if that has ended.
+inline void schedule(task* t) noexcept {
+  worker* const w = this_worker();
+  if (w != nullptr && w->home->id() == t->home()) return w->home->push(t);
+  bool pushed = false;
+  pool_registry::with(t->home(), [&](scheduler& s) {
+    if (!s.is_open()) return;
+    s.push(t);
+    pushed = true;
+  });
+  if (!pushed) run_here(t);
 }
 
-inline task::~task() {
-  if (keeps_home_) home_->release();
+[[gnu::noinline]] inline void task::complete(completion by) noexcept {
+  std::uintptr_t head = waiters_.load(std::memory_order_acquire);
+  while ((head & locked) ||
+         !waiters_.compare_exchange_weak(head, closed, std::memory_order_acq_rel, std::memory_order_acquire)) {
+    if (head & locked) {
+      ::sched_yield();
+      head = waiters_.load(std::memory_order_acquire);
+    }
+  }
+  continuation* first = nullptr;
+  for (auto* c = reinterpret_cast<continuation*>(head); c != nullptr;) {
+    continuation* const next = std::exchange(c->next, first);
+    first = std::exchange(c, next);
+  }
+  while (first != nullptr) {
+    continuation* const c = first;
+    first = c->next;  // firing may end the life of c
+    task* const t = c->fire(*c);
+    if (t == nullptr) continue;
+    // The worker whose task ends here runs the first of its continuations next; but not on top of a wait.
+    worker* const w = by == completion::of_its_run ? this_worker() : nullptr;
+    if (w != nullptr && w->waits == 0 && w->next == nullptr && w->home->id() == t->home())
+      w->next = t;
+    else
+      schedule(t);
+  }
 }
 
 [[gnu::noinline]] inline void task::end() noexcept {
-  if (error && !error_observed) {
-    if (home_ != nullptr)
-      home_->report(error, name());
-    else
-      scheduler::log_unobserved(error, name());
+  if (failed_ && !observed()) {
+    std::shared_ptr<unobserved_handler> handler;
+    pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
+    report_unobserved({error(), name(), at_}, handler, has(no_future));
   }
   delete this;
-}
-
-/// To the pool, or here if there is none.
-inline task* schedule(scheduler* home, task* t) noexcept {
-  if (home == nullptr) return t;
-  home->push(t);
-  return nullptr;
 }
 
 }  // namespace detail
@@ -2121,59 +3718,121 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ASYNC_DETAIL_STATE_HPP
 #define CADRE_ASYNC_DETAIL_STATE_HPP
 
+#include <cstddef>
 #include <exception>
 #include <memory>
-#include <string>
-#include <string_view>
+#include <source_location>
 #include <type_traits>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// A task with room for its result.
+/// A value that is kept outside of the node because it is too large for one.
+template <class T>
+class boxed {
+ public:
+  template <class... Args>
+    requires std::is_constructible_v<T, Args...>
+  explicit boxed(Args&&... args) : value_(new T(std::forward<Args>(args)...)) {}
+  T& get() noexcept { return *value_; }
+
+ private:
+  std::unique_ptr<T> value_;
+};
+template <class T>
+class unboxed {
+ public:
+  template <class... Args>
+    requires std::is_constructible_v<T, Args...>
+  explicit unboxed(Args&&... args) : value_(std::forward<Args>(args)...) {}
+  T& get() noexcept { return value_; }
+
+ private:
+  T value_;
+};
+template <class T>
+using room_for = std::conditional_t<(sizeof(T) > 192 || alignof(T) > alignof(std::max_align_t)), boxed<T>, unboxed<T>>;
+
+/// A task with room for its result, or its error.
 template <class T>
 class state : public task {
  public:
-  state(std::uint32_t claim, std::uint32_t references, scheduler* home, bool keep_home) noexcept
-      : task(claim, references, home, keep_home) {}
+  state(pool_id home, std::uint8_t flags, std::source_location at) noexcept : task(home, flags, at) {}
   ~state() override {
-    if (has_value_) value_.~T();
+    if (has_value_)
+      value_.~room_for<T>();
+    else if (this->failed())
+      error_.~exception_ptr();
   }
-  void set_error(std::exception_ptr e) noexcept { error = std::move(e); }
+  void set_error(std::exception_ptr e) noexcept {
+    std::construct_at(&error_, std::move(e));
+    this->set_failed();
+  }
+  /// As if it had not run.
+  void forget_error() noexcept {
+    error_.~exception_ptr();
+    this->set_failed(false);
+  }
   template <class... Args>
+    requires std::is_constructible_v<T, Args...>
   void set(Args&&... args) {
     std::construct_at(std::addressof(value_), std::forward<Args>(args)...);
     has_value_ = true;
   }
-  T take() { return std::move(value_); }
+  T& value() noexcept { return value_.get(); }
+  T take() { return std::move(value()); }
+  [[nodiscard]] std::exception_ptr& error() noexcept override { return error_; }
 
  private:
-  union {
-    T value_;
-  };
   bool has_value_ = false;
+  union {
+    room_for<T> value_;
+    std::exception_ptr error_;
+  };
 };
 
 template <class T>
 class state<T&> : public task {
  public:
   using task::task;
-  void set_error(std::exception_ptr e) noexcept { error = std::move(e); }
+  void set_error(std::exception_ptr e) noexcept {
+    error_ = std::move(e);
+    this->set_failed();
+  }
+  void forget_error() noexcept {
+    error_ = nullptr;
+    this->set_failed(false);
+  }
   void set(T& value) noexcept { value_ = std::addressof(value); }
+  T& value() noexcept { return *value_; }
   T& take() noexcept { return *value_; }
+  [[nodiscard]] std::exception_ptr& error() noexcept override { return error_; }
 
  private:
   T* value_ = nullptr;
+  std::exception_ptr error_;
 };
 
 template <>
 class state<void> : public task {
  public:
   using task::task;
-  void set_error(std::exception_ptr e) noexcept { error = std::move(e); }
+  void set_error(std::exception_ptr e) noexcept {
+    error_ = std::move(e);
+    this->set_failed();
+  }
+  void forget_error() noexcept {
+    error_ = nullptr;
+    this->set_failed(false);
+  }
   void set() noexcept {}
+  void value() noexcept {}
   void take() noexcept {}
+  [[nodiscard]] std::exception_ptr& error() noexcept override { return error_; }
+
+ private:
+  std::exception_ptr error_;
 };
 
 /// What future<T> a call gives: references stay what they are, values lose const.
@@ -2200,14 +3859,22 @@ void set_from(state<T>& result, F&& f) noexcept {
   }
 }
 
-/// The value of a task that is done, or its error thrown. Once.
+/// The value of a task that is done, or its error thrown. Moved out, so that the exception ends on the thread that caught
+/// it: its count is in a library that ThreadSanitizer does not see into.
 template <class T>
 T take_result(state<T>& done) {
-  if (done.error) {
-    done.error_observed = true;
-    std::rethrow_exception(std::exchange(done.error, nullptr));
+  if (done.failed()) {
+    done.set_observed();
+    std::rethrow_exception(std::move(done.error()));
   }
   return done.take();
+}
+
+/// Ends a task that has not begun. Somebody wanted that, so nobody need hear of it.
+template <class T>
+void set_cancelled(state<T>& t) noexcept {
+  t.set_error(std::make_exception_ptr(task_cancelled(describe(t.name(), t.at()))));
+  t.set_observed();
 }
 
 /// A task that runs a closure, which is destroyed before anyone is told that the task is done. R is what F returns.
@@ -2215,42 +3882,177 @@ template <class R, class F>
 class function_task : public state<R> {
  public:
   template <class G>
-  function_task(G&& f, std::uint32_t references, scheduler* home, bool keep_home)
-      : state<R>(task::queued, references, home, keep_home), f_(std::forward<G>(f)) {}
+  function_task(G&& f, pool_id home, std::uint8_t flags, std::source_location at)
+      : state<R>(home, flags, at), f_(std::forward<G>(f)) {}
   ~function_task() override {}
 
   void run() noexcept override {
-    set_from(*this, [this]() -> R { return std::move(f_)(); });
-    f_.~F();
-    this->complete();
+    set_from(*this, [this]() -> R { return std::move(f_.get())(); });
+    finish(task::completion::of_its_run);
+  }
+  void run_not() noexcept override {
+    set_cancelled(*this);
+    finish(task::completion::from_elsewhere);
   }
 
  private:
+  void finish(task::completion by) noexcept {
+    f_.~room_for<F>();
+    if (!this->has(task::no_future) || this->has_offspring()) this->complete(by);
+  }
+
   union {
-    F f_;
+    room_for<F> f_;
   };
 };
 
-template <class Task>
-class named final : public Task {
+/// Ready to be pushed: with one reference for the queue and one for the future, if there is to be one.
+template <class R, class F>
+function_task<R, F>* make_task(F&& f, pool_id home, std::uint8_t flags, std::source_location at) {
+  auto* const t = new function_task<R, F>(std::move(f), home, flags, at);
+  t->set_parent();
+  t->publish(task::queued, (flags & task::no_future) ? 1 : 2);
+  return t;
+}
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/stand_in.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_STAND_IN_HPP
+#define CADRE_ASYNC_DETAIL_STAND_IN_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// While it lives one more worker of this thread's pool may take tasks, in the place of this one, which is about to block
+/// in the system. Nothing on a thread of no pool, or when no further thread can be had.
+class stand_in {
  public:
-  template <class... Args>
-  explicit named(std::string name, Args&&... args) : Task(std::forward<Args>(args)...), name_(std::move(name)) {}
-  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  stand_in() noexcept {
+    if (worker* const w = this_worker(); w != nullptr && w->home->allow(+1)) pool_ = w->home;
+  }
+  stand_in(const stand_in&) = delete;
+  stand_in& operator=(const stand_in&) = delete;
+  ~stand_in() {
+    if (pool_ != nullptr) pool_->allow(-1);
+  }
 
  private:
-  std::string name_;
+  scheduler* pool_ = nullptr;
 };
 
-template <class R, class F>
-function_task<R, F>* make_task(F&& f, std::uint32_t references, scheduler* home, bool keep_home) {
-  return new function_task<R, F>(std::move(f), references, home, keep_home);
-}
-template <class R, class F>
-function_task<R, F>* make_task(std::string name, F&& f, std::uint32_t references, scheduler* home, bool keep_home) {
-  if (name.empty()) return make_task<R>(std::move(f), references, home, keep_home);
-  return new named<function_task<R, F>>(std::move(name), std::move(f), references, home, keep_home);
-}
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/wait_graph.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_WAIT_GRAPH_HPP
+#define CADRE_ASYNC_DETAIL_WAIT_GRAPH_HPP
+
+#include <cstddef>
+#include <mutex>
+#include <span>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// One target of a wait.
+struct watch : continuation {
+  watch() noexcept : continuation(&told) {}
+  static task* told(continuation& c) noexcept {
+    static_cast<watch&>(c).waits_in->count_event();
+    return nullptr;
+  }
+  sleeper* waits_in = nullptr;
+  task* target = nullptr;
+  bool added = false;
+};
+
+/// A thread that is about to sleep, or sleeps, until tasks are done: in the list of all such while this lives. Making it
+/// throws wait_cycle (208) if the wait would be for a task that itself can only go on when this thread does, and
+/// forked_process (207) if the tasks are those of the process that this one was forked from.
+///
+/// A thread's stack is a chain of tasks of which only the top one can go on, so who waits for one of them waits for what
+/// the top one waits for.
+class sleeping_wait {
+ public:
+  sleeping_wait(running_frame* stack, std::span<const watch> targets, std::size_t needed)
+      : stack_(stack), targets_(targets), needed_(needed) {
+    if (fork_count.load(std::memory_order_relaxed) != 0) check_process();
+    const std::lock_guard lock(the_locks().waits);
+    if (stack_ != nullptr && needed_ == targets_.size()) check_cycle();
+    next_ = first();
+    if (next_ != nullptr) next_->previous_ = this;
+    first() = this;
+  }
+  sleeping_wait(const sleeping_wait&) = delete;
+  sleeping_wait& operator=(const sleeping_wait&) = delete;
+  ~sleeping_wait() {
+    const std::lock_guard lock(the_locks().waits);
+    (previous_ != nullptr ? previous_->next_ : first()) = next_;
+    if (next_ != nullptr) next_->previous_ = previous_;
+  }
+
+  /// Calls `visit(const sleeping_wait&)` for each, with the list locked.
+  template <class Visit>
+  static void for_each(Visit visit) {
+    const std::lock_guard lock(the_locks().waits);
+    for (const sleeping_wait* w = first(); w != nullptr; w = w->next_) visit(*w);
+  }
+
+  [[nodiscard]] bool runs(const task& t) const noexcept {
+    for (const running_frame* f = stack_; f != nullptr; f = f->outer)
+      if (f->runs == &t) return true;
+    return false;
+  }
+  [[nodiscard]] const task* top() const noexcept { return stack_ != nullptr ? stack_->runs : nullptr; }
+  [[nodiscard]] std::span<const watch> targets() const noexcept { return targets_; }
+
+ private:
+  static sleeping_wait*& first() noexcept {
+    static constinit sleeping_wait* f = nullptr;
+    return f;
+  }
+
+  [[gnu::cold]] void check_process() const {
+    for (const watch& w : targets_) {
+      bool elsewhere = false;
+      pool_registry::with(w.target->home(), [&](scheduler& s) { elsewhere = s.left_behind(); });
+      if (elsewhere) throw forked_process();
+    }
+  }
+
+  // From wait to wait, as long as each waits for all of its targets: any of them may close the circle.
+  [[gnu::cold]] void check_cycle() {
+    for (const watch& w : targets_) {
+      std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";
+      if (leads_here(*w.target, path, 64)) throw wait_cycle(path);
+    }
+  }
+  [[nodiscard, gnu::cold]] bool leads_here(const task& t, std::string& path, int depth) const {
+    if (t.done() || depth == 0) return false;
+    const std::size_t length = path.size();
+    path += " waits for " + describe(t.name(), t.at());
+    if (runs(t)) return true;
+    for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
+      if (!s->runs(t) || s->needed_ != s->targets_.size()) continue;
+      for (const watch& w : s->targets_)
+        if (leads_here(*w.target, path, depth - 1)) return true;
+    }
+    path.resize(length);
+    return false;
+  }
+
+  running_frame* stack_;
+  std::span<const watch> targets_;
+  std::size_t needed_;
+  sleeping_wait* previous_ = nullptr;
+  sleeping_wait* next_ = nullptr;
+};
 
 }  // namespace detail
 CADRE_NAMESPACE_END
@@ -2266,6 +4068,7 @@ CADRE_NAMESPACE_END
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <utility>
 
@@ -2282,20 +4085,9 @@ inline constexpr std::uint32_t unrelated_limit = 64;
 ///  4. only if a target has no task yet (a promise, or a continuation whose time has not come) it runs anything;
 ///  5. it sleeps.
 /// In 1 to 3 the stack of a thread is a chain in which each frame waits for the next or begot it, so a wait made with a
-/// lock held never runs a stranger that wants the same lock. Other threads only sleep.
+/// lock held never runs a stranger that wants the same lock. Other threads look for a moment, then sleep.
 class wait_frame {
  public:
-  struct watch : continuation {
-    watch() noexcept : continuation(&told) {}
-    static task* told(continuation& c) noexcept {
-      static_cast<watch&>(c).frame->sleeper_.count_event();
-      return nullptr;
-    }
-    wait_frame* frame = nullptr;
-    task* target = nullptr;
-    bool added = false;
-  };
-
   /// Each watch names its target; `watches` outlives the frame.
   wait_frame(std::span<watch> watches, std::size_t needed) noexcept
       : watches_(watches), sleeper_(static_cast<std::uint32_t>(needed)) {}
@@ -2311,18 +4103,22 @@ class wait_frame {
   }
 
   /// False if the deadline has passed. No work is begun after the deadline, but what was begun before is finished.
-  bool run(time_point deadline) noexcept {
-    worker* const w = this_worker();
-    if (watches_.size() > 1 || w == nullptr) watch_all();
+  /// Throws wait_cycle (208) if it would wait for itself, forked_process (207) if the threads are those of another process.
+  bool run(time_point deadline) {
+    thread_context& context = this_context();
+    worker* const w = context.worker;
+    if (w != nullptr) ++w->waits;
+    const at_end leave{w};
+    if (watches_.size() != 1 || (w == nullptr && !look_for_a_moment())) watch_all();
     while (!enough()) {
       if (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline) return false;
-      if (here_queue* const q = here_queue::under_way(); q != nullptr && q->run_first()) continue;
+      if (context.here != nullptr && context.here->run_first()) continue;
       if (w != nullptr && help(*w)) continue;
       watch_all();
       if (enough()) break;
       if (w == nullptr || !may_run_anything(*w)) {
-        sleeper_.sleep(deadline);
-      } else if (task* t = w->home->acquire(*w, sleeper_, deadline)) {
+        sleep(deadline);
+      } else if (task* t = acquire(*w, deadline)) {
         run_unrelated(*w, t);
       }
     }
@@ -2330,6 +4126,13 @@ class wait_frame {
   }
 
  private:
+  struct at_end {
+    worker* w;
+    ~at_end() {
+      if (w != nullptr) --w->waits;
+    }
+  };
+
   [[nodiscard]] bool enough() const noexcept {
     return watching_ ? sleeper_.satisfied() : sleeper_.needed == 0 || watches_.front().target->done();
   }
@@ -2337,7 +4140,7 @@ class wait_frame {
   void watch_all() noexcept {
     if (std::exchange(watching_, true)) return;
     for (watch& w : watches_) {
-      w.frame = this;
+      w.waits_in = &sleeper_;
       w.added = w.target->add(w);
       if (!w.added) {
         ++already_done_;
@@ -2346,16 +4149,38 @@ class wait_frame {
     }
   }
 
+  // To fall asleep and be woken takes both sides some microseconds, which a task that is under way, or is taken up by a
+  // thread that looks for work, may not need. If that thread is only being woken, looking would keep it from its processor.
+  [[nodiscard]] bool look_for_a_moment() const noexcept {
+    constexpr std::uint64_t moment = 12'000;  // ticks, 3 to 6 us
+    const task& t = *watches_.front().target;
+    bool soon = t.is_running();
+    if (!soon) pool_registry::with(t.home(), [&](const scheduler& s) { soon = s.is_awake(); });
+    if (!soon) return t.done();
+    for (const std::uint64_t begun = ticks(); ticks() - begun < moment;)
+      for (int i = 0; i < 8; ++i) {
+        if (t.done()) return true;
+        relax();
+      }
+    return t.done();
+  }
+
+  // Others look for the runner in the task's own pool.
+  [[nodiscard]] static std::uint32_t runner_for(const task& t, const worker& w) noexcept {
+    return t.home() == w.home->id() ? w.index + 1 : 0;
+  }
+
   bool help(worker& w) noexcept {
     for (; next_ < watches_.size(); ++next_) {
       task& target = *watches_[next_].target;
       if (target.is_pending()) pending_ = true;
-      if (target.try_claim()) {
+      if (!target.has(task::not_for_help) && target.try_claim(runner_for(target, w))) {
         scheduler::run_claimed(w, target);
         return true;
       }
     }
-    if (watches_.size() == 1 && pending_ && watches_.front().target->try_claim()) {
+    if (watches_.size() == 1 && pending_ && !watches_.front().target->has(task::not_for_help) &&
+        watches_.front().target->try_claim(runner_for(*watches_.front().target, w))) {
       scheduler::run_claimed(w, *watches_.front().target);
       return true;
     }
@@ -2371,7 +4196,7 @@ class wait_frame {
   // The runner may queue something soon; a few looks cost less than a sleep.
   bool leapfrog(worker& w) noexcept {
     task& target = *watches_.front().target;
-    if (watches_.size() != 1 || target.home() != w.home) return false;
+    if (watches_.size() != 1 || target.home() != w.home->id()) return false;
     std::uint32_t victim = 0;
     std::int64_t position = 0;
     if (!target.runner(victim, position) || victim == w.index) return false;
@@ -2399,18 +4224,84 @@ class wait_frame {
     --w.unrelated;
   }
 
+  void sleep(time_point deadline) {
+    const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
+    const lending lend(this_context().top);
+    std::optional<stand_in> other;
+    if (waits_for_another_pool()) other.emplace();
+    sleeper_.sleep(until(deadline));
+    report_if_long();
+  }
+  task* acquire(worker& w, time_point deadline) {
+    const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
+    const lending lend(this_context().top);
+    task* const t = w.home->acquire(w, sleeper_, until(deadline));
+    report_if_long();
+    return t;
+  }
+
+  // The deadline, or before that the time at which somebody wants to hear of a wait that is not over.
+  time_point until(time_point deadline) noexcept {
+    if (report_at_ == time_point()) {
+      report_at_ = time_point::max();
+      pool_registry::with(pool(), [&](const scheduler& s) {
+        if (s.long_waits().tell != nullptr) report_at_ = std::chrono::steady_clock::now() + s.long_waits().after;
+      });
+    }
+    return deadline < report_at_ ? deadline : report_at_;
+  }
+  void report_if_long() {
+    if (report_at_ == time_point::max() || enough() || std::chrono::steady_clock::now() < report_at_) return;
+    report_at_ = time_point::max();
+    scheduler* s = nullptr;
+    pool_registry::with(pool(), [&](scheduler& found) { s = &found, found.retain(); });
+    if (s == nullptr) return;
+    s->long_waits().tell(*s, current_task(), *watches_.front().target);
+    s->release();
+  }
+  [[nodiscard]] pool_id pool() const noexcept {
+    const worker* const w = this_worker();
+    return w != nullptr ? w->home->id() : watches_.front().target->home();
+  }
+
+  // What is waited for there may itself wait for what only this pool can do, of which this worker will do nothing.
+  [[nodiscard]] bool waits_for_another_pool() const noexcept {
+    const worker* const w = this_worker();
+    if (w == nullptr) return false;
+    for (const watch& target : watches_)
+      if (target.target->home() != w->home->id()) return true;
+    return false;
+  }
+
+  // What the tasks of this thread hold, while they wait.
+  class lending {
+   public:
+    explicit lending(running_frame* top) noexcept : top_(top) { tell(true); }
+    lending(const lending&) = delete;
+    lending& operator=(const lending&) = delete;
+    ~lending() { tell(false); }
+
+   private:
+    void tell(bool begins) const noexcept {
+      for (running_frame* f = top_; f != nullptr; f = f->outer)
+        if (f->whole && f->runs != nullptr && f->runs->has(task::holds)) f->runs->on_wait(begins);
+    }
+    running_frame* top_;
+  };
+
   std::span<watch> watches_;
   sleeper sleeper_;
   std::size_t next_ = 0;
   std::uint32_t already_done_ = 0;
   bool watching_ = false;
   bool pending_ = false;
+  time_point report_at_{};  // not yet known
 };
 
 /// False if the deadline has passed.
-[[gnu::noinline]] inline bool wait_for_task(task& t, time_point deadline = time_point::max()) noexcept {
+[[gnu::noinline]] inline bool wait_for_task(task& t, time_point deadline = time_point::max()) {
   if (t.done()) return true;
-  wait_frame::watch w;
+  watch w;
   w.target = &t;
   return wait_frame({&w, 1}, 1).run(deadline);
 }
@@ -2435,7 +4326,9 @@ CADRE_NAMESPACE_END
 #define CADRE_ASYNC_FUTURE_HPP
 
 #include <chrono>
+#include <cstdint>
 #include <exception>
+#include <source_location>
 #include <type_traits>
 #include <utility>
 
@@ -2443,8 +4336,13 @@ CADRE_NAMESPACE_BEGIN
 
 template <class T>
 class future;
+template <class T>
+class shared_future;
+class thread_pool;
 
 namespace detail {
+
+pool_id id_of(const thread_pool& pool) noexcept;
 
 struct future_access {
   template <class T>
@@ -2459,47 +4357,78 @@ struct future_access {
   static state<T>* get(const future<T>& f) noexcept {
     return f.state_.get();
   }
+  template <class T>
+  static state<T>* get(const shared_future<T>& f) noexcept {
+    return f.state_.get();
+  }
 };
+
+/// Whether an error only says that somebody wanted the task to end, so that nobody need hear of it.
+inline bool says_cancelled(const std::exception_ptr& error) noexcept {
+  try {
+    std::rethrow_exception(error);
+  } catch (const task_cancelled&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
 
 template <class F, class T>
 struct then_result : task_result<F, T> {};
 template <class F>
 struct then_result<F, void> : task_result<F> {};
 
-/// What then() makes: waits in the list of the task before it, then runs as a task of its own.
-template <class T, class R, class F>
+enum class follows : std::uint8_t { value, shared_value, error };
+
+/// What then() and on_error() make: waits in the list of the task before it, then runs as a task of its own.
+template <follows What, class T, class R, class F>
 class then_task final : public state<R> {
  public:
   template <class G>
-  then_task(G&& f, task_ref<state<T>> before)
-      : state<R>(task::pending, 2, before->home(), true),
-        step_(*this),
-        before_(std::move(before)),
-        f_(std::forward<G>(f)) {}
+  then_task(G&& f, task_ref<state<T>> before, pool_id home, std::source_location at)
+      : state<R>(home, 0, at), step_(*this), before_(std::move(before)), f_(std::forward<G>(f)) {}
   ~then_task() override {}
 
   void run() noexcept override {
-    if (before_->error) {
-      before_->error_observed = true;
-      this->set_error(std::exchange(before_->error, nullptr));
+    state<T>& before = *before_;
+    if constexpr (What != follows::error) {
+      if (before.failed()) {
+        pass_on(before);
+      } else {
+        set_from(*this, [&]() -> R {
+          if constexpr (std::is_void_v<T>)
+            return detail::invoke(std::move(f_.get()));
+          else if constexpr (What == follows::shared_value)
+            return detail::invoke(std::move(f_.get()), static_cast<const T&>(before.value()));
+          else
+            return detail::invoke(std::move(f_.get()), before.take());
+        });
+      }
     } else {
-      set_from(*this, [this]() -> R {
-        if constexpr (std::is_void_v<T>) {
-          return detail::invoke(std::move(f_));
-        } else {
-          return detail::invoke(std::move(f_), before_->take());
-        }
+      set_from(*this, [&]() -> R {
+        if (!before.failed()) return before.take();
+        before.set_observed();
+        return detail::invoke(std::move(f_.get()), std::exception_ptr(std::move(before.error())));
       });
     }
-    f_.~F();
+    f_.~room_for<F>();
     before_ = {};
-    this->complete();
+    this->complete(task::completion::of_its_run);
+  }
+  // Keeps before_, which begin() may be about to use: publish() lets others cancel.
+  void run_not() noexcept override {
+    set_cancelled(*this);
+    f_.~room_for<F>();
+    this->complete(task::completion::from_elsewhere);
   }
 
   /// Once, when all else is set up.
   void begin() noexcept {
+    this->set_parent();
+    this->publish(task::pending, 2);
     if (before_->add(step_)) return;
-    if (task* t = ready(step_)) run_here(t);
+    if (task* t = ready(step_)) schedule(t);
   }
 
  private:
@@ -2509,16 +4438,33 @@ class then_task final : public state<R> {
   };
   static task* ready(continuation& c) noexcept {
     then_task* const self = static_cast<step&>(c).owner;
-    self->make_claimable();
-    return schedule(self->home(), self);
+    if (self->make_claimable()) return self;
+    self->release();  // cancelled
+    return nullptr;
+  }
+
+  void pass_on(state<T>& before) noexcept {
+    if constexpr (What == follows::shared_value)
+      this->set_error(before.error());
+    else
+      this->set_error(std::move(before.error()));
+    if (before.set_observed()) this->set_observed();
   }
 
   step step_;
   task_ref<state<T>> before_;
   union {
-    F f_;
+    room_for<F> f_;
   };
 };
+
+template <follows What, class R, class F, class T>
+future<R> make_then(F&& f, task_ref<state<T>> before, pool_id home, std::source_location at) {
+  auto* const next = new then_task<What, T, R, std::decay_t<F>>(std::forward<F>(f), std::move(before), home, at);
+  task_ref<state<R>> result(next);
+  next->begin();
+  return future_access::make<R>(std::move(result));
+}
 
 }  // namespace detail
 
@@ -2573,15 +4519,39 @@ class future {
   /// If this task fails, `f` is not called and its error passes on. A promise without a pool has `f` run by the thread
   /// that keeps it, or by this one if it has been kept; so does a pool that has ended. Throws empty_future (201).
   template <class F>
-  auto then(F&& f) && {
-    using function_type = std::decay_t<F>;
-    using result_type = typename detail::then_result<function_type, T>::type;
-    static_cast<void>(checked("then()"));
-    auto* const next = new detail::then_task<T, result_type, function_type>(std::forward<F>(f), std::move(state_));
-    detail::task_ref<detail::state<result_type>> result(next);
-    next->begin();
-    return detail::future_access::make<result_type>(std::move(result));
+  auto then(F&& f, std::source_location at = std::source_location::current()) && {
+    using result_type = typename detail::then_result<std::decay_t<F>, T>::type;
+    const detail::pool_id home = checked("then()").home();
+    return detail::make_then<detail::follows::value, result_type>(std::forward<F>(f), std::move(state_), home, at);
   }
+
+  /// The same, run by another pool.
+  template <class F>
+  auto then(thread_pool& pool, F&& f, std::source_location at = std::source_location::current()) && {
+    using result_type = typename detail::then_result<std::decay_t<F>, T>::type;
+    static_cast<void>(checked("then()"));
+    return detail::make_then<detail::follows::value, result_type>(std::forward<F>(f), std::move(state_),
+                                                                  detail::id_of(pool), at);
+  }
+
+  /// A future of the same value; if this task fails, of what `f(std::exception_ptr)` makes of its error, or throws.
+  /// Throws empty_future (201).
+  template <class F>
+    requires std::is_invocable_r_v<T, std::decay_t<F>, std::exception_ptr>
+  future<T> on_error(F&& f, std::source_location at = std::source_location::current()) && {
+    const detail::pool_id home = checked("on_error()").home();
+    return detail::make_then<detail::follows::error, T>(std::forward<F>(f), std::move(state_), home, at);
+  }
+
+  /// Asks the task, and all tasks that it has submitted, to stop. One that has not begun will not: its future holds
+  /// task_cancelled (206) at once. One that runs sees it in this_task::stop_requested(), or the std::stop_token that it takes, and
+  /// ends as it likes. False if the task was done. Cost: a few atomic operations for one that has not begun; one that runs
+  /// and has submitted others costs a look at every task of the process. Throws empty_future (201).
+  bool cancel() const { return detail::cancel(checked("cancel()")); }
+
+  /// The same result for any number of readers; this future is empty afterwards. In <cadre/async/shared_future.hpp>. Throws
+  /// empty_future (201).
+  [[nodiscard]] shared_future<T> share() &&;
 
  private:
   friend struct detail::future_access;
@@ -2607,7 +4577,11 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 
 class thread_pool;
+class task_group;
+class task_graph;
+class graph_node;
 struct thread_pool_options;
+struct loop_options;
 struct task_options;
 struct unobserved_error;
 struct unit;
@@ -2616,8 +4590,590 @@ template <class T>
 class future;
 
 template <class T>
+class shared_future;
+
+template <class T>
 class promise;
 
+template <class T>
+struct any_result;
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/deadlines.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_DEADLINES_HPP
+#define CADRE_ASYNC_DETAIL_DEADLINES_HPP
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A thread that cancels tasks when their time is up. A pool makes one when a first task has a deadline. A template so that
+/// only those who set deadlines pay to compile it.
+template <class Task = task>
+class deadlines {
+ public:
+  /// Throws thread_error (151).
+  template <class Pool>
+  explicit deadlines(const Pool& pool) : thread_(pool.name() + "/time", [this] { watch(); }) {}
+  deadlines(const deadlines&) = delete;
+  deadlines& operator=(const deadlines&) = delete;
+  ~deadlines() {
+    {
+      const std::lock_guard lock(mutex_);
+      ending_ = true;
+    }
+    ring();
+    thread_.join();
+    for (const auto& [when, which] : entries_) which->release();
+  }
+
+  /// Keeps a reference to the task until its time, or until it is noticed that it is done.
+  void add(time_point when, Task& which) {
+    bool earliest = false;
+    std::vector<Task*> done;
+    {
+      const std::lock_guard lock(mutex_);
+      if (entries_.size() >= sweep_at_) done = sweep();
+      which.retain();
+      const auto added = entries_.emplace(when, &which);
+      earliest = added == entries_.begin();
+    }
+    if (earliest) ring();
+    for (Task* t : done) t->release();
+  }
+
+ private:
+  void ring() noexcept {
+    word_.fetch_add(1, std::memory_order_release);
+    futex::wake_one(word_);
+  }
+
+  // With the mutex held.
+  std::vector<Task*> sweep() {
+    std::vector<Task*> done;
+    for (auto at = entries_.begin(); at != entries_.end();) {
+      if (at->second->done()) {
+        done.push_back(at->second);
+        at = entries_.erase(at);
+      } else {
+        ++at;
+      }
+    }
+    sweep_at_ = 2 * entries_.size() + 64;
+    return done;
+  }
+
+  void watch() noexcept {
+    for (;;) {
+      const std::uint32_t seen = word_.load(std::memory_order_acquire);
+      Task* due = nullptr;
+      time_point next = time_point::max();
+      {
+        const std::lock_guard lock(mutex_);
+        if (ending_) return;
+        if (!entries_.empty()) {
+          next = entries_.begin()->first;
+          if (next <= std::chrono::steady_clock::now()) {
+            due = entries_.begin()->second;
+            entries_.erase(entries_.begin());
+          }
+        }
+      }
+      if (due != nullptr) {
+        cancel(*due);
+        due->release();
+      } else {
+        futex::wait_until(word_, seen, next);
+      }
+    }
+  }
+
+  std::mutex mutex_;
+  std::multimap<time_point, Task*> entries_;
+  std::size_t sweep_at_ = 64;
+  bool ending_ = false;
+  std::atomic<std::uint32_t> word_{0};
+  native_thread thread_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/resource_ledger.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_RESOURCE_LEDGER_HPP
+#define CADRE_ASYNC_DETAIL_RESOURCE_LEDGER_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A device, or a part of one, and how much of that nobody has.
+struct device_share {
+  int id;
+  std::int64_t free;
+};
+
+/// What one task asked for. Guarded by the mutex of the ledger, but `devices` does not change its ids once granted.
+struct holding {
+  task* who = nullptr;                         // null when the task has ended
+  std::vector<std::int64_t> wants;             // by kind
+  std::vector<std::int64_t> free;              // by kind: what children that borrow have left of it
+  std::vector<std::shared_ptr<holding>> from;  // by kind: whose it is a part of, or null for the pool's
+  std::vector<device_share> devices;           // of kind gpu
+  bool granted = false;
+  bool lending = false;  // the task waits, so its children may use what it has
+};
+
+/// What a pool has and who holds it. A request is granted as a whole. It is served before later ones that want any of the
+/// same kinds; those of other kinds pass it by. What a task holds its descendants may use while it waits: else a task that
+/// waits for a child that wants the same would wait for ever. A share goes back when its task and all who borrow from it
+/// have ended.
+///
+/// A template so that only those who submit with resources pay to compile it.
+template <class Request = resource_set>
+class resource_ledger {
+ public:
+  /// Of the pool, whose `resources()` are what there is. Throws impossible_request (209).
+  template <class Pool>
+  explicit resource_ledger(const Pool& pool) {
+    const Request& total = pool.resources();
+    for (const resource_set::entry& e : total.entries()) {
+      if (e.name == "gpu") {
+        if (e.units % resource_set::one != 0)
+          throw impossible_request("a pool that has " + total.text() + "; give it a whole number of gpu");
+        gpu_ = kinds_.size();
+        for (int d = 0; d < e.units / resource_set::one; ++d) devices_.push_back({d, resource_set::one});
+      }
+      kinds_.push_back(e);
+      free_.push_back(e.units);
+    }
+  }
+
+  /// Throws impossible_request (209).
+  [[nodiscard]] std::shared_ptr<holding> ask(const Request& request, task* who) const {
+    auto h = std::make_shared<holding>();
+    h->who = who;
+    h->wants.assign(kinds_.size(), 0);
+    h->from.resize(kinds_.size());
+    for (const resource_set::entry& e : request.entries()) {
+      if (e.units == 0) continue;
+      std::size_t k = 0;
+      while (k < kinds_.size() && kinds_[k].name != e.name) ++k;
+      if (k == kinds_.size() || e.units > kinds_[k].units) throw impossible_request(too_much(request));
+      if (k == gpu_ && e.units > resource_set::one && e.units % resource_set::one != 0)
+        throw impossible_request(request.text() + "; ask for a part of one gpu, or for whole ones");
+      h->wants[k] = e.units;
+    }
+    h->free = h->wants;
+    return h;
+  }
+
+  /// Calls `start(task&)`, outside of the lock, for those that can begin now: this one, if it can.
+  template <class Start>
+  void enqueue(std::shared_ptr<holding> h, Start&& start) {
+    {
+      const std::lock_guard lock(mutex_);
+      waiting_.push_back(std::move(h));
+    }
+    serve(start);
+  }
+  /// The task has ended, whether it was granted anything or not. Calls `start` for those that can begin now. True if it
+  /// was still waiting.
+  template <class Start>
+  bool leave(const std::shared_ptr<holding>& h, Start&& start) {
+    bool waited = false;
+    {
+      const std::lock_guard lock(mutex_);
+      waited = std::erase(waiting_, h) != 0;
+      h->who = nullptr;
+      h->lending = false;
+      give_back_if_over(h);
+    }
+    serve(start);
+    return waited;
+  }
+  /// The task begins, or ends, a wait.
+  template <class Start>
+  void lend(holding& h, bool on, Start&& start) {
+    {
+      const std::lock_guard lock(mutex_);
+      h.lending = on && h.granted;
+      if (!h.lending || waiting_.empty()) return;
+    }
+    serve(start);
+  }
+
+ private:
+  [[nodiscard]] std::string too_much(const Request& request) const {
+    Request total;
+    for (const resource_set::entry& e : kinds_) total.set(e.name, e.units);
+    return request.text() + "; this pool has " + total.text() +
+           ". Ask for less, or declare more in the pool's .resources";
+  }
+
+  template <class Start>
+  void serve(Start&& start) {
+    std::vector<task*> ready;
+    {
+      const std::lock_guard lock(mutex_);
+      std::vector<bool> reserved(kinds_.size(), false);  // an earlier request waits for it
+      for (std::size_t i = 0; i < waiting_.size();) {
+        const std::shared_ptr<holding> h = waiting_[i];
+        if (grant(h, reserved)) {
+          h->who->retain();
+          ready.push_back(h->who);
+          waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
+          continue;
+        }
+        for (std::size_t k = 0; k < kinds_.size(); ++k) reserved[k] = reserved[k] || h->wants[k] != 0;
+        ++i;
+      }
+    }
+    for (task* t : ready) {
+      start(*t);
+      t->release();
+    }
+  }
+
+  bool grant(const std::shared_ptr<holding>& h, const std::vector<bool>& reserved) {
+    for (std::size_t k = 0; k < kinds_.size(); ++k) {
+      h->from[k] = nullptr;
+      if (h->wants[k] == 0) continue;
+      for (const auto& lender : granted_)
+        if (lender->lending && has_free(lender->free, lender->devices, k, h->wants[k]) &&
+            h->who->descends_from(*lender->who))
+          h->from[k] = lender;
+      if (h->from[k] == nullptr && (reserved[k] || !has_free(free_, devices_, k, h->wants[k]))) return false;
+    }
+    for (std::size_t k = 0; k < kinds_.size(); ++k) {
+      if (h->wants[k] == 0) continue;
+      holding* const lender = h->from[k].get();
+      (lender != nullptr ? lender->free : free_)[k] -= h->wants[k];
+      if (k == gpu_) take_devices(lender != nullptr ? lender->devices : devices_, h->wants[k], h->devices);
+    }
+    h->granted = true;
+    granted_.push_back(h);
+    return true;
+  }
+
+  [[nodiscard]] bool has_free(const std::vector<std::int64_t>& free, std::vector<device_share>& devices, std::size_t k,
+                              std::int64_t wanted) const {
+    return free[k] >= wanted && (k != gpu_ || !choose(devices, wanted).empty());
+  }
+
+  // Of those with room the fullest for a part, or as many empty ones as are wanted; none if there are too few.
+  static std::vector<device_share*> choose(std::vector<device_share>& devices, std::int64_t wanted) {
+    std::vector<device_share*> found;
+    if (wanted < resource_set::one) {
+      device_share* best = nullptr;
+      for (device_share& d : devices)
+        if (d.free >= wanted && (best == nullptr || d.free < best->free)) best = &d;
+      if (best != nullptr) found.push_back(best);
+    } else {
+      const auto needed = static_cast<std::size_t>(wanted / resource_set::one);
+      for (device_share& d : devices)
+        if (d.free == resource_set::one && found.size() < needed) found.push_back(&d);
+      if (found.size() < needed) found.clear();
+    }
+    return found;
+  }
+  static void take_devices(std::vector<device_share>& devices, std::int64_t wanted, std::vector<device_share>& out) {
+    const std::int64_t of_each = (wanted < resource_set::one ? wanted : resource_set::one);
+    for (device_share* d : choose(devices, wanted)) {
+      d->free -= of_each;
+      out.push_back({d->id, of_each});
+    }
+  }
+
+  void give_back_if_over(const std::shared_ptr<holding>& h) {
+    if (!h->granted || h->who != nullptr || h->free != h->wants) return;
+    h->granted = false;
+    std::erase(granted_, h);
+    for (std::size_t k = 0; k < kinds_.size(); ++k) {
+      if (h->wants[k] == 0) continue;
+      holding* const lender = h->from[k].get();
+      (lender != nullptr ? lender->free : free_)[k] += h->wants[k];
+      if (k != gpu_) continue;
+      for (const device_share& mine : h->devices)
+        for (device_share& d : lender != nullptr ? lender->devices : devices_)
+          if (d.id == mine.id) d.free += mine.free;
+    }
+    const std::vector<std::shared_ptr<holding>> lenders = std::move(h->from);
+    for (const auto& lender : lenders)
+      if (lender != nullptr) give_back_if_over(lender);
+  }
+
+  std::vector<resource_set::entry> kinds_;
+  std::size_t gpu_ = static_cast<std::size_t>(-1);  // its kind
+  std::mutex mutex_;
+  std::vector<std::int64_t> free_;     // by kind
+  std::vector<device_share> devices_;  // of kind gpu
+  std::vector<std::shared_ptr<holding>> granted_;
+  std::vector<std::shared_ptr<holding>> waiting_;  // in the order of their asking
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/configured_task.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_CONFIGURED_TASK_HPP
+#define CADRE_ASYNC_DETAIL_CONFIGURED_TASK_HPP
+
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a task with options has beside one without.
+struct task_extras {
+  explicit task_extras(task_options&& o) : options(std::move(o)) {}
+
+  struct canceller {
+    task* which;
+    void operator()() const noexcept { cancel(*which); }
+  };
+
+  task_options options;
+  int processors = 1;
+  std::shared_ptr<resource_ledger<>> ledger;
+  std::shared_ptr<holding> share;          // of the ledger, or null
+  std::optional<std::stop_source> source;  // of a function that takes a std::stop_token
+  std::optional<std::stop_callback<canceller>> when_stopped;
+};
+
+/// To where its options say, as schedule() does.
+inline void schedule_configured(task& t) noexcept {
+  const task_options& o = t.extras()->options;
+  bool pushed = false;
+  pool_registry::with(t.home(), [&](scheduler& s) {
+    if (!s.is_open() && (this_worker() == nullptr || this_worker()->home != &s)) return;
+    if (o.worker != any_worker)
+      s.push_pinned(&t, o.worker);
+    else
+      s.push(&t, o.priority);
+    pushed = true;
+  });
+  if (!pushed) run_here(&t);
+}
+
+/// Its resources are there. The reference of the queue is with the ledger until now.
+inline void start_granted(task& t) noexcept {
+  if (t.make_claimable())
+    schedule_configured(t);
+  else
+    t.release();  // cancelled meanwhile
+}
+
+/// Calls a function and its arguments, kept by value: as rvalues, or with copies of them if it is to be called again.
+template <class F, class... Args>
+auto bind_arguments(F&& f, Args&&... args) {
+  return [f = std::decay_t<F>(std::forward<F>(f)),
+          ... args = std::decay_t<Args>(std::forward<Args>(args))](bool again) mutable -> decltype(auto) {
+    if constexpr (std::is_copy_constructible_v<std::decay_t<F>> &&
+                  (std::is_copy_constructible_v<std::decay_t<Args>> && ...)) {
+      if (again) return detail::invoke(std::decay_t<F>(f), std::decay_t<Args>(args)...);
+    }
+    return detail::invoke(std::move(f), std::move(args)...);
+  };
+}
+
+/// A task with options. F is made by bind_arguments().
+template <class R, class F>
+class configured_task final : public state<R> {
+ public:
+  configured_task(F&& f, std::unique_ptr<task_extras> extras, pool_id home, std::uint8_t flags)
+      : state<R>(home, flags, extras->options.at), extras_(std::move(extras)), f_(std::move(f)) {}
+  ~configured_task() override { extras_->when_stopped.reset(); }  // waits, if it is under way
+
+  [[nodiscard]] std::string_view name() const noexcept override { return extras_->options.name; }
+  [[nodiscard]] task_extras* extras() noexcept override { return extras_.get(); }
+  void on_stop() noexcept override { extras_->source->request_stop(); }
+
+  void on_wait(bool begins) noexcept override {
+    allow(begins ? extras_->processors - 1 : 1 - extras_->processors);
+    extras_->ledger->lend(*extras_->share, begins, start_granted);
+  }
+
+  void run() noexcept override {
+    if (is_late()) return run_not();  // the thread that watches the time may be late itself
+    {
+      std::optional<thread_limit> limit;
+      if (extras_->processors > 1) limit.emplace(extras_->processors);
+      allow(1 - extras_->processors);
+      for (int left = extras_->options.max_retries;; --left) {
+        set_from(*this, [&]() -> R { return f_.get()(left > 0); });
+        if (left <= 0 || !this->failed() || this->stop_requested() || !worth_a_retry()) break;
+        this->forget_error();
+      }
+      allow(extras_->processors - 1);
+    }
+    finish(task::completion::of_its_run);
+  }
+  void run_not() noexcept override {
+    if (is_late())
+      this->set_error(std::make_exception_ptr(deadline_passed(describe(name(), this->at()))));
+    else
+      set_cancelled(*this);
+    finish(task::completion::from_elsewhere);
+  }
+
+ private:
+  [[nodiscard]] bool is_late() const noexcept {
+    const time_point deadline = extras_->options.deadline;
+    return deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline;
+  }
+  void allow(int change) const noexcept {
+    if (change != 0) pool_registry::with(this->home(), [&](scheduler& s) { s.allow(change); });
+  }
+  [[nodiscard]] bool worth_a_retry() noexcept {
+    const retry_filter filter = extras_->options.retry_on;
+    return filter == nullptr || filter(this->error());
+  }
+  void finish(task::completion by) noexcept {
+    f_.~room_for<F>();
+    const bool waited = extras_->share != nullptr && extras_->ledger->leave(extras_->share, start_granted);
+    if (!this->has(task::no_future) || this->has_offspring()) this->complete(by);
+    if (waited) this->release();  // the queue's reference, which the ledger had
+  }
+
+  std::unique_ptr<task_extras> extras_;
+  union {
+    room_for<F> f_;
+  };
+};
+
+/// Makes the task and hands it to its pool. Throws impossible_request (209), bad_task_option (211), thread_error (151).
+template <class R, class F>
+task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<task_extras> extras, std::uint8_t flags) {
+  task_extras& e = *extras;
+  const task_options& o = e.options;
+  if (o.worker != any_worker && o.worker >= pool.size())
+    throw bad_task_option(".worker = " + std::to_string(o.worker) + " in a pool of " + std::to_string(pool.size()) +
+                          " threads; they are counted from 0");
+  if (o.max_retries < 0) throw bad_task_option(".max_retries = " + std::to_string(o.max_retries) + "; give 0 or more");
+  const bool holds = !o.resources.is_ordinary();
+  if (holds) {
+    e.ledger = pool.template part<resource_ledger<>>(&scheduler::ledger);
+    e.share = e.ledger->ask(o.resources, nullptr);
+    e.processors = std::max(1, static_cast<int>(o.resources.amount("cpu")));
+  }
+  if (o.worker != any_worker) flags |= task::not_for_help;
+  if (holds) flags |= task::holds;
+  if (e.source) flags |= task::hears_stop;
+  const bool has_future = !(flags & task::no_future);
+  auto* const t = new configured_task<R, std::decay_t<F>>(std::forward<F>(f), std::move(extras), pool.id(), flags);
+  if (holds) e.share->who = t;
+  t->set_parent();
+  t->publish(holds ? task::pending : task::queued, 2);  // this function's own, for now, and the queue's
+  task_ref<state<R>> result(t);
+  // From here on it may be done at any time.
+  try {
+    if (o.stop.stop_possible()) e.when_stopped.emplace(o.stop, task_extras::canceller{t});
+    if (o.deadline != time_point::max()) pool.template part<deadlines<>>(&scheduler::deadlines)->add(o.deadline, *t);
+  } catch (...) {
+    cancel(*t);
+    t->release();  // the queue's, where it will never be
+    throw;
+  }
+  if (holds)
+    e.ledger->enqueue(e.share, start_granted);
+  else
+    schedule_configured(*t);
+  return has_future ? std::move(result) : task_ref<state<R>>();
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/dump.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_DUMP_HPP
+#define CADRE_ASYNC_DETAIL_DUMP_HPP
+
+#include <chrono>
+#include <cstddef>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Every task of a pool that is not done: a line each, with where it was submitted. A look at a moving picture: each line
+/// was true at its moment. Costs a look at every task of the process. A template so that only those who call it compile it.
+template <class Task = task>
+[[gnu::cold]] std::string dump(const std::string& pool_name, pool_id pool) {
+  enum { running, waiting, queued, pending };
+  constexpr const char* names[] = {"running", "waiting", "queued", "pending"};
+  std::string lines[4];
+  std::size_t counts[4] = {};
+  for_each_task([&](Task& t) {
+    if (t.home() != pool || t.done()) return;
+    std::string text = describe(t.name(), t.at());
+    std::size_t what = t.is_running() ? running : t.is_pending() ? pending : queued;
+    if (what == running)
+      sleeping_wait::for_each([&](const sleeping_wait& w) {
+        if (!w.runs(t)) return;
+        what = waiting;
+        if (w.top() != &t)
+          text += ", below " + describe(w.top()->name(), w.top()->at());
+        else
+          for (const watch& target : w.targets())
+            text +=
+                (&target == w.targets().data() ? " for " : ", ") + describe(target.target->name(), target.target->at());
+      });
+    ++counts[what];
+    lines[what] += std::string("\n  ") + names[what] + " " + text;
+  });
+  std::string all = "pool '" + pool_name + "':";
+  for (std::size_t what = 0; what < 4; ++what)
+    all += (what == 0 ? " " : ", ") + std::to_string(counts[what]) + " " + names[what];
+  for (const std::string& l : lines) all += l;
+  return all;
+}
+
+/// What long_wait_report::tell is.
+template <class Task = task>
+[[gnu::cold]] void tell_long_wait(scheduler& pool, const Task* waiter, const Task& target) noexcept {
+  log(log_level::warning, "async", [&] {
+    return (waiter != nullptr ? describe(waiter->name(), waiter->at()) : "a thread") + " has waited for " +
+           describe(target.name(), target.at()) + " longer than " +
+           std::to_string(std::chrono::duration<double>(pool.long_waits().after).count()) + " s; " +
+           dump<Task>(pool.name(), pool.id());
+  });
+}
+
+}  // namespace detail
 CADRE_NAMESPACE_END
 
 #endif
@@ -2627,8 +5183,8 @@ CADRE_NAMESPACE_END
 #define CADRE_ASYNC_DETAIL_PARALLEL_FOR_HPP
 
 #include <atomic>
-#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -2694,13 +5250,17 @@ class loop {
 };
 
 template <class Loop>
-class loop_task final : public task {
+class loop_task final : public state<void> {
  public:
-  loop_task(Loop& l, scheduler& home) noexcept : task(task::queued, 2, &home, false), loop_(l) {}
+  loop_task(Loop& l, pool_id home) noexcept : state<void>(home, 0, {}), loop_(l) {
+    this->set_parent();
+    this->publish(task::queued, 2);
+  }
   void run() noexcept override {
     loop_.work();
-    complete();
+    complete(completion::of_its_run);
   }
+  void run_not() noexcept override { complete(completion::from_elsewhere); }  // the others do its part
 
  private:
   Loop& loop_;
@@ -2716,7 +5276,7 @@ void run_loop(scheduler& pool, std::size_t first, std::size_t last, std::size_t 
   try {
     helpers.reserve(others < shared.chunks() ? others : shared.chunks() - 1);
     while (helpers.size() < helpers.capacity()) {
-      helpers.emplace_back(new helper_type(shared, pool));
+      helpers.emplace_back(new helper_type(shared, pool.id()));
       pool.push(helpers.back().get());
     }
   } catch (const std::bad_alloc&) {  // then with fewer
@@ -2728,25 +5288,27 @@ void run_loop(scheduler& pool, std::size_t first, std::size_t last, std::size_t 
   shared.rethrow();
 }
 
+/// With a grain, parts of that many iterations are what threads take; without one, 16 parts for each thread.
+///
 /// Of loops with enough iterations to tell, the first few are timed, and what remains of a short one stays here: to wake
 /// another thread costs some microseconds.
 template <class F>
-void parallel_for(scheduler& pool, std::size_t first, std::size_t last, F& f) {
-  using std::chrono::steady_clock;
-  constexpr auto enough_to_tell = std::chrono::microseconds(2);
-  constexpr double worth_sharing = 5e-6;  // seconds
+void parallel_for(scheduler& pool, std::size_t first, std::size_t last, F& f, std::size_t grain = 0) {
+  constexpr std::uint64_t enough_to_tell = 6'000;  // ticks, 2 to 3 us
+  constexpr double worth_sharing = 15'000;         // ticks, 5 to 8 us
   constexpr std::size_t chunks_per_thread = 16;
   if (first >= last) return;
+  if (grain != 0) return run_loop(pool, first, last, grain, f);
   const std::size_t threads = pool.size() + 1;
   if ((last - first) / chunks_per_thread >= threads) {
     const std::size_t start = first;
-    const steady_clock::time_point begun = steady_clock::now();
-    for (std::size_t batch = 1; first != last; batch *= 2) {
+    const std::uint64_t begun = ticks();
+    for (std::size_t batch = 16; first != last; batch *= 2) {
       const std::size_t end = last - first > batch ? first + batch : last;
       for (; first != end; ++first) static_cast<void>(f(first));
-      const auto spent = steady_clock::now() - begun;
+      const std::uint64_t spent = ticks() - begun;
       if (spent < enough_to_tell) continue;
-      const double each = std::chrono::duration<double>(spent).count() / static_cast<double>(first - start);
+      const double each = static_cast<double>(spent) / static_cast<double>(first - start);
       if (each * static_cast<double>(last - first) >= worth_sharing) break;
       for (; first != last; ++first) static_cast<void>(f(first));
     }
@@ -2757,12 +5319,13 @@ void parallel_for(scheduler& pool, std::size_t first, std::size_t last, F& f) {
 }
 
 template <class T, class Body, class Op>
-T parallel_reduce(scheduler& pool, std::size_t first, std::size_t last, T init, Body& body, Op& op) {
+T parallel_reduce(scheduler& pool, std::size_t first, std::size_t last, T init, Body& body, Op& op,
+                  std::size_t grain = 0) {
   if (first >= last) return init;
   // Fixed by the length alone, so that no result depends on the threads.
   constexpr std::size_t most_parts = 256;
   const std::size_t n = last - first;
-  const std::size_t length = n / most_parts + (n % most_parts != 0);
+  const std::size_t length = grain != 0 ? grain : n / most_parts + (n % most_parts != 0);
   const std::size_t parts = n / length + (n % length != 0);
   struct part {
     T* value = nullptr;
@@ -2782,7 +5345,7 @@ T parallel_reduce(scheduler& pool, std::size_t first, std::size_t last, T init, 
     for (std::size_t i = begin + 1; i != end; ++i) value = op(std::move(value), static_cast<T>(body(i)));
     results[p].value = ::new (static_cast<void*>(results[p].storage)) T(std::move(value));
   };
-  parallel_for(pool, 0, parts, one);
+  parallel_for(pool, 0, parts, one, grain != 0 ? 1 : 0);
   T total = std::move(init);
   for (std::size_t p = 0; p != parts; ++p) total = op(std::move(total), std::move(*results[p].value));
   return total;
@@ -2793,19 +5356,166 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/async/task_options.hpp ----
-#ifndef CADRE_ASYNC_TASK_OPTIONS_HPP
-#define CADRE_ASYNC_TASK_OPTIONS_HPP
+// ---- cadre/async/detail/fork.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_FORK_HPP
+#define CADRE_ASYNC_DETAIL_FORK_HPP
 
-#include <string>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// One of the functions of an invoke(), on the stack of the task that called it. No reference is counted and nothing is
+/// claimed: whoever takes it out of the queue runs it. Only a thief tells that it is done, by closing the list of waiters,
+/// after which it touches the fork no more; the caller looks at nothing else.
+///
+/// A waiter could not know whether a thief that has taken the fork has begun, so it never runs it (not_for_help); but it
+/// learns who the thief is, and helps that one.
+class fork : public task {
+ public:
+  explicit fork(pool_id home) noexcept : task(home, bare | not_for_help, {}) {}
+  ~fork() override {}
+
+  virtual void call() noexcept = 0;
+
+  void run() noexcept final {
+    const thread_context& context = this_context();
+    static_cast<void>(try_claim(context.worker->index + 1));
+    set_position(context.worker->frame);
+    context.top->runs = owner_;  // run_bare() made this frame
+    call();
+    complete(completion::of_its_run);
+  }
+  void run_not() noexcept final {}
+  [[nodiscard]] std::exception_ptr& error() noexcept final { return error_; }
+
+  /// False if it could not be queued.
+  [[nodiscard]] bool begin(worker& w) noexcept {
+    publish(queued, 1);
+    return w.home->push_part(w, *this);
+  }
+
+ protected:
+  std::exception_ptr error_;
+
+ private:
+  task* const owner_ = current_task();  // not parent_: it lives no longer than the owner's call, so need not be counted
+};
+
+template <class F>
+class fork_of final : public fork {
+ public:
+  fork_of(F& f, pool_id home) noexcept : fork(home), f_(f) {}
+  ~fork_of() override {}
+  void call() noexcept override {
+    try {
+      static_cast<void>(std::forward<F>(f_)());
+    } catch (...) {
+      error_ = std::current_exception();
+    }
+  }
+
+ private:
+  std::remove_reference_t<F>& f_;
+};
+
+/// Of several errors one is thrown; the pool's handler gets the others.
+[[gnu::cold]] inline void report_other(std::exception_ptr error, pool_id home) noexcept {
+  std::shared_ptr<unobserved_handler> handler;
+  pool_registry::with(home, [&](scheduler& s) { handler = s.unobserved(); });
+  report_unobserved({std::move(error), "a function of invoke()", {}}, handler, false);
+}
+/// `error` comes before the one that `first` may be.
+[[gnu::cold]] [[gnu::noinline]] inline void put_first(std::exception_ptr& first, std::exception_ptr error,
+                                                      pool_id home) noexcept {
+  std::swap(first, error);
+  if (error) report_other(std::move(error), home);
+}
+
+[[gnu::noinline]] inline void wait_for_thief(fork& f) { static_cast<void>(wait_for_task(f)); }
+
+// Forks all but the last, which runs here at once; then takes back those that nobody has taken, the newest first.
+template <class F>
+void invoke_on(worker& w, std::exception_ptr& first_error, F&& last) {
+  try {
+    static_cast<void>(std::forward<F>(last)());
+  } catch (...) {
+    put_first(first_error, std::current_exception(), w.home->id());
+  }
+}
+template <class F, class G, class... Rest>
+void invoke_on(worker& w, std::exception_ptr& first_error, F&& f, G&& g, Rest&&... rest) {
+  fork_of<F> mine(f, w.home->id());
+  const std::int64_t floor = w.queue.position();
+  const bool queued = mine.begin(w);
+  invoke_on(w, first_error, std::forward<G>(g), std::forward<Rest>(rest)...);
+  if (!queued)
+    mine.call();
+  else if (!mine.done())  // a wait inside the others may have run it
+    w.home->take_back(w, floor, [&](const task* t) { return t == &mine; }) ? mine.call() : wait_for_thief(mine);
+  if (mine.error()) [[unlikely]]
+    put_first(first_error, std::move(mine.error()), w.home->id());
+}
+
+/// Throws forked_process (207) where fork() has left a thief behind.
+template <class... F>
+void invoke_here(worker& w, F&&... f) {
+  std::exception_ptr first_error;
+  invoke_on(w, first_error, std::forward<F>(f)...);
+  if (first_error) [[unlikely]]
+    std::rethrow_exception(first_error);
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/invoke.hpp ----
+#ifndef CADRE_ASYNC_INVOKE_HPP
+#define CADRE_ASYNC_INVOKE_HPP
+
+#include <exception>
+#include <type_traits>
+#include <utility>
 
 CADRE_NAMESPACE_BEGIN
 
-/// How one task is to be run: `pool.submit({.name = "load"}, f)`.
-struct task_options {
-  /// Said where the task's error is reported.
-  std::string name = {};
-};
+/// Calls all the functions, in parallel, and returns when all have returned; what they return is dropped. Inside a task of
+/// a pool the last one runs here at once, and the others wherever a thread is free: those that none has taken by then run
+/// here as well, the last of them first. They are parts of the task that calls this: they see its stop_requested(), and
+/// are all run even if it has been cancelled. Elsewhere they run here, one after the other.
+///
+/// All are called, whatever the others throw; then the error of the first in the order of the arguments is thrown, and the
+/// pool's handler of unobserved errors gets the rest (the log, outside of a pool).
+///
+/// Cost: about ten nanoseconds for each that nobody takes; no allocation. The functions are not moved or copied.
+/// Thread-safety: from any thread. This is the tool for divide and conquer:
+///
+///     cadre::invoke([&] { sort(left); }, [&] { sort(right); });
+template <class... F>
+  requires(sizeof...(F) > 0 && (std::is_invocable_v<F> && ...))
+void invoke(F&&... f) {
+  if (detail::worker* const w = detail::this_worker()) return detail::invoke_here(*w, std::forward<F>(f)...);
+  std::exception_ptr first_error;
+  const auto call = [&](auto&& one) {
+    try {
+      static_cast<void>(std::forward<decltype(one)>(one)());
+    } catch (...) {
+      if (first_error)
+        detail::report_other(std::current_exception(), detail::no_pool);
+      else
+        first_error = std::current_exception();
+    }
+  };
+  (call(std::forward<F>(f)), ...);
+  if (first_error) std::rethrow_exception(first_error);
+}
 
 CADRE_NAMESPACE_END
 
@@ -2833,7 +5543,7 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 // The start of a small file of /proc or /sys; empty if it cannot be read.
-inline std::string read_small_file(const std::string& path) {
+[[gnu::cold]] inline std::string read_small_file(const std::string& path) {
   std::string text;
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return text;
@@ -2866,7 +5576,7 @@ inline std::size_t processors_of_quota(std::int64_t quota, std::int64_t period) 
 }
 
 /// Processors that a cgroup v2 "cpu.max" grants ("150000 100000" is 1.5, so 2); 0 for "max", no limit, or anything else.
-inline std::size_t parse_cpu_max(std::string_view text) {
+[[gnu::cold]] inline std::size_t parse_cpu_max(std::string_view text) {
   std::int64_t quota = 0;
   std::int64_t period = 100000;
   const std::string_view first = split_off(text, ' ');
@@ -2881,7 +5591,7 @@ struct cgroup_place {
   bool unified = false;  // version 2
   std::string path;      // "/" or "/a/b"
 };
-inline cgroup_place parse_cgroup(std::string_view text) {
+[[gnu::cold]] inline cgroup_place parse_cgroup(std::string_view text) {
   cgroup_place unified;
   while (!text.empty()) {
     std::string_view line = split_off(text, '\n');
@@ -2902,7 +5612,7 @@ struct cgroup_mount {
   std::string point;
   std::string root;
 };
-inline std::vector<cgroup_mount> parse_mounts(std::string_view text, bool unified) {
+[[gnu::cold]] inline std::vector<cgroup_mount> parse_mounts(std::string_view text, bool unified) {
   std::vector<cgroup_mount> mounts;
   while (!text.empty()) {
     // id parent device root point options [optional...] - type source super-options
@@ -2927,7 +5637,7 @@ inline std::vector<cgroup_mount> parse_mounts(std::string_view text, bool unifie
 
 /// Processors that the cgroup quotas around this process grant, rounded up: the least of its own group and of all above,
 /// for version 1 and 2. 0 if there is no limit. `root` stands before every path read, for tests.
-[[nodiscard]] inline std::size_t cgroup_processors(const std::string& root = "") {
+[[nodiscard, gnu::cold]] inline std::size_t cgroup_processors(const std::string& root = "") {
   const detail::cgroup_place place = detail::parse_cgroup(detail::read_small_file(root + "/proc/self/cgroup"));
   if (!place.found) return 0;
   std::size_t least = 0;
@@ -2958,7 +5668,7 @@ inline std::vector<cgroup_mount> parse_mounts(std::string_view text, bool unifie
 }
 
 /// Processors that the calling thread's affinity mask allows (`taskset`, cpusets); at least 1.
-[[nodiscard]] inline std::size_t affinity_processors() {
+[[nodiscard, gnu::cold]] inline std::size_t affinity_processors() {
   // The mask may be wider than cpu_set_t on large machines: EINVAL asks for more room.
   for (std::size_t sets = 1; sets <= 64; sets *= 2) {
     std::vector<cpu_set_t> mask(sets);
@@ -2987,13 +5697,56 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ASYNC_THREAD_POOL_HPP
 #define CADRE_ASYNC_THREAD_POOL_HPP
 
+#include <unistd.h>
+
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <iterator>
+#include <memory>
+#include <source_location>
+#include <stop_token>
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// Throws forked_process (207).
+scheduler& scheduler_of(const thread_pool& pool);
+
+template <class F, class... Args>
+concept can_be_task = std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...> ||
+                      std::is_invocable_v<std::decay_t<F>, std::stop_token, std::decay_t<Args>...>;
+
+template <class F, class... Args>
+struct result_of : task_result<F, Args...> {};
+template <class F, class... Args>
+  requires(!std::is_invocable_v<F, Args...>)
+struct result_of<F, Args...> : task_result<F, std::stop_token, Args...> {};
+template <class F, class... Args>
+using result_of_task = typename result_of<std::decay_t<F>, std::decay_t<Args>...>::type;
+
+}  // namespace detail
+
+/// A time, after which a wait is told to the log: `.report_waits_after = 10s`.
+class long_wait {
+ public:
+  long_wait() noexcept = default;
+  template <class Rep, class Period>
+  long_wait(std::chrono::duration<Rep, Period> after) noexcept
+      : report_{std::chrono::ceil<std::chrono::nanoseconds>(after), &detail::tell_long_wait<detail::task>} {}
+
+ private:
+  friend class thread_pool;
+  detail::long_wait_report report_;
+};
+
+/// What the end of a pool does with the tasks that have not begun.
+enum class at_end : std::uint8_t { finish, cancel };
 
 /// How a pool is made: `cadre::thread_pool pool{{.threads = 4}};`
 struct thread_pool_options {
@@ -3003,23 +5756,46 @@ struct thread_pool_options {
   std::string name = "cadre";
   /// Gets each error that nobody asked for: of post(), of a dropped future, of those that when_all() did not pass on. It is
   /// called on whichever thread lets the error go, on several at once. Without one, the error goes to the log (level
-  /// error, category "async").
+  /// error, category "async"), and that of post() then ends the program by std::terminate().
   move_only_function<void(const unobserved_error&)> on_unobserved_error = {};
+  /// Destruction runs what is queued, or cancels it and asks what runs to stop.
+  enum at_end at_end = at_end::finish;
+  /// What there is for tasks that ask for resources, beside "cpu", of which there are as many as threads, and "memory", all
+  /// of the machine's, unless they are given here: `.resources = {{"gpu", 2}, {"TPU", 8}}`.
+  resource_set resources = {};
+  /// A wait in one of the tasks, or for one, that takes longer is told to the log, once, with debug_dump() (level warning,
+  /// category "async").
+  long_wait report_waits_after = {};
+};
+
+/// How a loop is shared: `pool.for_each(0, n, f, {.grain = 64})`.
+struct loop_options {
+  /// Iterations that a thread takes at a time. 0: found out, by timing the first ones and from the number of threads. With
+  /// a grain even a short loop is shared, which costs some microseconds: for bodies that take long.
+  std::size_t grain = 0;
 };
 
 /// Threads that run tasks. Each has a queue of its own, takes its newest task first and steals the oldest of others when it
 /// has none; an idle pool costs no processor time. Tasks submitted from outside run in about the order of their submission.
 ///
-/// Destruction runs what is queued, with all that it submits, and ends the threads; futures stay good afterwards. A pool
-/// that is destroyed by one of its own tasks does the same without waiting for it.
+/// Destruction runs what is queued, with all that it submits, or cancels it (`.at_end`), and ends the threads; futures stay
+/// good afterwards. A pool that is destroyed by one of its own tasks does the same without waiting for it. In a process
+/// made by fork() the pool has no threads: using it throws forked_process (207), destroying it does nothing.
 ///
-/// Thread-safety: all functions may be called from any thread, tasks included. Cost: one allocation per task.
+/// Thread-safety: all functions may be called from any thread, tasks included. Cost: a task takes a node of 128 bytes or
+/// more from memory that is recycled; one whose closure or result is larger than 192 bytes costs an allocation.
 class thread_pool {
  public:
   /// Throws thread_error (151) if the system gives too few threads.
-  explicit thread_pool(thread_pool_options options = {})
-      : scheduler_(new detail::scheduler(options.threads != 0 ? options.threads : usable_processors(),
-                                         std::move(options.name), std::move(options.on_unobserved_error))) {
+  [[gnu::cold]] explicit thread_pool(thread_pool_options options = {}) : at_end_(options.at_end) {
+    const std::size_t processors = usable_processors();
+    const std::size_t threads = options.threads != 0 ? options.threads : processors;
+    resource_set& all = options.resources;
+    if (all.find("cpu") == nullptr) all.set("cpu", static_cast<std::int64_t>(threads) * resource_set::one);
+    if (all.find("memory") == nullptr) all.set("memory", ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE));
+    scheduler_ =
+        new detail::scheduler(threads, processors, std::move(options.name), std::move(options.on_unobserved_error),
+                              std::move(all), options.report_waits_after.report_);
     try {
       scheduler_->start();
     } catch (...) {
@@ -3030,52 +5806,118 @@ class thread_pool {
   thread_pool(const thread_pool&) = delete;
   thread_pool& operator=(const thread_pool&) = delete;
   ~thread_pool() {
-    scheduler_->stop();
+    scheduler_->stop(at_end_ == at_end::cancel);
     scheduler_->release();
+  }
+
+  /// Every task that runs, waits, is queued or pending, with the place of its submission, a line each: what to look at when
+  /// nothing seems to go on. Each line was true at its moment. Costs a look at every task of the process.
+  [[nodiscard]] std::string debug_dump() const {
+    return detail::dump<detail::task>(scheduler_->name(), scheduler_->id());
   }
 
   /// Threads.
   [[nodiscard]] std::size_t size() const noexcept { return scheduler_->size(); }
 
-  /// Runs `f(args...)` on one of the threads. Function and arguments are moved or copied into the task (wrap in std::ref
-  /// what is to be referred to) and handed on as rvalues.
+  /// Runs `f(args...)`, or `f(std::stop_token, args...)`, on one of the threads. Function and arguments are moved or copied
+  /// into the task (wrap in std::ref what is to be referred to) and handed on as rvalues. Throws forked_process (207).
   template <class F, class... Args>
-    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+    requires(sizeof...(Args) > 2 && detail::can_be_task<F, Args...>)
   auto submit(F&& f, Args&&... args) {
-    using result_type = detail::task_result_t<std::decay_t<F>, std::decay_t<Args>...>;
-    return submit_task<result_type>(
-        detail::make_task<result_type>(bind(std::forward<F>(f), std::forward<Args>(args)...), 2, scheduler_, true));
+    return submit_at({}, std::forward<F>(f), std::forward<Args>(args)...);
   }
+  /// The same with options. Throws impossible_request (209), bad_task_option (211), thread_error (151) too.
   template <class F, class... Args>
-    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+    requires detail::can_be_task<F, Args...>
   auto submit(task_options options, F&& f, Args&&... args) {
-    using result_type = detail::task_result_t<std::decay_t<F>, std::decay_t<Args>...>;
-    return submit_task<result_type>(detail::make_task<result_type>(
-        std::move(options.name), bind(std::forward<F>(f), std::forward<Args>(args)...), 2, scheduler_, true));
+    using result_type = detail::result_of_task<F, Args...>;
+    return detail::future_access::make<result_type>(
+        submit_with<result_type>(std::move(options), 0, std::forward<F>(f), std::forward<Args>(args)...));
+  }
+  // With up to two arguments the place of the call comes along: a parameter that has a default value cannot stand behind a
+  // pack.
+  template <class F>
+    requires detail::can_be_task<F>
+  auto submit(F&& f, std::source_location at = std::source_location::current()) {
+    return submit_at(at, std::forward<F>(f));
+  }
+  template <class F, class A>
+    requires detail::can_be_task<F, A>
+  auto submit(F&& f, A&& a, std::source_location at = std::source_location::current()) {
+    return submit_at(at, std::forward<F>(f), std::forward<A>(a));
+  }
+  template <class F, class A, class B>
+    requires detail::can_be_task<F, A, B>
+  auto submit(F&& f, A&& a, B&& b, std::source_location at = std::source_location::current()) {
+    return submit_at(at, std::forward<F>(f), std::forward<A>(a), std::forward<B>(b));
   }
 
-  /// The same without a future: what `f` returns is dropped, what it throws goes to the handler of unobserved errors.
+  /// The same without a future: what `f` returns is dropped, what it throws goes to the handler of unobserved errors, or
+  /// ends the program if there is none.
   template <class F, class... Args>
-    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+    requires(sizeof...(Args) > 0 && detail::can_be_task<F, Args...>)
   void post(F&& f, Args&&... args) {
-    scheduler_->push(detail::make_task<void>(drop_result(bind(std::forward<F>(f), std::forward<Args>(args)...)), 1,
-                                             scheduler_, false));
+    post_at({}, std::forward<F>(f), std::forward<Args>(args)...);
   }
   template <class F, class... Args>
-    requires std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>
+    requires detail::can_be_task<F, Args...>
   void post(task_options options, F&& f, Args&&... args) {
-    scheduler_->push(detail::make_task<void>(std::move(options.name),
-                                             drop_result(bind(std::forward<F>(f), std::forward<Args>(args)...)), 1,
-                                             scheduler_, false));
+    submit_with<void>(std::move(options), detail::task::no_future, std::forward<F>(f), std::forward<Args>(args)...);
+  }
+  template <class F>
+    requires detail::can_be_task<F>
+  void post(F&& f, std::source_location at = std::source_location::current()) {
+    post_at(at, std::forward<F>(f));
+  }
+
+  /// The tasks `f(i)` for each i in [0, n), queued at once, and their futures in that order. There is one copy of `f`, which
+  /// several threads call at once, as const. Cost: as n calls of submit(), but one wake-up. Throws forked_process (207),
+  /// std::bad_alloc; then none of them is run.
+  template <class F>
+    requires std::is_invocable_v<const std::decay_t<F>&, std::size_t>
+  auto submit_bulk(std::size_t n, F&& f, std::source_location at = std::source_location::current()) {
+    using result_type = detail::task_result_t<const std::decay_t<F>&, std::size_t>;
+    detail::scheduler& s = usable();
+    const auto shared = std::make_shared<const std::decay_t<F>>(std::forward<F>(f));
+    std::vector<future<result_type>> futures;
+    std::vector<detail::task*> tasks;
+    futures.reserve(n);
+    tasks.reserve(n);
+    try {
+      for (std::size_t i = 0; i != n; ++i) {
+        detail::state<result_type>* const t = detail::make_task<result_type>(
+            [shared, i]() -> result_type { return detail::invoke(*shared, i); }, s.id(), 0, at);
+        tasks.push_back(t);
+        futures.push_back(detail::future_access::make<result_type>(detail::task_ref<detail::state<result_type>>(t)));
+      }
+    } catch (...) {
+      for (detail::task* t : tasks) {
+        t->cancel_alone();
+        t->release();
+      }
+      throw;
+    }
+    s.push(tasks.data(), n);
+    return futures;
+  }
+
+  /// cadre::invoke() on this pool: by a thread that is not one of its own all functions run in a task of it, which this
+  /// thread waits for. Throws forked_process (207).
+  template <class... F>
+    requires(sizeof...(F) > 0 && (std::is_invocable_v<F> && ...))
+  void invoke(F&&... f) {
+    if (const detail::worker* const w = detail::this_worker(); w != nullptr && w->home == scheduler_)
+      return cadre::invoke(std::forward<F>(f)...);
+    submit([&] { cadre::invoke(std::forward<F>(f)...); }).get();
   }
 
   /// Calls `f(i)` for each i in [first, last), in any order, on the threads and on this one; returns when all calls have
   /// returned. After a call throws no further ones are begun, and its error (of several, that of the lowest i caught) is
-  /// thrown here. A loop that would be over in a few microseconds stays on this thread.
+  /// thrown here. A loop that would be over in a few microseconds stays on this thread. Throws forked_process (207).
   template <class F>
     requires std::is_invocable_v<F&, std::size_t>
-  void for_each(std::size_t first, std::size_t last, F&& f) {
-    detail::parallel_for(*scheduler_, first, last, f);
+  void for_each(std::size_t first, std::size_t last, F&& f, loop_options options = {}) {
+    detail::parallel_for(usable(), first, last, f, options.grain);
   }
 
   /// Calls `f(element)` for each element of a random-access range, in the same way.
@@ -3084,26 +5926,23 @@ class thread_pool {
       { std::begin(r) } -> std::random_access_iterator;
       { std::end(r) - std::begin(r) };
     }
-  void for_each(Range&& range, F&& f) {
+  void for_each(Range&& range, F&& f, loop_options options = {}) {
     const auto begin = std::begin(range);
     using offset_type = std::iter_difference_t<decltype(begin)>;
     const auto at = [&](std::size_t i) { static_cast<void>(detail::invoke(f, begin[static_cast<offset_type>(i)])); };
-    detail::parallel_for(*scheduler_, 0, static_cast<std::size_t>(std::end(range) - begin), at);
+    detail::parallel_for(usable(), 0, static_cast<std::size_t>(std::end(range) - begin), at, options.grain);
   }
 
   /// `init` and all `body(i)` for i in [first, last) combined by `op`, an associative function. The range is cut into parts
-  /// that depend on its length alone, and the parts are combined in order: floating-point sums are the same to the last bit
+  /// that depend on its length and the grain alone (without a grain at most 256 of them), and the parts are combined in order: floating-point sums are the same to the last bit
   /// on any number of threads. Errors as in for_each().
   template <class T, class Body, class Op>
     requires std::is_invocable_r_v<T, Body&, std::size_t> && std::is_invocable_r_v<T, Op&, T, T>
-  [[nodiscard]] T reduce(std::size_t first, std::size_t last, T init, Body&& body, Op&& op) {
-    return detail::parallel_reduce(*scheduler_, first, last, std::move(init), body, op);
+  [[nodiscard]] T reduce(std::size_t first, std::size_t last, T init, Body&& body, Op&& op, loop_options options = {}) {
+    return detail::parallel_reduce(usable(), first, last, std::move(init), body, op, options.grain);
   }
 
  private:
-  template <class T>
-  friend class promise;
-
   template <class F, class... Args>
   static auto bind(F&& f, Args&&... args) {
     if constexpr (sizeof...(Args) == 0 && std::is_class_v<std::decay_t<F>>)
@@ -3123,6 +5962,55 @@ class thread_pool {
       return [f = std::move(f)]() mutable { static_cast<void>(std::move(f)()); };
   }
 
+  detail::scheduler& usable() const {
+    if (scheduler_->left_behind()) [[unlikely]]
+      throw forked_process();
+    return *scheduler_;
+  }
+
+  template <class F, class... Args>
+  auto submit_at(std::source_location at, F&& f, Args&&... args) {
+    using result_type = detail::result_of_task<F, Args...>;
+    if constexpr (std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
+      return submit_task<result_type>(
+          detail::make_task<result_type>(bind(std::forward<F>(f), std::forward<Args>(args)...), usable().id(), 0, at));
+    else
+      return submit({.at = at}, std::forward<F>(f), std::forward<Args>(args)...);
+  }
+  template <class F, class... Args>
+  void post_at(std::source_location at, F&& f, Args&&... args) {
+    if constexpr (std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
+      scheduler_->push(detail::make_task<void>(drop_result(bind(std::forward<F>(f), std::forward<Args>(args)...)),
+                                               usable().id(), detail::task::no_future, at));
+    else
+      post({.at = at}, std::forward<F>(f), std::forward<Args>(args)...);
+  }
+  template <class R, class F, class... Args>
+  detail::task_ref<detail::state<R>> submit_with(task_options&& options, std::uint8_t flags, F&& f, Args&&... args) {
+    constexpr bool can_repeat =
+        std::is_copy_constructible_v<std::decay_t<F>> && (std::is_copy_constructible_v<std::decay_t<Args>> && ...);
+    if (!can_repeat && options.max_retries > 0)
+      throw bad_task_option(".max_retries = " + std::to_string(options.max_retries) +
+                            " for a function, or arguments, that cannot be copied: each try would need its own");
+    auto extras = std::make_unique<detail::task_extras>(std::move(options));
+    const auto go = [&](auto bound) {
+      auto call = [bound = std::move(bound)](bool again) mutable -> R {
+        if constexpr (std::is_void_v<R>)
+          static_cast<void>(bound(again));
+        else
+          return bound(again);
+      };
+      return detail::submit_configured<R>(usable(), std::move(call), std::move(extras), flags);
+    };
+    if constexpr (std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>) {
+      return go(detail::bind_arguments(std::forward<F>(f), std::forward<Args>(args)...));
+    } else {
+      extras->source.emplace();
+      std::stop_token token = extras->source->get_token();
+      return go(detail::bind_arguments(std::forward<F>(f), std::move(token), std::forward<Args>(args)...));
+    }
+  }
+
   template <class R>
   future<R> submit_task(detail::state<R>* task) noexcept {
     detail::task_ref<detail::state<R>> result(task);
@@ -3130,8 +6018,15 @@ class thread_pool {
     return detail::future_access::make<R>(std::move(result));
   }
 
-  detail::scheduler* scheduler_;
+  friend detail::pool_id detail::id_of(const thread_pool& pool) noexcept;
+  friend detail::scheduler& detail::scheduler_of(const thread_pool& pool);
+
+  detail::scheduler* scheduler_ = nullptr;
+  enum at_end at_end_;
 };
+
+inline detail::scheduler& detail::scheduler_of(const thread_pool& pool) { return pool.usable(); }
+inline detail::pool_id detail::id_of(const thread_pool& pool) noexcept { return pool.scheduler_->id(); }
 
 CADRE_NAMESPACE_END
 
@@ -3143,6 +6038,7 @@ CADRE_NAMESPACE_END
 
 #include <concepts>
 #include <exception>
+#include <source_location>
 #include <type_traits>
 #include <utility>
 
@@ -3153,9 +6049,12 @@ namespace detail {
 template <class T>
 class promise_state final : public state<T> {
  public:
-  explicit promise_state(scheduler* home) noexcept : state<T>(task::pending, 1, home, true) {}
+  promise_state(pool_id home, std::source_location at) noexcept : state<T>(home, task::no_closure, at) {
+    this->publish(task::pending, 1);
+  }
   void run() noexcept override {}  // never claimable
-  void finish() noexcept { this->complete(); }
+  void run_not() noexcept override {}
+  void finish() noexcept { this->complete(task::completion::from_elsewhere); }
 };
 
 }  // namespace detail
@@ -3169,9 +6068,10 @@ class promise_state final : public state<T> {
 template <class T>
 class promise {
  public:
-  promise() : promise(nullptr) {}
+  explicit promise(std::source_location at = std::source_location::current()) : promise(detail::no_pool, at) {}
   /// Continuations of the future run on `pool`.
-  explicit promise(thread_pool& pool) : promise(pool.scheduler_) {}
+  explicit promise(thread_pool& pool, std::source_location at = std::source_location::current())
+      : promise(detail::id_of(pool), at) {}
 
   promise(promise&& other) noexcept = default;
   promise& operator=(promise&& other) noexcept {
@@ -3189,9 +6089,12 @@ class promise {
     } catch (...) {
       state_->set_error(std::current_exception());
     }
-    state_->error_observed = !future_taken_;  // then there is nobody to whom anything was promised
+    if (!future_taken_) state_->set_observed();  // then there is nobody to whom anything was promised
     state_->finish();
   }
+
+  /// True if somebody has cancelled the future: nobody wants the value any more.
+  [[nodiscard]] bool stop_requested() const noexcept { return state_ && state_->stop_requested(); }
 
   /// Once. Throws future_already_taken (204).
   [[nodiscard]] future<T> get_future() {
@@ -3222,7 +6125,7 @@ class promise {
   }
 
  private:
-  explicit promise(detail::scheduler* home) : state_(new detail::promise_state<T>(home)) {}
+  promise(detail::pool_id home, std::source_location at) : state_(new detail::promise_state<T>(home, at)) {}
 
   detail::promise_state<T>& open() {
     if (!state_ || satisfied_) throw promise_already_satisfied();
@@ -3245,12 +6148,194 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/async/shared_future.hpp ----
+#ifndef CADRE_ASYNC_SHARED_FUTURE_HPP
+#define CADRE_ASYNC_SHARED_FUTURE_HPP
+
+#include <chrono>
+#include <exception>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+template <class T>
+using shared_reference_t = std::conditional_t<std::is_void_v<T>, void, std::add_lvalue_reference_t<const T>>;
+
+template <class F, class T>
+struct shared_then_result : task_result<F, const T&> {};
+template <class F>
+struct shared_then_result<F, void> : task_result<F> {};
+
+}  // namespace detail
+
+/// A result that any number of holders read: a copyable future, made by `std::move(f).share()`. The value lies where the
+/// task has put it, is never moved, and lives as long as a shared_future of it.
+///
+/// An error is thrown to each who calls get(), as the same object, so who catches it by reference must not change it. The
+/// handler of unobserved errors gets it only if nobody asked.
+///
+/// Thread-safety: all const members may run in several threads at once, on one object or on copies. What they do with a
+/// value that is not const (T is a reference) is theirs to order.
+template <class T>
+class shared_future {
+ public:
+  using value_type = T;
+
+  shared_future() noexcept = default;
+  /// `f` is empty afterwards.
+  shared_future(future<T>&& f) noexcept : state_(detail::future_access::take(std::move(f))) {}
+  shared_future(const shared_future& other) noexcept : state_(other.state_.get()) {
+    if (state_) state_->retain();
+  }
+  shared_future(shared_future&&) noexcept = default;
+  shared_future& operator=(shared_future other) noexcept {
+    state_ = std::move(other.state_);
+    return *this;
+  }
+  ~shared_future() = default;
+
+  /// False for one that was never set or was moved from.
+  [[nodiscard]] bool valid() const noexcept { return static_cast<bool>(state_); }
+
+  /// True if get() would not wait. Throws empty_future (201).
+  [[nodiscard]] bool ready() const { return checked("ready()").done(); }
+
+  /// Throws empty_future (201). This and the waits below: as those of future.
+  void wait() const { static_cast<void>(detail::wait_for_task(checked("wait()"))); }
+
+  /// False if the time passed first. Throws empty_future (201).
+  template <class Rep, class Period>
+  [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& timeout) const {
+    return detail::wait_for_task(checked("wait_for()"), detail::deadline_after(timeout));
+  }
+
+  /// As wait_for(); on another clock than steady_clock, the time left is looked at once.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration>& deadline) const {
+    return wait_for(deadline - Clock::now());
+  }
+
+  /// Waits, then gives `const T&` (T& for a reference, nothing for void), valid as long as a shared_future of this result
+  /// lives; or throws what the task threw. As often as one likes. Throws empty_future (201).
+  detail::shared_reference_t<T> get() const& {
+    detail::state<T>& s = checked("get()");
+    static_cast<void>(detail::wait_for_task(s));
+    if (s.failed()) {
+      s.set_observed();
+      std::rethrow_exception(s.error());
+    }
+    return s.value();
+  }
+  /// Of a temporary, which may be the last holder: a copy.
+  T get() const&& { return get_of_this(); }
+
+  /// A new task `f(const T&)` (`f(T&)`, `f()`) that the same pool runs once this one is done: the future of its result. Any
+  /// number of them may follow; each keeps the value alive. If this task fails, `f` is not called and its error passes on.
+  /// Without a pool as future::then(). Throws empty_future (201).
+  template <class F>
+  auto then(F&& f, std::source_location at = std::source_location::current()) const {
+    return follow(checked("then()").home(), std::forward<F>(f), at);
+  }
+
+  /// The same, run by another pool.
+  template <class F>
+  auto then(thread_pool& pool, F&& f, std::source_location at = std::source_location::current()) const {
+    return follow(detail::id_of(pool), std::forward<F>(f), at);
+  }
+
+  /// Asks the task to stop, for all who share it: as future::cancel(). Throws empty_future (201).
+  bool cancel() const { return detail::cancel(checked("cancel()")); }
+
+ private:
+  friend struct detail::future_access;
+
+  detail::state<T>& checked(const char* call) const {
+    if (!state_) [[unlikely]]
+      throw empty_future(call);
+    return *state_;
+  }
+
+  detail::shared_reference_t<T> get_of_this() const { return get(); }
+
+  template <class F>
+  auto follow(detail::pool_id home, F&& f, std::source_location at) const {
+    using result_type = typename detail::shared_then_result<std::decay_t<F>, T>::type;
+    detail::state<T>& s = checked("then()");
+    s.retain();
+    return detail::make_then<detail::follows::shared_value, result_type>(
+        std::forward<F>(f), detail::task_ref<detail::state<T>>(&s), home, at);
+  }
+
+  detail::task_ref<detail::state<T>> state_;
+};
+
+template <class T>
+shared_future<T> future<T>::share() && {
+  static_cast<void>(checked("share()"));
+  return shared_future<T>(std::move(*this));
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/this_task.hpp ----
+#ifndef CADRE_ASYNC_THIS_TASK_HPP
+#define CADRE_ASYNC_THIS_TASK_HPP
+
+#include <string_view>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// What a task can ask about itself. Outside of tasks the answers are those of one without options.
+namespace this_task {
+
+/// True if the task, or one that it descends from, has been cancelled: it should end soon. One relaxed load.
+[[nodiscard]] inline bool stop_requested() noexcept {
+  const detail::task* const t = detail::current_task();
+  return t != nullptr && t->stop_requested();
+}
+
+/// What it was called; empty if it was not.
+[[nodiscard]] inline std::string_view name() noexcept {
+  const detail::task* const t = detail::current_task();
+  return t != nullptr ? t->name() : std::string_view();
+}
+
+/// How many processors it may use: what it asked for, rounded down, and 1 at least.
+[[nodiscard]] inline int cpus() noexcept {
+  detail::task* const t = detail::current_task();
+  const detail::task_extras* const e = t != nullptr ? t->extras() : nullptr;
+  return e != nullptr ? e->processors : 1;
+}
+
+/// The devices that it holds, or a part of one of, in rising order: 0 <= id < the pool's "gpu".
+[[nodiscard]] inline std::vector<int> gpus() {
+  std::vector<int> ids;
+  detail::task* const t = detail::current_task();
+  if (const detail::task_extras* const e = t != nullptr ? t->extras() : nullptr; e != nullptr && e->share != nullptr)
+    for (const detail::device_share& d : e->share->devices) ids.push_back(d.id);
+  return ids;
+}
+
+}  // namespace this_task
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/wait.hpp ----
 #ifndef CADRE_ASYNC_WAIT_HPP
 #define CADRE_ASYNC_WAIT_HPP
 
 #include <chrono>
 #include <cstddef>
+#include <iterator>
 #include <type_traits>
 #include <vector>
 
@@ -3264,33 +6349,42 @@ struct wait_result {
 
 namespace detail {
 
-template <class T>
-wait_result wait_some(const std::vector<future<T>>& futures, std::size_t wanted, time_point deadline) {
-  if (wanted > futures.size()) throw impossible_wait(wanted, futures.size());
-  std::vector<wait_frame::watch> watches(futures.size());
-  for (std::size_t i = 0; i < futures.size(); ++i) {
-    watches[i].target = future_access::get(futures[i]);
-    if (watches[i].target == nullptr) throw empty_future("wait()");
+template <class Range>
+concept range_of_futures = requires(const Range& r) {
+  std::size(r);
+  static_cast<task*>(future_access::get(*std::begin(r)));
+};
+
+template <range_of_futures Range>
+wait_result wait_some(const Range& futures, std::size_t wanted, time_point deadline) {
+  const std::size_t n = std::size(futures);
+  if (wanted > n) throw impossible_wait(wanted, n);
+  std::vector<watch> watches(n);
+  std::size_t next = 0;
+  for (const auto& f : futures) {
+    task* const target = future_access::get(f);
+    if (target == nullptr) throw empty_future("wait()");
+    watches[next++].target = target;
   }
   static_cast<void>(wait_frame(watches, wanted).run(deadline));
   wait_result result;
-  for (std::size_t i = 0; i < futures.size(); ++i)
-    (watches[i].target->done() ? result.ready : result.pending).push_back(i);
+  for (std::size_t i = 0; i < n; ++i) (watches[i].target->done() ? result.ready : result.pending).push_back(i);
   return result;
 }
 
 }  // namespace detail
 
-/// Waits until at least `wanted` of the futures are ready; none is consumed. All that are ready at the end are named, which
-/// may be more. Throws impossible_wait (205) if there are fewer futures, empty_future (201) if one is empty.
-template <class T>
-[[nodiscard]] wait_result wait(const std::vector<future<T>>& futures, std::size_t wanted) {
+/// Waits until at least `wanted` of the futures, or shared futures, of a range with a size are ready; none is consumed. All
+/// that are ready at the end are named, which may be more. Throws impossible_wait (205) if there are fewer futures,
+/// empty_future (201) if one is empty.
+template <detail::range_of_futures Range>
+[[nodiscard]] wait_result wait(const Range& futures, std::size_t wanted) {
   return detail::wait_some(futures, wanted, detail::time_point::max());
 }
 
 /// The same, giving up after `timeout`: `ready` is then shorter than `wanted`.
-template <class T, class Rep, class Period>
-[[nodiscard]] wait_result wait(const std::vector<future<T>>& futures, std::size_t wanted,
+template <detail::range_of_futures Range, class Rep, class Period>
+[[nodiscard]] wait_result wait(const Range& futures, std::size_t wanted,
                                const std::chrono::duration<Rep, Period>& timeout) {
   return detail::wait_some(futures, wanted, detail::deadline_after(timeout));
 }
@@ -3330,6 +6424,7 @@ CADRE_NAMESPACE_END
 #include <atomic>
 #include <cstddef>
 #include <memory>
+#include <source_location>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -3358,12 +6453,28 @@ class join_state : public state<R> {
     join_state* owner = nullptr;
   };
 
-  explicit join_state(scheduler* home) noexcept : state<R>(task::pending, 2, home, true) {}
+  explicit join_state(pool_id home, std::source_location at) noexcept
+      : state<R>(home, task::no_closure | task::hears_stop, at) {}
   void run() noexcept override {}  // never claimable
+  void run_not() noexcept override {}
+
+  /// Who cancels the whole cancels the parts, as long as they are there.
+  void on_stop() noexcept override {
+    std::size_t n = remaining_.load(std::memory_order_relaxed);
+    while (n != 0)
+      if (remaining_.compare_exchange_weak(n, n + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
+        stop_parts();
+        one_done();
+        return;
+      }
+  }
 
  protected:
   /// One for each part and one for the end of the set-up.
-  void expect(std::size_t parts) noexcept { remaining_.store(parts + 1, std::memory_order_relaxed); }
+  void expect(std::size_t parts) noexcept {
+    remaining_.store(parts + 1, std::memory_order_relaxed);
+    this->publish(task::pending, 2);
+  }
   void watch(task& t, part& p) noexcept {
     p.owner = this;
     if (!t.add(p)) one_done();
@@ -3371,12 +6482,14 @@ class join_state : public state<R> {
   void one_done() noexcept {
     if (remaining_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     gather();
-    this->complete();
+    if (this->failed() && says_cancelled(this->error())) this->set_observed();
+    this->complete(task::completion::from_elsewhere);
     this->release();
   }
 
  private:
   virtual void gather() noexcept = 0;
+  virtual void stop_parts() noexcept = 0;
 
   std::atomic<std::size_t> remaining_{1};
 };
@@ -3388,8 +6501,8 @@ using joined_vector_t =
 template <class T, class R = typename joined_vector_t<T>::type>
 class vector_join final : public join_state<R> {
  public:
-  explicit vector_join(std::vector<future<T>> futures)
-      : join_state<R>(futures.empty() ? nullptr : future_access::get(futures.front())->home()),
+  vector_join(std::vector<future<T>> futures, std::source_location at)
+      : join_state<R>(futures.empty() ? no_pool : future_access::get(futures.front())->home(), at),
         futures_(std::move(futures)),
         parts_(futures_.size()) {}
 
@@ -3414,6 +6527,10 @@ class vector_join final : public join_state<R> {
     futures_.clear();  // errors behind the first go to the handler now
   }
 
+  void stop_parts() noexcept override {
+    for (const future<T>& f : futures_) detail::cancel(*future_access::get(f));
+  }
+
   std::vector<future<T>> futures_;
   std::vector<typename join_state<R>::part> parts_;
 };
@@ -3436,7 +6553,8 @@ class tuple_join final : public join_state<std::tuple<tuple_element_for<T>...>> 
   using result_type = std::tuple<tuple_element_for<T>...>;
 
  public:
-  explicit tuple_join(scheduler* home, future<T>&&... futures) : join_state<result_type>(home), futures_(std::move(futures)...) {}
+  tuple_join(pool_id home, std::source_location at, future<T>&&... futures)
+      : join_state<result_type>(home, at), futures_(std::move(futures)...) {}
 
   void begin() noexcept {
     this->expect(sizeof...(T));
@@ -3457,6 +6575,10 @@ class tuple_join final : public join_state<std::tuple<tuple_element_for<T>...>> 
     futures_ = {};
   }
 
+  void stop_parts() noexcept override {
+    std::apply([](const future<T>&... f) { (detail::cancel(*future_access::get(f)), ...); }, futures_);
+  }
+
   std::tuple<future<T>...> futures_;
   typename join_state<result_type>::part parts_[sizeof...(T)];
 };
@@ -3468,11 +6590,11 @@ class tuple_join final : public join_state<std::tuple<tuple_element_for<T>...>> 
 /// would. For void: a future<void>. Throws empty_future (201).
 template <class T>
   requires(!std::is_reference_v<T>)
-auto when_all(std::vector<future<T>> futures) {
+auto when_all(std::vector<future<T>> futures, std::source_location at = std::source_location::current()) {
   for (const future<T>& f : futures)
     if (!f.valid()) throw empty_future("when_all()");
   using join_type = detail::vector_join<T>;
-  auto* const join = new join_type(std::move(futures));
+  auto* const join = new join_type(std::move(futures), at);
   auto result =
       detail::future_access::make(detail::task_ref<detail::state<typename detail::joined_vector_t<T>::type>>(join));
   join->begin();
@@ -3484,8 +6606,8 @@ template <class First, class... Rest>
 [[nodiscard]] auto when_all(future<First> first, future<Rest>... rest) {
   if (!first.valid() || !(rest.valid() && ...)) throw empty_future("when_all()");
   using join_type = detail::tuple_join<First, Rest...>;
-  detail::scheduler* const home = detail::future_access::get(first)->home();
-  auto* const join = new join_type(home, std::move(first), std::move(rest)...);
+  const detail::pool_id home = detail::future_access::get(first)->home();
+  auto* const join = new join_type(home, {}, std::move(first), std::move(rest)...);
   auto result = detail::future_access::make(
       detail::task_ref<detail::state<std::tuple<detail::tuple_element_for<First>, detail::tuple_element_for<Rest>...>>>(
           join));
@@ -3497,11 +6619,1606 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/async/when_any.hpp ----
+#ifndef CADRE_ASYNC_WHEN_ANY_HPP
+#define CADRE_ASYNC_WHEN_ANY_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <exception>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// What when_any() gives: which future was the first, and its value. Without `value` for void.
+template <class T>
+struct any_result {
+  std::size_t index;
+  T value;
+};
+template <>
+struct any_result<void> {
+  std::size_t index;
+};
+
+namespace detail {
+
+/// Done when the first of some tasks is. Lives until all of them are, since it stands in their lists.
+template <class T>
+class any_state final : public state<any_result<T>> {
+ public:
+  any_state(std::vector<future<T>> futures, std::source_location at)
+      : state<any_result<T>>(future_access::get(futures.front())->home(), task::no_closure | task::hears_stop, at),
+        parts_(futures.size()),
+        remaining_(futures.size() + 1) {
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      parts_[i].owner = this;
+      parts_[i].watched = future_access::take(std::move(futures[i]));
+    }
+  }
+  void run() noexcept override {}  // never claimable
+  void run_not() noexcept override {}
+
+  void begin() noexcept {
+    this->publish(task::pending, 2);
+    for (part& p : parts_)
+      if (!p.watched->add(p)) over(p);
+    one_less();
+  }
+
+  /// Who cancels the whole cancels the parts, as long as they are there.
+  void on_stop() noexcept override {
+    std::size_t n = remaining_.load(std::memory_order_relaxed);
+    while (n != 0)
+      if (remaining_.compare_exchange_weak(n, n + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
+        stop_all_but(nullptr);
+        one_less();
+        return;
+      }
+  }
+
+ private:
+  struct part : continuation {
+    part() noexcept : continuation(&told) {}
+    static task* told(continuation& c) noexcept {
+      part& p = static_cast<part&>(c);
+      p.owner->over(p);
+      return nullptr;
+    }
+    any_state* owner = nullptr;
+    task_ref<state<T>> watched;
+  };
+
+  // First those that have not begun, lest they take the threads of the others.
+  void stop_all_but(const part* one) noexcept {
+    for (part& p : parts_)
+      if (&p != one && !p.watched->is_running()) detail::cancel(*p.watched);
+    for (part& p : parts_)
+      if (&p != one) detail::cancel(*p.watched);
+  }
+
+  void over(part& p) noexcept {
+    if (!decided_.exchange(true, std::memory_order_relaxed))
+      win(p);
+    else
+      lose(*p.watched);
+    one_less();
+  }
+
+  void win(part& p) noexcept {
+    stop_all_but(&p);
+    state<T>& first = *p.watched;
+    if (first.failed()) {
+      this->set_error(std::move(first.error()));
+      if (first.set_observed()) this->set_observed();
+    } else {
+      const auto index = static_cast<std::size_t>(&p - parts_.data());
+      set_from(static_cast<state<any_result<T>>&>(*this), [&]() -> any_result<T> {
+        if constexpr (std::is_void_v<T>)
+          return {index};
+        else
+          return {index, first.take()};
+      });
+    }
+    this->complete(task::completion::from_elsewhere);
+  }
+
+  // It was asked to stop. That it did so, a task says by task_cancelled, a promise by its end.
+  static void lose(state<T>& other) noexcept {
+    if (!other.failed() || other.observed()) return;
+    try {
+      std::rethrow_exception(other.error());
+    } catch (const task_cancelled&) {
+      other.set_observed();
+    } catch (const broken_promise&) {
+      other.set_observed();
+    } catch (...) {  // for the handler of unobserved errors
+    }
+  }
+
+  void one_less() noexcept {
+    if (remaining_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    for (part& p : parts_) p.watched = {};
+    this->release();
+  }
+
+  std::vector<part> parts_;
+  std::atomic<std::size_t> remaining_;  // parts that are not done, and one for the end of begin()
+  std::atomic<bool> decided_{false};
+};
+
+template <class T>
+future<any_result<T>> first_of(std::vector<future<T>> futures, std::source_location at) {
+  if (futures.empty()) throw impossible_wait(1, 0);
+  for (const future<T>& f : futures)
+    if (!f.valid()) throw empty_future("when_any()");
+  auto* const any = new any_state<T>(std::move(futures), at);
+  auto result = future_access::make(task_ref<state<any_result<T>>>(any));
+  any->begin();
+  return result;
+}
+
+}  // namespace detail
+
+/// A future of the first of the futures to become ready, be it with a value or an error (which get() then throws). Of
+/// several that are ready at the call it is the one of the lowest index; later, whichever is done first.
+///
+/// The others are asked to stop before the result is ready, as by future::cancel(): those that have not begun by then never
+/// will, and the result waits for none that goes on. What they give is dropped; an error of theirs other than task_cancelled
+/// (206) and broken_promise (202) goes to the handler of unobserved errors. To use the others' results too, see wait().
+///
+/// Cancelling the result cancels all. Continuations run where those of the first in order would. Throws impossible_wait
+/// (205) if there is no future, empty_future (201) if one is empty. Cost: an allocation, and what future::cancel() costs
+/// for each.
+template <class T>
+[[nodiscard]] future<any_result<T>> when_any(std::vector<future<T>> futures,
+                                             std::source_location at = std::source_location::current()) {
+  return detail::first_of(std::move(futures), at);
+}
+
+/// The same for some futures of one type. Of different types, make it one by then().
+template <class T, class... Rest>
+[[nodiscard]] future<any_result<T>> when_any(future<T> first, future<Rest>... rest) {
+  static_assert((std::is_same_v<T, Rest> && ...), "when_any() is of futures of one type: make it one by then()");
+  std::vector<future<T>> futures;
+  futures.reserve(1 + sizeof...(Rest));
+  futures.push_back(std::move(first));
+  (futures.push_back(std::move(rest)), ...);
+  return detail::first_of(std::move(futures), {});
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async.hpp ----
 #ifndef CADRE_ASYNC_HPP
 #define CADRE_ASYNC_HPP
 
 /// Tasks and futures on a work-stealing pool: docs/async.md.
+
+#endif
+
+// ---- cadre/async/blocking.hpp ----
+#ifndef CADRE_ASYNC_BLOCKING_HPP
+#define CADRE_ASYNC_BLOCKING_HPP
+
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Returns `f()`, which blocks in the system: reads a socket, waits for a lock of another library. Inside a task one more
+/// thread of the pool takes tasks meanwhile, so that the pool neither loses a processor nor hangs when what the task
+/// blocks for is to be done by the pool itself. Elsewhere it only calls.
+///
+/// What `f` throws passes. Cost: under a microsecond, and the start of a thread when more block at once than ever before; up
+/// to 256 such threads are kept for the next time. When no further thread can be had, the call is made all the same.
+template <class F>
+  requires std::is_invocable_v<F>
+decltype(auto) blocking(F&& f) {
+  const detail::stand_in other;
+  return std::forward<F>(f)();
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/channel.hpp ----
+#ifndef CADRE_ASYNC_CHANNEL_HPP
+#define CADRE_ASYNC_CHANNEL_HPP
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <exception>
+#include <iterator>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// A bounded queue between tasks or threads, to stream results: who sends faster than the other side receives waits.
+///
+///     cadre::channel<frame> frames{16};
+///     auto reader = pool.submit([&] { while (...) frames.send(next_frame()); frames.close(); });
+///     for (frame& f : frames) show(f);
+///
+/// Values arrive in the order in which they were sent; of several receivers each value goes to one. A wait in a task
+/// blocks its thread, and another one stands in for it meanwhile: sender and receiver may be tasks of a pool of one thread.
+///
+/// Owns what is in it. Thread-safety: all functions, from any number of threads, but destruction. Cost: a lock, and no
+/// allocation per value once the queue has grown to its size.
+template <class T>
+class channel {
+ public:
+  /// At most `capacity` values lie in it. Throws bad_channel (212) if that is 0.
+  explicit channel(std::size_t capacity) : capacity_(capacity) {
+    if (capacity == 0) throw bad_channel();
+  }
+  channel(const channel&) = delete;
+  channel& operator=(const channel&) = delete;
+
+  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+  /// How many values lie in it, at this moment.
+  [[nodiscard]] std::size_t size() const {
+    const std::lock_guard lock(mutex_);
+    return values_.size();
+  }
+
+  /// Waits for room. Throws channel_closed (213) if the channel is closed, also while it waits.
+  void send(T value) { static_cast<void>(send_by(std::move(value), detail::time_point::max())); }
+  /// The same; false if there was no room in time, and `value` is then what it was.
+  template <class Rep, class Period>
+  [[nodiscard]] bool send_for(T& value, const std::chrono::duration<Rep, Period>& timeout) {
+    return send_by(std::move(value), detail::deadline_after(timeout));
+  }
+  template <class Rep, class Period>
+  [[nodiscard]] bool send_for(T&& value, const std::chrono::duration<Rep, Period>& timeout) {
+    return send_by(std::move(value), detail::deadline_after(timeout));
+  }
+  /// Does not wait; false if there is no room, and `value` is then what it was. Throws channel_closed (213).
+  [[nodiscard]] bool try_send(T& value) { return send_by(std::move(value), detail::time_point::min()); }
+  [[nodiscard]] bool try_send(T&& value) { return send_by(std::move(value), detail::time_point::min()); }
+
+  /// Waits for a value; nothing if the channel is closed and all values have been received. If it was closed with an error,
+  /// throws that then.
+  [[nodiscard]] std::optional<T> receive() { return receive_by(detail::time_point::max()); }
+  /// The same; nothing also if no value came in time: ask is_over() which.
+  template <class Rep, class Period>
+  [[nodiscard]] std::optional<T> receive_for(const std::chrono::duration<Rep, Period>& timeout) {
+    return receive_by(detail::deadline_after(timeout));
+  }
+  [[nodiscard]] std::optional<T> try_receive() { return receive_by(detail::time_point::min()); }
+
+  /// No more values: receivers get what lies in it and then nothing, or `error`; senders get channel_closed (213). A second
+  /// call changes nothing.
+  void close(std::exception_ptr error = nullptr) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (closed_) return;
+      closed_ = true;
+      error_ = std::move(error);
+    }
+    has_value_.notify_all();
+    has_room_.notify_all();
+  }
+  /// Closed, and all values have been received.
+  [[nodiscard]] bool is_over() const {
+    const std::lock_guard lock(mutex_);
+    return closed_ && values_.empty();
+  }
+
+  /// Receives one value after the other until the channel is over. One pass.
+  class iterator {
+   public:
+    using value_type = T;
+    using difference_type = std::ptrdiff_t;
+    explicit iterator(channel& c) : channel_(&c), value_(c.receive()) {}
+    T& operator*() noexcept { return *value_; }
+    iterator& operator++() {
+      value_ = channel_->receive();
+      return *this;
+    }
+    void operator++(int) { ++*this; }
+    friend bool operator==(const iterator& i, std::default_sentinel_t) noexcept { return !i.value_; }
+
+   private:
+    channel* channel_;
+    std::optional<T> value_;
+  };
+  [[nodiscard]] iterator begin() { return iterator(*this); }
+  [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
+
+ private:
+  bool send_by(T&& value, detail::time_point deadline) {
+    {
+      std::unique_lock lock(mutex_);
+      if (!wait(lock, has_room_, deadline, [this] { return closed_ || values_.size() < capacity_; })) return false;
+      if (closed_) throw channel_closed();
+      values_.push_back(std::move(value));
+    }
+    has_value_.notify_one();
+    return true;
+  }
+
+  std::optional<T> receive_by(detail::time_point deadline) {
+    std::optional<T> value;
+    {
+      std::unique_lock lock(mutex_);
+      if (!wait(lock, has_value_, deadline, [this] { return closed_ || !values_.empty(); })) return value;
+      if (values_.empty()) {
+        if (error_) std::rethrow_exception(error_);
+        return value;
+      }
+      value.emplace(std::move(values_.front()));
+      values_.pop_front();
+    }
+    has_room_.notify_one();
+    return value;
+  }
+
+  // False if the deadline has passed; time_point::min() does not wait at all.
+  template <class Condition>
+  static bool wait(std::unique_lock<std::mutex>& lock, std::condition_variable& changed, detail::time_point deadline,
+                   Condition condition) {
+    if (condition()) return true;
+    if (deadline == detail::time_point::min()) return false;
+    lock.unlock();
+    const detail::stand_in other;
+    lock.lock();
+    if (deadline != detail::time_point::max()) return changed.wait_until(lock, deadline, condition);
+    changed.wait(lock, condition);
+    return true;
+  }
+
+  const std::size_t capacity_;
+  mutable std::mutex mutex_;
+  std::condition_variable has_value_, has_room_;
+  std::deque<T> values_;
+  bool closed_ = false;
+  std::exception_ptr error_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/coroutine.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_COROUTINE_HPP
+#define CADRE_ASYNC_DETAIL_COROUTINE_HPP
+
+#include <sched.h>
+
+#include <atomic>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <new>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A piece of work that lies in a coroutine's frame and lets it go on.
+class resumption : public task {
+ public:
+  explicit resumption(pool_id home) noexcept : task(home, task::bare, {}) {}
+  ~resumption() override = default;
+  void run_not() noexcept override {}  // bare tasks always run
+  [[nodiscard]] std::exception_ptr& error() noexcept override { return none_; }
+
+ private:
+  std::exception_ptr none_;
+};
+
+/// What a coroutine's task knows of its frame, and the race for it. Three say something: the coroutine that it is
+/// suspended, the task waited for that it is done, the one who cancels that the coroutine is to stop. The second to come
+/// ends the wait: as the coroutine, by going on at once; as one of the others, by scheduling it. Whoever comes later does
+/// nothing. Having said so, nobody touches the coroutine any more, unless it is its turn to schedule.
+class coroutine_core {
+ public:
+  /// False if the coroutine is to go on at once.
+  [[nodiscard]] bool suspend() noexcept { return !(say(suspended) & (told | stopped)); }
+  /// True if the caller is to schedule it. So below.
+  [[nodiscard]] bool tell() noexcept { return (say(told) & (suspended | stopped)) == suspended; }
+  [[nodiscard]] bool tell_to_stop() noexcept { return (say(stopped) & (suspended | told)) == suspended; }
+
+  [[nodiscard]] bool was_told() const noexcept { return said_.load(std::memory_order_acquire) & told; }
+  /// The wait is over. That it is to stop remains.
+  void begin_anew() noexcept { said_.fetch_and(stopped, std::memory_order_acq_rel); }
+
+  /// The frame is gone: the future becomes ready. Gives back the coroutine's reference.
+  virtual void end(bool of_its_run) noexcept = 0;
+  /// The same for one that was cancelled before it began.
+  virtual void end_not_begun() noexcept = 0;
+
+ protected:
+  ~coroutine_core() = default;
+
+ private:
+  enum : std::uint32_t { suspended = 1, told = 2, stopped = 4 };
+  std::uint32_t say(std::uint32_t what) noexcept { return said_.fetch_or(what, std::memory_order_acq_rel); }
+
+  std::atomic<std::uint32_t> said_{0};
+};
+
+/// What future<T> of a coroutine refers to.
+template <class T>
+class coroutine_task final : public state<T>, public coroutine_core {
+ public:
+  coroutine_task(pool_id home, resumption& next, std::source_location at) noexcept
+      : state<T>(home, task::no_closure | task::hears_stop, at), next_(next) {}
+  void run() noexcept override {}  // never claimable: it is its resumption that is queued
+  void run_not() noexcept override {}
+  void on_stop() noexcept override {
+    if (this->tell_to_stop()) schedule(&next_);
+  }
+  void end(bool of_its_run) noexcept override {
+    this->complete(of_its_run ? task::completion::of_its_run : task::completion::from_elsewhere);
+    this->release();
+  }
+  void end_not_begun() noexcept override {
+    set_cancelled(*this);
+    end(false);
+  }
+
+ private:
+  resumption& next_;  // in the frame
+};
+
+/// The part of a coroutine's promise that is the same for all.
+///
+/// All functions that the compiler calls at a suspension are out of line: clang before 17 may otherwise keep their
+/// variables in the frame, which is not theirs any more when another thread goes on with it.
+class coroutine_base {
+ public:
+  coroutine_base(const coroutine_base&) = delete;
+  coroutine_base& operator=(const coroutine_base&) = delete;
+
+  // Frames lie in recycled nodes too, behind the bytes by which tasks are found there. They begin with a pointer to the
+  // code, or should: see beginning.
+  static void* operator new(std::size_t bytes) {
+    void* const frame = bytes <= largest_frame
+                            ? static_cast<std::byte*>(node_memory::allocate(bytes + frame_offset)) + frame_offset
+                            : ::operator new(bytes);
+    *static_cast<void* volatile*>(frame) = nullptr;
+    return frame;
+  }
+  // Not inlined: next to the function above, g++ 12 takes the nodes' memory for what is freed in the first line.
+  [[gnu::noinline]] static void operator delete(void* frame, std::size_t bytes) noexcept {
+    if (bytes > largest_frame) return ::operator delete(frame);
+    node_memory::release(static_cast<std::byte*>(frame) - frame_offset, bytes + frame_offset);
+  }
+
+  struct beginning {
+    coroutine_base& coroutine;
+    [[nodiscard]] bool await_ready() const noexcept { return false; }
+    [[gnu::noinline]] void await_suspend(std::coroutine_handle<> frame) const {
+      coroutine.frame_ = frame;
+      // g++ 12 puts a variable in front of that pointer if the first statement of a coroutine is an `if` with a co_await.
+      if (frame.done()) throw miscompiled_coroutine(describe(coroutine.task_->name(), coroutine.task_->at()));
+      if (coroutine.begins_on_pool_)
+        schedule(&coroutine.next_);
+      else
+        coroutine.go_on(false);
+    }
+    void await_resume() const noexcept {}
+  };
+  struct ending {
+    [[nodiscard]] bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    [[gnu::noinline]] void await_suspend(std::coroutine_handle<Promise> frame) const noexcept {
+      *frame.promise().over_ = true;
+    }
+    void await_resume() const noexcept {}
+  };
+  beginning initial_suspend() noexcept { return {*this}; }
+  ending final_suspend() noexcept { return {}; }
+
+  [[nodiscard]] bool stop_requested() const noexcept { return task_->stop_requested(); }
+  void throw_if_stopped() const {
+    if (stop_requested()) throw task_cancelled(describe(task_->name(), task_->at()), "before it could go on");
+  }
+
+  /// Suspends until `t` is done or the coroutine is to stop. False if it is to go on at once; else another thread may be
+  /// running it by now.
+  [[nodiscard]] bool suspend_until(task& t) noexcept {
+    if (next_.home() == no_pool && t.home() != no_pool) move_to(t.home());
+    coroutine_core& core = *core_;
+    awaited_ = &t;
+    if (t.add(step_)) return core.suspend();
+    awaited_ = nullptr;
+    return false;
+  }
+  /// After a suspension: once this returns, nobody else knows of it.
+  void end_wait() noexcept {
+    task* const t = std::exchange(awaited_, nullptr);
+    if (t == nullptr) return;
+    if (!core_->was_told() && !t->remove(step_))
+      while (!core_->was_told()) ::sched_yield();  // at this moment
+    core_->begin_anew();
+  }
+
+  void move_to(pool_id home) noexcept {
+    if (next_.home() == home) return;
+    std::destroy_at(&next_);
+    std::construct_at(&next_, home, *this);
+  }
+  void suspend_and_move_to(pool_id home) noexcept {
+    move_to(home);
+    schedule(&next_);
+  }
+
+ protected:
+  explicit coroutine_base(const thread_pool* pool) noexcept
+      : next_(pool != nullptr ? id_of(*pool) : pool_here(), *this), begins_on_pool_(pool != nullptr), step_(*this) {}
+  ~coroutine_base() = default;
+
+  template <class T>
+  future<T> make_task(std::source_location at) {
+    auto* const t = new coroutine_task<T>(next_.home(), next_, at);
+    task_ref<state<T>> result(t);
+    task_ = t;
+    core_ = t;
+    t->set_parent();
+    t->publish(task::pending, 2);
+    return future_access::make<T>(std::move(result));
+  }
+  [[nodiscard]] task& own_task() const noexcept { return *task_; }
+
+ private:
+  static constexpr std::size_t frame_offset = sizeof(void*) + node_memory::lasting;
+  static constexpr std::size_t largest_frame = node_memory::largest - frame_offset;
+  static_assert(frame_offset % __STDCPP_DEFAULT_NEW_ALIGNMENT__ == 0);
+
+  class next_part final : public resumption {
+   public:
+    next_part(pool_id home, coroutine_base& c) noexcept : resumption(home), coroutine_(c) {}
+    void run() noexcept override { coroutine_.go_on(this_context().here == nullptr); }
+
+   private:
+    coroutine_base& coroutine_;
+  };
+  struct step : continuation {
+    explicit step(coroutine_base& c) noexcept : continuation(&told), coroutine(&c) {}
+    static task* told(continuation& c) noexcept {
+      coroutine_base& self = *static_cast<step&>(c).coroutine;
+      task* const next = &self.next_;
+      return self.core_->tell() ? next : nullptr;
+    }
+    coroutine_base* coroutine;
+  };
+
+  static pool_id pool_here() noexcept {
+    const worker* const w = this_worker();
+    return w != nullptr ? w->home->id() : no_pool;
+  }
+
+  // Runs it until it is suspended or over. Only in the second case is there still something of it to be touched.
+  [[gnu::noinline]] void go_on(bool of_its_run) noexcept {
+    const std::coroutine_handle<> frame = frame_;
+    coroutine_core& core = *core_;
+    if (!std::exchange(begun_, true) && stop_requested()) {
+      frame.destroy();
+      core.end_not_begun();
+      return;
+    }
+    thread_context& context = this_context();
+    running_frame here{task_, context.top};
+    context.top = &here;
+    bool over = false;
+    over_ = &over;
+    frame.resume();
+    if (over) frame.destroy();  // what it holds is gone before anybody is told
+    context.top = here.outer;
+    if (over) core.end(of_its_run);
+  }
+
+  next_part next_;
+  const bool begins_on_pool_;
+  bool begun_ = false;
+  step step_;
+  std::coroutine_handle<> frame_;
+  task* task_ = nullptr;
+  coroutine_core* core_ = nullptr;
+  task* awaited_ = nullptr;
+  bool* over_ = nullptr;  // of the go_on() under way
+};
+
+/// `co_await` of a future, or a shared one; F as of a forwarding reference.
+template <class F>
+class future_await {
+ public:
+  future_await(coroutine_base& coroutine, F&& f) : coroutine_(coroutine), future_(std::forward<F>(f)) {
+    if (!future_.valid()) throw empty_future("co_await");
+  }
+  [[nodiscard]] bool await_ready() const noexcept {
+    return coroutine_.stop_requested() || future_access::get(future_)->done();
+  }
+  [[gnu::noinline]] bool await_suspend(std::coroutine_handle<>) noexcept {
+    return coroutine_.suspend_until(*future_access::get(future_));
+  }
+  decltype(auto) await_resume() {
+    coroutine_.end_wait();
+    coroutine_.throw_if_stopped();
+    return std::forward<F>(future_).get();
+  }
+
+ private:
+  coroutine_base& coroutine_;
+  F&& future_;
+};
+
+struct reschedule {
+  pool_id pool;
+};
+struct reschedule_await {
+  coroutine_base& coroutine;
+  pool_id pool;
+  [[nodiscard]] bool await_ready() const noexcept { return coroutine.stop_requested(); }
+  [[gnu::noinline]] void await_suspend(std::coroutine_handle<>) const noexcept { coroutine.suspend_and_move_to(pool); }
+  void await_resume() const { coroutine.throw_if_stopped(); }
+};
+
+/// What `co_return` does, for each kind of result.
+template <class T>
+class coroutine_result : public coroutine_base {
+ public:
+  template <class U = T>
+    requires std::is_constructible_v<T, U&&>
+  void return_value(U&& value) {
+    static_cast<state<T>&>(own_task()).set(std::forward<U>(value));
+  }
+
+ protected:
+  using coroutine_base::coroutine_base;
+};
+template <class T>
+class coroutine_result<T&> : public coroutine_base {
+ public:
+  void return_value(T& value) { static_cast<state<T&>&>(own_task()).set(value); }
+
+ protected:
+  using coroutine_base::coroutine_base;
+};
+template <>
+class coroutine_result<void> : public coroutine_base {
+ public:
+  void return_void() noexcept {}
+
+ protected:
+  using coroutine_base::coroutine_base;
+};
+
+template <class T>
+class coroutine_promise final : public coroutine_result<T> {
+ public:
+  /// Called with the coroutine's parameters.
+  template <class... Parameters>
+  explicit coroutine_promise(Parameters&... parameters) noexcept : coroutine_result<T>(pool_among(parameters...)) {}
+
+  future<T> get_return_object(std::source_location at = std::source_location::current()) {
+    return this->template make_task<T>(at);
+  }
+  void unhandled_exception() noexcept {
+    auto& t = static_cast<state<T>&>(this->own_task());
+    t.set_error(std::current_exception());
+    if (t.stop_requested() && says_cancelled(t.error())) t.set_observed();
+  }
+
+  template <class U>
+  future_await<future<U>&> await_transform(future<U>& f) {
+    return {*this, f};
+  }
+  template <class U>
+  future_await<future<U>> await_transform(future<U>&& f) {
+    return {*this, std::move(f)};
+  }
+  template <class U>
+  future_await<const shared_future<U>&> await_transform(const shared_future<U>& f) {
+    return {*this, f};
+  }
+  template <class U>
+  future_await<const shared_future<U>> await_transform(const shared_future<U>&& f) {
+    return {*this, std::move(f)};
+  }
+  reschedule_await await_transform(reschedule to) noexcept { return {*this, to.pool}; }
+
+ private:
+  template <class... Parameters>
+  static const thread_pool* pool_among(Parameters&... parameters) noexcept {
+    const thread_pool* pool = nullptr;
+    [[maybe_unused]] const auto look = [&pool]<class P>(P& p) {
+      if constexpr (std::is_same_v<P, thread_pool>)
+        if (pool == nullptr) pool = &p;
+    };
+    (look(parameters), ...);
+    return pool;
+  }
+};
+
+/// `co_await` of a future in a coroutine of another library, which goes on on the future's pool.
+template <class F>
+class foreign_await {
+ public:
+  explicit foreign_await(F&& f) : future_(std::forward<F>(f)), next_(checked(f)), step_(next_) {}
+
+  [[nodiscard]] bool await_ready() const noexcept { return future_access::get(future_)->done(); }
+  [[gnu::noinline]] bool await_suspend(std::coroutine_handle<> frame) noexcept {
+    next_.frame = frame;
+    return future_access::get(future_)->add(step_);
+  }
+  decltype(auto) await_resume() { return std::forward<F>(future_).get(); }
+
+ private:
+  struct next_part final : resumption {
+    explicit next_part(pool_id home) noexcept : resumption(home) {}
+    void run() noexcept override { frame.resume(); }
+    std::coroutine_handle<> frame;
+  };
+  struct step : continuation {
+    explicit step(task& t) noexcept : continuation(&told), next_part(&t) {}
+    static task* told(continuation& c) noexcept { return static_cast<step&>(c).next_part; }
+    task* next_part;
+  };
+
+  template <class Future>
+  static pool_id checked(const Future& f) {
+    if (!f.valid()) throw empty_future("co_await");
+    return future_access::get(f)->home();
+  }
+
+  F&& future_;
+  next_part next_;
+  step step_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/coroutine.hpp ----
+#ifndef CADRE_ASYNC_COROUTINE_HPP
+#define CADRE_ASYNC_COROUTINE_HPP
+
+#include <coroutine>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// `co_await cadre::reschedule(pool)` in a coroutine of this library: it goes on as a new entry of that pool's queue, which
+/// is its pool from now on. Throws task_cancelled (206) if it has been cancelled.
+[[nodiscard]] inline detail::reschedule reschedule(const thread_pool& pool) noexcept { return {detail::id_of(pool)}; }
+
+/// For coroutines of other libraries.
+template <class T>
+auto operator co_await(future<T>& f) {
+  return detail::foreign_await<future<T>&>(f);
+}
+template <class T>
+auto operator co_await(future<T>&& f) {
+  return detail::foreign_await<future<T>>(std::move(f));
+}
+template <class T>
+auto operator co_await(const shared_future<T>& f) {
+  return detail::foreign_await<const shared_future<T>&>(f);
+}
+template <class T>
+auto operator co_await(const shared_future<T>&& f) {
+  return detail::foreign_await<const shared_future<T>>(std::move(f));
+}
+
+CADRE_NAMESPACE_END
+
+/// A function that returns cadre::future<T> and uses co_await or co_return is a coroutine, whose future is that of any task:
+/// get(), then(), cancel() and the others work on it, an error that leaves it keeps its type.
+///
+///   cadre::future<double> total(cadre::thread_pool& pool, std::string path) {
+///     const std::string text = co_await pool.submit(read, path);     // frees the thread meanwhile
+///     co_return sum(co_await pool.submit(parse, text));
+///   }
+///
+/// Where it runs. If one of its parameters is a thread_pool&, it begins as a task of that pool. Else it begins at once, on
+/// the thread that calls it, until it has to wait. It goes on on its pool, whatever it waited for: that of the parameter,
+/// else of the worker that called it, else of the first future that it has to wait for. If there is none or it has ended,
+/// the thread that completes what it waited for goes on with it, as with then().
+///
+/// `co_await f`, of a future (a variable or a temporary), is f.get() that frees the thread instead of holding it: the future
+/// gives its value away and is empty. `co_await s`, of a shared_future, is s.get(). Throws what they throw.
+///
+/// Cancelling. cancel() of its future, its parent's or its pool's end ask it and the tasks that it has submitted to stop. One
+/// that has not begun never will; in one that waits, or comes to wait, co_await throws task_cancelled (206) at once and every
+/// time. A future that it awaited is dropped with the coroutine's variables; its task goes on unless the coroutine itself
+/// had submitted it.
+///
+/// Parameters are kept as they are declared: what a reference refers to must outlive the coroutine, and so must a lambda
+/// with captures that is one. Use co_await inside and not get(), which would hold the thread.
+///
+/// Cost: a node as of a task, and the frame, of which up to 496 bytes come from recycled memory; a co_await that has to wait
+/// allocates nothing. Completion goes on through a pool's queue, not by recursion: chains of any length need no stack.
+///
+/// Coroutines of other libraries may co_await a future too: they go on on the future's pool.
+template <class T, class... Parameters>
+struct std::coroutine_traits<cadre::future<T>, Parameters...> {
+  using promise_type = cadre::detail::coroutine_promise<T>;
+};
+
+#endif
+
+// ---- cadre/async/detail/graph_core.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_GRAPH_CORE_HPP
+#define CADRE_ASYNC_DETAIL_GRAPH_CORE_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// One node of a task graph, a cache line. Small functions lie inside.
+struct alignas(64) graph_node {
+  enum class action : std::uint8_t { call, destroy };
+  static constexpr std::size_t room = 40;
+  static constexpr std::uint32_t skip = std::uint32_t{1} << 31;  // in `open`: a predecessor has failed or was skipped
+  static constexpr std::uint32_t count = skip - 1;
+
+  template <class F>
+  explicit graph_node(F&& f) {
+    using function = std::decay_t<F>;
+    if constexpr (sizeof(function) <= room && alignof(function) <= alignof(void*)) {
+      ::new (static_cast<void*>(storage)) function(std::forward<F>(f));
+      act = [](graph_node& n, action a) {
+        function& g = *std::launder(reinterpret_cast<function*>(n.storage));
+        a == action::call ? static_cast<void>(g()) : g.~function();
+      };
+    } else {
+      ::new (static_cast<void*>(storage)) function*(new function(std::forward<F>(f)));
+      act = [](graph_node& n, action a) {
+        function* const g = *std::launder(reinterpret_cast<function**>(n.storage));
+        a == action::call ? static_cast<void>((*g)()) : delete g;
+      };
+    }
+  }
+  graph_node(const graph_node&) = delete;
+  graph_node& operator=(const graph_node&) = delete;
+  ~graph_node() { act(*this, action::destroy); }
+
+  void (*act)(graph_node&, action);
+  std::byte storage[room];
+  /// Predecessors that are not done, in a run. Of a node that is ready, until it is run, the link of a list.
+  std::atomic<std::uint32_t> open{0};
+  std::uint32_t predecessors = 0;
+  std::uint32_t first = 0;  // of its successors in the common array
+  std::uint32_t successors = 0;
+};
+static_assert(sizeof(graph_node) == 64);
+
+/// Nodes and edges. Nodes lie in blocks that never move; the successors of all of them in one array, made by seal().
+class graph_core {
+ public:
+  graph_core() = default;
+  graph_core(const graph_core&) = delete;
+  graph_core& operator=(const graph_core&) = delete;
+  ~graph_core() {
+    for (std::uint32_t i = 0; i < size_; ++i) node(i).~graph_node();
+    for (void* b : blocks_) ::operator delete(b, std::align_val_t{alignof(graph_node)});
+  }
+
+  /// Throws graph_is_running (221).
+  void check_idle(const char* call) const {
+    if (last_run && !last_run->done()) throw graph_is_running(call);
+  }
+
+  template <class F>
+  std::uint32_t add(F&& f, std::string_view name) {
+    check_idle("add()");
+    if (size_ % block == 0 && size_ / block == blocks_.size()) add_block();
+    if (!name.empty()) names_.emplace_back(size_, name);
+    ::new (static_cast<void*>(blocks_[size_ / block] + size_ % block)) graph_node(std::forward<F>(f));
+    sealed_ = false;
+    return size_++;
+  }
+  void add_edge(std::uint32_t from, std::uint32_t to) {
+    check_idle("precede()");
+    edges_.push_back({from, to});
+    ++node(from).successors;
+    ++node(to).predecessors;
+    if (from >= to) forward_only_ = false;
+    sealed_ = false;
+  }
+
+  task_ref<task> last_run;
+
+  [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
+  [[nodiscard]] graph_node& node(std::uint32_t i) const noexcept { return blocks_[i / block][i % block]; }
+  [[nodiscard]] const std::uint32_t* successors(const graph_node& n) const noexcept {
+    return successors_.get() + n.first;
+  }
+  [[nodiscard]] const std::vector<std::uint32_t>& sources() const noexcept { return sources_; }
+  [[nodiscard]] std::uint32_t sinks() const noexcept { return sinks_; }
+
+  /// False if nothing has changed since. Throws graph_cycle (220).
+  bool seal() {
+    if (sealed_) return false;
+    successors_.reset(new std::uint32_t[edges_.size() + 1]);
+    sources_.clear();
+    sinks_ = 0;
+    std::uint32_t end = 0;
+    for (std::uint32_t i = 0; i < size_; ++i) {
+      graph_node& n = node(i);
+      n.first = end += n.successors;
+      n.open.store(n.predecessors, std::memory_order_relaxed);
+      if (n.predecessors == 0) sources_.push_back(i);
+      if (n.successors == 0) ++sinks_;
+    }
+    for (std::size_t e = edges_.size(); e-- > 0;) successors_[--node(edges_[e].from).first] = edges_[e].to;
+    if (!forward_only_) check_for_cycle();  // edges that all lead to later nodes close no circle
+    sealed_ = true;
+    return true;
+  }
+
+  [[nodiscard]] std::string describe(std::uint32_t i) const {
+    const std::string* const n = name(i);
+    return n != nullptr ? "'" + *n + "'" : "node " + std::to_string(i);
+  }
+
+  [[nodiscard]] std::string dot() const {
+    std::string text = "digraph {\n";
+    for (std::uint32_t i = 0; i < size_; ++i) {
+      text += "  n" + std::to_string(i) + " [label=\"";
+      const std::string* const n = name(i);
+      for (const char c : n != nullptr ? *n : std::to_string(i)) {
+        if (c == '"' || c == '\\') text += '\\';
+        text += c;
+      }
+      text += "\"];\n";
+    }
+    for (const edge& e : edges_) text += "  n" + std::to_string(e.from) + " -> n" + std::to_string(e.to) + ";\n";
+    return text + "}\n";
+  }
+
+ private:
+  static constexpr std::uint32_t block = 256;
+  struct edge {
+    std::uint32_t from, to;
+  };
+
+  void add_block() {
+    blocks_.reserve(blocks_.size() + 1 > blocks_.capacity() ? 2 * blocks_.size() + 1 : blocks_.capacity());
+    blocks_.push_back(
+        static_cast<graph_node*>(::operator new(block * sizeof(graph_node), std::align_val_t{alignof(graph_node)})));
+  }
+
+  [[nodiscard]] const std::string* name(std::uint32_t i) const noexcept {
+    std::size_t low = 0;
+    std::size_t high = names_.size();
+    while (low < high) {
+      const std::size_t middle = (low + high) / 2;
+      names_[middle].first < i ? low = middle + 1 : high = middle;
+    }
+    return low < names_.size() && names_[low].first == i ? &names_[low].second : nullptr;
+  }
+
+  // A. B. Kahn, "Topological sorting of large networks", 1962: what is never free of predecessors is in a cycle or behind
+  // one.
+  void check_for_cycle() {
+    std::vector<std::uint32_t> open(size_);
+    for (std::uint32_t i = 0; i < size_; ++i) open[i] = node(i).predecessors;
+    std::vector<std::uint32_t> free = sources_;
+    while (!free.empty()) {
+      const graph_node& n = node(free.back());
+      free.pop_back();
+      for (std::uint32_t k = 0; k < n.successors; ++k)
+        if (const std::uint32_t s = successors(n)[k]; --open[s] == 0) free.push_back(s);
+    }
+    std::vector<std::uint32_t> before(size_, size_);  // of each that was left a predecessor that was left too
+    std::uint32_t at = size_;
+    for (const edge& e : edges_)
+      if (open[e.from] != 0 && open[e.to] != 0) before[at = e.to] = e.from;
+    if (at == size_) return;
+    for (std::uint32_t i = 0; i < size_; ++i) at = before[at];  // by now certainly in a cycle
+    std::string path = describe(at);
+    std::size_t shown = 1;
+    for (std::uint32_t i = before[at]; i != at; i = before[i])
+      if (++shown <= 16) path = describe(i) + " -> " + path;
+    throw graph_cycle((shown > 16 ? "... -> " : describe(at) + " -> ") + path, shown);
+  }
+
+  std::vector<graph_node*> blocks_;
+  std::vector<edge> edges_;
+  std::vector<std::pair<std::uint32_t, std::string>> names_;  // by rising index
+  std::unique_ptr<std::uint32_t[]> successors_;
+  std::vector<std::uint32_t> sources_;
+  std::uint32_t size_ = 0;
+  std::uint32_t sinks_ = 0;
+  bool forward_only_ = true;
+  bool sealed_ = false;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/graph_run.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_GRAPH_RUN_HPP
+#define CADRE_ASYNC_DETAIL_GRAPH_RUN_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <source_location>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class graph_run;
+
+/// A ready node in a worker's queue, as a part of the run.
+class graph_step final : public task {
+ public:
+  graph_step(graph_run& r, std::uint32_t n, pool_id home) noexcept
+      : task(home, bare | not_for_help, {}), node(n), run_(r) {}
+  void run() noexcept override;
+  void run_not() noexcept override {}
+  [[nodiscard]] std::exception_ptr& error() noexcept override;
+
+  const std::uint32_t node;
+
+ private:
+  graph_run& run_;
+};
+
+/// The places of all steps of a graph: one per node, used by one run at a time, and touched only where a node has been
+/// queued. Steps have nothing to destroy.
+class graph_steps {
+ public:
+  explicit graph_steps(std::size_t nodes) : size_(nodes), memory_(new place[nodes]) {}
+  graph_step& make(graph_run& r, std::uint32_t n, pool_id home) noexcept {
+    return *::new (static_cast<void*>(memory_[n].bytes)) graph_step(r, n, home);
+  }
+  [[nodiscard]] const void* begin() const noexcept { return memory_.get(); }
+  [[nodiscard]] const void* end() const noexcept { return memory_.get() + size_; }
+
+ private:
+  struct place {
+    place() noexcept {}
+    alignas(graph_step) std::byte bytes[sizeof(graph_step)];
+  };
+  std::size_t size_;
+  std::unique_ptr<place[]> memory_;
+};
+
+/// One run of a graph: the task that the user's future is of. Its own run() begins the sources; it is done when the last
+/// sink is. Who runs a node, or skips it, counts down the successors; the first that becomes ready is run next, in the same
+/// loop, the others are queued and, unless stolen, taken back by that loop before it ends.
+///
+/// Orders: counting a successor down releases what the node wrote, and acquires what its other predecessors wrote. Who
+/// finds that only he himself is left to be counted need not write: nobody else will look. So a chain costs no atomic
+/// read-modify-write at all, and each node but one per successor.
+class graph_run final : public state<void> {
+ public:
+  /// With references for queue, future and graph, and one until it is done.
+  graph_run(graph_core& g, graph_steps& s, pool_id home, std::source_location at)
+      : state<void>(home, 0, at), graph_(g), steps_(s), open_sinks_(g.sinks()) {
+    set_parent();
+    publish(queued, 4);
+  }
+  ~graph_run() override {}
+
+  void run() noexcept override {
+    if (graph_.sources().empty()) return finish();
+    work(this_worker(), graph_.sources().front(), graph_.sources().size());
+    // What this thread queues from now on is not the run's: whoever waits for that is not to steal it.
+    set_position(std::numeric_limits<std::int64_t>::max());
+  }
+  void run_not() noexcept override {
+    set_cancelled(static_cast<state<void>&>(*this));
+    complete(completion::from_elsewhere);
+    release();
+  }
+  void run_step(std::uint32_t n) noexcept {
+    this_context().top->runs = this;  // run_bare() made this frame
+    work(this_worker(), n, 1);
+  }
+
+ private:
+  static constexpr std::uint32_t none = graph_node::count;
+
+  /// Ready nodes that wait for this very thread, linked through their counters.
+  struct ready_list {
+    std::uint32_t first = none;
+  };
+
+  // From a step's node on; of a run's begin, from all sources on.
+  void work(worker* w, std::uint32_t n, std::size_t begin) noexcept {
+    const void* const first_step = steps_.begin();
+    const void* const last_step = steps_.end();
+    const std::int64_t floor = w != nullptr ? w->queue.position() : 0;
+    ready_list ready;
+    for (std::size_t i = begin; i-- > 1;) put_off(w, graph_.sources()[i], ready);
+    for (;;) {
+      while (n != none) n = run_node(w, n, ready);
+      // From here on the run, and the graph, may be gone, unless there is more of it to do.
+      if (ready.first != none) {
+        n = ready.first;
+        std::atomic<std::uint32_t>& open = graph_.node(n).open;
+        const std::uint32_t word = open.load(std::memory_order_relaxed);
+        ready.first = word & graph_node::count;
+        open.store(word & graph_node::skip, std::memory_order_relaxed);
+        continue;
+      }
+      if (w == nullptr) return;
+      const auto mine = [=](const void* t) { return t >= first_step && t < last_step; };
+      task* const t = w->home->take_back(*w, floor, mine);
+      if (t == nullptr) return;
+      n = static_cast<graph_step*>(t)->node;
+    }
+  }
+
+  void put_off(worker* w, std::uint32_t n, ready_list& ready) noexcept {
+    if (w != nullptr && w->home->push_part(*w, steps_.make(*this, n, home()))) return;
+    std::atomic<std::uint32_t>& open = graph_.node(n).open;
+    open.store((open.load(std::memory_order_relaxed) & graph_node::skip) | ready.first, std::memory_order_relaxed);
+    ready.first = n;
+  }
+
+  // Returns a successor that is to be run next, or none.
+  std::uint32_t run_node(worker* w, std::uint32_t index, ready_list& ready) noexcept {
+    graph_node& n = graph_.node(index);
+    bool skip = n.open.load(std::memory_order_relaxed) & graph_node::skip;
+    n.open.store(n.predecessors, std::memory_order_relaxed);  // for the next run: all of them are done
+    if (!skip && this->stop_requested()) [[unlikely]] {
+      skip = true;
+      cancelled_.fetch_add(1, std::memory_order_relaxed);
+    }
+    if (!skip) [[likely]] {
+      try {
+        n.act(n, graph_node::action::call);
+      } catch (...) {
+        skip = true;
+        note_error(index, std::current_exception());
+      }
+    }
+    std::uint32_t left = n.successors;
+    if (left == 0) {
+      if (open_sinks_.load(std::memory_order_acquire) == 1 || open_sinks_.fetch_sub(1, std::memory_order_acq_rel) == 1)
+        finish();
+      return none;
+    }
+    std::uint32_t next = none;
+    for (const std::uint32_t* s = graph_.successors(n); left != 0; ++s, --left) {  // after the last, *this may be gone
+      std::atomic<std::uint32_t>& open = graph_.node(*s).open;
+      if (skip) [[unlikely]]
+        open.fetch_or(graph_node::skip, std::memory_order_relaxed);
+      if ((open.load(std::memory_order_acquire) & graph_node::count) != 1 &&
+          (open.fetch_sub(1, std::memory_order_acq_rel) & graph_node::count) != 1)
+        continue;
+      if (next == none)
+        next = *s;
+      else
+        put_off(w, *s, ready);
+    }
+    return next;
+  }
+
+  // The error of the node that was added first is thrown, the others go to the pool's handler.
+  [[gnu::cold]] [[gnu::noinline]] void note_error(std::uint32_t index, std::exception_ptr e) noexcept {
+    std::uint32_t other = index;
+    {
+      const std::lock_guard lock(mutex_);
+      if (!error_ || index < failed_) {
+        std::swap(error_, e);
+        std::swap(failed_, other);
+      }
+    }
+    if (!e) return;
+    std::shared_ptr<unobserved_handler> handler;
+    pool_registry::with(home(), [&](scheduler& s) { handler = s.unobserved(); });
+    report_unobserved({std::move(e), graph_.describe(other), at()}, handler, false);
+  }
+
+  void finish() noexcept {
+    if (error_) {
+      set_error(std::move(error_));
+    } else if (const std::uint32_t n = cancelled_.load(std::memory_order_relaxed)) {
+      set_error(std::make_exception_ptr(graph_cancelled(detail::describe({}, at()), n, graph_.size())));
+      set_observed();  // somebody wanted that
+    }
+    complete(completion::from_elsewhere);
+    release();
+  }
+
+  graph_core& graph_;
+  graph_steps& steps_;
+  std::atomic<std::uint32_t> open_sinks_;
+  std::atomic<std::uint32_t> cancelled_{0};  // nodes that were not run because somebody asked to stop
+  std::mutex mutex_;                         // of the two below, while the run is under way
+  std::exception_ptr error_;
+  std::uint32_t failed_ = 0;
+};
+
+inline void graph_step::run() noexcept { run_.run_step(node); }
+inline std::exception_ptr& graph_step::error() noexcept { return run_.error(); }
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/task_graph.hpp ----
+#ifndef CADRE_ASYNC_TASK_GRAPH_HPP
+#define CADRE_ASYNC_TASK_GRAPH_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+class task_graph;
+
+/// A node of a task_graph, for naming the ends of edges. Valid as long as the graph is, moved or not.
+class graph_node {
+ public:
+  graph_node() noexcept = default;
+
+ private:
+  friend class task_graph;
+  /// Has `before` run before `after`, which is returned: `a >> b >> c`. Throws as task_graph::precede().
+  friend graph_node operator>>(graph_node before, graph_node after) {
+    if (before.graph_ == nullptr || before.graph_ != after.graph_) throw foreign_node();
+    before.graph_->add_edge(before.index_, after.index_);
+    return after;
+  }
+  graph_node(detail::graph_core* g, std::uint32_t i) noexcept : graph_(g), index_(i) {}
+
+  detail::graph_core* graph_ = nullptr;
+  std::uint32_t index_ = 0;
+};
+
+/// Functions and which of them come before which: built once, run as often as one likes.
+///
+///     cadre::task_graph graph;
+///     auto load = graph.add([&] { ... }, "load");
+///     auto left = graph.add([&] { ... });
+///     auto right = graph.add([&] { ... });
+///     load >> left, load >> right;
+///     graph.run(pool).get();
+///
+/// A node is run once all nodes before it have been. One that throws has the nodes behind it skipped, the others are run;
+/// the error is thrown by the future of the run (of several, that of the node that was added first; the pool's handler of
+/// unobserved errors gets the rest). Cancelling that future skips what has not begun. What nodes submit are children of the
+/// run: cancelled with it, not waited for.
+///
+/// Cost: a node takes 64 bytes, and an allocation if its function is larger than 40 bytes; an edge takes 12. The first run
+/// after a change orders the edges; a run allocates nothing else than its future. Thread-safety: one thread at a time; a
+/// graph that runs cannot be changed, nor run a second time. Destruction waits for the run. A graph that was moved from can
+/// only be assigned to or destroyed.
+class task_graph {
+ public:
+  task_graph() : core_(std::make_unique<detail::graph_core>()) {}
+  task_graph(task_graph&&) noexcept = default;
+  task_graph& operator=(task_graph&& other) noexcept {
+    const task_graph old(std::move(*this));
+    core_ = std::move(other.core_);
+    steps_ = std::move(other.steps_);
+    return *this;
+  }
+  ~task_graph() {
+    if (core_ == nullptr || !core_->last_run) return;
+    try {
+      static_cast<void>(detail::wait_for_task(*core_->last_run));
+    } catch (
+        ...) {  // in one of its own nodes, or in a child of fork(): no waiting, but nodes that run keep what they use
+      static_cast<void>(core_.release());
+      static_cast<void>(steps_.release());
+    }
+  }
+
+  /// `f()` is called once in each run; what it returns is dropped. The name, if any, is said in errors and in dot(). Throws
+  /// graph_is_running (221).
+  template <class F>
+    requires std::is_invocable_v<std::decay_t<F>&>
+  graph_node add(F&& f, std::string_view name = {}) {
+    return {core_.get(), core_->add(std::forward<F>(f), name)};
+  }
+
+  /// Has `before` run before `after`; the same as `before >> after`. Throws graph_is_running (221), foreign_node (223).
+  void precede(graph_node before, graph_node after) {
+    if (before.graph_ != core_.get() || after.graph_ != core_.get()) throw foreign_node();
+    core_->add_edge(before.index_, after.index_);
+  }
+
+  /// Nodes.
+  [[nodiscard]] std::size_t size() const noexcept { return core_->size(); }
+
+  /// Runs all nodes on the pool. Throws graph_cycle (220), graph_is_running (221), forked_process (207).
+  future<void> run(thread_pool& pool, std::source_location at = std::source_location::current()) {
+    detail::scheduler& s = detail::scheduler_of(pool);
+    core_->check_idle("run()");
+    if (core_->seal() || steps_ == nullptr) steps_ = std::make_unique<detail::graph_steps>(core_->size());
+    auto* const t = new detail::graph_run(*core_, *steps_, s.id(), at);
+    core_->last_run = detail::task_ref<detail::task>(t);
+    detail::task_ref<detail::state<void>> result(t);
+    s.push(t);
+    return detail::future_access::make<void>(std::move(result));
+  }
+  /// The same, and waits; inside a task of the pool by taking part.
+  void run_and_wait(thread_pool& pool, std::source_location at = std::source_location::current()) {
+    run(pool, at).get();
+  }
+
+  /// The graph in the language of Graphviz: `dot -Tsvg`.
+  [[nodiscard]] std::string dot() const { return core_->dot(); }
+
+ private:
+  std::unique_ptr<detail::graph_core> core_;
+  std::unique_ptr<detail::graph_steps> steps_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/task_group.hpp ----
+#ifndef CADRE_ASYNC_TASK_GROUP_HPP
+#define CADRE_ASYNC_TASK_GROUP_HPP
+
+#include <sched.h>
+
+#include <atomic>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <source_location>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class group_root;
+
+/// A task of a group; in the group's list until a wait is done with it.
+class group_member : public state<void> {
+ public:
+  group_member(pool_id home, group_root& root, std::source_location at) : state<void>(home, 0, at), group(root) {}
+  group_root& group;
+  group_member* next = nullptr;
+};
+
+/// What the tasks of a group share, and the parent of them all: cancelling it cancels them, and what they submit.
+class group_root final : public state<void> {
+ public:
+  group_root(pool_id home, std::source_location at) : state<void>(home, no_closure | no_future, at) {
+    set_parent();
+    publish(pending, 1);
+  }
+  ~group_root() override {}
+  void run() noexcept override {}
+  void run_not() noexcept override {}
+  [[nodiscard]] std::string_view name() const noexcept override { return "a task group"; }
+
+  /// Adds one, which brings a reference. The list only grows at its head, by one exchange, so a member that adds another
+  /// one has done so before it is done itself: whoever finds the list empty, all members found before being done, has seen
+  /// them all.
+  void add(group_member& m) noexcept {
+    m.next = first_.load(std::memory_order_relaxed);
+    while (!first_.compare_exchange_weak(m.next, &m, std::memory_order_release, std::memory_order_relaxed)) {}
+    // Not exact when several add at once, and need not be.
+    const std::uint32_t n = added_.load(std::memory_order_relaxed) + 1;
+    added_.store(n, std::memory_order_relaxed);
+    if (n >= sweep_at_.load(std::memory_order_relaxed)) sweep();
+  }
+  [[nodiscard]] group_member* take_all() noexcept {
+    while (inner_.exchange(true, std::memory_order_acquire)) ::sched_yield();
+    group_member* const all = first_.exchange(nullptr, std::memory_order_acquire);
+    inner_.store(false, std::memory_order_release);
+    return all;
+  }
+
+  void note_error(group_member& m) noexcept {
+    if (failed_.exchange(true, std::memory_order_relaxed)) return;
+    error_ = std::move(m.error());
+    m.set_observed();
+    cancel(*this);
+  }
+  /// When all are done.
+  [[nodiscard]] std::exception_ptr take_error() noexcept {
+    failed_.store(false, std::memory_order_relaxed);
+    return std::exchange(error_, nullptr);
+  }
+
+ private:
+  // A group that runs for long before anyone waits must not keep all its tasks: those that are done leave the list, at a
+  // cost that is constant for each task added. All but the first, which others may be linking to.
+  [[gnu::noinline]] void sweep() noexcept {
+    if (inner_.exchange(true, std::memory_order_acquire)) return;
+    std::uint32_t left = 0;
+    if (group_member* before = first_.load(std::memory_order_acquire))
+      while (group_member* const m = before->next) {
+        if (m->done()) {
+          before->next = m->next;
+          m->release();
+        } else {
+          before = m;
+          ++left;
+        }
+      }
+    added_.store(left, std::memory_order_relaxed);
+    sweep_at_.store(2 * left + 64, std::memory_order_relaxed);
+    inner_.store(false, std::memory_order_release);
+  }
+
+  std::atomic<group_member*> first_{nullptr};
+  std::atomic<std::uint32_t> added_{0};
+  std::atomic<std::uint32_t> sweep_at_{64};
+  std::atomic<bool> inner_{false};  // somebody looks at more than the head
+  std::atomic<bool> failed_{false};
+  std::exception_ptr error_;
+};
+
+template <class F>
+class group_task final : public group_member {
+ public:
+  template <class G>
+  group_task(G&& f, group_root& root, std::source_location at)
+      : group_member(root.home(), root, at), f_(std::forward<G>(f)) {}
+  ~group_task() override {}
+
+  void run() noexcept override {
+    set_from(static_cast<state<void>&>(*this), [this] { static_cast<void>(std::move(f_.get())()); });
+    if (this->failed()) [[unlikely]]
+      this->group.note_error(*this);
+    f_.~room_for<F>();
+    this->complete(completion::of_its_run);
+  }
+  void run_not() noexcept override {
+    set_cancelled(static_cast<state<void>&>(*this));
+    f_.~room_for<F>();
+    this->complete(completion::from_elsewhere);
+  }
+
+  /// Makes it a child of the group, whatever task runs here, and visible.
+  void begin() noexcept {
+    thread_context& context = this_context();
+    running_frame frame{&this->group, context.top};
+    context.top = &frame;
+    this->set_parent();
+    context.top = frame.outer;
+    this->publish(queued, 2);
+    this->group.add(*this);
+  }
+
+ private:
+  union {
+    room_for<F> f_;
+  };
+};
+
+}  // namespace detail
+
+/// Tasks that end together: none outlives the group.
+///
+///     cadre::task_group group{pool};
+///     for (const node& n : nodes) group.run([&] { visit(n); });
+///     group.wait();
+///
+/// The first error that a task throws asks the others to stop and is thrown by wait(); further ones go to the pool's
+/// handler of unobserved errors. A group made inside a task is cancelled with it. Destruction waits too, and hands an
+/// error that no wait() threw to that handler.
+///
+/// Thread-safety: run() from the thread that made the group and from tasks of the group, at once; wait() from one thread at
+/// a time, in none of the group's own tasks; cancel() from any thread. The pool outlives the group.
+class task_group {
+ public:
+  explicit task_group(thread_pool& pool, std::source_location at = std::source_location::current())
+      : pool_(detail::scheduler_of(pool)), root_(new detail::group_root(pool_.id(), at)) {}
+  task_group(const task_group&) = delete;
+  task_group& operator=(const task_group&) = delete;
+  ~task_group() {
+    try {
+      wait_for_all();
+    } catch (...) {  // destroyed by one of its own tasks, or in a child of fork(): there is no waiting
+      for (detail::group_member* m = root_->take_all(); m != nullptr;) std::exchange(m, m->next)->release();
+    }
+    if (std::exception_ptr error = root_->take_error())
+      detail::report_unobserved({std::move(error), root_->name(), root_->at()}, pool_.unobserved(), false);
+  }
+
+  /// Has the pool run `f()`; what it returns is dropped. After an error or cancel() it is not run. Cost: as submit(), and
+  /// two atomic operations on the group. Throws std::bad_alloc.
+  template <class F>
+    requires std::is_invocable_v<std::decay_t<F>>
+  void run(F&& f, std::source_location at = std::source_location::current()) {
+    auto* const t = new detail::group_task<std::decay_t<F>>(std::forward<F>(f), *root_, at);
+    t->begin();
+    pool_.push(t);
+  }
+
+  /// Until all tasks of the group are done, those included that they add. Then the group may be used again. Inside a task
+  /// it helps: it runs those that nobody has begun, the newest first, and what those that others run have submitted; no
+  /// strangers. Throws the first error; wait_cycle (208) in a task of the group; forked_process (207).
+  void wait() {
+    wait_for_all();
+    const std::exception_ptr error = root_->take_error();
+    if (root_->stop_requested()) {
+      detail::task_ref<detail::group_root> fresh(new detail::group_root(pool_.id(), root_->at()));
+      const std::lock_guard lock(mutex_);
+      std::swap(root_, fresh);
+    }
+    if (error) std::rethrow_exception(error);
+  }
+
+  /// The tasks that have not begun will not; those that run, and what they have submitted, see it in
+  /// this_task::stop_requested(). Until the next wait() has returned none is run. Costs a look at every task of the process.
+  void cancel() noexcept {
+    detail::task_ref<detail::group_root> root;
+    {
+      const std::lock_guard lock(mutex_);
+      root_->retain();
+      root = detail::task_ref(root_.get());
+    }
+    detail::cancel(*root);
+  }
+
+ private:
+  void wait_for_all() {
+    for (const detail::running_frame* f = detail::this_context().top; f != nullptr; f = f->outer)
+      if (auto* const m = dynamic_cast<detail::group_member*>(f->runs); m != nullptr && &m->group == root_.get())
+        throw wait_cycle(detail::describe(m->name(), m->at()) + " waits for the task group that it is in");
+    while (detail::group_member* m = root_->take_all())
+      while (m != nullptr) {
+        try {
+          static_cast<void>(detail::wait_for_task(*m));
+        } catch (...) {
+          while (m != nullptr) root_->add(*std::exchange(m, m->next));
+          throw;
+        }
+        std::exchange(m, m->next)->release();
+      }
+  }
+
+  detail::scheduler& pool_;
+  std::mutex mutex_;  // between cancel() and the change of root_
+  detail::task_ref<detail::group_root> root_;
+};
+
+CADRE_NAMESPACE_END
 
 #endif
 
@@ -3616,7 +8333,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_CORE_DATA_TYPE_HPP
 #define CADRE_CORE_DATA_TYPE_HPP
 
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>
@@ -3739,9 +8455,7 @@ CADRE_NAMESPACE_END
 #define CADRE_CORE_CONTIGUOUS_HPP
 
 #include <cstddef>
-#include <ranges>
-#include <span>
-#include <string>
+#include <span>  // brings the concepts of ranges; <ranges>, with its views, would cost as much again as <string>
 #include <type_traits>
 #include <vector>
 
@@ -7497,11 +12211,11 @@ CADRE_NAMESPACE_BEGIN
 struct event {
   std::chrono::nanoseconds begin{};     ///< of steady_clock, which all processes of a machine share
   std::chrono::nanoseconds duration{};  ///< zero for an instant
-  bool instant = false;
-  std::uint32_t thread = 0;  ///< the kernel's thread id
-  int rank = 0;
-  std::string category{};  ///< at most 16 bytes
-  std::string name{};      ///< at most 56 bytes; longer names are cut
+  bool instant = false;                 ///< a point in time, made by mark_event
+  std::uint32_t thread = 0;             ///< the kernel's thread id
+  int rank = 0;                         ///< current_rank() of the thread that recorded
+  std::string category{};               ///< at most 16 bytes
+  std::string name{};                   ///< at most 56 bytes; longer names are cut
 
   friend bool operator==(const event&, const event&) = default;
 };
@@ -8256,8 +12970,12 @@ CADRE_NAMESPACE_END
 
 #include <dirent.h>
 #include <sys/file.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <string>
 #include <string_view>
 
 CADRE_NAMESPACE_BEGIN
@@ -8615,7 +13333,7 @@ class checkpoint_reader {
   /// Reads and verifies a file. Throws checkpoint_foreign (513), checkpoint_truncated (514), checkpoint_corrupt (515),
   /// checkpoint_too_new (516), or file_error (155, 157, 158) when it cannot be read at all.
   [[nodiscard]] static checkpoint_reader open(const std::string& path) {
-    const detail::file file(path, O_RDONLY);
+    const detail::file file(path, O_RDONLY | O_NONBLOCK);  // the flag is for pipes: opening would wait for a writer
     const struct stat status = file.status();
     if (S_ISDIR(status.st_mode)) file_error::raise("read", path, EISDIR);
     const auto size = static_cast<std::size_t>(status.st_size);
@@ -9108,8 +13826,6 @@ CADRE_NAMESPACE_END
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 
@@ -9121,6 +13837,7 @@ enum class journal_sync {
   never          ///< sync() does nothing: for logs that may be lost
 };
 
+/// How a journal is kept.
 struct journal_options {
   journal_sync sync = journal_sync::every_record;
 };
@@ -9162,9 +13879,9 @@ class journal {
     detail::journal_format::scan(detail::file(path, O_RDONLY), each);
   }
 
-  /// Adds a record by one write to the kernel. Throws disk_full (156) and other file_errors, the file is then as before
-  /// and the journal can go on; journal_record_too_large (524) for more than 4 GiB - 1; journal_broken (526) when an
-  /// earlier failure could not be undone.
+  /// Adds a record by one write to the kernel. Throws disk_full (156) and other file_errors; the record is then taken
+  /// back and the journal can go on, unless it was the fsync that failed. journal_record_too_large (524) for more than 4
+  /// GiB - 1; journal_broken (526) after a failed fsync, or one that could not be undone.
   void append(std::span<const std::byte> record) {
     namespace format = detail::journal_format;
     check_usable();
@@ -9175,11 +13892,11 @@ class journal {
     const std::array<std::span<const std::byte>, 2> pieces = {std::as_bytes(std::span(&header, 1)), record};
     try {
       file_.write_at(end_, pieces);
+      if (options_.sync == journal_sync::every_record) sync_or_break();
     } catch (...) {
       undo();
       throw;
     }
-    if (options_.sync == journal_sync::every_record) sync_or_break();
     end_ += sizeof header + record.size();
     ++records_;
   }
@@ -9703,6 +14420,7 @@ template <record_cell T>
 /// One row of a table or a log: names and values in the order in which they were first set. A search is a short walk.
 class record {
  public:
+  /// One name and its value, as written in braces: `{"lr", 1e-3}`.
   struct field {
     template <class T>
       requires record_cell<T>
@@ -9793,6 +14511,7 @@ CADRE_NAMESPACE_END
 
 CADRE_NAMESPACE_BEGIN
 
+/// What a csv_writer does with the file, and which columns it has.
 struct csv_writer_options {
   std::vector<std::string> columns{};  ///< empty: those of the first row
   open_mode mode = open_mode::truncate;
@@ -10015,6 +14734,7 @@ enum class progress_style : std::uint8_t { automatic, live, plain };
 /// An `important` update is never skipped: a live line shows it at once, and a plain stream prints it.
 enum class importance : std::uint8_t { routine, important };
 
+/// Where and how often progress is shown.
 struct progress_options {
   std::FILE* stream = stderr;  ///< not owned; must outlive the progress
   progress_style style = progress_style::automatic;
@@ -10320,7 +15040,6 @@ CADRE_NAMESPACE_END
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <cstdint>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -10585,6 +15304,7 @@ CADRE_NAMESPACE_END
 
 CADRE_NAMESPACE_BEGIN
 
+/// How the panels of a chart stand to one another.
 enum class chart_layout : std::uint8_t { row, column };
 
 /// Panels side by side (`row`) or one below the other (`column`).
@@ -10650,12 +15370,12 @@ CADRE_NAMESPACE_END
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 #include <variant>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
 
+/// How format_table lays out its columns.
 struct table_options {
   int digits = 4;               ///< significant digits of reals
   std::size_t max_width = 120;  ///< columns of the screen; 0: no limit

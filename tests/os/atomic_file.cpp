@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "os/failing_fsync.hpp"
 
 #include <cadre/os/atomic_file.hpp>
 
@@ -230,6 +231,23 @@ TEST_CASE("A folder whose names cannot be forced to the disk is an error before 
   });
   CHECK(code == 0);
   fs::permissions(dir / "blind", fs::perms::all);
+}
+
+TEST_CASE("A disk that fails is an error, and its text says whether the new content is in place") {
+  folder dir;
+  const std::string path = dir / "file";
+  cadre::write_file_atomically(path, bytes("old"));
+  failing_fsync::countdown = 1;
+  CHECK_THROWS_WITH(cadre::write_file_atomically(path, bytes("new")),
+                    "[cadre.os.158] cannot write '" + path +
+                        "': Input/output error (errno 5); the file system or the device below it failed");
+  CHECK(content(path) == "old");
+  failing_fsync::countdown = 2;
+  CHECK_THROWS_WITH(cadre::write_file_atomically(path, bytes("new")),
+                    "[cadre.os.158] cannot write to disk the folder of '" + path +
+                        "': Input/output error (errno 5); the file system or the device below it failed");
+  CHECK(content(path) == "new");
+  CHECK(dir.files() == 1);
 }
 
 TEST_CASE("What a killed writer left is removed by the next writer of the same file, what others write is not") {

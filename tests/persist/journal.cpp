@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "os/failing_fsync.hpp"
 
 #include <cadre/core/random.hpp>
 #include <cadre/os/atomic_file.hpp>
@@ -269,6 +270,21 @@ TEST_CASE("A record of 4 GiB is refused before anything is written") {
                         "'; at most 4294967295 are possible, split it");
   ::munmap(memory, size);
   CHECK(fs::file_size(dir / "j") == j.bytes());
+}
+
+TEST_CASE("A record that cannot be forced to the disk is taken back, and the journal closed until it is opened again") {
+  folder dir;
+  const std::string path = dir / "j";
+  auto j = cadre::journal::open(path);
+  j.append("kept");
+  const auto size = fs::file_size(path);
+  failing_fsync::countdown = 1;
+  CHECK_THROWS_WITH(j.append("lost"), ContainsSubstring("[cadre.os.158] cannot write to disk '" + path + "'"));
+  CHECK(fs::file_size(path) == size);
+  CHECK(j.size() == 1);
+  CHECK_THROWS_AS(j.append("refused"), cadre::journal_broken);
+  CHECK_THROWS_AS(j.sync(), cadre::journal_broken);
+  CHECK(look(path) == texts{"kept"});
 }
 
 TEST_CASE("A failure that cannot be undone closes the journal to further records, and opening it again recovers") {

@@ -1,10 +1,10 @@
 #include "catch.hpp"
+#include "report/comma_locale.hpp"
 #include "report/temporary_folder.hpp"
 
 #include <cadre/report/svg_chart.hpp>
 
 #include <algorithm>
-#include <clocale>
 #include <cmath>
 #include <limits>
 #include <string>
@@ -120,13 +120,12 @@ TEST_CASE("the same chart gives the same bytes, whatever the locale") {
   std::vector<double> y;
   for (int i = 0; i < 100; ++i) y.push_back(std::sin(i) * 1234.5);
   const cadre::chart c{.title = "t", .panels = {{.series = {{.name = "s", .y = y}}}}};
-  const std::string before = std::setlocale(LC_ALL, nullptr);
   const std::string first = cadre::to_svg(c);
-  for (const char* name : {"de_DE.UTF-8", "de_DE"})
-    if (std::setlocale(LC_ALL, name)) break;
-  const std::string second = cadre::to_svg(c);
-  std::setlocale(LC_ALL, before.c_str());
-  CHECK(first == second);
+  const test_report::comma_locale german;
+  if (german)
+    CHECK(cadre::to_svg(c) == first);
+  else
+    WARN("skipped: needs a locale with a comma (Debian: locales)");
 }
 
 TEST_CASE("values that cannot be drawn are gaps, and lonely points are dots") {

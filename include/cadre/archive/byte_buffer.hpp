@@ -34,6 +34,7 @@ class byte_buffer {
     return *this;
   }
 
+  /// Copies `size` bytes to the end. Throws std::bad_alloc; the buffer is then as before.
   void append(const void* data, std::size_t size) {
     if (size > left_) [[unlikely]] {
       append_slow(static_cast<const std::byte*>(data), size);

@@ -4,9 +4,7 @@
 #include <cadre/config/config.hpp>
 
 #include <cstddef>
-#include <ranges>
-#include <span>
-#include <string>
+#include <span>  // brings the concepts of ranges; <ranges>, with its views, would cost as much again as <string>
 #include <type_traits>
 #include <vector>
 

@@ -3,7 +3,6 @@
 
 #include <cadre/config/config.hpp>
 
-#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <string_view>

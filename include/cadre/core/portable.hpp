@@ -6,8 +6,7 @@
 #include <concepts>
 #include <initializer_list>
 #include <iterator>
-#include <span>
-#include <string_view>
+#include <span>  // brings std::ranges::enable_view
 #include <type_traits>
 
 CADRE_NAMESPACE_BEGIN

@@ -24,11 +24,11 @@ CADRE_NAMESPACE_BEGIN
 struct event {
   std::chrono::nanoseconds begin{};     ///< of steady_clock, which all processes of a machine share
   std::chrono::nanoseconds duration{};  ///< zero for an instant
-  bool instant = false;
-  std::uint32_t thread = 0;  ///< the kernel's thread id
-  int rank = 0;
-  std::string category{};  ///< at most 16 bytes
-  std::string name{};      ///< at most 56 bytes; longer names are cut
+  bool instant = false;                 ///< a point in time, made by mark_event
+  std::uint32_t thread = 0;             ///< the kernel's thread id
+  int rank = 0;                         ///< current_rank() of the thread that recorded
+  std::string category{};               ///< at most 16 bytes
+  std::string name{};                   ///< at most 56 bytes; longer names are cut
 
   friend bool operator==(const event&, const event&) = default;
 };

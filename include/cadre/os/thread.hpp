@@ -28,7 +28,7 @@ class thread_error : public error {
 };
 
 /// A thread with a name that debuggers and `top -H` show (its first 15 characters). Destroying one that runs joins it.
-/// Not <thread>, which would triple the parse time of the pool.
+/// Not `std::thread`, which would triple the parse time of the pool.
 class native_thread {
  public:
   native_thread() noexcept = default;

@@ -36,7 +36,7 @@ class checkpoint_reader {
   /// Reads and verifies a file. Throws checkpoint_foreign (513), checkpoint_truncated (514), checkpoint_corrupt (515),
   /// checkpoint_too_new (516), or file_error (155, 157, 158) when it cannot be read at all.
   [[nodiscard]] static checkpoint_reader open(const std::string& path) {
-    const detail::file file(path, O_RDONLY);
+    const detail::file file(path, O_RDONLY | O_NONBLOCK);  // the flag is for pipes: opening would wait for a writer
     const struct stat status = file.status();
     if (S_ISDIR(status.st_mode)) file_error::raise("read", path, EISDIR);
     const auto size = static_cast<std::size_t>(status.st_size);

@@ -16,8 +16,6 @@
 #include <span>
 #include <string>
 #include <string_view>
-#include <utility>
-#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 
@@ -29,6 +27,7 @@ enum class journal_sync {
   never          ///< sync() does nothing: for logs that may be lost
 };
 
+/// How a journal is kept.
 struct journal_options {
   journal_sync sync = journal_sync::every_record;
 };
@@ -70,9 +69,9 @@ class journal {
     detail::journal_format::scan(detail::file(path, O_RDONLY), each);
   }
 
-  /// Adds a record by one write to the kernel. Throws disk_full (156) and other file_errors, the file is then as before
-  /// and the journal can go on; journal_record_too_large (524) for more than 4 GiB - 1; journal_broken (526) when an
-  /// earlier failure could not be undone.
+  /// Adds a record by one write to the kernel. Throws disk_full (156) and other file_errors; the record is then taken
+  /// back and the journal can go on, unless it was the fsync that failed. journal_record_too_large (524) for more than 4
+  /// GiB - 1; journal_broken (526) after a failed fsync, or one that could not be undone.
   void append(std::span<const std::byte> record) {
     namespace format = detail::journal_format;
     check_usable();
@@ -83,11 +82,11 @@ class journal {
     const std::array<std::span<const std::byte>, 2> pieces = {std::as_bytes(std::span(&header, 1)), record};
     try {
       file_.write_at(end_, pieces);
+      if (options_.sync == journal_sync::every_record) sync_or_break();
     } catch (...) {
       undo();
       throw;
     }
-    if (options_.sync == journal_sync::every_record) sync_or_break();
     end_ += sizeof header + record.size();
     ++records_;
   }

@@ -16,6 +16,7 @@
 
 CADRE_NAMESPACE_BEGIN
 
+/// What a csv_writer does with the file, and which columns it has.
 struct csv_writer_options {
   std::vector<std::string> columns{};  ///< empty: those of the first row
   open_mode mode = open_mode::truncate;

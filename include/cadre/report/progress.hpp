@@ -28,6 +28,7 @@ enum class progress_style : std::uint8_t { automatic, live, plain };
 /// An `important` update is never skipped: a live line shows it at once, and a plain stream prints it.
 enum class importance : std::uint8_t { routine, important };
 
+/// Where and how often progress is shown.
 struct progress_options {
   std::FILE* stream = stderr;  ///< not owned; must outlive the progress
   progress_style style = progress_style::automatic;

@@ -51,6 +51,7 @@ template <record_cell T>
 /// One row of a table or a log: names and values in the order in which they were first set. A search is a short walk.
 class record {
  public:
+  /// One name and its value, as written in braces: `{"lr", 1e-3}`.
   struct field {
     template <class T>
       requires record_cell<T>

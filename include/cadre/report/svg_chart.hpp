@@ -13,6 +13,7 @@
 
 CADRE_NAMESPACE_BEGIN
 
+/// How the panels of a chart stand to one another.
 enum class chart_layout : std::uint8_t { row, column };
 
 /// Panels side by side (`row`) or one below the other (`column`).

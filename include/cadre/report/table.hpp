@@ -11,12 +11,12 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
-#include <utility>
 #include <variant>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
 
+/// How format_table lays out its columns.
 struct table_options {
   int digits = 4;               ///< significant digits of reals
   std::size_t max_width = 120;  ///< columns of the screen; 0: no limit

@@ -5,8 +5,12 @@
 
 #include <dirent.h>
 #include <sys/file.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <string>
 #include <string_view>
 
 CADRE_NAMESPACE_BEGIN
