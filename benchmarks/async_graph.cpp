@@ -2,6 +2,8 @@
 // run it, and to run it again. Beside oneTBB's flow graph, and beside counters by hand over oneTBB's task_group.
 #include "async_peers.hpp"
 
+#include <cadre/async/task_graph.hpp>
+
 #include <tbb/flow_graph.h>
 
 #include <deque>
@@ -122,6 +124,21 @@ double per_node(phase what, Make make, Run run) {
   return ns;
 }
 
+double ours(pools& p, phase what) {
+  const auto make = [](board& b) {
+    auto graph = std::make_unique<cadre::task_graph>();
+    std::vector<cadre::graph_node> added;
+    added.reserve(nodes);
+    for (int i = 0; i < nodes; ++i) {
+      added.push_back(graph->add([&b, i] { b.visit(i); }));
+      if (i % side != 0) added[static_cast<std::size_t>(i - 1)] >> added.back();
+      if (i >= side) added[static_cast<std::size_t>(i - side)] >> added.back();
+    }
+    return graph;
+  };
+  return per_node(what, make, [&](cadre::task_graph& graph) { graph.run_and_wait(p.ours); });
+}
+
 double ours_by_hand(pools& p, phase what) {
   const auto spawn = [&](auto f) { p.ours.post(f); };
   return per_node(
@@ -162,9 +179,10 @@ int main() {
     const bool build = what == phase::build_and_run;
     benchmark::measure(build ? "wavefront 316 x 316, build and run" : "wavefront 316 x 316, run again", "ns per node",
                        11,
-                       {{"cadre post, counters by hand", [&, what] { return ours_by_hand(p, what); }},
+                       {{"cadre task_graph", [&, what] { return ours(p, what); }},
                         {"oneTBB task_group, counters by hand", [&, what] { return tbb_by_hand(p, what); },
                          benchmark::at_most(build ? 0.24 : 0.27)},
-                        {"oneTBB flow graph", [&, what] { return tbb_flow_graph(p, what); }}});
+                        {"oneTBB flow graph", [&, what] { return tbb_flow_graph(p, what); }},
+                        {"cadre post, counters by hand", [&, what] { return ours_by_hand(p, what); }}});
   }
 }

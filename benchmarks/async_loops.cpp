@@ -1,6 +1,8 @@
 // Fork-join and loops, beside oneTBB and OpenMP; two threads each, the caller among them where the library counts it.
 #include "async_peers.hpp"
 
+#include <cadre/async/invoke.hpp>
+
 #include <tbb/blocked_range.h>
 #include <tbb/parallel_for.h>
 #include <tbb/parallel_invoke.h>
@@ -16,10 +18,17 @@ using async_peers::ns_each, async_peers::pools, async_peers::require;
 constexpr int fib_of(int n) { return n < 2 ? n : fib_of(n - 1) + fib_of(n - 2); }
 constexpr int forks(int n) { return fib_of(n + 1) - 1; }
 
-int fib(cadre::thread_pool& pool, int n) {
+int fib(int n) {
   if (n < 2) return n;
-  auto left = pool.submit([&pool, n] { return fib(pool, n - 1); });
-  const int right = fib(pool, n - 2);
+  int left, right;
+  cadre::invoke([&left, n] { left = fib(n - 1); }, [&right, n] { right = fib(n - 2); });
+  return left + right;
+}
+
+int fib_by_futures(cadre::thread_pool& pool, int n) {
+  if (n < 2) return n;
+  auto left = pool.submit([&pool, n] { return fib_by_futures(pool, n - 1); });
+  const int right = fib_by_futures(pool, n - 2);
   return left.get() + right;
 }
 
@@ -61,8 +70,7 @@ double ns_per_fork(int n, Fib fib) {
 void fork_join(pools& p, const char* name, int rounds) {
   benchmark::measure(
       name, "ns per fork", rounds,
-      {{"cadre submit",
-        [&] { return ns_per_fork(27, [&](int n) { return p.ours.submit([&, n] { return fib(p.ours, n); }).get(); }); }},
+      {{"cadre invoke", [&] { return ns_per_fork(27, [&](int n) { return p.ours.submit(fib, n).get(); }); }},
        {"oneTBB task_group",
         [&] { return ns_per_fork(27, [&](int n) { return p.tbb.with_caller.execute([n] { return fib_tbb(n); }); }); },
         benchmark::at_most(0.4)},
@@ -75,6 +83,11 @@ void fork_join(pools& p, const char* name, int rounds) {
             result = fib_omp(n);
             return result;
           });
+        }},
+       {"cadre submit",
+        [&] {
+          return ns_per_fork(27,
+                             [&](int n) { return p.ours.submit([&, n] { return fib_by_futures(p.ours, n); }).get(); });
         }},
        {"std::async, fib(12)", [] { return ns_per_fork(12, fib_std); }}});
 }

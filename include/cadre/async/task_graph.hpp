@@ -69,8 +69,8 @@ class task_graph {
     if (core_ == nullptr || !core_->last_run) return;
     try {
       static_cast<void>(detail::wait_for_task(*core_->last_run));
-    } catch (
-        ...) {  // in one of its own nodes, or in a child of fork(): no waiting, but nodes that run keep what they use
+    } catch (...) {
+      // In one of its own nodes, or in a child of fork(): no waiting, but nodes that run keep what they use.
       static_cast<void>(core_.release());
       static_cast<void>(steps_.release());
     }
