@@ -102,14 +102,14 @@ class coroutine_base {
 
   // Frames lie in recycled nodes too, behind the bytes by which tasks are found there. They begin with a pointer to the
   // code, or should: see beginning.
-  static void* operator new(std::size_t bytes) {
+  // Neither is inlined: of only one, g++ 12 says that what it sees inside does not match the other.
+  [[gnu::noinline]] static void* operator new(std::size_t bytes) {
     void* const frame = bytes <= largest_frame
                             ? static_cast<std::byte*>(node_memory::allocate(bytes + frame_offset)) + frame_offset
                             : ::operator new(bytes);
     *static_cast<void* volatile*>(frame) = nullptr;
     return frame;
   }
-  // Not inlined: next to the function above, g++ 12 takes the nodes' memory for what is freed in the first line.
   [[gnu::noinline]] static void operator delete(void* frame, std::size_t bytes) noexcept {
     if (bytes > largest_frame) return ::operator delete(frame);
     node_memory::release(static_cast<std::byte*>(frame) - frame_offset, bytes + frame_offset);
