@@ -183,6 +183,7 @@ TEST_CASE("a loop costs no more allocations than threads, however many iteration
     CHECK(allocations([&] { pool.for_each(0, n, [&](std::size_t i) { sum.fetch_add(i); }); }) <= 2 * pool.size());
 }
 
+#ifndef CADRE_TSAN  // which does not tell of memory that is asked for with an alignment
 TEST_CASE("a task that waits for its turn takes 128 bytes, and its future a pointer", "[steady_state]") {
   using namespace steady_state_test;
   static_assert(sizeof(cadre::future<double>) == sizeof(void*));
@@ -210,3 +211,4 @@ TEST_CASE("a task that waits for its turn takes 128 bytes, and its future a poin
     CHECK(total == all * (all - 1) / 2);
   }
 }
+#endif

@@ -316,7 +316,7 @@ TEST_CASE("running a graph again allocates nothing", "[task_graph]") {
   auto first = graph.add([&] { ++runs; });
   auto last = graph.add([&] { ++runs; });
   for (int i = 0; i < 1'000; ++i) first >> graph.add([&] { ++runs; }) >> last;
-  for (int i = 0; i < 150; ++i) graph.run(pool).get();  // the queue grows, and the caches of both threads fill
+  for (int i = 0; i < 600; ++i) graph.run(pool).get();  // the queue grows, and the caches of both threads fill
   const std::size_t before = counted_new::calls;
   for (int i = 0; i < 100; ++i) graph.run(pool).get();
   CHECK(counted_new::calls == before);

@@ -88,6 +88,8 @@ TEST_CASE("tasks that need each other all get a thread, in whatever order these 
   CHECK(r.runs > 1000);
 }
 
+// Not under AddressSanitizer: a protocol that is broken may also use what has been freed, which would end the program.
+#ifndef EXPLORE_ASAN
 TEST_CASE("the explorer finds the wake-up that is lost without the barrier of the sleeper", "[model]") {
   auto s = pool_model::buffered;
   s.broken.no_barrier = true;
@@ -108,6 +110,7 @@ TEST_CASE("the explorer finds the wake-up that is lost if the last searcher wake
   const auto r = explore::every_order(s, pool_model::two_that_need_each_other);
   CHECK_THAT(r.failure, ContainsSubstring("nobody can go on"));
 }
+#endif
 
 TEST_CASE("a pool may end while its threads fall asleep or wake", "[model]") {
   const auto r = model::every_order(pool_model::bounded, [] {
