@@ -33,7 +33,7 @@ run_outcome run_training(any_communicator& world, const run_options& options, Bo
     throw option_invalid("failure_options::max_failures is " + std::to_string(options.failure.max_failures) +
                          "; give the number of failures to survive, or -1 for any number");
   run_outcome outcome;
-  std::optional<run_folder> folder;
+  std::optional<run_folder<>> folder;
   on_rank_0(world, "opening the run's folder", [&] { folder.emplace(options); });
   for (;;) {
     const int attempt = ++outcome.training.attempts;
@@ -67,7 +67,8 @@ run_outcome run_training(any_communicator& world, const run_options& options, Bo
 }
 
 /// Gives every rank what rank 0 knows of the run. Checkpoints on disk travel as their paths.
-inline void share_result(any_communicator& world, result& r) {
+/// A template so that only those who train with ranks pay to compile it.
+void share_result(auto& world, result& r) {
   const auto report_of = [](const metric_map& metrics) { return kept_report{0, metrics, false}; };
   std::vector<std::byte> bytes;
   if (world.rank() == 0) {

@@ -68,11 +68,14 @@ struct kept_report {
 /// A report with a checkpoint counts from the moment at which the checkpoint's file is there: a process killed between
 /// that and the journal's record finds the report in the file. Continuing from checkpoint n forgets the reports after
 /// n, since they are made again; a record of a number that the journal has already replaces that one and those after.
+///
+/// A template so that only those who train pay to compile it.
+template <class Options = run_options>
 class run_folder final : public report_handler {
  public:
   static constexpr std::string_view report_name = "cadre.report";
 
-  explicit run_folder(const run_options& options) : options_(options) {
+  explicit run_folder(const Options& options) : options_(options) {
     check_name(options.name);
     if (!options.storage.empty()) open();
     if (options.progress) bar_ = std::make_unique<progress>();
@@ -292,7 +295,7 @@ class run_folder final : public report_handler {
 
   static constexpr std::string_view suffix = ".cadre";
 
-  run_options options_;
+  Options options_;
   std::string path_;
   std::optional<journal> journal_;
   std::vector<kept_report> reports_;
