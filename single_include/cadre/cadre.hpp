@@ -7088,14 +7088,14 @@ class coroutine_base {
 
   // Frames lie in recycled nodes too, behind the bytes by which tasks are found there. They begin with a pointer to the
   // code, or should: see beginning.
-  static void* operator new(std::size_t bytes) {
+  // Neither is inlined: of only one, g++ 12 says that what it sees inside does not match the other.
+  [[gnu::noinline]] static void* operator new(std::size_t bytes) {
     void* const frame = bytes <= largest_frame
                             ? static_cast<std::byte*>(node_memory::allocate(bytes + frame_offset)) + frame_offset
                             : ::operator new(bytes);
     *static_cast<void* volatile*>(frame) = nullptr;
     return frame;
   }
-  // Not inlined: next to the function above, g++ 12 takes the nodes' memory for what is freed in the first line.
   [[gnu::noinline]] static void operator delete(void* frame, std::size_t bytes) noexcept {
     if (bytes > largest_frame) return ::operator delete(frame);
     node_memory::release(static_cast<std::byte*>(frame) - frame_offset, bytes + frame_offset);
@@ -7940,8 +7940,8 @@ class task_graph {
     if (core_ == nullptr || !core_->last_run) return;
     try {
       static_cast<void>(detail::wait_for_task(*core_->last_run));
-    } catch (
-        ...) {  // in one of its own nodes, or in a child of fork(): no waiting, but nodes that run keep what they use
+    } catch (...) {
+      // In one of its own nodes, or in a child of fork(): no waiting, but nodes that run keep what they use.
       static_cast<void>(core_.release());
       static_cast<void>(steps_.release());
     }
@@ -17510,11 +17510,14 @@ struct kept_report {
 /// A report with a checkpoint counts from the moment at which the checkpoint's file is there: a process killed between
 /// that and the journal's record finds the report in the file. Continuing from checkpoint n forgets the reports after
 /// n, since they are made again; a record of a number that the journal has already replaces that one and those after.
+///
+/// A template so that only those who train pay to compile it.
+template <class Options = run_options>
 class run_folder final : public report_handler {
  public:
   static constexpr std::string_view report_name = "cadre.report";
 
-  explicit run_folder(const run_options& options) : options_(options) {
+  explicit run_folder(const Options& options) : options_(options) {
     check_name(options.name);
     if (!options.storage.empty()) open();
     if (options.progress) bar_ = std::make_unique<progress>();
@@ -17734,7 +17737,7 @@ class run_folder final : public report_handler {
 
   static constexpr std::string_view suffix = ".cadre";
 
-  run_options options_;
+  Options options_;
   std::string path_;
   std::optional<journal> journal_;
   std::vector<kept_report> reports_;
@@ -17776,7 +17779,7 @@ run_outcome run_training(any_communicator& world, const run_options& options, Bo
     throw option_invalid("failure_options::max_failures is " + std::to_string(options.failure.max_failures) +
                          "; give the number of failures to survive, or -1 for any number");
   run_outcome outcome;
-  std::optional<run_folder> folder;
+  std::optional<run_folder<>> folder;
   on_rank_0(world, "opening the run's folder", [&] { folder.emplace(options); });
   for (;;) {
     const int attempt = ++outcome.training.attempts;
@@ -17810,7 +17813,8 @@ run_outcome run_training(any_communicator& world, const run_options& options, Bo
 }
 
 /// Gives every rank what rank 0 knows of the run. Checkpoints on disk travel as their paths.
-inline void share_result(any_communicator& world, result& r) {
+/// A template so that only those who train with ranks pay to compile it.
+void share_result(auto& world, result& r) {
   const auto report_of = [](const metric_map& metrics) { return kept_report{0, metrics, false}; };
   std::vector<std::byte> bytes;
   if (world.rank() == 0) {
