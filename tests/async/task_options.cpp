@@ -351,7 +351,6 @@ TEST_CASE("a task that asks for all processors has the pool to itself, and says 
   CHECK(pool.submit({.resources = {{"cpu", 4}}}, [] { return cadre::this_task::cpus(); }).get() == 4);
   CHECK(pool.submit([] { return cadre::this_task::cpus(); }).get() == 1);
   std::atomic<int> others{0};
-  std::atomic<bool> stop{false};
   gate g;
   auto large = pool.submit({.resources = {{"cpu", 4}}}, [&] { g.pass(); });
   g.wait_for_arrivals(1);
