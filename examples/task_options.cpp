@@ -37,7 +37,8 @@ int main() {
   auto endless = pool.submit({.resources = {{"licence", 1}}, .stop = user.get_token()}, [&begun] {
     begun.set_value();
     long rounds = 0;
-    while (!cadre::this_task::stop_requested()) ++rounds;
+    do ++rounds;
+    while (!cadre::this_task::stop_requested());
     return rounds > 0;
   });
   has_begun.get();
