@@ -80,24 +80,29 @@ class sleeping_wait {
     }
   }
 
-  // From wait to wait, as long as each waits for all of its targets: any of them may close the circle.
-  [[gnu::cold]] void check_cycle() {
-    for (const watch& w : targets_) {
-      std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";
-      if (leads_here(*w.target, path, 64)) throw wait_cycle(path);
-    }
+  // From wait to wait, as long as each waits for all of its targets: any of them may close the circle. The text is put
+  // together only if there is one, as every sleep in a task comes here.
+  void check_cycle() const {
+    for (const watch& w : targets_)
+      if (leads_here(*w.target, nullptr, 64)) [[unlikely]]
+        tell_cycle(*w.target);
   }
-  [[nodiscard, gnu::cold]] bool leads_here(const task& t, std::string& path, int depth) const {
+  [[noreturn, gnu::cold]] void tell_cycle(const task& target) const {
+    std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";
+    static_cast<void>(leads_here(target, &path, 64));
+    throw wait_cycle(path);
+  }
+  [[nodiscard]] bool leads_here(const task& t, std::string* path, int depth) const {
     if (t.done() || depth == 0) return false;
-    const std::size_t length = path.size();
-    path += " waits for " + describe(t.name(), t.at());
+    const std::size_t length = path != nullptr ? path->size() : 0;
+    if (path != nullptr) *path += " waits for " + describe(t.name(), t.at());
     if (runs(t)) return true;
     for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
       if (!s->runs(t) || s->needed_ != s->targets_.size()) continue;
       for (const watch& w : s->targets_)
         if (leads_here(*w.target, path, depth - 1)) return true;
     }
-    path.resize(length);
+    if (path != nullptr) path->resize(length);
     return false;
   }
 
