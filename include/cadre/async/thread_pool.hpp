@@ -295,7 +295,8 @@ class thread_pool {
   void post_at(std::source_location at, F&& f, Args&&... args) {
     if constexpr (std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
       scheduler_->push(detail::make_task<void>(drop_result(bind(std::forward<F>(f), std::forward<Args>(args)...)),
-                                               usable().id(), detail::task::no_future, at));
+                                               usable().id(), detail::task::no_future | detail::task::beyond_cancel,
+                                               at));
     else
       post({.at = at}, std::forward<F>(f), std::forward<Args>(args)...);
   }

@@ -87,6 +87,8 @@ class work_deque {
 
   /// Owner only: where the next push will go. Positions only grow, so an item at or above one was pushed after it was read.
   [[nodiscard]] std::int64_t position() const noexcept { return bottom_.load(std::memory_order_relaxed); }
+  /// Anyone: the position of the oldest item, or of the next push if there is none.
+  [[nodiscard]] std::int64_t oldest() const noexcept { return top_.load(std::memory_order_relaxed); }
 
  private:
   struct ring {

@@ -295,31 +295,31 @@ class scheduler {
   // Whether something from outside has waited for some time while this worker ran what its own tasks had begotten: a turn
   // by count alone would be long in coming if they are long.
   bool is_overdue(worker& w) const noexcept {
-    if (w.queue.position() <= w.outside || inboxes_[normal].empty()) {
+    if (w.queue.position() <= w.outside || (inboxes_[normal].empty() && w.queue.oldest() >= w.outside)) {
       w.overdue_at = 0;
       return false;
     }
     const std::uint64_t now = ticks();
-    if (w.overdue_at == 0) w.overdue_at = now + 60'000;  // 20 to 30 us
+    if (w.overdue_at == 0) w.overdue_at = now + 30'000;  // 10 to 15 us
     return now >= w.overdue_at;
   }
 
-  // Tasks that beget tasks must not starve the rest: what came from outside, what lies at the other end of the queue, and
-  // what has a lower priority.
+  // Tasks that beget tasks must not starve the rest: what has a lower priority, what came from outside, and what lies at
+  // the other end of the queue.
   task* take_turn(worker& w) noexcept {
     w.count = 0;
     w.overdue_at = 0;
     if ((++w.turns & 7) == 0)
       if (task* t = take_one(inboxes_[low])) return t;
-    if (w.queue.position() <=
-        w.outside) {  // what this worker runs came from outside: only high priority starves others
-      if (inboxes_[high].empty()) return nullptr;
+    // If what this worker runs came from outside, only high priority starves others.
+    const bool own = w.queue.position() > w.outside;
+    if (!own && inboxes_[high].empty()) return nullptr;
+    if (!own)
       if (task* t = w.queue.pop()) return t;
-      return take_one(inboxes_[normal]);
-    }
-    task* const oldest = w.queue.steal();
-    take_many(w);
-    return oldest;
+    // What came from outside and was taken into the queue has waited longer than what is still in the inbox.
+    if (w.queue.oldest() >= w.outside && (!own || w.turns & 1))
+      if (task* t = take_one(inboxes_[normal])) return t;
+    return w.queue.steal();
   }
 
   task* pop(worker& w) noexcept {
@@ -367,13 +367,27 @@ class scheduler {
   task* look_again(worker& w, const sleeper& s) noexcept {
     task* t = nullptr;
     looking_.store(true, std::memory_order_relaxed);
+    std::uint32_t looks = 0;
     for (const std::uint64_t begun = ticks(); t == nullptr && ticks() - begun < patience_;) {
       for (int i = 0; i < 4; ++i) relax();
       if (s.satisfied() || idle_.searchers() != 1) break;
-      if (work_visible(w)) t = pop_or_search(w);
+      // Seldom at the queues, as each look takes their cache lines from those who work with them.
+      if (!w.pinned.empty() || !inboxes_empty() || ((++looks & 7) == 0 && lies_in_a_queue())) t = pop_or_search(w);
     }
     looking_.store(false, std::memory_order_relaxed);
     return t;
+  }
+  // For more than a moment: what its owner is about to run would only lose time on the way here.
+  bool lies_in_a_queue() const noexcept {
+    const std::uint32_t n = worker_count_.load(std::memory_order_seq_cst);
+    for (std::uint32_t i = 0; i < n; ++i) {
+      const work_deque<task>& q = workers_[i]->queue;
+      const std::int64_t oldest = q.oldest();
+      if (q.empty()) continue;
+      for (int k = 0; k < 12; ++k) relax();
+      if (q.oldest() == oldest && !q.empty()) return true;
+    }
+    return false;
   }
   task* pop_or_search(worker& w) noexcept {
     task* const t = pop(w);
@@ -381,9 +395,13 @@ class scheduler {
   }
 
   [[nodiscard]] bool work_visible(const worker& w) const noexcept { return !w.pinned.empty() || work_visible(); }
-  [[nodiscard]] bool work_visible() const noexcept {
+  [[nodiscard]] bool inboxes_empty() const noexcept {
     for (const inbox& i : inboxes_)
-      if (!i.empty()) return true;
+      if (!i.empty()) return false;
+    return true;
+  }
+  [[nodiscard]] bool work_visible() const noexcept {
+    if (!inboxes_empty()) return true;
     const std::uint32_t n = worker_count_.load(std::memory_order_seq_cst);
     for (std::uint32_t i = 0; i < n; ++i)
       if (!workers_[i]->queue.empty()) return true;

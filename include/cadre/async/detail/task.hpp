@@ -95,7 +95,9 @@ class task {
     not_for_help = 4,  ///< a waiter must not run it itself: it belongs to a certain worker
     no_closure = 8,    ///< promises and joins: completed from elsewhere, never run
     hears_stop = 16,   ///< on_stop() is to be called
-    holds = 32         ///< resources: on_wait() is to be called
+    holds = 32,        ///< resources: on_wait() is to be called
+    beyond_cancel =
+        64  ///< nobody can name it to cancel it: no future, no options, nor a parent of which that is not so
   };
 
   explicit task(pool_id home, std::uint8_t flags, std::source_location at) noexcept
@@ -116,10 +118,11 @@ class task {
   }
   static void* operator new(std::size_t, void* where) noexcept { return where; }
 
-  /// Makes this a child of the task that runs on this thread, if any. Before publish().
+  /// Makes this a child of the task that runs on this thread, if that may be cancelled. Before publish().
   void set_parent() noexcept {
     task* const p = current_task();
-    if (p == nullptr) return;
+    if (p == nullptr || (p->has(beyond_cancel) && !p->stop_requested())) return;
+    flags_ &= static_cast<std::uint8_t>(~beyond_cancel);
     std::uint32_t family = p->family_.load(std::memory_order_relaxed);
     if ((family & 0xffff) >= family >> 16) family = p->shorten_family();
     parent_ = p;
