@@ -26,10 +26,15 @@ struct alignas(64) graph_node {
   static constexpr std::uint32_t skip = std::uint32_t{1} << 31;  // in `open`: a predecessor has failed or was skipped
   static constexpr std::uint32_t count = skip - 1;
 
+  template <class Function>
+  static constexpr bool fits = sizeof(Function) <= room && alignof(Function) <= alignof(void*);
+  template <class Function>
+  static constexpr bool needs_destruction = !fits<Function> || !std::is_trivially_destructible_v<Function>;
+
   template <class F>
   explicit graph_node(F&& f) {
     using function = std::decay_t<F>;
-    if constexpr (sizeof(function) <= room && alignof(function) <= alignof(void*)) {
+    if constexpr (fits<function>) {
       ::new (static_cast<void*>(storage)) function(std::forward<F>(f));
       act = [](graph_node& n, action a) {
         function& g = *std::launder(reinterpret_cast<function*>(n.storage));
@@ -64,7 +69,8 @@ class graph_core {
   graph_core(const graph_core&) = delete;
   graph_core& operator=(const graph_core&) = delete;
   ~graph_core() {
-    for (std::uint32_t i = 0; i < size_; ++i) node(i).~graph_node();
+    if (needs_destruction_)
+      for (std::uint32_t i = 0; i < size_; ++i) node(i).~graph_node();
     for (void* b : blocks_) ::operator delete(b, std::align_val_t{alignof(graph_node)});
   }
 
@@ -79,6 +85,7 @@ class graph_core {
     if (size_ % block == 0 && size_ / block == blocks_.size()) add_block();
     if (!name.empty()) names_.emplace_back(size_, name);
     ::new (static_cast<void*>(blocks_[size_ / block] + size_ % block)) graph_node(std::forward<F>(f));
+    if constexpr (graph_node::needs_destruction<std::decay_t<F>>) needs_destruction_ = true;
     sealed_ = false;
     return size_++;
   }
@@ -195,6 +202,7 @@ class graph_core {
   std::vector<std::uint32_t> sources_;
   std::uint32_t size_ = 0;
   std::uint32_t sinks_ = 0;
+  bool needs_destruction_ = false;
   bool forward_only_ = true;
   bool sealed_ = false;
 };
