@@ -4,8 +4,8 @@
 #include <cadre/async/detail/stand_in.hpp>
 #include <cadre/async/detail/waiting.hpp>
 #include <cadre/async/error.hpp>
+#include <cadre/core/chrono.hpp>
 
-#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>

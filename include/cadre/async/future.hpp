@@ -4,9 +4,9 @@
 #include <cadre/async/detail/state.hpp>
 #include <cadre/async/detail/waiting.hpp>
 #include <cadre/async/error.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/core/function.hpp>
 
-#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <source_location>

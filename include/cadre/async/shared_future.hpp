@@ -5,8 +5,8 @@
 #include <cadre/async/detail/waiting.hpp>
 #include <cadre/async/error.hpp>
 #include <cadre/async/future.hpp>
+#include <cadre/core/chrono.hpp>
 
-#include <chrono>
 #include <exception>
 #include <source_location>
 #include <type_traits>

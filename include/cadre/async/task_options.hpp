@@ -3,8 +3,8 @@
 
 #include <cadre/async/resources.hpp>
 #include <cadre/config/config.hpp>
+#include <cadre/core/chrono.hpp>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>

@@ -36,7 +36,7 @@ namespace this_task {
   std::vector<int> ids;
   detail::task* const t = detail::current_task();
   if (const detail::task_extras* const e = t != nullptr ? t->extras() : nullptr; e != nullptr && e->share != nullptr)
-    for (const detail::device_share& d : e->share->devices) ids.push_back(d.id);
+    for (const auto& d : e->share->devices) ids.push_back(d.id);
   return ids;
 }
 

@@ -8,12 +8,12 @@
 #include <cadre/async/future.hpp>
 #include <cadre/async/invoke.hpp>
 #include <cadre/async/task_options.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/core/function.hpp>
 #include <cadre/os/processors.hpp>
 
 #include <unistd.h>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>

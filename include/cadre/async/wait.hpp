@@ -4,8 +4,8 @@
 #include <cadre/async/detail/waiting.hpp>
 #include <cadre/async/error.hpp>
 #include <cadre/async/future.hpp>
+#include <cadre/core/chrono.hpp>
 
-#include <chrono>
 #include <cstddef>
 #include <iterator>
 #include <type_traits>

@@ -2,8 +2,8 @@
 #define CADRE_CORE_UNITS_HPP
 
 #include <cadre/config/config.hpp>
+#include <cadre/core/chrono.hpp>
 
-#include <chrono>
 #include <cstdint>
 
 CADRE_NAMESPACE_BEGIN

@@ -1,10 +1,10 @@
 #ifndef CADRE_OBSERVE_LOG_HPP
 #define CADRE_OBSERVE_LOG_HPP
 
+#include <cadre/core/chrono.hpp>
 #include <cadre/observe/rank.hpp>
 
 #include <atomic>
-#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>

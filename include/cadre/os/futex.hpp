@@ -2,6 +2,7 @@
 #define CADRE_OS_FUTEX_HPP
 
 #include <cadre/config/config.hpp>
+#include <cadre/core/chrono.hpp>
 
 #include <linux/futex.h>
 #include <sys/syscall.h>
@@ -10,7 +11,6 @@
 
 #include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <climits>
 #include <cstdint>
 

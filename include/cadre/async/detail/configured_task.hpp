@@ -8,9 +8,8 @@
 #include <cadre/async/detail/state.hpp>
 #include <cadre/async/detail/thread_limit.hpp>
 #include <cadre/async/task_options.hpp>
+#include <cadre/core/chrono.hpp>
 
-#include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <memory>
@@ -36,8 +35,8 @@ struct task_extras {
   task_options options;
   int processors = 1;
   std::shared_ptr<resource_ledger<>> ledger;
-  std::shared_ptr<holding> share;          // of the ledger, or null
-  std::optional<std::stop_source> source;  // of a function that takes a std::stop_token
+  std::shared_ptr<holding<resource_set>> share;  // of the ledger, or null
+  std::optional<std::stop_source> source;        // of a function that takes a std::stop_token
   std::optional<std::stop_callback<canceller>> when_stopped;
 };
 
@@ -155,7 +154,7 @@ task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<tas
   if (holds) {
     e.ledger = pool.template part<resource_ledger<>>(&scheduler::ledger);
     e.share = e.ledger->ask(o.resources, nullptr);
-    e.processors = std::max(1, static_cast<int>(o.resources.amount("cpu")));
+    if (const int n = static_cast<int>(o.resources.amount("cpu")); n > 1) e.processors = n;
   }
   if (o.worker != any_worker) flags |= task::not_for_help;
   if (holds) flags |= task::holds;

@@ -4,11 +4,11 @@
 #include <cadre/async/detail/cancel.hpp>
 #include <cadre/async/detail/sleeper.hpp>
 #include <cadre/async/detail/task.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/os/futex.hpp>
 #include <cadre/os/thread.hpp>
 
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <map>

@@ -4,8 +4,8 @@
 #include <cadre/async/detail/cancel.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/wait_graph.hpp>
+#include <cadre/core/chrono.hpp>
 
-#include <chrono>
 #include <cstddef>
 #include <string>
 

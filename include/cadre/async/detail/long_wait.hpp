@@ -2,8 +2,7 @@
 #define CADRE_ASYNC_DETAIL_LONG_WAIT_HPP
 
 #include <cadre/config/config.hpp>
-
-#include <chrono>
+#include <cadre/core/chrono.hpp>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {

@@ -16,19 +16,20 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// A device, or a part of one, and how much of that nobody has.
-struct device_share {
-  int id;
-  std::int64_t free;
-};
-
-/// What one task asked for. Guarded by the mutex of the ledger, but `devices` does not change its ids once granted.
+/// What one task asked for. Guarded by the mutex of the ledger, but `devices` does not change its ids once granted. A
+/// template as the ledger is.
+template <class Request>
 struct holding {
+  /// A device, or a part of one, and how much of that nobody has.
+  struct device {
+    int id;
+    std::int64_t free;
+  };
   task* who = nullptr;                         // null when the task has ended
   std::vector<std::int64_t> wants;             // by kind
   std::vector<std::int64_t> free;              // by kind: what children that borrow have left of it
   std::vector<std::shared_ptr<holding>> from;  // by kind: whose it is a part of, or null for the pool's
-  std::vector<device_share> devices;           // of kind gpu
+  std::vector<device> devices;                 // of kind gpu
   bool granted = false;
   bool lending = false;  // the task waits, so its children may use what it has
 };
@@ -41,6 +42,9 @@ struct holding {
 /// A template so that only those who submit with resources pay to compile it.
 template <class Request = resource_set>
 class resource_ledger {
+  using holding = detail::holding<Request>;
+  using device = typename holding::device;
+
  public:
   /// Of the pool, whose `resources()` are what there is. Throws impossible_request (209).
   template <class Pool>
@@ -53,7 +57,7 @@ class resource_ledger {
         gpu_ = kinds_.size();
         for (int d = 0; d < e.units / resource_set::one; ++d) devices_.push_back({d, resource_set::one});
       }
-      kinds_.push_back(e);
+      kinds_.push_back({e.name, e.units, false});
       free_.push_back(e.units);
     }
   }
@@ -115,7 +119,7 @@ class resource_ledger {
  private:
   [[nodiscard]] std::string too_much(const Request& request) const {
     Request total;
-    for (const resource_set::entry& e : kinds_) total.set(e.name, e.units);
+    for (const kind& k : kinds_) total.set(k.name, k.units);
     return request.text() + "; this pool has " + total.text() +
            ". Ask for less, or declare more in the pool's .resources";
   }
@@ -125,16 +129,16 @@ class resource_ledger {
     std::vector<task*> ready;
     {
       const std::lock_guard lock(mutex_);
-      std::vector<bool> reserved(kinds_.size(), false);  // an earlier request waits for it
+      for (kind& k : kinds_) k.reserved = false;
       for (std::size_t i = 0; i < waiting_.size();) {
         const std::shared_ptr<holding> h = waiting_[i];
-        if (grant(h, reserved)) {
+        if (grant(h)) {
           h->who->retain();
           ready.push_back(h->who);
           waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
           continue;
         }
-        for (std::size_t k = 0; k < kinds_.size(); ++k) reserved[k] = reserved[k] || h->wants[k] != 0;
+        for (std::size_t k = 0; k < kinds_.size(); ++k) kinds_[k].reserved |= h->wants[k] != 0;
         ++i;
       }
     }
@@ -144,7 +148,7 @@ class resource_ledger {
     }
   }
 
-  bool grant(const std::shared_ptr<holding>& h, const std::vector<bool>& reserved) {
+  bool grant(const std::shared_ptr<holding>& h) {
     for (std::size_t k = 0; k < kinds_.size(); ++k) {
       h->from[k] = nullptr;
       if (h->wants[k] == 0) continue;
@@ -152,7 +156,7 @@ class resource_ledger {
         if (lender->lending && has_free(lender->free, lender->devices, k, h->wants[k]) &&
             h->who->descends_from(*lender->who))
           h->from[k] = lender;
-      if (h->from[k] == nullptr && (reserved[k] || !has_free(free_, devices_, k, h->wants[k]))) return false;
+      if (h->from[k] == nullptr && (kinds_[k].reserved || !has_free(free_, devices_, k, h->wants[k]))) return false;
     }
     for (std::size_t k = 0; k < kinds_.size(); ++k) {
       if (h->wants[k] == 0) continue;
@@ -165,30 +169,30 @@ class resource_ledger {
     return true;
   }
 
-  [[nodiscard]] bool has_free(const std::vector<std::int64_t>& free, std::vector<device_share>& devices, std::size_t k,
+  [[nodiscard]] bool has_free(const std::vector<std::int64_t>& free, std::vector<device>& devices, std::size_t k,
                               std::int64_t wanted) const {
     return free[k] >= wanted && (k != gpu_ || !choose(devices, wanted).empty());
   }
 
   // Of those with room the fullest for a part, or as many empty ones as are wanted; none if there are too few.
-  static std::vector<device_share*> choose(std::vector<device_share>& devices, std::int64_t wanted) {
-    std::vector<device_share*> found;
+  static std::vector<device*> choose(std::vector<device>& devices, std::int64_t wanted) {
+    std::vector<device*> found;
     if (wanted < resource_set::one) {
-      device_share* best = nullptr;
-      for (device_share& d : devices)
+      device* best = nullptr;
+      for (device& d : devices)
         if (d.free >= wanted && (best == nullptr || d.free < best->free)) best = &d;
       if (best != nullptr) found.push_back(best);
     } else {
       const auto needed = static_cast<std::size_t>(wanted / resource_set::one);
-      for (device_share& d : devices)
+      for (device& d : devices)
         if (d.free == resource_set::one && found.size() < needed) found.push_back(&d);
       if (found.size() < needed) found.clear();
     }
     return found;
   }
-  static void take_devices(std::vector<device_share>& devices, std::int64_t wanted, std::vector<device_share>& out) {
+  static void take_devices(std::vector<device>& devices, std::int64_t wanted, std::vector<device>& out) {
     const std::int64_t of_each = (wanted < resource_set::one ? wanted : resource_set::one);
-    for (device_share* d : choose(devices, wanted)) {
+    for (device* d : choose(devices, wanted)) {
       d->free -= of_each;
       out.push_back({d->id, of_each});
     }
@@ -203,8 +207,8 @@ class resource_ledger {
       holding* const lender = h->from[k].get();
       (lender != nullptr ? lender->free : free_)[k] += h->wants[k];
       if (k != gpu_) continue;
-      for (const device_share& mine : h->devices)
-        for (device_share& d : lender != nullptr ? lender->devices : devices_)
+      for (const device& mine : h->devices)
+        for (device& d : lender != nullptr ? lender->devices : devices_)
           if (d.id == mine.id) d.free += mine.free;
     }
     const std::vector<std::shared_ptr<holding>> lenders = std::move(h->from);
@@ -212,11 +216,16 @@ class resource_ledger {
       if (lender != nullptr) give_back_if_over(lender);
   }
 
-  std::vector<resource_set::entry> kinds_;
+  struct kind {
+    std::string name;
+    std::int64_t units;
+    bool reserved;  // in serve(): an earlier request waits for it
+  };
+  std::vector<kind> kinds_;
   std::size_t gpu_ = static_cast<std::size_t>(-1);  // its kind
   std::mutex mutex_;
-  std::vector<std::int64_t> free_;     // by kind
-  std::vector<device_share> devices_;  // of kind gpu
+  std::vector<std::int64_t> free_;  // by kind
+  std::vector<device> devices_;     // of kind gpu
   std::vector<std::shared_ptr<holding>> granted_;
   std::vector<std::shared_ptr<holding>> waiting_;  // in the order of their asking
 };

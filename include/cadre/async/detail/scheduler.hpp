@@ -15,11 +15,11 @@
 #include <cadre/async/detail/unobserved.hpp>
 #include <cadre/async/detail/worker.hpp>
 #include <cadre/async/task_options.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/os/futex.hpp>
 #include <cadre/os/thread.hpp>
 
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>

@@ -1,10 +1,10 @@
 #ifndef CADRE_ASYNC_DETAIL_SLEEPER_HPP
 #define CADRE_ASYNC_DETAIL_SLEEPER_HPP
 
+#include <cadre/core/chrono.hpp>
 #include <cadre/os/futex.hpp>
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 
 CADRE_NAMESPACE_BEGIN

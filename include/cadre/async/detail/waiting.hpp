@@ -5,10 +5,10 @@
 #include <cadre/async/detail/stand_in.hpp>
 #include <cadre/async/detail/wait_graph.hpp>
 #include <cadre/async/error.hpp>
+#include <cadre/core/chrono.hpp>
 
 #include <sched.h>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
