@@ -419,6 +419,36 @@ TEST_CASE("for_each nests, inside tasks, on a pool of one thread and of more", "
   }
 }
 
+TEST_CASE("a task from outside has its turn soon among tasks that beget tasks", "[thread_pool]") {
+  std::atomic<bool> over{false};
+  std::atomic<int> steps{0};
+  struct relay {
+    cadre::thread_pool& pool;
+    std::atomic<bool>& over;
+    std::atomic<int>& steps;
+    void operator()() const {
+      if (over) return;
+      const auto begun = std::chrono::steady_clock::now();
+      while (std::chrono::steady_clock::now() - begun < std::chrono::microseconds(50)) {}
+      ++steps;
+      pool.post(*this);
+    }
+  };
+  for (const std::size_t threads : {1u, 2u}) {
+    cadre::thread_pool pool{{.threads = threads}};
+    over = false;
+    for (int i = 0; i < 4; ++i) pool.post(relay{pool, over, steps});
+    int latest = 0;
+    for (int round = 0; round < 50; ++round) {
+      auto turn = pool.submit([&] { return steps.load(); });
+      const int before = steps;
+      latest = std::max(latest, turn.get() - before);
+    }
+    over = true;
+    CHECK(latest <= 50);
+  }
+}
+
 TEST_CASE("the threads of a pool share a loop whose iterations wait for each other", "[thread_pool]") {
   cadre::thread_pool pool{{.threads = 3}};
   for (int round = 0; round < 200; ++round) {
