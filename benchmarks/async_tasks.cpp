@@ -186,7 +186,7 @@ long voluntary_switches() {
   return used.ru_nvcsw;
 }
 
-void switches(pools& p) {
+void switches(pools& p, const std::string& name, int window) {
   constexpr int n = 1'000'000;
   const auto counted = [](auto run) {
     return [run] {
@@ -196,13 +196,15 @@ void switches(pools& p) {
     };
   };
   benchmark::measure(
-      "voluntary switches in 1e6 tasks, 1000 in flight", "switches", 3,
-      {{"cadre", counted([&] { with_futures(n, 1000, [&](int i) { return p.ours.submit([i] { return i; }); }); }),
+      name, "switches", 5,
+      {{"cadre",
+        counted([&, window] { with_futures(n, window, [&](int i) { return p.ours.submit([i] { return i; }); }); }),
         benchmark::at_most(100)},
-       {"oneTBB enqueue, std::promise",
-        counted([&] { with_futures(n, 1000, [&](int i) { return async_peers::submit(p.tbb, [i] { return i; }); }); })},
-       {"Boost.Asio thread_pool", counted([&] {
-          with_futures(n, 1000, [&](int i) { return asio::post(p.asio, asio::use_future([i] { return i; })); });
+       {"oneTBB enqueue, std::promise", counted([&, window] {
+          with_futures(n, window, [&](int i) { return async_peers::submit(p.tbb, [i] { return i; }); });
+        })},
+       {"Boost.Asio thread_pool", counted([&, window] {
+          with_futures(n, window, [&](int i) { return asio::post(p.asio, asio::use_future([i] { return i; })); });
         })}});
 }
 
@@ -216,7 +218,8 @@ int main() {
     submit_and_get(p, "submit and get, 1000 in flight", 200'000, 1000, 11, 0.15, true);
     fire_and_forget(p);
     chains(p);
-    switches(p);
+    switches(p, "voluntary switches, 1e6 outstanding", 1'000'000);
+    switches(p, "voluntary switches in 1e6 tasks, 1000 in flight", 1000);
   }
   pools many(8);
   submit_and_get(many, "submit and get, 1000 in flight, 8 threads", 200'000, 1000, 7, 0.15, false);

@@ -59,7 +59,7 @@ std::string read(const fs::path& file) {
   return all.str();
 }
 
-/// An #include of every header outside include/cadre that this face, or a header of ours behind it, asks for.
+/// An #include of every header outside include/cadre that this face, or a header of ours behind it, asks for, and gets.
 std::string headers_of_others(const std::string& face) {
   const std::string dependencies = scratch.path / "unit.d";
   compile("#include <cadre/" + face + ">\n", {"-M", "-MF", dependencies});
@@ -68,7 +68,9 @@ std::string headers_of_others(const std::string& face) {
   static const std::regex ours(R"(\S*/include/cadre/\S+\.hpp)"), include(R"(#\s*include\s*<((?!cadre/)[^>]+)>)");
   for (std::sregex_iterator header(used.begin(), used.end(), ours), end; header != end; ++header) {
     const std::string text = read(header->str());
-    for (std::sregex_iterator line(text.begin(), text.end(), include); line != end; ++line) names.insert((*line)[1]);
+    for (std::sregex_iterator line(text.begin(), text.end(), include); line != end; ++line)
+      if (const std::string name = (*line)[1]; std::regex_search(used, std::regex("/" + name + R"(\s)")))
+        names.insert(name);
   }
   std::string unit;
   for (const std::string& name : names) unit += "#include <" + name + ">\n";
