@@ -31,8 +31,9 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// The pool behind thread_pool: shared by the pool object and its threads. A searcher that is alone looks again and again for some microseconds before it sleeps, so that tasks that
-/// come one after the other find it awake; a second one sleeps at once.
+/// The pool behind thread_pool: shared by the pool object and its threads. A searcher that is alone looks again and again
+/// for some microseconds before it sleeps, so that tasks that come one after the other find it awake; a second one sleeps
+/// at once.
 class scheduler {
  public:
   [[gnu::cold]] scheduler(std::size_t threads, std::size_t processors, std::string name, unobserved_handler handler,
