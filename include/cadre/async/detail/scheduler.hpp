@@ -4,10 +4,10 @@
 #include <cadre/async/detail/barrier.hpp>
 #include <cadre/async/detail/cancel.hpp>
 #include <cadre/async/detail/idle_list.hpp>
-#include <cadre/async/detail/inbox.hpp>
 #include <cadre/async/detail/long_wait.hpp>
 #include <cadre/async/detail/parking_lot.hpp>
 #include <cadre/async/detail/pool_registry.hpp>
+#include <cadre/async/detail/run_queues.hpp>
 #include <cadre/async/detail/sleeper.hpp>
 #include <cadre/async/detail/spin.hpp>
 #include <cadre/async/detail/task.hpp>
@@ -44,7 +44,7 @@ class scheduler {
         size_(threads),
         long_waits_(report),
         patience_(processors > 1 ? 40'000 : 0),
-        workers_(new std::unique_ptr<worker>[threads + most_extra]),
+        queues_(threads + most_extra),
         lot_(threads) {
     watch_forks();
     uneven_barrier::prepare();
@@ -85,8 +85,7 @@ class scheduler {
       lot_.close();
       try_finish();
     }
-    const worker* const w = this_worker();
-    const bool from_inside = w != nullptr && w->home == this;
+    const bool from_inside = own_worker() != nullptr;
     for (std::size_t i = 0;; ++i) {  // a task that blocks may start further threads until the last has ended
       {
         const std::lock_guard lock(idle_.mutex());
@@ -127,30 +126,22 @@ class scheduler {
 
   /// Queues a claimable task, taking over one reference.
   [[gnu::noinline]] void push(task* t) noexcept {
-    worker* const w = this_worker();
-    if (w != nullptr && w->home == this && w->queue.push(t))
-      uneven_barrier::frequent();
-    else
-      inboxes_[normal].push(t);
+    queues_.push(own_worker(), t);
     idle_.wake_one_if_needed();
   }
   /// The same for several at once; tasks[0] will be the first to run.
   void push(task* const* tasks, std::size_t n) noexcept {
-    worker* const w = this_worker();
-    if (w != nullptr && w->home == this && w->queue.push(tasks, n))
-      uneven_barrier::frequent();
-    else
-      for (std::size_t i = 0; i < n; ++i) inboxes_[normal].push(tasks[i]);
+    queues_.push(own_worker(), tasks, n);
     idle_.wake_one_if_needed();
   }
   void push(task* t, priority p) noexcept {
     if (p == priority::normal) return push(t);
-    inboxes_[static_cast<std::size_t>(p)].push(t);
+    queues_.push(t, p);
     idle_.wake_one_if_needed();
   }
   /// For one worker alone.
   void push_pinned(task* t, std::size_t worker_index) noexcept {
-    worker& w = *workers_[worker_index];
+    worker& w = queues_.at(worker_index);
     w.pinned.push(t);
     {
       const std::lock_guard lock(idle_.mutex());
@@ -177,7 +168,7 @@ class scheduler {
       task* const t = w.queue.pop();
       if (w.queue.position() < w.outside) w.outside = w.queue.position();
       if (t == nullptr || mine(static_cast<const task*>(t))) return t;
-      inboxes_[normal].push(t);
+      queues_.push(t, priority::normal);
       idle_.wake_one_if_needed();
     }
     return nullptr;
@@ -200,7 +191,7 @@ class scheduler {
 
   /// Work from anywhere, or null once `s` is satisfied or the deadline has passed; sleeps in between.
   task* acquire(worker& w, sleeper& s, time_point deadline) noexcept {
-    if (task* t = pop(w)) return t;
+    if (task* t = queues_.pop(w)) return t;
     idle_.begin_search();
     for (;;) {
       task* t = nullptr;
@@ -210,25 +201,25 @@ class scheduler {
         over = s.satisfied();
       }
       if (over || t != nullptr) {
-        if (idle_.end_search() && work_visible()) idle_.wake_one();
+        if (idle_.end_search() && queues_.has_any()) idle_.wake_one();
         return t;
       }
       fall_asleep(w, s);
       uneven_barrier::seldom();
-      if (!work_visible(w)) s.sleep(deadline);
+      if (!queues_.has_any(w)) s.sleep(deadline);
       wake_up(w, s);
     }
   }
 
   /// A task that worker `victim` queued after its queue stood at `position`.
   task* steal_from(std::uint32_t victim, std::int64_t position) noexcept {
-    return workers_[victim]->queue.steal(position);
+    return queues_.at(victim).queue.steal(position);
   }
 
   /// Whether a thread runs tasks or looks for some right now, so that what is pushed will soon be begun.
   [[nodiscard]] bool is_awake() const noexcept {
     if (looking_.load(std::memory_order_relaxed)) return true;
-    return idle_.idle() < worker_count_.load(std::memory_order_relaxed);
+    return idle_.idle() < queues_.size();
   }
 
   /// One worker more, or fewer, may take tasks. False if one more was asked for and cannot be had.
@@ -250,23 +241,23 @@ class scheduler {
   }
 
  private:
-  static constexpr std::uint32_t turn = 61;        // tasks between two looks at what a worker's own tasks keep waiting
-  static constexpr std::size_t most_at_once = 32;  // tasks taken from an inbox
-  static constexpr std::size_t most_extra = 256;   // threads that stand in for blocked ones
-  static constexpr std::size_t high = 0, normal = 1, low = 2;
+  static constexpr std::size_t most_extra = 256;  // threads that stand in for blocked ones
 
   [[gnu::cold]] ~scheduler() { pool_registry::leave(id_); }
+
+  [[nodiscard]] worker* own_worker() const noexcept {
+    worker* const w = this_worker();
+    return w != nullptr && w->home == this ? w : nullptr;
+  }
 
   // With the mutex held.
   [[gnu::cold]] void start_worker() {
     const std::size_t i = threads_.size();
-    if (workers_[i] == nullptr) {  // else a thread for it could not be had before
-      workers_[i] = std::make_unique<worker>(*this, static_cast<std::uint32_t>(i));
-      worker_count_.store(static_cast<std::uint32_t>(i + 1), std::memory_order_seq_cst);
-    }
+    worker& w = i < queues_.size() ? queues_.at(i)  // a thread for it could not be had before
+                                   : queues_.add_worker(*this);
     retain();
     try {
-      threads_.emplace_back(name_ + "/" + std::to_string(i), [this, w = workers_[i].get()] { main_loop(*w); });
+      threads_.emplace_back(name_ + "/" + std::to_string(i), [this, &w] { main_loop(w); });
     } catch (...) {
       release();
       throw;
@@ -284,7 +275,7 @@ class scheduler {
       task* t = std::exchange(w.next, nullptr);
       if (t == nullptr && lot_.is_crowded()) [[unlikely]]
         park(w);
-      if (t == nullptr && (++w.count >= turn || is_overdue(w))) t = take_turn(w);
+      if (t == nullptr) t = queues_.take_turn(w);
       if (t == nullptr) t = acquire(w, s, time_point::max());
       if (t == nullptr) break;
       run(w, t);
@@ -293,75 +284,9 @@ class scheduler {
     release();
   }
 
-  // Whether something from outside has waited for some time while this worker ran what its own tasks had begotten: a turn
-  // by count alone would be long in coming if they are long.
-  bool is_overdue(worker& w) const noexcept {
-    if (w.queue.position() <= w.outside || (inboxes_[normal].empty() && w.queue.oldest() >= w.outside)) {
-      w.overdue_at = 0;
-      return false;
-    }
-    const std::uint64_t now = ticks();
-    if (w.overdue_at == 0) w.overdue_at = now + 30'000;  // 10 to 15 us
-    return now >= w.overdue_at;
-  }
-
-  // Tasks that beget tasks must not starve the rest: what has a lower priority, what came from outside, and what lies at
-  // the other end of the queue.
-  task* take_turn(worker& w) noexcept {
-    w.count = 0;
-    w.overdue_at = 0;
-    if ((++w.turns & 7) == 0)
-      if (task* t = take_one(inboxes_[low])) return t;
-    // If what this worker runs came from outside, only high priority starves others.
-    const bool own = w.queue.position() > w.outside;
-    if (!own && inboxes_[high].empty()) return nullptr;
-    if (!own)
-      if (task* t = w.queue.pop()) return t;
-    // What came from outside and was taken into the queue has waited longer than what is still in the inbox.
-    if (w.queue.oldest() >= w.outside && (!own || w.turns & 1))
-      if (task* t = take_one(inboxes_[normal])) return t;
-    return w.queue.steal();
-  }
-
-  task* pop(worker& w) noexcept {
-    if (!w.pinned.empty()) [[unlikely]]
-      if (task* t = take_one(w.pinned)) return t;
-    if (!inboxes_[high].empty()) [[unlikely]]
-      if (task* t = take_one(inboxes_[high])) return t;
-    task* const t = w.queue.pop();
-    if (w.queue.position() < w.outside) w.outside = w.queue.position();
-    return t;
-  }
-
-  static task* take_one(inbox& from) noexcept {
-    task* t = nullptr;
-    return from.take(&t, 1) != 0 ? t : nullptr;
-  }
-
-  // The oldest from outside into the queue, so that its owner runs them in the order of submission.
-  bool take_many(worker& w) noexcept {
-    task* taken[most_at_once];
-    const std::size_t n = inboxes_[normal].take(taken, most_at_once);
-    if (n == 0) return false;
-    if (!w.queue.push(taken, n)) {  // no memory for the queue to grow
-      for (std::size_t i = 0; i < n; ++i) run(w, taken[i]);
-      return false;
-    }
-    w.outside = w.queue.position();
-    return true;
-  }
-
   task* search(worker& w) noexcept {
-    if (take_many(w))
-      if (task* t = pop(w)) return t;
-    const std::uint32_t n = worker_count_.load(std::memory_order_seq_cst);
-    w.random ^= w.random << 13;
-    w.random ^= w.random >> 17;
-    w.random ^= w.random << 5;
-    for (std::uint32_t i = 0, victim = w.random % n; i < n; ++i, victim = victim + 1 == n ? 0 : victim + 1)
-      if (victim != w.index)
-        if (task* t = workers_[victim]->queue.steal()) return t;
-    return take_one(inboxes_[low]);
+    task* const t = queues_.take_from_outside(w);
+    return t != nullptr ? t : queues_.steal(w);
   }
 
   // The only searcher, for a while.
@@ -373,42 +298,12 @@ class scheduler {
       for (int i = 0; i < 4; ++i) relax();
       if (s.satisfied() || idle_.searchers() != 1) break;
       // Seldom at the queues, as each look takes their cache lines from those who work with them.
-      if (!w.pinned.empty() || !inboxes_empty() || ((++looks & 7) == 0 && lies_in_a_queue())) t = pop_or_search(w);
+      if (!w.pinned.empty() || queues_.has_any_from_outside() || ((++looks & 7) == 0 && queues_.has_lasting()))
+        if ((t = queues_.pop(w)) == nullptr) t = search(w);
     }
     looking_.store(false, std::memory_order_relaxed);
     return t;
   }
-  // For more than a moment: what its owner is about to run would only lose time on the way here.
-  bool lies_in_a_queue() const noexcept {
-    const std::uint32_t n = worker_count_.load(std::memory_order_seq_cst);
-    for (std::uint32_t i = 0; i < n; ++i) {
-      const work_deque<task>& q = workers_[i]->queue;
-      const std::int64_t oldest = q.oldest();
-      if (q.empty()) continue;
-      for (int k = 0; k < 12; ++k) relax();
-      if (q.oldest() == oldest && !q.empty()) return true;
-    }
-    return false;
-  }
-  task* pop_or_search(worker& w) noexcept {
-    task* const t = pop(w);
-    return t != nullptr ? t : search(w);
-  }
-
-  [[nodiscard]] bool work_visible(const worker& w) const noexcept { return !w.pinned.empty() || work_visible(); }
-  [[nodiscard]] bool inboxes_empty() const noexcept {
-    for (const inbox& i : inboxes_)
-      if (!i.empty()) return false;
-    return true;
-  }
-  [[nodiscard]] bool work_visible() const noexcept {
-    if (!inboxes_empty()) return true;
-    const std::uint32_t n = worker_count_.load(std::memory_order_seq_cst);
-    for (std::uint32_t i = 0; i < n; ++i)
-      if (!workers_[i]->queue.empty()) return true;
-    return false;
-  }
-
   // The caller looks for work once more before it sleeps.
   void fall_asleep(worker& w, sleeper& s) noexcept {
     const std::lock_guard lock(idle_.mutex());
@@ -426,15 +321,15 @@ class scheduler {
     std::unique_lock lock(idle_.mutex());
     // It may have been woken for work that it now leaves to others.
     lot_.park(w, lock, [this] {
-      if (work_visible()) idle_.wake_one();
+      if (queues_.has_any()) idle_.wake_one();
     });
   }
 
   // With the mutex held: ends the threads if the pool is to stop, all of them sleep between tasks, and nothing is queued.
   void try_finish() noexcept {
-    if (!stopping_ || idle_.sleeping_between_tasks() != threads_.size() || work_visible()) return;
+    if (!stopping_ || idle_.sleeping_between_tasks() != threads_.size() || queues_.has_any()) return;
     for (std::size_t i = 0; i < threads_.size(); ++i)
-      if (!workers_[i]->pinned.empty()) return;
+      if (!queues_.at(i).pinned.empty()) return;
     idle_.end_all();
   }
 
@@ -447,13 +342,11 @@ class scheduler {
   std::uint32_t born_after_ = 0;
   pool_id id_ = no_pool;
   bool closed_ = false;
-  const std::unique_ptr<std::unique_ptr<worker>[]> workers_;
   std::vector<native_thread> threads_;
   std::atomic<std::uint32_t> references_{1};
-  std::atomic<std::uint32_t> worker_count_{0};
   std::atomic<bool> cancelling_{false};  // what is queued is not to run
 
-  inbox inboxes_[3];  // by priority
+  run_queues queues_;
   idle_list idle_;
   std::atomic<bool> looking_{false};  // somebody is in look_again()
   // Guarded by the mutex of the idle list.
