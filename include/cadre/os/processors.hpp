@@ -14,13 +14,12 @@
 #include <string>
 #include <string_view>
 #include <system_error>
-#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 
 namespace detail {
 
-// The start of a small file of /proc or /sys; empty if it cannot be read.
+// A file of /proc or /sys; empty if it cannot be read.
 [[gnu::cold]] inline std::string read_small_file(const std::string& path) {
   std::string text;
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -37,11 +36,16 @@ namespace detail {
 }
 
 // Up to the separator; `text` keeps what is behind it.
-inline std::string_view split_off(std::string_view& text, char separator) {
+[[gnu::noinline]] inline std::string_view split_off(std::string_view& text, char separator) {
   const std::size_t at = text.find(separator);
   const std::string_view part = text.substr(0, at);
   text.remove_prefix(at == std::string_view::npos ? text.size() : at + 1);
   return part;
+}
+inline bool has_entry(std::string_view list, std::string_view name) {
+  while (!list.empty())
+    if (split_off(list, ',') == name) return true;
+  return false;
 }
 
 inline bool parse_integer(std::string_view text, std::int64_t& value) {
@@ -65,81 +69,85 @@ inline std::size_t processors_of_quota(std::int64_t quota, std::int64_t period) 
 
 /// Where this process stands in the hierarchy of the cpu controller, out of /proc/self/cgroup.
 struct cgroup_place {
-  bool found = false;
-  bool unified = false;  // version 2
-  std::string path;      // "/" or "/a/b"
+  bool unified = false;   // version 2
+  std::string_view path;  // "/" or "/a/b"; empty if there is none
 };
 [[gnu::cold]] inline cgroup_place parse_cgroup(std::string_view text) {
   cgroup_place unified;
   while (!text.empty()) {
     std::string_view line = split_off(text, '\n');
     const std::string_view id = split_off(line, ':');
-    std::string_view controllers = split_off(line, ':');
-    if (id == "0" && controllers.empty()) {
-      unified = {true, true, std::string(line)};
-      continue;
-    }
-    while (!controllers.empty())
-      if (split_off(controllers, ',') == "cpu") return {true, false, std::string(line)};
+    const std::string_view controllers = split_off(line, ':');
+    if (id == "0" && controllers.empty())
+      unified = {true, line};
+    else if (has_entry(controllers, "cpu"))
+      return {false, line};
   }
   return unified;
 }
 
-/// Where a hierarchy is mounted, and which of its folders is seen there, out of /proc/self/mountinfo.
+/// Where a hierarchy is mounted, and which of its folders is seen there, out of a line of /proc/self/mountinfo.
 struct cgroup_mount {
-  std::string point;
-  std::string root;
+  std::string_view point;  // empty if the line is of another file system or controller
+  std::string_view root;
 };
-[[gnu::cold]] inline std::vector<cgroup_mount> parse_mounts(std::string_view text, bool unified) {
-  std::vector<cgroup_mount> mounts;
-  while (!text.empty()) {
-    // id parent device root point options [optional...] - type source super-options
-    std::string_view line = split_off(text, '\n');
-    const std::size_t dash = line.find(" - ");
-    if (dash == std::string_view::npos) continue;
-    std::string_view tail = line.substr(dash + 3);
-    const std::string_view type = split_off(tail, ' ');
-    split_off(tail, ' ');
-    if (unified ? type != "cgroup2" : type != "cgroup") continue;
-    bool has_cpu = unified;
-    while (!has_cpu && !tail.empty()) has_cpu = split_off(tail, ',') == "cpu";
-    if (!has_cpu) continue;
-    for (int skip = 0; skip < 3; ++skip) split_off(line, ' ');
-    const std::string_view root = split_off(line, ' ');
-    mounts.push_back({std::string(split_off(line, ' ')), std::string(root)});
-  }
-  return mounts;
+[[gnu::cold]] inline cgroup_mount parse_mount(std::string_view line, bool unified) {
+  // id parent device root point options [optional...] - type source super-options
+  const std::size_t dash = line.find(" - ");
+  if (dash == std::string_view::npos) return {};
+  std::string_view tail = line.substr(dash + 3);
+  const std::string_view type = split_off(tail, ' ');
+  split_off(tail, ' ');
+  if (unified ? type != "cgroup2" : type != "cgroup" || !has_entry(tail, "cpu")) return {};
+  for (int skip = 0; skip < 3; ++skip) split_off(line, ' ');
+  const std::string_view root = split_off(line, ' ');
+  return {split_off(line, ' '), root};
+}
+
+/// What the group in `folder` grants itself; 0 if nothing is said. `folder` comes back as it was.
+[[gnu::cold]] inline std::size_t cgroup_quota(std::string& folder, bool unified) {
+  const auto read = [&folder, length = folder.size()](const char* name) {
+    std::string text = read_small_file(folder.append(name));
+    folder.resize(length);
+    return text;
+  };
+  if (unified) return parse_cpu_max(read("/cpu.max"));
+  std::int64_t quota = 0;
+  std::int64_t period = 0;
+  if (!parse_integer(read("/cpu.cfs_quota_us"), quota) || !parse_integer(read("/cpu.cfs_period_us"), period)) return 0;
+  return processors_of_quota(quota, period);
 }
 
 }  // namespace detail
 
 /// Processors that the cgroup quotas around this process grant, rounded up: the least of its own group and of all above,
 /// for version 1 and 2. 0 if there is no limit. `root` stands before every path read, for tests.
-[[nodiscard, gnu::cold]] inline std::size_t cgroup_processors(const std::string& root = "") {
-  const detail::cgroup_place place = detail::parse_cgroup(detail::read_small_file(root + "/proc/self/cgroup"));
-  if (!place.found) return 0;
+[[nodiscard, gnu::cold]] inline std::size_t cgroup_processors(std::string_view root = {}) {
+  std::string path(root);
+  const std::string groups = detail::read_small_file(path.append("/proc/self/cgroup"));
+  path.resize(root.size());
+  const std::string mounts = detail::read_small_file(path.append("/proc/self/mountinfo"));
+  const detail::cgroup_place place = detail::parse_cgroup(groups);
   std::size_t least = 0;
-  for (const detail::cgroup_mount& mount :
-       detail::parse_mounts(detail::read_small_file(root + "/proc/self/mountinfo"), place.unified)) {
+  for (std::string_view rest = mounts; !place.path.empty() && !rest.empty();) {
+    const detail::cgroup_mount mount = detail::parse_mount(detail::split_off(rest, '\n'), place.unified);
+    if (mount.point.empty()) continue;
     // In a container the mount often shows the group itself as its root.
-    std::string path = place.path;
-    if (mount.root != "/" && (path + '/').starts_with(mount.root + '/')) path.erase(0, mount.root.size());
-    if (path == "/") path.clear();
+    std::string_view group = place.path;
+    if (mount.root != "/" && group.starts_with(mount.root) &&
+        (group.size() == mount.root.size() || group[mount.root.size()] == '/'))
+      group.remove_prefix(mount.root.size());
+    if (group == "/") group = {};
+    path.resize(root.size());
+    path.append(mount.point);
+    const std::size_t top = path.size();
+    path.append(group);
     for (;;) {
-      const std::string folder = root + mount.point + path;
-      std::size_t granted = 0;
-      if (place.unified) {
-        granted = detail::parse_cpu_max(detail::read_small_file(folder + "/cpu.max"));
-      } else {
-        std::int64_t quota = 0;
-        std::int64_t period = 0;
-        if (detail::parse_integer(detail::read_small_file(folder + "/cpu.cfs_quota_us"), quota) &&
-            detail::parse_integer(detail::read_small_file(folder + "/cpu.cfs_period_us"), period))
-          granted = detail::processors_of_quota(quota, period);
-      }
+      const std::size_t granted = detail::cgroup_quota(path, place.unified);
       if (granted != 0 && (least == 0 || granted < least)) least = granted;
-      if (path.empty()) break;
-      path.erase(path.rfind('/') == std::string::npos ? 0 : path.rfind('/'));
+      if (path.size() == top) break;
+      const std::size_t slash = path.rfind('/');
+      path.resize(slash == std::string::npos || slash < top ? top : slash);
     }
   }
   return least;
@@ -147,17 +155,10 @@ struct cgroup_mount {
 
 /// Processors that the calling thread's affinity mask allows (`taskset`, cpusets); at least 1.
 [[nodiscard, gnu::cold]] inline std::size_t affinity_processors() {
-  // The mask may be wider than cpu_set_t on large machines: EINVAL asks for more room.
-  for (std::size_t sets = 1; sets <= 64; sets *= 2) {
-    std::vector<cpu_set_t> mask(sets);
-    const std::size_t bytes = sets * sizeof(cpu_set_t);
-    if (::sched_getaffinity(0, bytes, mask.data()) == 0) {
-      const int count = CPU_COUNT_S(bytes, mask.data());
-      return count > 1 ? static_cast<std::size_t>(count) : 1;
-    }
-    if (errno != EINVAL) break;
-  }
-  return 1;
+  cpu_set_t mask[64];  // room for 65,536: the kernel refuses a mask that is too narrow for it
+  if (::sched_getaffinity(0, sizeof mask, mask) != 0) return 1;
+  const int count = CPU_COUNT_S(sizeof mask, mask);
+  return count > 1 ? static_cast<std::size_t>(count) : 1;
 }
 
 /// How many threads can run at once: affinity mask and cgroup quota, at least 1.
