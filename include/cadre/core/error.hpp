@@ -19,10 +19,15 @@ class error : public std::runtime_error {
 
  protected:
   [[gnu::cold]] error(std::string_view room, int number, std::string_view message)
-      : std::runtime_error("[cadre." + std::string(room) + "." + std::to_string(number) + "] " + std::string(message)),
-        number_(number) {}
+      : std::runtime_error(text(room, number, message)), number_(number) {}
 
  private:
+  // By append(): operator+ has an overload for each way, of which a user's compiler would make several.
+  [[gnu::cold]] static std::string text(std::string_view room, int number, std::string_view message) {
+    std::string all = "[cadre.";
+    return all.append(room).append(".").append(std::to_string(number)).append("] ").append(message);
+  }
+
   int number_;
 };
 

@@ -26,7 +26,6 @@
 #include <mutex>
 #include <string>
 #include <utility>
-#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -49,7 +48,6 @@ class scheduler {
     watch_forks();
     uneven_barrier::prepare();
     born_after_ = fork_count.load(std::memory_order_relaxed);
-    threads_.reserve(threads + most_extra);
     id_ = pool_registry::enter(*this);
   }
   scheduler(const scheduler&) = delete;
@@ -59,7 +57,7 @@ class scheduler {
   [[gnu::cold]] void start() {
     try {
       const std::lock_guard lock(idle_.mutex());
-      while (threads_.size() < size_) start_worker();
+      while (threads_ < size_) start_worker();
     } catch (...) {
       stop(false);
       throw;
@@ -71,7 +69,7 @@ class scheduler {
   [[gnu::cold]] void stop(bool cancel) noexcept {
     pool_registry::with(id_, [](scheduler& s) { s.closed_ = true; });
     if (left_behind()) {
-      for (native_thread& t : threads_) t.forget();
+      for (std::size_t i = 0; i < threads_; ++i) queues_.at(i).thread.forget();
       return;
     }
     if (cancel) {
@@ -90,9 +88,9 @@ class scheduler {
       {
         const std::lock_guard lock(idle_.mutex());
         detached_ = from_inside;
-        if (i == threads_.size()) break;
+        if (i == threads_) break;
       }
-      from_inside ? threads_[i].detach() : threads_[i].join();
+      from_inside ? queues_.at(i).thread.detach() : queues_.at(i).thread.join();
     }
   }
 
@@ -228,7 +226,7 @@ class scheduler {
     const std::size_t target = lot_.allowed() + static_cast<std::size_t>(change);
     if (change > 0) {
       while (lot_.has_too_few(target) && lot_.unpark_one()) {}
-      while (lot_.has_too_few(target) && threads_.size() < size_ + most_extra) {
+      while (lot_.has_too_few(target) && threads_ < size_ + most_extra) {
         try {
           start_worker();
         } catch (...) {
@@ -252,17 +250,19 @@ class scheduler {
 
   // With the mutex held.
   [[gnu::cold]] void start_worker() {
-    const std::size_t i = threads_.size();
+    const std::size_t i = threads_;
     worker& w = i < queues_.size() ? queues_.at(i)  // a thread for it could not be had before
                                    : queues_.add_worker(*this);
     retain();
     try {
-      threads_.emplace_back(name_ + "/" + std::to_string(i), [this, &w] { main_loop(w); });
+      std::string name = name_;
+      w.thread = native_thread(name.append("/").append(std::to_string(i)), [this, &w] { main_loop(w); });
     } catch (...) {
       release();
       throw;
     }
-    if (detached_) threads_.back().detach();
+    ++threads_;
+    if (detached_) w.thread.detach();
     lot_.enter();
   }
 
@@ -327,8 +327,8 @@ class scheduler {
 
   // With the mutex held: ends the threads if the pool is to stop, all of them sleep between tasks, and nothing is queued.
   void try_finish() noexcept {
-    if (!stopping_ || idle_.sleeping_between_tasks() != threads_.size() || queues_.has_any()) return;
-    for (std::size_t i = 0; i < threads_.size(); ++i)
+    if (!stopping_ || idle_.sleeping_between_tasks() != threads_ || queues_.has_any()) return;
+    for (std::size_t i = 0; i < threads_; ++i)
       if (!queues_.at(i).pinned.empty()) return;
     idle_.end_all();
   }
@@ -342,7 +342,6 @@ class scheduler {
   std::uint32_t born_after_ = 0;
   pool_id id_ = no_pool;
   bool closed_ = false;
-  std::vector<native_thread> threads_;
   std::atomic<std::uint32_t> references_{1};
   std::atomic<bool> cancelling_{false};  // what is queued is not to run
 
@@ -351,6 +350,7 @@ class scheduler {
   std::atomic<bool> looking_{false};  // somebody is in look_again()
   // Guarded by the mutex of the idle list.
   parking_lot lot_;
+  std::size_t threads_ = 0;  // that have been started
   bool stopping_ = false;
   bool detached_ = false;  // nobody will join the threads
 };

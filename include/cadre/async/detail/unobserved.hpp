@@ -25,18 +25,21 @@ using unobserved_handler = move_only_function<void(const unobserved_error&)>;
 
 /// "'load' submitted at train.cpp:88"
 [[gnu::cold]] inline std::string describe(std::string_view name, const std::source_location& at) {
-  std::string text = name.empty() ? "a task" : "'" + std::string(name) + "'";
-  if (at.line() != 0) text += " submitted at " + std::string(at.file_name()) + ":" + std::to_string(at.line());
+  std::string text = "a task";
+  if (!name.empty()) text.assign("'").append(name).append("'");
+  if (at.line() != 0)
+    text.append(" submitted at ").append(at.file_name()).append(":").append(std::to_string(at.line()));
   return text;
 }
 
 [[gnu::cold]] inline void log_unobserved(const unobserved_error& e) noexcept {
   log(log_level::error, "async", [&] {
-    std::string text = "nobody observed the error of " + describe(e.task, e.at);
+    std::string text = "nobody observed the error of ";
+    text += describe(e.task, e.at);
     try {
       std::rethrow_exception(e.error);
     } catch (const std::exception& x) {
-      text += std::string(": ") + x.what();
+      text.append(": ").append(x.what());
     } catch (...) {
       text += ": not a std::exception";
     }

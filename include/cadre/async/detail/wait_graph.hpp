@@ -95,7 +95,7 @@ class sleeping_wait {
   [[nodiscard]] bool leads_here(const task& t, std::string* path, int depth) const {
     if (t.done() || depth == 0) return false;
     const std::size_t length = path != nullptr ? path->size() : 0;
-    if (path != nullptr) *path += " waits for " + describe(t.name(), t.at());
+    if (path != nullptr) path->append(" waits for ").append(describe(t.name(), t.at()));
     if (runs(t)) return true;
     for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
       if (!s->runs(t) || s->needed_ != s->targets_.size()) continue;

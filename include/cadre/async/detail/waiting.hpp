@@ -59,11 +59,7 @@ class wait_frame {
       if (w != nullptr && help(*w)) continue;
       watch_all();
       if (enough()) break;
-      if (w == nullptr || !may_run_anything(*w)) {
-        sleep(deadline);
-      } else if (task* t = acquire(*w, deadline)) {
-        run_unrelated(*w, t);
-      }
+      if (task* t = idle(w, deadline)) run_unrelated(*w, t);
     }
     return true;
   }
@@ -167,20 +163,20 @@ class wait_frame {
     --w.unrelated;
   }
 
-  void sleep(time_point deadline) {
+  // Sleeps until enough is done, or the deadline, or something is found that may be run, which is returned.
+  [[gnu::noinline]] task* idle(worker* w, time_point deadline) {
     const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
     const lending lend(this_context().top);
-    std::optional<stand_in> other;
-    if (waits_for_another_pool()) other.emplace();
-    sleeper_.sleep(until(deadline));
+    task* found = nullptr;
+    if (w != nullptr && may_run_anything(*w)) {
+      found = w->home->acquire(*w, sleeper_, until(deadline));
+    } else {
+      std::optional<stand_in> other;
+      if (waits_for_another_pool()) other.emplace();
+      sleeper_.sleep(until(deadline));
+    }
     report_if_long();
-  }
-  task* acquire(worker& w, time_point deadline) {
-    const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
-    const lending lend(this_context().top);
-    task* const t = w.home->acquire(w, sleeper_, until(deadline));
-    report_if_long();
-    return t;
+    return found;
   }
 
   // The deadline, or before that the time at which somebody wants to hear of a wait that is not over.
@@ -193,7 +189,7 @@ class wait_frame {
     }
     return deadline < report_at_ ? deadline : report_at_;
   }
-  void report_if_long() {
+  [[gnu::cold]] void report_if_long() {
     if (report_at_ == time_point::max() || enough() || std::chrono::steady_clock::now() < report_at_) return;
     report_at_ = time_point::max();
     scheduler* s = nullptr;
@@ -225,7 +221,7 @@ class wait_frame {
     ~lending() { tell(false); }
 
    private:
-    void tell(bool begins) const noexcept {
+    [[gnu::noinline]] void tell(bool begins) const noexcept {
       for (running_frame* f = top_; f != nullptr; f = f->outer)
         if (f->whole && f->runs != nullptr && f->runs->has(task::holds)) f->runs->on_wait(begins);
     }

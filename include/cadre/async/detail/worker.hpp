@@ -5,6 +5,7 @@
 #include <cadre/async/detail/inbox.hpp>
 #include <cadre/async/detail/sleeper.hpp>
 #include <cadre/async/detail/task.hpp>
+#include <cadre/os/thread.hpp>
 
 #include <cstdint>
 #include <utility>
@@ -12,7 +13,7 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// One thread of a pool. All but the queues and `asleep` is its own.
+/// One thread of a pool. All but the queues, `asleep` and `thread` is its own.
 struct worker {
   worker(scheduler& s, std::uint32_t i) : home(&s), index(i), random(i * 2654435761u + 1) {}
 
@@ -30,6 +31,7 @@ struct worker {
   sleeper* asleep = nullptr;     // guarded by the mutex of the idle list
   work_deque<task> queue;
   inbox pinned;  // tasks that no other worker may run
+  native_thread thread;
 };
 
 /// The worker that this thread is, or null.
