@@ -328,12 +328,22 @@ TEST_CASE("a forked process that uses the pool of the other is told so, and both
 #ifndef CADRE_TSAN  // which lets no child of a process with threads start one
 TEST_CASE("a forked process may have a pool of its own", "[complaints]") {
   cadre::thread_pool pool{{.threads = 2}};
-  pool.submit([] {}).get();
+  // Both hold still in a task: a thread that is about to start may be in AddressSanitizer's allocator, which a child of
+  // that moment would find locked for ever.
+  std::latch started{2};
+  std::latch let_go{1};
+  for (int i = 0; i < 2; ++i)
+    pool.post([&] {
+      started.count_down();
+      let_go.wait();
+    });
+  started.wait();
   const int status = complaints_test::in_child([] {
     cadre::thread_pool own{{.threads = 2}};
     return own.submit([&own] { return complaints_test::fibonacci(own, 8); }).get();
   });
   CHECK(status == 21);
+  let_go.count_down();
   CHECK(pool.submit([] { return 1; }).get() == 1);
 }
 #endif
