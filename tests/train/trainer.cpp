@@ -5,6 +5,7 @@
 #include <cadre/core/units.hpp>
 #include <cadre/data/distributed_sampler.hpp>
 #include <cadre/observe/log.hpp>
+#include <cadre/os/detail/temporary_file.hpp>
 #include <cadre/train/data_parallel.hpp>
 #include <cadre/train/optimizer.hpp>
 #include <cadre/train/parameters.hpp>
@@ -469,6 +470,24 @@ TEST_CASE("a resumed run keeps no more checkpoints than it is told to, though it
   CHECK(run(0).checkpoints.size() == 6);
   CHECK(run(2).checkpoints.size() == 2);
   CHECK(files_in(at / "run" / "checkpoints") == std::vector<std::string>{"000005.cadre", "000006.cadre"});
+}
+
+TEST_CASE("what a killed process left half-written goes, and what another process is writing now stays") {
+  folder at;
+  const auto fit = [&] {
+    return train::trainer{learn, job{.epochs = 2}, train::scaling{},
+                          train::run_options{.storage = at.string(), .resume = true}}
+        .fit();
+  };
+  (void)fit();
+  const fs::path checkpoints = at / "run" / "checkpoints";
+  std::ofstream(checkpoints / ".000003.cadre.4711-0.tmp") << "half";
+  std::ofstream(checkpoints / ".notes.tmp") << "not ours";
+  cadre::detail::temporary_file written_now(checkpoints.string(), "000004.cadre");
+  (void)fit();
+  std::vector<std::string> expected{written_now.get().path(), ".notes.tmp", "000001.cadre", "000002.cadre"};
+  expected[0].erase(0, expected[0].rfind('/') + 1);
+  CHECK(files_in(checkpoints) == expected);
 }
 
 TEST_CASE("a run of a model of another shape is refused by name, and stays as it was") {

@@ -5,6 +5,7 @@
 #include <cadre/core/direction.hpp>
 #include <cadre/core/metric_map.hpp>
 #include <cadre/observe/log.hpp>
+#include <cadre/os/detail/temporary_file.hpp>
 #include <cadre/os/file_error.hpp>
 #include <cadre/persist/checkpoint_reader.hpp>
 #include <cadre/persist/checkpoint_writer.hpp>
@@ -167,7 +168,7 @@ class run_folder final : public report_handler {
       throw run_exists("'" + path_ + "' already holds a run of " + std::to_string(reports_.size()) + " reports and " +
                        std::to_string(checkpoints_.size()) +
                        " checkpoints; set run_options::resume to continue it, take another name, or remove the folder");
-    remove_leftovers(folder / "checkpoints");
+    cadre::detail::remove_leftovers((folder / "checkpoints").string());
     for (kept_checkpoint& c : checkpoints_)
       for (const kept_report& entry : reports_)
         if (entry.number == c.number) c.metrics = entry.metrics;
@@ -184,16 +185,6 @@ class run_folder final : public report_handler {
     }
     if (failure) throw run_folder_error("cannot read the folder '" + folder.string() + "': " + failure.message());
     std::ranges::sort(checkpoints_, {}, &kept_checkpoint::number);
-  }
-
-  // A process killed while it saved leaves the file that it had not renamed yet.
-  static void remove_leftovers(const std::filesystem::path& folder) {
-    std::error_code ignored;
-    for (std::filesystem::directory_iterator it(folder, ignored), end; !ignored && it != end; it.increment(ignored)) {
-      const std::string name = it->path().filename().string();
-      if (std::error_code failure; name.starts_with('.') && name.ends_with(".tmp"))
-        std::filesystem::remove(it->path(), failure);
-    }
   }
 
   void forget_from(std::uint64_t number) {
