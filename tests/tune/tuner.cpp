@@ -2,6 +2,7 @@
 
 #include <cadre/async/thread_pool.hpp>
 #include <cadre/core/units.hpp>
+#include <cadre/os/detail/temporary_file.hpp>
 #include <cadre/tune.hpp>
 
 #include <sched.h>
@@ -622,6 +623,36 @@ TEST_CASE("a disk that fills up ends a tuning with an error and no half-written 
     WARN("skipped: needs the right to mount a file system");
   else
     CHECK(code == 0);
+}
+
+TEST_CASE("a resumed tuning removes the checkpoints that a killed process left half-written, and no others") {
+  folder f;
+  const auto tuning = [&] {
+    cadre::thread_pool pool{{.threads = 1}};
+    tune::tuner{some_space(),
+                {.metric = "loss", .trials = 1, .storage = f / "s", .resume = true},
+                tune::random_search{},
+                small_asha}
+        .run(pool, learner);
+  };
+  tuning();
+  // Killed while it writes one; the parent writes another one at this moment.
+  const int code = in_child([&] {
+    const cadre::detail::temporary_file half_written(f / "s/checkpoints", "trial-7.ckpt");
+    ::raise(SIGKILL);
+    return 0;
+  });
+  REQUIRE(code == 97);
+  cadre::detail::temporary_file written_now(f / "s/checkpoints", "trial-8.ckpt");
+  const auto temporaries = [&] {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(f / "s/checkpoints"))
+      if (entry.path().extension() == ".tmp") names.push_back(entry.path().string());
+    return names;
+  };
+  CHECK(temporaries().size() == 2);
+  tuning();
+  CHECK(temporaries() == std::vector<std::string>{written_now.get().path()});
 }
 
 TEST_CASE("a process killed in the middle of a tuning loses no finished trial when it is resumed") {

@@ -1,6 +1,7 @@
 #ifndef CADRE_TUNE_TUNER_HPP
 #define CADRE_TUNE_TUNER_HPP
 
+#include <cadre/os/detail/temporary_file.hpp>
 #include <cadre/os/file_error.hpp>
 #include <cadre/tune/detail/tuning.hpp>
 #include <cadre/tune/detail/tuning_log.hpp>
@@ -103,6 +104,7 @@ class tuner {
       throw study_exists("'" + options_.storage +
                          "' holds a study already; set .resume = true to go on with it, or use another .storage");
     s.store_in(path, [&log](trial_id id, double t, const metric_map& metrics) { log.write(id, t, metrics); });
+    cadre::detail::remove_leftovers(options_.storage + "/checkpoints");
     log.begin();
   }
 
