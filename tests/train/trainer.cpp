@@ -1,4 +1,6 @@
 #include "catch.hpp"
+#include "report/captured_stderr.hpp"
+#include "report/comma_locale.hpp"
 
 #include <cadre/comm/local_team.hpp>
 #include <cadre/core/random.hpp>
@@ -666,45 +668,13 @@ TEST_CASE("an observer sees each report with its number and attempt, and its exc
   CHECK(text_of(broken.error) == "no window");
 }
 
-/// What the process writes to stderr while it lives.
-class captured_stderr {
- public:
-  captured_stderr() : file_(std::tmpfile()) {
-    std::fflush(stderr);
-    saved_ = ::dup(2);
-    ::dup2(::fileno(file_), 2);
-  }
-  ~captured_stderr() {
-    restore();
-    std::fclose(file_);
-  }
-  captured_stderr(const captured_stderr&) = delete;
-  captured_stderr& operator=(const captured_stderr&) = delete;
-  std::string text() {
-    restore();
-    std::string all(1 << 16, ' ');
-    all.resize(static_cast<std::size_t>(std::max<ssize_t>(0, ::pread(::fileno(file_), all.data(), all.size(), 0))));
-    return all;
-  }
-
- private:
-  void restore() {
-    if (saved_ < 0) return;
-    std::fflush(stderr);
-    ::dup2(saved_, 2);
-    ::close(std::exchange(saved_, -1));
-  }
-  std::FILE* file_;
-  int saved_ = -1;
-};
-
 TEST_CASE("progress prints a line per report, each failure and the end, and nothing is printed unasked") {
   const auto f = [](train::context& ctx, const int&) {
     for (int i = ctx.attempt(); i < 3; ++i) ctx.report({{"epoch", i}, {"loss", 0.125 / i}});
     if (ctx.attempt() == 1) throw std::runtime_error("flat battery");
   };
   const auto run = [&](bool progress) {
-    captured_stderr out;
+    test_report::captured_stderr out;
     (void)train::trainer{f, 0, train::scaling{.workers = 2},
                          train::run_options{.name = "p", .failure = {.max_failures = 1}, .progress = progress}}
         .fit();
@@ -717,6 +687,25 @@ TEST_CASE("progress prints a line per report, each failure and the end, and noth
         "p: attempt 1 failed on rank 0, trying again: flat battery\n"
         "p: report 1  epoch 2  loss 0.0625  (attempt 2)\n"
         "p: finished after 1 reports\n");
+}
+
+TEST_CASE("the locale of the host does not change the lines of progress") {
+  test_report::captured_stderr out;
+  std::string said;
+  {
+    const test_report::comma_locale german;
+    if (!german) {
+      WARN("skipped: needs a locale with a comma (Debian: locales)");
+      return;
+    }
+    (void)train::trainer{[](train::context& ctx, const int&) {
+                           ctx.report({{"loss", 0.125}, {"lr", 1.5e-7}});
+                         },
+                         0, train::scaling{}, train::run_options{.name = "p", .progress = true}}
+        .fit();
+    said = out.text();
+  }
+  CHECK(said.starts_with("p: report 1  loss 0.125  lr 1.5e-07\n"));
 }
 
 TEST_CASE("a context tells who and where one is") {

@@ -1,4 +1,6 @@
 #include "catch.hpp"
+#include "report/captured_stderr.hpp"
+#include "report/comma_locale.hpp"
 
 #include <cadre/async/thread_pool.hpp>
 #include <cadre/core/units.hpp>
@@ -545,6 +547,20 @@ TEST_CASE("a stored tuning leaves tables, and a finished one is not run again") 
   CHECK(!again.errors().at(0).exception);
   CHECK(text_of(f / "runs/a/reports.jsonl") == reports);
   CHECK(text_of(f / "runs/a/trials.csv") == csv);
+}
+
+TEST_CASE("the locale of the host does not change the lines of progress") {
+  const test_report::comma_locale german;
+  if (!german) {
+    WARN("skipped: needs a locale with a comma (Debian: locales)");
+    return;
+  }
+  cadre::thread_pool pool{{.threads = 1}};
+  test_report::captured_stderr out;
+  tune::tuner t{some_space(), {.metric = "loss", .trials = 1, .stop = tune::max_iterations(1), .progress = true}};
+  t.points_to_evaluate({{.x = 0.125, .n = 2}});
+  t.run(pool, [](trial& tr) { tr.report({{"loss", 0.03125}, {"images", 123456}}); });
+  CHECK(out.text() == "trial 0: finished  t 1  loss 0.03125  images 123456  x=0.125  n=2\n");
 }
 
 TEST_CASE("two tunings cannot share a storage") {

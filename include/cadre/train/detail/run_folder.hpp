@@ -11,6 +11,7 @@
 #include <cadre/persist/checkpoint_writer.hpp>
 #include <cadre/persist/error.hpp>
 #include <cadre/persist/journal.hpp>
+#include <cadre/report/detail/number.hpp>
 #include <cadre/report/progress.hpp>
 #include <cadre/train/error.hpp>
 #include <cadre/train/report_handler.hpp>
@@ -21,7 +22,6 @@
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -276,9 +276,8 @@ class run_folder final : public report_handler {
   [[nodiscard]] std::string line() const {
     std::string text = "report " + std::to_string(last_);
     for (const metric& m : reports_.back().metrics) {
-      char number[32];
-      std::snprintf(number, sizeof number, "%.6g", m.value);
-      text += "  " + m.name + " " + number;
+      text += "  " + m.name + " ";
+      cadre::detail::append_significant(text, m.value, 6);
     }
     if (attempt_ > 1) text += "  (attempt " + std::to_string(attempt_) + ")";
     return text;

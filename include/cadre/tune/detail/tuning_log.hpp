@@ -3,12 +3,12 @@
 
 #include <cadre/os/file_error.hpp>
 #include <cadre/report/csv_writer.hpp>
+#include <cadre/report/detail/number.hpp>
 #include <cadre/report/json_lines_writer.hpp>
 #include <cadre/report/progress.hpp>
 #include <cadre/tune/detail/study_core.hpp>
 
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
 #include <optional>
 #include <span>
@@ -95,20 +95,16 @@ class tuning_log {
 
   std::string text(const trial_history& h) const {
     std::string line = "t " + number_text(h.t);
-    char value[48];
     for (const metric& m : h.metrics) {
-      std::snprintf(value, sizeof value, " %.4g", m.value);
-      line += "  " + m.name + value;
+      line += "  " + m.name + " ";
+      cadre::detail::append_significant(line, m.value, 4);
     }
     for (const auto& field : study_.space().show(h.where)) {
       line += "  " + field.name + "=";
       if (const auto* s = std::get_if<std::string>(&field.value)) line += *s;
       if (const auto* n = std::get_if<std::int64_t>(&field.value)) line += std::to_string(*n);
       if (const auto* b = std::get_if<bool>(&field.value)) line += *b ? "true" : "false";
-      if (const auto* x = std::get_if<double>(&field.value)) {
-        std::snprintf(value, sizeof value, "%.3g", *x);
-        line += value;
-      }
+      if (const auto* x = std::get_if<double>(&field.value)) cadre::detail::append_significant(line, *x, 3);
     }
     return line;
   }
