@@ -2,6 +2,10 @@
 
 #include <cadre/comm.hpp>
 
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <chrono>
 #include <stdexcept>
@@ -121,6 +125,44 @@ TEST_CASE("an abort in the middle of large reductions frees no buffer that a pee
     };
     CHECK_THROWS_AS(run(), cadre::communicator_aborted);
   }
+}
+
+TEST_CASE("a rank for which the system has no thread is an error of the team, and ends the ranks that wait for it",
+          "[comm]") {
+  std::string text;
+  int channel[2];
+  REQUIRE(::pipe(channel) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    // As a user whom the limit binds: three threads beside this one, or none where this user has other processes.
+    const bool root = ::getuid() == 0;
+    const rlimit limit{root ? 4u : 0u, root ? 4u : 0u};
+    if (root && ::setuid(54'321) != 0) ::_exit(1);
+    ::setrlimit(RLIMIT_NPROC, &limit);
+    std::atomic<int> ran{0}, told{0};
+    const std::string said = local_team_tests::message_of([&] {
+      cadre::local_team{8}.run([&](cadre::local_communicator& comm) {
+        ++ran;
+        const std::string why = local_team_tests::message_of([&] { comm.barrier(); });
+        if (why.starts_with("[cadre.comm.402] barrier #1: the communicator is broken: rank 4 threw: [cadre.os.151]"))
+          ++told;
+      });
+    });
+    const std::string all = said + (root ? " " + std::to_string(ran) + ' ' + std::to_string(told) : " 3 3");
+    [[maybe_unused]] const ssize_t sent = ::write(channel[1], all.data(), all.size());
+    ::_exit(0);
+  }
+  ::close(channel[1]);
+  char buffer[1000];
+  for (ssize_t n; (n = ::read(channel[0], buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<std::size_t>(n));
+  ::close(channel[0]);
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(text == "[cadre.os.151] cannot start thread 'rank " + std::string(::getuid() == 0 ? "4" : "1") +
+                    " of 8': Resource temporarily unavailable; raise the limit on threads (ulimit -u, the cgroup's "
+                    "pids.max) or start fewer 3 3");
 }
 
 TEST_CASE("a team without ranks is refused", "[comm]") {

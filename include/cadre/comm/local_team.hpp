@@ -5,6 +5,7 @@
 #include <cadre/comm/communicator.hpp>
 #include <cadre/comm/detail/thread_group.hpp>
 #include <cadre/comm/detail/zeroed_memory.hpp>
+#include <cadre/os/thread.hpp>
 
 #include <algorithm>
 #include <chrono>
@@ -15,7 +16,6 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -117,7 +117,8 @@ class local_team {
   /// Calls `f(comm)` once per rank, rank 0 on the calling thread and each other on a thread of its own, and waits for
   /// all. Returns what the ranks returned, in rank order, or nothing if f returns nothing. When a rank throws, the
   /// others' collectives throw communicator_aborted (402) with the rank and its error, and run throws what that rank
-  /// threw. `f` is shared by the ranks.
+  /// threw. `f` is shared by the ranks. Throws thread_error (151) when a rank gets no thread: ranks that run already are
+  /// told as above, and rank 0 does not begin.
   template <class F>
   auto run(F&& f) const {
     using result = std::invoke_result_t<F&, local_communicator&>;
@@ -159,16 +160,19 @@ class local_team {
         group->abort("rank " + std::to_string(rank) + " could not start");
       }
     };
-    std::vector<std::thread> threads;
-    threads.reserve(static_cast<std::size_t>(world_size_ - 1));
-    try {
-      for (int rank = 1; rank < world_size_; ++rank) threads.emplace_back(run_rank, rank);
-      run_rank(0);
-    } catch (...) {
-      failure.note(std::current_exception());
-      group->abort("a thread for rank " + std::to_string(threads.size() + 1) + " could not be started");
+    {
+      std::vector<native_thread> threads;  // joined at the end of this block
+      try {
+        threads.reserve(static_cast<std::size_t>(world_size_ - 1));
+        for (int rank = 1; rank < world_size_; ++rank)
+          threads.emplace_back("rank " + std::to_string(rank) + " of " + std::to_string(world_size_),
+                               [&run_rank, rank] { run_rank(rank); });
+        run_rank(0);
+      } catch (...) {
+        failure.note(std::current_exception());
+        group->abort(detail::describe_failure(static_cast<int>(threads.size()) + 1, std::current_exception()));
+      }
     }
-    for (std::thread& thread : threads) thread.join();
     failure.rethrow();
   }
 
