@@ -338,6 +338,28 @@ void an_aborted_child_leaves_its_parent_working(Comm& comm) {
 }
 
 template <class Comm>
+void an_abort_reaches_what_was_split_from_the_communicator(Comm& comm) {
+  for (int round = 0; round < 3; ++round) {
+    auto attempt = comm.split(0, comm.rank());
+    auto child = attempt.split(0, comm.rank());
+    auto grandchild = child.split(0, -comm.rank());
+    grandchild.set_timeout(std::chrono::seconds(20));
+    const int bad = round % comm.world_size();
+    std::string text;
+    comm.barrier();  // nobody is in split any more
+    if (comm.rank() == bad) attempt.abort("rank " + std::to_string(bad) + " lost its way");
+    try {  // all the time the grandchild of the rank that aborts is alive, so that nobody finds that it has left
+      grandchild.barrier();
+    } catch (const cadre::communicator_error& error) {
+      text = error.what();
+    }
+    check(text.starts_with("[cadre.comm.402] ") && text.ends_with("rank " + std::to_string(bad) + " lost its way"),
+          "text of an abort of the grandparent: " + text);
+    check(comm.all_reduce(1, cadre::sum) == comm.world_size(), "the parent works after its child was aborted");
+  }
+}
+
+template <class Comm>
 void a_rank_that_stays_away_is_named(Comm& comm) {
   if (comm.world_size() == 1) return;
   auto child = comm.split(0, comm.rank());
@@ -604,6 +626,7 @@ inline constexpr suite_case<Comm> cases[] = {
     {"allocations are zeroed, aligned and come back", allocations_are_zeroed_aligned_and_come_back<Comm>},
     {"split makes communicators by parity, nested, and of one", split_by_parity_and_again<Comm>},
     {"an aborted child leaves its parent working", an_aborted_child_leaves_its_parent_working<Comm>},
+    {"an abort reaches what was split from it", an_abort_reaches_what_was_split_from_the_communicator<Comm>},
     {"a rank that stays away from a barrier is named in time", a_rank_that_stays_away_is_named<Comm>},
     {"set_timeout holds for collectives", set_timeout_holds_for_collectives<Comm>},
     {"every operation ends in time where ranks stay away", every_operation_ends_in_time<Comm>},

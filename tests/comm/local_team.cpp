@@ -8,6 +8,8 @@
 
 #include <atomic>
 #include <chrono>
+#include <cstddef>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -74,6 +76,22 @@ TEST_CASE("a rank that fails with a child communicator on its stack is still the
     });
   };
   CHECK_THROWS_AS(run(), std::domain_error);
+}
+
+TEST_CASE("a rank that fails ends the waits in a child communicator that outlives the function", "[comm]") {
+  std::vector<std::optional<cadre::local_communicator>> kept(3);
+  std::atomic<int> told{0};
+  const auto run = [&] {
+    cadre::local_team{3}.run([&](cadre::local_communicator& comm) {
+      auto& child = kept[static_cast<std::size_t>(comm.rank())].emplace(comm.split(0, comm.rank()));
+      child.set_timeout(std::chrono::seconds(20));
+      if (comm.rank() == 2) throw std::domain_error("negative loss");
+      const std::string text = local_team_tests::message_of([&] { child.barrier(); });
+      if (text == "[cadre.comm.402] barrier #1: the communicator is broken: rank 2 threw: negative loss") ++told;
+    });
+  };
+  CHECK_THROWS_AS(run(), std::domain_error);
+  CHECK(told == 2);
 }
 
 TEST_CASE("a rank that returns early is an error of those that wait for it", "[comm]") {

@@ -3,6 +3,7 @@
 
 #include <cadre/comm/collectives.hpp>
 #include <cadre/comm/communicator.hpp>
+#include <cadre/comm/detail/offspring.hpp>
 #include <cadre/comm/detail/thread_group.hpp>
 #include <cadre/comm/detail/zeroed_memory.hpp>
 #include <cadre/os/thread.hpp>
@@ -66,11 +67,13 @@ class local_communicator : public collectives<local_communicator> {
     const auto number = end_->calls.member().call().sequence;
     local_communicator child(end_->group->child(number, color, members), child_rank);
     child.set_timeout(end_->calls.member().timeout());
+    end_->children.add(child.end_);
     return child;
   }
 
-  /// Any thread may call it, as long as the communicator lives.
-  void abort(std::string_view why) noexcept { end_->calls.member().abort(why); }
+  /// Any thread may call it, as long as the communicator lives. It reaches the communicators that this rank has split
+  /// from this one too.
+  void abort(std::string_view why) noexcept { end_->abort(why); }
   void set_timeout(std::chrono::nanoseconds timeout) { end_->calls.member().set_timeout(timeout); }
   [[nodiscard]] std::string_view backend() const { return "threads"; }
 
@@ -83,16 +86,21 @@ class local_communicator : public collectives<local_communicator> {
     end(const end&) = delete;
     end& operator=(const end&) = delete;
     ~end() { calls.member().leave(); }
+    void abort(std::string_view why) noexcept {
+      calls.member().abort(why);
+      children.abort(why);
+    }
     std::shared_ptr<detail::thread_group> group;
     detail::node_collectives<detail::thread_peers> calls;
+    detail::offspring<end> children;
   };
 
   void meet(detail::operation what) { end_->calls.meet({.what = what}, end_->calls.member().timeout()); }
 
   local_communicator(std::shared_ptr<detail::thread_group> group, int rank)
-      : end_(std::make_unique<end>(std::move(group), rank)) {}
+      : end_(std::make_shared<end>(std::move(group), rank)) {}
 
-  std::unique_ptr<end> end_;
+  std::shared_ptr<end> end_;  // an abort of the parent may hold it for a moment
 };
 
 static_assert(communicator<local_communicator>);

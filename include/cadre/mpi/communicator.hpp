@@ -92,19 +92,20 @@ class communicator : public collectives<communicator> {
   /// negative color gets one of which it is the only member. No MPI communicator is made: children cost shared memory only.
   [[nodiscard]] communicator split(int color, int key);
 
-  /// Reaches the ranks of this node at once, those of other nodes when their leaders next wait or call.
-  void abort(std::string_view why) noexcept { end_->member().abort(why); }
+  /// Reaches the ranks of this node at once, those of other nodes when their leaders next wait or call; and those of the
+  /// communicators that this rank has split from this one.
+  void abort(std::string_view why) noexcept { end_->abort(why); }
   void set_timeout(std::chrono::nanoseconds timeout) { end_->member().set_timeout(timeout); }
   [[nodiscard]] std::string_view backend() const { return "mpi"; }
 
  private:
-  explicit communicator(std::unique_ptr<detail::endpoint> made) : end_(std::move(made)) {}
+  explicit communicator(std::shared_ptr<detail::endpoint> made) : end_(std::move(made)) {}
 
   void meet(cadre::detail::operation what, std::chrono::nanoseconds timeout) {
     end_->with_model([&](auto& model) { model.meet({.what = what}, timeout); });
   }
 
-  std::unique_ptr<detail::endpoint> end_;
+  std::shared_ptr<detail::endpoint> end_;  // an abort of the parent may hold it for a moment
 };
 
 inline communicator::communicator(MPI_Comm comm, const communicator_options& options) {
@@ -142,7 +143,7 @@ inline communicator::communicator(MPI_Comm comm, const communicator_options& opt
       nodes[r] += 0x9e3779b97f4a7c15u * (1 + r / static_cast<std::size_t>(options.ranks_per_node));
   }
   const std::vector<int> index_of = ranks;
-  end_ = std::make_unique<detail::endpoint>(shared, 0, detail::topology(std::move(ranks), nodes), my_rank, index_of,
+  end_ = std::make_shared<detail::endpoint>(shared, 0, detail::topology(std::move(ranks), nodes), my_rank, index_of,
                                             nullptr, gather);
   set_timeout(options.timeout);
 }
@@ -213,10 +214,11 @@ inline communicator communicator::split(int color, int key) {
     all_gather_bytes(&mine, all.data(), sizeof(T));
     return all;
   };
-  communicator child(std::make_unique<detail::endpoint>(end_->in_family, id,
+  communicator child(std::make_shared<detail::endpoint>(end_->in_family, id,
                                                         detail::topology(std::move(family_ranks), nodes), child_rank,
                                                         members, end_->segments, gather));
   child.set_timeout(end_->member().timeout());
+  end_->children.add(child.end_);
   return child;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cadre/comm/detail/control_block.hpp>
 #include <cadre/comm/detail/node_collectives.hpp>
+#include <cadre/comm/detail/offspring.hpp>
 #include <cadre/mpi/detail/bridged_collectives.hpp>
 #include <cadre/mpi/detail/family.hpp>
 #include <cadre/mpi/detail/shared_peers.hpp>
@@ -18,6 +19,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -82,6 +84,11 @@ struct endpoint {
     return names;
   }
 
+  void abort(std::string_view why) noexcept {
+    member().abort(why);
+    children.abort(why);
+  }
+
   [[nodiscard]] cadre::detail::member<shared_peers>& member() { return calls->member(); }
   [[nodiscard]] int node() const { return who.node_of[static_cast<std::size_t>(rank)]; }
   template <class F>
@@ -102,6 +109,7 @@ struct endpoint {
   std::optional<cadre::detail::node_collectives<shared_peers>> calls;
   std::optional<wire> way;
   std::optional<bridged_collectives> bridge;
+  cadre::detail::offspring<endpoint> children;
 };
 
 }  // namespace mpi::detail
