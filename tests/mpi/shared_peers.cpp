@@ -2,6 +2,7 @@
 // What a rank sees of processes of its node that end.
 #include "catch.hpp"
 
+#include <cadre/comm/detail/node_collectives.hpp>
 #include <cadre/mpi/detail/process_watch.hpp>
 #include <cadre/mpi/detail/shared_peers.hpp>
 
@@ -10,6 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstdio>
 #include <memory>
 #include <string>
@@ -38,9 +40,10 @@ bool kernel_tells() {
 
 struct node {
   explicit node(pid_t other)
-      : memory(std::make_shared<cadre::mapping>(cadre::mapping::anonymous(mpi::shared_peers::control_bytes(2)))),
+      : memory(std::make_shared<cadre::mapping>(
+            cadre::mapping::anonymous(mpi_shared_peers::mpi::shared_peers::control_bytes(2)))),
         block(control_block::create(memory->data(), 2)),
-        peers({0, 1}, {static_cast<int>(::getpid()), static_cast<int>(other)}, memory, nullptr) {}
+        peers({0, 1}, {static_cast<int>(::getpid()), static_cast<int>(other)}, memory, nullptr, 2) {}
   std::string break_of() {
     peers.poll(*block);
     if ((block->gate.load() & control_block::broken_flag) == 0) return "not broken";
@@ -86,4 +89,19 @@ TEST_CASE("an exit code is told as one", "[mpi]") {
   ::waitpid(child, nullptr, 0);
   CHECK(watch.ended());
   CHECK(watch.how() == " with exit code 3");
+}
+
+TEST_CASE("stages hold a cache line for each rank, however many ranks a communicator has", "[mpi]") {
+  using namespace mpi_shared_peers;
+  for (const int ranks : {1, 3, 2048, 2049, 16384, 16385, 1'000'000}) {
+    const std::size_t world = static_cast<std::size_t>(ranks), room = mpi::shared_peers::room_of_stage(ranks);
+    const std::size_t piece = cadre::detail::piece_of(mpi::shared_peers::stage_bytes, world);
+    CHECK(piece >= 64);
+    CHECK(piece % 64 == 0);
+    CHECK(piece * world <= room);
+  }
+  const auto control = std::make_shared<cadre::mapping>(cadre::mapping::anonymous(mpi::shared_peers::control_bytes(2)));
+  const mpi::shared_peers peers({0, 1}, {}, control, nullptr, 20'000);
+  CHECK(peers.staging(0, 1) - peers.staging(0, 0) == 20'000 * 64);
+  CHECK(peers.staging(1, 0) - peers.staging(0, 3) == 20'000 * 64);
 }

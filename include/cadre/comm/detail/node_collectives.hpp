@@ -24,10 +24,16 @@ inline std::pair<std::size_t, std::size_t> share_of(std::size_t bytes, int part,
   return {boundary(p), boundary(p + 1)};
 }
 
+/// What a stage of `stage` bytes holds for each of the ranks: whole cache lines, of which there is room for one.
+inline std::size_t piece_of(std::size_t stage, std::size_t ranks) noexcept {
+  return std::max<std::size_t>(64, stage / ranks / 64 * 64);
+}
+
 /// The collectives of ranks that reach each other's memory. Besides what `member` asks, `Peers` says how:
 ///     locate(pointer, bytes)   the place that peers know this buffer by
 ///     reach(rank, place)       where this rank sees that place of a peer; for places of a segment other than 0
-///     staging(rank, slot)      stage_bytes of memory that all ranks see; three slots per rank
+///     staging(rank, slot)      memory that all ranks see, stage_bytes or a cache line per rank, whichever is more; three
+///                              slots per rank
 /// A rank whose buffer no peer reaches makes all of them pass the data through the stages, in a pipeline that takes one
 /// meeting per stage: before meeting k a rank fills slot k and reduces its share of slot k-1, after it it takes the
 /// result k-1 out. Slot k is filled again at k+3, when all have taken it out.
@@ -130,8 +136,7 @@ class node_collectives {
       member_.meet_done();
       return;
     }
-    // A stage holds one piece for each rank.
-    [[maybe_unused]] const std::size_t piece = Peers::stage_bytes / count() / 64 * 64;
+    [[maybe_unused]] const std::size_t piece = piece_of(Peers::stage_bytes, count());
     if constexpr (Peers::stage_bytes != 0)
       pipeline(
           part,

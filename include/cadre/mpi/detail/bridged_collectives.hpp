@@ -194,8 +194,7 @@ class bridged_collectives {
   [[nodiscard]] std::size_t position() const { return who_->position[static_cast<std::size_t>(rank_)]; }
   [[nodiscard]] std::byte* stage(int local_rank, int slot) const { return peers_->staging(local_rank, slot); }
   [[nodiscard]] static constexpr std::size_t stage_bytes() noexcept { return shared_peers::stage_bytes; }
-  // What a stage holds for each rank of the world, in whole elements of every type.
-  [[nodiscard]] std::size_t piece_bytes() const noexcept { return stage_bytes() / world() / 8 * 8; }
+  [[nodiscard]] std::size_t piece_bytes() const noexcept { return cadre::detail::piece_of(stage_bytes(), world()); }
   // The pieces of n bytes that belong to a node's ranks.
   [[nodiscard]] std::pair<std::size_t, std::size_t> run_of(int node, std::size_t n) const {
     const auto i = static_cast<std::size_t>(node);

@@ -42,7 +42,8 @@ struct endpoint {
     const auto index = static_cast<std::size_t>(my_rank);
     const int local = who.local_of[index], locals = static_cast<int>(who.members(node()).size());
     const std::size_t control = shared_peers::control_bytes(locals);
-    const std::size_t stages = who.size() == 1 ? 0 : shared_peers::stage_bytes * shared_peers::stage_slots;
+    const std::size_t stages =
+        who.size() == 1 ? 0 : shared_peers::room_of_stage(who.size()) * shared_peers::stage_slots;
     const std::size_t begin = local == 0 ? 0 : control + static_cast<std::size_t>(local) * stages;
     const auto number = [&](int r) { return static_cast<std::size_t>(index_of[static_cast<std::size_t>(r)]); };
     auto made =
@@ -53,7 +54,7 @@ struct endpoint {
     const std::vector<int> all_processes = gather(static_cast<int>(::getpid()));  // and the control block is there
     std::vector<int> processes;
     for (const int r : who.members(node())) processes.push_back(all_processes[number(r)]);
-    peers.emplace(who.members(node()), std::move(processes), memory, segments);
+    peers.emplace(who.members(node()), std::move(processes), memory, segments, who.size());
     calls.emplace(*reinterpret_cast<cadre::detail::control_block*>(memory->data()), *peers, local);
     if (who.nodes() > 1) {
       std::vector<int> leaders;

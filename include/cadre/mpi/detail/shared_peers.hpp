@@ -12,6 +12,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -26,7 +27,8 @@ CADRE_NAMESPACE_BEGIN
 namespace mpi::detail {
 
 /// Processes of one node: they reach each other's buffers in shared allocations, and pass the others through stages.
-/// The control memory that they share holds the control block, then stage_slots stages for each rank.
+/// The control memory that they share holds the control block, then stage_slots stages for each rank, each of stage_bytes
+/// or, where the communicator has so many ranks, of a cache line for each of them.
 class shared_peers {
   using control_block = cadre::detail::control_block;
 
@@ -42,9 +44,15 @@ class shared_peers {
     return (control_block::bytes(ranks) + page - 1) / page * page;
   }
 
+  static std::size_t room_of_stage(int world) noexcept {
+    return std::max(stage_bytes, static_cast<std::size_t>(world) * 64);
+  }
+
+  /// `world`: how many ranks the communicator has, on all its nodes.
   shared_peers(std::vector<int> ranks, std::vector<int> processes, std::shared_ptr<mapping> control,
-               std::shared_ptr<segment_table> segments)
-      : ranks_(std::move(ranks)),
+               std::shared_ptr<segment_table> segments, int world)
+      : room_of_stage_(room_of_stage(world)),
+        ranks_(std::move(ranks)),
         control_(std::move(control)),
         segments_(std::move(segments)),
         stages_(control_->data() + control_bytes(static_cast<int>(ranks_.size()))),
@@ -72,7 +80,7 @@ class shared_peers {
     return segments_->find(where.segment) + where.offset;
   }
   [[nodiscard]] std::byte* staging(int rank, int slot) const noexcept {
-    return stages_ + (static_cast<std::size_t>(rank) * stage_slots + static_cast<std::size_t>(slot)) * stage_bytes;
+    return stages_ + (static_cast<std::size_t>(rank) * stage_slots + static_cast<std::size_t>(slot)) * room_of_stage_;
   }
 
   /// Breaks the block if a process of the node has ended, and takes in what other nodes tell.
@@ -95,6 +103,7 @@ class shared_peers {
   }
 
  private:
+  std::size_t room_of_stage_;
   std::vector<int> ranks_;  // of the communicator, by rank of the node
   std::shared_ptr<mapping> control_;
   std::shared_ptr<segment_table> segments_;
