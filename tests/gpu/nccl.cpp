@@ -10,6 +10,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <thread>
 #include <utility>
@@ -95,6 +96,18 @@ void moves_between_ranks() {
                 "broadcast");
     check::throws<cadre::collective_argument_error>(405, "there is no rank 99", [&] { gpus.broadcast(from_last, 99); });
     check::throws<cadre::collective_argument_error>(405, "all_gather", [&] { gpus.all_gather(from_last, mine); });
+    // Whose bytes, counted in a std::size_t, are none at all.
+    const std::size_t too_many = std::size_t{1} << 61;
+    const cuda::device_span<std::int64_t> absurd(mine.data(), too_many);
+    check::throws<cadre::collective_argument_error>(405, "all_reduce: 2305843009213693952 elements of 8 bytes",
+                                                    [&] { gpus.all_reduce(absurd, cadre::sum); });
+    check::throws<cadre::collective_argument_error>(405, "reduce_scatter: 2305843009213693952 elements", [&] {
+      gpus.reduce_scatter_bytes(all.data(), mine.data(), too_many, cadre::data_type::int64, cadre::sum);
+    });
+    if (n > 1)
+      check::throws<cadre::collective_argument_error>(405, "all_gather: 18446744073709551615 elements", [&] {
+        gpus.all_gather_bytes(mine.data(), all.data(), std::numeric_limits<std::size_t>::max());
+      });
     gpus.barrier();
   });
 }
