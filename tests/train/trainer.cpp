@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "os/failing_fsync.hpp"
 #include "report/captured_stderr.hpp"
 #include "report/comma_locale.hpp"
 
@@ -608,6 +609,29 @@ TEST_CASE("a disk that fills up ends a training with no half-written file, and r
     WARN("skipped: needs the right to mount a file system");
   else
     CHECK(WEXITSTATUS(status) == 0);
+}
+
+TEST_CASE("a run that cannot be brought to an end on the disk is an error of every rank") {
+  folder at;
+  const auto f = [](train::context& ctx, const int&) {
+    ctx.report({{"i", 1}});
+    if (ctx.rank() == 0) failing_fsync::countdown = 1;
+  };
+  std::array<std::string, 3> said;
+  cadre::local_team{3}.run([&](cadre::local_communicator& comm) {
+    comm.set_timeout(20s);
+    try {
+      (void)train::trainer{f, 0, train::scaling{}, train::run_options{.storage = at.string()}}.fit(comm);
+    } catch (const cadre::error& e) {
+      said[static_cast<std::size_t>(comm.rank())] = e.what();
+    }
+    comm.barrier();  // and the communicator works on
+  });
+  failing_fsync::countdown = 0;
+  CHECK(said[0] == "[cadre.os.158] cannot write to disk '" + (at / "run/reports.journal").string() +
+                       "': Input/output error (errno 5); the file system or the device below it failed");
+  CHECK(said[1] == "[cadre.train.808] rank 0 failed when ending the run: " + said[0]);
+  CHECK(said[2] == said[1]);
 }
 
 TEST_CASE("a saver that throws fails the report, on every rank, with its own text") {

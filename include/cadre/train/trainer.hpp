@@ -28,7 +28,7 @@ namespace train {
 ///
 /// `train_fn(train::context&, const Config&)` runs once per worker. When it throws on one, the others' collectives end,
 /// and all begin again at the newest readable checkpoint, up to max_failures times; then the result holds the error.
-/// Errors of the options or the run's folder are thrown: 807, 811, 812, 521-523.
+/// Errors of the options or the run's folder are thrown, on every rank: 807, 811, 812, 521-526, 155-158.
 ///
 /// A worker that neither returns nor takes part in a collective cannot be stopped from outside: the others give up
 /// after the timeout, but fit() with threads waits for it.

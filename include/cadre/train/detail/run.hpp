@@ -59,10 +59,10 @@ run_outcome run_training(any_communicator& world, const run_options& options, Bo
     }
     if (!again) break;
   }
-  if (folder) {
-    folder->finish(outcome.failed_rank < 0 ? "finished" : "failed");
+  on_rank_0(world, "ending the run", [&] {
+    folder->finish(outcome.failed_rank < 0);
     folder->describe(outcome.training);
-  }
+  });
   return outcome;
 }
 

@@ -124,9 +124,11 @@ class run_folder final : public report_handler {
     return true;
   }
 
-  /// Prints the last progress line.
-  void finish(std::string_view how) {
-    if (bar_) bar_->finish(options_.name, std::string(how) + " after " + std::to_string(last_) + " reports");
+  /// Forces the reports of a training that went well to the disk, and prints the last progress line.
+  void finish(bool well) {
+    if (journal_ && well) journal_->sync();
+    if (bar_)
+      bar_->finish(options_.name, (well ? "finished after " : "failed after ") + std::to_string(last_) + " reports");
   }
   void note(std::string_view what) {
     if (bar_) bar_->print(options_.name + ": " + std::string(what));
