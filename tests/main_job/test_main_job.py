@@ -311,10 +311,10 @@ class RunDirectory(MainJob):
                 first = subprocess.Popen(command("--trials", "1", "--epochs", "100000", "--run-dir", run_dir), stdout=subprocess.DEVNULL,
                                          stderr=subprocess.PIPE, text=True)
                 try:
-                    while "report 1 " not in first.stderr.readline():
+                    while "epoch 1 " not in first.stderr.readline():
                         pass
                     self.assert_refused(523, "--run-dir", run_dir, *resume, says=str(run_dir))
-                    while "report 20 " not in (line := first.stderr.readline()):
+                    while "epoch 20 " not in (line := first.stderr.readline()):
                         self.assertTrue(line, "the first run ended")
                 finally:
                     first.kill()
@@ -358,7 +358,7 @@ class Output(MainJob):
                 self.assertNotRegex(ended.stdout + ended.stderr, r"[\x00-\x09\x0b-\x1f\x7f]")
                 self.assertRegex(ended.stdout, r"(?m)^trial +state .* val_accuracy")  # the table of trials
                 self.assertRegex(ended.stderr, r"(?m)^trial 1: ")
-                self.assertRegex(ended.stderr, r"(?m)^train: report 2 ")
+                self.assertRegex(ended.stderr, r"(?m)^train: epoch 2 ")
 
     def test_a_file_that_gets_both_streams_has_the_table_before_the_training_and_the_result_last(self):
         for ranks in [0, 2] if MPIRUN else [0]:
@@ -368,7 +368,7 @@ class Output(MainJob):
                 lines = both.stdout.splitlines()
                 self.assertRegex(lines[-1], LAST_LINE)
                 [table] = [i for i, line in enumerate(lines) if re.match(r"trial +state .* val_accuracy", line)]
-                self.assertLess(table, next(i for i, line in enumerate(lines) if line.startswith("train: report 1 ")))
+                self.assertLess(table, next(i for i, line in enumerate(lines) if line.startswith("train: epoch 1 ")))
 
     def test_a_terminal_of_80_columns_shows_the_accuracy_of_each_epoch(self):
         terminal, end = pty.openpty()
@@ -382,7 +382,7 @@ class Output(MainJob):
         os.close(terminal)
         self.assertEqual(process.wait(), 0, shown)
         for epoch in (1, 2):
-            self.assertRegex(shown.decode(), rf"train: report {epoch}  [^\n]*test_accuracy 0\.\d+")
+            self.assertRegex(shown.decode(), rf"train: epoch {epoch}  [^\n]*test_accuracy 0\.\d+")
 
     def test_a_result_that_cannot_be_written_is_an_error(self):
         with open("/dev/full", "w") as full:

@@ -18,7 +18,8 @@
 
 namespace test_progress {
 
-/// A terminal emulator small enough to read: it knows what progress may send and fails on anything else.
+/// A terminal emulator small enough to read: it knows what progress may send and fails on anything else. A line that is
+/// too long goes on in the next, unless that is switched off: then it is a mistake.
 class screen {
  public:
   explicit screen(std::size_t columns) : columns_(columns), lines_(1) {}
@@ -42,12 +43,18 @@ class screen {
           lines_.resize(row_ + 1);
         } else if (code.back() == 'A') {
           row_ -= static_cast<std::size_t>(std::stoi(code.substr(1)));
-        } else if (code != "[?7l" && code != "[?7h") {
+        } else if (code == "[?7l" || code == "[?7h") {
+          wraps_ = code.back() == 'h';
+        } else {
           throw std::runtime_error("unexpected escape " + code);
         }
         i = end;
       } else {
-        if (column_ >= columns_) throw std::runtime_error("a line is wider than the terminal");
+        if (column_ >= columns_) {
+          if (!wraps_) throw std::runtime_error("a line is wider than the terminal");
+          column_ = 0;
+          if (++row_ == lines_.size()) lines_.emplace_back();
+        }
         if (static_cast<unsigned char>(c) < 0x20) throw std::runtime_error("unexpected control character");
         lines_[row_].resize(std::max(lines_[row_].size(), column_ + 1), ' ');
         lines_[row_][column_++] = c;
@@ -63,6 +70,7 @@ class screen {
 
  private:
   std::size_t columns_, row_ = 0, column_ = 0;
+  bool wraps_ = true;
   std::vector<std::string> lines_;
 };
 
@@ -210,6 +218,16 @@ TEST_CASE("more keys than rows are summed up, so that the block never scrolls") 
   cadre::progress bar({.stream = tty.stream(), .interval = std::chrono::milliseconds(0)});
   for (int i = 0; i < 9; ++i) bar.update("t" + std::to_string(i), "x");
   CHECK(tty.seen() == "t0: x|t1: x|t2: x|... and 6 more||");
+}
+
+TEST_CASE("at the end every key's last text stands on the terminal whole, however narrow and low that is") {
+  const test_progress::term_is term("xterm");
+  test_progress::terminal tty(16, 5);
+  cadre::progress bar({.stream = tty.stream(), .interval = std::chrono::milliseconds(0)});
+  for (int i = 0; i < 4; ++i) bar.update("t" + std::to_string(i), "accuracy 0.75");
+  CHECK(tty.seen() == "t0: accuracy...|t1: accuracy...|... and 2 more||");
+  bar.finish();
+  CHECK(tty.seen() == "t0: accuracy 0.7|5|t1: accuracy 0.7|5|t2: accuracy 0.7|5|t3: accuracy 0.7|5||");
 }
 
 TEST_CASE("routine updates within the interval wait for the next redraw, important ones do not") {

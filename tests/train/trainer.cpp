@@ -14,6 +14,7 @@
 #include <cadre/train/parameters.hpp>
 #include <cadre/train/trainer.hpp>
 
+#include <pty.h>
 #include <sched.h>
 #include <signal.h>
 #include <sys/mount.h>
@@ -706,11 +707,40 @@ TEST_CASE("progress prints a line per report, each failure and the end, and noth
   };
   CHECK(run(false).empty());
   CHECK(run(true) ==
-        "p: report 1  epoch 1  loss 0.125\n"
-        "p: report 2  epoch 2  loss 0.0625\n"
+        "p: epoch 1  loss 0.125\n"
+        "p: epoch 2  loss 0.0625\n"
         "p: attempt 1 failed on rank 0, trying again: flat battery\n"
         "p: report 1  epoch 2  loss 0.0625  (attempt 2)\n"
         "p: finished after 1 reports\n");
+}
+
+TEST_CASE("on a terminal the last line keeps the last metrics, all of them, and says no number twice") {
+  int outer = -1, inner = -1;
+  termios raw{};
+  ::cfmakeraw(&raw);
+  const winsize narrow{24, 40, 0, 0};
+  REQUIRE(::openpty(&outer, &inner, nullptr, &raw, &narrow) == 0);
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::setenv("TERM", "xterm", 1);
+    ::dup2(inner, 2);
+    const auto f = [](train::context& ctx, const int&) {
+      for (int i = 1; i < 3; ++i)
+        ctx.report({{"epoch", i}, {"test_accuracy", 0.875}, {"images_per_second", 512.5 * i}});
+    };
+    (void)train::trainer{f, 0, train::scaling{}, train::run_options{.name = "p", .progress = true}}.fit();
+    ::_exit(0);
+  }
+  ::close(inner);
+  std::string said;
+  char buffer[1000];
+  for (ssize_t n; (n = ::read(outer, buffer, sizeof buffer)) > 0;) said.append(buffer, static_cast<std::size_t>(n));
+  ::close(outer);
+  int status = 0;
+  REQUIRE(::waitpid(child, &status, 0) == child);
+  CHECK_THAT(said, ContainsSubstring("p: epoch 2  test_accuracy 0.875  ima..."));
+  CHECK_THAT(said, ContainsSubstring(
+                       "p: finished after 2 reports  epoch 2  test_accuracy 0.875  images_per_second 1025\x1b[K\n"));
 }
 
 TEST_CASE("the locale of the host does not change the lines of progress") {

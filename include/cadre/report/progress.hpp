@@ -100,18 +100,19 @@ class progress {
     put(out);
   }
 
-  /// Leaves the last text of every key on the screen and forgets the keys. The destructor does the same.
+  /// Leaves the last text of every key on the screen, now whole, and forgets the keys. The destructor does the same.
   void finish() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (live_) {
-      if (std::any_of(lines_.begin(), lines_.end(), [](const line& l) { return l.pending; }))
-        draw({}, std::chrono::steady_clock::now());
-    } else {
-      for (line& l : lines_)
-        if (l.pending) print_plain(l);
+    if (live_ && !lines_.empty()) {
+      std::string whole;
+      const std::size_t width = key_width(lines_.size());
+      for (const line& l : lines_) whole += joined(l, width) + '\n';
+      lines_.clear();
+      draw(whole, std::chrono::steady_clock::now());
     }
+    for (line& l : lines_)
+      if (l.pending) print_plain(l);
     lines_.clear();
-    drawn_ = 0;
   }
 
  private:
@@ -131,6 +132,13 @@ class progress {
       if (l.key == clean) return l;
     lines_.push_back({std::move(clean), {}, false});
     return lines_.back();
+  }
+
+  // Of the first `shown` lines.
+  std::size_t key_width(std::size_t shown) const noexcept {
+    std::size_t width = 0;
+    for (std::size_t i = 0; i < shown; ++i) width = std::max(width, detail::display_width(lines_[i].key));
+    return width;
   }
 
   static std::string joined(const line& l, std::size_t key_width) {
@@ -167,11 +175,10 @@ class progress {
     // The cursor's own line needs a row, and so does the note on the lines left out.
     const std::size_t room = rows > 3 ? rows - 2 : 1;
     const std::size_t shown = lines_.size() <= room ? lines_.size() : room - (room > 1 ? 1 : 0);
-    std::size_t key_width = 0;
-    for (std::size_t i = 0; i < shown; ++i) key_width = std::max(key_width, detail::display_width(lines_[i].key));
+    const std::size_t width = key_width(shown);
     out += "\x1b[?7l";
     for (line& l : lines_) l.pending = false;
-    for (std::size_t i = 0; i < shown; ++i) out += detail::clip(joined(lines_[i], key_width), columns - 1) + "\x1b[K\n";
+    for (std::size_t i = 0; i < shown; ++i) out += detail::clip(joined(lines_[i], width), columns - 1) + "\x1b[K\n";
     if (shown < lines_.size() && room > 1)
       out += detail::clip("... and " + std::to_string(lines_.size() - shown) + " more", columns - 1) + "\x1b[K\n";
     out += "\x1b[?7h\x1b[J";

@@ -127,8 +127,10 @@ class run_folder final : public report_handler {
   /// Forces the reports of a training that went well to the disk, and prints the last progress line.
   void finish(bool well) {
     if (journal_ && well) journal_->sync();
-    if (bar_)
-      bar_->finish(options_.name, (well ? "finished after " : "failed after ") + std::to_string(last_) + " reports");
+    if (!bar_) return;
+    std::string text = (well ? "finished after " : "failed after ") + std::to_string(last_) + " reports";
+    if (bar_->live()) text += last_metrics();  // elsewhere they stand in the line above
+    bar_->finish(options_.name, text);
   }
   void note(std::string_view what) {
     if (bar_) bar_->print(options_.name + ": " + std::string(what));
@@ -275,13 +277,24 @@ class run_folder final : public report_handler {
     checkpoints_ = std::move(kept);
   }
 
+  // The number is left out where the report itself begins with it: "epoch 3", as a rule.
   [[nodiscard]] std::string line() const {
-    std::string text = "report " + std::to_string(last_);
+    const metric_map& metrics = reports_.back().metrics;
+    std::string text = last_metrics();
+    if (metrics.begin() == metrics.end() || metrics.begin()->value != static_cast<double>(last_))
+      text.insert(0, "report " + std::to_string(last_));
+    else
+      text.erase(0, 2);
+    if (attempt_ > 1) text += "  (attempt " + std::to_string(attempt_) + ")";
+    return text;
+  }
+  [[nodiscard]] std::string last_metrics() const {
+    std::string text;
+    if (reports_.empty()) return text;
     for (const metric& m : reports_.back().metrics) {
       text += "  " + m.name + " ";
       cadre::detail::append_significant(text, m.value, 6);
     }
-    if (attempt_ > 1) text += "  (attempt " + std::to_string(attempt_) + ")";
     return text;
   }
 
