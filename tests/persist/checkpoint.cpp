@@ -13,6 +13,7 @@
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -123,6 +124,32 @@ TEST_CASE("A value may change after it was written, and a copy of a reader outli
   CHECK(w.size() == 1);
   cadre::checkpoint_reader copy = [&] { return cadre::checkpoint_reader::from_bytes(w.bytes()); }();
   CHECK(copy.get<int>("epoch") == 1);
+}
+
+TEST_CASE("Text is read back as a string, whether it was a literal, an array, a pointer or a view") {
+  const char* pointer = "of the run";
+  char buffer[8] = "mutable";
+  char* into_buffer = buffer;
+  const char no_end[3] = {'a', 'b', 'c'};
+  cadre::checkpoint_writer w;
+  w("literal", "text")("embedded", "a\0b")("pointer", pointer)("into buffer", into_buffer)("array", no_end);
+  w.write("view", std::string_view("a part").substr(2)).write("empty", "")("string", std::string("whole"));
+  w("buffer", buffer);
+  CHECK_THROWS_AS(w("null", static_cast<const char*>(nullptr)), std::logic_error);
+  const auto c = cadre::checkpoint_reader::from_bytes(w.bytes());
+  CHECK(c.get<std::string>("literal") == "text");
+  CHECK(c.get<std::string>("embedded") == std::string("a\0b", 3));
+  CHECK(c.get<std::string>("pointer") == "of the run");
+  CHECK(c.get<std::string>("into buffer") == "mutable");
+  CHECK(c.get<std::string>("array") == "abc");
+  CHECK(c.get<std::string>("view") == "part");
+  CHECK(c.get<std::string>("empty").empty());
+  CHECK(c.get<std::string>("string") == "whole");
+  CHECK(c.type_of("literal") == c.type_of("string"));
+  CHECK_FALSE(c.contains("null"));
+  char again[8] = "";
+  c("buffer", again);
+  CHECK(std::string(again) == "mutable");
 }
 
 TEST_CASE("A name is written once") {

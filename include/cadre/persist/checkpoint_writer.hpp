@@ -16,6 +16,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -33,22 +34,36 @@ class checkpoint_writer {
  public:
   /// Adds a value. Throws checkpoint_name_taken (517), serialization_failed (503), and whatever the value's own
   /// serialize throws; the value is then not added and the others are untouched.
+  ///
+  /// Literals, other arrays of const char, pointers to characters (not null) and string_views are written as the
+  /// std::string that they are read back as; an array of char that is not const is an array.
   template <class T>
   checkpoint_writer& write(std::string_view name, const T& value) {
-    if (contains(name))
-      throw checkpoint_name_taken("the checkpoint already has a value '" + std::string(name) +
-                                  "'; names must be unique");
-    byte_buffer bytes;
-    output_archive archive(bytes);
-    archive(value);
-    xxh64 hash;
-    for (std::span<const std::byte> piece : bytes.pieces()) hash.update(piece);
-    values_.push_back({std::string(name), type_label<T>::get(), hash.digest(), std::move(bytes)});
-    return *this;
+    if constexpr (std::is_same_v<T, const char*> || std::is_same_v<T, char*> || std::is_same_v<T, std::string_view>)
+      return add(name, std::string(value));
+    else
+      return add(name, value);
   }
+  template <std::size_t N>
+  checkpoint_writer& write(std::string_view name, const char (&text)[N]) {
+    return add(name, std::string(text, N - (text[N - 1] == '\0' ? 1 : 0)));
+  }
+  template <std::size_t N>
+  checkpoint_writer& write(std::string_view name, char (&array)[N]) {
+    return add(name, array);
+  }
+
   template <class T>
   checkpoint_writer& operator()(std::string_view name, const T& value) {
     return write(name, value);
+  }
+  template <std::size_t N>
+  checkpoint_writer& operator()(std::string_view name, const char (&text)[N]) {
+    return write(name, text);
+  }
+  template <std::size_t N>
+  checkpoint_writer& operator()(std::string_view name, char (&array)[N]) {
+    return write(name, array);
   }
 
   [[nodiscard]] bool contains(std::string_view name) const noexcept {
@@ -74,6 +89,20 @@ class checkpoint_writer {
   }
 
  private:
+  template <class T>
+  checkpoint_writer& add(std::string_view name, const T& value) {
+    if (contains(name))
+      throw checkpoint_name_taken("the checkpoint already has a value '" + std::string(name) +
+                                  "'; names must be unique");
+    byte_buffer bytes;
+    output_archive archive(bytes);
+    archive(value);
+    xxh64 hash;
+    for (std::span<const std::byte> piece : bytes.pieces()) hash.update(piece);
+    values_.push_back({std::string(name), type_label<T>::get(), hash.digest(), std::move(bytes)});
+    return *this;
+  }
+
   struct entry {
     std::string name, type;
     std::uint64_t checksum;
