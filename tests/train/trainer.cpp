@@ -10,6 +10,7 @@
 #include <cadre/observe/log.hpp>
 #include <cadre/os/detail/temporary_file.hpp>
 #include <cadre/train/data_parallel.hpp>
+#include <cadre/train/metrics.hpp>
 #include <cadre/train/optimizer.hpp>
 #include <cadre/train/parameters.hpp>
 #include <cadre/train/trainer.hpp>
@@ -296,6 +297,56 @@ TEST_CASE("a rank that reports while others reduce gets an error that names both
   const auto r = train::trainer{crossed, 0, train::scaling{.workers = 2}, train::run_options{.timeout = 30s}}.fit();
   REQUIRE(r.error);
   CHECK_THROWS_AS(std::rethrow_exception(r.error), cadre::collective_mismatch);
+  CHECK(text_of(r.error) ==
+        "[cadre.comm.403] rank 0 calls all_gather #2 of 16 bytes for context::report, but rank 1 calls all_reduce #2 "
+        "of 1 "
+        "float64 with sum; all ranks must make the same calls in the same order");
+}
+
+TEST_CASE("an error of ranks that call different things names the user's calls, not those made for them") {
+  const auto error_of = [](auto&& one, auto&& other) {
+    const auto crossed = [&](train::context& ctx, const int&) { ctx.rank() == 0 ? one(ctx) : other(ctx); };
+    const std::string text = text_of(
+        train::trainer{crossed, 0, train::scaling{.workers = 2}, train::run_options{.timeout = 30s}}.fit().error);
+    return text.substr(0, text.find(';'));
+  };
+  const auto barrier = [](train::context& ctx) { ctx.comm().barrier(); };
+  CHECK(error_of([](train::context& ctx) { (void)ctx.mean(1); }, barrier) ==
+        "[cadre.comm.403] rank 0 calls all_reduce #2 of 2 float64 with sum for context::mean, but rank 1 calls barrier "
+        "#2");
+  CHECK(error_of(
+            [](train::context& ctx) {
+              (void)train::aggregate(ctx.comm(), {{"loss", 1, 1}});
+            },
+            barrier) ==
+        "[cadre.comm.403] rank 0 calls all_reduce #2 of 4 float64 with sum for aggregate, but rank 1 calls barrier #2");
+  CHECK(error_of([](train::context&) {}, barrier) ==
+        "[cadre.comm.403] rank 0 calls all_gather #2 of 16 bytes for training's end, but rank 1 calls barrier #2");
+  CHECK(error_of(
+            [](train::context& ctx) {
+              std::vector<float> w(4), g(4);
+              train::parameters p;
+              p.add("w", w, g);
+              const train::data_parallel ddp{ctx.comm(), p};
+            },
+            barrier) ==
+        "[cadre.comm.403] rank 0 calls all_gather #2 of 8 bytes for data_parallel, but rank 1 calls barrier #2");
+  std::array<std::string, 2> said;
+  cadre::local_team{2}.run([&](cadre::local_communicator& comm) {
+    try {
+      if (comm.rank() == 0)
+        (void)train::trainer{[](train::context&, const int&) {}, 0}.fit(comm);
+      else
+        comm.barrier();
+    } catch (const cadre::collective_mismatch& e) {
+      said[static_cast<std::size_t>(comm.rank())] = e.what();
+    }
+  });
+  CHECK(said[0] ==
+        "[cadre.comm.403] rank 0 calls broadcast #1 of 8 bytes from root 0 for trainer::fit, but rank 1 calls barrier "
+        "#1; "
+        "all ranks must make the same calls in the same order");
+  CHECK(said[1] == said[0]);
 }
 
 TEST_CASE("a rank that takes part in nothing more is given up after the timeout") {

@@ -2,6 +2,7 @@
 #define CADRE_TRAIN_ATTEMPT_HPP
 
 #include <cadre/comm/any_communicator.hpp>
+#include <cadre/comm/detail/on_behalf_of.hpp>
 #include <cadre/comm/error.hpp>
 #include <cadre/observe/log.hpp>
 #include <cadre/observe/rank.hpp>
@@ -41,7 +42,11 @@ template <class Body>
 [[nodiscard]] attempt_outcome run_attempt(any_communicator& world, context_options options,
                                           std::chrono::nanoseconds timeout, Body&& body) {
   enum state : std::uint8_t { done, followed, failed };  // followed: ended because of somebody else's failure
-  any_communicator comm = world.split(0, world.rank());
+  constexpr const char* fit = "trainer::fit";
+  any_communicator comm = [&] {
+    const cadre::detail::on_behalf_of by(fit);
+    return world.split(0, world.rank());
+  }();
   if (timeout > std::chrono::nanoseconds::zero()) comm.set_timeout(timeout);
   const rank_scope speaks_for(comm.rank());
 
@@ -58,7 +63,10 @@ template <class Body>
       const auto whole = options.checkpoint->bytes();
       bytes.assign(whole.begin(), whole.end());
     }
-    detail::broadcast_sized(comm, bytes, 0);
+    {
+      const cadre::detail::on_behalf_of by(fit);
+      detail::broadcast_sized(comm, bytes, 0);
+    }
     if (comm.rank() != 0) {
       options.handler = nullptr;
       options.checkpoint = bytes.empty() ? nullptr
@@ -76,6 +84,7 @@ template <class Body>
     fail(failed);
   }
 
+  const cadre::detail::on_behalf_of by(fit);
   const auto states = world.all_gather(mine);
   attempt_outcome outcome;
   for (const state worst : {failed, followed})

@@ -2,6 +2,7 @@
 #define CADRE_TRAIN_CONTEXT_HPP
 
 #include <cadre/comm/any_communicator.hpp>
+#include <cadre/comm/detail/on_behalf_of.hpp>
 #include <cadre/core/metric_map.hpp>
 #include <cadre/persist/checkpoint_reader.hpp>
 #include <cadre/train/detail/agreement.hpp>
@@ -87,6 +88,7 @@ class context {
   /// The mean of `value` over the ranks, each counting `weight` times (samples it has seen, say). A collective. NaN if
   /// the weights sum to 0.
   [[nodiscard]] double mean(double value, double weight = 1) {
+    const cadre::detail::on_behalf_of mean("context::mean");
     double sums[2] = {value * weight, weight};
     comm_.all_reduce_bytes(sums, 2, data_type::float64, sum);
     return sums[0] / sums[1];
@@ -97,10 +99,14 @@ class context {
 
   /// Says that this rank reports no more: called by whoever called the train function, after it returned, on every
   /// rank. Throws reports_diverge (809) on every rank if another rank is in report().
-  void finish() { (void)meet(detail::meeting::end); }
+  void finish() {
+    const cadre::detail::on_behalf_of end("training's end");
+    (void)meet(detail::meeting::end);
+  }
 
  private:
   bool report(const metric_map& metrics, saver* save) {
+    const cadre::detail::on_behalf_of report("context::report");
     const bool stop = meet(detail::meeting::report);
     ++reports_;
     bool go_on = true;

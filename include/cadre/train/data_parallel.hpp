@@ -2,6 +2,7 @@
 #define CADRE_TRAIN_DATA_PARALLEL_HPP
 
 #include <cadre/comm/any_communicator.hpp>
+#include <cadre/comm/detail/on_behalf_of.hpp>
 #include <cadre/train/detail/bucket.hpp>
 #include <cadre/train/detail/initial_sync.hpp>
 #include <cadre/train/detail/kernels.hpp>
@@ -64,6 +65,7 @@ class data_parallel {
       throw option_invalid("data_parallel's bucket and first_bucket must be above 0");
     parameters_.check();
     parameters_.freeze();
+    const cadre::detail::on_behalf_of by("data_parallel");
     if (comm_.world_size() > 1) detail::require_same_parameters(comm_, parameters_);
     buckets_ = detail::make_buckets(parameters_, options.first_bucket, options.bucket);
     bucket_of_.resize(parameters_.size());
@@ -136,6 +138,7 @@ class data_parallel {
         if (p.count != 0) std::memcpy(to, p.gradient, p.bytes());
       });
     try {
+      const cadre::detail::on_behalf_of by("data_parallel");
       comm_.all_reduce_bytes(memory, b.count, b.type, sum);
     } catch (...) {
       lost_ = true;  // the peers know: no need to tell them when the step is left

@@ -2,6 +2,7 @@
 #define CADRE_TRAIN_METRICS_HPP
 
 #include <cadre/comm/any_communicator.hpp>
+#include <cadre/comm/detail/on_behalf_of.hpp>
 #include <cadre/core/hash.hpp>
 #include <cadre/core/metric_map.hpp>
 #include <cadre/train/error.hpp>
@@ -35,6 +36,7 @@ struct weighted_sum {
   const double h = static_cast<double>(hash % 65536);
   std::vector<double> packed{h, h * h};
   for (const weighted_sum& m : metrics) packed.insert(packed.end(), {m.sum, m.weight});
+  const cadre::detail::on_behalf_of aggregated("aggregate");
   comm.all_reduce(packed, sum);
   if (packed[1] * comm.world_size() != packed[0] * packed[0]) {
     std::string names;

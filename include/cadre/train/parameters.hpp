@@ -2,6 +2,7 @@
 #define CADRE_TRAIN_PARAMETERS_HPP
 
 #include <cadre/comm/any_communicator.hpp>
+#include <cadre/comm/detail/on_behalf_of.hpp>
 #include <cadre/comm/local_team.hpp>
 #include <cadre/core/contiguous.hpp>
 #include <cadre/core/data_type.hpp>
@@ -263,6 +264,7 @@ class parameters {
       if (memory.empty() || left < padded) {
         // Each piece is as large as all before it, so that few parameters are cut off from their neighbours.
         const std::size_t size = std::max(padded, std::clamp(allocated, first, most));
+        const cadre::detail::on_behalf_of by("parameters");
         memory.push_back(comm.allocate_bytes(size));
         memory.push_back(comm.allocate_bytes(size));
         allocated += size;

@@ -23,7 +23,7 @@ struct place {
   std::uint64_t offset = 0;
 };
 
-/// What a rank calls, as its peers see it. All but `where` must be equal on all ranks.
+/// What a rank calls, as its peers see it. All but `where` and `by` must be equal on all ranks.
 struct call_record {
   operation what = operation::barrier;
   data_type type = data_type::uint8;  // where `reduces`
@@ -33,6 +33,7 @@ struct call_record {
   std::uint64_t count = 0;  // elements where `reduces`, else bytes
   std::uint64_t sequence = 0;
   place where = {};
+  char by[16] = "";  // the user's call that makes it, where that is another
 
   [[nodiscard]] bool agrees_with(const call_record& other) const noexcept {
     return what == other.what && type == other.type && op == other.op && root == other.root && count == other.count &&
@@ -55,6 +56,7 @@ inline std::string describe(const call_record& call) {
     text += " of " + std::to_string(call.count) + " bytes";
     if (call.root >= 0) text += " from root " + std::to_string(call.root);
   }
+  if (call.by[0] != '\0') text += std::string(" for ") + call.by;
   return text;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cadre/comm/communicator.hpp>
 #include <cadre/comm/detail/control_block.hpp>
+#include <cadre/comm/detail/on_behalf_of.hpp>
 #include <cadre/os/futex.hpp>
 
 #include <chrono>
@@ -54,6 +55,7 @@ class member {
   void begin(const call_record& call, std::chrono::nanoseconds timeout) {
     call_ = call;
     call_.sequence = ++sequence_;
+    if (const char* by = on_behalf_of::current()) std::string_view(by).copy(call_.by, sizeof call_.by - 1);
     limit_ = timeout;
     deadline_ = {};
     own().doing.store(sequence_ * 256 + static_cast<std::uint64_t>(call.what), std::memory_order_relaxed);

@@ -2,6 +2,7 @@
 #define CADRE_TRAIN_DETAIL_AGREEMENT_HPP
 
 #include <cadre/comm/any_communicator.hpp>
+#include <cadre/comm/detail/on_behalf_of.hpp>
 #include <cadre/train/error.hpp>
 
 #include <cstddef>
@@ -36,9 +37,11 @@ inline std::string broadcast_text(any_communicator& comm, std::string text, int 
   return text;
 }
 
-/// Runs `f` on rank 0. If it throws, so does every rank: rank 0 the original, the others worker_failed with its text.
+/// Runs `f` on rank 0, for trainer::fit. If it throws, so does every rank: rank 0 the original, the others worker_failed
+/// with its text.
 template <class F>
 void on_rank_0(any_communicator& comm, const char* doing, F&& f) {
+  const cadre::detail::on_behalf_of fit("trainer::fit");
   std::exception_ptr failure;
   std::string what;
   if (comm.rank() == 0) {

@@ -3,6 +3,7 @@
 
 #include <cadre/archive/to_bytes.hpp>
 #include <cadre/comm/any_communicator.hpp>
+#include <cadre/comm/detail/on_behalf_of.hpp>
 #include <cadre/observe/log.hpp>
 #include <cadre/train/attempt.hpp>
 #include <cadre/train/detail/agreement.hpp>
@@ -86,6 +87,7 @@ void share_result(auto& world, result& r) {
     }
     bytes = to_bytes(history, numbers, paths, metrics, memory, r.best, r.path);
   }
+  const cadre::detail::on_behalf_of fit("trainer::fit");
   broadcast_sized(world, bytes, 0);
   if (world.rank() == 0) return;
   std::vector<kept_report> history, metrics;
