@@ -65,9 +65,11 @@ class event_ring {
     s.version.store(version + 2, std::memory_order_release);
   }
 
-  /// The events that there are, by their beginning. What is recorded meanwhile may or may not be among them.
-  [[nodiscard]] std::vector<event> snapshot() const {
-    std::vector<event> events;
+  /// The events that there are, by their beginning. What is recorded meanwhile may or may not be among them. A template,
+  /// as are its callers, so that only those who look pay to compile it.
+  template <class Event = event>
+  [[nodiscard]] std::vector<Event> snapshot() const {
+    std::vector<Event> events;
     const std::uint64_t epoch = epoch_.load(std::memory_order_relaxed);
     for (std::size_t i = 0; i <= mask_; ++i) {
       const slot& s = slots_[i];
@@ -76,7 +78,7 @@ class event_ring {
       words w;
       for (std::size_t k = 0; k < w.size(); ++k) w[k] = s.data[k].load(std::memory_order_acquire);
       if (s.version.load(std::memory_order_relaxed) != version || w[12] != epoch) continue;
-      event e;
+      Event e;
       e.begin = std::chrono::nanoseconds(static_cast<std::int64_t>(w[0]));
       const auto duration = static_cast<std::int64_t>(w[1]);
       e.instant = duration < 0;
@@ -87,7 +89,7 @@ class event_ring {
       e.name = text(&w[5], name_bytes);
       events.push_back(std::move(e));
     }
-    std::stable_sort(events.begin(), events.end(), [](const event& a, const event& b) { return a.begin < b.begin; });
+    std::stable_sort(events.begin(), events.end(), [](const Event& a, const Event& b) { return a.begin < b.begin; });
     return events;
   }
 
@@ -121,13 +123,15 @@ inline constinit std::atomic<event_ring*> current_events{nullptr};
 inline event_ring& event_ring_of(std::size_t capacity) {
   struct rings {
     std::mutex mutex;
-    std::vector<std::unique_ptr<event_ring>> all;
+    std::vector<event_ring*> all;
   };
   static rings& known = *new rings;
   const std::lock_guard<std::mutex> lock(known.mutex);
-  for (const auto& ring : known.all)
+  for (event_ring* ring : known.all)
     if (ring->capacity() == std::bit_ceil(std::max<std::size_t>(capacity, 2))) return *ring;
-  return *known.all.emplace_back(std::make_unique<event_ring>(capacity));
+  known.all.reserve(known.all.size() + 1);
+  known.all.push_back(new event_ring(capacity));
+  return *known.all.back();
 }
 
 [[nodiscard]] inline std::chrono::nanoseconds event_time() noexcept {
@@ -144,9 +148,10 @@ inline void enable_events(std::size_t capacity = 16384) {
 }
 
 /// The default: events cost one load. Returns what was recorded, the newest `capacity` events.
-inline std::vector<event> disable_events() {
+template <class Event = event>
+std::vector<Event> disable_events() {
   const event_ring* ring = detail::current_events.exchange(nullptr, std::memory_order_acq_rel);
-  return ring ? ring->snapshot() : std::vector<event>();
+  return ring ? ring->snapshot<Event>() : std::vector<Event>();
 }
 
 [[nodiscard]] inline bool events_enabled() noexcept {
@@ -154,9 +159,10 @@ inline std::vector<event> disable_events() {
 }
 
 /// The newest events while recording goes on; empty when disabled.
-[[nodiscard]] inline std::vector<event> recent_events() {
+template <class Event = event>
+[[nodiscard]] std::vector<Event> recent_events() {
   const event_ring* ring = detail::current_events.load(std::memory_order_acquire);
-  return ring ? ring->snapshot() : std::vector<event>();
+  return ring ? ring->snapshot<Event>() : std::vector<Event>();
 }
 
 /// An instant on the calling thread.

@@ -148,33 +148,26 @@ struct metric_sample {
 /// Names are Prometheus': [a-zA-Z_:][a-zA-Z0-9_:]*, for labels without the colon and not beginning with two
 /// underscores; else invalid_metric (1051). The same name and labels give the same metric; the same name as another
 /// kind, or a histogram with other buckets, is metric_mismatch (1050). A help text given later fills an empty one.
-class metrics_registry {
+///
+/// A template so that only those who count pay to compile it; its name is metrics_registry.
+template <class Labels = metric_labels>
+class basic_metrics_registry {
  public:
-  metrics_registry() = default;
-  metrics_registry(const metrics_registry&) = delete;
-  metrics_registry& operator=(const metrics_registry&) = delete;
+  basic_metrics_registry() = default;
+  basic_metrics_registry(const basic_metrics_registry&) = delete;
+  basic_metrics_registry& operator=(const basic_metrics_registry&) = delete;
 
-  cadre::counter& counter(std::string_view name, std::string_view help = {}, metric_labels labels = {}) {
-    check_and_sort(labels, metric_kind::counter);
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return find_or_add(family_of(name, help, metric_kind::counter, {}).counters, std::move(labels),
-                       std::make_unique<cadre::counter>());
+  cadre::counter& counter(std::string_view name, std::string_view help = {}, Labels labels = {}) {
+    return find_or_add(&family::counters, name, help, metric_kind::counter, std::move(labels), {});
   }
 
-  cadre::gauge& gauge(std::string_view name, std::string_view help = {}, metric_labels labels = {}) {
-    check_and_sort(labels, metric_kind::gauge);
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return find_or_add(family_of(name, help, metric_kind::gauge, {}).gauges, std::move(labels),
-                       std::make_unique<cadre::gauge>());
+  cadre::gauge& gauge(std::string_view name, std::string_view help = {}, Labels labels = {}) {
+    return find_or_add(&family::gauges, name, help, metric_kind::gauge, std::move(labels), {});
   }
 
-  cadre::histogram& histogram(std::string_view name, std::string_view help = {}, metric_labels labels = {},
+  cadre::histogram& histogram(std::string_view name, std::string_view help = {}, Labels labels = {},
                               histogram_buckets buckets = {}) {
-    check_and_sort(labels, metric_kind::histogram);
-    auto made = std::make_unique<cadre::histogram>(buckets);  // refuses bad buckets before the name is taken
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return find_or_add(family_of(name, help, metric_kind::histogram, buckets).histograms, std::move(labels),
-                       std::move(made));
+    return find_or_add(&family::histograms, name, help, metric_kind::histogram, std::move(labels), buckets, buckets);
   }
 
   /// All metrics, ordered by name and labels. Counting goes on meanwhile; each number was right at some instant.
@@ -198,7 +191,7 @@ class metrics_registry {
 
  private:
   template <class Metric>
-  using by_labels = std::map<metric_labels, std::unique_ptr<Metric>>;
+  using by_labels = std::map<Labels, std::unique_ptr<Metric>>;
 
   struct family {
     metric_kind kind;
@@ -232,7 +225,7 @@ class metrics_registry {
     return f;
   }
 
-  static void check_and_sort(metric_labels& labels, metric_kind kind) {
+  static void check_and_sort(Labels& labels, metric_kind kind) {
     std::sort(labels.begin(), labels.end());
     for (std::size_t i = 0; i < labels.size(); ++i) {
       const std::string& label = labels[i].first;
@@ -244,19 +237,28 @@ class metrics_registry {
     }
   }
 
-  template <class Metric>
-  static Metric& find_or_add(by_labels<Metric>& metrics, metric_labels labels, std::unique_ptr<Metric> made) {
-    return *metrics.try_emplace(std::move(labels), std::move(made)).first->second;
+  template <class Metric, class... Arguments>
+  Metric& find_or_add(by_labels<Metric> family::*metrics, std::string_view name, std::string_view help,
+                      metric_kind kind, Labels labels, histogram_buckets buckets, const Arguments&... arguments) {
+    check_and_sort(labels, kind);
+    auto made = std::make_unique<Metric>(arguments...);  // refuses bad buckets before the name is taken
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return *(family_of(name, help, kind, buckets).*metrics)
+                .try_emplace(std::move(labels), std::move(made))
+                .first->second;
   }
 
   mutable std::mutex mutex_;
   std::map<std::string, family> families_;
 };
 
+using metrics_registry = basic_metrics_registry<>;
+
 /// The registry of the process, which cadre's own rooms count in. Never destroyed, so that threads may count until the
 /// very end.
-[[nodiscard]] inline metrics_registry& metrics() {
-  static metrics_registry& registry = *new metrics_registry;
+template <class Registry = metrics_registry>
+[[nodiscard]] Registry& metrics() {
+  static Registry& registry = *new Registry;
   return registry;
 }
 

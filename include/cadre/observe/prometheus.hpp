@@ -77,7 +77,8 @@ inline std::string prometheus_labels(const metric_labels& labels, std::string_vi
 }
 
 /// All metrics of a registry, by default of the process's.
-[[nodiscard]] inline std::string prometheus_text(const metrics_registry& registry = metrics()) {
+template <class Labels = metric_labels>
+[[nodiscard]] std::string prometheus_text(const basic_metrics_registry<Labels>& registry = metrics()) {
   return prometheus_text(std::span<const metric_sample>(registry.snapshot()));
 }
 
