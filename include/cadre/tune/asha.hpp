@@ -22,6 +22,7 @@ inline constexpr asha_type promotion = asha_type::promotion;
 inline constexpr asha_type stopping = asha_type::stopping;
 
 namespace detail {
+template <class Settings>
 class asha_state;
 }
 
@@ -46,7 +47,10 @@ struct asha {
   asha_type type = promotion;
 
   /// Throws bad_option (905).
-  [[nodiscard]] detail::asha_state start(const study_settings& settings) const;
+  template <class Settings>
+  [[nodiscard]] detail::asha_state<Settings> start(const Settings& settings) const {
+    return {*this, settings};
+  }
   [[nodiscard]] std::string describe() const {
     return "asha(max_t " + std::to_string(max_t) + ", grace_period " + std::to_string(grace_period) +
            ", reduction_factor " + std::to_string(reduction_factor) + ", brackets " + std::to_string(brackets) +
@@ -67,10 +71,12 @@ struct asha {
 
 namespace detail {
 
-/// The rungs of every bracket and where each trial stands. O(log n) per report and promotion.
+/// The rungs of every bracket and where each trial stands. O(log n) per report and promotion. A template so that only
+/// those who tune pay to compile it.
+template <class Settings>
 class asha_state {
  public:
-  asha_state(const asha& options, const study_settings& settings)
+  asha_state(const asha& options, const Settings& settings)
       : type_(options.type), mode_(settings.mode), seed_(settings.seed) {
     const auto check = [](bool fine, const char* what, std::int64_t given, const std::string& must) {
       if (!fine)
@@ -129,6 +135,8 @@ class asha_state {
   [[nodiscard]] double max_t() const { return static_cast<double>(milestones_.back()); }
 
  private:
+  using rung = detail::rung<>;
+
   struct place {
     std::size_t bracket = 0;
     std::size_t next = 0;  // the lowest rung in which the trial may still get an entry
@@ -158,10 +166,6 @@ class asha_state {
 };
 
 }  // namespace detail
-
-inline detail::asha_state asha::start(const study_settings& settings) const {
-  return detail::asha_state(*this, settings);
-}
 
 }  // namespace tune
 CADRE_NAMESPACE_END

@@ -12,9 +12,10 @@ namespace tune {
 
 namespace detail {
 
+template <class Settings>
 class grid_search_state {
  public:
-  explicit grid_search_state(const study_settings& settings) : domains_(settings.domains) {
+  explicit grid_search_state(const Settings& settings) : domains_(settings.domains) {
     for (std::size_t i = 0; i < domains_.size(); ++i)
       if (domains_[i].count() == 0)
         throw infinite_grid("grid_search needs finitely many values of each parameter; '" + settings.names[i] +
@@ -44,8 +45,9 @@ class grid_search_state {
 /// All points of a finite space, each once, the last parameter changing fastest; ends when there are no more.
 struct grid_search {
   /// Throws infinite_grid (904).
-  [[nodiscard]] detail::grid_search_state start(const study_settings& settings) const {
-    return detail::grid_search_state(settings);
+  template <class Settings>
+  [[nodiscard]] detail::grid_search_state<Settings> start(const Settings& settings) const {
+    return detail::grid_search_state<Settings>(settings);
   }
   [[nodiscard]] std::string describe() const { return "grid_search"; }
 };

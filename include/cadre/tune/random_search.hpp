@@ -12,9 +12,10 @@ namespace tune {
 
 namespace detail {
 
+template <class Settings>
 class random_search_state {
  public:
-  explicit random_search_state(const study_settings& settings)
+  explicit random_search_state(const Settings& settings)
       : domains_(settings.domains), names_(settings.names), seed_(settings.seed), points_(count_points(domains_)) {}
 
   [[nodiscard]] std::optional<point> suggest(trial_id id) const {
@@ -57,8 +58,9 @@ class random_search_state {
 /// whoever asks when, and a parameter that is added leaves the others as they were. A finite space gives no point
 /// twice and is exhausted after all of them (there a point also depends on those of the trials before).
 struct random_search {
-  [[nodiscard]] detail::random_search_state start(const study_settings& settings) const {
-    return detail::random_search_state(settings);
+  template <class Settings>
+  [[nodiscard]] detail::random_search_state<Settings> start(const Settings& settings) const {
+    return detail::random_search_state<Settings>(settings);
   }
   [[nodiscard]] std::string describe() const { return "random_search"; }
 };

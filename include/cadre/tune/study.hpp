@@ -90,10 +90,10 @@ class study {
   [[nodiscard]] const tune::space<Config>& space() const noexcept { return space_; }
 
   /// For the tuner.
-  [[nodiscard]] detail::study_core& core() noexcept { return core_; }
+  [[nodiscard]] detail::study_core<>& core() noexcept { return core_; }
 
  private:
-  detail::study_core core_;
+  detail::study_core<> core_;
   tune::space<Config> space_;
 };
 

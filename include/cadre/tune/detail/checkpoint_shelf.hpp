@@ -16,7 +16,8 @@ CADRE_NAMESPACE_BEGIN
 namespace tune::detail {
 
 /// The newest checkpoint of each trial that may run again: in memory, or as files of a folder. Any thread may call it;
-/// one trial's checkpoint is for one thread at a time.
+/// one trial's checkpoint is for one thread at a time. A template so that only those who tune pay to compile it.
+template <class Reader = checkpoint_reader>
 class checkpoint_shelf {
  public:
   /// The trial's t, written among the user's values.
@@ -27,7 +28,7 @@ class checkpoint_shelf {
 
   void save(trial_id id, const checkpoint_writer& writer) {
     if (folder_.empty()) {
-      auto reader = checkpoint_reader::from_bytes(writer.bytes(), "of trial " + std::to_string(id));
+      auto reader = Reader::from_bytes(writer.bytes(), "of trial " + std::to_string(id));
       const std::lock_guard lock(mutex_);
       in_memory_.insert_or_assign(id, std::move(reader));
     } else {
@@ -36,9 +37,9 @@ class checkpoint_shelf {
   }
 
   /// Nothing if there is none.
-  [[nodiscard]] std::optional<checkpoint_reader> load(trial_id id) {
+  [[nodiscard]] std::optional<Reader> load(trial_id id) {
     if (!folder_.empty())
-      return std::filesystem::exists(path_of(id)) ? std::optional(checkpoint_reader::open(path_of(id))) : std::nullopt;
+      return std::filesystem::exists(path_of(id)) ? std::optional(Reader::open(path_of(id))) : std::nullopt;
     const std::lock_guard lock(mutex_);
     const auto found = in_memory_.find(id);
     return found == in_memory_.end() ? std::nullopt : std::optional(found->second);
@@ -60,7 +61,7 @@ class checkpoint_shelf {
 
   std::string folder_;
   std::mutex mutex_;
-  std::map<trial_id, checkpoint_reader> in_memory_;
+  std::map<trial_id, Reader> in_memory_;
 };
 
 }  // namespace tune::detail

@@ -16,6 +16,7 @@ namespace tune::detail {
 
 /// The entries of one rung, ordered, with a mark after the best of them. Entries only come, so the share of the best
 /// grows by at most one at a time and the mark moves by a step: O(log n) per entry.
+template <class Id = trial_id>
 class rung {
  public:
   /// The score of what is worse than every number.
@@ -25,7 +26,7 @@ class rung {
   rung(std::size_t reduction_factor, std::size_t least) : reduction_factor_(reduction_factor), least_(least) {}
 
   /// Lower scores are better, ties go to the lower trial.
-  void insert(double score, trial_id id) {
+  void insert(double score, Id id) {
     const entry e{score, id};
     const auto at = all_.insert(e).first;
     if (best_count_ != 0 && e < *last_best_) {
@@ -42,9 +43,9 @@ class rung {
   }
 
   /// The best of those among the best that were not taken before; takes it.
-  std::optional<trial_id> take() {
+  std::optional<Id> take() {
     if (promotable_.empty()) return std::nullopt;
-    const trial_id id = promotable_.begin()->id;
+    const Id id = promotable_.begin()->id;
     taken_.insert(*promotable_.begin());
     promotable_.erase(promotable_.begin());
     return id;
@@ -57,7 +58,7 @@ class rung {
  private:
   struct entry {
     double score;
-    trial_id id;
+    Id id;
     friend auto operator<=>(const entry&, const entry&) = default;
   };
 
@@ -68,7 +69,7 @@ class rung {
   std::size_t reduction_factor_;
   std::size_t least_;
   std::set<entry> all_;
-  std::set<entry>::iterator last_best_{};
+  typename std::set<entry>::iterator last_best_{};
   std::size_t best_count_ = 0;
   std::set<entry> promotable_;  // among the best, not taken
   std::set<entry> taken_;

@@ -76,13 +76,15 @@ struct next_run {
   double run_until = 0;
 };
 
-/// A study without the struct that it tunes: see tune::study, whose functions these are.
+/// A study without the struct that it tunes: see tune::study, whose functions these are. A template so that only those
+/// who tune pay to compile it.
+template <class Options = study_options>
 class study_core {
  public:
   using report_visitor = move_only_function<void(trial_id, double, const metric_map&)>;
 
   template <searcher Searcher, scheduler Scheduler>
-  study_core(space_core space, study_options options, const Searcher& searcher, const Scheduler& scheduler)
+  study_core(space_core space, Options options, const Searcher& searcher, const Scheduler& scheduler)
       : study_core(std::move(space), std::move(options)) {
     const study_settings given = settings();
     searcher_ = std::make_unique<searcher_model<decltype(searcher.start(given))>>(searcher.start(given));
@@ -160,13 +162,13 @@ class study_core {
   [[nodiscard]] const space_core& space() const noexcept { return space_; }
 
  private:
-  study_core(space_core space, study_options options) : space_(std::move(space)), options_(check(std::move(options))) {}
+  study_core(space_core space, Options options) : space_(std::move(space)), options_(check(std::move(options))) {}
 
   [[nodiscard]] study_settings settings() const {
     return {space_.domains(), space_.names(), options_.mode, options_.seed};
   }
 
-  static study_options check(study_options options) {
+  static Options check(Options options) {
     if (options.metric.empty())
       throw bad_option(".metric is empty; name the metric that trials report and that is tuned");
     if (options.trials == 0) throw bad_option(".trials = 0; say how many trials to run at most");
@@ -268,7 +270,7 @@ class study_core {
   }
 
   void replay(std::span<const std::byte> record, report_visitor& on_report) {
-    using kind = study_log::kind;
+    using kind = study_log<>::kind;
     input_archive in(record);
     std::uint8_t what = 0;
     in(what);
@@ -328,7 +330,7 @@ class study_core {
   }
 
   space_core space_;
-  study_options options_;
+  Options options_;
   std::unique_ptr<any_searcher> searcher_;
   std::unique_ptr<any_scheduler> scheduler_;
   double limit_ = unlimited;
@@ -338,7 +340,7 @@ class study_core {
   std::set<trial_id> interrupted_;
   std::size_t running_ = 0;
   std::string log_path_;
-  study_log log_;
+  study_log<> log_;
 };
 
 }  // namespace tune::detail

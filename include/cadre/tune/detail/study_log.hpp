@@ -42,13 +42,14 @@ inline void check_identity(const study_identity& stored, const study_identity& g
 }
 
 /// The journal of a study: what was asked, reported and ended, in order. Kinds and fields never change their meaning;
-/// new kinds get new numbers.
+/// new kinds get new numbers. A template so that only those who tune pay to compile it.
+template <class Journal = journal>
 class study_log {
  public:
   enum class kind : std::uint8_t { identity = 0, start = 1, resume = 2, report = 3, end = 4 };
 
   void open(const std::string& path, auto&& each) {
-    journal_.emplace(journal::open(path, {.sync = journal_sync::on_request}, each));
+    journal_.emplace(Journal::open(path, {.sync = journal_sync::on_request}, each));
   }
   [[nodiscard]] bool is_open() const noexcept { return journal_.has_value(); }
   [[nodiscard]] bool empty() const noexcept { return !journal_ || journal_->size() == 0; }
@@ -79,7 +80,7 @@ class study_log {
     if (journal_) journal_->append(to_bytes(static_cast<std::uint8_t>(what), fields...));
   }
 
-  std::optional<journal> journal_;
+  std::optional<Journal> journal_;
 };
 
 }  // namespace tune::detail

@@ -25,10 +25,11 @@
 CADRE_NAMESPACE_BEGIN
 namespace tune::detail {
 
-/// Runs the trials of a study on a pool. The study decides.
+/// Runs the trials of a study on a pool. The study decides. A template so that only those who tune pay to compile it.
 ///
 /// Without turns each run of a trial is a task of its own; the end of one starts the next, and nothing in the pool
 /// waits, so any pool will do. With turns each slot is a task that takes the whole tuning and waits in report().
+template <class Options = tuner_options>
 class tuning final : public trial_host {
   using clock = std::chrono::steady_clock;
 
@@ -36,8 +37,8 @@ class tuning final : public trial_host {
   /// Calls the user's function with a trial of this host and run at a place in the space; on several threads at once.
   using trial_function = move_only_function<void(trial_host&, trial_run&, const point&)>;
 
-  tuning(study_core& study, thread_pool& pool, trial_function function, tuning_log& log, checkpoint_shelf& shelf,
-         const tuner_options& options)
+  tuning(study_core<>& study, thread_pool& pool, trial_function function, tuning_log<>& log, checkpoint_shelf<>& shelf,
+         const Options& options)
       : study_(study),
         pool_(pool),
         function_(std::move(function)),
@@ -135,7 +136,7 @@ class tuning final : public trial_host {
   /// that the trial can go on when it is resumed.
   void keep_checkpoint(trial_run& run, const saver_ref& save) {
     checkpoint_writer writer;
-    writer(checkpoint_shelf::t_name, run.t);
+    writer(checkpoint_shelf<>::t_name, run.t);
     save(writer);
     try {
       shelf_.save(run.id, writer);
@@ -283,7 +284,8 @@ class tuning final : public trial_host {
       where = study_.trials()[what.id].where;
     }
     try {
-      if (what.again && (run.checkpoint = shelf_.load(what.id))) run.checkpoint->read(checkpoint_shelf::t_name, run.t);
+      if (what.again && (run.checkpoint = shelf_.load(what.id)))
+        run.checkpoint->read(checkpoint_shelf<>::t_name, run.t);
       function_(*this, run, where);
     } catch (const std::exception& e) {
       thrown = std::current_exception();
@@ -316,12 +318,12 @@ class tuning final : public trial_host {
     });
   }
 
-  study_core& study_;
+  study_core<>& study_;
   thread_pool& pool_;
   trial_function function_;
-  tuning_log& log_;
-  checkpoint_shelf& shelf_;
-  const tuner_options& options_;
+  tuning_log<>& log_;
+  checkpoint_shelf<>& shelf_;
+  const Options& options_;
   std::size_t slots_;
   clock::time_point begin_;
   std::optional<turns> turns_;

@@ -22,11 +22,12 @@ CADRE_NAMESPACE_BEGIN
 namespace tune::detail {
 
 /// What a tuning leaves for people and programs: reports.jsonl line by line while it runs, trials.csv and trials.jsonl
-/// at its end, and lines on the screen if asked for.
+/// at its end, and lines on the screen if asked for. A template so that only those who tune pay to compile it.
+template <class Study = study_core<>>
 class tuning_log {
  public:
   /// `folder` empty: no files.
-  tuning_log(const study_core& study, std::string folder, bool show) : study_(study), folder_(std::move(folder)) {
+  tuning_log(const Study& study, std::string folder, bool show) : study_(study), folder_(std::move(folder)) {
     if (show) screen_.emplace();
   }
 
@@ -109,7 +110,7 @@ class tuning_log {
     return line;
   }
 
-  const study_core& study_;
+  const Study& study_;
   std::string folder_;
   std::optional<json_lines_writer> reports_;
   std::optional<progress> screen_;
