@@ -121,17 +121,17 @@ inline constinit std::atomic<event_ring*> current_events{nullptr};
 
 /// Rings are never destroyed, since a thread may be about to write to one; one per capacity is enough.
 inline event_ring& event_ring_of(std::size_t capacity) {
-  struct rings {
-    std::mutex mutex;
-    std::vector<event_ring*> all;
+  struct known_ring {
+    event_ring ring;
+    known_ring* next;
   };
-  static rings& known = *new rings;
-  const std::lock_guard<std::mutex> lock(known.mutex);
-  for (event_ring* ring : known.all)
-    if (ring->capacity() == std::bit_ceil(std::max<std::size_t>(capacity, 2))) return *ring;
-  known.all.reserve(known.all.size() + 1);
-  known.all.push_back(new event_ring(capacity));
-  return *known.all.back();
+  static std::mutex& mutex = *new std::mutex;
+  static known_ring* newest = nullptr;
+  const std::lock_guard<std::mutex> lock(mutex);
+  for (known_ring* known = newest; known; known = known->next)
+    if (known->ring.capacity() == std::bit_ceil(std::max<std::size_t>(capacity, 2))) return known->ring;
+  newest = new known_ring{event_ring(capacity), newest};
+  return newest->ring;
 }
 
 [[nodiscard]] inline std::chrono::nanoseconds event_time() noexcept {

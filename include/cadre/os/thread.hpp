@@ -6,7 +6,6 @@
 
 #include <pthread.h>
 
-#include <memory>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -35,9 +34,11 @@ class native_thread {
 
   /// Runs `body`, which must not throw. Throws thread_error (151).
   [[gnu::cold]] native_thread(const std::string& name, move_only_function<void()> body) {
-    auto start = std::make_unique<start_block>(name.substr(0, 15), std::move(body));
-    if (const int code = ::pthread_create(&id_, nullptr, &run, start.get())) throw thread_error(name, code);
-    static_cast<void>(start.release());  // the thread owns it now
+    auto* const start = new start_block{name.substr(0, 15), std::move(body)};  // the thread's own once there is one
+    if (const int code = ::pthread_create(&id_, nullptr, &run, start)) {
+      delete start;
+      throw thread_error(name, code);
+    }
     running_ = true;
   }
 
@@ -61,15 +62,15 @@ class native_thread {
 
  private:
   struct start_block {
-    start_block(std::string n, move_only_function<void()> b) : name(std::move(n)), body(std::move(b)) {}
     std::string name;
     move_only_function<void()> body;
   };
 
   static void* run(void* argument) noexcept {
-    const std::unique_ptr<start_block> start(static_cast<start_block*>(argument));
+    auto* const start = static_cast<start_block*>(argument);
     ::pthread_setname_np(::pthread_self(), start->name.c_str());
     start->body();
+    delete start;
     return nullptr;
   }
 
