@@ -121,7 +121,7 @@ class results {
                      [&](const auto* a, const auto* b) { return better(mode_, rank(*a), rank(*b)); });
     std::vector<record> sorted;
     for (const trial_result<Config>* t : order) sorted.push_back(std::move(all[t->id]));
-    return format_table(sorted, options);
+    return format_table({sorted.data(), sorted.size()}, options);
   }
 
  private:
