@@ -52,7 +52,10 @@ class byte_buffer {
   [[nodiscard]] std::vector<std::span<const std::byte>> pieces() const {
     std::vector<std::span<const std::byte>> result;
     result.reserve(chunks_.size());
-    for (const chunk& c : chunks_) result.emplace_back(c.bytes.get(), &c == &chunks_.back() ? used_in_last() : c.size);
+    for (const chunk& c : chunks_) {
+      const std::span<const std::byte> piece(c.bytes.get(), &c == &chunks_.back() ? used_in_last() : c.size);
+      result.push_back(piece);
+    }
     return result;
   }
 
@@ -60,7 +63,8 @@ class byte_buffer {
   [[nodiscard]] std::vector<std::byte> to_vector() const {
     std::vector<std::byte> result;
     result.reserve(size());
-    for (std::span<const std::byte> piece : pieces()) result.insert(result.end(), piece.begin(), piece.end());
+    for (std::span<const std::byte> piece : pieces())
+      result.insert(result.end(), piece.data(), piece.data() + piece.size());
     return result;
   }
 

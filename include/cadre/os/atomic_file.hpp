@@ -63,10 +63,10 @@ inline void write_file_atomically(const std::string& path, std::span<const std::
 }
 
 inline void write_file_atomically(const std::string& path, std::initializer_list<std::span<const std::byte>> pieces) {
-  write_file_atomically(path, std::span(pieces.begin(), pieces.size()));
+  write_file_atomically(path, std::span<const std::span<const std::byte>>(pieces.begin(), pieces.size()));
 }
 inline void write_file_atomically(const std::string& path, std::span<const std::byte> bytes) {
-  write_file_atomically(path, {bytes});
+  write_file_atomically(path, std::span<const std::span<const std::byte>>(&bytes, 1));
 }
 
 /// The whole file, also one that does not state its size, as those of /proc. Throws file_error and its kinds (155, 157,
@@ -76,10 +76,10 @@ inline void write_file_atomically(const std::string& path, std::span<const std::
   const struct stat status = file.status();
   if (S_ISDIR(status.st_mode)) file_error::raise("read", path, EISDIR);
   std::vector<std::byte> bytes(static_cast<std::size_t>(status.st_size) + 1);  // the last one finds the end
-  std::size_t held = file.read_at(0, bytes);
+  std::size_t held = file.read_at(0, {bytes.data(), bytes.size()});
   while (held == bytes.size()) {  // there may be more than was stated
     bytes.resize(held + 4096);
-    held += file.read_at(held, std::span(bytes).subspan(held));
+    held += file.read_at(held, {bytes.data() + held, bytes.size() - held});
   }
   bytes.resize(held);
   return bytes;

@@ -40,16 +40,21 @@ class checkpoint_reader {
     const struct stat status = file.status();
     if (S_ISDIR(status.st_mode)) file_error::raise("read", path, EISDIR);
     const auto size = static_cast<std::size_t>(status.st_size);
-    std::shared_ptr<std::byte[]> bytes(new std::byte[size]);
-    const std::size_t got = file.read_at(0, {bytes.get(), size});
-    return checkpoint_reader(std::span<const std::byte>(bytes.get(), got), bytes, "checkpoint '" + path + "'");
+    auto fresh = std::make_shared<state>();
+    fresh->origin = "checkpoint '" + path + "'";
+    fresh->read.reset(new std::byte[size]);
+    fresh->bytes = {fresh->read.get(), file.read_at(0, {fresh->read.get(), size})};
+    return checkpoint_reader(std::move(fresh));
   }
 
   /// Takes what checkpoint_writer::bytes() made and verifies it; `origin` stands for the path in messages.
   [[nodiscard]] static checkpoint_reader from_bytes(std::vector<std::byte> bytes,
                                                     std::string_view origin = "in memory") {
-    auto owner = std::make_shared<const std::vector<std::byte>>(std::move(bytes));
-    return checkpoint_reader(*owner, owner, "checkpoint " + std::string(origin));
+    auto fresh = std::make_shared<state>();
+    fresh->origin = "checkpoint " + std::string(origin);
+    fresh->given = std::move(bytes);
+    fresh->bytes = {fresh->given.data(), fresh->given.size()};
+    return checkpoint_reader(std::move(fresh));
   }
 
   /// Reads the value of that name into `value`. Throws checkpoint_value_missing (511), checkpoint_type_mismatch (512),
@@ -102,16 +107,13 @@ class checkpoint_reader {
   };
   struct state {
     std::string origin;
-    std::span<const std::byte> bytes;
-    std::shared_ptr<const void> owner;
+    std::unique_ptr<std::byte[]> read;  // of a file; not a vector, which would be zeroed first
+    std::vector<std::byte> given;
+    std::span<const std::byte> bytes;  // of one of them
     std::vector<entry> entries;
   };
 
-  checkpoint_reader(std::span<const std::byte> bytes, std::shared_ptr<const void> owner, std::string origin) {
-    auto fresh = std::make_shared<state>(state{std::move(origin), bytes, std::move(owner), {}});
-    parse(*fresh);
-    state_ = std::move(fresh);
-  }
+  explicit checkpoint_reader(std::shared_ptr<state> fresh) : state_(std::move(fresh)) { parse(*state_); }
 
   static void parse(state& s) {
     namespace format = detail::checkpoint_format;
@@ -198,7 +200,7 @@ class checkpoint_reader {
 
   static constexpr const char* use_an_older = "; it is damaged, use an older one";
 
-  std::shared_ptr<const state> state_;
+  std::shared_ptr<state> state_;  // not changed once it is parsed
 };
 
 CADRE_NAMESPACE_END

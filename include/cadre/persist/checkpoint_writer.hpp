@@ -76,7 +76,8 @@ class checkpoint_writer {
   /// go to the kernel from where they lie.
   void save(const std::string& path) const {
     const std::vector<std::byte> front = header_and_table();
-    write_file_atomically(path, pieces(front));
+    const std::vector<std::span<const std::byte>> all = pieces(front);
+    write_file_atomically(path, {all.data(), all.size()});
   }
 
   /// What save() would write, in one piece.
@@ -84,7 +85,8 @@ class checkpoint_writer {
     std::vector<std::byte> result = header_and_table();
     result.reserve(result.size() + value_bytes());
     for (const entry& v : values_)
-      for (std::span<const std::byte> piece : v.bytes.pieces()) result.insert(result.end(), piece.begin(), piece.end());
+      for (std::span<const std::byte> piece : v.bytes.pieces())
+        result.insert(result.end(), piece.data(), piece.data() + piece.size());
     return result;
   }
 
@@ -135,15 +137,15 @@ class checkpoint_writer {
                           out.size() + value_bytes(),
                           out.size() - sizeof(format::header),
                           values_.size(),
-                          hash_bytes(std::span(out).subspan(sizeof(format::header))),
+                          hash_bytes({out.data() + sizeof(format::header), out.size() - sizeof(format::header)}),
                           0};
     header.header_checksum = format::checksum_of(header);
     std::memcpy(out.data(), &header, sizeof header);
     return out;
   }
 
-  [[nodiscard]] std::vector<std::span<const std::byte>> pieces(std::span<const std::byte> front) const {
-    std::vector<std::span<const std::byte>> result{front};
+  [[nodiscard]] std::vector<std::span<const std::byte>> pieces(const std::vector<std::byte>& front) const {
+    std::vector<std::span<const std::byte>> result{{front.data(), front.size()}};
     for (const entry& v : values_)
       for (std::span<const std::byte> piece : v.bytes.pieces()) result.push_back(piece);
     return result;

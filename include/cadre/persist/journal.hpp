@@ -7,7 +7,6 @@
 
 #include <fcntl.h>
 
-#include <array>
 #include <cerrno>
 #include <concepts>
 #include <cstddef>
@@ -79,7 +78,7 @@ class journal {
       throw journal_record_too_large("a record of " + std::to_string(record.size()) + " bytes for journal '" +
                                      file_.path() + "'; at most 4294967295 are possible, split it");
     const format::record_header header = format::header_of(record, end_);
-    const std::array<std::span<const std::byte>, 2> pieces = {std::as_bytes(std::span(&header, 1)), record};
+    const std::span<const std::byte> pieces[] = {format::bytes_of(header), record};
     try {
       file_.write_at(end_, pieces);
       if (options_.sync == journal_sync::every_record) sync_or_break();
@@ -90,7 +89,7 @@ class journal {
     end_ += sizeof header + record.size();
     ++records_;
   }
-  void append(std::string_view record) { append(std::as_bytes(std::span(record))); }
+  void append(std::string_view record) { append({reinterpret_cast<const std::byte*>(record.data()), record.size()}); }
 
   /// Returns when all records are on the disk. Throws file_error (156, 158); the journal is then broken (526), because
   /// the kernel does not say which records it lost: open it again.
@@ -120,8 +119,8 @@ class journal {
 
   void write_header() {
     const detail::journal_format::file_header header = detail::journal_format::make_file_header();
-    const std::array<std::span<const std::byte>, 1> pieces = {std::as_bytes(std::span(&header, 1))};
-    file_.write_at(0, pieces);
+    const std::span<const std::byte> bytes = detail::journal_format::bytes_of(header);
+    file_.write_at(0, {&bytes, 1});
     end_ = sizeof header;
     if (options_.sync == journal_sync::never) return;
     file_.sync();

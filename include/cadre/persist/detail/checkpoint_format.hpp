@@ -39,7 +39,7 @@ struct entry {
 static_assert(sizeof(entry) == 24);
 
 inline std::uint64_t checksum_of(const header& h) noexcept {
-  return hash_bytes(std::as_bytes(std::span(&h, 1)).first(offsetof(header, header_checksum)));
+  return hash_bytes({reinterpret_cast<const std::byte*>(&h), offsetof(header, header_checksum)});
 }
 
 }  // namespace detail::checkpoint_format

@@ -38,6 +38,12 @@ struct record_header {
 };
 static_assert(sizeof(record_header) == 16);
 
+/// A header as it lies in memory, and in the file.
+template <class Header>
+std::span<const std::byte> bytes_of(const Header& header) noexcept {
+  return {reinterpret_cast<const std::byte*>(&header), sizeof header};
+}
+
 constexpr std::uint32_t short_check(std::uint64_t a, std::uint64_t b) noexcept {
   return static_cast<std::uint32_t>(hash_combine(hash_combine(0, a), b) >> 32);
 }
@@ -70,11 +76,11 @@ class window {
       const std::uint64_t wanted = std::min<std::uint64_t>(std::max(count, least), size_ - offset);
       if (bytes_.size() < wanted) bytes_.resize(static_cast<std::size_t>(wanted));
       begin_ = offset;
-      held_ = file_.read_at(offset, std::span(bytes_).first(static_cast<std::size_t>(wanted)));
+      held_ = file_.read_at(offset, {bytes_.data(), static_cast<std::size_t>(wanted)});
       if (held_ < count) size_ = begin_ + held_;  // the file was shortened meanwhile
       count = std::min(count, held_);
     }
-    return std::span(bytes_).subspan(static_cast<std::size_t>(offset - begin_), count);
+    return {bytes_.data() + (offset - begin_), count};
   }
 
   /// Whether the file holds nothing but zero from `offset` on, as it may after a power failure.
