@@ -13,14 +13,17 @@ CADRE_NAMESPACE_BEGIN
 
 /// Events as a timeline in Chrome's trace event format: open it at ui.perfetto.dev or chrome://tracing. Ranks are
 /// shown as processes. Events of several processes of one machine share a clock and may go into one timeline.
-[[nodiscard]] inline std::string chrome_trace(std::span<const event> events) {
+///
+/// A template so that only those who call it pay to compile it.
+template <class Ranks = std::set<int>>
+[[nodiscard]] std::string chrome_trace(std::span<const event> events) {
   std::string out = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[";
   const auto begin = [&] { out += out.back() == '[' ? "\n" : ",\n"; };
   const auto microseconds = [&](std::chrono::nanoseconds t) {
     const std::string thousandths = std::to_string(1000 + t.count() % 1000);
     out += std::to_string(t.count() / 1000) + '.' + thousandths.substr(1);
   };
-  std::set<int> ranks;
+  Ranks ranks;
   for (const event& e : events) ranks.insert(e.rank);
   for (int rank : ranks) {
     begin();

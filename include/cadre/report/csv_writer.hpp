@@ -53,10 +53,11 @@ class csv_writer {
 
   /// Throws unknown_column (1002) if the record has a field that is no column, file_error if the row cannot be written;
   /// either way the file is as before.
-  void write(const record& row) {
+  template <class Record = record>
+  void write(const Record& row) {
     if (columns_.empty()) {
       if (row.empty()) return;
-      for (const record::field& f : row) columns_.push_back(f.name);
+      for (const auto& f : row) columns_.push_back(f.name);
       try {
         write_header();
       } catch (...) {
@@ -64,14 +65,14 @@ class csv_writer {
         throw;
       }
     }
-    for (const record::field& f : row)
+    for (const auto& f : row)
       if (std::find(columns_.begin(), columns_.end(), f.name) == columns_.end())
         throw unknown_column("'" + file_.path() + "' has no column '" + f.name + "'; its columns are " +
                              listed(columns_) + ", fixed by its first row or when it was opened");
     std::string line;
     for (const std::string& column : columns_) {
       if (&column != &columns_.front()) line += ',';
-      if (const record_value* value = row.find(column)) append_cell(line, *value);
+      if (const auto* value = row.find(column)) append_cell(line, *value);
     }
     if (line.empty()) line = "\"\"";  // an empty line would be no row
     file_.append(line += '\n');
@@ -101,7 +102,7 @@ class csv_writer {
     line += '"';
   }
 
-  static void append_cell(std::string& line, const record_value& value) {
+  static void append_cell(std::string& line, const auto& value) {
     std::visit(
         [&]<class T>(const T& v) {
           if constexpr (std::is_same_v<T, bool>)

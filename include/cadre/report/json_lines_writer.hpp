@@ -14,9 +14,12 @@ CADRE_NAMESPACE_BEGIN
 
 /// The record as one JSON object (RFC 8259) on one line, fields in their order. Numbers are the shortest text that
 /// reads back as the same number; NaN and infinities are null; bytes that are not UTF-8 become U+FFFD.
-[[nodiscard]] inline std::string to_json(const record& row) {
+///
+/// A template so that only those who call it pay to compile it.
+template <class Record = record>
+[[nodiscard]] std::string to_json(const Record& row) {
   std::string out = "{";
-  for (const record::field& f : row) {
+  for (const auto& f : row) {
     if (out.size() > 1) out += ',';
     detail::append_json(out, f.name);
     out += ':';
@@ -48,7 +51,10 @@ class json_lines_writer {
   }
 
   /// Throws file_error if the row cannot be written; the file is then as before.
-  void write(const record& row) { file_.append(to_json(row) + '\n'); }
+  template <class Record = record>
+  void write(const Record& row) {
+    file_.append(to_json(row) + '\n');
+  }
 
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
 

@@ -67,28 +67,25 @@ class record {
   record() = default;
   /// `record{{"trial", 3}, {"lr", 1e-3}, {"state", "finished"}}`; a name given twice keeps its last value.
   record(std::initializer_list<field> fields) {
-    for (const field& f : fields) set(f.name, f.value);
+    for (const field& f : fields) put(f.name, f.value);
   }
   explicit record(const metric_map& metrics) { merge(metrics); }
 
   template <class T>
     requires record_cell<T>
   record& set(std::string_view name, const T& value) {
-    if (record_value* known = find(name))
-      *known = make_record_value(value);
-    else
-      fields_.emplace_back(name, value);
+    put(name, make_record_value(value));
     return *this;
   }
 
   /// Sets every field of `other`.
   record& merge(const record& other) {
     if (&other != this)
-      for (const field& f : other.fields_) set(f.name, f.value);
+      for (const field& f : other.fields_) put(f.name, f.value);
     return *this;
   }
   record& merge(const metric_map& metrics) {
-    for (const metric& m : metrics) set(m.name, m.value);
+    for (const metric& m : metrics) put(m.name, m.value);
     return *this;
   }
 
@@ -120,6 +117,13 @@ class record {
   friend bool operator==(const record&, const record&) = default;
 
  private:
+  void put(std::string_view name, const record_value& value) {
+    if (record_value* known = find(name))
+      *known = value;
+    else
+      fields_.emplace_back(name, value);
+  }
+
   std::vector<field> fields_;
 };
 

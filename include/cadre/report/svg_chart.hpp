@@ -32,7 +32,10 @@ struct chart {
 /// The chart as one self-contained SVG document: no script, no font, no reference. The same chart gives the same bytes,
 /// in every locale. Curves of many points are thinned to what the pixels can show: the first, least, greatest and last
 /// of each pixel column.
-[[nodiscard]] inline std::string to_svg(const chart& c) {
+///
+/// A template so that only those who call it pay to compile it.
+template <class Chart = chart>
+[[nodiscard]] std::string to_svg(const Chart& c) {
   const int panel_width = std::max(c.panel_width, 240), panel_height = std::max(c.panel_height, 180);
   const int count = std::max(1, static_cast<int>(c.panels.size()));
   const int columns = c.layout == chart_layout::row ? count : 1, rows = count / columns;
@@ -60,8 +63,9 @@ struct chart {
 }
 
 /// Replaces the file at `path` by the chart, atomically. Throws file_error (155 to 158).
-inline void save_svg(const std::string& path, const chart& c) {
-  const std::string svg = to_svg(c);
+template <class Chart = chart>
+void save_svg(const std::string& path, const Chart& c) {
+  const auto svg = to_svg(c);
   write_file_atomically(path, std::as_bytes(std::span(svg)));
 }
 

@@ -24,14 +24,7 @@ struct table_options {
 
 namespace detail {
 
-struct table_column {
-  std::string name;
-  std::vector<std::string> cells;
-  bool numeric;
-  std::size_t width;
-};
-
-inline std::string table_cell(const record_value& value, int digits) {
+std::string table_cell(const auto& value, int digits) {
   std::string text;
   std::visit(
       [&]<class T>(const T& v) {
@@ -59,8 +52,16 @@ inline void append_padded(std::string& out, const std::string& text, std::size_t
 /// The records as a text table for a person: a header, a rule, one line per record, columns in the order in which they
 /// first occur. Numbers stand to the right, reals with `digits` significant digits; a missing field is "-". A table
 /// wider than `max_width` has its widest texts shortened ("..."), then its last columns left out ("..." in the header).
-[[nodiscard]] inline std::string format_table(std::span<const record> rows, table_options options = {}) {
-  using detail::table_column;
+///
+/// A template so that only those who call it pay to compile it.
+template <class Text = std::string>
+[[nodiscard]] Text format_table(std::span<const record> rows, table_options options = {}) {
+  struct table_column {
+    Text name;
+    std::vector<Text> cells;
+    bool numeric;
+    std::size_t width;
+  };
   std::vector<table_column> columns;
   for (const record& row : rows)
     for (const record::field& f : row)
@@ -78,7 +79,7 @@ inline void append_padded(std::string& out, const std::string& text, std::size_t
     }
     column.name = detail::without_controls(column.name);
     column.width = detail::display_width(column.name);
-    for (const std::string& cell : column.cells) column.width = std::max(column.width, detail::display_width(cell));
+    for (const Text& cell : column.cells) column.width = std::max(column.width, detail::display_width(cell));
     total += column.width + 2;
   }
 
@@ -101,7 +102,7 @@ inline void append_padded(std::string& out, const std::string& text, std::size_t
     }
   }
 
-  std::string out;
+  Text out;
   const auto line = [&](auto&& text_of, std::string_view mark) {
     const std::size_t begin = out.size();
     for (const table_column& column : columns) {
@@ -113,7 +114,7 @@ inline void append_padded(std::string& out, const std::string& text, std::size_t
     out += '\n';
   };
   line([](const table_column& c) { return c.name; }, "...");
-  line([](const table_column& c) { return std::string(c.width, '-'); }, "---");
+  line([](const table_column& c) { return Text(c.width, '-'); }, "---");
   for (std::size_t i = 0; i < rows.size(); ++i) line([i](const table_column& c) { return c.cells[i]; }, "");
   return out;
 }

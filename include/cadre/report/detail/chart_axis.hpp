@@ -20,7 +20,9 @@ struct chart_tick {
   std::string label;
 };
 
-/// Maps values to 0..1 along one axis and finds round ticks for it.
+/// Maps values to 0..1 along one axis and finds round ticks for it. A template so that only those who draw pay to
+/// compile it.
+template <class Tick = chart_tick>
 class chart_axis {
  public:
   /// Beyond this, differences of doubles would overflow.
@@ -57,9 +59,9 @@ class chart_axis {
   [[nodiscard]] double position(double value) const noexcept { return (scaled(value) - low_) / (high_ - low_); }
 
   /// At steps of 1, 2 or 5 times a power of ten; whole numbers get whole ticks if `keep_whole`.
-  [[nodiscard]] std::vector<chart_tick> ticks(int about, bool keep_whole) const {
+  [[nodiscard]] std::vector<Tick> ticks(int about, bool keep_whole) const {
     if (!log_) return linear(low_, high_, about, keep_whole && whole_);
-    std::vector<chart_tick> result;
+    std::vector<Tick> result;
     const int first = static_cast<int>(std::floor(low_)), last = static_cast<int>(std::ceil(high_));
     const int every = std::max(1, (last - first + about - 1) / about);
     const bool between = high_ - low_ < 2.5;
@@ -76,11 +78,11 @@ class chart_axis {
  private:
   [[nodiscard]] double scaled(double value) const noexcept { return log_ ? std::log10(value) : value; }
 
-  static std::vector<chart_tick> linear(double low, double high, int about, bool whole) {
+  static std::vector<Tick> linear(double low, double high, int about, bool whole) {
     const double raw = (high - low) / about, power = std::pow(10.0, std::floor(std::log10(raw)));
     double step = power * (raw / power <= 1 ? 1 : raw / power <= 2 ? 2 : raw / power <= 5 ? 5 : 10);
     if (whole) step = std::max(step, 1.0);
-    std::vector<chart_tick> result;
+    std::vector<Tick> result;
     const double first = std::ceil(low / step - 1e-9);
     for (int i = 0; (first + i) * step <= high + 1e-9 * step && i < 100; ++i)
       result.push_back({(first + i) * step, label((first + i) * step, step)});

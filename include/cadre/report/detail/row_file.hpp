@@ -68,9 +68,9 @@ class row_file {
   }
 
   void append(std::string_view row) {
-    const std::span<const std::byte> bytes = std::as_bytes(std::span(row));
+    const std::span<const std::byte> bytes(reinterpret_cast<const std::byte*>(row.data()), row.size());
     try {
-      file_.write_at(size_, std::span(&bytes, 1));
+      file_.write_at(size_, {&bytes, 1});
     } catch (const file_error& e) {
       [[maybe_unused]] const int best_effort = ::ftruncate(file_.fd(), static_cast<off_t>(size_));
       file_error::raise("append a row to", path(), e.code());
@@ -85,7 +85,7 @@ class row_file {
     bool first = true;
     csv_quotes within;
     for (;;) {
-      const std::size_t got = file_.read_at(offset, std::as_writable_bytes(std::span(chunk)));
+      const std::size_t got = file_.read_at(offset, {reinterpret_cast<std::byte*>(chunk.data()), chunk.size()});
       for (std::size_t i = 0; i < got; ++i) {
         if (first) first_row_ += chunk[i];
         if (quotes) within.next(chunk[i]);

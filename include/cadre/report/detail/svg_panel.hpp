@@ -58,10 +58,11 @@ inline std::string svg_text(double x, double y, std::string_view text, const std
          "</text>\n";
 }
 
-/// Draws one panel: title, legend, grid, axes, curves.
+/// Draws one panel: title, legend, grid, axes, curves. A template so that only those who draw pay to compile it.
+template <class Panel>
 class svg_panel {
  public:
-  svg_panel(const chart_panel& panel, int width, int height) : panel_(panel), y_(panel.log_y) {
+  svg_panel(const Panel& panel, int width, int height) : panel_(panel), y_(panel.log_y) {
     for (const chart_series& s : panel_.series)
       for (std::size_t i = 0; i < length(s); ++i)
         if (shown(s, i)) {
@@ -244,8 +245,8 @@ class svg_panel {
                       "and " + std::to_string(legend_left_out_) + " more", "fill=\"#7b8794\"");
   }
 
-  const chart_panel& panel_;
-  chart_axis x_{false}, y_;
+  const Panel& panel_;
+  chart_axis<> x_{false}, y_;
   std::vector<chart_tick> x_ticks_, y_ticks_;
   double left_ = 0, right_ = 0, top_ = 0, bottom_ = 0;
   std::vector<legend_entry> legend_;
