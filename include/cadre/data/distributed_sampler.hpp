@@ -165,7 +165,7 @@ class sampler_batches {
     using iterator_concept = std::input_iterator_tag;
 
     iterator() = default;
-    value_type operator*() const noexcept { return batches_->indices_; }
+    value_type operator*() const noexcept { return {batches_->indices_.data(), batches_->indices_.size()}; }
     iterator& operator++() {
       batches_->next();
       return *this;

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -25,7 +26,7 @@ class idx_array {
  public:
   [[nodiscard]] data_type type() const noexcept { return type_; }
   /// Extents, outermost first: {60000, 28, 28}. Never empty.
-  [[nodiscard]] std::span<const std::size_t> shape() const noexcept { return shape_; }
+  [[nodiscard]] std::span<const std::size_t> shape() const noexcept { return {shape_.data(), shape_.size()}; }
   /// The outermost extent: how many samples there are.
   [[nodiscard]] std::size_t rows() const noexcept { return shape_.front(); }
   /// Elements of one sample: the product of the other extents, 784 for images of 28 x 28.
@@ -34,7 +35,7 @@ class idx_array {
     for (std::size_t i = 1; i < shape_.size(); ++i) n *= shape_[i];
     return n;
   }
-  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return {bytes_.data(), bytes_.size()}; }
   /// Where it was read from, for messages.
   [[nodiscard]] const std::string& source() const noexcept { return source_; }
 
@@ -99,7 +100,7 @@ inline std::vector<std::size_t> idx_shape(std::span<const std::byte> extents) {
 }
 
 /// header + product of the shape * width, or idx_error 715.
-inline std::size_t idx_size(std::size_t header, std::span<const std::size_t> shape, std::size_t width,
+inline std::size_t idx_size(std::size_t header, const std::vector<std::size_t>& shape, std::size_t width,
                             const std::string& source) {
   std::size_t bytes = width;
   bool overflow = false;
@@ -112,9 +113,9 @@ inline std::size_t idx_size(std::size_t header, std::span<const std::size_t> sha
   throw idx_error::absurd_size(source, text);
 }
 
-inline void from_big_endian(std::span<std::byte> bytes, std::size_t width) {
+inline void from_big_endian(std::vector<std::byte>& bytes, std::size_t width) {
   if (width == 1 || std::endian::native == std::endian::big) return;
-  for (std::size_t i = 0; i < bytes.size(); i += width) std::ranges::reverse(bytes.subspan(i, width));
+  for (std::byte* p = bytes.data(); p != bytes.data() + bytes.size(); p += width) std::reverse(p, p + width);
 }
 
 }  // namespace detail
@@ -123,11 +124,11 @@ inline void from_big_endian(std::span<std::byte> bytes, std::size_t width) {
 /// caller who moves its bytes in never holds them twice. Throws idx_error 711 (not IDX), 712 (unknown element type),
 /// 713 (truncated), 714 (trailing bytes) or 715 (a size that no memory can have); there are no partial results.
 [[nodiscard]] inline idx_array parse_idx(std::vector<std::byte> bytes, std::string source = "IDX data") {
-  detail::check_idx_magic(bytes, source);
+  detail::check_idx_magic({bytes.data(), bytes.size()}, source);
   const data_type type = detail::idx_type(bytes[2], source);
   const std::size_t header = 4 + 4 * std::to_integer<std::size_t>(bytes[3]);
   if (bytes.size() < header) throw idx_error::truncated(source, header, bytes.size());
-  std::vector<std::size_t> shape = detail::idx_shape(std::span(bytes).first(header).subspan(4));
+  std::vector<std::size_t> shape = detail::idx_shape({bytes.data() + 4, header - 4});
   const std::size_t expected = detail::idx_size(header, shape, size_of(type), source);
   if (bytes.size() < expected) throw idx_error::truncated(source, expected, bytes.size());
   if (bytes.size() > expected) throw idx_error::trailing_bytes(source, expected, bytes.size());
@@ -153,7 +154,10 @@ class labelled {
  public:
   /// Throws idx_error 717, naming both sources and counts, if there are not as many labels as samples, and 718 if the
   /// labels are no row of integers or, with `classes` given, one of them is not in 0 .. classes-1.
-  labelled(idx_array samples, idx_array labels, std::size_t classes = 0)
+  ///
+  /// A template so that only those who call it pay to compile it.
+  template <std::same_as<idx_array> Array>
+  labelled(Array samples, Array labels, std::size_t classes = 0)
       : samples_(std::move(samples)), labels_(std::move(labels)) {
     if (labels_.shape().size() != 1)
       throw idx_error::bad_labels(labels_.source(), "it has " + std::to_string(labels_.shape().size()) + " dimensions");

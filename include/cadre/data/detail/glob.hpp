@@ -6,8 +6,8 @@
 #include <glob.h>    // glob
 #include <unistd.h>  // access
 
-#include <algorithm>
-#include <cstddef>
+#include <cstdlib>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -24,9 +24,10 @@ inline std::vector<std::string> matching_files(const std::string& pattern) {
     ~matches() { ::globfree(&list); }
   } found;
   if (::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found.list) != 0) throw file_error::no_match(pattern);
-  std::vector<std::string> files(found.list.gl_pathv, found.list.gl_pathv + found.list.gl_pathc);
-  std::sort(files.begin(), files.end());
-  return files;
+  std::qsort(found.list.gl_pathv, found.list.gl_pathc, sizeof(char*), [](const void* a, const void* b) {
+    return std::strcmp(*static_cast<const char* const*>(a), *static_cast<const char* const*>(b));
+  });
+  return {found.list.gl_pathv, found.list.gl_pathv + found.list.gl_pathc};
 }
 
 }  // namespace data::detail
