@@ -15,6 +15,8 @@ void run_suite(std::initializer_list<int> teams) {
 
 }  // namespace comm_collectives
 
+static_assert(cadre::communicator<cadre::local_communicator>);
+
 TEST_CASE("up to three threads as ranks do what every communicator must do", "[comm]") {
   comm_collectives::run_suite({1, 2, 3});
 }

@@ -6,6 +6,7 @@
 #include <cadre/comm/detail/offspring.hpp>
 #include <cadre/comm/detail/thread_group.hpp>
 #include <cadre/comm/detail/zeroed_memory.hpp>
+#include <cadre/comm/fwd.hpp>
 #include <cadre/os/thread.hpp>
 
 #include <algorithm>
@@ -27,12 +28,15 @@ CADRE_NAMESPACE_BEGIN
 /// A rank of a team of threads: a communicator whose collectives read and write the ranks' buffers where they lie.
 /// Made by local_team::run and by split; move-only; each rank's object is used by one thread at a time. A rank that
 /// destroys its communicator has left: peers that wait for it get communicator_aborted.
-class local_communicator : public collectives<local_communicator> {
+///
+/// A template so that only those who make one pay to compile it; its name is local_communicator.
+template <class Group>
+class basic_local_communicator : public collectives<basic_local_communicator<Group>> {
  public:
   /// Rank 0 of 1: for code that wants a communicator and has no team.
-  local_communicator() : local_communicator(std::make_shared<detail::thread_group>(1), 0) {}
-  local_communicator(local_communicator&&) noexcept = default;
-  local_communicator& operator=(local_communicator&&) noexcept = default;
+  basic_local_communicator() : basic_local_communicator(std::make_shared<Group>(1), 0) {}
+  basic_local_communicator(basic_local_communicator&&) noexcept = default;
+  basic_local_communicator& operator=(basic_local_communicator&&) noexcept = default;
 
   [[nodiscard]] int rank() const { return end_->calls.member().rank(); }
   [[nodiscard]] int world_size() const { return end_->calls.member().ranks(); }
@@ -61,11 +65,11 @@ class local_communicator : public collectives<local_communicator> {
 
   /// Ranks with the same color form a communicator of their own, ordered by key, then by rank here. A rank with a
   /// negative color gets one of which it is the only member.
-  [[nodiscard]] local_communicator split(int color, int key) {
+  [[nodiscard]] basic_local_communicator split(int color, int key) {
     meet(detail::operation::split);
     const auto [members, child_rank] = detail::members_of_split(*this, color, key);
     const auto number = end_->calls.member().call().sequence;
-    local_communicator child(end_->group->child(number, color, members), child_rank);
+    basic_local_communicator child(end_->group->child(number, color, members), child_rank);
     child.set_timeout(end_->calls.member().timeout());
     end_->children.add(child.end_);
     return child;
@@ -81,7 +85,7 @@ class local_communicator : public collectives<local_communicator> {
   friend class local_team;
 
   struct end {
-    end(std::shared_ptr<detail::thread_group> shared, int rank)
+    end(std::shared_ptr<Group> shared, int rank)
         : group(std::move(shared)), calls(group->block(), group->peers(), rank) {}
     end(const end&) = delete;
     end& operator=(const end&) = delete;
@@ -90,20 +94,18 @@ class local_communicator : public collectives<local_communicator> {
       calls.member().abort(why);
       children.abort(why);
     }
-    std::shared_ptr<detail::thread_group> group;
+    std::shared_ptr<Group> group;
     detail::node_collectives<detail::thread_peers> calls;
     detail::offspring<end> children;
   };
 
   void meet(detail::operation what) { end_->calls.meet({.what = what}, end_->calls.member().timeout()); }
 
-  local_communicator(std::shared_ptr<detail::thread_group> group, int rank)
+  basic_local_communicator(std::shared_ptr<Group> group, int rank)
       : end_(std::make_shared<end>(std::move(group), rank)) {}
 
   std::shared_ptr<end> end_;  // an abort of the parent may hold it for a moment
 };
-
-static_assert(communicator<local_communicator>);
 
 /// Threads as ranks:
 ///
@@ -151,7 +153,7 @@ class local_team {
       body(alone);
       return;
     }
-    const auto group = std::make_shared<detail::thread_group>(world_size_);
+    const auto group = std::make_shared<detail::thread_group<>>(world_size_);
     detail::first_failure failure;
     const auto run_rank = [&](int rank) {
       try {

@@ -35,9 +35,12 @@ struct weighted_sum {
   for (const weighted_sum& m : metrics) hash = hash_combine(hash, hash_text(m.name));
   const double h = static_cast<double>(hash % 65536);
   std::vector<double> packed{h, h * h};
-  for (const weighted_sum& m : metrics) packed.insert(packed.end(), {m.sum, m.weight});
+  for (const weighted_sum& m : metrics) {
+    packed.push_back(m.sum);
+    packed.push_back(m.weight);
+  }
   const cadre::detail::on_behalf_of aggregated("aggregate");
-  comm.all_reduce(packed, sum);
+  comm.all_reduce_bytes(packed.data(), packed.size(), data_type::float64, sum);
   if (packed[1] * comm.world_size() != packed[0] * packed[0]) {
     std::string names;
     for (const weighted_sum& m : metrics) names += " '" + std::string(m.name) + "'";

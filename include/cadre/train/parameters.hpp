@@ -76,7 +76,8 @@ decltype(auto) visit_real(data_type type, F&& f) {
 class parameters {
  public:
   /// A list whose made parameters lie in ordinary memory of this process.
-  parameters() : parameters(local_communicator{}) {}
+  template <class Communicator = local_communicator>
+  parameters() : parameters(Communicator{}) {}
   /// Made parameters lie in memory of `comm`, any communicator: then every rank calls each make, in the same order.
   template <class Communicator>
     requires(!std::same_as<std::remove_cvref_t<Communicator>, parameters> &&

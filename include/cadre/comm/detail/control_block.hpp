@@ -67,7 +67,9 @@ class alignas(64) control_block {
   static bool reached(std::uint32_t a, std::uint32_t b) noexcept { return ((a - b) & meeting_mask) < meeting_mask / 2; }
 
   [[nodiscard]] bool all_arrived(std::uint32_t meeting) noexcept {
-    return std::ranges::all_of(slots(), [&](const rank_slot& s) { return reached(s.arrived.load(), meeting); });
+    for (std::int32_t r = 0; r < ranks_; ++r)
+      if (!reached(first_slot()[r].arrived.load(), meeting)) return false;
+    return true;
   }
 
   /// Breaks the communicator; the first reason stays. True if this is the first.

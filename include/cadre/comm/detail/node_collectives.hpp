@@ -60,13 +60,13 @@ class node_collectives {
     if (ranks() == 1) return;
     if (size <= inline_bytes) {
       exchange_inline(bytes, size);
-      reduce_tree(sources_, {&bytes, 1}, 0, size, combine);
+      reduce_tree({sources_.data(), count()}, {&bytes, 1}, 0, size, combine);
       return;
     }
     member_.agree(peers_->locate(data, size));
     if (gather_places()) {
       const auto [begin, end] = share_of(size, rank(), ranks());
-      reduce_tree(sources_, targets_, begin, end, combine);
+      reduce_tree({sources_.data(), count()}, {targets_.data(), count()}, begin, end, combine);
       member_.meet_done();
       return;
     }
@@ -77,7 +77,7 @@ class node_collectives {
             const auto [begin, end] = share_of(n, rank(), ranks());
             look_at_stages(slot);
             std::byte* const own = stage(rank(), slot);  // nobody else reads this share of it before the next meeting
-            reduce_tree(sources_, {&own, 1}, begin, end, combine);
+            reduce_tree({sources_.data(), count()}, {&own, 1}, begin, end, combine);
           },
           [&](std::size_t at, std::size_t n, int slot) {
             for (int r = 0; r < ranks(); ++r) {
@@ -213,7 +213,7 @@ class node_collectives {
   // The sources from byte `first` on, reduced into `to`.
   void reduce_from(std::size_t first, std::byte* to, std::size_t bytes, combine_function combine) {
     for (const std::byte*& source : sources_) source += first;
-    reduce_tree(sources_, {&to, 1}, 0, bytes, combine);
+    reduce_tree({sources_.data(), count()}, {&to, 1}, 0, bytes, combine);
   }
 
   template <class Fill, class Reduce, class Take>

@@ -60,8 +60,10 @@ void combine_bytes(std::byte* out, const std::byte* a, const std::byte* b, std::
   }
 }
 
-/// The loop for one type and operation; null where the operation has no meaning for the type.
-inline combine_function combiner(data_type type, reduce_op op) {
+/// The loop for one type and operation; null where the operation has no meaning for the type. A template so that only
+/// those who reduce pay to compile all the loops.
+template <class Type>
+combine_function combiner(Type type, reduce_op op) {
   return visit(type, []<class T>(T) -> const combine_function* {
     if constexpr (std::is_floating_point_v<T>) {
       static constexpr combine_function all[] = {combine_bytes<reduce_op::sum, T>,
@@ -81,21 +83,20 @@ inline combine_function combiner(data_type type, reduce_op op) {
 }
 
 // The tree over sources[0..n), split at the largest power of two below n, for one block at `offset` of each source.
-inline void reduce_block(std::byte* out, std::span<const std::byte* const> sources, std::size_t offset,
+inline void reduce_block(std::byte* out, const std::byte* const* sources, std::size_t n, std::size_t offset,
                          std::size_t bytes, combine_function combine) noexcept {
-  const std::size_t n = sources.size();
   if (n == 1) {
     copy_bytes(out, sources[0] + offset, bytes);
   } else if (n == 2) {
     combine(out, sources[0] + offset, sources[1] + offset, bytes);
   } else {
     const std::size_t left = std::bit_floor(n - 1);
-    reduce_block(out, sources.first(left), offset, bytes, combine);
+    reduce_block(out, sources, left, offset, bytes, combine);
     if (n - left == 1) {
       combine(out, out, sources[left] + offset, bytes);
     } else {
       alignas(64) std::byte right[reduce_block_bytes];
-      reduce_block(right, sources.subspan(left), offset, bytes, combine);
+      reduce_block(right, sources + left, n - left, offset, bytes, combine);
       combine(out, out, right, bytes);
     }
   }
@@ -108,7 +109,7 @@ inline void reduce_tree(std::span<const std::byte* const> sources, std::span<std
   alignas(64) std::byte block[reduce_block_bytes];
   for (std::size_t offset = begin; offset < end; offset += reduce_block_bytes) {
     const std::size_t bytes = std::min(reduce_block_bytes, end - offset);
-    reduce_block(block, sources, offset, bytes, combine);
+    reduce_block(block, sources.data(), sources.size(), offset, bytes, combine);
     for (std::byte* target : targets) copy_bytes(target + offset, block, bytes);
   }
 }

@@ -43,7 +43,8 @@ struct thread_peers {
   static std::byte* reach(int, place where) noexcept { return reinterpret_cast<std::byte*>(where.offset); }
 };
 
-/// What a team of threads shares.
+/// What a team of threads shares. A template so that only those who make a team pay to compile it.
+template <class Peers = thread_peers>
 class thread_group {
  public:
   explicit thread_group(int ranks) : memory_(::operator new(control_block::bytes(ranks), alignment)), block_(nullptr) {
@@ -51,11 +52,11 @@ class thread_group {
   }
 
   [[nodiscard]] control_block& block() noexcept { return *block_; }
-  [[nodiscard]] thread_peers& peers() noexcept { return peers_; }
+  [[nodiscard]] Peers& peers() noexcept { return peers_; }
 
   void abort(std::string_view why) noexcept {
     block_->break_with(break_reason::aborted, 0, why);
-    futex::wake_all(block_->gate, thread_peers::scope);
+    futex::wake_all(block_->gate, Peers::scope);
   }
 
   /// The group that the split of this number made for `color`: made by the first of its members that asks.
@@ -80,7 +81,7 @@ class thread_group {
 
   std::unique_ptr<void, release> memory_;
   control_block* block_;
-  thread_peers peers_;
+  Peers peers_;
   std::mutex mutex_;
   std::map<std::pair<std::uint64_t, int>, std::pair<std::shared_ptr<thread_group>, int>> children_;
 };

@@ -24,7 +24,7 @@ inline std::string describe(const parameters& list) {
   std::string text;
   for (const parameter& p : list) {
     std::string name = p.name;
-    std::ranges::replace(name, '\n', ' ');
+    std::replace(name.begin(), name.end(), '\n', ' ');
     text += "'" + name + "' " + std::string(to_string(p.type)) + " " + shape_text(p.shape) +
             (p.arena >= 0 ? " made" : " added") + "\n";
   }
@@ -34,10 +34,10 @@ inline std::string describe(const parameters& list) {
 /// Makes sure that all ranks have the same list. Throws parameters_disagree (803) on every rank, with the same text.
 inline void require_same_parameters(any_communicator& comm, const parameters& list) {
   const std::string mine = describe(list);
-  const auto hashes = comm.all_gather(hash_bytes(std::as_bytes(std::span(mine))));
-  const auto other = std::ranges::find_if(hashes, [&](std::uint64_t h) { return h != hashes[0]; });
-  if (other == hashes.end()) return;
-  const int odd = static_cast<int>(other - hashes.begin());
+  const auto hashes = comm.all_gather(hash_bytes({reinterpret_cast<const std::byte*>(mine.data()), mine.size()}));
+  int odd = 0;  // the first rank that differs from rank 0
+  while (odd < comm.world_size() && hashes[static_cast<std::size_t>(odd)] == hashes[0]) ++odd;
+  if (odd == comm.world_size()) return;
   const std::string texts[2] = {broadcast_text(comm, mine, 0), broadcast_text(comm, mine, odd)};
   std::string_view rest[2] = {texts[0], texts[1]};
   for (std::size_t number = 1;; ++number) {

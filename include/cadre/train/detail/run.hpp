@@ -28,13 +28,13 @@ struct run_outcome {
 };
 
 /// Attempts until one ends well or the permitted failures are used up. Every rank of `world` calls it.
-template <class Body>
-run_outcome run_training(any_communicator& world, const run_options& options, Body&& body) {
+template <class Options, class Body>
+run_outcome run_training(any_communicator& world, const Options& options, Body&& body) {
   if (options.failure.max_failures < -1)
     throw option_invalid("failure_options::max_failures is " + std::to_string(options.failure.max_failures) +
                          "; give the number of failures to survive, or -1 for any number");
   run_outcome outcome;
-  std::optional<run_folder<>> folder;
+  std::optional<run_folder<Options>> folder;
   on_rank_0(world, "opening the run's folder", [&] { folder.emplace(options); });
   for (;;) {
     const int attempt = ++outcome.training.attempts;

@@ -1,7 +1,7 @@
 #ifndef CADRE_TRAIN_OPTIMIZER_OPTIMIZER_HPP
 #define CADRE_TRAIN_OPTIMIZER_OPTIMIZER_HPP
 
-#include <cadre/comm/local_team.hpp>
+#include <cadre/comm/detail/zeroed_memory.hpp>
 #include <cadre/core/data_type.hpp>
 #include <cadre/train/error.hpp>
 #include <cadre/train/parameters.hpp>
@@ -80,7 +80,7 @@ class optimizer {
       offsets_.push_back(bytes);
       bytes += (p.bytes() + 63) / 64 * 64;
     }
-    for (int i = 0; i < slots; ++i) slots_.push_back(local_communicator().allocate_bytes(bytes));
+    for (int i = 0; i < slots; ++i) slots_.push_back(cadre::detail::zeroed_memory(bytes));
     parameters_.freeze();
   }
   ~optimizer() = default;
