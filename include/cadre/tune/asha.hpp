@@ -22,7 +22,7 @@ inline constexpr asha_type promotion = asha_type::promotion;
 inline constexpr asha_type stopping = asha_type::stopping;
 
 namespace detail {
-template <class Settings>
+template <class Settings, class Id = trial_id>
 class asha_state;
 }
 
@@ -73,7 +73,7 @@ namespace detail {
 
 /// The rungs of every bracket and where each trial stands. O(log n) per report and promotion. A template so that only
 /// those who tune pay to compile it.
-template <class Settings>
+template <class Settings, class Id>
 class asha_state {
  public:
   asha_state(const asha& options, const Settings& settings)
@@ -94,13 +94,13 @@ class asha_state {
       brackets_.emplace_back(milestones_.size(), rung(static_cast<std::size_t>(options.reduction_factor), least));
   }
 
-  void admit(trial_id id) {
+  void admit(Id id) {
     if (trials_.size() <= id) trials_.resize(id + 1);
     trials_[id].bracket = draw_bracket(id);
     trials_[id].next = trials_[id].bracket;
   }
 
-  [[nodiscard]] decision report(trial_id id, double t, double value) {
+  [[nodiscard]] decision report(Id id, double t, double value) {
     place& p = trials_[id];
     std::size_t reached = 0;  // rungs at or below t
     while (reached < milestones_.size() && static_cast<double>(milestones_[reached]) <= t) ++reached;
@@ -116,26 +116,26 @@ class asha_state {
     return score <= r.cutoff() ? decision::go_on : decision::stop;
   }
 
-  [[nodiscard]] std::optional<trial_id> promote() {
+  [[nodiscard]] std::optional<Id> promote() {
     if (type_ == stopping) return std::nullopt;
     for (std::size_t k = milestones_.size() - 1; k-- > 0;)
       for (std::vector<rung>& bracket : brackets_)
-        if (const std::optional<trial_id> id = bracket[k].take()) return id;
+        if (const std::optional<Id> id = bracket[k].take()) return id;
     return std::nullopt;
   }
 
-  void crashed(trial_id id) {
+  void crashed(Id id) {
     place& p = trials_[id];
     if (p.next < milestones_.size()) brackets_[p.bracket][p.next++].insert(rung::worst, id);
   }
 
-  [[nodiscard]] double run_until(trial_id id) const {
+  [[nodiscard]] double run_until(Id id) const {
     return static_cast<double>(milestones_[std::min(trials_[id].next, milestones_.size() - 1)]);
   }
   [[nodiscard]] double max_t() const { return static_cast<double>(milestones_.back()); }
 
  private:
-  using rung = detail::rung<>;
+  using rung = detail::rung<Id>;
 
   struct place {
     std::size_t bracket = 0;
@@ -147,7 +147,7 @@ class asha_state {
     return mode_ == minimize ? value : -value;
   }
 
-  [[nodiscard]] std::size_t draw_bracket(trial_id id) const {
+  [[nodiscard]] std::size_t draw_bracket(Id id) const {
     if (brackets_.size() == 1) return 0;
     double sum = 0;
     for (std::size_t s = 0; s < brackets_.size(); ++s) sum += std::exp(-static_cast<double>(s));

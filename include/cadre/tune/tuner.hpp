@@ -61,7 +61,7 @@ class tuner {
   [[nodiscard]] const tuner_options& options() const noexcept { return options_; }
 
  private:
-  results<Config> run_trials(thread_pool& pool, detail::tuning<>::trial_function run_trial) const {
+  results<Config> run_trials(thread_pool& pool, detail::trial_function run_trial) const {
     study<Config, Searcher, Scheduler> s(space_,
                                          {.metric = options_.metric,
                                           .mode = options_.mode,
@@ -77,10 +77,10 @@ class tuner {
                          " at once"
                    : "no");
 
-    detail::tuning_log<> log(s.core(), options_.storage, options_.progress);
+    detail::tuning_log log(s.core(), options_.storage, options_.progress);
     if (!options_.storage.empty()) open(s.core(), log);
     detail::checkpoint_shelf<> shelf(options_.storage.empty() ? std::string() : options_.storage + "/checkpoints");
-    detail::tuning<> running(s.core(), pool, std::move(run_trial), log, shelf, options_);
+    detail::tuning running(s.core(), pool, std::move(run_trial), log, shelf, options_);
     running.run();
 
     std::vector<trial_result<Config>> trials;
@@ -95,7 +95,7 @@ class tuner {
     return found;
   }
 
-  void open(detail::study_core<>& s, detail::tuning_log<>& log) const {
+  void open(auto& s, auto& log) const {
     std::error_code failure;
     std::filesystem::create_directories(options_.storage + "/checkpoints", failure);
     if (failure) file_error::raise("make the folder", options_.storage + "/checkpoints", failure.value());

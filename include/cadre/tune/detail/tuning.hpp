@@ -25,6 +25,9 @@
 CADRE_NAMESPACE_BEGIN
 namespace tune::detail {
 
+/// Calls the user's function with a trial of this host and run at a place in the space; on several threads at once.
+using trial_function = move_only_function<void(trial_host&, trial_run&, const point&)>;
+
 /// Runs the trials of a study on a pool. The study decides. A template so that only those who tune pay to compile it.
 ///
 /// Without turns each run of a trial is a task of its own; the end of one starts the next, and nothing in the pool
@@ -34,9 +37,6 @@ class tuning final : public trial_host {
   using clock = std::chrono::steady_clock;
 
  public:
-  /// Calls the user's function with a trial of this host and run at a place in the space; on several threads at once.
-  using trial_function = move_only_function<void(trial_host&, trial_run&, const point&)>;
-
   tuning(study_core<>& study, thread_pool& pool, trial_function function, tuning_log<>& log, checkpoint_shelf<>& shelf,
          const Options& options)
       : study_(study),
