@@ -96,7 +96,10 @@ class byte_buffer {
   [[nodiscard]] std::vector<std::span<const std::byte>> pieces() const {
     std::vector<std::span<const std::byte>> result;
     result.reserve(chunks_.size());
-    for (const chunk& c : chunks_) result.emplace_back(c.bytes.get(), &c == &chunks_.back() ? used_in_last() : c.size);
+    for (const chunk& c : chunks_) {
+      const std::span<const std::byte> piece(c.bytes.get(), &c == &chunks_.back() ? used_in_last() : c.size);
+      result.push_back(piece);
+    }
     return result;
   }
 
@@ -104,7 +107,8 @@ class byte_buffer {
   [[nodiscard]] std::vector<std::byte> to_vector() const {
     std::vector<std::byte> result;
     result.reserve(size());
-    for (std::span<const std::byte> piece : pieces()) result.insert(result.end(), piece.begin(), piece.end());
+    for (std::span<const std::byte> piece : pieces())
+      result.insert(result.end(), piece.data(), piece.data() + piece.size());
     return result;
   }
 
@@ -161,10 +165,15 @@ class error : public std::runtime_error {
 
  protected:
   [[gnu::cold]] error(std::string_view room, int number, std::string_view message)
-      : std::runtime_error("[cadre." + std::string(room) + "." + std::to_string(number) + "] " + std::string(message)),
-        number_(number) {}
+      : std::runtime_error(text(room, number, message)), number_(number) {}
 
  private:
+  // By append(): operator+ has an overload for each way, of which a user's compiler would make several.
+  [[gnu::cold]] static std::string text(std::string_view room, int number, std::string_view message) {
+    std::string all = "[cadre.";
+    return all.append(room).append(".").append(std::to_string(number)).append("] ").append(message);
+  }
+
   int number_;
 };
 
@@ -1383,7 +1392,9 @@ class task {
     not_for_help = 4,  ///< a waiter must not run it itself: it belongs to a certain worker
     no_closure = 8,    ///< promises and joins: completed from elsewhere, never run
     hears_stop = 16,   ///< on_stop() is to be called
-    holds = 32         ///< resources: on_wait() is to be called
+    holds = 32,        ///< resources: on_wait() is to be called
+    beyond_cancel =
+        64  ///< nobody can name it to cancel it: no future, no options, nor a parent of which that is not so
   };
 
   explicit task(pool_id home, std::uint8_t flags, std::source_location at) noexcept
@@ -1404,10 +1415,11 @@ class task {
   }
   static void* operator new(std::size_t, void* where) noexcept { return where; }
 
-  /// Makes this a child of the task that runs on this thread, if any. Before publish().
+  /// Makes this a child of the task that runs on this thread, if that may be cancelled. Before publish().
   void set_parent() noexcept {
     task* const p = current_task();
-    if (p == nullptr) return;
+    if (p == nullptr || (p->has(beyond_cancel) && !p->stop_requested())) return;
+    flags_ &= static_cast<std::uint8_t>(~beyond_cancel);
     std::uint32_t family = p->family_.load(std::memory_order_relaxed);
     if ((family & 0xffff) >= family >> 16) family = p->shorten_family();
     parent_ = p;
@@ -1792,6 +1804,20 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/core/chrono.hpp ----
+#ifndef CADRE_CORE_CHRONO_HPP
+#define CADRE_CORE_CHRONO_HPP
+
+// Durations, clocks and their literals. libstdc++ keeps them apart from the calendar, which brings <sstream> along and
+// would cost every user a tenth of a second.
+#if __has_include(<bits/chrono.h>)
+#include <bits/chrono.h>
+#else
+#include <chrono>
+#endif
+
+#endif
+
 // ---- cadre/os/futex.hpp ----
 #ifndef CADRE_OS_FUTEX_HPP
 #define CADRE_OS_FUTEX_HPP
@@ -1803,7 +1829,6 @@ CADRE_NAMESPACE_END
 
 #include <atomic>
 #include <cerrno>
-#include <chrono>
 #include <climits>
 #include <cstdint>
 
@@ -1866,7 +1891,6 @@ CADRE_NAMESPACE_END
 #define CADRE_ASYNC_DETAIL_SLEEPER_HPP
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 
 CADRE_NAMESPACE_BEGIN
@@ -2045,74 +2069,9 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/async/detail/inbox.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_INBOX_HPP
-#define CADRE_ASYNC_DETAIL_INBOX_HPP
-
-#include <atomic>
-#include <cstddef>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// A queue of tasks that come from any thread, first in, first out, linked through the tasks. A push is one exchange
-/// (D. Vyukov's queue of many producers, with the address of the last link in the place of a last node, so that it needs no
-/// dummy). Those who take do so one at a time; one who finds another at it goes on without.
-class inbox {
- public:
-  /// Sequentially consistent, as the scheduler's way to sleep needs it.
-  void push(task* t) noexcept {
-    t->link.store(nullptr, std::memory_order_relaxed);
-    tail_.exchange(&t->link, std::memory_order_seq_cst)->store(t, std::memory_order_release);
-  }
-
-  /// False as soon as a push has begun. Also after a take() found nothing, if that push is not over yet.
-  [[nodiscard]] bool empty() const noexcept { return tail_.load(std::memory_order_seq_cst) == &first_; }
-
-  /// Takes up to `most` of the oldest; returns how many. 0 also if another thread is taking.
-  std::size_t take(task** out, std::size_t most) noexcept {
-    if (empty() || taking_.exchange(true, std::memory_order_acquire)) return 0;
-    std::size_t n = 0;
-    task* t = first_.load(std::memory_order_acquire);
-    while (n < most && t != nullptr) {
-      task* next = t->link.load(std::memory_order_acquire);
-      if (next == nullptr) {
-        // The last: a push that finds it so writes to first_, else to the link of `t`.
-        first_.store(nullptr, std::memory_order_relaxed);
-        std::atomic<task*>* expected = &t->link;
-        if (tail_.compare_exchange_strong(expected, &first_, std::memory_order_seq_cst)) {
-          out[n++] = t;
-          t = nullptr;
-          taking_.store(false, std::memory_order_release);
-          return n;
-        }
-        next = t->link.load(std::memory_order_acquire);
-        if (next == nullptr) break;  // the push is not over; the next take() will see
-      }
-      out[n++] = t;
-      t = next;
-    }
-    if (t != nullptr) first_.store(t, std::memory_order_relaxed);
-    taking_.store(false, std::memory_order_release);
-    return n;
-  }
-
- private:
-  alignas(64) std::atomic<std::atomic<task*>*> tail_{&first_};
-  alignas(64) std::atomic<task*> first_{nullptr};
-  std::atomic<bool> taking_{false};
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/async/detail/long_wait.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_LONG_WAIT_HPP
 #define CADRE_ASYNC_DETAIL_LONG_WAIT_HPP
-
-#include <chrono>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -2219,6 +2178,8 @@ class work_deque {
 
   /// Owner only: where the next push will go. Positions only grow, so an item at or above one was pushed after it was read.
   [[nodiscard]] std::int64_t position() const noexcept { return bottom_.load(std::memory_order_relaxed); }
+  /// Anyone: the position of the oldest item, or of the next push if there is none.
+  [[nodiscard]] std::int64_t oldest() const noexcept { return top_.load(std::memory_order_relaxed); }
 
  private:
   struct ring {
@@ -2258,6 +2219,321 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/async/detail/inbox.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_INBOX_HPP
+#define CADRE_ASYNC_DETAIL_INBOX_HPP
+
+#include <atomic>
+#include <cstddef>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A queue of tasks that come from any thread, first in, first out, linked through the tasks. A push is one exchange
+/// (D. Vyukov's queue of many producers, with the address of the last link in the place of a last node, so that it needs no
+/// dummy). Those who take do so one at a time; one who finds another at it goes on without.
+class inbox {
+ public:
+  /// Sequentially consistent, as the scheduler's way to sleep needs it.
+  void push(task* t) noexcept {
+    t->link.store(nullptr, std::memory_order_relaxed);
+    tail_.exchange(&t->link, std::memory_order_seq_cst)->store(t, std::memory_order_release);
+  }
+
+  /// False as soon as a push has begun. Also after a take() found nothing, if that push is not over yet.
+  [[nodiscard]] bool empty() const noexcept { return tail_.load(std::memory_order_seq_cst) == &first_; }
+
+  /// Takes up to `most` of the oldest; returns how many. 0 also if another thread is taking.
+  std::size_t take(task** out, std::size_t most) noexcept {
+    if (empty() || taking_.exchange(true, std::memory_order_acquire)) return 0;
+    std::size_t n = 0;
+    task* t = first_.load(std::memory_order_acquire);
+    while (n < most && t != nullptr) {
+      task* next = t->link.load(std::memory_order_acquire);
+      if (next == nullptr) {
+        // The last: a push that finds it so writes to first_, else to the link of `t`.
+        first_.store(nullptr, std::memory_order_relaxed);
+        std::atomic<task*>* expected = &t->link;
+        if (tail_.compare_exchange_strong(expected, &first_, std::memory_order_seq_cst)) {
+          out[n++] = t;
+          t = nullptr;
+          taking_.store(false, std::memory_order_release);
+          return n;
+        }
+        next = t->link.load(std::memory_order_acquire);
+        if (next == nullptr) break;  // the push is not over; the next take() will see
+      }
+      out[n++] = t;
+      t = next;
+    }
+    if (t != nullptr) first_.store(t, std::memory_order_relaxed);
+    taking_.store(false, std::memory_order_release);
+    return n;
+  }
+
+ private:
+  alignas(64) std::atomic<std::atomic<task*>*> tail_{&first_};
+  alignas(64) std::atomic<task*> first_{nullptr};
+  std::atomic<bool> taking_{false};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/core/function.hpp ----
+#ifndef CADRE_CORE_FUNCTION_HPP
+#define CADRE_CORE_FUNCTION_HPP
+
+#include <concepts>
+#include <cstddef>
+#include <new>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+// std::invoke without <functional>, whose parse time every user would pay.
+template <class F, class... Args>
+constexpr decltype(auto) invoke(F&& f, Args&&... args) noexcept(std::is_nothrow_invocable_v<F, Args...>) {
+  return std::forward<F>(f)(std::forward<Args>(args)...);
+}
+
+template <class Object>
+constexpr decltype(auto) object_of(Object&& object) {
+  if constexpr (std::is_pointer_v<std::remove_cvref_t<Object>>)
+    return *object;
+  else
+    return std::forward<Object>(object);
+}
+
+template <class Member, class Class, class Object, class... Args>
+constexpr decltype(auto) invoke(Member Class::*member, Object&& object, Args&&... args) {
+  const auto call = [&]<class Target>(Target&& target) -> decltype(auto) {
+    if constexpr (std::is_function_v<Member>)
+      return (std::forward<Target>(target).*member)(std::forward<Args>(args)...);
+    else
+      return (std::forward<Target>(target).*member);
+  };
+  if constexpr (std::is_base_of_v<Class, std::remove_cvref_t<Object>> || std::is_pointer_v<std::remove_cvref_t<Object>>)
+    return call(object_of(std::forward<Object>(object)));
+  else if constexpr (requires { *object; })  // a smart pointer
+    return call(*std::forward<Object>(object));
+  else
+    return call(object.get());  // a reference_wrapper
+}
+
+}  // namespace detail
+
+template <class Signature>
+class move_only_function;
+
+namespace detail {
+
+template <class T>
+inline constexpr bool is_move_only_function = false;
+template <class Signature>
+inline constexpr bool is_move_only_function<move_only_function<Signature>> = true;
+
+}  // namespace detail
+
+/// A callable of any type that need not be copyable, as std::move_only_function of C++23. Callables of up to 48 bytes
+/// whose move does not throw lie inside the object; larger ones cost one allocation. Calling an empty one is undefined.
+///
+/// Thread-safety: as that of the callable; calls of one object from two threads are the user's to order.
+template <class R, class... Args>
+class move_only_function<R(Args...)> {
+ public:
+  /// Bytes that a callable may have to need no allocation.
+  static constexpr std::size_t capacity = 48;
+
+  move_only_function() noexcept = default;
+  move_only_function(std::nullptr_t) noexcept {}
+
+  template <class F>
+    requires(!std::same_as<std::remove_cvref_t<F>, move_only_function> &&
+             std::is_invocable_r_v<R, std::decay_t<F>&, Args...> && std::constructible_from<std::decay_t<F>, F>)
+  move_only_function(F&& f) {
+    using callable_type = std::decay_t<F>;
+    if constexpr (std::is_pointer_v<std::remove_cvref_t<F>> ||
+                  std::is_member_pointer_v<callable_type>)  // not of functions by name
+      if (f == nullptr) return;
+    if constexpr (detail::is_move_only_function<callable_type>)  // of another signature
+      if (!f) return;
+    if constexpr (fits<callable_type>) {
+      ::new (static_cast<void*>(storage_)) callable_type(std::forward<F>(f));
+      operations_ = &inside<callable_type>;
+    } else {
+      ::new (static_cast<void*>(storage_)) callable_type*(new callable_type(std::forward<F>(f)));
+      operations_ = &outside<callable_type>;
+    }
+  }
+
+  move_only_function(move_only_function&& other) noexcept { take(other); }
+  move_only_function& operator=(move_only_function&& other) noexcept {
+    if (this != &other) {
+      reset();
+      take(other);
+    }
+    return *this;
+  }
+  move_only_function& operator=(std::nullptr_t) noexcept {
+    reset();
+    return *this;
+  }
+  ~move_only_function() { reset(); }
+
+  R operator()(Args... args) { return operations_->call(storage_, std::forward<Args>(args)...); }
+
+  [[nodiscard]] explicit operator bool() const noexcept { return operations_ != nullptr; }
+  friend bool operator==(const move_only_function& f, std::nullptr_t) noexcept { return !f; }
+  friend void swap(move_only_function& a, move_only_function& b) noexcept {
+    move_only_function c(std::move(a));
+    a = std::move(b);
+    b = std::move(c);
+  }
+
+ private:
+  struct operations {
+    R (*call)(std::byte*, Args&&...);
+    void (*move)(std::byte* from, std::byte* to) noexcept;  // leaves nothing behind
+    void (*destroy)(std::byte*) noexcept;
+  };
+
+  template <class F>
+  static constexpr bool fits =
+      sizeof(F) <= capacity && alignof(F) <= alignof(std::max_align_t) && std::is_nothrow_move_constructible_v<F>;
+
+  template <class F>
+  static F& at(std::byte* storage) noexcept {
+    return *std::launder(reinterpret_cast<F*>(storage));
+  }
+
+  template <class F>
+  static R call(F& f, Args&&... args) {
+    if constexpr (std::is_void_v<R>)
+      detail::invoke(f, std::forward<Args>(args)...);
+    else
+      return detail::invoke(f, std::forward<Args>(args)...);
+  }
+
+  template <class F>
+  static constexpr operations inside = {
+      [](std::byte* storage, Args&&... args) -> R { return call(at<F>(storage), std::forward<Args>(args)...); },
+      [](std::byte* from, std::byte* to) noexcept {
+        ::new (static_cast<void*>(to)) F(std::move(at<F>(from)));
+        at<F>(from).~F();
+      },
+      [](std::byte* storage) noexcept { at<F>(storage).~F(); }};
+
+  template <class F>
+  static constexpr operations outside = {
+      [](std::byte* storage, Args&&... args) -> R { return call(*at<F*>(storage), std::forward<Args>(args)...); },
+      [](std::byte* from, std::byte* to) noexcept { ::new (static_cast<void*>(to)) F*(at<F*>(from)); },
+      [](std::byte* storage) noexcept { delete at<F*>(storage); }};
+
+  void take(move_only_function& other) noexcept {
+    if (!other.operations_) return;
+    other.operations_->move(other.storage_, storage_);
+    operations_ = std::exchange(other.operations_, nullptr);
+  }
+  void reset() noexcept {
+    if (operations_) std::exchange(operations_, nullptr)->destroy(storage_);
+  }
+
+  alignas(std::max_align_t) std::byte storage_[capacity];
+  const operations* operations_ = nullptr;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/thread.hpp ----
+#ifndef CADRE_OS_THREAD_HPP
+#define CADRE_OS_THREAD_HPP
+
+#include <pthread.h>
+
+#include <string>
+#include <system_error>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Thrown (151) when the system gives no further thread. `code()` is the errno.
+class thread_error : public error {
+ public:
+  [[gnu::cold]] thread_error(const std::string& name, int code)
+      : error("os", 151,
+              "cannot start thread '" + name + "': " + std::generic_category().message(code) +
+                  "; raise the limit on threads (ulimit -u, the cgroup's pids.max) or start fewer"),
+        code_(code) {}
+  [[nodiscard]] int code() const noexcept { return code_; }
+
+ private:
+  int code_;
+};
+
+/// A thread with a name that debuggers and `top -H` show (its first 15 characters). Destroying one that runs joins it.
+/// Not `std::thread`, which would triple the parse time of the pool.
+class native_thread {
+ public:
+  native_thread() noexcept = default;
+
+  /// Runs `body`, which must not throw. Throws thread_error (151).
+  [[gnu::cold]] native_thread(const std::string& name, move_only_function<void()> body) {
+    auto* const start = new start_block{name.substr(0, 15), std::move(body)};  // the thread's own once there is one
+    if (const int code = ::pthread_create(&id_, nullptr, &run, start)) {
+      delete start;
+      throw thread_error(name, code);
+    }
+    running_ = true;
+  }
+
+  native_thread(native_thread&& other) noexcept : id_(other.id_), running_(std::exchange(other.running_, false)) {}
+  native_thread& operator=(native_thread&& other) noexcept {
+    join();
+    id_ = other.id_;
+    running_ = std::exchange(other.running_, false);
+    return *this;
+  }
+  ~native_thread() { join(); }
+
+  void join() noexcept {
+    if (std::exchange(running_, false)) ::pthread_join(id_, nullptr);
+  }
+  /// In a process made by fork(), where the thread is not.
+  void forget() noexcept { running_ = false; }
+  void detach() noexcept {
+    if (std::exchange(running_, false)) ::pthread_detach(id_);
+  }
+
+ private:
+  struct start_block {
+    std::string name;
+    move_only_function<void()> body;
+  };
+
+  static void* run(void* argument) noexcept {
+    auto* const start = static_cast<start_block*>(argument);
+    ::pthread_setname_np(::pthread_self(), start->name.c_str());
+    start->body();
+    delete start;
+    return nullptr;
+  }
+
+  pthread_t id_{};
+  bool running_ = false;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/detail/worker.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_WORKER_HPP
 #define CADRE_ASYNC_DETAIL_WORKER_HPP
@@ -2268,7 +2544,7 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// One thread of a pool. All but the queues and `asleep` is its own.
+/// One thread of a pool. All but the queues, `asleep` and `thread` is its own.
 struct worker {
   worker(scheduler& s, std::uint32_t i) : home(&s), index(i), random(i * 2654435761u + 1) {}
 
@@ -2286,6 +2562,7 @@ struct worker {
   sleeper* asleep = nullptr;     // guarded by the mutex of the idle list
   work_deque<task> queue;
   inbox pinned;  // tasks that no other worker may run
+  native_thread thread;
 };
 
 /// The worker that this thread is, or null.
@@ -2496,6 +2773,341 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/async/resources.hpp ----
+#ifndef CADRE_ASYNC_RESOURCES_HPP
+#define CADRE_ASYNC_RESOURCES_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// A name and how much of it: `{"gpu", 0.25}`. Precision 1/10,000; "memory" is in bytes.
+struct resource {
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  resource(std::string n, Number a) : name(std::move(n)), amount(static_cast<double>(a)) {}
+  std::string name;
+  double amount;
+};
+
+/// What a task asks for, or what there is: `{{"cpu", 2}, {"gpu", 0.25}, {"memory", 1_GiB}, {"TPU", 1}}`. Logical, as in Ray:
+/// cadre counts them and does not look whether a task really uses them.
+class resource_set {
+ public:
+  resource_set() noexcept = default;
+  /// Throws impossible_request (209) for a negative amount, one that is no number, or a name given twice.
+  [[gnu::cold]] resource_set(std::initializer_list<resource> all) {
+    for (const resource& r : all) {
+      if (!(r.amount >= 0 && r.amount < 9e14))
+        throw impossible_request("'" + r.name + "' of " + std::to_string(r.amount) + "; give an amount of 0 or more");
+      if (find(r.name) != nullptr) throw impossible_request("'" + r.name + "' is given twice");
+      entries_.push_back({r.name, static_cast<std::int64_t>(r.amount * scale(r.name) + 0.5)});
+    }
+  }
+
+  struct entry {
+    std::string name;
+    std::int64_t units;  ///< ten-thousandths, or bytes of memory
+  };
+
+  [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
+  /// What every task holds without a word: one processor, and nothing else.
+  [[nodiscard]] bool is_ordinary() const noexcept {
+    return entries_.empty() || (entries_.size() == 1 && entries_[0].name == "cpu" && entries_[0].units == one);
+  }
+  [[nodiscard]] const std::vector<entry>& entries() const noexcept { return entries_; }
+  /// Null if the name is not there.
+  [[nodiscard]] const entry* find(std::string_view name) const noexcept {
+    for (const entry& e : entries_)
+      if (e.name == name) return &e;
+    return nullptr;
+  }
+  /// 0 if the name is not there.
+  [[nodiscard]] double amount(std::string_view name) const noexcept {
+    const entry* const e = find(name);
+    return e == nullptr ? 0 : static_cast<double>(e->units) / scale(name);
+  }
+  [[gnu::cold]] void set(std::string_view name, std::int64_t units) {
+    for (entry& e : entries_)
+      if (e.name == name) {
+        e.units = units;
+        return;
+      }
+    entries_.push_back({std::string(name), units});
+  }
+
+  static constexpr std::int64_t one = 10'000;
+  [[nodiscard]] static double scale(std::string_view name) noexcept { return name == "memory" ? 1.0 : double(one); }
+
+  /// "cpu 2, gpu 0.25"
+  [[nodiscard, gnu::cold]] std::string text() const {
+    std::string all;
+    for (const entry& e : entries_) {
+      if (!all.empty()) all += ", ";
+      std::string number = std::to_string(static_cast<double>(e.units) / scale(e.name));
+      number.erase(number.find_last_not_of('0') + 1);
+      if (number.back() == '.') number.pop_back();
+      all += e.name + " " + number;
+    }
+    return all.empty() ? "nothing" : all;
+  }
+
+ private:
+  std::vector<entry> entries_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/task_options.hpp ----
+#ifndef CADRE_ASYNC_TASK_OPTIONS_HPP
+#define CADRE_ASYNC_TASK_OPTIONS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <source_location>
+#include <stop_token>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Which of the tasks that wait for a thread goes first. Lower ones are not starved: of the tasks that a thread runs, each
+/// 61st at the latest is one that a higher priority, or its own tasks, kept waiting.
+enum class priority : std::uint8_t { high, normal, low };
+
+/// Says which errors are worth another try: errors<E...>().
+using retry_filter = bool (*)(const std::exception_ptr&);
+
+namespace detail {
+
+template <class... E>
+bool is_one_of(const std::exception_ptr& error) {
+  bool found = false;
+  const auto look = [&]<class One>(const One*) {
+    if (found) return;
+    try {
+      std::rethrow_exception(error);
+    } catch (const One&) {
+      found = true;
+    } catch (...) {}
+  };
+  (look(static_cast<const E*>(nullptr)), ...);
+  return found;
+}
+
+}  // namespace detail
+
+/// Those of the types E, and derived ones: `.max_retries = 3, .retry_on = cadre::errors<std::system_error>()`.
+template <class... E>
+[[nodiscard]] constexpr retry_filter errors() noexcept {
+  return &detail::is_one_of<E...>;
+}
+
+inline constexpr std::size_t any_worker = std::numeric_limits<std::size_t>::max();
+
+/// How one task is to be run: `pool.submit({.name = "load", .resources = {{"gpu", 0.25}}, .max_retries = 2}, f)`.
+struct task_options {
+  /// Said where the task's error is reported, and in debug_dump().
+  std::string name = {};
+  /// What it holds while it runs; without a word one thread of the pool. It begins when they are free: requests that wait are
+  /// served in their order, so that large ones do not starve. What a task holds, its children may use while it waits for
+  /// them. A task that asks for k > 1 "cpu" keeps k - 1 further threads of the pool from new tasks and runs with Eigen and
+  /// OpenMP limited to k threads. A part of a "gpu" lies on one device, and more than one are whole devices:
+  /// this_task::gpus() says which.
+  resource_set resources = {};
+  /// Cancels the task: see future::cancel().
+  std::stop_token stop = {};
+  /// How often it is tried again after an error. The function and its arguments must be copyable: each try but the last
+  /// gets copies.
+  int max_retries = 0;
+  /// After which errors; null: after all.
+  retry_filter retry_on = nullptr;
+  enum priority priority = priority::normal;
+  /// If it has not begun by then, its future holds deadline_passed (210); if it runs, it is asked to stop.
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+  /// The only thread that may run it, 0 <= worker < pool.size().
+  std::size_t worker = any_worker;
+  /// Where it is submitted; says so by itself.
+  std::source_location at = std::source_location::current();
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/run_queues.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_RUN_QUEUES_HPP
+#define CADRE_ASYNC_DETAIL_RUN_QUEUES_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Where the tasks of a pool wait for a thread: in the queue of the worker that submitted them, or, from outside, in one of
+/// three by priority. Says what a worker is to run next; who sleeps and wakes is the scheduler's.
+class run_queues {
+ public:
+  explicit run_queues(std::size_t most_workers) : workers_(new std::unique_ptr<worker>[most_workers]) {}
+
+  /// One after the other.
+  worker& add_worker(scheduler& home) {
+    const std::uint32_t i = size();
+    workers_[i] = std::make_unique<worker>(home, i);
+    size_.store(i + 1, std::memory_order_seq_cst);
+    return *workers_[i];
+  }
+  [[nodiscard]] std::uint32_t size() const noexcept { return size_.load(std::memory_order_seq_cst); }
+  [[nodiscard]] worker& at(std::size_t i) const noexcept { return *workers_[i]; }
+
+  /// A read of who sleeps may follow: it comes after the push. `own`: the worker of this pool that pushes, or null.
+  void push(worker* own, task* t) noexcept {
+    if (own != nullptr && own->queue.push(t))
+      uneven_barrier::frequent();
+    else
+      push(t, priority::normal);
+  }
+  /// tasks[0] will be the first to run.
+  void push(worker* own, task* const* tasks, std::size_t n) noexcept {
+    if (own != nullptr && own->queue.push(tasks, n))
+      uneven_barrier::frequent();
+    else
+      for (std::size_t i = 0; i < n; ++i) push(tasks[i], priority::normal);
+  }
+  void push(task* t, priority p) noexcept { from_outside(p).push(t); }
+
+  /// Of what is this worker's, or of high priority.
+  [[nodiscard]] task* pop(worker& w) noexcept {
+    if (!w.pinned.empty()) [[unlikely]]
+      if (task* t = take_one(w.pinned)) return t;
+    if (!from_outside(priority::high).empty()) [[unlikely]]
+      if (task* t = take_one(from_outside(priority::high))) return t;
+    task* const t = w.queue.pop();
+    if (w.queue.position() < w.outside) w.outside = w.queue.position();
+    return t;
+  }
+
+  /// The oldest from outside. Others come into this worker's queue, so that it runs them in the order of their submission
+  /// and others can steal them.
+  [[nodiscard]] task* take_from_outside(worker& w) noexcept {
+    task* taken[most_at_once];
+    const std::size_t n = from_outside(priority::normal).take(taken, most_at_once);
+    if (n > 1) {
+      if (w.queue.push(taken + 1, n - 1))
+        w.outside = w.queue.position();
+      else  // no memory for the queue to grow
+        for (std::size_t i = 1; i < n; ++i) push(taken[i], priority::normal);
+    }
+    return n != 0 ? taken[0] : pop(w);
+  }
+
+  /// From another worker, or of low priority.
+  [[nodiscard]] task* steal(worker& w) noexcept {
+    const std::uint32_t n = size();
+    w.random ^= w.random << 13;
+    w.random ^= w.random >> 17;
+    w.random ^= w.random << 5;
+    for (std::uint32_t i = 0, victim = w.random % n; i < n; ++i, victim = victim + 1 == n ? 0 : victim + 1)
+      if (victim != w.index)
+        if (task* t = workers_[victim]->queue.steal()) return t;
+    return take_one(from_outside(priority::low));
+  }
+
+  /// Now and then between two tasks; null if nothing has waited for too long. Tasks that beget tasks must not starve the
+  /// rest: what has a lower priority, what came from outside, and what lies at the other end of the queue.
+  [[nodiscard]] task* take_turn(worker& w) noexcept {
+    return ++w.count >= turn || is_overdue(w) ? take_what_waits(w) : nullptr;
+  }
+
+  [[nodiscard]] bool has_any(const worker& w) const noexcept { return !w.pinned.empty() || has_any(); }
+  [[nodiscard]] bool has_any() const noexcept {
+    if (has_any_from_outside()) return true;
+    const std::uint32_t n = size();
+    for (std::uint32_t i = 0; i < n; ++i)
+      if (!workers_[i]->queue.empty()) return true;
+    return false;
+  }
+  [[nodiscard]] bool has_any_from_outside() const noexcept {
+    for (const inbox& i : from_outside_)
+      if (!i.empty()) return true;
+    return false;
+  }
+  /// Something in a worker's queue that stays there for a moment: what its owner is about to run would only lose time on
+  /// the way to another.
+  [[nodiscard]] bool has_lasting() const noexcept {
+    const std::uint32_t n = size();
+    for (std::uint32_t i = 0; i < n; ++i) {
+      const work_deque<task>& q = workers_[i]->queue;
+      const std::int64_t oldest = q.oldest();
+      if (q.empty()) continue;
+      for (int k = 0; k < 12; ++k) relax();
+      if (q.oldest() == oldest && !q.empty()) return true;
+    }
+    return false;
+  }
+
+ private:
+  static constexpr std::uint32_t turn = 61;        // tasks between two looks at what a worker's own tasks keep waiting
+  static constexpr std::size_t most_at_once = 32;  // tasks taken from outside
+
+  [[nodiscard]] inbox& from_outside(priority p) noexcept { return from_outside_[static_cast<std::size_t>(p)]; }
+
+  static task* take_one(inbox& from) noexcept {
+    task* t = nullptr;
+    return from.take(&t, 1) != 0 ? t : nullptr;
+  }
+
+  // Whether something from outside has waited for some time while this worker ran what its own tasks had begotten: a turn
+  // by count alone would be long in coming if they are long.
+  bool is_overdue(worker& w) noexcept {
+    if (w.queue.position() <= w.outside || (from_outside(priority::normal).empty() && w.queue.oldest() >= w.outside)) {
+      w.overdue_at = 0;
+      return false;
+    }
+    const std::uint64_t now = ticks();
+    if (w.overdue_at == 0) w.overdue_at = now + 30'000;  // 10 to 15 us
+    return now >= w.overdue_at;
+  }
+
+  task* take_what_waits(worker& w) noexcept {
+    w.count = 0;
+    w.overdue_at = 0;
+    if ((++w.turns & 7) == 0)
+      if (task* t = take_one(from_outside(priority::low))) return t;
+    // If what this worker runs came from outside, only high priority starves others.
+    const bool own = w.queue.position() > w.outside;
+    if (!own && from_outside(priority::high).empty()) return nullptr;
+    if (!own)
+      if (task* t = w.queue.pop()) return t;
+    // What came from outside and was taken into the queue has waited longer than what is still there.
+    if (w.queue.oldest() >= w.outside && (!own || w.turns & 1))
+      if (task* t = take_one(from_outside(priority::normal))) return t;
+    return w.queue.steal();
+  }
+
+  const std::unique_ptr<std::unique_ptr<worker>[]> workers_;
+  std::atomic<std::uint32_t> size_{0};
+  inbox from_outside_[3];  // by priority
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/detail/thread_limit.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_THREAD_LIMIT_HPP
 #define CADRE_ASYNC_DETAIL_THREAD_LIMIT_HPP
@@ -2528,176 +3140,6 @@ class thread_limit {
 };
 
 }  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/core/function.hpp ----
-#ifndef CADRE_CORE_FUNCTION_HPP
-#define CADRE_CORE_FUNCTION_HPP
-
-#include <concepts>
-#include <cstddef>
-#include <new>
-#include <type_traits>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-// std::invoke without <functional>, whose parse time every user would pay.
-template <class F, class... Args>
-constexpr decltype(auto) invoke(F&& f, Args&&... args) noexcept(std::is_nothrow_invocable_v<F, Args...>) {
-  return std::forward<F>(f)(std::forward<Args>(args)...);
-}
-
-template <class Object>
-constexpr decltype(auto) object_of(Object&& object) {
-  if constexpr (std::is_pointer_v<std::remove_cvref_t<Object>>)
-    return *object;
-  else
-    return std::forward<Object>(object);
-}
-
-template <class Member, class Class, class Object, class... Args>
-constexpr decltype(auto) invoke(Member Class::*member, Object&& object, Args&&... args) {
-  const auto call = [&]<class Target>(Target&& target) -> decltype(auto) {
-    if constexpr (std::is_function_v<Member>)
-      return (std::forward<Target>(target).*member)(std::forward<Args>(args)...);
-    else
-      return (std::forward<Target>(target).*member);
-  };
-  if constexpr (std::is_base_of_v<Class, std::remove_cvref_t<Object>> || std::is_pointer_v<std::remove_cvref_t<Object>>)
-    return call(object_of(std::forward<Object>(object)));
-  else if constexpr (requires { *object; })  // a smart pointer
-    return call(*std::forward<Object>(object));
-  else
-    return call(object.get());  // a reference_wrapper
-}
-
-}  // namespace detail
-
-template <class Signature>
-class move_only_function;
-
-namespace detail {
-
-template <class T>
-inline constexpr bool is_move_only_function = false;
-template <class Signature>
-inline constexpr bool is_move_only_function<move_only_function<Signature>> = true;
-
-}  // namespace detail
-
-/// A callable of any type that need not be copyable, as std::move_only_function of C++23. Callables of up to 48 bytes
-/// whose move does not throw lie inside the object; larger ones cost one allocation. Calling an empty one is undefined.
-///
-/// Thread-safety: as that of the callable; calls of one object from two threads are the user's to order.
-template <class R, class... Args>
-class move_only_function<R(Args...)> {
- public:
-  /// Bytes that a callable may have to need no allocation.
-  static constexpr std::size_t capacity = 48;
-
-  move_only_function() noexcept = default;
-  move_only_function(std::nullptr_t) noexcept {}
-
-  template <class F>
-    requires(!std::same_as<std::remove_cvref_t<F>, move_only_function> &&
-             std::is_invocable_r_v<R, std::decay_t<F>&, Args...> && std::constructible_from<std::decay_t<F>, F>)
-  move_only_function(F&& f) {
-    using callable_type = std::decay_t<F>;
-    if constexpr (std::is_pointer_v<std::remove_cvref_t<F>> ||
-                  std::is_member_pointer_v<callable_type>)  // not of functions by name
-      if (f == nullptr) return;
-    if constexpr (detail::is_move_only_function<callable_type>)  // of another signature
-      if (!f) return;
-    if constexpr (fits<callable_type>) {
-      ::new (static_cast<void*>(storage_)) callable_type(std::forward<F>(f));
-      operations_ = &inside<callable_type>;
-    } else {
-      ::new (static_cast<void*>(storage_)) callable_type*(new callable_type(std::forward<F>(f)));
-      operations_ = &outside<callable_type>;
-    }
-  }
-
-  move_only_function(move_only_function&& other) noexcept { take(other); }
-  move_only_function& operator=(move_only_function&& other) noexcept {
-    if (this != &other) {
-      reset();
-      take(other);
-    }
-    return *this;
-  }
-  move_only_function& operator=(std::nullptr_t) noexcept {
-    reset();
-    return *this;
-  }
-  ~move_only_function() { reset(); }
-
-  R operator()(Args... args) { return operations_->call(storage_, std::forward<Args>(args)...); }
-
-  [[nodiscard]] explicit operator bool() const noexcept { return operations_ != nullptr; }
-  friend bool operator==(const move_only_function& f, std::nullptr_t) noexcept { return !f; }
-  friend void swap(move_only_function& a, move_only_function& b) noexcept {
-    move_only_function c(std::move(a));
-    a = std::move(b);
-    b = std::move(c);
-  }
-
- private:
-  struct operations {
-    R (*call)(std::byte*, Args&&...);
-    void (*move)(std::byte* from, std::byte* to) noexcept;  // leaves nothing behind
-    void (*destroy)(std::byte*) noexcept;
-  };
-
-  template <class F>
-  static constexpr bool fits =
-      sizeof(F) <= capacity && alignof(F) <= alignof(std::max_align_t) && std::is_nothrow_move_constructible_v<F>;
-
-  template <class F>
-  static F& at(std::byte* storage) noexcept {
-    return *std::launder(reinterpret_cast<F*>(storage));
-  }
-
-  template <class F>
-  static R call(F& f, Args&&... args) {
-    if constexpr (std::is_void_v<R>)
-      detail::invoke(f, std::forward<Args>(args)...);
-    else
-      return detail::invoke(f, std::forward<Args>(args)...);
-  }
-
-  template <class F>
-  static constexpr operations inside = {
-      [](std::byte* storage, Args&&... args) -> R { return call(at<F>(storage), std::forward<Args>(args)...); },
-      [](std::byte* from, std::byte* to) noexcept {
-        ::new (static_cast<void*>(to)) F(std::move(at<F>(from)));
-        at<F>(from).~F();
-      },
-      [](std::byte* storage) noexcept { at<F>(storage).~F(); }};
-
-  template <class F>
-  static constexpr operations outside = {
-      [](std::byte* storage, Args&&... args) -> R { return call(*at<F*>(storage), std::forward<Args>(args)...); },
-      [](std::byte* from, std::byte* to) noexcept { ::new (static_cast<void*>(to)) F*(at<F*>(from)); },
-      [](std::byte* storage) noexcept { delete at<F*>(storage); }};
-
-  void take(move_only_function& other) noexcept {
-    if (!other.operations_) return;
-    other.operations_->move(other.storage_, storage_);
-    operations_ = std::exchange(other.operations_, nullptr);
-  }
-  void reset() noexcept {
-    if (operations_) std::exchange(operations_, nullptr)->destroy(storage_);
-  }
-
-  alignas(std::max_align_t) std::byte storage_[capacity];
-  const operations* operations_ = nullptr;
-};
-
 CADRE_NAMESPACE_END
 
 #endif
@@ -2763,7 +3205,6 @@ CADRE_NAMESPACE_END
 #define CADRE_OBSERVE_LOG_HPP
 
 #include <atomic>
-#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -2933,18 +3374,21 @@ using unobserved_handler = move_only_function<void(const unobserved_error&)>;
 
 /// "'load' submitted at train.cpp:88"
 [[gnu::cold]] inline std::string describe(std::string_view name, const std::source_location& at) {
-  std::string text = name.empty() ? "a task" : "'" + std::string(name) + "'";
-  if (at.line() != 0) text += " submitted at " + std::string(at.file_name()) + ":" + std::to_string(at.line());
+  std::string text = "a task";
+  if (!name.empty()) text.assign("'").append(name).append("'");
+  if (at.line() != 0)
+    text.append(" submitted at ").append(at.file_name()).append(":").append(std::to_string(at.line()));
   return text;
 }
 
 [[gnu::cold]] inline void log_unobserved(const unobserved_error& e) noexcept {
   log(log_level::error, "async", [&] {
-    std::string text = "nobody observed the error of " + describe(e.task, e.at);
+    std::string text = "nobody observed the error of ";
+    text += describe(e.task, e.at);
     try {
       std::rethrow_exception(e.error);
     } catch (const std::exception& x) {
-      text += std::string(": ") + x.what();
+      text.append(": ").append(x.what());
     } catch (...) {
       text += ": not a std::exception";
     }
@@ -2976,279 +3420,24 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/async/resources.hpp ----
-#ifndef CADRE_ASYNC_RESOURCES_HPP
-#define CADRE_ASYNC_RESOURCES_HPP
-
-#include <cstddef>
-#include <cstdint>
-#include <initializer_list>
-#include <string>
-#include <string_view>
-#include <type_traits>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-/// A name and how much of it: `{"gpu", 0.25}`. Precision 1/10,000; "memory" is in bytes.
-struct resource {
-  template <class Number>
-    requires std::is_arithmetic_v<Number>
-  resource(std::string n, Number a) : name(std::move(n)), amount(static_cast<double>(a)) {}
-  std::string name;
-  double amount;
-};
-
-/// What a task asks for, or what there is: `{{"cpu", 2}, {"gpu", 0.25}, {"memory", 1_GiB}, {"TPU", 1}}`. Logical, as in Ray:
-/// cadre counts them and does not look whether a task really uses them.
-class resource_set {
- public:
-  resource_set() noexcept = default;
-  /// Throws impossible_request (209) for a negative amount, one that is no number, or a name given twice.
-  [[gnu::cold]] resource_set(std::initializer_list<resource> all) {
-    for (const resource& r : all) {
-      if (!(r.amount >= 0 && r.amount < 9e14))
-        throw impossible_request("'" + r.name + "' of " + std::to_string(r.amount) + "; give an amount of 0 or more");
-      if (find(r.name) != nullptr) throw impossible_request("'" + r.name + "' is given twice");
-      entries_.push_back({r.name, static_cast<std::int64_t>(r.amount * scale(r.name) + 0.5)});
-    }
-  }
-
-  struct entry {
-    std::string name;
-    std::int64_t units;  ///< ten-thousandths, or bytes of memory
-  };
-
-  [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
-  /// What every task holds without a word: one processor, and nothing else.
-  [[nodiscard]] bool is_ordinary() const noexcept {
-    return entries_.empty() || (entries_.size() == 1 && entries_[0].name == "cpu" && entries_[0].units == one);
-  }
-  [[nodiscard]] const std::vector<entry>& entries() const noexcept { return entries_; }
-  /// Null if the name is not there.
-  [[nodiscard]] const entry* find(std::string_view name) const noexcept {
-    for (const entry& e : entries_)
-      if (e.name == name) return &e;
-    return nullptr;
-  }
-  /// 0 if the name is not there.
-  [[nodiscard]] double amount(std::string_view name) const noexcept {
-    const entry* const e = find(name);
-    return e == nullptr ? 0 : static_cast<double>(e->units) / scale(name);
-  }
-  [[gnu::cold]] void set(std::string_view name, std::int64_t units) {
-    for (entry& e : entries_)
-      if (e.name == name) {
-        e.units = units;
-        return;
-      }
-    entries_.push_back({std::string(name), units});
-  }
-
-  static constexpr std::int64_t one = 10'000;
-  [[nodiscard]] static double scale(std::string_view name) noexcept { return name == "memory" ? 1.0 : double(one); }
-
-  /// "cpu 2, gpu 0.25"
-  [[nodiscard, gnu::cold]] std::string text() const {
-    std::string all;
-    for (const entry& e : entries_) {
-      if (!all.empty()) all += ", ";
-      std::string number = std::to_string(static_cast<double>(e.units) / scale(e.name));
-      number.erase(number.find_last_not_of('0') + 1);
-      if (number.back() == '.') number.pop_back();
-      all += e.name + " " + number;
-    }
-    return all.empty() ? "nothing" : all;
-  }
-
- private:
-  std::vector<entry> entries_;
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/task_options.hpp ----
-#ifndef CADRE_ASYNC_TASK_OPTIONS_HPP
-#define CADRE_ASYNC_TASK_OPTIONS_HPP
-
-#include <chrono>
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <limits>
-#include <source_location>
-#include <stop_token>
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Which of the tasks that wait for a thread goes first. Lower ones are not starved: of the tasks that a thread runs, each
-/// 61st at the latest is one that a higher priority, or its own tasks, kept waiting.
-enum class priority : std::uint8_t { high, normal, low };
-
-/// Says which errors are worth another try: errors<E...>().
-using retry_filter = bool (*)(const std::exception_ptr&);
-
-namespace detail {
-
-template <class... E>
-bool is_one_of(const std::exception_ptr& error) {
-  bool found = false;
-  const auto look = [&]<class One>(const One*) {
-    if (found) return;
-    try {
-      std::rethrow_exception(error);
-    } catch (const One&) {
-      found = true;
-    } catch (...) {}
-  };
-  (look(static_cast<const E*>(nullptr)), ...);
-  return found;
-}
-
-}  // namespace detail
-
-/// Those of the types E, and derived ones: `.max_retries = 3, .retry_on = cadre::errors<std::system_error>()`.
-template <class... E>
-[[nodiscard]] constexpr retry_filter errors() noexcept {
-  return &detail::is_one_of<E...>;
-}
-
-inline constexpr std::size_t any_worker = std::numeric_limits<std::size_t>::max();
-
-/// How one task is to be run: `pool.submit({.name = "load", .resources = {{"gpu", 0.25}}, .max_retries = 2}, f)`.
-struct task_options {
-  /// Said where the task's error is reported, and in debug_dump().
-  std::string name = {};
-  /// What it holds while it runs; without a word one thread of the pool. It begins when they are free: requests that wait are
-  /// served in their order, so that large ones do not starve. What a task holds, its children may use while it waits for
-  /// them. A task that asks for k > 1 "cpu" keeps k - 1 further threads of the pool from new tasks and runs with Eigen and
-  /// OpenMP limited to k threads. A part of a "gpu" lies on one device, and more than one are whole devices:
-  /// this_task::gpus() says which.
-  resource_set resources = {};
-  /// Cancels the task: see future::cancel().
-  std::stop_token stop = {};
-  /// How often it is tried again after an error. The function and its arguments must be copyable: each try but the last
-  /// gets copies.
-  int max_retries = 0;
-  /// After which errors; null: after all.
-  retry_filter retry_on = nullptr;
-  enum priority priority = priority::normal;
-  /// If it has not begun by then, its future holds deadline_passed (210); if it runs, it is asked to stop.
-  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
-  /// The only thread that may run it, 0 <= worker < pool.size().
-  std::size_t worker = any_worker;
-  /// Where it is submitted; says so by itself.
-  std::source_location at = std::source_location::current();
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/os/thread.hpp ----
-#ifndef CADRE_OS_THREAD_HPP
-#define CADRE_OS_THREAD_HPP
-
-#include <pthread.h>
-
-#include <memory>
-#include <string>
-#include <system_error>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Thrown (151) when the system gives no further thread. `code()` is the errno.
-class thread_error : public error {
- public:
-  [[gnu::cold]] thread_error(const std::string& name, int code)
-      : error("os", 151,
-              "cannot start thread '" + name + "': " + std::generic_category().message(code) +
-                  "; raise the limit on threads (ulimit -u, the cgroup's pids.max) or start fewer"),
-        code_(code) {}
-  [[nodiscard]] int code() const noexcept { return code_; }
-
- private:
-  int code_;
-};
-
-/// A thread with a name that debuggers and `top -H` show (its first 15 characters). Destroying one that runs joins it.
-/// Not `std::thread`, which would triple the parse time of the pool.
-class native_thread {
- public:
-  native_thread() noexcept = default;
-
-  /// Runs `body`, which must not throw. Throws thread_error (151).
-  [[gnu::cold]] native_thread(const std::string& name, move_only_function<void()> body) {
-    auto start = std::make_unique<start_block>(name.substr(0, 15), std::move(body));
-    if (const int code = ::pthread_create(&id_, nullptr, &run, start.get())) throw thread_error(name, code);
-    static_cast<void>(start.release());  // the thread owns it now
-    running_ = true;
-  }
-
-  native_thread(native_thread&& other) noexcept : id_(other.id_), running_(std::exchange(other.running_, false)) {}
-  native_thread& operator=(native_thread&& other) noexcept {
-    join();
-    id_ = other.id_;
-    running_ = std::exchange(other.running_, false);
-    return *this;
-  }
-  ~native_thread() { join(); }
-
-  void join() noexcept {
-    if (std::exchange(running_, false)) ::pthread_join(id_, nullptr);
-  }
-  /// In a process made by fork(), where the thread is not.
-  void forget() noexcept { running_ = false; }
-  void detach() noexcept {
-    if (std::exchange(running_, false)) ::pthread_detach(id_);
-  }
-
- private:
-  struct start_block {
-    start_block(std::string n, move_only_function<void()> b) : name(std::move(n)), body(std::move(b)) {}
-    std::string name;
-    move_only_function<void()> body;
-  };
-
-  static void* run(void* argument) noexcept {
-    const std::unique_ptr<start_block> start(static_cast<start_block*>(argument));
-    ::pthread_setname_np(::pthread_self(), start->name.c_str());
-    start->body();
-    return nullptr;
-  }
-
-  pthread_t id_{};
-  bool running_ = false;
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/async/detail/scheduler.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_SCHEDULER_HPP
 #define CADRE_ASYNC_DETAIL_SCHEDULER_HPP
 
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <mutex>
 #include <string>
 #include <utility>
-#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// The pool behind thread_pool: shared by the pool object and its threads. A searcher that is alone looks again and again for some microseconds before it sleeps, so that tasks that
-/// come one after the other find it awake; a second one sleeps at once.
+/// The pool behind thread_pool: shared by the pool object and its threads. A searcher that is alone looks again and again
+/// for some microseconds before it sleeps, so that tasks that come one after the other find it awake; a second one sleeps
+/// at once.
 class scheduler {
  public:
   [[gnu::cold]] scheduler(std::size_t threads, std::size_t processors, std::string name, unobserved_handler handler,
@@ -3259,12 +3448,11 @@ class scheduler {
         size_(threads),
         long_waits_(report),
         patience_(processors > 1 ? 40'000 : 0),
-        workers_(new std::unique_ptr<worker>[threads + most_extra]),
+        queues_(threads + most_extra),
         lot_(threads) {
     watch_forks();
     uneven_barrier::prepare();
     born_after_ = fork_count.load(std::memory_order_relaxed);
-    threads_.reserve(threads + most_extra);
     id_ = pool_registry::enter(*this);
   }
   scheduler(const scheduler&) = delete;
@@ -3274,7 +3462,7 @@ class scheduler {
   [[gnu::cold]] void start() {
     try {
       const std::lock_guard lock(idle_.mutex());
-      while (threads_.size() < size_) start_worker();
+      while (threads_ < size_) start_worker();
     } catch (...) {
       stop(false);
       throw;
@@ -3286,7 +3474,7 @@ class scheduler {
   [[gnu::cold]] void stop(bool cancel) noexcept {
     pool_registry::with(id_, [](scheduler& s) { s.closed_ = true; });
     if (left_behind()) {
-      for (native_thread& t : threads_) t.forget();
+      for (std::size_t i = 0; i < threads_; ++i) queues_.at(i).thread.forget();
       return;
     }
     if (cancel) {
@@ -3300,15 +3488,14 @@ class scheduler {
       lot_.close();
       try_finish();
     }
-    const worker* const w = this_worker();
-    const bool from_inside = w != nullptr && w->home == this;
+    const bool from_inside = own_worker() != nullptr;
     for (std::size_t i = 0;; ++i) {  // a task that blocks may start further threads until the last has ended
       {
         const std::lock_guard lock(idle_.mutex());
         detached_ = from_inside;
-        if (i == threads_.size()) break;
+        if (i == threads_) break;
       }
-      from_inside ? threads_[i].detach() : threads_[i].join();
+      from_inside ? queues_.at(i).thread.detach() : queues_.at(i).thread.join();
     }
   }
 
@@ -3342,30 +3529,22 @@ class scheduler {
 
   /// Queues a claimable task, taking over one reference.
   [[gnu::noinline]] void push(task* t) noexcept {
-    worker* const w = this_worker();
-    if (w != nullptr && w->home == this && w->queue.push(t))
-      uneven_barrier::frequent();
-    else
-      inboxes_[normal].push(t);
+    queues_.push(own_worker(), t);
     idle_.wake_one_if_needed();
   }
   /// The same for several at once; tasks[0] will be the first to run.
   void push(task* const* tasks, std::size_t n) noexcept {
-    worker* const w = this_worker();
-    if (w != nullptr && w->home == this && w->queue.push(tasks, n))
-      uneven_barrier::frequent();
-    else
-      for (std::size_t i = 0; i < n; ++i) inboxes_[normal].push(tasks[i]);
+    queues_.push(own_worker(), tasks, n);
     idle_.wake_one_if_needed();
   }
   void push(task* t, priority p) noexcept {
     if (p == priority::normal) return push(t);
-    inboxes_[static_cast<std::size_t>(p)].push(t);
+    queues_.push(t, p);
     idle_.wake_one_if_needed();
   }
   /// For one worker alone.
   void push_pinned(task* t, std::size_t worker_index) noexcept {
-    worker& w = *workers_[worker_index];
+    worker& w = queues_.at(worker_index);
     w.pinned.push(t);
     {
       const std::lock_guard lock(idle_.mutex());
@@ -3392,7 +3571,7 @@ class scheduler {
       task* const t = w.queue.pop();
       if (w.queue.position() < w.outside) w.outside = w.queue.position();
       if (t == nullptr || mine(static_cast<const task*>(t))) return t;
-      inboxes_[normal].push(t);
+      queues_.push(t, priority::normal);
       idle_.wake_one_if_needed();
     }
     return nullptr;
@@ -3415,7 +3594,7 @@ class scheduler {
 
   /// Work from anywhere, or null once `s` is satisfied or the deadline has passed; sleeps in between.
   task* acquire(worker& w, sleeper& s, time_point deadline) noexcept {
-    if (task* t = pop(w)) return t;
+    if (task* t = queues_.pop(w)) return t;
     idle_.begin_search();
     for (;;) {
       task* t = nullptr;
@@ -3425,25 +3604,25 @@ class scheduler {
         over = s.satisfied();
       }
       if (over || t != nullptr) {
-        if (idle_.end_search() && work_visible()) idle_.wake_one();
+        if (idle_.end_search() && queues_.has_any()) idle_.wake_one();
         return t;
       }
       fall_asleep(w, s);
       uneven_barrier::seldom();
-      if (!work_visible(w)) s.sleep(deadline);
+      if (!queues_.has_any(w)) s.sleep(deadline);
       wake_up(w, s);
     }
   }
 
   /// A task that worker `victim` queued after its queue stood at `position`.
   task* steal_from(std::uint32_t victim, std::int64_t position) noexcept {
-    return workers_[victim]->queue.steal(position);
+    return queues_.at(victim).queue.steal(position);
   }
 
   /// Whether a thread runs tasks or looks for some right now, so that what is pushed will soon be begun.
   [[nodiscard]] bool is_awake() const noexcept {
     if (looking_.load(std::memory_order_relaxed)) return true;
-    return idle_.idle() < worker_count_.load(std::memory_order_relaxed);
+    return idle_.idle() < queues_.size();
   }
 
   /// One worker more, or fewer, may take tasks. False if one more was asked for and cannot be had.
@@ -3452,7 +3631,7 @@ class scheduler {
     const std::size_t target = lot_.allowed() + static_cast<std::size_t>(change);
     if (change > 0) {
       while (lot_.has_too_few(target) && lot_.unpark_one()) {}
-      while (lot_.has_too_few(target) && threads_.size() < size_ + most_extra) {
+      while (lot_.has_too_few(target) && threads_ < size_ + most_extra) {
         try {
           start_worker();
         } catch (...) {
@@ -3465,28 +3644,30 @@ class scheduler {
   }
 
  private:
-  static constexpr std::uint32_t turn = 61;        // tasks between two looks at what a worker's own tasks keep waiting
-  static constexpr std::size_t most_at_once = 32;  // tasks taken from an inbox
-  static constexpr std::size_t most_extra = 256;   // threads that stand in for blocked ones
-  static constexpr std::size_t high = 0, normal = 1, low = 2;
+  static constexpr std::size_t most_extra = 256;  // threads that stand in for blocked ones
 
   [[gnu::cold]] ~scheduler() { pool_registry::leave(id_); }
 
+  [[nodiscard]] worker* own_worker() const noexcept {
+    worker* const w = this_worker();
+    return w != nullptr && w->home == this ? w : nullptr;
+  }
+
   // With the mutex held.
   [[gnu::cold]] void start_worker() {
-    const std::size_t i = threads_.size();
-    if (workers_[i] == nullptr) {  // else a thread for it could not be had before
-      workers_[i] = std::make_unique<worker>(*this, static_cast<std::uint32_t>(i));
-      worker_count_.store(static_cast<std::uint32_t>(i + 1), std::memory_order_seq_cst);
-    }
+    const std::size_t i = threads_;
+    worker& w = i < queues_.size() ? queues_.at(i)  // a thread for it could not be had before
+                                   : queues_.add_worker(*this);
     retain();
     try {
-      threads_.emplace_back(name_ + "/" + std::to_string(i), [this, w = workers_[i].get()] { main_loop(*w); });
+      std::string name = name_;
+      w.thread = native_thread(name.append("/").append(std::to_string(i)), [this, &w] { main_loop(w); });
     } catch (...) {
       release();
       throw;
     }
-    if (detached_) threads_.back().detach();
+    ++threads_;
+    if (detached_) w.thread.detach();
     lot_.enter();
   }
 
@@ -3499,7 +3680,7 @@ class scheduler {
       task* t = std::exchange(w.next, nullptr);
       if (t == nullptr && lot_.is_crowded()) [[unlikely]]
         park(w);
-      if (t == nullptr && (++w.count >= turn || is_overdue(w))) t = take_turn(w);
+      if (t == nullptr) t = queues_.take_turn(w);
       if (t == nullptr) t = acquire(w, s, time_point::max());
       if (t == nullptr) break;
       run(w, t);
@@ -3508,104 +3689,26 @@ class scheduler {
     release();
   }
 
-  // Whether something from outside has waited for some time while this worker ran what its own tasks had begotten: a turn
-  // by count alone would be long in coming if they are long.
-  bool is_overdue(worker& w) const noexcept {
-    if (w.queue.position() <= w.outside || inboxes_[normal].empty()) {
-      w.overdue_at = 0;
-      return false;
-    }
-    const std::uint64_t now = ticks();
-    if (w.overdue_at == 0) w.overdue_at = now + 60'000;  // 20 to 30 us
-    return now >= w.overdue_at;
-  }
-
-  // Tasks that beget tasks must not starve the rest: what came from outside, what lies at the other end of the queue, and
-  // what has a lower priority.
-  task* take_turn(worker& w) noexcept {
-    w.count = 0;
-    w.overdue_at = 0;
-    if ((++w.turns & 7) == 0)
-      if (task* t = take_one(inboxes_[low])) return t;
-    if (w.queue.position() <=
-        w.outside) {  // what this worker runs came from outside: only high priority starves others
-      if (inboxes_[high].empty()) return nullptr;
-      if (task* t = w.queue.pop()) return t;
-      return take_one(inboxes_[normal]);
-    }
-    task* const oldest = w.queue.steal();
-    take_many(w);
-    return oldest;
-  }
-
-  task* pop(worker& w) noexcept {
-    if (!w.pinned.empty()) [[unlikely]]
-      if (task* t = take_one(w.pinned)) return t;
-    if (!inboxes_[high].empty()) [[unlikely]]
-      if (task* t = take_one(inboxes_[high])) return t;
-    task* const t = w.queue.pop();
-    if (w.queue.position() < w.outside) w.outside = w.queue.position();
-    return t;
-  }
-
-  static task* take_one(inbox& from) noexcept {
-    task* t = nullptr;
-    return from.take(&t, 1) != 0 ? t : nullptr;
-  }
-
-  // The oldest from outside into the queue, so that its owner runs them in the order of submission.
-  bool take_many(worker& w) noexcept {
-    task* taken[most_at_once];
-    const std::size_t n = inboxes_[normal].take(taken, most_at_once);
-    if (n == 0) return false;
-    if (!w.queue.push(taken, n)) {  // no memory for the queue to grow
-      for (std::size_t i = 0; i < n; ++i) run(w, taken[i]);
-      return false;
-    }
-    w.outside = w.queue.position();
-    return true;
-  }
-
   task* search(worker& w) noexcept {
-    if (take_many(w))
-      if (task* t = pop(w)) return t;
-    const std::uint32_t n = worker_count_.load(std::memory_order_seq_cst);
-    w.random ^= w.random << 13;
-    w.random ^= w.random >> 17;
-    w.random ^= w.random << 5;
-    for (std::uint32_t i = 0, victim = w.random % n; i < n; ++i, victim = victim + 1 == n ? 0 : victim + 1)
-      if (victim != w.index)
-        if (task* t = workers_[victim]->queue.steal()) return t;
-    return take_one(inboxes_[low]);
+    task* const t = queues_.take_from_outside(w);
+    return t != nullptr ? t : queues_.steal(w);
   }
 
   // The only searcher, for a while.
   task* look_again(worker& w, const sleeper& s) noexcept {
     task* t = nullptr;
     looking_.store(true, std::memory_order_relaxed);
+    std::uint32_t looks = 0;
     for (const std::uint64_t begun = ticks(); t == nullptr && ticks() - begun < patience_;) {
       for (int i = 0; i < 4; ++i) relax();
       if (s.satisfied() || idle_.searchers() != 1) break;
-      if (work_visible(w)) t = pop_or_search(w);
+      // Seldom at the queues, as each look takes their cache lines from those who work with them.
+      if (!w.pinned.empty() || queues_.has_any_from_outside() || ((++looks & 7) == 0 && queues_.has_lasting()))
+        if ((t = queues_.pop(w)) == nullptr) t = search(w);
     }
     looking_.store(false, std::memory_order_relaxed);
     return t;
   }
-  task* pop_or_search(worker& w) noexcept {
-    task* const t = pop(w);
-    return t != nullptr ? t : search(w);
-  }
-
-  [[nodiscard]] bool work_visible(const worker& w) const noexcept { return !w.pinned.empty() || work_visible(); }
-  [[nodiscard]] bool work_visible() const noexcept {
-    for (const inbox& i : inboxes_)
-      if (!i.empty()) return true;
-    const std::uint32_t n = worker_count_.load(std::memory_order_seq_cst);
-    for (std::uint32_t i = 0; i < n; ++i)
-      if (!workers_[i]->queue.empty()) return true;
-    return false;
-  }
-
   // The caller looks for work once more before it sleeps.
   void fall_asleep(worker& w, sleeper& s) noexcept {
     const std::lock_guard lock(idle_.mutex());
@@ -3623,15 +3726,15 @@ class scheduler {
     std::unique_lock lock(idle_.mutex());
     // It may have been woken for work that it now leaves to others.
     lot_.park(w, lock, [this] {
-      if (work_visible()) idle_.wake_one();
+      if (queues_.has_any()) idle_.wake_one();
     });
   }
 
   // With the mutex held: ends the threads if the pool is to stop, all of them sleep between tasks, and nothing is queued.
   void try_finish() noexcept {
-    if (!stopping_ || idle_.sleeping_between_tasks() != threads_.size() || work_visible()) return;
-    for (std::size_t i = 0; i < threads_.size(); ++i)
-      if (!workers_[i]->pinned.empty()) return;
+    if (!stopping_ || idle_.sleeping_between_tasks() != threads_ || queues_.has_any()) return;
+    for (std::size_t i = 0; i < threads_; ++i)
+      if (!queues_.at(i).pinned.empty()) return;
     idle_.end_all();
   }
 
@@ -3644,17 +3747,15 @@ class scheduler {
   std::uint32_t born_after_ = 0;
   pool_id id_ = no_pool;
   bool closed_ = false;
-  const std::unique_ptr<std::unique_ptr<worker>[]> workers_;
-  std::vector<native_thread> threads_;
   std::atomic<std::uint32_t> references_{1};
-  std::atomic<std::uint32_t> worker_count_{0};
   std::atomic<bool> cancelling_{false};  // what is queued is not to run
 
-  inbox inboxes_[3];  // by priority
+  run_queues queues_;
   idle_list idle_;
   std::atomic<bool> looking_{false};  // somebody is in look_again()
   // Guarded by the mutex of the idle list.
   parking_lot lot_;
+  std::size_t threads_ = 0;  // that have been started
   bool stopping_ = false;
   bool detached_ = false;  // nobody will join the threads
 };
@@ -4041,7 +4142,7 @@ class sleeping_wait {
   [[nodiscard]] bool leads_here(const task& t, std::string* path, int depth) const {
     if (t.done() || depth == 0) return false;
     const std::size_t length = path != nullptr ? path->size() : 0;
-    if (path != nullptr) *path += " waits for " + describe(t.name(), t.at());
+    if (path != nullptr) path->append(" waits for ").append(describe(t.name(), t.at()));
     if (runs(t)) return true;
     for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
       if (!s->runs(t) || s->needed_ != s->targets_.size()) continue;
@@ -4070,7 +4171,6 @@ CADRE_NAMESPACE_END
 
 #include <sched.h>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
@@ -4121,11 +4221,7 @@ class wait_frame {
       if (w != nullptr && help(*w)) continue;
       watch_all();
       if (enough()) break;
-      if (w == nullptr || !may_run_anything(*w)) {
-        sleep(deadline);
-      } else if (task* t = acquire(*w, deadline)) {
-        run_unrelated(*w, t);
-      }
+      if (task* t = idle(w, deadline)) run_unrelated(*w, t);
     }
     return true;
   }
@@ -4229,20 +4325,20 @@ class wait_frame {
     --w.unrelated;
   }
 
-  void sleep(time_point deadline) {
+  // Sleeps until enough is done, or the deadline, or something is found that may be run, which is returned.
+  [[gnu::noinline]] task* idle(worker* w, time_point deadline) {
     const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
     const lending lend(this_context().top);
-    std::optional<stand_in> other;
-    if (waits_for_another_pool()) other.emplace();
-    sleeper_.sleep(until(deadline));
+    task* found = nullptr;
+    if (w != nullptr && may_run_anything(*w)) {
+      found = w->home->acquire(*w, sleeper_, until(deadline));
+    } else {
+      std::optional<stand_in> other;
+      if (waits_for_another_pool()) other.emplace();
+      sleeper_.sleep(until(deadline));
+    }
     report_if_long();
-  }
-  task* acquire(worker& w, time_point deadline) {
-    const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
-    const lending lend(this_context().top);
-    task* const t = w.home->acquire(w, sleeper_, until(deadline));
-    report_if_long();
-    return t;
+    return found;
   }
 
   // The deadline, or before that the time at which somebody wants to hear of a wait that is not over.
@@ -4255,7 +4351,7 @@ class wait_frame {
     }
     return deadline < report_at_ ? deadline : report_at_;
   }
-  void report_if_long() {
+  [[gnu::cold]] void report_if_long() {
     if (report_at_ == time_point::max() || enough() || std::chrono::steady_clock::now() < report_at_) return;
     report_at_ = time_point::max();
     scheduler* s = nullptr;
@@ -4287,7 +4383,7 @@ class wait_frame {
     ~lending() { tell(false); }
 
    private:
-    void tell(bool begins) const noexcept {
+    [[gnu::noinline]] void tell(bool begins) const noexcept {
       for (running_frame* f = top_; f != nullptr; f = f->outer)
         if (f->whole && f->runs != nullptr && f->runs->has(task::holds)) f->runs->on_wait(begins);
     }
@@ -4330,7 +4426,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ASYNC_FUTURE_HPP
 #define CADRE_ASYNC_FUTURE_HPP
 
-#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <source_location>
@@ -4612,7 +4707,6 @@ CADRE_NAMESPACE_END
 #define CADRE_ASYNC_DETAIL_DEADLINES_HPP
 
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -4731,19 +4825,20 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// A device, or a part of one, and how much of that nobody has.
-struct device_share {
-  int id;
-  std::int64_t free;
-};
-
-/// What one task asked for. Guarded by the mutex of the ledger, but `devices` does not change its ids once granted.
+/// What one task asked for. Guarded by the mutex of the ledger, but `devices` does not change its ids once granted. A
+/// template as the ledger is.
+template <class Request>
 struct holding {
+  /// A device, or a part of one, and how much of that nobody has.
+  struct device {
+    int id;
+    std::int64_t free;
+  };
   task* who = nullptr;                         // null when the task has ended
   std::vector<std::int64_t> wants;             // by kind
   std::vector<std::int64_t> free;              // by kind: what children that borrow have left of it
   std::vector<std::shared_ptr<holding>> from;  // by kind: whose it is a part of, or null for the pool's
-  std::vector<device_share> devices;           // of kind gpu
+  std::vector<device> devices;                 // of kind gpu
   bool granted = false;
   bool lending = false;  // the task waits, so its children may use what it has
 };
@@ -4756,6 +4851,9 @@ struct holding {
 /// A template so that only those who submit with resources pay to compile it.
 template <class Request = resource_set>
 class resource_ledger {
+  using holding = detail::holding<Request>;
+  using device = typename holding::device;
+
  public:
   /// Of the pool, whose `resources()` are what there is. Throws impossible_request (209).
   template <class Pool>
@@ -4768,7 +4866,7 @@ class resource_ledger {
         gpu_ = kinds_.size();
         for (int d = 0; d < e.units / resource_set::one; ++d) devices_.push_back({d, resource_set::one});
       }
-      kinds_.push_back(e);
+      kinds_.push_back({e.name, e.units, false});
       free_.push_back(e.units);
     }
   }
@@ -4830,7 +4928,7 @@ class resource_ledger {
  private:
   [[nodiscard]] std::string too_much(const Request& request) const {
     Request total;
-    for (const resource_set::entry& e : kinds_) total.set(e.name, e.units);
+    for (const kind& k : kinds_) total.set(k.name, k.units);
     return request.text() + "; this pool has " + total.text() +
            ". Ask for less, or declare more in the pool's .resources";
   }
@@ -4840,16 +4938,16 @@ class resource_ledger {
     std::vector<task*> ready;
     {
       const std::lock_guard lock(mutex_);
-      std::vector<bool> reserved(kinds_.size(), false);  // an earlier request waits for it
+      for (kind& k : kinds_) k.reserved = false;
       for (std::size_t i = 0; i < waiting_.size();) {
         const std::shared_ptr<holding> h = waiting_[i];
-        if (grant(h, reserved)) {
+        if (grant(h)) {
           h->who->retain();
           ready.push_back(h->who);
           waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(i));
           continue;
         }
-        for (std::size_t k = 0; k < kinds_.size(); ++k) reserved[k] = reserved[k] || h->wants[k] != 0;
+        for (std::size_t k = 0; k < kinds_.size(); ++k) kinds_[k].reserved |= h->wants[k] != 0;
         ++i;
       }
     }
@@ -4859,7 +4957,7 @@ class resource_ledger {
     }
   }
 
-  bool grant(const std::shared_ptr<holding>& h, const std::vector<bool>& reserved) {
+  bool grant(const std::shared_ptr<holding>& h) {
     for (std::size_t k = 0; k < kinds_.size(); ++k) {
       h->from[k] = nullptr;
       if (h->wants[k] == 0) continue;
@@ -4867,7 +4965,7 @@ class resource_ledger {
         if (lender->lending && has_free(lender->free, lender->devices, k, h->wants[k]) &&
             h->who->descends_from(*lender->who))
           h->from[k] = lender;
-      if (h->from[k] == nullptr && (reserved[k] || !has_free(free_, devices_, k, h->wants[k]))) return false;
+      if (h->from[k] == nullptr && (kinds_[k].reserved || !has_free(free_, devices_, k, h->wants[k]))) return false;
     }
     for (std::size_t k = 0; k < kinds_.size(); ++k) {
       if (h->wants[k] == 0) continue;
@@ -4880,30 +4978,30 @@ class resource_ledger {
     return true;
   }
 
-  [[nodiscard]] bool has_free(const std::vector<std::int64_t>& free, std::vector<device_share>& devices, std::size_t k,
+  [[nodiscard]] bool has_free(const std::vector<std::int64_t>& free, std::vector<device>& devices, std::size_t k,
                               std::int64_t wanted) const {
     return free[k] >= wanted && (k != gpu_ || !choose(devices, wanted).empty());
   }
 
   // Of those with room the fullest for a part, or as many empty ones as are wanted; none if there are too few.
-  static std::vector<device_share*> choose(std::vector<device_share>& devices, std::int64_t wanted) {
-    std::vector<device_share*> found;
+  static std::vector<device*> choose(std::vector<device>& devices, std::int64_t wanted) {
+    std::vector<device*> found;
     if (wanted < resource_set::one) {
-      device_share* best = nullptr;
-      for (device_share& d : devices)
+      device* best = nullptr;
+      for (device& d : devices)
         if (d.free >= wanted && (best == nullptr || d.free < best->free)) best = &d;
       if (best != nullptr) found.push_back(best);
     } else {
       const auto needed = static_cast<std::size_t>(wanted / resource_set::one);
-      for (device_share& d : devices)
+      for (device& d : devices)
         if (d.free == resource_set::one && found.size() < needed) found.push_back(&d);
       if (found.size() < needed) found.clear();
     }
     return found;
   }
-  static void take_devices(std::vector<device_share>& devices, std::int64_t wanted, std::vector<device_share>& out) {
+  static void take_devices(std::vector<device>& devices, std::int64_t wanted, std::vector<device>& out) {
     const std::int64_t of_each = (wanted < resource_set::one ? wanted : resource_set::one);
-    for (device_share* d : choose(devices, wanted)) {
+    for (device* d : choose(devices, wanted)) {
       d->free -= of_each;
       out.push_back({d->id, of_each});
     }
@@ -4918,8 +5016,8 @@ class resource_ledger {
       holding* const lender = h->from[k].get();
       (lender != nullptr ? lender->free : free_)[k] += h->wants[k];
       if (k != gpu_) continue;
-      for (const device_share& mine : h->devices)
-        for (device_share& d : lender != nullptr ? lender->devices : devices_)
+      for (const device& mine : h->devices)
+        for (device& d : lender != nullptr ? lender->devices : devices_)
           if (d.id == mine.id) d.free += mine.free;
     }
     const std::vector<std::shared_ptr<holding>> lenders = std::move(h->from);
@@ -4927,11 +5025,16 @@ class resource_ledger {
       if (lender != nullptr) give_back_if_over(lender);
   }
 
-  std::vector<resource_set::entry> kinds_;
+  struct kind {
+    std::string name;
+    std::int64_t units;
+    bool reserved;  // in serve(): an earlier request waits for it
+  };
+  std::vector<kind> kinds_;
   std::size_t gpu_ = static_cast<std::size_t>(-1);  // its kind
   std::mutex mutex_;
-  std::vector<std::int64_t> free_;     // by kind
-  std::vector<device_share> devices_;  // of kind gpu
+  std::vector<std::int64_t> free_;  // by kind
+  std::vector<device> devices_;     // of kind gpu
   std::vector<std::shared_ptr<holding>> granted_;
   std::vector<std::shared_ptr<holding>> waiting_;  // in the order of their asking
 };
@@ -4945,8 +5048,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ASYNC_DETAIL_CONFIGURED_TASK_HPP
 #define CADRE_ASYNC_DETAIL_CONFIGURED_TASK_HPP
 
-#include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <exception>
 #include <memory>
@@ -4972,8 +5073,8 @@ struct task_extras {
   task_options options;
   int processors = 1;
   std::shared_ptr<resource_ledger<>> ledger;
-  std::shared_ptr<holding> share;          // of the ledger, or null
-  std::optional<std::stop_source> source;  // of a function that takes a std::stop_token
+  std::shared_ptr<holding<resource_set>> share;  // of the ledger, or null
+  std::optional<std::stop_source> source;        // of a function that takes a std::stop_token
   std::optional<std::stop_callback<canceller>> when_stopped;
 };
 
@@ -5091,7 +5192,7 @@ task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<tas
   if (holds) {
     e.ledger = pool.template part<resource_ledger<>>(&scheduler::ledger);
     e.share = e.ledger->ask(o.resources, nullptr);
-    e.processors = std::max(1, static_cast<int>(o.resources.amount("cpu")));
+    if (const int n = static_cast<int>(o.resources.amount("cpu")); n > 1) e.processors = n;
   }
   if (o.worker != any_worker) flags |= task::not_for_help;
   if (holds) flags |= task::holds;
@@ -5127,7 +5228,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ASYNC_DETAIL_DUMP_HPP
 #define CADRE_ASYNC_DETAIL_DUMP_HPP
 
-#include <chrono>
 #include <cstddef>
 #include <string>
 
@@ -5541,13 +5641,12 @@ CADRE_NAMESPACE_END
 #include <string>
 #include <string_view>
 #include <system_error>
-#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 
 namespace detail {
 
-// The start of a small file of /proc or /sys; empty if it cannot be read.
+// A file of /proc or /sys; empty if it cannot be read.
 [[gnu::cold]] inline std::string read_small_file(const std::string& path) {
   std::string text;
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -5564,11 +5663,16 @@ namespace detail {
 }
 
 // Up to the separator; `text` keeps what is behind it.
-inline std::string_view split_off(std::string_view& text, char separator) {
+[[gnu::noinline]] inline std::string_view split_off(std::string_view& text, char separator) {
   const std::size_t at = text.find(separator);
   const std::string_view part = text.substr(0, at);
   text.remove_prefix(at == std::string_view::npos ? text.size() : at + 1);
   return part;
+}
+inline bool has_entry(std::string_view list, std::string_view name) {
+  while (!list.empty())
+    if (split_off(list, ',') == name) return true;
+  return false;
 }
 
 inline bool parse_integer(std::string_view text, std::int64_t& value) {
@@ -5592,81 +5696,85 @@ inline std::size_t processors_of_quota(std::int64_t quota, std::int64_t period) 
 
 /// Where this process stands in the hierarchy of the cpu controller, out of /proc/self/cgroup.
 struct cgroup_place {
-  bool found = false;
-  bool unified = false;  // version 2
-  std::string path;      // "/" or "/a/b"
+  bool unified = false;   // version 2
+  std::string_view path;  // "/" or "/a/b"; empty if there is none
 };
 [[gnu::cold]] inline cgroup_place parse_cgroup(std::string_view text) {
   cgroup_place unified;
   while (!text.empty()) {
     std::string_view line = split_off(text, '\n');
     const std::string_view id = split_off(line, ':');
-    std::string_view controllers = split_off(line, ':');
-    if (id == "0" && controllers.empty()) {
-      unified = {true, true, std::string(line)};
-      continue;
-    }
-    while (!controllers.empty())
-      if (split_off(controllers, ',') == "cpu") return {true, false, std::string(line)};
+    const std::string_view controllers = split_off(line, ':');
+    if (id == "0" && controllers.empty())
+      unified = {true, line};
+    else if (has_entry(controllers, "cpu"))
+      return {false, line};
   }
   return unified;
 }
 
-/// Where a hierarchy is mounted, and which of its folders is seen there, out of /proc/self/mountinfo.
+/// Where a hierarchy is mounted, and which of its folders is seen there, out of a line of /proc/self/mountinfo.
 struct cgroup_mount {
-  std::string point;
-  std::string root;
+  std::string_view point;  // empty if the line is of another file system or controller
+  std::string_view root;
 };
-[[gnu::cold]] inline std::vector<cgroup_mount> parse_mounts(std::string_view text, bool unified) {
-  std::vector<cgroup_mount> mounts;
-  while (!text.empty()) {
-    // id parent device root point options [optional...] - type source super-options
-    std::string_view line = split_off(text, '\n');
-    const std::size_t dash = line.find(" - ");
-    if (dash == std::string_view::npos) continue;
-    std::string_view tail = line.substr(dash + 3);
-    const std::string_view type = split_off(tail, ' ');
-    split_off(tail, ' ');
-    if (unified ? type != "cgroup2" : type != "cgroup") continue;
-    bool has_cpu = unified;
-    while (!has_cpu && !tail.empty()) has_cpu = split_off(tail, ',') == "cpu";
-    if (!has_cpu) continue;
-    for (int skip = 0; skip < 3; ++skip) split_off(line, ' ');
-    const std::string_view root = split_off(line, ' ');
-    mounts.push_back({std::string(split_off(line, ' ')), std::string(root)});
-  }
-  return mounts;
+[[gnu::cold]] inline cgroup_mount parse_mount(std::string_view line, bool unified) {
+  // id parent device root point options [optional...] - type source super-options
+  const std::size_t dash = line.find(" - ");
+  if (dash == std::string_view::npos) return {};
+  std::string_view tail = line.substr(dash + 3);
+  const std::string_view type = split_off(tail, ' ');
+  split_off(tail, ' ');
+  if (unified ? type != "cgroup2" : type != "cgroup" || !has_entry(tail, "cpu")) return {};
+  for (int skip = 0; skip < 3; ++skip) split_off(line, ' ');
+  const std::string_view root = split_off(line, ' ');
+  return {split_off(line, ' '), root};
+}
+
+/// What the group in `folder` grants itself; 0 if nothing is said. `folder` comes back as it was.
+[[gnu::cold]] inline std::size_t cgroup_quota(std::string& folder, bool unified) {
+  const auto read = [&folder, length = folder.size()](const char* name) {
+    std::string text = read_small_file(folder.append(name));
+    folder.resize(length);
+    return text;
+  };
+  if (unified) return parse_cpu_max(read("/cpu.max"));
+  std::int64_t quota = 0;
+  std::int64_t period = 0;
+  if (!parse_integer(read("/cpu.cfs_quota_us"), quota) || !parse_integer(read("/cpu.cfs_period_us"), period)) return 0;
+  return processors_of_quota(quota, period);
 }
 
 }  // namespace detail
 
 /// Processors that the cgroup quotas around this process grant, rounded up: the least of its own group and of all above,
 /// for version 1 and 2. 0 if there is no limit. `root` stands before every path read, for tests.
-[[nodiscard, gnu::cold]] inline std::size_t cgroup_processors(const std::string& root = "") {
-  const detail::cgroup_place place = detail::parse_cgroup(detail::read_small_file(root + "/proc/self/cgroup"));
-  if (!place.found) return 0;
+[[nodiscard, gnu::cold]] inline std::size_t cgroup_processors(std::string_view root = {}) {
+  std::string path(root);
+  const std::string groups = detail::read_small_file(path.append("/proc/self/cgroup"));
+  path.resize(root.size());
+  const std::string mounts = detail::read_small_file(path.append("/proc/self/mountinfo"));
+  const detail::cgroup_place place = detail::parse_cgroup(groups);
   std::size_t least = 0;
-  for (const detail::cgroup_mount& mount :
-       detail::parse_mounts(detail::read_small_file(root + "/proc/self/mountinfo"), place.unified)) {
+  for (std::string_view rest = mounts; !place.path.empty() && !rest.empty();) {
+    const detail::cgroup_mount mount = detail::parse_mount(detail::split_off(rest, '\n'), place.unified);
+    if (mount.point.empty()) continue;
     // In a container the mount often shows the group itself as its root.
-    std::string path = place.path;
-    if (mount.root != "/" && (path + '/').starts_with(mount.root + '/')) path.erase(0, mount.root.size());
-    if (path == "/") path.clear();
+    std::string_view group = place.path;
+    if (mount.root != "/" && group.starts_with(mount.root) &&
+        (group.size() == mount.root.size() || group[mount.root.size()] == '/'))
+      group.remove_prefix(mount.root.size());
+    if (group == "/") group = {};
+    path.resize(root.size());
+    path.append(mount.point);
+    const std::size_t top = path.size();
+    path.append(group);
     for (;;) {
-      const std::string folder = root + mount.point + path;
-      std::size_t granted = 0;
-      if (place.unified) {
-        granted = detail::parse_cpu_max(detail::read_small_file(folder + "/cpu.max"));
-      } else {
-        std::int64_t quota = 0;
-        std::int64_t period = 0;
-        if (detail::parse_integer(detail::read_small_file(folder + "/cpu.cfs_quota_us"), quota) &&
-            detail::parse_integer(detail::read_small_file(folder + "/cpu.cfs_period_us"), period))
-          granted = detail::processors_of_quota(quota, period);
-      }
+      const std::size_t granted = detail::cgroup_quota(path, place.unified);
       if (granted != 0 && (least == 0 || granted < least)) least = granted;
-      if (path.empty()) break;
-      path.erase(path.rfind('/') == std::string::npos ? 0 : path.rfind('/'));
+      if (path.size() == top) break;
+      const std::size_t slash = path.rfind('/');
+      path.resize(slash == std::string::npos || slash < top ? top : slash);
     }
   }
   return least;
@@ -5674,17 +5782,10 @@ struct cgroup_mount {
 
 /// Processors that the calling thread's affinity mask allows (`taskset`, cpusets); at least 1.
 [[nodiscard, gnu::cold]] inline std::size_t affinity_processors() {
-  // The mask may be wider than cpu_set_t on large machines: EINVAL asks for more room.
-  for (std::size_t sets = 1; sets <= 64; sets *= 2) {
-    std::vector<cpu_set_t> mask(sets);
-    const std::size_t bytes = sets * sizeof(cpu_set_t);
-    if (::sched_getaffinity(0, bytes, mask.data()) == 0) {
-      const int count = CPU_COUNT_S(bytes, mask.data());
-      return count > 1 ? static_cast<std::size_t>(count) : 1;
-    }
-    if (errno != EINVAL) break;
-  }
-  return 1;
+  cpu_set_t mask[64];  // room for 65,536: the kernel refuses a mask that is too narrow for it
+  if (::sched_getaffinity(0, sizeof mask, mask) != 0) return 1;
+  const int count = CPU_COUNT_S(sizeof mask, mask);
+  return count > 1 ? static_cast<std::size_t>(count) : 1;
 }
 
 /// How many threads can run at once: affinity mask and cgroup quota, at least 1.
@@ -5704,7 +5805,6 @@ CADRE_NAMESPACE_END
 
 #include <unistd.h>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -5986,7 +6086,8 @@ class thread_pool {
   void post_at(std::source_location at, F&& f, Args&&... args) {
     if constexpr (std::is_invocable_v<std::decay_t<F>, std::decay_t<Args>...>)
       scheduler_->push(detail::make_task<void>(drop_result(bind(std::forward<F>(f), std::forward<Args>(args)...)),
-                                               usable().id(), detail::task::no_future, at));
+                                               usable().id(), detail::task::no_future | detail::task::beyond_cancel,
+                                               at));
     else
       post({.at = at}, std::forward<F>(f), std::forward<Args>(args)...);
   }
@@ -6157,7 +6258,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ASYNC_SHARED_FUTURE_HPP
 #define CADRE_ASYNC_SHARED_FUTURE_HPP
 
-#include <chrono>
 #include <exception>
 #include <source_location>
 #include <type_traits>
@@ -6324,7 +6424,7 @@ namespace this_task {
   std::vector<int> ids;
   detail::task* const t = detail::current_task();
   if (const detail::task_extras* const e = t != nullptr ? t->extras() : nullptr; e != nullptr && e->share != nullptr)
-    for (const detail::device_share& d : e->share->devices) ids.push_back(d.id);
+    for (const auto& d : e->share->devices) ids.push_back(d.id);
   return ids;
 }
 
@@ -6338,7 +6438,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ASYNC_WAIT_HPP
 #define CADRE_ASYNC_WAIT_HPP
 
-#include <chrono>
 #include <cstddef>
 #include <iterator>
 #include <type_traits>
@@ -6837,7 +6936,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ASYNC_CHANNEL_HPP
 #define CADRE_ASYNC_CHANNEL_HPP
 
-#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <deque>
@@ -7487,10 +7585,15 @@ struct alignas(64) graph_node {
   static constexpr std::uint32_t skip = std::uint32_t{1} << 31;  // in `open`: a predecessor has failed or was skipped
   static constexpr std::uint32_t count = skip - 1;
 
+  template <class Function>
+  static constexpr bool fits = sizeof(Function) <= room && alignof(Function) <= alignof(void*);
+  template <class Function>
+  static constexpr bool needs_destruction = !fits<Function> || !std::is_trivially_destructible_v<Function>;
+
   template <class F>
   explicit graph_node(F&& f) {
     using function = std::decay_t<F>;
-    if constexpr (sizeof(function) <= room && alignof(function) <= alignof(void*)) {
+    if constexpr (fits<function>) {
       ::new (static_cast<void*>(storage)) function(std::forward<F>(f));
       act = [](graph_node& n, action a) {
         function& g = *std::launder(reinterpret_cast<function*>(n.storage));
@@ -7525,7 +7628,8 @@ class graph_core {
   graph_core(const graph_core&) = delete;
   graph_core& operator=(const graph_core&) = delete;
   ~graph_core() {
-    for (std::uint32_t i = 0; i < size_; ++i) node(i).~graph_node();
+    if (needs_destruction_)
+      for (std::uint32_t i = 0; i < size_; ++i) node(i).~graph_node();
     for (void* b : blocks_) ::operator delete(b, std::align_val_t{alignof(graph_node)});
   }
 
@@ -7540,6 +7644,7 @@ class graph_core {
     if (size_ % block == 0 && size_ / block == blocks_.size()) add_block();
     if (!name.empty()) names_.emplace_back(size_, name);
     ::new (static_cast<void*>(blocks_[size_ / block] + size_ % block)) graph_node(std::forward<F>(f));
+    if constexpr (graph_node::needs_destruction<std::decay_t<F>>) needs_destruction_ = true;
     sealed_ = false;
     return size_++;
   }
@@ -7656,6 +7761,7 @@ class graph_core {
   std::vector<std::uint32_t> sources_;
   std::uint32_t size_ = 0;
   std::uint32_t sinks_ = 0;
+  bool needs_destruction_ = false;
   bool forward_only_ = true;
   bool sealed_ = false;
 };
@@ -8705,7 +8811,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_COMM_COMMUNICATOR_HPP
 #define CADRE_COMM_COMMUNICATOR_HPP
 
-#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <memory>
@@ -8754,7 +8859,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_COMM_ANY_COMMUNICATOR_HPP
 #define CADRE_COMM_ANY_COMMUNICATOR_HPP
 
-#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <memory>
@@ -8859,12 +8963,64 @@ CADRE_NAMESPACE_END
 
 CADRE_NAMESPACE_BEGIN
 
+namespace detail {
+struct thread_peers;
+template <class Peers>
+class thread_group;
+}  // namespace detail
+
 enum class reduce_op : std::uint8_t;
 template <class Derived>
 class collectives;
 class any_communicator;
-class local_communicator;
+template <class Group>
+class basic_local_communicator;
+using local_communicator = basic_local_communicator<detail::thread_group<detail::thread_peers>>;
 class local_team;
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/comm/detail/offspring.hpp ----
+#ifndef CADRE_COMM_DETAIL_OFFSPRING_HPP
+#define CADRE_COMM_DETAIL_OFFSPRING_HPP
+
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// The ends that a rank has split from its end of a communicator, as long as they live: an abort of that one reaches
+/// them, so that peers who wait in one of them are told too. Any thread may call it.
+template <class End>
+class offspring {
+ public:
+  void add(const std::shared_ptr<End>& child) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(children_, [](const std::weak_ptr<End>& c) { return c.expired(); });
+    children_.push_back(child);
+    if (aborted_) child->abort("the communicator that it was split from has been aborted");
+  }
+
+  void abort(std::string_view why) noexcept {
+    const std::lock_guard lock(mutex_);
+    aborted_ = true;  // one that is being split meanwhile
+    for (const std::weak_ptr<End>& c : children_)
+      if (const auto child = c.lock()) child->abort(why);
+  }
+
+ private:
+  std::mutex mutex_;
+  std::vector<std::weak_ptr<End>> children_;
+  bool aborted_ = false;
+};
+
+}  // namespace detail
 
 CADRE_NAMESPACE_END
 
@@ -8892,7 +9048,7 @@ struct place {
   std::uint64_t offset = 0;
 };
 
-/// What a rank calls, as its peers see it. All but `where` must be equal on all ranks.
+/// What a rank calls, as its peers see it. All but `where` and `by` must be equal on all ranks.
 struct call_record {
   operation what = operation::barrier;
   data_type type = data_type::uint8;  // where `reduces`
@@ -8902,6 +9058,7 @@ struct call_record {
   std::uint64_t count = 0;  // elements where `reduces`, else bytes
   std::uint64_t sequence = 0;
   place where = {};
+  char by[16] = "";  // the user's call that makes it, where that is another
 
   [[nodiscard]] bool agrees_with(const call_record& other) const noexcept {
     return what == other.what && type == other.type && op == other.op && root == other.root && count == other.count &&
@@ -8924,6 +9081,7 @@ inline std::string describe(const call_record& call) {
     text += " of " + std::to_string(call.count) + " bytes";
     if (call.root >= 0) text += " from root " + std::to_string(call.root);
   }
+  if (call.by[0] != '\0') text += std::string(" for ") + call.by;
   return text;
 }
 
@@ -8970,7 +9128,6 @@ CADRE_NAMESPACE_END
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <new>
@@ -9032,7 +9189,9 @@ class alignas(64) control_block {
   static bool reached(std::uint32_t a, std::uint32_t b) noexcept { return ((a - b) & meeting_mask) < meeting_mask / 2; }
 
   [[nodiscard]] bool all_arrived(std::uint32_t meeting) noexcept {
-    return std::ranges::all_of(slots(), [&](const rank_slot& s) { return reached(s.arrived.load(), meeting); });
+    for (std::int32_t r = 0; r < ranks_; ++r)
+      if (!reached(first_slot()[r].arrived.load(), meeting)) return false;
+    return true;
   }
 
   /// Breaks the communicator; the first reason stays. True if this is the first.
@@ -9122,11 +9281,47 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/comm/detail/on_behalf_of.hpp ----
+#ifndef CADRE_COMM_DETAIL_ON_BEHALF_OF_HPP
+#define CADRE_COMM_DETAIL_ON_BEHALF_OF_HPP
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// While it lives, the collectives of this thread are those of a call that the user knows by `name`, a literal of at
+/// most 15 characters: errors name it beside a collective that the user never wrote. The outermost counts.
+class on_behalf_of {
+ public:
+  explicit on_behalf_of(const char* name) noexcept : outermost_(current() == nullptr) {
+    if (outermost_) current() = name;
+  }
+  on_behalf_of(const on_behalf_of&) = delete;
+  on_behalf_of& operator=(const on_behalf_of&) = delete;
+  ~on_behalf_of() {
+    if (outermost_) current() = nullptr;
+  }
+
+  /// Null outside of such a call.
+  static const char*& current() noexcept {
+    static constinit thread_local const char* name = nullptr;
+    return name;
+  }
+
+ private:
+  bool outermost_;
+};
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/comm/detail/member.hpp ----
 #ifndef CADRE_COMM_DETAIL_MEMBER_HPP
 #define CADRE_COMM_DETAIL_MEMBER_HPP
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -9175,6 +9370,7 @@ class member {
   void begin(const call_record& call, std::chrono::nanoseconds timeout) {
     call_ = call;
     call_.sequence = ++sequence_;
+    if (const char* by = on_behalf_of::current()) std::string_view(by).copy(call_.by, sizeof call_.by - 1);
     limit_ = timeout;
     deadline_ = {};
     own().doing.store(sequence_ * 256 + static_cast<std::uint64_t>(call.what), std::memory_order_relaxed);
@@ -9425,8 +9621,10 @@ void combine_bytes(std::byte* out, const std::byte* a, const std::byte* b, std::
   }
 }
 
-/// The loop for one type and operation; null where the operation has no meaning for the type.
-inline combine_function combiner(data_type type, reduce_op op) {
+/// The loop for one type and operation; null where the operation has no meaning for the type. A template so that only
+/// those who reduce pay to compile all the loops.
+template <class Type>
+combine_function combiner(Type type, reduce_op op) {
   return visit(type, []<class T>(T) -> const combine_function* {
     if constexpr (std::is_floating_point_v<T>) {
       static constexpr combine_function all[] = {combine_bytes<reduce_op::sum, T>,
@@ -9446,21 +9644,20 @@ inline combine_function combiner(data_type type, reduce_op op) {
 }
 
 // The tree over sources[0..n), split at the largest power of two below n, for one block at `offset` of each source.
-inline void reduce_block(std::byte* out, std::span<const std::byte* const> sources, std::size_t offset,
+inline void reduce_block(std::byte* out, const std::byte* const* sources, std::size_t n, std::size_t offset,
                          std::size_t bytes, combine_function combine) noexcept {
-  const std::size_t n = sources.size();
   if (n == 1) {
     copy_bytes(out, sources[0] + offset, bytes);
   } else if (n == 2) {
     combine(out, sources[0] + offset, sources[1] + offset, bytes);
   } else {
     const std::size_t left = std::bit_floor(n - 1);
-    reduce_block(out, sources.first(left), offset, bytes, combine);
+    reduce_block(out, sources, left, offset, bytes, combine);
     if (n - left == 1) {
       combine(out, out, sources[left] + offset, bytes);
     } else {
       alignas(64) std::byte right[reduce_block_bytes];
-      reduce_block(right, sources.subspan(left), offset, bytes, combine);
+      reduce_block(right, sources + left, n - left, offset, bytes, combine);
       combine(out, out, right, bytes);
     }
   }
@@ -9473,7 +9670,7 @@ inline void reduce_tree(std::span<const std::byte* const> sources, std::span<std
   alignas(64) std::byte block[reduce_block_bytes];
   for (std::size_t offset = begin; offset < end; offset += reduce_block_bytes) {
     const std::size_t bytes = std::min(reduce_block_bytes, end - offset);
-    reduce_block(block, sources, offset, bytes, combine);
+    reduce_block(block, sources.data(), sources.size(), offset, bytes, combine);
     for (std::byte* target : targets) copy_bytes(target + offset, block, bytes);
   }
 }
@@ -9489,7 +9686,6 @@ CADRE_NAMESPACE_END
 #define CADRE_COMM_DETAIL_NODE_COLLECTIVES_HPP
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <span>
 #include <utility>
@@ -9506,10 +9702,16 @@ inline std::pair<std::size_t, std::size_t> share_of(std::size_t bytes, int part,
   return {boundary(p), boundary(p + 1)};
 }
 
+/// What a stage of `stage` bytes holds for each of the ranks: whole cache lines, of which there is room for one.
+inline std::size_t piece_of(std::size_t stage, std::size_t ranks) noexcept {
+  return std::max<std::size_t>(64, stage / ranks / 64 * 64);
+}
+
 /// The collectives of ranks that reach each other's memory. Besides what `member` asks, `Peers` says how:
 ///     locate(pointer, bytes)   the place that peers know this buffer by
 ///     reach(rank, place)       where this rank sees that place of a peer; for places of a segment other than 0
-///     staging(rank, slot)      stage_bytes of memory that all ranks see; three slots per rank
+///     staging(rank, slot)      memory that all ranks see, stage_bytes or a cache line per rank, whichever is more; three
+///                              slots per rank
 /// A rank whose buffer no peer reaches makes all of them pass the data through the stages, in a pipeline that takes one
 /// meeting per stage: before meeting k a rank fills slot k and reduces its share of slot k-1, after it it takes the
 /// result k-1 out. Slot k is filled again at k+3, when all have taken it out.
@@ -9536,13 +9738,13 @@ class node_collectives {
     if (ranks() == 1) return;
     if (size <= inline_bytes) {
       exchange_inline(bytes, size);
-      reduce_tree(sources_, {&bytes, 1}, 0, size, combine);
+      reduce_tree({sources_.data(), count()}, {&bytes, 1}, 0, size, combine);
       return;
     }
     member_.agree(peers_->locate(data, size));
     if (gather_places()) {
       const auto [begin, end] = share_of(size, rank(), ranks());
-      reduce_tree(sources_, targets_, begin, end, combine);
+      reduce_tree({sources_.data(), count()}, {targets_.data(), count()}, begin, end, combine);
       member_.meet_done();
       return;
     }
@@ -9553,7 +9755,7 @@ class node_collectives {
             const auto [begin, end] = share_of(n, rank(), ranks());
             look_at_stages(slot);
             std::byte* const own = stage(rank(), slot);  // nobody else reads this share of it before the next meeting
-            reduce_tree(sources_, {&own, 1}, begin, end, combine);
+            reduce_tree({sources_.data(), count()}, {&own, 1}, begin, end, combine);
           },
           [&](std::size_t at, std::size_t n, int slot) {
             for (int r = 0; r < ranks(); ++r) {
@@ -9612,8 +9814,7 @@ class node_collectives {
       member_.meet_done();
       return;
     }
-    // A stage holds one piece for each rank.
-    [[maybe_unused]] const std::size_t piece = Peers::stage_bytes / count() / 64 * 64;
+    [[maybe_unused]] const std::size_t piece = piece_of(Peers::stage_bytes, count());
     if constexpr (Peers::stage_bytes != 0)
       pipeline(
           part,
@@ -9690,7 +9891,7 @@ class node_collectives {
   // The sources from byte `first` on, reduced into `to`.
   void reduce_from(std::size_t first, std::byte* to, std::size_t bytes, combine_function combine) {
     for (const std::byte*& source : sources_) source += first;
-    reduce_tree(sources_, {&to, 1}, 0, bytes, combine);
+    reduce_tree({sources_.data(), count()}, {&to, 1}, 0, bytes, combine);
   }
 
   template <class Fill, class Reduce, class Take>
@@ -9723,7 +9924,6 @@ CADRE_NAMESPACE_END
 #define CADRE_COMM_DETAIL_THREAD_GROUP_HPP
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -9759,7 +9959,8 @@ struct thread_peers {
   static std::byte* reach(int, place where) noexcept { return reinterpret_cast<std::byte*>(where.offset); }
 };
 
-/// What a team of threads shares.
+/// What a team of threads shares. A template so that only those who make a team pay to compile it.
+template <class Peers = thread_peers>
 class thread_group {
  public:
   explicit thread_group(int ranks) : memory_(::operator new(control_block::bytes(ranks), alignment)), block_(nullptr) {
@@ -9767,11 +9968,11 @@ class thread_group {
   }
 
   [[nodiscard]] control_block& block() noexcept { return *block_; }
-  [[nodiscard]] thread_peers& peers() noexcept { return peers_; }
+  [[nodiscard]] Peers& peers() noexcept { return peers_; }
 
   void abort(std::string_view why) noexcept {
     block_->break_with(break_reason::aborted, 0, why);
-    futex::wake_all(block_->gate, thread_peers::scope);
+    futex::wake_all(block_->gate, Peers::scope);
   }
 
   /// The group that the split of this number made for `color`: made by the first of its members that asks.
@@ -9796,7 +9997,7 @@ class thread_group {
 
   std::unique_ptr<void, release> memory_;
   control_block* block_;
-  thread_peers peers_;
+  Peers peers_;
   std::mutex mutex_;
   std::map<std::pair<std::uint64_t, int>, std::pair<std::shared_ptr<thread_group>, int>> children_;
 };
@@ -10080,7 +10281,6 @@ CADRE_NAMESPACE_END
 #define CADRE_COMM_LOCAL_TEAM_HPP
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <exception>
 #include <memory>
@@ -10088,7 +10288,6 @@ CADRE_NAMESPACE_END
 #include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <tuple>
 #include <type_traits>
 #include <utility>
@@ -10099,12 +10298,15 @@ CADRE_NAMESPACE_BEGIN
 /// A rank of a team of threads: a communicator whose collectives read and write the ranks' buffers where they lie.
 /// Made by local_team::run and by split; move-only; each rank's object is used by one thread at a time. A rank that
 /// destroys its communicator has left: peers that wait for it get communicator_aborted.
-class local_communicator : public collectives<local_communicator> {
+///
+/// A template so that only those who make one pay to compile it; its name is local_communicator.
+template <class Group>
+class basic_local_communicator : public collectives<basic_local_communicator<Group>> {
  public:
   /// Rank 0 of 1: for code that wants a communicator and has no team.
-  local_communicator() : local_communicator(std::make_shared<detail::thread_group>(1), 0) {}
-  local_communicator(local_communicator&&) noexcept = default;
-  local_communicator& operator=(local_communicator&&) noexcept = default;
+  basic_local_communicator() : basic_local_communicator(std::make_shared<Group>(1), 0) {}
+  basic_local_communicator(basic_local_communicator&&) noexcept = default;
+  basic_local_communicator& operator=(basic_local_communicator&&) noexcept = default;
 
   [[nodiscard]] int rank() const { return end_->calls.member().rank(); }
   [[nodiscard]] int world_size() const { return end_->calls.member().ranks(); }
@@ -10133,17 +10335,19 @@ class local_communicator : public collectives<local_communicator> {
 
   /// Ranks with the same color form a communicator of their own, ordered by key, then by rank here. A rank with a
   /// negative color gets one of which it is the only member.
-  [[nodiscard]] local_communicator split(int color, int key) {
+  [[nodiscard]] basic_local_communicator split(int color, int key) {
     meet(detail::operation::split);
     const auto [members, child_rank] = detail::members_of_split(*this, color, key);
     const auto number = end_->calls.member().call().sequence;
-    local_communicator child(end_->group->child(number, color, members), child_rank);
+    basic_local_communicator child(end_->group->child(number, color, members), child_rank);
     child.set_timeout(end_->calls.member().timeout());
+    end_->children.add(child.end_);
     return child;
   }
 
-  /// Any thread may call it, as long as the communicator lives.
-  void abort(std::string_view why) noexcept { end_->calls.member().abort(why); }
+  /// Any thread may call it, as long as the communicator lives. It reaches the communicators that this rank has split
+  /// from this one too.
+  void abort(std::string_view why) noexcept { end_->abort(why); }
   void set_timeout(std::chrono::nanoseconds timeout) { end_->calls.member().set_timeout(timeout); }
   [[nodiscard]] std::string_view backend() const { return "threads"; }
 
@@ -10151,24 +10355,27 @@ class local_communicator : public collectives<local_communicator> {
   friend class local_team;
 
   struct end {
-    end(std::shared_ptr<detail::thread_group> shared, int rank)
+    end(std::shared_ptr<Group> shared, int rank)
         : group(std::move(shared)), calls(group->block(), group->peers(), rank) {}
     end(const end&) = delete;
     end& operator=(const end&) = delete;
     ~end() { calls.member().leave(); }
-    std::shared_ptr<detail::thread_group> group;
+    void abort(std::string_view why) noexcept {
+      calls.member().abort(why);
+      children.abort(why);
+    }
+    std::shared_ptr<Group> group;
     detail::node_collectives<detail::thread_peers> calls;
+    detail::offspring<end> children;
   };
 
   void meet(detail::operation what) { end_->calls.meet({.what = what}, end_->calls.member().timeout()); }
 
-  local_communicator(std::shared_ptr<detail::thread_group> group, int rank)
-      : end_(std::make_unique<end>(std::move(group), rank)) {}
+  basic_local_communicator(std::shared_ptr<Group> group, int rank)
+      : end_(std::make_shared<end>(std::move(group), rank)) {}
 
-  std::unique_ptr<end> end_;
+  std::shared_ptr<end> end_;  // an abort of the parent may hold it for a moment
 };
-
-static_assert(communicator<local_communicator>);
 
 /// Threads as ranks:
 ///
@@ -10190,7 +10397,8 @@ class local_team {
   /// Calls `f(comm)` once per rank, rank 0 on the calling thread and each other on a thread of its own, and waits for
   /// all. Returns what the ranks returned, in rank order, or nothing if f returns nothing. When a rank throws, the
   /// others' collectives throw communicator_aborted (402) with the rank and its error, and run throws what that rank
-  /// threw. `f` is shared by the ranks.
+  /// threw. `f` is shared by the ranks. Throws thread_error (151) when a rank gets no thread: ranks that run already are
+  /// told as above, and rank 0 does not begin.
   template <class F>
   auto run(F&& f) const {
     using result = std::invoke_result_t<F&, local_communicator&>;
@@ -10215,7 +10423,7 @@ class local_team {
       body(alone);
       return;
     }
-    const auto group = std::make_shared<detail::thread_group>(world_size_);
+    const auto group = std::make_shared<detail::thread_group<>>(world_size_);
     detail::first_failure failure;
     const auto run_rank = [&](int rank) {
       try {
@@ -10232,16 +10440,19 @@ class local_team {
         group->abort("rank " + std::to_string(rank) + " could not start");
       }
     };
-    std::vector<std::thread> threads;
-    threads.reserve(static_cast<std::size_t>(world_size_ - 1));
-    try {
-      for (int rank = 1; rank < world_size_; ++rank) threads.emplace_back(run_rank, rank);
-      run_rank(0);
-    } catch (...) {
-      failure.note(std::current_exception());
-      group->abort("a thread for rank " + std::to_string(threads.size() + 1) + " could not be started");
+    {
+      std::vector<native_thread> threads;  // joined at the end of this block
+      try {
+        threads.reserve(static_cast<std::size_t>(world_size_ - 1));
+        for (int rank = 1; rank < world_size_; ++rank)
+          threads.emplace_back("rank " + std::to_string(rank) + " of " + std::to_string(world_size_),
+                               [&run_rank, rank] { run_rank(rank); });
+        run_rank(0);
+      } catch (...) {
+        failure.note(std::current_exception());
+        group->abort(detail::describe_failure(static_cast<int>(threads.size()) + 1, std::current_exception()));
+      }
     }
-    for (std::thread& thread : threads) thread.join();
     failure.rethrow();
   }
 
@@ -10842,7 +11053,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_CORE_UNITS_HPP
 #define CADRE_CORE_UNITS_HPP
 
-#include <chrono>
 #include <cstdint>
 
 CADRE_NAMESPACE_BEGIN
@@ -11444,8 +11654,8 @@ CADRE_NAMESPACE_END
 #include <glob.h>    // glob
 #include <unistd.h>  // access
 
-#include <algorithm>
-#include <cstddef>
+#include <cstdlib>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -11462,9 +11672,10 @@ inline std::vector<std::string> matching_files(const std::string& pattern) {
     ~matches() { ::globfree(&list); }
   } found;
   if (::glob(pattern.c_str(), GLOB_NOSORT, nullptr, &found.list) != 0) throw file_error::no_match(pattern);
-  std::vector<std::string> files(found.list.gl_pathv, found.list.gl_pathv + found.list.gl_pathc);
-  std::sort(files.begin(), files.end());
-  return files;
+  std::qsort(found.list.gl_pathv, found.list.gl_pathc, sizeof(char*), [](const void* a, const void* b) {
+    return std::strcmp(*static_cast<const char* const*>(a), *static_cast<const char* const*>(b));
+  });
+  return {found.list.gl_pathv, found.list.gl_pathv + found.list.gl_pathc};
 }
 
 }  // namespace data::detail
@@ -11905,7 +12116,7 @@ class sampler_batches {
     using iterator_concept = std::input_iterator_tag;
 
     iterator() = default;
-    value_type operator*() const noexcept { return batches_->indices_; }
+    value_type operator*() const noexcept { return {batches_->indices_.data(), batches_->indices_.size()}; }
     iterator& operator++() {
       batches_->next();
       return *this;
@@ -11969,6 +12180,7 @@ CADRE_NAMESPACE_END
 
 #include <algorithm>
 #include <bit>
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -11987,7 +12199,7 @@ class idx_array {
  public:
   [[nodiscard]] data_type type() const noexcept { return type_; }
   /// Extents, outermost first: {60000, 28, 28}. Never empty.
-  [[nodiscard]] std::span<const std::size_t> shape() const noexcept { return shape_; }
+  [[nodiscard]] std::span<const std::size_t> shape() const noexcept { return {shape_.data(), shape_.size()}; }
   /// The outermost extent: how many samples there are.
   [[nodiscard]] std::size_t rows() const noexcept { return shape_.front(); }
   /// Elements of one sample: the product of the other extents, 784 for images of 28 x 28.
@@ -11996,7 +12208,7 @@ class idx_array {
     for (std::size_t i = 1; i < shape_.size(); ++i) n *= shape_[i];
     return n;
   }
-  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return {bytes_.data(), bytes_.size()}; }
   /// Where it was read from, for messages.
   [[nodiscard]] const std::string& source() const noexcept { return source_; }
 
@@ -12061,7 +12273,7 @@ inline std::vector<std::size_t> idx_shape(std::span<const std::byte> extents) {
 }
 
 /// header + product of the shape * width, or idx_error 715.
-inline std::size_t idx_size(std::size_t header, std::span<const std::size_t> shape, std::size_t width,
+inline std::size_t idx_size(std::size_t header, const std::vector<std::size_t>& shape, std::size_t width,
                             const std::string& source) {
   std::size_t bytes = width;
   bool overflow = false;
@@ -12074,9 +12286,9 @@ inline std::size_t idx_size(std::size_t header, std::span<const std::size_t> sha
   throw idx_error::absurd_size(source, text);
 }
 
-inline void from_big_endian(std::span<std::byte> bytes, std::size_t width) {
+inline void from_big_endian(std::vector<std::byte>& bytes, std::size_t width) {
   if (width == 1 || std::endian::native == std::endian::big) return;
-  for (std::size_t i = 0; i < bytes.size(); i += width) std::ranges::reverse(bytes.subspan(i, width));
+  for (std::byte* p = bytes.data(); p != bytes.data() + bytes.size(); p += width) std::reverse(p, p + width);
 }
 
 }  // namespace detail
@@ -12085,11 +12297,11 @@ inline void from_big_endian(std::span<std::byte> bytes, std::size_t width) {
 /// caller who moves its bytes in never holds them twice. Throws idx_error 711 (not IDX), 712 (unknown element type),
 /// 713 (truncated), 714 (trailing bytes) or 715 (a size that no memory can have); there are no partial results.
 [[nodiscard]] inline idx_array parse_idx(std::vector<std::byte> bytes, std::string source = "IDX data") {
-  detail::check_idx_magic(bytes, source);
+  detail::check_idx_magic({bytes.data(), bytes.size()}, source);
   const data_type type = detail::idx_type(bytes[2], source);
   const std::size_t header = 4 + 4 * std::to_integer<std::size_t>(bytes[3]);
   if (bytes.size() < header) throw idx_error::truncated(source, header, bytes.size());
-  std::vector<std::size_t> shape = detail::idx_shape(std::span(bytes).first(header).subspan(4));
+  std::vector<std::size_t> shape = detail::idx_shape({bytes.data() + 4, header - 4});
   const std::size_t expected = detail::idx_size(header, shape, size_of(type), source);
   if (bytes.size() < expected) throw idx_error::truncated(source, expected, bytes.size());
   if (bytes.size() > expected) throw idx_error::trailing_bytes(source, expected, bytes.size());
@@ -12115,7 +12327,10 @@ class labelled {
  public:
   /// Throws idx_error 717, naming both sources and counts, if there are not as many labels as samples, and 718 if the
   /// labels are no row of integers or, with `classes` given, one of them is not in 0 .. classes-1.
-  labelled(idx_array samples, idx_array labels, std::size_t classes = 0)
+  ///
+  /// A template so that only those who call it pay to compile it.
+  template <std::same_as<idx_array> Array>
+  labelled(Array samples, Array labels, std::size_t classes = 0)
       : samples_(std::move(samples)), labels_(std::move(labels)) {
     if (labels_.shape().size() != 1)
       throw idx_error::bad_labels(labels_.source(), "it has " + std::to_string(labels_.shape().size()) + " dimensions");
@@ -12199,7 +12414,6 @@ CADRE_NAMESPACE_END
 #include <array>
 #include <atomic>
 #include <bit>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
@@ -12257,9 +12471,11 @@ class event_ring {
     s.version.store(version + 2, std::memory_order_release);
   }
 
-  /// The events that there are, by their beginning. What is recorded meanwhile may or may not be among them.
-  [[nodiscard]] std::vector<event> snapshot() const {
-    std::vector<event> events;
+  /// The events that there are, by their beginning. What is recorded meanwhile may or may not be among them. A template,
+  /// as are its callers, so that only those who look pay to compile it.
+  template <class Event = event>
+  [[nodiscard]] std::vector<Event> snapshot() const {
+    std::vector<Event> events;
     const std::uint64_t epoch = epoch_.load(std::memory_order_relaxed);
     for (std::size_t i = 0; i <= mask_; ++i) {
       const slot& s = slots_[i];
@@ -12268,7 +12484,7 @@ class event_ring {
       words w;
       for (std::size_t k = 0; k < w.size(); ++k) w[k] = s.data[k].load(std::memory_order_acquire);
       if (s.version.load(std::memory_order_relaxed) != version || w[12] != epoch) continue;
-      event e;
+      Event e;
       e.begin = std::chrono::nanoseconds(static_cast<std::int64_t>(w[0]));
       const auto duration = static_cast<std::int64_t>(w[1]);
       e.instant = duration < 0;
@@ -12279,7 +12495,7 @@ class event_ring {
       e.name = text(&w[5], name_bytes);
       events.push_back(std::move(e));
     }
-    std::stable_sort(events.begin(), events.end(), [](const event& a, const event& b) { return a.begin < b.begin; });
+    std::stable_sort(events.begin(), events.end(), [](const Event& a, const Event& b) { return a.begin < b.begin; });
     return events;
   }
 
@@ -12311,15 +12527,17 @@ inline constinit std::atomic<event_ring*> current_events{nullptr};
 
 /// Rings are never destroyed, since a thread may be about to write to one; one per capacity is enough.
 inline event_ring& event_ring_of(std::size_t capacity) {
-  struct rings {
-    std::mutex mutex;
-    std::vector<std::unique_ptr<event_ring>> all;
+  struct known_ring {
+    event_ring ring;
+    known_ring* next;
   };
-  static rings& known = *new rings;
-  const std::lock_guard<std::mutex> lock(known.mutex);
-  for (const auto& ring : known.all)
-    if (ring->capacity() == std::bit_ceil(std::max<std::size_t>(capacity, 2))) return *ring;
-  return *known.all.emplace_back(std::make_unique<event_ring>(capacity));
+  static std::mutex& mutex = *new std::mutex;
+  static known_ring* newest = nullptr;
+  const std::lock_guard<std::mutex> lock(mutex);
+  for (known_ring* known = newest; known; known = known->next)
+    if (known->ring.capacity() == std::bit_ceil(std::max<std::size_t>(capacity, 2))) return known->ring;
+  newest = new known_ring{event_ring(capacity), newest};
+  return newest->ring;
 }
 
 [[nodiscard]] inline std::chrono::nanoseconds event_time() noexcept {
@@ -12336,9 +12554,10 @@ inline void enable_events(std::size_t capacity = 16384) {
 }
 
 /// The default: events cost one load. Returns what was recorded, the newest `capacity` events.
-inline std::vector<event> disable_events() {
+template <class Event = event>
+std::vector<Event> disable_events() {
   const event_ring* ring = detail::current_events.exchange(nullptr, std::memory_order_acq_rel);
-  return ring ? ring->snapshot() : std::vector<event>();
+  return ring ? ring->snapshot<Event>() : std::vector<Event>();
 }
 
 [[nodiscard]] inline bool events_enabled() noexcept {
@@ -12346,9 +12565,10 @@ inline std::vector<event> disable_events() {
 }
 
 /// The newest events while recording goes on; empty when disabled.
-[[nodiscard]] inline std::vector<event> recent_events() {
+template <class Event = event>
+[[nodiscard]] std::vector<Event> recent_events() {
   const event_ring* ring = detail::current_events.load(std::memory_order_acquire);
-  return ring ? ring->snapshot() : std::vector<event>();
+  return ring ? ring->snapshot<Event>() : std::vector<Event>();
 }
 
 /// An instant on the calling thread.
@@ -12565,33 +12785,26 @@ struct metric_sample {
 /// Names are Prometheus': [a-zA-Z_:][a-zA-Z0-9_:]*, for labels without the colon and not beginning with two
 /// underscores; else invalid_metric (1051). The same name and labels give the same metric; the same name as another
 /// kind, or a histogram with other buckets, is metric_mismatch (1050). A help text given later fills an empty one.
-class metrics_registry {
+///
+/// A template so that only those who count pay to compile it; its name is metrics_registry.
+template <class Labels = metric_labels>
+class basic_metrics_registry {
  public:
-  metrics_registry() = default;
-  metrics_registry(const metrics_registry&) = delete;
-  metrics_registry& operator=(const metrics_registry&) = delete;
+  basic_metrics_registry() = default;
+  basic_metrics_registry(const basic_metrics_registry&) = delete;
+  basic_metrics_registry& operator=(const basic_metrics_registry&) = delete;
 
-  cadre::counter& counter(std::string_view name, std::string_view help = {}, metric_labels labels = {}) {
-    check_and_sort(labels, metric_kind::counter);
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return find_or_add(family_of(name, help, metric_kind::counter, {}).counters, std::move(labels),
-                       std::make_unique<cadre::counter>());
+  cadre::counter& counter(std::string_view name, std::string_view help = {}, Labels labels = {}) {
+    return find_or_add(&family::counters, name, help, metric_kind::counter, std::move(labels), {});
   }
 
-  cadre::gauge& gauge(std::string_view name, std::string_view help = {}, metric_labels labels = {}) {
-    check_and_sort(labels, metric_kind::gauge);
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return find_or_add(family_of(name, help, metric_kind::gauge, {}).gauges, std::move(labels),
-                       std::make_unique<cadre::gauge>());
+  cadre::gauge& gauge(std::string_view name, std::string_view help = {}, Labels labels = {}) {
+    return find_or_add(&family::gauges, name, help, metric_kind::gauge, std::move(labels), {});
   }
 
-  cadre::histogram& histogram(std::string_view name, std::string_view help = {}, metric_labels labels = {},
+  cadre::histogram& histogram(std::string_view name, std::string_view help = {}, Labels labels = {},
                               histogram_buckets buckets = {}) {
-    check_and_sort(labels, metric_kind::histogram);
-    auto made = std::make_unique<cadre::histogram>(buckets);  // refuses bad buckets before the name is taken
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return find_or_add(family_of(name, help, metric_kind::histogram, buckets).histograms, std::move(labels),
-                       std::move(made));
+    return find_or_add(&family::histograms, name, help, metric_kind::histogram, std::move(labels), buckets, buckets);
   }
 
   /// All metrics, ordered by name and labels. Counting goes on meanwhile; each number was right at some instant.
@@ -12615,7 +12828,7 @@ class metrics_registry {
 
  private:
   template <class Metric>
-  using by_labels = std::map<metric_labels, std::unique_ptr<Metric>>;
+  using by_labels = std::map<Labels, std::unique_ptr<Metric>>;
 
   struct family {
     metric_kind kind;
@@ -12649,7 +12862,7 @@ class metrics_registry {
     return f;
   }
 
-  static void check_and_sort(metric_labels& labels, metric_kind kind) {
+  static void check_and_sort(Labels& labels, metric_kind kind) {
     std::sort(labels.begin(), labels.end());
     for (std::size_t i = 0; i < labels.size(); ++i) {
       const std::string& label = labels[i].first;
@@ -12661,19 +12874,28 @@ class metrics_registry {
     }
   }
 
-  template <class Metric>
-  static Metric& find_or_add(by_labels<Metric>& metrics, metric_labels labels, std::unique_ptr<Metric> made) {
-    return *metrics.try_emplace(std::move(labels), std::move(made)).first->second;
+  template <class Metric, class... Arguments>
+  Metric& find_or_add(by_labels<Metric> family::*metrics, std::string_view name, std::string_view help,
+                      metric_kind kind, Labels labels, histogram_buckets buckets, const Arguments&... arguments) {
+    check_and_sort(labels, kind);
+    auto made = std::make_unique<Metric>(arguments...);  // refuses bad buckets before the name is taken
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return *(family_of(name, help, kind, buckets).*metrics)
+                .try_emplace(std::move(labels), std::move(made))
+                .first->second;
   }
 
   mutable std::mutex mutex_;
   std::map<std::string, family> families_;
 };
 
+using metrics_registry = basic_metrics_registry<>;
+
 /// The registry of the process, which cadre's own rooms count in. Never destroyed, so that threads may count until the
 /// very end.
-[[nodiscard]] inline metrics_registry& metrics() {
-  static metrics_registry& registry = *new metrics_registry;
+template <class Registry = metrics_registry>
+[[nodiscard]] Registry& metrics() {
+  static Registry& registry = *new Registry;
   return registry;
 }
 
@@ -12759,7 +12981,8 @@ inline std::string prometheus_labels(const metric_labels& labels, std::string_vi
 }
 
 /// All metrics of a registry, by default of the process's.
-[[nodiscard]] inline std::string prometheus_text(const metrics_registry& registry = metrics()) {
+template <class Labels = metric_labels>
+[[nodiscard]] std::string prometheus_text(const basic_metrics_registry<Labels>& registry = metrics()) {
   return prometheus_text(std::span<const metric_sample>(registry.snapshot()));
 }
 
@@ -12979,6 +13202,7 @@ CADRE_NAMESPACE_END
 
 #include <atomic>
 #include <cerrno>
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
@@ -12987,6 +13211,27 @@ CADRE_NAMESPACE_BEGIN
 
 namespace detail {
 
+/// Removes from `folder` the temporary files that killed processes left: those for the file `name`, or for any if empty.
+/// A file whose writer lives is locked and stays.
+inline void remove_leftovers(const std::string& folder, std::string_view name = {}) noexcept {
+  constexpr std::string_view suffix = ".tmp";
+  DIR* const list = ::opendir(folder.c_str());
+  if (list == nullptr) return;
+  while (const dirent* entry = ::readdir(list)) {
+    std::string_view stem = entry->d_name;  // .<name>.<pid>-<n>.tmp
+    if (!stem.starts_with('.') || !stem.ends_with(suffix)) continue;
+    stem.remove_suffix(suffix.size());
+    const std::size_t dot = stem.rfind('.');
+    if (dot == 0 || dot == stem.npos || stem.find_first_not_of("0123456789-", dot + 1) != stem.npos) continue;
+    if (!name.empty() && stem.substr(1, dot - 1) != name) continue;
+    const int fd = ::openat(::dirfd(list), entry->d_name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd == -1) continue;
+    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) ::unlinkat(::dirfd(list), entry->d_name, 0);
+    ::close(fd);
+  }
+  ::closedir(list);
+}
+
 /// A file beside the one that it is to replace, `.<name>.<pid>-<n>.tmp`, removed unless it did. Its writer holds a lock
 /// on it, which the kernel frees when the writer dies: what is there without a lock was left by a process that was
 /// killed, and the next temporary file for the same name removes it.
@@ -12994,10 +13239,10 @@ class temporary_file {
  public:
   temporary_file(const std::string& folder, const std::string& name) {
     static std::atomic<std::uint64_t> serial{0};
-    const std::string prefix = "." + name.substr(0, 200) + ".";
-    remove_leftovers(folder, prefix);
+    const std::string stem = name.substr(0, 200);
+    remove_leftovers(folder, stem);
     for (;;) {
-      const std::string candidate = folder + "/" + prefix + std::to_string(::getpid()) + "-" +
+      const std::string candidate = folder + "/." + stem + "." + std::to_string(::getpid()) + "-" +
                                     std::to_string(serial.fetch_add(1, std::memory_order_relaxed)) + ".tmp";
       try {
         file_ = file(candidate, O_WRONLY | O_CREAT | O_EXCL);
@@ -13024,23 +13269,6 @@ class temporary_file {
   }
 
  private:
-  static void remove_leftovers(const std::string& folder, std::string_view prefix) noexcept {
-    constexpr std::string_view suffix = ".tmp";
-    DIR* const list = ::opendir(folder.c_str());
-    if (list == nullptr) return;
-    while (const dirent* entry = ::readdir(list)) {
-      std::string_view number = entry->d_name;
-      if (!number.starts_with(prefix) || !number.ends_with(suffix)) continue;
-      number.remove_prefix(prefix.size());
-      if (number.find_first_not_of("0123456789-") != number.size() - suffix.size()) continue;
-      const int fd = ::openat(::dirfd(list), entry->d_name, O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-      if (fd == -1) continue;
-      if (::flock(fd, LOCK_EX | LOCK_NB) == 0) ::unlinkat(::dirfd(list), entry->d_name, 0);
-      ::close(fd);
-    }
-    ::closedir(list);
-  }
-
   file file_;
   bool replaced_ = false;
 };
@@ -13114,10 +13342,10 @@ inline void write_file_atomically(const std::string& path, std::span<const std::
 }
 
 inline void write_file_atomically(const std::string& path, std::initializer_list<std::span<const std::byte>> pieces) {
-  write_file_atomically(path, std::span(pieces.begin(), pieces.size()));
+  write_file_atomically(path, std::span<const std::span<const std::byte>>(pieces.begin(), pieces.size()));
 }
 inline void write_file_atomically(const std::string& path, std::span<const std::byte> bytes) {
-  write_file_atomically(path, {bytes});
+  write_file_atomically(path, std::span<const std::span<const std::byte>>(&bytes, 1));
 }
 
 /// The whole file, also one that does not state its size, as those of /proc. Throws file_error and its kinds (155, 157,
@@ -13127,10 +13355,10 @@ inline void write_file_atomically(const std::string& path, std::span<const std::
   const struct stat status = file.status();
   if (S_ISDIR(status.st_mode)) file_error::raise("read", path, EISDIR);
   std::vector<std::byte> bytes(static_cast<std::size_t>(status.st_size) + 1);  // the last one finds the end
-  std::size_t held = file.read_at(0, bytes);
+  std::size_t held = file.read_at(0, {bytes.data(), bytes.size()});
   while (held == bytes.size()) {  // there may be more than was stated
     bytes.resize(held + 4096);
-    held += file.read_at(held, std::span(bytes).subspan(held));
+    held += file.read_at(held, {bytes.data() + held, bytes.size() - held});
   }
   bytes.resize(held);
   return bytes;
@@ -13188,7 +13416,7 @@ struct entry {
 static_assert(sizeof(entry) == 24);
 
 inline std::uint64_t checksum_of(const header& h) noexcept {
-  return hash_bytes(std::as_bytes(std::span(&h, 1)).first(offsetof(header, header_checksum)));
+  return hash_bytes({reinterpret_cast<const std::byte*>(&h), offsetof(header, header_checksum)});
 }
 
 }  // namespace detail::checkpoint_format
@@ -13342,16 +13570,21 @@ class checkpoint_reader {
     const struct stat status = file.status();
     if (S_ISDIR(status.st_mode)) file_error::raise("read", path, EISDIR);
     const auto size = static_cast<std::size_t>(status.st_size);
-    std::shared_ptr<std::byte[]> bytes(new std::byte[size]);
-    const std::size_t got = file.read_at(0, {bytes.get(), size});
-    return checkpoint_reader(std::span<const std::byte>(bytes.get(), got), bytes, "checkpoint '" + path + "'");
+    auto fresh = std::make_shared<state>();
+    fresh->origin = "checkpoint '" + path + "'";
+    fresh->read.reset(new std::byte[size]);
+    fresh->bytes = {fresh->read.get(), file.read_at(0, {fresh->read.get(), size})};
+    return checkpoint_reader(std::move(fresh));
   }
 
   /// Takes what checkpoint_writer::bytes() made and verifies it; `origin` stands for the path in messages.
   [[nodiscard]] static checkpoint_reader from_bytes(std::vector<std::byte> bytes,
                                                     std::string_view origin = "in memory") {
-    auto owner = std::make_shared<const std::vector<std::byte>>(std::move(bytes));
-    return checkpoint_reader(*owner, owner, "checkpoint " + std::string(origin));
+    auto fresh = std::make_shared<state>();
+    fresh->origin = "checkpoint " + std::string(origin);
+    fresh->given = std::move(bytes);
+    fresh->bytes = {fresh->given.data(), fresh->given.size()};
+    return checkpoint_reader(std::move(fresh));
   }
 
   /// Reads the value of that name into `value`. Throws checkpoint_value_missing (511), checkpoint_type_mismatch (512),
@@ -13404,16 +13637,13 @@ class checkpoint_reader {
   };
   struct state {
     std::string origin;
-    std::span<const std::byte> bytes;
-    std::shared_ptr<const void> owner;
+    std::unique_ptr<std::byte[]> read;  // of a file; not a vector, which would be zeroed first
+    std::vector<std::byte> given;
+    std::span<const std::byte> bytes;  // of one of them
     std::vector<entry> entries;
   };
 
-  checkpoint_reader(std::span<const std::byte> bytes, std::shared_ptr<const void> owner, std::string origin) {
-    auto fresh = std::make_shared<state>(state{std::move(origin), bytes, std::move(owner), {}});
-    parse(*fresh);
-    state_ = std::move(fresh);
-  }
+  explicit checkpoint_reader(std::shared_ptr<state> fresh) : state_(std::move(fresh)) { parse(*state_); }
 
   static void parse(state& s) {
     namespace format = detail::checkpoint_format;
@@ -13500,7 +13730,7 @@ class checkpoint_reader {
 
   static constexpr const char* use_an_older = "; it is damaged, use an older one";
 
-  std::shared_ptr<const state> state_;
+  std::shared_ptr<state> state_;  // not changed once it is parsed
 };
 
 CADRE_NAMESPACE_END
@@ -13518,6 +13748,7 @@ CADRE_NAMESPACE_END
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -13535,22 +13766,36 @@ class checkpoint_writer {
  public:
   /// Adds a value. Throws checkpoint_name_taken (517), serialization_failed (503), and whatever the value's own
   /// serialize throws; the value is then not added and the others are untouched.
+  ///
+  /// Literals, other arrays of const char, pointers to characters (not null) and string_views are written as the
+  /// std::string that they are read back as; an array of char that is not const is an array.
   template <class T>
   checkpoint_writer& write(std::string_view name, const T& value) {
-    if (contains(name))
-      throw checkpoint_name_taken("the checkpoint already has a value '" + std::string(name) +
-                                  "'; names must be unique");
-    byte_buffer bytes;
-    output_archive archive(bytes);
-    archive(value);
-    xxh64 hash;
-    for (std::span<const std::byte> piece : bytes.pieces()) hash.update(piece);
-    values_.push_back({std::string(name), type_label<T>::get(), hash.digest(), std::move(bytes)});
-    return *this;
+    if constexpr (std::is_same_v<T, const char*> || std::is_same_v<T, char*> || std::is_same_v<T, std::string_view>)
+      return add(name, std::string(value));
+    else
+      return add(name, value);
   }
+  template <std::size_t N>
+  checkpoint_writer& write(std::string_view name, const char (&text)[N]) {
+    return add(name, std::string(text, N - (text[N - 1] == '\0' ? 1 : 0)));
+  }
+  template <std::size_t N>
+  checkpoint_writer& write(std::string_view name, char (&array)[N]) {
+    return add(name, array);
+  }
+
   template <class T>
   checkpoint_writer& operator()(std::string_view name, const T& value) {
     return write(name, value);
+  }
+  template <std::size_t N>
+  checkpoint_writer& operator()(std::string_view name, const char (&text)[N]) {
+    return write(name, text);
+  }
+  template <std::size_t N>
+  checkpoint_writer& operator()(std::string_view name, char (&array)[N]) {
+    return write(name, array);
   }
 
   [[nodiscard]] bool contains(std::string_view name) const noexcept {
@@ -13563,7 +13808,8 @@ class checkpoint_writer {
   /// go to the kernel from where they lie.
   void save(const std::string& path) const {
     const std::vector<std::byte> front = header_and_table();
-    write_file_atomically(path, pieces(front));
+    const std::vector<std::span<const std::byte>> all = pieces(front);
+    write_file_atomically(path, {all.data(), all.size()});
   }
 
   /// What save() would write, in one piece.
@@ -13571,11 +13817,26 @@ class checkpoint_writer {
     std::vector<std::byte> result = header_and_table();
     result.reserve(result.size() + value_bytes());
     for (const entry& v : values_)
-      for (std::span<const std::byte> piece : v.bytes.pieces()) result.insert(result.end(), piece.begin(), piece.end());
+      for (std::span<const std::byte> piece : v.bytes.pieces())
+        result.insert(result.end(), piece.data(), piece.data() + piece.size());
     return result;
   }
 
  private:
+  template <class T>
+  checkpoint_writer& add(std::string_view name, const T& value) {
+    if (contains(name))
+      throw checkpoint_name_taken("the checkpoint already has a value '" + std::string(name) +
+                                  "'; names must be unique");
+    byte_buffer bytes;
+    output_archive archive(bytes);
+    archive(value);
+    xxh64 hash;
+    for (std::span<const std::byte> piece : bytes.pieces()) hash.update(piece);
+    values_.push_back({std::string(name), type_label<T>::get(), hash.digest(), std::move(bytes)});
+    return *this;
+  }
+
   struct entry {
     std::string name, type;
     std::uint64_t checksum;
@@ -13608,15 +13869,15 @@ class checkpoint_writer {
                           out.size() + value_bytes(),
                           out.size() - sizeof(format::header),
                           values_.size(),
-                          hash_bytes(std::span(out).subspan(sizeof(format::header))),
+                          hash_bytes({out.data() + sizeof(format::header), out.size() - sizeof(format::header)}),
                           0};
     header.header_checksum = format::checksum_of(header);
     std::memcpy(out.data(), &header, sizeof header);
     return out;
   }
 
-  [[nodiscard]] std::vector<std::span<const std::byte>> pieces(std::span<const std::byte> front) const {
-    std::vector<std::span<const std::byte>> result{front};
+  [[nodiscard]] std::vector<std::span<const std::byte>> pieces(const std::vector<std::byte>& front) const {
+    std::vector<std::span<const std::byte>> result{{front.data(), front.size()}};
     for (const entry& v : values_)
       for (std::span<const std::byte> piece : v.bytes.pieces()) result.push_back(piece);
     return result;
@@ -13689,6 +13950,12 @@ struct record_header {
 };
 static_assert(sizeof(record_header) == 16);
 
+/// A header as it lies in memory, and in the file.
+template <class Header>
+std::span<const std::byte> bytes_of(const Header& header) noexcept {
+  return {reinterpret_cast<const std::byte*>(&header), sizeof header};
+}
+
 constexpr std::uint32_t short_check(std::uint64_t a, std::uint64_t b) noexcept {
   return static_cast<std::uint32_t>(hash_combine(hash_combine(0, a), b) >> 32);
 }
@@ -13721,11 +13988,11 @@ class window {
       const std::uint64_t wanted = std::min<std::uint64_t>(std::max(count, least), size_ - offset);
       if (bytes_.size() < wanted) bytes_.resize(static_cast<std::size_t>(wanted));
       begin_ = offset;
-      held_ = file_.read_at(offset, std::span(bytes_).first(static_cast<std::size_t>(wanted)));
+      held_ = file_.read_at(offset, {bytes_.data(), static_cast<std::size_t>(wanted)});
       if (held_ < count) size_ = begin_ + held_;  // the file was shortened meanwhile
       count = std::min(count, held_);
     }
-    return std::span(bytes_).subspan(static_cast<std::size_t>(offset - begin_), count);
+    return {bytes_.data() + (offset - begin_), count};
   }
 
   /// Whether the file holds nothing but zero from `offset` on, as it may after a power failure.
@@ -13822,7 +14089,6 @@ CADRE_NAMESPACE_END
 
 #include <fcntl.h>
 
-#include <array>
 #include <cerrno>
 #include <concepts>
 #include <cstddef>
@@ -13894,7 +14160,7 @@ class journal {
       throw journal_record_too_large("a record of " + std::to_string(record.size()) + " bytes for journal '" +
                                      file_.path() + "'; at most 4294967295 are possible, split it");
     const format::record_header header = format::header_of(record, end_);
-    const std::array<std::span<const std::byte>, 2> pieces = {std::as_bytes(std::span(&header, 1)), record};
+    const std::span<const std::byte> pieces[] = {format::bytes_of(header), record};
     try {
       file_.write_at(end_, pieces);
       if (options_.sync == journal_sync::every_record) sync_or_break();
@@ -13905,7 +14171,7 @@ class journal {
     end_ += sizeof header + record.size();
     ++records_;
   }
-  void append(std::string_view record) { append(std::as_bytes(std::span(record))); }
+  void append(std::string_view record) { append({reinterpret_cast<const std::byte*>(record.data()), record.size()}); }
 
   /// Returns when all records are on the disk. Throws file_error (156, 158); the journal is then broken (526), because
   /// the kernel does not say which records it lost: open it again.
@@ -13935,8 +14201,8 @@ class journal {
 
   void write_header() {
     const detail::journal_format::file_header header = detail::journal_format::make_file_header();
-    const std::array<std::span<const std::byte>, 1> pieces = {std::as_bytes(std::span(&header, 1))};
-    file_.write_at(0, pieces);
+    const std::span<const std::byte> bytes = detail::journal_format::bytes_of(header);
+    file_.write_at(0, {&bytes, 1});
     end_ = sizeof header;
     if (options_.sync == journal_sync::never) return;
     file_.sync();
@@ -14174,7 +14440,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_REPORT_CHROME_TRACE_HPP
 #define CADRE_REPORT_CHROME_TRACE_HPP
 
-#include <chrono>
 #include <set>
 #include <span>
 #include <string>
@@ -14183,14 +14448,17 @@ CADRE_NAMESPACE_BEGIN
 
 /// Events as a timeline in Chrome's trace event format: open it at ui.perfetto.dev or chrome://tracing. Ranks are
 /// shown as processes. Events of several processes of one machine share a clock and may go into one timeline.
-[[nodiscard]] inline std::string chrome_trace(std::span<const event> events) {
+///
+/// A template so that only those who call it pay to compile it.
+template <class Ranks = std::set<int>>
+[[nodiscard]] std::string chrome_trace(std::span<const event> events) {
   std::string out = "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[";
   const auto begin = [&] { out += out.back() == '[' ? "\n" : ",\n"; };
   const auto microseconds = [&](std::chrono::nanoseconds t) {
     const std::string thousandths = std::to_string(1000 + t.count() % 1000);
     out += std::to_string(t.count() / 1000) + '.' + thousandths.substr(1);
   };
-  std::set<int> ranks;
+  Ranks ranks;
   for (const event& e : events) ranks.insert(e.rank);
   for (int rank : ranks) {
     begin();
@@ -14287,9 +14555,9 @@ class row_file {
   }
 
   void append(std::string_view row) {
-    const std::span<const std::byte> bytes = std::as_bytes(std::span(row));
+    const std::span<const std::byte> bytes(reinterpret_cast<const std::byte*>(row.data()), row.size());
     try {
-      file_.write_at(size_, std::span(&bytes, 1));
+      file_.write_at(size_, {&bytes, 1});
     } catch (const file_error& e) {
       [[maybe_unused]] const int best_effort = ::ftruncate(file_.fd(), static_cast<off_t>(size_));
       file_error::raise("append a row to", path(), e.code());
@@ -14304,7 +14572,7 @@ class row_file {
     bool first = true;
     csv_quotes within;
     for (;;) {
-      const std::size_t got = file_.read_at(offset, std::as_writable_bytes(std::span(chunk)));
+      const std::size_t got = file_.read_at(offset, {reinterpret_cast<std::byte*>(chunk.data()), chunk.size()});
       for (std::size_t i = 0; i < got; ++i) {
         if (first) first_row_ += chunk[i];
         if (quotes) within.next(chunk[i]);
@@ -14441,28 +14709,25 @@ class record {
   record() = default;
   /// `record{{"trial", 3}, {"lr", 1e-3}, {"state", "finished"}}`; a name given twice keeps its last value.
   record(std::initializer_list<field> fields) {
-    for (const field& f : fields) set(f.name, f.value);
+    for (const field& f : fields) put(f.name, f.value);
   }
   explicit record(const metric_map& metrics) { merge(metrics); }
 
   template <class T>
     requires record_cell<T>
   record& set(std::string_view name, const T& value) {
-    if (record_value* known = find(name))
-      *known = make_record_value(value);
-    else
-      fields_.emplace_back(name, value);
+    put(name, make_record_value(value));
     return *this;
   }
 
   /// Sets every field of `other`.
   record& merge(const record& other) {
     if (&other != this)
-      for (const field& f : other.fields_) set(f.name, f.value);
+      for (const field& f : other.fields_) put(f.name, f.value);
     return *this;
   }
   record& merge(const metric_map& metrics) {
-    for (const metric& m : metrics) set(m.name, m.value);
+    for (const metric& m : metrics) put(m.name, m.value);
     return *this;
   }
 
@@ -14494,6 +14759,13 @@ class record {
   friend bool operator==(const record&, const record&) = default;
 
  private:
+  void put(std::string_view name, const record_value& value) {
+    if (record_value* known = find(name))
+      *known = value;
+    else
+      fields_.emplace_back(name, value);
+  }
+
   std::vector<field> fields_;
 };
 
@@ -14553,10 +14825,11 @@ class csv_writer {
 
   /// Throws unknown_column (1002) if the record has a field that is no column, file_error if the row cannot be written;
   /// either way the file is as before.
-  void write(const record& row) {
+  template <class Record = record>
+  void write(const Record& row) {
     if (columns_.empty()) {
       if (row.empty()) return;
-      for (const record::field& f : row) columns_.push_back(f.name);
+      for (const auto& f : row) columns_.push_back(f.name);
       try {
         write_header();
       } catch (...) {
@@ -14564,14 +14837,14 @@ class csv_writer {
         throw;
       }
     }
-    for (const record::field& f : row)
+    for (const auto& f : row)
       if (std::find(columns_.begin(), columns_.end(), f.name) == columns_.end())
         throw unknown_column("'" + file_.path() + "' has no column '" + f.name + "'; its columns are " +
                              listed(columns_) + ", fixed by its first row or when it was opened");
     std::string line;
     for (const std::string& column : columns_) {
       if (&column != &columns_.front()) line += ',';
-      if (const record_value* value = row.find(column)) append_cell(line, *value);
+      if (const auto* value = row.find(column)) append_cell(line, *value);
     }
     if (line.empty()) line = "\"\"";  // an empty line would be no row
     file_.append(line += '\n');
@@ -14601,7 +14874,7 @@ class csv_writer {
     line += '"';
   }
 
-  static void append_cell(std::string& line, const record_value& value) {
+  static void append_cell(std::string& line, const auto& value) {
     std::visit(
         [&]<class T>(const T& v) {
           if constexpr (std::is_same_v<T, bool>)
@@ -14664,9 +14937,12 @@ CADRE_NAMESPACE_BEGIN
 
 /// The record as one JSON object (RFC 8259) on one line, fields in their order. Numbers are the shortest text that
 /// reads back as the same number; NaN and infinities are null; bytes that are not UTF-8 become U+FFFD.
-[[nodiscard]] inline std::string to_json(const record& row) {
+///
+/// A template so that only those who call it pay to compile it.
+template <class Record = record>
+[[nodiscard]] std::string to_json(const Record& row) {
   std::string out = "{";
-  for (const record::field& f : row) {
+  for (const auto& f : row) {
     if (out.size() > 1) out += ',';
     detail::append_json(out, f.name);
     out += ':';
@@ -14698,7 +14974,10 @@ class json_lines_writer {
   }
 
   /// Throws file_error if the row cannot be written; the file is then as before.
-  void write(const record& row) { file_.append(to_json(row) + '\n'); }
+  template <class Record = record>
+  void write(const Record& row) {
+    file_.append(to_json(row) + '\n');
+  }
 
   [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
 
@@ -14718,7 +14997,6 @@ CADRE_NAMESPACE_END
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>
@@ -14811,18 +15089,19 @@ class progress {
     put(out);
   }
 
-  /// Leaves the last text of every key on the screen and forgets the keys. The destructor does the same.
+  /// Leaves the last text of every key on the screen, now whole, and forgets the keys. The destructor does the same.
   void finish() {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (live_) {
-      if (std::any_of(lines_.begin(), lines_.end(), [](const line& l) { return l.pending; }))
-        draw({}, std::chrono::steady_clock::now());
-    } else {
-      for (line& l : lines_)
-        if (l.pending) print_plain(l);
+    if (live_ && !lines_.empty()) {
+      std::string whole;
+      const std::size_t width = key_width(lines_.size());
+      for (const line& l : lines_) whole += joined(l, width) + '\n';
+      lines_.clear();
+      draw(whole, std::chrono::steady_clock::now());
     }
+    for (line& l : lines_)
+      if (l.pending) print_plain(l);
     lines_.clear();
-    drawn_ = 0;
   }
 
  private:
@@ -14842,6 +15121,13 @@ class progress {
       if (l.key == clean) return l;
     lines_.push_back({std::move(clean), {}, false});
     return lines_.back();
+  }
+
+  // Of the first `shown` lines.
+  std::size_t key_width(std::size_t shown) const noexcept {
+    std::size_t width = 0;
+    for (std::size_t i = 0; i < shown; ++i) width = std::max(width, detail::display_width(lines_[i].key));
+    return width;
   }
 
   static std::string joined(const line& l, std::size_t key_width) {
@@ -14878,11 +15164,10 @@ class progress {
     // The cursor's own line needs a row, and so does the note on the lines left out.
     const std::size_t room = rows > 3 ? rows - 2 : 1;
     const std::size_t shown = lines_.size() <= room ? lines_.size() : room - (room > 1 ? 1 : 0);
-    std::size_t key_width = 0;
-    for (std::size_t i = 0; i < shown; ++i) key_width = std::max(key_width, detail::display_width(lines_[i].key));
+    const std::size_t width = key_width(shown);
     out += "\x1b[?7l";
     for (line& l : lines_) l.pending = false;
-    for (std::size_t i = 0; i < shown; ++i) out += detail::clip(joined(lines_[i], key_width), columns - 1) + "\x1b[K\n";
+    for (std::size_t i = 0; i < shown; ++i) out += detail::clip(joined(lines_[i], width), columns - 1) + "\x1b[K\n";
     if (shown < lines_.size() && room > 1)
       out += detail::clip("... and " + std::to_string(lines_.size() - shown) + " more", columns - 1) + "\x1b[K\n";
     out += "\x1b[?7h\x1b[J";
@@ -14929,7 +15214,9 @@ struct chart_tick {
   std::string label;
 };
 
-/// Maps values to 0..1 along one axis and finds round ticks for it.
+/// Maps values to 0..1 along one axis and finds round ticks for it. A template so that only those who draw pay to
+/// compile it.
+template <class Tick = chart_tick>
 class chart_axis {
  public:
   /// Beyond this, differences of doubles would overflow.
@@ -14966,9 +15253,9 @@ class chart_axis {
   [[nodiscard]] double position(double value) const noexcept { return (scaled(value) - low_) / (high_ - low_); }
 
   /// At steps of 1, 2 or 5 times a power of ten; whole numbers get whole ticks if `keep_whole`.
-  [[nodiscard]] std::vector<chart_tick> ticks(int about, bool keep_whole) const {
+  [[nodiscard]] std::vector<Tick> ticks(int about, bool keep_whole) const {
     if (!log_) return linear(low_, high_, about, keep_whole && whole_);
-    std::vector<chart_tick> result;
+    std::vector<Tick> result;
     const int first = static_cast<int>(std::floor(low_)), last = static_cast<int>(std::ceil(high_));
     const int every = std::max(1, (last - first + about - 1) / about);
     const bool between = high_ - low_ < 2.5;
@@ -14985,11 +15272,11 @@ class chart_axis {
  private:
   [[nodiscard]] double scaled(double value) const noexcept { return log_ ? std::log10(value) : value; }
 
-  static std::vector<chart_tick> linear(double low, double high, int about, bool whole) {
+  static std::vector<Tick> linear(double low, double high, int about, bool whole) {
     const double raw = (high - low) / about, power = std::pow(10.0, std::floor(std::log10(raw)));
     double step = power * (raw / power <= 1 ? 1 : raw / power <= 2 ? 2 : raw / power <= 5 ? 5 : 10);
     if (whole) step = std::max(step, 1.0);
-    std::vector<chart_tick> result;
+    std::vector<Tick> result;
     const double first = std::ceil(low / step - 1e-9);
     for (int i = 0; (first + i) * step <= high + 1e-9 * step && i < 100; ++i)
       result.push_back({(first + i) * step, label((first + i) * step, step)});
@@ -15095,10 +15382,11 @@ inline std::string svg_text(double x, double y, std::string_view text, const std
          "</text>\n";
 }
 
-/// Draws one panel: title, legend, grid, axes, curves.
+/// Draws one panel: title, legend, grid, axes, curves. A template so that only those who draw pay to compile it.
+template <class Panel>
 class svg_panel {
  public:
-  svg_panel(const chart_panel& panel, int width, int height) : panel_(panel), y_(panel.log_y) {
+  svg_panel(const Panel& panel, int width, int height) : panel_(panel), y_(panel.log_y) {
     for (const chart_series& s : panel_.series)
       for (std::size_t i = 0; i < length(s); ++i)
         if (shown(s, i)) {
@@ -15281,8 +15569,8 @@ class svg_panel {
                       "and " + std::to_string(legend_left_out_) + " more", "fill=\"#7b8794\"");
   }
 
-  const chart_panel& panel_;
-  chart_axis x_{false}, y_;
+  const Panel& panel_;
+  chart_axis<> x_{false}, y_;
   std::vector<chart_tick> x_ticks_, y_ticks_;
   double left_ = 0, right_ = 0, top_ = 0, bottom_ = 0;
   std::vector<legend_entry> legend_;
@@ -15328,7 +15616,10 @@ struct chart {
 /// The chart as one self-contained SVG document: no script, no font, no reference. The same chart gives the same bytes,
 /// in every locale. Curves of many points are thinned to what the pixels can show: the first, least, greatest and last
 /// of each pixel column.
-[[nodiscard]] inline std::string to_svg(const chart& c) {
+///
+/// A template so that only those who call it pay to compile it.
+template <class Chart = chart>
+[[nodiscard]] std::string to_svg(const Chart& c) {
   const int panel_width = std::max(c.panel_width, 240), panel_height = std::max(c.panel_height, 180);
   const int count = std::max(1, static_cast<int>(c.panels.size()));
   const int columns = c.layout == chart_layout::row ? count : 1, rows = count / columns;
@@ -15356,8 +15647,9 @@ struct chart {
 }
 
 /// Replaces the file at `path` by the chart, atomically. Throws file_error (155 to 158).
-inline void save_svg(const std::string& path, const chart& c) {
-  const std::string svg = to_svg(c);
+template <class Chart = chart>
+void save_svg(const std::string& path, const Chart& c) {
+  const auto svg = to_svg(c);
   write_file_atomically(path, std::as_bytes(std::span(svg)));
 }
 
@@ -15388,14 +15680,7 @@ struct table_options {
 
 namespace detail {
 
-struct table_column {
-  std::string name;
-  std::vector<std::string> cells;
-  bool numeric;
-  std::size_t width;
-};
-
-inline std::string table_cell(const record_value& value, int digits) {
+std::string table_cell(const auto& value, int digits) {
   std::string text;
   std::visit(
       [&]<class T>(const T& v) {
@@ -15423,8 +15708,16 @@ inline void append_padded(std::string& out, const std::string& text, std::size_t
 /// The records as a text table for a person: a header, a rule, one line per record, columns in the order in which they
 /// first occur. Numbers stand to the right, reals with `digits` significant digits; a missing field is "-". A table
 /// wider than `max_width` has its widest texts shortened ("..."), then its last columns left out ("..." in the header).
-[[nodiscard]] inline std::string format_table(std::span<const record> rows, table_options options = {}) {
-  using detail::table_column;
+///
+/// A template so that only those who call it pay to compile it.
+template <class Text = std::string>
+[[nodiscard]] Text format_table(std::span<const record> rows, table_options options = {}) {
+  struct table_column {
+    Text name;
+    std::vector<Text> cells;
+    bool numeric;
+    std::size_t width;
+  };
   std::vector<table_column> columns;
   for (const record& row : rows)
     for (const record::field& f : row)
@@ -15442,7 +15735,7 @@ inline void append_padded(std::string& out, const std::string& text, std::size_t
     }
     column.name = detail::without_controls(column.name);
     column.width = detail::display_width(column.name);
-    for (const std::string& cell : column.cells) column.width = std::max(column.width, detail::display_width(cell));
+    for (const Text& cell : column.cells) column.width = std::max(column.width, detail::display_width(cell));
     total += column.width + 2;
   }
 
@@ -15465,7 +15758,7 @@ inline void append_padded(std::string& out, const std::string& text, std::size_t
     }
   }
 
-  std::string out;
+  Text out;
   const auto line = [&](auto&& text_of, std::string_view mark) {
     const std::size_t begin = out.size();
     for (const table_column& column : columns) {
@@ -15477,7 +15770,7 @@ inline void append_padded(std::string& out, const std::string& text, std::size_t
     out += '\n';
   };
   line([](const table_column& c) { return c.name; }, "...");
-  line([](const table_column& c) { return std::string(c.width, '-'); }, "---");
+  line([](const table_column& c) { return Text(c.width, '-'); }, "---");
   for (std::size_t i = 0; i < rows.size(); ++i) line([i](const table_column& c) { return c.cells[i]; }, "");
   return out;
 }
@@ -15629,9 +15922,11 @@ inline std::string broadcast_text(any_communicator& comm, std::string text, int 
   return text;
 }
 
-/// Runs `f` on rank 0. If it throws, so does every rank: rank 0 the original, the others worker_failed with its text.
+/// Runs `f` on rank 0, for trainer::fit. If it throws, so does every rank: rank 0 the original, the others worker_failed
+/// with its text.
 template <class F>
 void on_rank_0(any_communicator& comm, const char* doing, F&& f) {
+  const cadre::detail::on_behalf_of fit("trainer::fit");
   std::exception_ptr failure;
   std::string what;
   if (comm.rank() == 0) {
@@ -15790,6 +16085,7 @@ class context {
   /// The mean of `value` over the ranks, each counting `weight` times (samples it has seen, say). A collective. NaN if
   /// the weights sum to 0.
   [[nodiscard]] double mean(double value, double weight = 1) {
+    const cadre::detail::on_behalf_of mean("context::mean");
     double sums[2] = {value * weight, weight};
     comm_.all_reduce_bytes(sums, 2, data_type::float64, sum);
     return sums[0] / sums[1];
@@ -15800,10 +16096,14 @@ class context {
 
   /// Says that this rank reports no more: called by whoever called the train function, after it returned, on every
   /// rank. Throws reports_diverge (809) on every rank if another rank is in report().
-  void finish() { (void)meet(detail::meeting::end); }
+  void finish() {
+    const cadre::detail::on_behalf_of end("training's end");
+    (void)meet(detail::meeting::end);
+  }
 
  private:
   bool report(const metric_map& metrics, saver* save) {
+    const cadre::detail::on_behalf_of report("context::report");
     const bool stop = meet(detail::meeting::report);
     ++reports_;
     bool go_on = true;
@@ -15854,7 +16154,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_TRAIN_ATTEMPT_HPP
 #define CADRE_TRAIN_ATTEMPT_HPP
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -15886,7 +16185,11 @@ template <class Body>
 [[nodiscard]] attempt_outcome run_attempt(any_communicator& world, context_options options,
                                           std::chrono::nanoseconds timeout, Body&& body) {
   enum state : std::uint8_t { done, followed, failed };  // followed: ended because of somebody else's failure
-  any_communicator comm = world.split(0, world.rank());
+  constexpr const char* fit = "trainer::fit";
+  any_communicator comm = [&] {
+    const cadre::detail::on_behalf_of by(fit);
+    return world.split(0, world.rank());
+  }();
   if (timeout > std::chrono::nanoseconds::zero()) comm.set_timeout(timeout);
   const rank_scope speaks_for(comm.rank());
 
@@ -15903,7 +16206,10 @@ template <class Body>
       const auto whole = options.checkpoint->bytes();
       bytes.assign(whole.begin(), whole.end());
     }
-    detail::broadcast_sized(comm, bytes, 0);
+    {
+      const cadre::detail::on_behalf_of by(fit);
+      detail::broadcast_sized(comm, bytes, 0);
+    }
     if (comm.rank() != 0) {
       options.handler = nullptr;
       options.checkpoint = bytes.empty() ? nullptr
@@ -15921,6 +16227,7 @@ template <class Body>
     fail(failed);
   }
 
+  const cadre::detail::on_behalf_of by(fit);
   const auto states = world.all_gather(mine);
   attempt_outcome outcome;
   for (const state worst : {failed, followed})
@@ -16016,7 +16323,8 @@ decltype(auto) visit_real(data_type type, F&& f) {
 class parameters {
  public:
   /// A list whose made parameters lie in ordinary memory of this process.
-  parameters() : parameters(local_communicator{}) {}
+  template <class Communicator = local_communicator>
+  parameters() : parameters(Communicator{}) {}
   /// Made parameters lie in memory of `comm`, any communicator: then every rank calls each make, in the same order.
   template <class Communicator>
     requires(!std::same_as<std::remove_cvref_t<Communicator>, parameters> &&
@@ -16204,6 +16512,7 @@ class parameters {
       if (memory.empty() || left < padded) {
         // Each piece is as large as all before it, so that few parameters are cut off from their neighbours.
         const std::size_t size = std::max(padded, std::clamp(allocated, first, most));
+        const cadre::detail::on_behalf_of by("parameters");
         memory.push_back(comm.allocate_bytes(size));
         memory.push_back(comm.allocate_bytes(size));
         allocated += size;
@@ -16365,7 +16674,7 @@ inline std::string describe(const parameters& list) {
   std::string text;
   for (const parameter& p : list) {
     std::string name = p.name;
-    std::ranges::replace(name, '\n', ' ');
+    std::replace(name.begin(), name.end(), '\n', ' ');
     text += "'" + name + "' " + std::string(to_string(p.type)) + " " + shape_text(p.shape) +
             (p.arena >= 0 ? " made" : " added") + "\n";
   }
@@ -16375,10 +16684,10 @@ inline std::string describe(const parameters& list) {
 /// Makes sure that all ranks have the same list. Throws parameters_disagree (803) on every rank, with the same text.
 inline void require_same_parameters(any_communicator& comm, const parameters& list) {
   const std::string mine = describe(list);
-  const auto hashes = comm.all_gather(hash_bytes(std::as_bytes(std::span(mine))));
-  const auto other = std::ranges::find_if(hashes, [&](std::uint64_t h) { return h != hashes[0]; });
-  if (other == hashes.end()) return;
-  const int odd = static_cast<int>(other - hashes.begin());
+  const auto hashes = comm.all_gather(hash_bytes({reinterpret_cast<const std::byte*>(mine.data()), mine.size()}));
+  int odd = 0;  // the first rank that differs from rank 0
+  while (odd < comm.world_size() && hashes[static_cast<std::size_t>(odd)] == hashes[0]) ++odd;
+  if (odd == comm.world_size()) return;
   const std::string texts[2] = {broadcast_text(comm, mine, 0), broadcast_text(comm, mine, odd)};
   std::string_view rest[2] = {texts[0], texts[1]};
   for (std::size_t number = 1;; ++number) {
@@ -16620,6 +16929,7 @@ class data_parallel {
       throw option_invalid("data_parallel's bucket and first_bucket must be above 0");
     parameters_.check();
     parameters_.freeze();
+    const cadre::detail::on_behalf_of by("data_parallel");
     if (comm_.world_size() > 1) detail::require_same_parameters(comm_, parameters_);
     buckets_ = detail::make_buckets(parameters_, options.first_bucket, options.bucket);
     bucket_of_.resize(parameters_.size());
@@ -16692,6 +17002,7 @@ class data_parallel {
         if (p.count != 0) std::memcpy(to, p.gradient, p.bytes());
       });
     try {
+      const cadre::detail::on_behalf_of by("data_parallel");
       comm_.all_reduce_bytes(memory, b.count, b.type, sum);
     } catch (...) {
       lost_ = true;  // the peers know: no need to tell them when the step is left
@@ -16890,8 +17201,12 @@ struct weighted_sum {
   for (const weighted_sum& m : metrics) hash = hash_combine(hash, hash_text(m.name));
   const double h = static_cast<double>(hash % 65536);
   std::vector<double> packed{h, h * h};
-  for (const weighted_sum& m : metrics) packed.insert(packed.end(), {m.sum, m.weight});
-  comm.all_reduce(packed, sum);
+  for (const weighted_sum& m : metrics) {
+    packed.push_back(m.sum);
+    packed.push_back(m.weight);
+  }
+  const cadre::detail::on_behalf_of aggregated("aggregate");
+  comm.all_reduce_bytes(packed.data(), packed.size(), data_type::float64, sum);
   if (packed[1] * comm.world_size() != packed[0] * packed[0]) {
     std::string names;
     for (const weighted_sum& m : metrics) names += " '" + std::string(m.name) + "'";
@@ -16991,7 +17306,7 @@ class optimizer {
       offsets_.push_back(bytes);
       bytes += (p.bytes() + 63) / 64 * 64;
     }
-    for (int i = 0; i < slots; ++i) slots_.push_back(local_communicator().allocate_bytes(bytes));
+    for (int i = 0; i < slots; ++i) slots_.push_back(cadre::detail::zeroed_memory(bytes));
     parameters_.freeze();
   }
   ~optimizer() = default;
@@ -17289,7 +17604,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_TRAIN_RUN_OPTIONS_HPP
 #define CADRE_TRAIN_RUN_OPTIONS_HPP
 
-#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -17467,7 +17781,6 @@ CADRE_NAMESPACE_END
 #include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -17570,9 +17883,13 @@ class run_folder final : public report_handler {
     return true;
   }
 
-  /// Prints the last progress line.
-  void finish(std::string_view how) {
-    if (bar_) bar_->finish(options_.name, std::string(how) + " after " + std::to_string(last_) + " reports");
+  /// Forces the reports of a training that went well to the disk, and prints the last progress line.
+  void finish(bool well) {
+    if (journal_ && well) journal_->sync();
+    if (!bar_) return;
+    std::string text = (well ? "finished after " : "failed after ") + std::to_string(last_) + " reports";
+    if (bar_->live()) text += last_metrics();  // elsewhere they stand in the line above
+    bar_->finish(options_.name, text);
   }
   void note(std::string_view what) {
     if (bar_) bar_->print(options_.name + ": " + std::string(what));
@@ -17614,7 +17931,7 @@ class run_folder final : public report_handler {
       throw run_exists("'" + path_ + "' already holds a run of " + std::to_string(reports_.size()) + " reports and " +
                        std::to_string(checkpoints_.size()) +
                        " checkpoints; set run_options::resume to continue it, take another name, or remove the folder");
-    remove_leftovers(folder / "checkpoints");
+    cadre::detail::remove_leftovers((folder / "checkpoints").string());
     for (kept_checkpoint& c : checkpoints_)
       for (const kept_report& entry : reports_)
         if (entry.number == c.number) c.metrics = entry.metrics;
@@ -17631,16 +17948,6 @@ class run_folder final : public report_handler {
     }
     if (failure) throw run_folder_error("cannot read the folder '" + folder.string() + "': " + failure.message());
     std::ranges::sort(checkpoints_, {}, &kept_checkpoint::number);
-  }
-
-  // A process killed while it saved leaves the file that it had not renamed yet.
-  static void remove_leftovers(const std::filesystem::path& folder) {
-    std::error_code ignored;
-    for (std::filesystem::directory_iterator it(folder, ignored), end; !ignored && it != end; it.increment(ignored)) {
-      const std::string name = it->path().filename().string();
-      if (std::error_code failure; name.starts_with('.') && name.ends_with(".tmp"))
-        std::filesystem::remove(it->path(), failure);
-    }
   }
 
   void forget_from(std::uint64_t number) {
@@ -17729,14 +18036,24 @@ class run_folder final : public report_handler {
     checkpoints_ = std::move(kept);
   }
 
+  // The number is left out where the report itself begins with it: "epoch 3", as a rule.
   [[nodiscard]] std::string line() const {
-    std::string text = "report " + std::to_string(last_);
-    for (const metric& m : reports_.back().metrics) {
-      char number[32];
-      std::snprintf(number, sizeof number, "%.6g", m.value);
-      text += "  " + m.name + " " + number;
-    }
+    const metric_map& metrics = reports_.back().metrics;
+    std::string text = last_metrics();
+    if (metrics.begin() == metrics.end() || metrics.begin()->value != static_cast<double>(last_))
+      text.insert(0, "report " + std::to_string(last_));
+    else
+      text.erase(0, 2);
     if (attempt_ > 1) text += "  (attempt " + std::to_string(attempt_) + ")";
+    return text;
+  }
+  [[nodiscard]] std::string last_metrics() const {
+    std::string text;
+    if (reports_.empty()) return text;
+    for (const metric& m : reports_.back().metrics) {
+      text += "  " + m.name + " ";
+      cadre::detail::append_significant(text, m.value, 6);
+    }
     return text;
   }
 
@@ -17778,13 +18095,13 @@ struct run_outcome {
 };
 
 /// Attempts until one ends well or the permitted failures are used up. Every rank of `world` calls it.
-template <class Body>
-run_outcome run_training(any_communicator& world, const run_options& options, Body&& body) {
+template <class Options, class Body>
+run_outcome run_training(any_communicator& world, const Options& options, Body&& body) {
   if (options.failure.max_failures < -1)
     throw option_invalid("failure_options::max_failures is " + std::to_string(options.failure.max_failures) +
                          "; give the number of failures to survive, or -1 for any number");
   run_outcome outcome;
-  std::optional<run_folder<>> folder;
+  std::optional<run_folder<Options>> folder;
   on_rank_0(world, "opening the run's folder", [&] { folder.emplace(options); });
   for (;;) {
     const int attempt = ++outcome.training.attempts;
@@ -17810,10 +18127,10 @@ run_outcome run_training(any_communicator& world, const run_options& options, Bo
     }
     if (!again) break;
   }
-  if (folder) {
-    folder->finish(outcome.failed_rank < 0 ? "finished" : "failed");
+  on_rank_0(world, "ending the run", [&] {
+    folder->finish(outcome.failed_rank < 0);
     folder->describe(outcome.training);
-  }
+  });
   return outcome;
 }
 
@@ -17837,6 +18154,7 @@ void share_result(auto& world, result& r) {
     }
     bytes = to_bytes(history, numbers, paths, metrics, memory, r.best, r.path);
   }
+  const cadre::detail::on_behalf_of fit("trainer::fit");
   broadcast_sized(world, bytes, 0);
   if (world.rank() == 0) return;
   std::vector<kept_report> history, metrics;
@@ -17882,7 +18200,7 @@ namespace train {
 ///
 /// `train_fn(train::context&, const Config&)` runs once per worker. When it throws on one, the others' collectives end,
 /// and all begin again at the newest readable checkpoint, up to max_failures times; then the result holds the error.
-/// Errors of the options or the run's folder are thrown: 807, 811, 812, 521-523.
+/// Errors of the options or the run's folder are thrown, on every rank: 807, 811, 812, 521-526, 155-158.
 ///
 /// A worker that neither returns nor takes part in a collective cannot be stopped from outside: the others give up
 /// after the timeout, but fit() with threads waits for it.
@@ -18008,6 +18326,7 @@ namespace tune::detail {
 
 /// The entries of one rung, ordered, with a mark after the best of them. Entries only come, so the share of the best
 /// grows by at most one at a time and the mark moves by a step: O(log n) per entry.
+template <class Id = trial_id>
 class rung {
  public:
   /// The score of what is worse than every number.
@@ -18017,7 +18336,7 @@ class rung {
   rung(std::size_t reduction_factor, std::size_t least) : reduction_factor_(reduction_factor), least_(least) {}
 
   /// Lower scores are better, ties go to the lower trial.
-  void insert(double score, trial_id id) {
+  void insert(double score, Id id) {
     const entry e{score, id};
     const auto at = all_.insert(e).first;
     if (best_count_ != 0 && e < *last_best_) {
@@ -18034,9 +18353,9 @@ class rung {
   }
 
   /// The best of those among the best that were not taken before; takes it.
-  std::optional<trial_id> take() {
+  std::optional<Id> take() {
     if (promotable_.empty()) return std::nullopt;
-    const trial_id id = promotable_.begin()->id;
+    const Id id = promotable_.begin()->id;
     taken_.insert(*promotable_.begin());
     promotable_.erase(promotable_.begin());
     return id;
@@ -18049,7 +18368,7 @@ class rung {
  private:
   struct entry {
     double score;
-    trial_id id;
+    Id id;
     friend auto operator<=>(const entry&, const entry&) = default;
   };
 
@@ -18060,7 +18379,7 @@ class rung {
   std::size_t reduction_factor_;
   std::size_t least_;
   std::set<entry> all_;
-  std::set<entry>::iterator last_best_{};
+  typename std::set<entry>::iterator last_best_{};
   std::size_t best_count_ = 0;
   std::set<entry> promotable_;  // among the best, not taken
   std::set<entry> taken_;
@@ -18440,6 +18759,7 @@ inline constexpr asha_type promotion = asha_type::promotion;
 inline constexpr asha_type stopping = asha_type::stopping;
 
 namespace detail {
+template <class Settings, class Id = trial_id>
 class asha_state;
 }
 
@@ -18464,7 +18784,10 @@ struct asha {
   asha_type type = promotion;
 
   /// Throws bad_option (905).
-  [[nodiscard]] detail::asha_state start(const study_settings& settings) const;
+  template <class Settings>
+  [[nodiscard]] detail::asha_state<Settings> start(const Settings& settings) const {
+    return {*this, settings};
+  }
   [[nodiscard]] std::string describe() const {
     return "asha(max_t " + std::to_string(max_t) + ", grace_period " + std::to_string(grace_period) +
            ", reduction_factor " + std::to_string(reduction_factor) + ", brackets " + std::to_string(brackets) +
@@ -18485,10 +18808,12 @@ struct asha {
 
 namespace detail {
 
-/// The rungs of every bracket and where each trial stands. O(log n) per report and promotion.
+/// The rungs of every bracket and where each trial stands. O(log n) per report and promotion. A template so that only
+/// those who tune pay to compile it.
+template <class Settings, class Id>
 class asha_state {
  public:
-  asha_state(const asha& options, const study_settings& settings)
+  asha_state(const asha& options, const Settings& settings)
       : type_(options.type), mode_(settings.mode), seed_(settings.seed) {
     const auto check = [](bool fine, const char* what, std::int64_t given, const std::string& must) {
       if (!fine)
@@ -18506,13 +18831,13 @@ class asha_state {
       brackets_.emplace_back(milestones_.size(), rung(static_cast<std::size_t>(options.reduction_factor), least));
   }
 
-  void admit(trial_id id) {
+  void admit(Id id) {
     if (trials_.size() <= id) trials_.resize(id + 1);
     trials_[id].bracket = draw_bracket(id);
     trials_[id].next = trials_[id].bracket;
   }
 
-  [[nodiscard]] decision report(trial_id id, double t, double value) {
+  [[nodiscard]] decision report(Id id, double t, double value) {
     place& p = trials_[id];
     std::size_t reached = 0;  // rungs at or below t
     while (reached < milestones_.size() && static_cast<double>(milestones_[reached]) <= t) ++reached;
@@ -18528,25 +18853,27 @@ class asha_state {
     return score <= r.cutoff() ? decision::go_on : decision::stop;
   }
 
-  [[nodiscard]] std::optional<trial_id> promote() {
+  [[nodiscard]] std::optional<Id> promote() {
     if (type_ == stopping) return std::nullopt;
     for (std::size_t k = milestones_.size() - 1; k-- > 0;)
       for (std::vector<rung>& bracket : brackets_)
-        if (const std::optional<trial_id> id = bracket[k].take()) return id;
+        if (const std::optional<Id> id = bracket[k].take()) return id;
     return std::nullopt;
   }
 
-  void crashed(trial_id id) {
+  void crashed(Id id) {
     place& p = trials_[id];
     if (p.next < milestones_.size()) brackets_[p.bracket][p.next++].insert(rung::worst, id);
   }
 
-  [[nodiscard]] double run_until(trial_id id) const {
+  [[nodiscard]] double run_until(Id id) const {
     return static_cast<double>(milestones_[std::min(trials_[id].next, milestones_.size() - 1)]);
   }
   [[nodiscard]] double max_t() const { return static_cast<double>(milestones_.back()); }
 
  private:
+  using rung = detail::rung<Id>;
+
   struct place {
     std::size_t bracket = 0;
     std::size_t next = 0;  // the lowest rung in which the trial may still get an entry
@@ -18557,7 +18884,7 @@ class asha_state {
     return mode_ == minimize ? value : -value;
   }
 
-  [[nodiscard]] std::size_t draw_bracket(trial_id id) const {
+  [[nodiscard]] std::size_t draw_bracket(Id id) const {
     if (brackets_.size() == 1) return 0;
     double sum = 0;
     for (std::size_t s = 0; s < brackets_.size(); ++s) sum += std::exp(-static_cast<double>(s));
@@ -18576,10 +18903,6 @@ class asha_state {
 };
 
 }  // namespace detail
-
-inline detail::asha_state asha::start(const study_settings& settings) const {
-  return detail::asha_state(*this, settings);
-}
 
 }  // namespace tune
 CADRE_NAMESPACE_END
@@ -18690,9 +19013,10 @@ namespace tune {
 
 namespace detail {
 
+template <class Settings>
 class grid_search_state {
  public:
-  explicit grid_search_state(const study_settings& settings) : domains_(settings.domains) {
+  explicit grid_search_state(const Settings& settings) : domains_(settings.domains) {
     for (std::size_t i = 0; i < domains_.size(); ++i)
       if (domains_[i].count() == 0)
         throw infinite_grid("grid_search needs finitely many values of each parameter; '" + settings.names[i] +
@@ -18722,8 +19046,9 @@ class grid_search_state {
 /// All points of a finite space, each once, the last parameter changing fastest; ends when there are no more.
 struct grid_search {
   /// Throws infinite_grid (904).
-  [[nodiscard]] detail::grid_search_state start(const study_settings& settings) const {
-    return detail::grid_search_state(settings);
+  template <class Settings>
+  [[nodiscard]] detail::grid_search_state<Settings> start(const Settings& settings) const {
+    return detail::grid_search_state<Settings>(settings);
   }
   [[nodiscard]] std::string describe() const { return "grid_search"; }
 };
@@ -18746,9 +19071,10 @@ namespace tune {
 
 namespace detail {
 
+template <class Settings>
 class random_search_state {
  public:
-  explicit random_search_state(const study_settings& settings)
+  explicit random_search_state(const Settings& settings)
       : domains_(settings.domains), names_(settings.names), seed_(settings.seed), points_(count_points(domains_)) {}
 
   [[nodiscard]] std::optional<point> suggest(trial_id id) const {
@@ -18791,8 +19117,9 @@ class random_search_state {
 /// whoever asks when, and a parameter that is added leaves the others as they were. A finite space gives no point
 /// twice and is exhausted after all of them (there a point also depends on those of the trials before).
 struct random_search {
-  [[nodiscard]] detail::random_search_state start(const study_settings& settings) const {
-    return detail::random_search_state(settings);
+  template <class Settings>
+  [[nodiscard]] detail::random_search_state<Settings> start(const Settings& settings) const {
+    return detail::random_search_state<Settings>(settings);
   }
   [[nodiscard]] std::string describe() const { return "random_search"; }
 };
@@ -18853,7 +19180,6 @@ CADRE_NAMESPACE_END
 #define CADRE_TUNE_STOP_CONDITION_HPP
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <limits>
 
@@ -18888,7 +19214,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_TUNE_TUNER_OPTIONS_HPP
 #define CADRE_TUNE_TUNER_OPTIONS_HPP
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <stop_token>
@@ -19048,7 +19373,7 @@ class results {
                      [&](const auto* a, const auto* b) { return better(mode_, rank(*a), rank(*b)); });
     std::vector<record> sorted;
     for (const trial_result<Config>* t : order) sorted.push_back(std::move(all[t->id]));
-    return format_table(sorted, options);
+    return format_table({sorted.data(), sorted.size()}, options);
   }
 
  private:
@@ -19455,13 +19780,14 @@ inline void check_identity(const study_identity& stored, const study_identity& g
 }
 
 /// The journal of a study: what was asked, reported and ended, in order. Kinds and fields never change their meaning;
-/// new kinds get new numbers.
+/// new kinds get new numbers. A template so that only those who tune pay to compile it.
+template <class Journal = journal>
 class study_log {
  public:
   enum class kind : std::uint8_t { identity = 0, start = 1, resume = 2, report = 3, end = 4 };
 
   void open(const std::string& path, auto&& each) {
-    journal_.emplace(journal::open(path, {.sync = journal_sync::on_request}, each));
+    journal_.emplace(Journal::open(path, {.sync = journal_sync::on_request}, each));
   }
   [[nodiscard]] bool is_open() const noexcept { return journal_.has_value(); }
   [[nodiscard]] bool empty() const noexcept { return !journal_ || journal_->size() == 0; }
@@ -19492,7 +19818,7 @@ class study_log {
     if (journal_) journal_->append(to_bytes(static_cast<std::uint8_t>(what), fields...));
   }
 
-  std::optional<journal> journal_;
+  std::optional<Journal> journal_;
 };
 
 }  // namespace tune::detail
@@ -19597,13 +19923,15 @@ struct next_run {
   double run_until = 0;
 };
 
-/// A study without the struct that it tunes: see tune::study, whose functions these are.
+/// A study without the struct that it tunes: see tune::study, whose functions these are. A template so that only those
+/// who tune pay to compile it.
+template <class Options = study_options>
 class study_core {
  public:
   using report_visitor = move_only_function<void(trial_id, double, const metric_map&)>;
 
   template <searcher Searcher, scheduler Scheduler>
-  study_core(space_core space, study_options options, const Searcher& searcher, const Scheduler& scheduler)
+  study_core(space_core space, Options options, const Searcher& searcher, const Scheduler& scheduler)
       : study_core(std::move(space), std::move(options)) {
     const study_settings given = settings();
     searcher_ = std::make_unique<searcher_model<decltype(searcher.start(given))>>(searcher.start(given));
@@ -19681,13 +20009,13 @@ class study_core {
   [[nodiscard]] const space_core& space() const noexcept { return space_; }
 
  private:
-  study_core(space_core space, study_options options) : space_(std::move(space)), options_(check(std::move(options))) {}
+  study_core(space_core space, Options options) : space_(std::move(space)), options_(check(std::move(options))) {}
 
   [[nodiscard]] study_settings settings() const {
     return {space_.domains(), space_.names(), options_.mode, options_.seed};
   }
 
-  static study_options check(study_options options) {
+  static Options check(Options options) {
     if (options.metric.empty())
       throw bad_option(".metric is empty; name the metric that trials report and that is tuned");
     if (options.trials == 0) throw bad_option(".trials = 0; say how many trials to run at most");
@@ -19789,7 +20117,7 @@ class study_core {
   }
 
   void replay(std::span<const std::byte> record, report_visitor& on_report) {
-    using kind = study_log::kind;
+    using kind = study_log<>::kind;
     input_archive in(record);
     std::uint8_t what = 0;
     in(what);
@@ -19849,7 +20177,7 @@ class study_core {
   }
 
   space_core space_;
-  study_options options_;
+  Options options_;
   std::unique_ptr<any_searcher> searcher_;
   std::unique_ptr<any_scheduler> scheduler_;
   double limit_ = unlimited;
@@ -19859,7 +20187,7 @@ class study_core {
   std::set<trial_id> interrupted_;
   std::size_t running_ = 0;
   std::string log_path_;
-  study_log log_;
+  study_log<> log_;
 };
 
 }  // namespace tune::detail
@@ -19955,10 +20283,10 @@ class study {
   [[nodiscard]] const tune::space<Config>& space() const noexcept { return space_; }
 
   /// For the tuner.
-  [[nodiscard]] detail::study_core& core() noexcept { return core_; }
+  [[nodiscard]] detail::study_core<>& core() noexcept { return core_; }
 
  private:
-  detail::study_core core_;
+  detail::study_core<> core_;
   tune::space<Config> space_;
 };
 
@@ -20088,7 +20416,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_TUNE_DETAIL_CHECKPOINT_SHELF_HPP
 #define CADRE_TUNE_DETAIL_CHECKPOINT_SHELF_HPP
 
-#include <chrono>
 #include <filesystem>
 #include <map>
 #include <mutex>
@@ -20100,7 +20427,8 @@ CADRE_NAMESPACE_BEGIN
 namespace tune::detail {
 
 /// The newest checkpoint of each trial that may run again: in memory, or as files of a folder. Any thread may call it;
-/// one trial's checkpoint is for one thread at a time.
+/// one trial's checkpoint is for one thread at a time. A template so that only those who tune pay to compile it.
+template <class Reader = checkpoint_reader>
 class checkpoint_shelf {
  public:
   /// The trial's t, written among the user's values.
@@ -20111,7 +20439,7 @@ class checkpoint_shelf {
 
   void save(trial_id id, const checkpoint_writer& writer) {
     if (folder_.empty()) {
-      auto reader = checkpoint_reader::from_bytes(writer.bytes(), "of trial " + std::to_string(id));
+      auto reader = Reader::from_bytes(writer.bytes(), "of trial " + std::to_string(id));
       const std::lock_guard lock(mutex_);
       in_memory_.insert_or_assign(id, std::move(reader));
     } else {
@@ -20120,9 +20448,9 @@ class checkpoint_shelf {
   }
 
   /// Nothing if there is none.
-  [[nodiscard]] std::optional<checkpoint_reader> load(trial_id id) {
+  [[nodiscard]] std::optional<Reader> load(trial_id id) {
     if (!folder_.empty())
-      return std::filesystem::exists(path_of(id)) ? std::optional(checkpoint_reader::open(path_of(id))) : std::nullopt;
+      return std::filesystem::exists(path_of(id)) ? std::optional(Reader::open(path_of(id))) : std::nullopt;
     const std::lock_guard lock(mutex_);
     const auto found = in_memory_.find(id);
     return found == in_memory_.end() ? std::nullopt : std::optional(found->second);
@@ -20144,7 +20472,7 @@ class checkpoint_shelf {
 
   std::string folder_;
   std::mutex mutex_;
-  std::map<trial_id, checkpoint_reader> in_memory_;
+  std::map<trial_id, Reader> in_memory_;
 };
 
 }  // namespace tune::detail
@@ -20157,7 +20485,6 @@ CADRE_NAMESPACE_END
 #define CADRE_TUNE_DETAIL_TUNING_LOG_HPP
 
 #include <cstdint>
-#include <cstdio>
 #include <filesystem>
 #include <optional>
 #include <span>
@@ -20171,11 +20498,12 @@ CADRE_NAMESPACE_BEGIN
 namespace tune::detail {
 
 /// What a tuning leaves for people and programs: reports.jsonl line by line while it runs, trials.csv and trials.jsonl
-/// at its end, and lines on the screen if asked for.
+/// at its end, and lines on the screen if asked for. A template so that only those who tune pay to compile it.
+template <class Study = study_core<>>
 class tuning_log {
  public:
   /// `folder` empty: no files.
-  tuning_log(const study_core& study, std::string folder, bool show) : study_(study), folder_(std::move(folder)) {
+  tuning_log(const Study& study, std::string folder, bool show) : study_(study), folder_(std::move(folder)) {
     if (show) screen_.emplace();
   }
 
@@ -20244,25 +20572,21 @@ class tuning_log {
 
   std::string text(const trial_history& h) const {
     std::string line = "t " + number_text(h.t);
-    char value[48];
     for (const metric& m : h.metrics) {
-      std::snprintf(value, sizeof value, " %.4g", m.value);
-      line += "  " + m.name + value;
+      line += "  " + m.name + " ";
+      cadre::detail::append_significant(line, m.value, 4);
     }
     for (const auto& field : study_.space().show(h.where)) {
       line += "  " + field.name + "=";
       if (const auto* s = std::get_if<std::string>(&field.value)) line += *s;
       if (const auto* n = std::get_if<std::int64_t>(&field.value)) line += std::to_string(*n);
       if (const auto* b = std::get_if<bool>(&field.value)) line += *b ? "true" : "false";
-      if (const auto* x = std::get_if<double>(&field.value)) {
-        std::snprintf(value, sizeof value, "%.3g", *x);
-        line += value;
-      }
+      if (const auto* x = std::get_if<double>(&field.value)) cadre::detail::append_significant(line, *x, 3);
     }
     return line;
   }
 
-  const study_core& study_;
+  const Study& study_;
   std::string folder_;
   std::optional<json_lines_writer> reports_;
   std::optional<progress> screen_;
@@ -20277,7 +20601,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_TUNE_DETAIL_TURNS_HPP
 #define CADRE_TUNE_DETAIL_TURNS_HPP
 
-#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
@@ -20359,7 +20682,6 @@ CADRE_NAMESPACE_END
 #define CADRE_TUNE_DETAIL_TUNING_HPP
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <exception>
@@ -20373,19 +20695,20 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace tune::detail {
 
-/// Runs the trials of a study on a pool. The study decides.
+/// Calls the user's function with a trial of this host and run at a place in the space; on several threads at once.
+using trial_function = move_only_function<void(trial_host&, trial_run&, const point&)>;
+
+/// Runs the trials of a study on a pool. The study decides. A template so that only those who tune pay to compile it.
 ///
 /// Without turns each run of a trial is a task of its own; the end of one starts the next, and nothing in the pool
 /// waits, so any pool will do. With turns each slot is a task that takes the whole tuning and waits in report().
+template <class Options = tuner_options>
 class tuning final : public trial_host {
   using clock = std::chrono::steady_clock;
 
  public:
-  /// Calls the user's function with a trial of this host and run at a place in the space; on several threads at once.
-  using trial_function = move_only_function<void(trial_host&, trial_run&, const point&)>;
-
-  tuning(study_core& study, thread_pool& pool, trial_function function, tuning_log& log, checkpoint_shelf& shelf,
-         const tuner_options& options)
+  tuning(study_core<>& study, thread_pool& pool, trial_function function, tuning_log<>& log, checkpoint_shelf<>& shelf,
+         const Options& options)
       : study_(study),
         pool_(pool),
         function_(std::move(function)),
@@ -20483,7 +20806,7 @@ class tuning final : public trial_host {
   /// that the trial can go on when it is resumed.
   void keep_checkpoint(trial_run& run, const saver_ref& save) {
     checkpoint_writer writer;
-    writer(checkpoint_shelf::t_name, run.t);
+    writer(checkpoint_shelf<>::t_name, run.t);
     save(writer);
     try {
       shelf_.save(run.id, writer);
@@ -20631,7 +20954,8 @@ class tuning final : public trial_host {
       where = study_.trials()[what.id].where;
     }
     try {
-      if (what.again && (run.checkpoint = shelf_.load(what.id))) run.checkpoint->read(checkpoint_shelf::t_name, run.t);
+      if (what.again && (run.checkpoint = shelf_.load(what.id)))
+        run.checkpoint->read(checkpoint_shelf<>::t_name, run.t);
       function_(*this, run, where);
     } catch (const std::exception& e) {
       thrown = std::current_exception();
@@ -20664,12 +20988,12 @@ class tuning final : public trial_host {
     });
   }
 
-  study_core& study_;
+  study_core<>& study_;
   thread_pool& pool_;
   trial_function function_;
-  tuning_log& log_;
-  checkpoint_shelf& shelf_;
-  const tuner_options& options_;
+  tuning_log<>& log_;
+  checkpoint_shelf<>& shelf_;
+  const Options& options_;
   std::size_t slots_;
   clock::time_point begin_;
   std::optional<turns> turns_;
@@ -20744,7 +21068,7 @@ class tuner {
   [[nodiscard]] const tuner_options& options() const noexcept { return options_; }
 
  private:
-  results<Config> run_trials(thread_pool& pool, detail::tuning::trial_function run_trial) const {
+  results<Config> run_trials(thread_pool& pool, detail::trial_function run_trial) const {
     study<Config, Searcher, Scheduler> s(space_,
                                          {.metric = options_.metric,
                                           .mode = options_.mode,
@@ -20762,7 +21086,7 @@ class tuner {
 
     detail::tuning_log log(s.core(), options_.storage, options_.progress);
     if (!options_.storage.empty()) open(s.core(), log);
-    detail::checkpoint_shelf shelf(options_.storage.empty() ? std::string() : options_.storage + "/checkpoints");
+    detail::checkpoint_shelf<> shelf(options_.storage.empty() ? std::string() : options_.storage + "/checkpoints");
     detail::tuning running(s.core(), pool, std::move(run_trial), log, shelf, options_);
     running.run();
 
@@ -20778,7 +21102,7 @@ class tuner {
     return found;
   }
 
-  void open(detail::study_core& s, detail::tuning_log& log) const {
+  void open(auto& s, auto& log) const {
     std::error_code failure;
     std::filesystem::create_directories(options_.storage + "/checkpoints", failure);
     if (failure) file_error::raise("make the folder", options_.storage + "/checkpoints", failure.value());
@@ -20787,6 +21111,7 @@ class tuner {
       throw study_exists("'" + options_.storage +
                          "' holds a study already; set .resume = true to go on with it, or use another .storage");
     s.store_in(path, [&log](trial_id id, double t, const metric_map& metrics) { log.write(id, t, metrics); });
+    cadre::detail::remove_leftovers(options_.storage + "/checkpoints");
     log.begin();
   }
 

@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstdint>
 #include <string>
 #include <thread>
@@ -602,7 +601,6 @@ CADRE_NAMESPACE_END
 #define CADRE_MPI_DETAIL_WIRE_HPP
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -858,7 +856,7 @@ CADRE_NAMESPACE_END
 
 #include <unistd.h>
 
-#include <chrono>
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -872,7 +870,8 @@ CADRE_NAMESPACE_BEGIN
 namespace mpi::detail {
 
 /// Processes of one node: they reach each other's buffers in shared allocations, and pass the others through stages.
-/// The control memory that they share holds the control block, then stage_slots stages for each rank.
+/// The control memory that they share holds the control block, then stage_slots stages for each rank, each of stage_bytes
+/// or, where the communicator has so many ranks, of a cache line for each of them.
 class shared_peers {
   using control_block = cadre::detail::control_block;
 
@@ -888,9 +887,15 @@ class shared_peers {
     return (control_block::bytes(ranks) + page - 1) / page * page;
   }
 
+  static std::size_t room_of_stage(int world) noexcept {
+    return std::max(stage_bytes, static_cast<std::size_t>(world) * 64);
+  }
+
+  /// `world`: how many ranks the communicator has, on all its nodes.
   shared_peers(std::vector<int> ranks, std::vector<int> processes, std::shared_ptr<mapping> control,
-               std::shared_ptr<segment_table> segments)
-      : ranks_(std::move(ranks)),
+               std::shared_ptr<segment_table> segments, int world)
+      : room_of_stage_(room_of_stage(world)),
+        ranks_(std::move(ranks)),
         control_(std::move(control)),
         segments_(std::move(segments)),
         stages_(control_->data() + control_bytes(static_cast<int>(ranks_.size()))),
@@ -918,7 +923,7 @@ class shared_peers {
     return segments_->find(where.segment) + where.offset;
   }
   [[nodiscard]] std::byte* staging(int rank, int slot) const noexcept {
-    return stages_ + (static_cast<std::size_t>(rank) * stage_slots + static_cast<std::size_t>(slot)) * stage_bytes;
+    return stages_ + (static_cast<std::size_t>(rank) * stage_slots + static_cast<std::size_t>(slot)) * room_of_stage_;
   }
 
   /// Breaks the block if a process of the node has ended, and takes in what other nodes tell.
@@ -941,6 +946,7 @@ class shared_peers {
   }
 
  private:
+  std::size_t room_of_stage_;
   std::vector<int> ranks_;  // of the communicator, by rank of the node
   std::shared_ptr<mapping> control_;
   std::shared_ptr<segment_table> segments_;
@@ -961,7 +967,6 @@ CADRE_NAMESPACE_END
 #define CADRE_MPI_DETAIL_BRIDGED_COLLECTIVES_HPP
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstring>
 #include <span>
@@ -1144,8 +1149,7 @@ class bridged_collectives {
   [[nodiscard]] std::size_t position() const { return who_->position[static_cast<std::size_t>(rank_)]; }
   [[nodiscard]] std::byte* stage(int local_rank, int slot) const { return peers_->staging(local_rank, slot); }
   [[nodiscard]] static constexpr std::size_t stage_bytes() noexcept { return shared_peers::stage_bytes; }
-  // What a stage holds for each rank of the world, in whole elements of every type.
-  [[nodiscard]] std::size_t piece_bytes() const noexcept { return stage_bytes() / world() / 8 * 8; }
+  [[nodiscard]] std::size_t piece_bytes() const noexcept { return cadre::detail::piece_of(stage_bytes(), world()); }
   // The pieces of n bytes that belong to a node's ranks.
   [[nodiscard]] std::pair<std::size_t, std::size_t> run_of(int node, std::size_t n) const {
     const auto i = static_cast<std::size_t>(node);
@@ -1309,6 +1313,7 @@ CADRE_NAMESPACE_END
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -1331,7 +1336,8 @@ struct endpoint {
     const auto index = static_cast<std::size_t>(my_rank);
     const int local = who.local_of[index], locals = static_cast<int>(who.members(node()).size());
     const std::size_t control = shared_peers::control_bytes(locals);
-    const std::size_t stages = who.size() == 1 ? 0 : shared_peers::stage_bytes * shared_peers::stage_slots;
+    const std::size_t stages =
+        who.size() == 1 ? 0 : shared_peers::room_of_stage(who.size()) * shared_peers::stage_slots;
     const std::size_t begin = local == 0 ? 0 : control + static_cast<std::size_t>(local) * stages;
     const auto number = [&](int r) { return static_cast<std::size_t>(index_of[static_cast<std::size_t>(r)]); };
     auto made =
@@ -1342,7 +1348,7 @@ struct endpoint {
     const std::vector<int> all_processes = gather(static_cast<int>(::getpid()));  // and the control block is there
     std::vector<int> processes;
     for (const int r : who.members(node())) processes.push_back(all_processes[number(r)]);
-    peers.emplace(who.members(node()), std::move(processes), memory, segments);
+    peers.emplace(who.members(node()), std::move(processes), memory, segments, who.size());
     calls.emplace(*reinterpret_cast<cadre::detail::control_block*>(memory->data()), *peers, local);
     if (who.nodes() > 1) {
       std::vector<int> leaders;
@@ -1373,6 +1379,11 @@ struct endpoint {
     return names;
   }
 
+  void abort(std::string_view why) noexcept {
+    member().abort(why);
+    children.abort(why);
+  }
+
   [[nodiscard]] cadre::detail::member<shared_peers>& member() { return calls->member(); }
   [[nodiscard]] int node() const { return who.node_of[static_cast<std::size_t>(rank)]; }
   template <class F>
@@ -1393,6 +1404,7 @@ struct endpoint {
   std::optional<cadre::detail::node_collectives<shared_peers>> calls;
   std::optional<wire> way;
   std::optional<bridged_collectives> bridge;
+  cadre::detail::offspring<endpoint> children;
 };
 
 }  // namespace mpi::detail
@@ -1405,7 +1417,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_MPI_DETAIL_ROOT_GATHER_HPP
 #define CADRE_MPI_DETAIL_ROOT_GATHER_HPP
 
-#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -1478,7 +1489,6 @@ CADRE_NAMESPACE_END
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -1557,19 +1567,20 @@ class communicator : public collectives<communicator> {
   /// negative color gets one of which it is the only member. No MPI communicator is made: children cost shared memory only.
   [[nodiscard]] communicator split(int color, int key);
 
-  /// Reaches the ranks of this node at once, those of other nodes when their leaders next wait or call.
-  void abort(std::string_view why) noexcept { end_->member().abort(why); }
+  /// Reaches the ranks of this node at once, those of other nodes when their leaders next wait or call; and those of the
+  /// communicators that this rank has split from this one.
+  void abort(std::string_view why) noexcept { end_->abort(why); }
   void set_timeout(std::chrono::nanoseconds timeout) { end_->member().set_timeout(timeout); }
   [[nodiscard]] std::string_view backend() const { return "mpi"; }
 
  private:
-  explicit communicator(std::unique_ptr<detail::endpoint> made) : end_(std::move(made)) {}
+  explicit communicator(std::shared_ptr<detail::endpoint> made) : end_(std::move(made)) {}
 
   void meet(cadre::detail::operation what, std::chrono::nanoseconds timeout) {
     end_->with_model([&](auto& model) { model.meet({.what = what}, timeout); });
   }
 
-  std::unique_ptr<detail::endpoint> end_;
+  std::shared_ptr<detail::endpoint> end_;  // an abort of the parent may hold it for a moment
 };
 
 inline communicator::communicator(MPI_Comm comm, const communicator_options& options) {
@@ -1607,7 +1618,7 @@ inline communicator::communicator(MPI_Comm comm, const communicator_options& opt
       nodes[r] += 0x9e3779b97f4a7c15u * (1 + r / static_cast<std::size_t>(options.ranks_per_node));
   }
   const std::vector<int> index_of = ranks;
-  end_ = std::make_unique<detail::endpoint>(shared, 0, detail::topology(std::move(ranks), nodes), my_rank, index_of,
+  end_ = std::make_shared<detail::endpoint>(shared, 0, detail::topology(std::move(ranks), nodes), my_rank, index_of,
                                             nullptr, gather);
   set_timeout(options.timeout);
 }
@@ -1678,10 +1689,11 @@ inline communicator communicator::split(int color, int key) {
     all_gather_bytes(&mine, all.data(), sizeof(T));
     return all;
   };
-  communicator child(std::make_unique<detail::endpoint>(end_->in_family, id,
+  communicator child(std::make_shared<detail::endpoint>(end_->in_family, id,
                                                         detail::topology(std::move(family_ranks), nodes), child_rank,
                                                         members, end_->segments, gather));
   child.set_timeout(end_->member().timeout());
+  end_->children.add(child.end_);
   return child;
 }
 

@@ -77,7 +77,6 @@ CADRE_NAMESPACE_END
 #include <nccl.h>
 
 #include <algorithm>
-#include <chrono>
 #include <exception>
 #include <mutex>
 #include <source_location>
@@ -411,7 +410,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_NCCL_COMMUNICATOR_HPP
 #define CADRE_NCCL_COMMUNICATOR_HPP
 
-#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -467,7 +465,7 @@ class communicator : public collectives<communicator> {
   void all_reduce_bytes(void* data, std::size_t count, data_type type, reduce_op op) {
     const ncclRedOp_t how = detail::native(op);
     const ncclDataType_t what = detail::native(type);
-    launch("all_reduce", count * size_of(type), data, data,
+    launch("all_reduce", cadre::detail::checked_bytes("all_reduce", count, size_of(type), size_), data, data,
            [&](ncclComm_t comm) { return ::ncclAllReduce(data, data, count, what, how, comm, stream_.get()); });
   }
 
@@ -482,12 +480,12 @@ class communicator : public collectives<communicator> {
   void reduce_scatter_bytes(const void* in, void* out, std::size_t out_count, data_type type, reduce_op op) {
     const ncclRedOp_t how = detail::native(op);
     const ncclDataType_t what = detail::native(type);
-    launch("reduce_scatter", out_count * size_of(type), in, out,
+    launch("reduce_scatter", cadre::detail::checked_bytes("reduce_scatter", out_count, size_of(type), size_), in, out,
            [&](ncclComm_t comm) { return ::ncclReduceScatter(in, out, out_count, what, how, comm, stream_.get()); });
   }
 
   void all_gather_bytes(const void* in, void* out, std::size_t in_bytes) {
-    launch("all_gather", in_bytes, in, out,
+    launch("all_gather", cadre::detail::checked_bytes("all_gather", in_bytes, 1, size_), in, out,
            [&](ncclComm_t comm) { return ::ncclAllGather(in, out, in_bytes, ncclUint8, comm, stream_.get()); });
   }
 

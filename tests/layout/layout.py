@@ -19,6 +19,7 @@ ADAPTERS = {  # what each adapter may include of others, beyond every room
 THIRD_PARTIES = r"cereal/|Eigen/|unsupported/Eigen|zlib\.h|mpi\.h|cuda|cublas|nccl"
 SYSTEM = r"(sys|linux|asm|arpa|netinet)/[a-z_0-9/]+\.h$|(cxxabi|dirent|dlfcn|emmintrin|errno|fcntl|glob|immintrin|limits|poll|pthread|" \
          r"sched|signal|spawn|stdlib|stdio|string|syscall|time|unistd)\.h$"
+PART_OF_CHRONO = "bits/chrono.h"  # of libstdc++, where it is there: core/chrono.hpp says why
 OUTSIDE_OF_FACES = {  # whose users include them by name, so that the rest need not pay to parse them
     f"cadre/async/{h}.hpp" for h in ("blocking", "channel", "coroutine", "invoke", "task_graph", "task_group")}
 SLOW = {"functional", "future", "iostream", "regex"}  # in every header of a user they would cost more than they give
@@ -101,7 +102,7 @@ def levels(tree):
                     tree.third_parties[h.room], "(?!)")
                 if not re.match(allowed, name):
                     yield h.shown, line, f"'{h.room}' may not include <{name}>"
-            elif not re.match(r"[a-z_]+$", name) and not re.match(SYSTEM, name):
+            elif not re.match(r"[a-z_]+$", name) and not re.match(SYSTEM, name) and name != PART_OF_CHRONO:
                 yield h.shown, line, f"<{name}> is neither cadre, nor a known third party, nor the system's, nor the standard library's"
     yield from cycles(tree)
 

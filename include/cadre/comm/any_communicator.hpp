@@ -3,8 +3,8 @@
 
 #include <cadre/comm/collectives.hpp>
 #include <cadre/comm/communicator.hpp>
+#include <cadre/core/chrono.hpp>
 
-#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <memory>

@@ -2,9 +2,9 @@
 #define CADRE_COMM_COMMUNICATOR_HPP
 
 #include <cadre/comm/reduce_op.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/core/data_type.hpp>
 
-#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <memory>

@@ -7,10 +7,10 @@
 #include <cadre/comm/detail/thread_group.hpp>
 #include <cadre/comm/detail/zeroed_memory.hpp>
 #include <cadre/comm/fwd.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/os/thread.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <exception>
 #include <memory>

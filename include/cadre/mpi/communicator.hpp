@@ -5,6 +5,7 @@
 #include <cadre/comm/communicator.hpp>
 #include <cadre/comm/detail/call_record.hpp>
 #include <cadre/comm/detail/zeroed_memory.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/mpi/detail/endpoint.hpp>
 #include <cadre/mpi/detail/family.hpp>
 #include <cadre/mpi/detail/mpi_api.hpp>
@@ -13,7 +14,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>

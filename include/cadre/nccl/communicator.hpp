@@ -5,6 +5,7 @@
 #include <cadre/comm/collectives.hpp>
 #include <cadre/comm/communicator.hpp>
 #include <cadre/comm/detail/call_record.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/cuda/buffer.hpp>
 #include <cadre/cuda/stream.hpp>
 #include <cadre/nccl/detail/handle.hpp>
@@ -12,7 +13,6 @@
 #include <cadre/nccl/detail/placement.hpp>
 #include <cadre/nccl/error.hpp>
 
-#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>

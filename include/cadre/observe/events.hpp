@@ -1,13 +1,13 @@
 #ifndef CADRE_OBSERVE_EVENTS_HPP
 #define CADRE_OBSERVE_EVENTS_HPP
 
+#include <cadre/core/chrono.hpp>
 #include <cadre/observe/rank.hpp>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>

@@ -1,10 +1,10 @@
 #ifndef CADRE_REPORT_CHROME_TRACE_HPP
 #define CADRE_REPORT_CHROME_TRACE_HPP
 
+#include <cadre/core/chrono.hpp>
 #include <cadre/observe/events.hpp>
 #include <cadre/report/detail/json.hpp>
 
-#include <chrono>
 #include <set>
 #include <span>
 #include <string>

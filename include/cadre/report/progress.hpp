@@ -1,13 +1,13 @@
 #ifndef CADRE_REPORT_PROGRESS_HPP
 #define CADRE_REPORT_PROGRESS_HPP
 
+#include <cadre/core/chrono.hpp>
 #include <cadre/report/detail/text.hpp>
 
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <cstdio>

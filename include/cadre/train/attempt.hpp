@@ -4,13 +4,13 @@
 #include <cadre/comm/any_communicator.hpp>
 #include <cadre/comm/detail/on_behalf_of.hpp>
 #include <cadre/comm/error.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/observe/log.hpp>
 #include <cadre/observe/rank.hpp>
 #include <cadre/train/context.hpp>
 #include <cadre/train/detail/agreement.hpp>
 #include <cadre/train/error.hpp>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>

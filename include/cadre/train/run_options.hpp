@@ -1,11 +1,11 @@
 #ifndef CADRE_TRAIN_RUN_OPTIONS_HPP
 #define CADRE_TRAIN_RUN_OPTIONS_HPP
 
+#include <cadre/core/chrono.hpp>
 #include <cadre/core/direction.hpp>
 #include <cadre/core/function.hpp>
 #include <cadre/core/metric_map.hpp>
 
-#include <chrono>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>

@@ -2,9 +2,9 @@
 #define CADRE_TUNE_STOP_CONDITION_HPP
 
 #include <cadre/config/config.hpp>
+#include <cadre/core/chrono.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdint>
 #include <limits>
 

@@ -1,10 +1,10 @@
 #ifndef CADRE_TUNE_TUNER_OPTIONS_HPP
 #define CADRE_TUNE_TUNER_OPTIONS_HPP
 
+#include <cadre/core/chrono.hpp>
 #include <cadre/core/direction.hpp>
 #include <cadre/tune/stop_condition.hpp>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <stop_token>

@@ -2,10 +2,10 @@
 #define CADRE_COMM_DETAIL_CONTROL_BLOCK_HPP
 
 #include <cadre/comm/detail/call_record.hpp>
+#include <cadre/core/chrono.hpp>
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <new>

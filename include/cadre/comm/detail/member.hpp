@@ -4,9 +4,9 @@
 #include <cadre/comm/communicator.hpp>
 #include <cadre/comm/detail/control_block.hpp>
 #include <cadre/comm/detail/on_behalf_of.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/os/futex.hpp>
 
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <string>

@@ -5,9 +5,9 @@
 #include <cadre/comm/detail/copy_bytes.hpp>
 #include <cadre/comm/detail/member.hpp>
 #include <cadre/comm/detail/reduce_tree.hpp>
+#include <cadre/core/chrono.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <span>
 #include <utility>

@@ -4,10 +4,10 @@
 #include <cadre/comm/detail/control_block.hpp>
 #include <cadre/comm/detail/node_collectives.hpp>
 #include <cadre/comm/error.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/os/futex.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>

@@ -6,12 +6,12 @@
 #include <cadre/comm/detail/member.hpp>
 #include <cadre/comm/detail/node_collectives.hpp>
 #include <cadre/comm/detail/reduce_tree.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/mpi/detail/shared_peers.hpp>
 #include <cadre/mpi/detail/topology.hpp>
 #include <cadre/mpi/detail/wire.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstring>
 #include <span>

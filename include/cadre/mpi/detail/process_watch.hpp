@@ -1,6 +1,7 @@
 #ifndef CADRE_MPI_DETAIL_PROCESS_WATCH_HPP
 #define CADRE_MPI_DETAIL_PROCESS_WATCH_HPP
 
+#include <cadre/core/chrono.hpp>
 #include <cadre/os/mapping.hpp>
 
 #include <poll.h>
@@ -10,7 +11,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <chrono>
 #include <cstdint>
 #include <string>
 #include <thread>

@@ -2,10 +2,10 @@
 #define CADRE_MPI_DETAIL_ROOT_GATHER_HPP
 
 #include <cadre/comm/error.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/mpi/detail/mpi_api.hpp>
 #include <cadre/mpi/environment.hpp>
 
-#include <chrono>
 #include <cstddef>
 #include <memory>
 #include <mutex>

@@ -3,6 +3,7 @@
 
 #include <cadre/comm/detail/call_record.hpp>
 #include <cadre/comm/detail/control_block.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/mpi/detail/process_watch.hpp>
 #include <cadre/mpi/detail/shared_segment.hpp>
 #include <cadre/mpi/detail/topology.hpp>
@@ -13,7 +14,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>

@@ -3,13 +3,13 @@
 
 #include <cadre/comm/detail/call_record.hpp>
 #include <cadre/comm/detail/control_block.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/mpi/detail/family.hpp>
 #include <cadre/mpi/detail/mpi_api.hpp>
 #include <cadre/mpi/environment.hpp>
 #include <cadre/os/futex.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <memory>

@@ -2,12 +2,12 @@
 #define CADRE_NCCL_DETAIL_HANDLE_HPP
 
 #include <cadre/comm/error.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/nccl/error.hpp>
 
 #include <nccl.h>
 
 #include <algorithm>
-#include <chrono>
 #include <exception>
 #include <mutex>
 #include <source_location>

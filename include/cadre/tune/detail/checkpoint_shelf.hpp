@@ -1,10 +1,10 @@
 #ifndef CADRE_TUNE_DETAIL_CHECKPOINT_SHELF_HPP
 #define CADRE_TUNE_DETAIL_CHECKPOINT_SHELF_HPP
 
+#include <cadre/core/chrono.hpp>
 #include <cadre/persist/checkpoint.hpp>
 #include <cadre/tune/trial.hpp>
 
-#include <chrono>
 #include <filesystem>
 #include <map>
 #include <mutex>

@@ -3,6 +3,7 @@
 
 #include <cadre/async/future.hpp>
 #include <cadre/async/thread_pool.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/core/function.hpp>
 #include <cadre/tune/detail/checkpoint_shelf.hpp>
 #include <cadre/tune/detail/study_core.hpp>
@@ -11,7 +12,6 @@
 #include <cadre/tune/tuner_options.hpp>
 
 #include <algorithm>
-#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <exception>

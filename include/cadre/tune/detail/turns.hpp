@@ -2,8 +2,8 @@
 #define CADRE_TUNE_DETAIL_TURNS_HPP
 
 #include <cadre/config/config.hpp>
+#include <cadre/core/chrono.hpp>
 
-#include <chrono>
 #include <condition_variable>
 #include <cstddef>
 #include <cstdint>
