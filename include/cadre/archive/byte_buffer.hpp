@@ -27,7 +27,7 @@ class byte_buffer {
   }
   byte_buffer& operator=(byte_buffer&& other) noexcept {
     byte_buffer moved(std::move(other));
-    std::swap(chunks_, moved.chunks_);
+    chunks_.swap(moved.chunks_);
     std::swap(cursor_, moved.cursor_);
     std::swap(left_, moved.left_);
     std::swap(closed_, moved.closed_);
@@ -51,7 +51,6 @@ class byte_buffer {
   /// The bytes where they lie, in order; valid until the next append.
   [[nodiscard]] std::vector<std::span<const std::byte>> pieces() const {
     std::vector<std::span<const std::byte>> result;
-    result.reserve(chunks_.size());
     for (const chunk& c : chunks_) {
       const std::span<const std::byte> piece(c.bytes.get(), &c == &chunks_.back() ? used_in_last() : c.size);
       result.push_back(piece);
@@ -82,13 +81,14 @@ class byte_buffer {
     const std::size_t rest = size - fits;
     const std::size_t capacity = std::max(rest, std::clamp(this->size(), smallest, largest));
     chunk next{std::unique_ptr<std::byte[]>(new std::byte[capacity]), capacity};
-    chunks_.reserve(chunks_.size() + 1);  // nothing below throws
+    std::byte* const begin = next.bytes.get();
+    const std::size_t closed = chunks_.empty() ? 0 : chunks_.back().size;
+    chunks_.push_back(std::move(next));  // nothing below throws
     if (fits != 0) std::memcpy(cursor_, data, fits);
-    if (!chunks_.empty()) closed_ += chunks_.back().size;
-    std::memcpy(next.bytes.get(), data + fits, rest);
-    cursor_ = next.bytes.get() + rest;
+    closed_ += closed;
+    std::memcpy(begin, data + fits, rest);
+    cursor_ = begin + rest;
     left_ = capacity - rest;
-    chunks_.push_back(std::move(next));
   }
 
   std::vector<chunk> chunks_;
