@@ -104,11 +104,12 @@ class space_core {
     throw bad_distribution("parameter '" + std::string(name) + "': " + why);
   }
 
-  void add(std::string_view name, const domain& d, std::shared_ptr<const parameter_text> text) {
+  template <class Text>
+  void add(std::string_view name, const auto& domain, std::shared_ptr<const Text> text) {
     if (std::find(names_.begin(), names_.end(), name) != names_.end())
       throw duplicate_parameter("the space already has a parameter '" + std::string(name) + "'; names must be unique");
     names_.emplace_back(name);
-    domains_.push_back(d);
+    domains_.push_back(domain);
     texts_.push_back(std::move(text));
   }
 

@@ -78,7 +78,7 @@ struct next_run {
 
 /// A study without the struct that it tunes: see tune::study, whose functions these are. A template so that only those
 /// who tune pay to compile it.
-template <class Options = study_options>
+template <class Options = study_options, class History = trial_history>
 class study_core {
  public:
   using report_visitor = move_only_function<void(trial_id, double, const metric_map&)>;
@@ -136,7 +136,7 @@ class study_core {
 
   void end(trial_id id, trial_state state, double seconds, std::string error) {
     check_known(id, "end");
-    trial_history& h = trials_[id];
+    History& h = trials_[id];
     if (state != trial_state::finished && state != trial_state::failed && state != trial_state::interrupted)
       throw out_of_order("end of trial " + std::to_string(id) + " as " + std::string(to_string(state)) +
                          "; it must be finished, failed or interrupted");
@@ -158,7 +158,7 @@ class study_core {
   }
 
   [[nodiscard]] std::size_t running() const noexcept { return running_; }
-  [[nodiscard]] const std::vector<trial_history>& trials() const noexcept { return trials_; }
+  [[nodiscard]] const std::vector<History>& trials() const noexcept { return trials_; }
   [[nodiscard]] const space_core& space() const noexcept { return space_; }
 
  private:
@@ -225,7 +225,7 @@ class study_core {
   }
 
   decision decide(trial_id id, double t, const metric_map& metrics) {
-    const trial_history& h = trials_[id];
+    const History& h = trials_[id];
     const double* value = metrics.find(options_.metric);
     if (!value && t < limit_) return decision::go_on;
     if (!value && !h.metric_seen) throw metric_not_reported(missing_metric(id, metrics));
@@ -234,7 +234,7 @@ class study_core {
   }
 
   void note(trial_id id, double t, const metric_map& metrics, decision d) {
-    trial_history& h = trials_[id];
+    History& h = trials_[id];
     h.metrics = metrics;
     h.t = t;
     ++h.reports;
@@ -336,7 +336,7 @@ class study_core {
   double limit_ = unlimited;
   study_identity identity_;
   std::vector<point> first_;
-  std::vector<trial_history> trials_;
+  std::vector<History> trials_;
   std::set<trial_id> interrupted_;
   std::size_t running_ = 0;
   std::string log_path_;
