@@ -148,7 +148,7 @@ class data_parallel {
       const T factor = options_.average ? static_cast<T>(1.0 / comm_.world_size()) : T{1};
       if (staged)
         detail::each_staged(b, parameters_, memory, [&](const std::byte* from, const parameter& p) {
-          detail::copy_scaled(reinterpret_cast<const T*>(from), p.gradients<T>().data(), p.count, factor);
+          detail::copy_scaled(reinterpret_cast<const T*>(from), p.gradient_as<T>(), p.count, factor);
         });
       else if (options_.average)
         detail::scale(reinterpret_cast<T*>(memory), b.count, factor);

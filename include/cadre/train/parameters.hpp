@@ -48,6 +48,15 @@ struct parameter {
   [[nodiscard]] std::span<T> gradients() const noexcept {
     return {reinterpret_cast<T*>(gradient), count};
   }
+  /// The first element.
+  template <class T>
+  [[nodiscard]] T* value_as() const noexcept {
+    return reinterpret_cast<T*>(value);
+  }
+  template <class T>
+  [[nodiscard]] T* gradient_as() const noexcept {
+    return reinterpret_cast<T*>(gradient);
+  }
 };
 
 /// "[784, 256]"

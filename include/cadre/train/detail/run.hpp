@@ -69,7 +69,7 @@ run_outcome run_training(any_communicator& world, const Options& options, Body&&
 
 /// Gives every rank what rank 0 knows of the run. Checkpoints on disk travel as their paths.
 /// A template so that only those who train with ranks pay to compile it.
-void share_result(auto& world, result& r) {
+void share_result(auto& world, auto& r) {
   const auto report_of = [](const metric_map& metrics) { return kept_report{0, metrics, false}; };
   std::vector<std::byte> bytes;
   if (world.rank() == 0) {

@@ -71,7 +71,7 @@ struct kept_report {
 /// n, since they are made again; a record of a number that the journal has already replaces that one and those after.
 ///
 /// A template so that only those who train pay to compile it.
-template <class Options = run_options>
+template <class Options = run_options, class Report = kept_report, class Checkpoint = kept_checkpoint>
 class run_folder final : public report_handler {
  public:
   static constexpr std::string_view report_name = "cadre.report";
@@ -79,7 +79,7 @@ class run_folder final : public report_handler {
   explicit run_folder(const Options& options) : options_(options) {
     check_name(options.name);
     if (!options.storage.empty()) open();
-    if (options.progress) bar_ = std::make_unique<progress>();
+    if (options.progress) bar_.emplace();
   }
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
@@ -110,7 +110,7 @@ class run_folder final : public report_handler {
   void begin_attempt(int attempt) noexcept { attempt_ = attempt; }
 
   bool report(const metric_map& metrics, saver* save) override {
-    kept_report entry{last_ + 1, metrics, save != nullptr};
+    Report entry{last_ + 1, metrics, save != nullptr};
     if (save) keep_checkpoint(entry, *save);
     if (journal_) {
       journal_->append(std::span<const std::byte>(to_bytes(entry)));
@@ -140,7 +140,7 @@ class run_folder final : public report_handler {
   void describe(result& r) const {
     r.path = path_;
     r.history.clear();
-    for (const kept_report& entry : reports_) r.history.push_back(entry.metrics);
+    for (const Report& entry : reports_) r.history.push_back(entry.metrics);
     if (!r.history.empty()) r.metrics = r.history.back();
     r.checkpoints = checkpoints_;
     const std::vector<std::size_t> ranked = by_score();
@@ -167,14 +167,14 @@ class run_folder final : public report_handler {
     find_checkpoints(folder / "checkpoints");
     // The journal is opened first of all that could change something: its lock keeps a second process out.
     journal_ = journal::open(journal_path.string(), {.sync = journal_sync::on_request},
-                             [&](std::span<const std::byte> record) { replay(from_bytes<kept_report>(record)); });
+                             [&](std::span<const std::byte> record) { replay(from_bytes<Report>(record)); });
     if (!options_.resume && (!reports_.empty() || !checkpoints_.empty()))
       throw run_exists("'" + path_ + "' already holds a run of " + std::to_string(reports_.size()) + " reports and " +
                        std::to_string(checkpoints_.size()) +
                        " checkpoints; set run_options::resume to continue it, take another name, or remove the folder");
     cadre::detail::remove_leftovers((folder / "checkpoints").string());
-    for (kept_checkpoint& c : checkpoints_)
-      for (const kept_report& entry : reports_)
+    for (Checkpoint& c : checkpoints_)
+      for (const Report& entry : reports_)
         if (entry.number == c.number) c.metrics = entry.metrics;
   }
 
@@ -188,13 +188,13 @@ class run_folder final : public report_handler {
         checkpoints_.push_back({number, it->path().string(), {}, {}});
     }
     if (failure) throw run_folder_error("cannot read the folder '" + folder.string() + "': " + failure.message());
-    std::ranges::sort(checkpoints_, {}, &kept_checkpoint::number);
+    std::ranges::sort(checkpoints_, {}, &Checkpoint::number);
   }
 
   void forget_from(std::uint64_t number) {
-    std::erase_if(reports_, [&](const kept_report& r) { return r.number >= number; });
+    std::erase_if(reports_, [&](const Report& r) { return r.number >= number; });
   }
-  void replay(kept_report entry) {
+  void replay(Report entry) {
     forget_from(entry.number);
     last_ = entry.number;
     reports_.push_back(std::move(entry));
@@ -202,7 +202,7 @@ class run_folder final : public report_handler {
 
   // Under another name, so that no later resume takes it for a checkpoint of the reports that are made again.
   void put_newest_aside(const std::string& why) {
-    const kept_checkpoint& damaged = checkpoints_.back();
+    const Checkpoint& damaged = checkpoints_.back();
     std::string where;
     if (std::error_code failure; !damaged.path.empty()) {
       std::filesystem::rename(damaged.path, damaged.path + ".damaged", failure);
@@ -218,19 +218,19 @@ class run_folder final : public report_handler {
     forget_from(number + 1);
     last_ = number;
     if (reports_.empty() || reports_.back().number != number) {
-      auto entry = reader.get<kept_report>(report_name);
+      auto entry = reader.get<Report>(report_name);
       if (journal_) journal_->append(std::span<const std::byte>(to_bytes(entry)));
       checkpoints_.back().metrics = entry.metrics;
       reports_.push_back(std::move(entry));
     }
   }
 
-  void keep_checkpoint(const kept_report& entry, saver& save) {
+  void keep_checkpoint(const Report& entry, saver& save) {
     if (!options_.checkpoint.score.empty()) (void)entry.metrics.at(options_.checkpoint.score);
     checkpoint_writer writer;
     writer(report_name, entry);
     save(writer);
-    kept_checkpoint fresh{entry.number, {}, entry.metrics, {}};
+    Checkpoint fresh{entry.number, {}, entry.metrics, {}};
     if (path_.empty()) {
       fresh.memory = checkpoint_reader::from_bytes(writer.bytes(), "of report " + std::to_string(entry.number));
     } else {
@@ -262,7 +262,7 @@ class run_folder final : public report_handler {
     std::vector<bool> drop(checkpoints_.size(), true);
     for (std::size_t i = 0; i < keep; ++i) drop[ranked[i]] = false;
     drop.back() = false;
-    std::vector<kept_checkpoint> kept;
+    std::vector<Checkpoint> kept;
     for (std::size_t i = 0; i < checkpoints_.size(); ++i) {
       if (drop[i]) {
         std::error_code failure;
@@ -303,11 +303,11 @@ class run_folder final : public report_handler {
   Options options_;
   std::string path_;
   std::optional<journal> journal_;
-  std::vector<kept_report> reports_;
-  std::vector<kept_checkpoint> checkpoints_;  // by number
-  std::uint64_t last_ = 0;                    // the number of the last report
+  std::vector<Report> reports_;
+  std::vector<Checkpoint> checkpoints_;  // by number
+  std::uint64_t last_ = 0;               // the number of the last report
   int attempt_ = 1;
-  std::unique_ptr<progress> bar_;
+  std::optional<progress> bar_;
 };
 
 }  // namespace train::detail

@@ -47,7 +47,7 @@ class adam_base : public optimizer {
                               .keep = to(decoupled_ ? 1 - lr() * options_.weight_decay : 1),
                               .coupled_decay = to(decoupled_ ? 0 : options_.weight_decay),
                               .gradient_scale = to(s.gradient_scale)};
-      adam_update(p.values<T>().data(), p.gradients<T>().data(), slot<T>(0, i), slot<T>(1, i), p.count, f);
+      adam_update(p.value_as<T>(), p.gradient_as<T>(), slot<T>(0, i), slot<T>(1, i), p.count, f);
     });
   }
 

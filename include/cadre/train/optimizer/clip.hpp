@@ -15,7 +15,7 @@ namespace train {
   double sum_of_squares = 0;
   for (const parameter& p : list)
     sum_of_squares +=
-        visit_real(p.type, [&]<class T>(T) { return detail::sum_of_squares(p.gradients<T>().data(), p.count); });
+        visit_real(p.type, [&]<class T>(T) { return detail::sum_of_squares(p.gradient_as<T>(), p.count); });
   return std::sqrt(sum_of_squares);
 }
 
@@ -33,7 +33,7 @@ inline double clip_gradient_norm(const parameters& list, double max_norm) {
   const double norm = gradient_norm(list);
   if (const double factor = clip_scale(norm, max_norm); factor != 1)
     for (const parameter& p : list)
-      visit_real(p.type, [&]<class T>(T) { detail::scale(p.gradients<T>().data(), p.count, static_cast<T>(factor)); });
+      visit_real(p.type, [&]<class T>(T) { detail::scale(p.gradient_as<T>(), p.count, static_cast<T>(factor)); });
   return norm;
 }
 

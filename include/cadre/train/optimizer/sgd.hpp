@@ -35,8 +35,8 @@ class sgd : public optimizer {
     each([&]<class T>(T, const parameter& p, std::size_t i) {
       const detail::sgd_factors<T> f{static_cast<T>(lr()), static_cast<T>(options_.momentum),
                                      static_cast<T>(options_.weight_decay), static_cast<T>(s.gradient_scale)};
-      T* const value = p.values<T>().data();
-      const T* const gradient = p.gradients<T>().data();
+      T* const value = p.value_as<T>();
+      const T* const gradient = p.gradient_as<T>();
       if (options_.momentum == 0)
         detail::sgd_update<false, false, T>(value, gradient, nullptr, p.count, f);
       else if (options_.nesterov)
