@@ -97,13 +97,13 @@ TEST_CASE("in every order a thief takes nothing twice from a deque that grows", 
 TEST_CASE("the explorer finds that an owner's store must not be put off", "[model]") {
   auto s = deque_model::buffered;
   s.broken.weak_stores = true;
-  const auto r = explore::every_order(s, deque_model::two_items_popped_and_stolen);
+  const auto r = model::every_order(s, deque_model::two_items_popped_and_stolen);
   CHECK_THAT(r.failure, ContainsSubstring("an item was taken twice"));
 }
 
 TEST_CASE("the explorer finds that the last item must be taken by one exchange", "[model]") {
   auto s = deque_model::all_orders;
   s.broken.torn_updates = true;
-  const auto r = explore::every_order(s, deque_model::two_items_popped_and_stolen);
+  const auto r = model::every_order(s, deque_model::two_items_popped_and_stolen);
   CHECK_THAT(r.failure, ContainsSubstring("an item was taken twice"));
 }

@@ -26,6 +26,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -79,20 +80,23 @@ class explorer {
     static explorer* e = nullptr;
     return e;
   }
-  /// What each fiber is to have of its own of the thread that they share.
-  static std::pair<void*, std::size_t>& thread_locals() noexcept {
-    static std::pair<void*, std::size_t> block{nullptr, 0};
-    return block;
-  }
+  /// `locals`: what each fiber is to have of its own of the thread that they share.
+  explicit explorer(std::span<std::byte> locals) noexcept : locals_(locals) {}
 
   report run(settings s, const std::function<void()>& program) {
     settings_ = s;
     report result;
     current() = this;
-    do {
+    const auto once = [&] {
       ++result.runs;
       run_once(program);
-    } while (failure_.empty() && next());
+      return failure_.empty();
+    };
+    // The first, in one order, makes what is made once in a process, so that no explored run differs by that.
+    if (once()) {
+      may_explore_ = true;
+      while (once() && next()) {}
+    }
     current() = nullptr;
     result.failure = failure_;
     return result;
@@ -114,7 +118,7 @@ class explorer {
   void settle() { point(action::settle, nullptr); }
   /// Before explore_from_here() and after no_further() there is one order only.
   void explore_from_here() noexcept {
-    exploring_ = true;
+    exploring_ = may_explore_;
     spent_ = 0;
   }
   void no_further() noexcept { exploring_ = false; }
@@ -134,21 +138,17 @@ class explorer {
       settle_buffers(where);
       std::memcpy(&value, where, sizeof value);
     }
-    if (settings_.broken.no_second_look) {
-      std::uint64_t bits = 0;
-      std::memcpy(&bits, &value, sizeof value);
-      const auto [seen, is_new] = me().seen.try_emplace(where, bits);
-      if (me().blind && !is_new)
+    if (me().blind)
+      if (const auto seen = me().seen.find(where); seen != me().seen.end())
         std::memcpy(&value, &seen->second, sizeof value);
-      else
-        seen->second = bits;
-    }
+    knows(where, value);
     return value;
   }
   template <class T>
   void store(T* where, T value, std::memory_order order) {
     const bool strong = order == std::memory_order_seq_cst && !settings_.broken.weak_stores;
     point(strong ? action::update : action::store, where);
+    knows(where, value);
     if (settings_.store_buffers && !strong && exploring_) {
       buffered b{where, sizeof value, 0, 0};
       std::memcpy(&b.bits, &value, sizeof value);
@@ -168,7 +168,9 @@ class explorer {
     T value, old;
     std::memcpy(&old, where, sizeof old);
     value = old;
-    if (!change(value)) return old;
+    const bool writes = change(value);
+    knows(where, value);
+    if (!writes) return old;
     if (settings_.broken.torn_updates) point(action::update, where);
     std::memcpy(where, &value, sizeof value);
     return old;
@@ -251,6 +253,11 @@ class explorer {
 
   fiber& me() noexcept { return *fibers_[running_]; }
 
+  template <class T>
+  void knows(const T* where, const T& value) {
+    if (settings_.broken.no_second_look) std::memcpy(&me().seen[where], &value, sizeof value);
+  }
+
   // ---- One run ----------------------------------------------------------------------------------------------------
 
   void run_once(const std::function<void()>& program) {
@@ -265,9 +272,7 @@ class explorer {
     fibers_.clear();
     fibers_.push_back(make_fiber(program));
     running_ = 0;
-    auto& locals = thread_locals();
-    std::vector<std::byte> outer(locals.second);
-    if (locals.second) std::memcpy(outer.data(), locals.first, locals.second);
+    const std::vector<std::byte> outer(locals_.begin(), locals_.end());
     give_locals(me());
 #ifdef EXPLORE_TSAN
     tsan_ = __tsan_get_current_fiber();
@@ -280,7 +285,7 @@ class explorer {
 #ifdef EXPLORE_ASAN
     __sanitizer_finish_switch_fiber(asan_, nullptr, nullptr);
 #endif
-    if (locals.second) std::memcpy(locals.first, outer.data(), locals.second);
+    std::copy(outer.begin(), outer.end(), locals_.begin());
     // What stands on the stacks of a failed run stays there, and is reachable, so that nobody calls it a leak.
     for (auto& f : fibers_) (f->finished ? spare_ : graveyard()).push_back(std::move(f));
     fibers_.clear();
@@ -302,7 +307,7 @@ class explorer {
       std::fill(f->locals.begin(), f->locals.end(), std::byte{});
     } else {
       f = std::make_unique<fiber>();
-      f->locals.resize(thread_locals().second);
+      f->locals.resize(locals_.size());
       f->stack.resize(256 * 1024);
       ::getcontext(&f->context);
       f->context.uc_stack.ss_sp = f->stack.data();
@@ -336,13 +341,11 @@ class explorer {
     }
   }
 
-  void give_locals(fiber& f) noexcept {
-    if (!f.locals.empty()) std::memcpy(thread_locals().first, f.locals.data(), f.locals.size());
-  }
+  void give_locals(fiber& f) noexcept { std::copy(f.locals.begin(), f.locals.end(), locals_.begin()); }
   void switch_to(fiber& to) {
     fiber& from = me();
     if (&from == &to) return;
-    if (!from.locals.empty()) std::memcpy(from.locals.data(), thread_locals().first, from.locals.size());
+    std::copy(locals_.begin(), locals_.end(), from.locals.begin());
     running_ = to.number;
     give_locals(to);
 #ifdef EXPLORE_TSAN
@@ -453,6 +456,7 @@ class explorer {
   std::size_t decide(std::size_t of) {
     if (of == 1) return 0;
     if (position_ == trail_.size()) trail_.push_back({0, of});
+    if (trail_[position_].of != of) fail("this run had other choices than the one before, which began in the same way");
     return trail_[position_++].taken;
   }
   bool next() {
@@ -550,6 +554,7 @@ class explorer {
   }
 
   static constexpr std::uint32_t often = 8;  // a store arrives some time
+  const std::span<std::byte> locals_;
   settings settings_;
   std::vector<std::unique_ptr<fiber>> fibers_;
   std::vector<std::unique_ptr<fiber>> spare_;
@@ -558,6 +563,7 @@ class explorer {
   std::size_t position_ = 0;
   int spent_ = 0;
   std::size_t alone_ = 0;  // steps of the last thread without another's
+  bool may_explore_ = false;
   bool exploring_ = false;
   bool redundant_ = false;
   std::vector<footprint> asleep_;
@@ -570,9 +576,6 @@ class explorer {
   const void* home_stack_ = nullptr;
   std::size_t home_size_ = 0;
 };
-
-/// Runs `program` in every order; it makes its threads by spawn(), and its end is the end of a run.
-inline report every_order(settings s, const std::function<void()>& program) { return explorer().run(s, program); }
 
 inline std::size_t spawn(std::function<void()> body) { return explorer::current()->spawn(std::move(body)); }
 inline void join(std::size_t thread) { explorer::current()->join(thread); }

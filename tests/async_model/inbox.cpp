@@ -72,6 +72,6 @@ TEST_CASE("in every order two may take from an inbox while a third pushes", "[mo
 TEST_CASE("the explorer finds that pushes to an inbox must be one exchange", "[model]") {
   auto s = inbox_model::all_orders;
   s.broken.torn_updates = true;
-  const auto r = explore::every_order(s, inbox_model::pushed_and_taken);
+  const auto r = model::every_order(s, inbox_model::pushed_and_taken);
   CHECK_FALSE(r.failure.empty());
 }

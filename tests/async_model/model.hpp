@@ -110,11 +110,11 @@ inline int model_yield() {
 
 namespace model {
 
-/// Every order, with what a thread has of its own of cadre; the report is that of the explorer.
-template <class Program>
-explore::report every_order(explore::settings s, Program program) {
-  explore::explorer::thread_locals() = {&cadre::detail::this_context(), sizeof(cadre::detail::thread_context)};
-  explore::report r = explore::every_order(s, program);
+/// Runs `program` in every order; it makes its threads by spawn(), and its end is the end of a run. Each thread has its own
+/// of what cadre keeps for a thread.
+inline explore::report every_order(explore::settings s, const std::function<void()>& program) {
+  explore::explorer e(std::as_writable_bytes(std::span(&cadre::detail::this_context(), 1)));
+  explore::report r = e.run(s, program);
   UNSCOPED_INFO("after " << r.runs << " runs: " << r.failure);
   return r;
 }

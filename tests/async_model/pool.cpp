@@ -1,7 +1,7 @@
 #include "model.hpp"
 
 // Whole pools: start, sleep, wake, wait, end. The runs are too long for every order, so at most `budget` times a thread is
-// held up where it could go on, or sees an old value.
+// held up where it could go on, or sees an old value; each way to lose a wake-up that is known needs two.
 
 namespace pool_model {
 
@@ -86,6 +86,29 @@ TEST_CASE("tasks that need each other all get a thread, in whatever order these 
   const auto r = model::every_order(pool_model::bounded, pool_model::two_that_need_each_other);
   CHECK(r.failure.empty());
   CHECK(r.runs > 1000);
+}
+
+TEST_CASE("the explorer finds the wake-up that is lost without the barrier of the sleeper", "[model]") {
+  auto s = pool_model::buffered;
+  s.broken.no_barrier = true;
+  const auto r = model::every_order(s, pool_model::queue_and_block);
+  CHECK_THAT(r.failure, ContainsSubstring("nobody can go on"));
+  CHECK(r.runs > 100);  // it takes an unusual order
+}
+
+TEST_CASE("the explorer finds the wake-up that is lost without the sleeper's second look", "[model]") {
+  auto s = pool_model::bounded;
+  s.broken.no_second_look = true;
+  const auto r = model::every_order(s, pool_model::queue_and_block);
+  CHECK_THAT(r.failure, ContainsSubstring("nobody can go on"));
+  CHECK(r.runs > 100);  // it takes an unusual order
+}
+
+TEST_CASE("the explorer finds the wake-up that is lost if the last searcher wakes nobody", "[model]") {
+  auto s = pool_model::bounded;
+  s.broken.subtract_hides = std::uint64_t{0xffffffff} << 32;  // it sees no sleeper
+  const auto r = model::every_order(s, pool_model::two_that_need_each_other);
+  CHECK_THAT(r.failure, ContainsSubstring("nobody can go on"));
 }
 
 TEST_CASE("a pool may end while its threads fall asleep or wake", "[model]") {

@@ -117,7 +117,7 @@ TEST_CASE("whoever looks at all nodes gets a task that lives, or none", "[model]
 TEST_CASE("the explorer finds that a claim must be one exchange", "[model]") {
   auto s = task_model::all_orders;
   s.broken.torn_updates = true;
-  CHECK_FALSE(explore::every_order(s, task_model::claimed_and_cancelled).failure.empty());
+  CHECK_FALSE(model::every_order(s, task_model::claimed_and_cancelled).failure.empty());
   s.all = false;
-  CHECK_FALSE(explore::every_order(s, task_model::completed_and_waited_for).failure.empty());
+  CHECK_FALSE(model::every_order(s, task_model::completed_and_waited_for).failure.empty());
 }
