@@ -44,6 +44,7 @@ TEST_CASE("a thief may ask only for what was pushed after a position", "[deque]"
   const std::int64_t after_first = d.position();
   CHECK(d.push(&items[1]));
   CHECK(d.steal(after_first) == nullptr);
+  CHECK(d.steal(after_first + (std::int64_t{1} << 32)) == nullptr);  // a task notes the low 32 bits only
   CHECK(d.steal(after_first - 1) == &items[0]);
   CHECK(d.steal(after_first) == &items[1]);
 }

@@ -50,23 +50,50 @@ void completed_and_waited_for() {
   t->release();
 }
 
+void beget(task& parent, model::item*& child) {
+  cadre::detail::running_frame frame{&parent, nullptr};
+  cadre::detail::this_context().top = &frame;
+  child = new model::item;
+  cadre::detail::this_context().top = nullptr;
+}
+
 // A child is born while its parent is cancelled.
 void born_while_cancelled() {
   auto* const parent = new model::item;
   static_cast<void>(parent->try_claim());
   model::item* child = nullptr;
-  explore::together(
-      [&] {
-        cadre::detail::running_frame frame{parent, nullptr};
-        cadre::detail::this_context().top = &frame;
-        child = new model::item;
-        cadre::detail::this_context().top = nullptr;
-      },
-      [&] { cadre::detail::cancel(*parent); });
+  explore::together([&] { beget(*parent, child); }, [&] { cadre::detail::cancel(*parent); });
   explore::require(child->stop_requested(), "a child was missed");
   explore::require(child->runs_not == 1, "a child was not ended once");
   child->release();
   parent->release();
+}
+
+// The children of a task, and whoever holds it, go.
+void family_ends() {
+  int ended = 0, children_ended = 0;
+  auto* const parent = new model::item;
+  parent->ended = &ended;
+  model::item* child[2];
+  beget(*parent, child[0]);
+  beget(*parent, child[1]);
+  for (model::item* c : child) c->ended = &children_ended;
+  explore::together([&] { child[0]->release(); }, [&] { parent->release(); }, [&] { child[1]->release(); });
+  explore::require(ended == 1 && children_ended == 2, "not destroyed once");
+}
+
+// A task is cancelled while the one between it and its grandchild goes.
+void grandparent_cancelled() {
+  auto* const grandparent = new model::item;
+  model::item *parent, *child;
+  beget(*grandparent, parent);
+  beget(*parent, child);
+  static_cast<void>(grandparent->try_claim());
+  if (parent->try_claim()) parent->run_or_end();
+  explore::together([&] { parent->release(); }, [&] { cadre::detail::cancel(*grandparent); });
+  explore::require(child->runs_not == 1, "a grandchild was missed");
+  child->release();
+  grandparent->release();
 }
 
 }  // namespace task_model
@@ -89,6 +116,21 @@ TEST_CASE("a waiter is told once, unless it has gone", "[model]") {
 
 TEST_CASE("a child that is born while its parent is cancelled is cancelled", "[model]") {
   const auto r = model::every_order({.budget = 2, .store_buffers = true}, task_model::born_while_cancelled);
+  CHECK(r.failure.empty());
+  CHECK(r.runs > 100);
+}
+
+TEST_CASE("in every order a family goes, each of it once", "[model]") {
+  using namespace task_model;
+  for (const auto& s : {all_orders, buffered}) {
+    const auto r = model::every_order(s, family_ends);
+    CHECK(r.failure.empty());
+    CHECK(r.runs > 10);
+  }
+}
+
+TEST_CASE("a grandchild is cancelled with its grandparent while the one between them goes", "[model]") {
+  const auto r = model::every_order({.budget = 2, .store_buffers = true}, task_model::grandparent_cancelled);
   CHECK(r.failure.empty());
   CHECK(r.runs > 100);
 }

@@ -69,15 +69,20 @@ class work_deque {
     return item;
   }
 
-  /// Anyone: the oldest item, or null if there is none at or above position `from` or another thief was faster.
-  [[nodiscard]] T* steal(std::int64_t from = 0) noexcept {
+  /// Anyone: the oldest item, or null if there is none or another thief was faster.
+  [[nodiscard]] T* steal() noexcept {
     std::int64_t t = top_.load(std::memory_order_seq_cst);
     const std::int64_t b = bottom_.load(std::memory_order_seq_cst);
-    if (t >= b || t < from) return nullptr;
+    if (t >= b) return nullptr;
     T* const item = ring_.load(std::memory_order_acquire)->slot(t).load(std::memory_order_relaxed);
     // The slot may have been overwritten since; then top has moved and the exchange fails.
     return top_.compare_exchange_strong(t, t + 1, std::memory_order_seq_cst, std::memory_order_relaxed) ? item
                                                                                                         : nullptr;
+  }
+  /// The same if it lies at or above position `from`, of which only the low 32 bits are looked at.
+  [[nodiscard]] T* steal(std::int64_t from) noexcept {
+    const auto below = static_cast<std::uint32_t>(from) - static_cast<std::uint32_t>(oldest());
+    return static_cast<std::int32_t>(below) > 0 ? nullptr : steal();  // top only rises
   }
 
   [[nodiscard]] bool empty() const noexcept {

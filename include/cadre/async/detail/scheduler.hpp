@@ -402,7 +402,7 @@ inline void schedule(task* t) noexcept {
     pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
     report_unobserved({error(), name(), at_}, handler, has(no_future));
   }
-  delete this;
+  let_go();
 }
 
 }  // namespace detail

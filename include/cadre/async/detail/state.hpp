@@ -45,15 +45,16 @@ template <class T>
 class state : public task {
  public:
   state(pool_id home, std::uint8_t flags, std::source_location at) noexcept : task(home, flags, at) {}
-  ~state() override {
-    if (has_value_)
-      value_.~room_for<T>();
-    else if (this->failed())
-      error_.~exception_ptr();
-  }
+  ~state() override { state::drop_result(); }
   void set_error(std::exception_ptr e) noexcept {
     std::construct_at(&error_, std::move(e));
     this->set_failed();
+  }
+  void drop_result() noexcept override {
+    if (std::exchange(has_value_, false))
+      value_.~room_for<T>();
+    else if (this->failed())
+      forget_error();
   }
   /// As if it had not run.
   void forget_error() noexcept {
@@ -86,6 +87,7 @@ class state<T&> : public task {
     error_ = std::move(e);
     this->set_failed();
   }
+  void drop_result() noexcept override { forget_error(); }
   void forget_error() noexcept {
     error_ = nullptr;
     this->set_failed(false);
@@ -108,6 +110,7 @@ class state<void> : public task {
     error_ = std::move(e);
     this->set_failed();
   }
+  void drop_result() noexcept override { forget_error(); }
   void forget_error() noexcept {
     error_ = nullptr;
     this->set_failed(false);

@@ -72,6 +72,8 @@ inline task* current_task() noexcept {
 ///         are written before the closing exchange (release) and read after a load that sees it (acquire). Only removal,
 ///         by a wait that timed out, locks the list for a few instructions.
 /// parent_: the task that submitted this one, as long as that may still be cancelled together with what it submitted.
+/// kin_: how many keep the node: its children, and one for all who hold references. These keep its result as well, which
+///       children must not: it may hold their futures.
 ///
 /// references_ and claim_ lie in the bytes of a node that node_memory keeps: they are only ever touched atomically, and
 /// zero references mean that nobody lives here. So retain_at() may be called on any node, in use or not.
@@ -151,6 +153,8 @@ class task {
   virtual void on_stop() noexcept {}
   /// The thread that runs it falls asleep in a wait, or is awake again.
   virtual void on_wait(bool /*begins*/) noexcept {}
+  /// Destroys value or error, as only children keep the node from now on.
+  virtual void drop_result() noexcept {}
   /// What it has if it was submitted with options, else null.
   [[nodiscard]] virtual task_extras* extras() noexcept { return nullptr; }
   /// What the user called it; may be empty.
@@ -189,20 +193,23 @@ class task {
   }
 
   /// Notes where the runner's queue stood when it began, for those who wait and want to help.
-  void set_position(std::int64_t p) noexcept { position_.store(p, std::memory_order_relaxed); }
-  /// False while it is unknown.
+  void set_position(std::int64_t p) noexcept {
+    position_.store(static_cast<std::uint32_t>(p), std::memory_order_relaxed);
+  }
+  /// False while it is unknown. Of the position the low 32 bits.
   [[nodiscard]] bool runner(std::uint32_t& worker, std::int64_t& position) const noexcept {
     const std::uint32_t w = claim().load(std::memory_order_acquire) >> runner_shift;
-    if (w == 0) return false;
+    const std::uint32_t p = position_.load(std::memory_order_relaxed);
+    if (w == 0 || p == no_position) return false;
     worker = w - 1;
-    position = position_.load(std::memory_order_relaxed);
+    position = p;
     return true;
   }
 
   /// Asks this one to stop, and ends it if it has not begun. False if it had been asked before.
   bool cancel_alone() noexcept {
     const bool first = ask_to_stop();
-    counter().fetch_add(0, std::memory_order_acq_rel);  // see join_family()
+    kin_.fetch_add(0, std::memory_order_acq_rel);  // see join_family()
     if (!has(no_closure) && (try_claim() || try_withdraw())) run_not();
     return first;
   }
@@ -294,12 +301,13 @@ class task {
   /// Closes the list and tells everyone in it, the first to come first. The caller holds a reference.
   void complete(completion by) noexcept;
   void set_failed(bool failed = true) noexcept { failed_ = failed; }
-  void end() noexcept;  // reports an error that nobody observed, and deletes
+  void end() noexcept;  // reports an error that nobody observed, and lets go
 
  private:
   static constexpr std::uintptr_t closed = 2;
   static constexpr std::uintptr_t locked = 1;
   static constexpr std::uint32_t first_look = 32;
+  static constexpr std::uint32_t no_position = std::numeric_limits<std::uint32_t>::max();
 
   [[nodiscard]] std::atomic_ref<std::uint32_t> counter() const noexcept { return std::atomic_ref(references_); }
   [[nodiscard]] std::atomic_ref<std::uint32_t> claim() const noexcept { return std::atomic_ref(claim_); }
@@ -314,12 +322,15 @@ class task {
   }
   [[nodiscard]] bool drop_reference() noexcept { return counter().fetch_sub(1, std::memory_order_acq_rel) == 1; }
   void join_family() noexcept;
-  void leave_family() noexcept;
+  void leave_family() noexcept { release_kin(std::exchange(parent_, nullptr)); }
+  void let_go() noexcept;
+  static void release_kin(task* t) noexcept;
   std::uint32_t shorten_family() noexcept;
 
   std::atomic<std::uintptr_t> waiters_{0};
   pool_id home_;
-  std::atomic<std::int64_t> position_{std::numeric_limits<std::int64_t>::max()};
+  std::atomic<std::uint32_t> position_{no_position};
+  std::atomic<std::uint32_t> kin_{1};
   std::source_location at_;
   task* parent_ = nullptr;                               // once published guarded by the_locks().family
   std::atomic<std::uint32_t> family_{first_look << 16};  // low: how many ancestors; high: when to look for dead ones
@@ -421,7 +432,7 @@ class task_ref {
         t = p;
         continue;
       }
-      if (p->parent_ != nullptr) p->parent_->retain();
+      if (p->parent_ != nullptr) p->parent_->kin_.fetch_add(1, std::memory_order_relaxed);
       t->parent_ = p->parent_;
       left_out[n++] = p;
     }
@@ -429,27 +440,38 @@ class task_ref {
     family = ancestors | (2 * ancestors + first_look) << 16;
     family_.store(family, std::memory_order_relaxed);
   }
-  for (std::size_t i = 0; i < n; ++i) left_out[i]->release();
+  for (std::size_t i = 0; i < n; ++i) release_kin(left_out[i]);
   return family;
 }
 
-// Who cancels the parent sets its bit, counts a reference to it up, and then looks at all tasks. The two counts are in
-// one order: either it finds this task, or this task finds the bit. With the first child it is the claim that is in
+// Who cancels the parent sets its bit, counts its kin up by nothing, and then looks at all tasks. The two counts are in one
+// order: either it finds this task, or this task finds the bit. With the first child it is the claim that is in
 // order: either the one who cancels sees that there are children, or the child sees the bit.
 inline void task::join_family() noexcept {
   task& p = *parent_;
   std::uint32_t state = p.claim().load(std::memory_order_relaxed);
   if (!(state & has_children)) state = p.claim().fetch_or(has_children, std::memory_order_acq_rel);
-  p.counter().fetch_add(1, std::memory_order_acq_rel);
+  p.kin_.fetch_add(1, std::memory_order_acq_rel);
   if ((state | p.claim().load(std::memory_order_relaxed)) & stop) cancel_alone();
 }
 
-inline void task::leave_family() noexcept {
-  task* p = std::exchange(parent_, nullptr);
-  while (p != nullptr && p->drop_reference()) {  // not by recursion: families can be long
-    task* const next = std::exchange(p->parent_, nullptr);
-    p->end();
-    p = next;
+inline void task::release_kin(task* t) noexcept {
+  // Not by recursion: families can be long.
+  while (t != nullptr && t->kin_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    task* const next = std::exchange(t->parent_, nullptr);
+    delete t;
+    t = next;
+  }
+}
+
+// Children are born while somebody holds a reference to their parent, and are moved to one only from a child of it: if
+// there is none now, there never will be.
+inline void task::let_go() noexcept {
+  if (kin_.load(std::memory_order_acquire) == 1) {
+    delete this;
+  } else {
+    drop_result();
+    release_kin(this);
   }
 }
 
