@@ -64,6 +64,7 @@ inline void wake_one(const explore::model_atomic<std::uint32_t>& word) {
 
 class native_thread {
  public:
+  native_thread() noexcept = default;
   native_thread(const std::string&, move_only_function<void()> body)
       : number_(explore::spawn([b = std::make_shared<move_only_function<void()>>(std::move(body))] { (*b)(); })) {}
   void join() { explore::join(number_); }
@@ -71,7 +72,7 @@ class native_thread {
   void forget() {}
 
  private:
-  std::size_t number_;
+  std::size_t number_ = 0;
 };
 
 namespace detail {
