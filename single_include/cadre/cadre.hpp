@@ -71,7 +71,7 @@ class byte_buffer {
   }
   byte_buffer& operator=(byte_buffer&& other) noexcept {
     byte_buffer moved(std::move(other));
-    std::swap(chunks_, moved.chunks_);
+    chunks_.swap(moved.chunks_);
     std::swap(cursor_, moved.cursor_);
     std::swap(left_, moved.left_);
     std::swap(closed_, moved.closed_);
@@ -95,7 +95,6 @@ class byte_buffer {
   /// The bytes where they lie, in order; valid until the next append.
   [[nodiscard]] std::vector<std::span<const std::byte>> pieces() const {
     std::vector<std::span<const std::byte>> result;
-    result.reserve(chunks_.size());
     for (const chunk& c : chunks_) {
       const std::span<const std::byte> piece(c.bytes.get(), &c == &chunks_.back() ? used_in_last() : c.size);
       result.push_back(piece);
@@ -126,13 +125,14 @@ class byte_buffer {
     const std::size_t rest = size - fits;
     const std::size_t capacity = std::max(rest, std::clamp(this->size(), smallest, largest));
     chunk next{std::unique_ptr<std::byte[]>(new std::byte[capacity]), capacity};
-    chunks_.reserve(chunks_.size() + 1);  // nothing below throws
+    std::byte* const begin = next.bytes.get();
+    const std::size_t closed = chunks_.empty() ? 0 : chunks_.back().size;
+    chunks_.push_back(std::move(next));  // nothing below throws
     if (fits != 0) std::memcpy(cursor_, data, fits);
-    if (!chunks_.empty()) closed_ += chunks_.back().size;
-    std::memcpy(next.bytes.get(), data + fits, rest);
-    cursor_ = next.bytes.get() + rest;
+    closed_ += closed;
+    std::memcpy(begin, data + fits, rest);
+    cursor_ = begin + rest;
     left_ = capacity - rest;
-    chunks_.push_back(std::move(next));
   }
 
   std::vector<chunk> chunks_;
@@ -1369,6 +1369,8 @@ inline task* current_task() noexcept {
 ///         are written before the closing exchange (release) and read after a load that sees it (acquire). Only removal,
 ///         by a wait that timed out, locks the list for a few instructions.
 /// parent_: the task that submitted this one, as long as that may still be cancelled together with what it submitted.
+/// kin_: how many keep the node: its children, and one for all who hold references. These keep its result as well, which
+///       children must not: it may hold their futures.
 ///
 /// references_ and claim_ lie in the bytes of a node that node_memory keeps: they are only ever touched atomically, and
 /// zero references mean that nobody lives here. So retain_at() may be called on any node, in use or not.
@@ -1448,6 +1450,8 @@ class task {
   virtual void on_stop() noexcept {}
   /// The thread that runs it falls asleep in a wait, or is awake again.
   virtual void on_wait(bool /*begins*/) noexcept {}
+  /// Destroys value or error, as only children keep the node from now on.
+  virtual void drop_result() noexcept {}
   /// What it has if it was submitted with options, else null.
   [[nodiscard]] virtual task_extras* extras() noexcept { return nullptr; }
   /// What the user called it; may be empty.
@@ -1486,20 +1490,23 @@ class task {
   }
 
   /// Notes where the runner's queue stood when it began, for those who wait and want to help.
-  void set_position(std::int64_t p) noexcept { position_.store(p, std::memory_order_relaxed); }
-  /// False while it is unknown.
+  void set_position(std::int64_t p) noexcept {
+    position_.store(static_cast<std::uint32_t>(p), std::memory_order_relaxed);
+  }
+  /// False while it is unknown. Of the position the low 32 bits.
   [[nodiscard]] bool runner(std::uint32_t& worker, std::int64_t& position) const noexcept {
     const std::uint32_t w = claim().load(std::memory_order_acquire) >> runner_shift;
-    if (w == 0) return false;
+    const std::uint32_t p = position_.load(std::memory_order_relaxed);
+    if (w == 0 || p == no_position) return false;
     worker = w - 1;
-    position = position_.load(std::memory_order_relaxed);
+    position = p;
     return true;
   }
 
   /// Asks this one to stop, and ends it if it has not begun. False if it had been asked before.
   bool cancel_alone() noexcept {
     const bool first = ask_to_stop();
-    counter().fetch_add(0, std::memory_order_acq_rel);  // see join_family()
+    kin_.fetch_add(0, std::memory_order_acq_rel);  // see join_family()
     if (!has(no_closure) && (try_claim() || try_withdraw())) run_not();
     return first;
   }
@@ -1591,12 +1598,13 @@ class task {
   /// Closes the list and tells everyone in it, the first to come first. The caller holds a reference.
   void complete(completion by) noexcept;
   void set_failed(bool failed = true) noexcept { failed_ = failed; }
-  void end() noexcept;  // reports an error that nobody observed, and deletes
+  void end() noexcept;  // reports an error that nobody observed, and lets go
 
  private:
   static constexpr std::uintptr_t closed = 2;
   static constexpr std::uintptr_t locked = 1;
   static constexpr std::uint32_t first_look = 32;
+  static constexpr std::uint32_t no_position = std::numeric_limits<std::uint32_t>::max();
 
   [[nodiscard]] std::atomic_ref<std::uint32_t> counter() const noexcept { return std::atomic_ref(references_); }
   [[nodiscard]] std::atomic_ref<std::uint32_t> claim() const noexcept { return std::atomic_ref(claim_); }
@@ -1611,12 +1619,15 @@ class task {
   }
   [[nodiscard]] bool drop_reference() noexcept { return counter().fetch_sub(1, std::memory_order_acq_rel) == 1; }
   void join_family() noexcept;
-  void leave_family() noexcept;
+  void leave_family() noexcept { release_kin(std::exchange(parent_, nullptr)); }
+  void let_go() noexcept;
+  static void release_kin(task* t) noexcept;
   std::uint32_t shorten_family() noexcept;
 
   std::atomic<std::uintptr_t> waiters_{0};
   pool_id home_;
-  std::atomic<std::int64_t> position_{std::numeric_limits<std::int64_t>::max()};
+  std::atomic<std::uint32_t> position_{no_position};
+  std::atomic<std::uint32_t> kin_{1};
   std::source_location at_;
   task* parent_ = nullptr;                               // once published guarded by the_locks().family
   std::atomic<std::uint32_t> family_{first_look << 16};  // low: how many ancestors; high: when to look for dead ones
@@ -1718,7 +1729,7 @@ class task_ref {
         t = p;
         continue;
       }
-      if (p->parent_ != nullptr) p->parent_->retain();
+      if (p->parent_ != nullptr) p->parent_->kin_.fetch_add(1, std::memory_order_relaxed);
       t->parent_ = p->parent_;
       left_out[n++] = p;
     }
@@ -1726,27 +1737,38 @@ class task_ref {
     family = ancestors | (2 * ancestors + first_look) << 16;
     family_.store(family, std::memory_order_relaxed);
   }
-  for (std::size_t i = 0; i < n; ++i) left_out[i]->release();
+  for (std::size_t i = 0; i < n; ++i) release_kin(left_out[i]);
   return family;
 }
 
-// Who cancels the parent sets its bit, counts a reference to it up, and then looks at all tasks. The two counts are in
-// one order: either it finds this task, or this task finds the bit. With the first child it is the claim that is in
+// Who cancels the parent sets its bit, counts its kin up by nothing, and then looks at all tasks. The two counts are in one
+// order: either it finds this task, or this task finds the bit. With the first child it is the claim that is in
 // order: either the one who cancels sees that there are children, or the child sees the bit.
 inline void task::join_family() noexcept {
   task& p = *parent_;
   std::uint32_t state = p.claim().load(std::memory_order_relaxed);
   if (!(state & has_children)) state = p.claim().fetch_or(has_children, std::memory_order_acq_rel);
-  p.counter().fetch_add(1, std::memory_order_acq_rel);
+  p.kin_.fetch_add(1, std::memory_order_acq_rel);
   if ((state | p.claim().load(std::memory_order_relaxed)) & stop) cancel_alone();
 }
 
-inline void task::leave_family() noexcept {
-  task* p = std::exchange(parent_, nullptr);
-  while (p != nullptr && p->drop_reference()) {  // not by recursion: families can be long
-    task* const next = std::exchange(p->parent_, nullptr);
-    p->end();
-    p = next;
+inline void task::release_kin(task* t) noexcept {
+  // Not by recursion: families can be long.
+  while (t != nullptr && t->kin_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    task* const next = std::exchange(t->parent_, nullptr);
+    delete t;
+    t = next;
+  }
+}
+
+// Children are born while somebody holds a reference to their parent, and are moved to one only from a child of it: if
+// there is none now, there never will be.
+inline void task::let_go() noexcept {
+  if (kin_.load(std::memory_order_acquire) == 1) {
+    delete this;
+  } else {
+    drop_result();
+    release_kin(this);
   }
 }
 
@@ -2160,15 +2182,20 @@ class work_deque {
     return item;
   }
 
-  /// Anyone: the oldest item, or null if there is none at or above position `from` or another thief was faster.
-  [[nodiscard]] T* steal(std::int64_t from = 0) noexcept {
+  /// Anyone: the oldest item, or null if there is none or another thief was faster.
+  [[nodiscard]] T* steal() noexcept {
     std::int64_t t = top_.load(std::memory_order_seq_cst);
     const std::int64_t b = bottom_.load(std::memory_order_seq_cst);
-    if (t >= b || t < from) return nullptr;
+    if (t >= b) return nullptr;
     T* const item = ring_.load(std::memory_order_acquire)->slot(t).load(std::memory_order_relaxed);
     // The slot may have been overwritten since; then top has moved and the exchange fails.
     return top_.compare_exchange_strong(t, t + 1, std::memory_order_seq_cst, std::memory_order_relaxed) ? item
                                                                                                         : nullptr;
+  }
+  /// The same if it lies at or above position `from`, of which only the low 32 bits are looked at.
+  [[nodiscard]] T* steal(std::int64_t from) noexcept {
+    const auto below = static_cast<std::uint32_t>(from) - static_cast<std::uint32_t>(oldest());
+    return static_cast<std::int32_t>(below) > 0 ? nullptr : steal();  // top only rises
   }
 
   [[nodiscard]] bool empty() const noexcept {
@@ -3807,7 +3834,7 @@ inline void schedule(task* t) noexcept {
     pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
     report_unobserved({error(), name(), at_}, handler, has(no_future));
   }
-  delete this;
+  let_go();
 }
 
 }  // namespace detail
@@ -3860,15 +3887,16 @@ template <class T>
 class state : public task {
  public:
   state(pool_id home, std::uint8_t flags, std::source_location at) noexcept : task(home, flags, at) {}
-  ~state() override {
-    if (has_value_)
-      value_.~room_for<T>();
-    else if (this->failed())
-      error_.~exception_ptr();
-  }
+  ~state() override { state::drop_result(); }
   void set_error(std::exception_ptr e) noexcept {
     std::construct_at(&error_, std::move(e));
     this->set_failed();
+  }
+  void drop_result() noexcept override {
+    if (std::exchange(has_value_, false))
+      value_.~room_for<T>();
+    else if (this->failed())
+      forget_error();
   }
   /// As if it had not run.
   void forget_error() noexcept {
@@ -3901,6 +3929,7 @@ class state<T&> : public task {
     error_ = std::move(e);
     this->set_failed();
   }
+  void drop_result() noexcept override { forget_error(); }
   void forget_error() noexcept {
     error_ = nullptr;
     this->set_failed(false);
@@ -3923,6 +3952,7 @@ class state<void> : public task {
     error_ = std::move(e);
     this->set_failed();
   }
+  void drop_result() noexcept override { forget_error(); }
   void forget_error() noexcept {
     error_ = nullptr;
     this->set_failed(false);
@@ -16295,6 +16325,15 @@ struct parameter {
   [[nodiscard]] std::span<T> gradients() const noexcept {
     return {reinterpret_cast<T*>(gradient), count};
   }
+  /// The first element.
+  template <class T>
+  [[nodiscard]] T* value_as() const noexcept {
+    return reinterpret_cast<T*>(value);
+  }
+  template <class T>
+  [[nodiscard]] T* gradient_as() const noexcept {
+    return reinterpret_cast<T*>(gradient);
+  }
 };
 
 /// "[784, 256]"
@@ -17012,7 +17051,7 @@ class data_parallel {
       const T factor = options_.average ? static_cast<T>(1.0 / comm_.world_size()) : T{1};
       if (staged)
         detail::each_staged(b, parameters_, memory, [&](const std::byte* from, const parameter& p) {
-          detail::copy_scaled(reinterpret_cast<const T*>(from), p.gradients<T>().data(), p.count, factor);
+          detail::copy_scaled(reinterpret_cast<const T*>(from), p.gradient_as<T>(), p.count, factor);
         });
       else if (options_.average)
         detail::scale(reinterpret_cast<T*>(memory), b.count, factor);
@@ -17398,7 +17437,7 @@ class adam_base : public optimizer {
                               .keep = to(decoupled_ ? 1 - lr() * options_.weight_decay : 1),
                               .coupled_decay = to(decoupled_ ? 0 : options_.weight_decay),
                               .gradient_scale = to(s.gradient_scale)};
-      adam_update(p.values<T>().data(), p.gradients<T>().data(), slot<T>(0, i), slot<T>(1, i), p.count, f);
+      adam_update(p.value_as<T>(), p.gradient_as<T>(), slot<T>(0, i), slot<T>(1, i), p.count, f);
     });
   }
 
@@ -17460,7 +17499,7 @@ namespace train {
   double sum_of_squares = 0;
   for (const parameter& p : list)
     sum_of_squares +=
-        visit_real(p.type, [&]<class T>(T) { return detail::sum_of_squares(p.gradients<T>().data(), p.count); });
+        visit_real(p.type, [&]<class T>(T) { return detail::sum_of_squares(p.gradient_as<T>(), p.count); });
   return std::sqrt(sum_of_squares);
 }
 
@@ -17478,7 +17517,7 @@ inline double clip_gradient_norm(const parameters& list, double max_norm) {
   const double norm = gradient_norm(list);
   if (const double factor = clip_scale(norm, max_norm); factor != 1)
     for (const parameter& p : list)
-      visit_real(p.type, [&]<class T>(T) { detail::scale(p.gradients<T>().data(), p.count, static_cast<T>(factor)); });
+      visit_real(p.type, [&]<class T>(T) { detail::scale(p.gradient_as<T>(), p.count, static_cast<T>(factor)); });
   return norm;
 }
 
@@ -17522,8 +17561,8 @@ class sgd : public optimizer {
     each([&]<class T>(T, const parameter& p, std::size_t i) {
       const detail::sgd_factors<T> f{static_cast<T>(lr()), static_cast<T>(options_.momentum),
                                      static_cast<T>(options_.weight_decay), static_cast<T>(s.gradient_scale)};
-      T* const value = p.values<T>().data();
-      const T* const gradient = p.gradients<T>().data();
+      T* const value = p.value_as<T>();
+      const T* const gradient = p.gradient_as<T>();
       if (options_.momentum == 0)
         detail::sgd_update<false, false, T>(value, gradient, nullptr, p.count, f);
       else if (options_.nesterov)
@@ -17830,7 +17869,7 @@ struct kept_report {
 /// n, since they are made again; a record of a number that the journal has already replaces that one and those after.
 ///
 /// A template so that only those who train pay to compile it.
-template <class Options = run_options>
+template <class Options = run_options, class Report = kept_report, class Checkpoint = kept_checkpoint>
 class run_folder final : public report_handler {
  public:
   static constexpr std::string_view report_name = "cadre.report";
@@ -17838,7 +17877,7 @@ class run_folder final : public report_handler {
   explicit run_folder(const Options& options) : options_(options) {
     check_name(options.name);
     if (!options.storage.empty()) open();
-    if (options.progress) bar_ = std::make_unique<progress>();
+    if (options.progress) bar_.emplace();
   }
 
   [[nodiscard]] const std::string& path() const noexcept { return path_; }
@@ -17869,7 +17908,7 @@ class run_folder final : public report_handler {
   void begin_attempt(int attempt) noexcept { attempt_ = attempt; }
 
   bool report(const metric_map& metrics, saver* save) override {
-    kept_report entry{last_ + 1, metrics, save != nullptr};
+    Report entry{last_ + 1, metrics, save != nullptr};
     if (save) keep_checkpoint(entry, *save);
     if (journal_) {
       journal_->append(std::span<const std::byte>(to_bytes(entry)));
@@ -17899,7 +17938,7 @@ class run_folder final : public report_handler {
   void describe(result& r) const {
     r.path = path_;
     r.history.clear();
-    for (const kept_report& entry : reports_) r.history.push_back(entry.metrics);
+    for (const Report& entry : reports_) r.history.push_back(entry.metrics);
     if (!r.history.empty()) r.metrics = r.history.back();
     r.checkpoints = checkpoints_;
     const std::vector<std::size_t> ranked = by_score();
@@ -17926,14 +17965,14 @@ class run_folder final : public report_handler {
     find_checkpoints(folder / "checkpoints");
     // The journal is opened first of all that could change something: its lock keeps a second process out.
     journal_ = journal::open(journal_path.string(), {.sync = journal_sync::on_request},
-                             [&](std::span<const std::byte> record) { replay(from_bytes<kept_report>(record)); });
+                             [&](std::span<const std::byte> record) { replay(from_bytes<Report>(record)); });
     if (!options_.resume && (!reports_.empty() || !checkpoints_.empty()))
       throw run_exists("'" + path_ + "' already holds a run of " + std::to_string(reports_.size()) + " reports and " +
                        std::to_string(checkpoints_.size()) +
                        " checkpoints; set run_options::resume to continue it, take another name, or remove the folder");
     cadre::detail::remove_leftovers((folder / "checkpoints").string());
-    for (kept_checkpoint& c : checkpoints_)
-      for (const kept_report& entry : reports_)
+    for (Checkpoint& c : checkpoints_)
+      for (const Report& entry : reports_)
         if (entry.number == c.number) c.metrics = entry.metrics;
   }
 
@@ -17947,13 +17986,13 @@ class run_folder final : public report_handler {
         checkpoints_.push_back({number, it->path().string(), {}, {}});
     }
     if (failure) throw run_folder_error("cannot read the folder '" + folder.string() + "': " + failure.message());
-    std::ranges::sort(checkpoints_, {}, &kept_checkpoint::number);
+    std::ranges::sort(checkpoints_, {}, &Checkpoint::number);
   }
 
   void forget_from(std::uint64_t number) {
-    std::erase_if(reports_, [&](const kept_report& r) { return r.number >= number; });
+    std::erase_if(reports_, [&](const Report& r) { return r.number >= number; });
   }
-  void replay(kept_report entry) {
+  void replay(Report entry) {
     forget_from(entry.number);
     last_ = entry.number;
     reports_.push_back(std::move(entry));
@@ -17961,7 +18000,7 @@ class run_folder final : public report_handler {
 
   // Under another name, so that no later resume takes it for a checkpoint of the reports that are made again.
   void put_newest_aside(const std::string& why) {
-    const kept_checkpoint& damaged = checkpoints_.back();
+    const Checkpoint& damaged = checkpoints_.back();
     std::string where;
     if (std::error_code failure; !damaged.path.empty()) {
       std::filesystem::rename(damaged.path, damaged.path + ".damaged", failure);
@@ -17977,19 +18016,19 @@ class run_folder final : public report_handler {
     forget_from(number + 1);
     last_ = number;
     if (reports_.empty() || reports_.back().number != number) {
-      auto entry = reader.get<kept_report>(report_name);
+      auto entry = reader.get<Report>(report_name);
       if (journal_) journal_->append(std::span<const std::byte>(to_bytes(entry)));
       checkpoints_.back().metrics = entry.metrics;
       reports_.push_back(std::move(entry));
     }
   }
 
-  void keep_checkpoint(const kept_report& entry, saver& save) {
+  void keep_checkpoint(const Report& entry, saver& save) {
     if (!options_.checkpoint.score.empty()) (void)entry.metrics.at(options_.checkpoint.score);
     checkpoint_writer writer;
     writer(report_name, entry);
     save(writer);
-    kept_checkpoint fresh{entry.number, {}, entry.metrics, {}};
+    Checkpoint fresh{entry.number, {}, entry.metrics, {}};
     if (path_.empty()) {
       fresh.memory = checkpoint_reader::from_bytes(writer.bytes(), "of report " + std::to_string(entry.number));
     } else {
@@ -18021,7 +18060,7 @@ class run_folder final : public report_handler {
     std::vector<bool> drop(checkpoints_.size(), true);
     for (std::size_t i = 0; i < keep; ++i) drop[ranked[i]] = false;
     drop.back() = false;
-    std::vector<kept_checkpoint> kept;
+    std::vector<Checkpoint> kept;
     for (std::size_t i = 0; i < checkpoints_.size(); ++i) {
       if (drop[i]) {
         std::error_code failure;
@@ -18062,11 +18101,11 @@ class run_folder final : public report_handler {
   Options options_;
   std::string path_;
   std::optional<journal> journal_;
-  std::vector<kept_report> reports_;
-  std::vector<kept_checkpoint> checkpoints_;  // by number
-  std::uint64_t last_ = 0;                    // the number of the last report
+  std::vector<Report> reports_;
+  std::vector<Checkpoint> checkpoints_;  // by number
+  std::uint64_t last_ = 0;               // the number of the last report
   int attempt_ = 1;
-  std::unique_ptr<progress> bar_;
+  std::optional<progress> bar_;
 };
 
 }  // namespace train::detail
@@ -18136,7 +18175,7 @@ run_outcome run_training(any_communicator& world, const Options& options, Body&&
 
 /// Gives every rank what rank 0 knows of the run. Checkpoints on disk travel as their paths.
 /// A template so that only those who train with ranks pay to compile it.
-void share_result(auto& world, result& r) {
+void share_result(auto& world, auto& r) {
   const auto report_of = [](const metric_map& metrics) { return kept_report{0, metrics, false}; };
   std::vector<std::byte> bytes;
   if (world.rank() == 0) {
@@ -19496,11 +19535,12 @@ class space_core {
     throw bad_distribution("parameter '" + std::string(name) + "': " + why);
   }
 
-  void add(std::string_view name, const domain& d, std::shared_ptr<const parameter_text> text) {
+  template <class Text>
+  void add(std::string_view name, const auto& domain, std::shared_ptr<const Text> text) {
     if (std::find(names_.begin(), names_.end(), name) != names_.end())
       throw duplicate_parameter("the space already has a parameter '" + std::string(name) + "'; names must be unique");
     names_.emplace_back(name);
-    domains_.push_back(d);
+    domains_.push_back(domain);
     texts_.push_back(std::move(text));
   }
 
@@ -19925,7 +19965,7 @@ struct next_run {
 
 /// A study without the struct that it tunes: see tune::study, whose functions these are. A template so that only those
 /// who tune pay to compile it.
-template <class Options = study_options>
+template <class Options = study_options, class History = trial_history>
 class study_core {
  public:
   using report_visitor = move_only_function<void(trial_id, double, const metric_map&)>;
@@ -19983,7 +20023,7 @@ class study_core {
 
   void end(trial_id id, trial_state state, double seconds, std::string error) {
     check_known(id, "end");
-    trial_history& h = trials_[id];
+    History& h = trials_[id];
     if (state != trial_state::finished && state != trial_state::failed && state != trial_state::interrupted)
       throw out_of_order("end of trial " + std::to_string(id) + " as " + std::string(to_string(state)) +
                          "; it must be finished, failed or interrupted");
@@ -20005,7 +20045,7 @@ class study_core {
   }
 
   [[nodiscard]] std::size_t running() const noexcept { return running_; }
-  [[nodiscard]] const std::vector<trial_history>& trials() const noexcept { return trials_; }
+  [[nodiscard]] const std::vector<History>& trials() const noexcept { return trials_; }
   [[nodiscard]] const space_core& space() const noexcept { return space_; }
 
  private:
@@ -20072,7 +20112,7 @@ class study_core {
   }
 
   decision decide(trial_id id, double t, const metric_map& metrics) {
-    const trial_history& h = trials_[id];
+    const History& h = trials_[id];
     const double* value = metrics.find(options_.metric);
     if (!value && t < limit_) return decision::go_on;
     if (!value && !h.metric_seen) throw metric_not_reported(missing_metric(id, metrics));
@@ -20081,7 +20121,7 @@ class study_core {
   }
 
   void note(trial_id id, double t, const metric_map& metrics, decision d) {
-    trial_history& h = trials_[id];
+    History& h = trials_[id];
     h.metrics = metrics;
     h.t = t;
     ++h.reports;
@@ -20183,7 +20223,7 @@ class study_core {
   double limit_ = unlimited;
   study_identity identity_;
   std::vector<point> first_;
-  std::vector<trial_history> trials_;
+  std::vector<History> trials_;
   std::set<trial_id> interrupted_;
   std::size_t running_ = 0;
   std::string log_path_;
