@@ -3,6 +3,7 @@
 #include "catch.hpp"
 
 #include <cadre/async.hpp>
+#include <cadre/async/coroutine.hpp>
 #include <cadre/os/processors.hpp>
 
 #include <sched.h>
@@ -411,6 +412,53 @@ TEST_CASE("a circle of three tasks is found", "[complaints]") {
       }
     }
     CHECK(told == 1);
+  }
+}
+
+TEST_CASE("a circle through continuations, joins and coroutines is found", "[complaints]") {
+  using text_future = cadre::shared_future<std::string>;
+  for (const std::size_t threads : {1u, 2u}) {
+    cadre::thread_pool pool{{.threads = threads}};
+    // What the task that waits for what `later` makes of its own future is told.
+    const auto told = [&](auto later) {
+      decltype(later(std::declval<text_future>())) after;
+      std::latch known{1};
+      const text_future own = pool.submit({.name = "own"},
+                                          [&] {
+                                            known.wait();
+                                            return complaints_test::error_of([&] { after.wait(); });
+                                          })
+                                  .share();
+      after = later(own);
+      known.count_down();
+      const std::string text = own.get();
+      after.wait();
+      return text;
+    };
+    const auto here = std::source_location::current();
+    const std::string next = told([](text_future own) { return own.then([](const std::string&) {}); });
+    const std::string step = "a task " + complaints_test::at(here, 1);
+    CHECK(next.find(" waits for " + step + " waits for 'own' ") != std::string::npos);
+    CHECK(next.rfind("[cadre.async.208] this wait would never end: 'own' ", 0) == 0);
+    const std::string joined = told([&pool](text_future own) {
+      std::vector<cadre::future<void>> parts;
+      parts.push_back(pool.submit([] {}));
+      parts.push_back(own.then([](const std::string&) {}).then([] {}));
+      return cadre::when_all(std::move(parts));
+    });
+    CHECK(joined.rfind("[cadre.async.208] this wait would never end: 'own' ", 0) == 0);
+    const std::string awaited = told([](text_future own) {
+      return [](text_future f) -> cadre::future<std::size_t> { co_return (co_await f).size(); }(own);
+    });
+    CHECK(awaited.rfind("[cadre.async.208] this wait would never end: 'own' ", 0) == 0);
+    // A wait for the first of several is over as soon as one of the others is.
+    const std::string raced = told([&pool](text_future own) {
+      std::vector<cadre::future<void>> parts;
+      parts.push_back(own.then([](const std::string&) {}));
+      parts.push_back(pool.submit([] {}));
+      return cadre::when_any(std::move(parts));
+    });
+    CHECK(raced.empty());
   }
 }
 

@@ -28,7 +28,7 @@ void claimed_and_cancelled() {
 
 struct counter : continuation {
   counter() noexcept : continuation(&fired) {}
-  static task* fired(continuation& c) noexcept {
+  static task* fired(continuation& c, wish) noexcept {
     ++static_cast<counter&>(c).times;
     return nullptr;
   }

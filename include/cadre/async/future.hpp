@@ -109,7 +109,7 @@ class then_task final : public state<R> {
     this->set_parent();
     this->publish(task::pending, 2);
     if (before_->add(step_)) return;
-    if (task* t = ready(step_)) schedule(t);
+    if (task* t = ready(step_, continuation::wish::fire)) schedule(t);
   }
 
  private:
@@ -117,8 +117,9 @@ class then_task final : public state<R> {
     explicit step(then_task& t) noexcept : continuation(&ready), owner(&t) {}
     then_task* owner;
   };
-  static task* ready(continuation& c) noexcept {
+  static task* ready(continuation& c, continuation::wish w) noexcept {
     then_task* const self = static_cast<step&>(c).owner;
+    if (w == continuation::wish::name_owner) return self;
     if (self->make_claimable()) return self;
     self->release();  // cancelled
     return nullptr;

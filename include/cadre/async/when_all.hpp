@@ -29,8 +29,9 @@ class join_state : public state<R> {
  public:
   struct part : continuation {
     part() noexcept : continuation(&told) {}
-    static task* told(continuation& c) noexcept {
+    static task* told(continuation& c, wish w) noexcept {
       join_state& owner = *static_cast<part&>(c).owner;
+      if (w == wish::name_owner) return &owner;
       owner.one_done();
       return nullptr;
     }

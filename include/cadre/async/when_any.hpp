@@ -65,7 +65,8 @@ class any_state final : public state<any_result<T>> {
  private:
   struct part : continuation {
     part() noexcept : continuation(&told) {}
-    static task* told(continuation& c) noexcept {
+    static task* told(continuation& c, wish w) noexcept {
+      if (w == wish::name_owner) return nullptr;  // another part may come first
       part& p = static_cast<part&>(c);
       p.owner->over(p);
       return nullptr;

@@ -206,8 +206,9 @@ class coroutine_base {
   };
   struct step : continuation {
     explicit step(coroutine_base& c) noexcept : continuation(&told), coroutine(&c) {}
-    static task* told(continuation& c) noexcept {
+    static task* told(continuation& c, wish w) noexcept {
       coroutine_base& self = *static_cast<step&>(c).coroutine;
+      if (w == wish::name_owner) return self.task_;
       task* const next = &self.next_;
       return self.core_->tell() ? next : nullptr;
     }
@@ -383,7 +384,9 @@ class foreign_await {
   };
   struct step : continuation {
     explicit step(task& t) noexcept : continuation(&told), next_part(&t) {}
-    static task* told(continuation& c) noexcept { return static_cast<step&>(c).next_part; }
+    static task* told(continuation& c, wish w) noexcept {
+      return w == wish::fire ? static_cast<step&>(c).next_part : nullptr;
+    }
     task* next_part;
   };
 

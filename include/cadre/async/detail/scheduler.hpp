@@ -369,23 +369,10 @@ inline void schedule(task* t) noexcept {
 }
 
 [[gnu::noinline]] inline void task::complete(completion by) noexcept {
-  std::uintptr_t head = waiters_.load(std::memory_order_acquire);
-  while ((head & locked) ||
-         !waiters_.compare_exchange_weak(head, closed, std::memory_order_acq_rel, std::memory_order_acquire)) {
-    if (head & locked) {
-      ::sched_yield();
-      head = waiters_.load(std::memory_order_acquire);
-    }
-  }
-  continuation* first = nullptr;
-  for (auto* c = reinterpret_cast<continuation*>(head); c != nullptr;) {
-    continuation* const next = std::exchange(c->next, first);
-    first = std::exchange(c, next);
-  }
+  continuation* first = waiters_.close();
   while (first != nullptr) {
-    continuation* const c = first;
-    first = c->next;  // firing may end the life of c
-    task* const t = c->fire(*c);
+    continuation* const c = std::exchange(first, first->next);  // firing may end the life of c
+    task* const t = c->act(*c, continuation::wish::fire);
     if (t == nullptr) continue;
     // The worker whose task ends here runs the first of its continuations next; but not on top of a wait.
     worker* const w = by == completion::of_its_run ? this_worker() : nullptr;

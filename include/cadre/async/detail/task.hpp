@@ -2,9 +2,8 @@
 #define CADRE_ASYNC_DETAIL_TASK_HPP
 
 #include <cadre/async/detail/node_memory.hpp>
+#include <cadre/async/detail/waiter_list.hpp>
 #include <cadre/config/config.hpp>
-
-#include <sched.h>
 
 #include <atomic>
 #include <cstddef>
@@ -28,15 +27,6 @@ struct task_extras;
 /// names its pool by this and holds no reference to it, which would be a counter that all threads write.
 using pool_id = std::uint64_t;
 inline constexpr pool_id no_pool = 0;
-
-/// What is to happen when a task completes. Lives with whoever waits: on a waiter's stack or inside a later task.
-struct continuation {
-  using action = task* (*)(continuation&) noexcept;
-  explicit continuation(action f) noexcept : fire(f) {}
-
-  continuation* next = nullptr;
-  action fire;  // returns a task that is to run on this thread once all others have been told, or null
-};
 
 struct worker;
 struct here_queue;
@@ -68,9 +58,7 @@ inline task* current_task() noexcept {
 /// claim:  pending (a promise, or a continuation whose time has not come) -> queued -> running. Whoever turns queued
 ///         into running runs the task, be it a worker that took it from a queue or a thread that waits for it, or ends it,
 ///         as cancel() does; the queue's entry is then stale and only gives back its reference.
-/// waiters_: a lock-free list that completion closes for good, which is also what says that the task is done. Results
-///         are written before the closing exchange (release) and read after a load that sees it (acquire). Only removal,
-///         by a wait that timed out, locks the list for a few instructions.
+/// waiters_: what is to happen when the task is done; completion closes it for good, which is also what says that.
 /// parent_: the task that submitted this one, as long as that may still be cancelled together with what it submitted.
 /// kin_: how many keep the node: its children, and one for all who hold references. These keep its result as well, which
 ///       children must not: it may hold their futures.
@@ -236,45 +224,13 @@ class task {
 
   // ---- Waiters ------------------------------------------------------------------------------------------------
 
-  [[nodiscard]] bool done() const noexcept { return waiters_.load(std::memory_order_acquire) == closed; }
+  [[nodiscard]] bool done() const noexcept { return waiters_.is_closed(); }
 
   /// False if the task is done already: `c` will not fire.
-  [[nodiscard]] bool add(continuation& c) noexcept {
-    std::uintptr_t head = waiters_.load(std::memory_order_acquire);
-    for (;;) {
-      if (head == closed) return false;
-      if (head & locked) {
-        ::sched_yield();
-        head = waiters_.load(std::memory_order_acquire);
-        continue;
-      }
-      c.next = reinterpret_cast<continuation*>(head);
-      if (waiters_.compare_exchange_weak(head, reinterpret_cast<std::uintptr_t>(&c), std::memory_order_acq_rel,
-                                         std::memory_order_acquire))
-        return true;
-    }
-  }
-
+  [[nodiscard]] bool add(continuation& c) noexcept { return waiters_.add(c); }
   /// Takes back a continuation that was added. False if it has fired or is about to.
-  [[nodiscard]] bool remove(continuation& c) noexcept {
-    std::uintptr_t head = waiters_.load(std::memory_order_acquire);
-    for (;;) {
-      if (head == closed) return false;
-      if (head & locked) {
-        ::sched_yield();
-        head = waiters_.load(std::memory_order_acquire);
-        continue;
-      }
-      if (waiters_.compare_exchange_weak(head, head | locked, std::memory_order_acq_rel, std::memory_order_acquire))
-        break;
-    }
-    auto* first = reinterpret_cast<continuation*>(head);
-    continuation** at = &first;
-    while (*at != &c) at = &(*at)->next;
-    *at = c.next;
-    waiters_.store(reinterpret_cast<std::uintptr_t>(first), std::memory_order_release);
-    return true;
-  }
+  [[nodiscard]] bool remove(continuation& c) noexcept { return waiters_.remove(c); }
+  [[nodiscard]] waiter_list& waiters() noexcept { return waiters_; }
 
   // ---- What does not change, and what the owner of the moment changes ---------------------------------------------
 
@@ -304,8 +260,6 @@ class task {
   void end() noexcept;  // reports an error that nobody observed, and lets go
 
  private:
-  static constexpr std::uintptr_t closed = 2;
-  static constexpr std::uintptr_t locked = 1;
   static constexpr std::uint32_t first_look = 32;
   static constexpr std::uint32_t no_position = std::numeric_limits<std::uint32_t>::max();
 
@@ -327,7 +281,7 @@ class task {
   static void release_kin(task* t) noexcept;
   std::uint32_t shorten_family() noexcept;
 
-  std::atomic<std::uintptr_t> waiters_{0};
+  waiter_list waiters_;
   pool_id home_;
   std::atomic<std::uint32_t> position_{no_position};
   std::atomic<std::uint32_t> kin_{1};

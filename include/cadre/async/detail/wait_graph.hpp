@@ -7,6 +7,7 @@
 #include <cadre/async/error.hpp>
 
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <span>
 #include <string>
@@ -17,9 +18,9 @@ namespace detail {
 /// One target of a wait.
 struct watch : continuation {
   watch() noexcept : continuation(&told) {}
-  static task* told(continuation& c) noexcept {
-    static_cast<watch&>(c).waits_in->count_event();
-    return nullptr;
+  static task* told(continuation& c, wish w) noexcept {
+    if (w == wish::fire) static_cast<watch&>(c).waits_in->count_event();
+    return nullptr;  // its owners are the tasks of a stack: sleeping_wait knows
   }
   sleeper* waits_in = nullptr;
   task* target = nullptr;
@@ -31,7 +32,7 @@ struct watch : continuation {
 /// forked_process (207) if the tasks are those of the process that this one was forked from.
 ///
 /// A thread's stack is a chain of tasks of which only the top one can go on, so who waits for one of them waits for what
-/// the top one waits for.
+/// the top one waits for. Not seen: a circle through a promise, or one that is closed by a co_await, where no thread sleeps.
 class sleeping_wait {
  public:
   sleeping_wait(running_frame* stack, std::span<const watch> targets, std::size_t needed)
@@ -80,31 +81,50 @@ class sleeping_wait {
     }
   }
 
-  // From wait to wait, as long as each waits for all of its targets: any of them may close the circle. The text is put
-  // together only if there is one, as every sleep in a task comes here.
+  // A task that cannot be done before this thread goes on, and the one before it on the way there.
+  struct held_up {
+    task& which;
+    const held_up* by;
+  };
+
+  // From the tasks of this stack to all that wait for them, and so on: continuations, joins, coroutines, and the stacks of
+  // threads that wait for all of their targets. If what this thread is about to wait for is among them, nobody will ever go
+  // on. Each list is locked until all that hangs on it has been looked at, so that nothing of that ends meanwhile. The text
+  // is put together only if there is a circle, as every sleep in a task comes here.
   void check_cycle() const {
-    for (const watch& w : targets_)
-      if (leads_here(*w.target, nullptr, 64)) [[unlikely]]
-        tell_cycle(*w.target);
+    int looks = most_looks;
+    for (const running_frame* f = stack_; f != nullptr; f = f->outer)
+      if (f->runs != nullptr) follow({*f->runs, nullptr}, looks);
   }
-  [[noreturn, gnu::cold]] void tell_cycle(const task& target) const {
+  void follow(const held_up& task_held_up, int& looks) const {
+    for (const held_up* h = task_held_up.by; h != nullptr; h = h->by)
+      if (&h->which == &task_held_up.which) return;  // its list is locked by this very thread
+    waiter_list::lock list(task_held_up.which.waiters());
+    if (!list) return;
+    for (continuation* c = list.first(); c != nullptr && looks > 0; c = c->next) {
+      --looks;
+      if (owns(*c)) tell_cycle(task_held_up);
+      if (task* const owner = c->act(*c, continuation::wish::name_owner)) follow({*owner, &task_held_up}, looks);
+      for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
+        if (!s->owns(*c) || s->needed_ != s->targets_.size()) continue;
+        for (const running_frame* f = s->stack_; f != nullptr; f = f->outer)
+          if (f->runs != nullptr) follow({*f->runs, &task_held_up}, looks);
+      }
+    }
+  }
+  [[nodiscard]] bool owns(const continuation& c) const noexcept {
+    const auto at = reinterpret_cast<std::uintptr_t>(&c);
+    return at >= reinterpret_cast<std::uintptr_t>(targets_.data()) &&
+           at < reinterpret_cast<std::uintptr_t>(targets_.data() + targets_.size());
+  }
+  [[noreturn, gnu::cold]] void tell_cycle(const held_up& last) const {
     std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";
-    static_cast<void>(leads_here(target, &path, 64));
+    for (const held_up* h = &last; h != nullptr; h = h->by)
+      path.append(" waits for ").append(describe(h->which.name(), h->which.at()));
     throw wait_cycle(path);
   }
-  [[nodiscard]] bool leads_here(const task& t, std::string* path, int depth) const {
-    if (t.done() || depth == 0) return false;
-    const std::size_t length = path != nullptr ? path->size() : 0;
-    if (path != nullptr) path->append(" waits for ").append(describe(t.name(), t.at()));
-    if (runs(t)) return true;
-    for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
-      if (!s->runs(t) || s->needed_ != s->targets_.size()) continue;
-      for (const watch& w : s->targets_)
-        if (leads_here(*w.target, path, depth - 1)) return true;
-    }
-    if (path != nullptr) path->resize(length);
-    return false;
-  }
+
+  static constexpr int most_looks = 256;
 
   running_frame* stack_;
   std::span<const watch> targets_;
