@@ -30,7 +30,7 @@ for options, files, header, text in CASES:
         for name, content in files.items():
             (pathlib.Path(place) / name).write_text(content)
         # A later -std takes the place of an earlier one.
-        command = [compiler, "-std=c++20", "-fsyntax-only", "-Wfatal-errors", "-I", place]
+        command = [compiler, "-std=c++20", "-E", "-Wfatal-errors", "-I", place]
         for folder in folders:
             command += ["-I", folder]
         result = subprocess.run(command + options + ["-x", "c++", "-"], input=f"#include <{header}>\n", text=True,
