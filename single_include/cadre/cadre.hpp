@@ -1297,11 +1297,126 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/async/detail/waiter_list.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_WAITER_LIST_HPP
+#define CADRE_ASYNC_DETAIL_WAITER_LIST_HPP
+
+#include <sched.h>
+
+#include <atomic>
+#include <cstdint>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class task;
+
+/// What is to happen when a task completes. Lives with whoever waits: on a waiter's stack or inside a later task.
+struct continuation {
+  enum class wish : std::uint8_t {
+    fire,       // returns a task that is to run on this thread once all others have been told, or null
+    name_owner  // does nothing, and returns the task that cannot be done before this has fired, or null
+  };
+  using action = task* (*)(continuation&, wish) noexcept;
+  explicit continuation(action f) noexcept : act(f) {}
+
+  continuation* next = nullptr;
+  action act;
+};
+
+/// The continuations of a task: a stack by compare-and-swap that completion closes for good. Results are written before
+/// the closing exchange (release) and read after a load that sees it (acquire). Only removal, by a wait that timed out, and
+/// a look for cycles of waits lock the list for a moment.
+class waiter_list {
+ public:
+  [[nodiscard]] bool is_closed() const noexcept { return head_.load(std::memory_order_acquire) == closed; }
+
+  /// False if the list is closed.
+  [[nodiscard]] bool add(continuation& c) noexcept {
+    return replace_head([&c](std::uintptr_t head) {
+      c.next = reinterpret_cast<continuation*>(head);
+      return reinterpret_cast<std::uintptr_t>(&c);
+    });
+  }
+
+  /// Takes back one that was added. False if the list has been closed.
+  [[nodiscard]] bool remove(continuation& c) noexcept {
+    lock list(*this);
+    if (!list) return false;
+    continuation** at = &list.first();
+    while (*at != &c) at = &(*at)->next;
+    *at = c.next;
+    return true;
+  }
+
+  /// Once. All that there are, the first to come first.
+  [[nodiscard]] continuation* close() noexcept {
+    continuation* newest = nullptr;
+    static_cast<void>(replace_head([&newest](std::uintptr_t head) {
+      newest = reinterpret_cast<continuation*>(head);
+      return closed;
+    }));
+    continuation* first = nullptr;
+    while (newest != nullptr) {
+      continuation* const c = std::exchange(newest, newest->next);
+      c->next = std::exchange(first, c);
+    }
+    return first;
+  }
+
+  /// While it lives nothing is added, nothing removed, and the list not closed; if it is not closed already.
+  class lock {
+   public:
+    explicit lock(waiter_list& list) noexcept
+        : list_(list), held_(list.replace_head([this](std::uintptr_t head) {
+            first_ = reinterpret_cast<continuation*>(head);
+            return head | locked;
+          })) {}
+    lock(const lock&) = delete;
+    lock& operator=(const lock&) = delete;
+    ~lock() {
+      if (held_) list_.head_.store(reinterpret_cast<std::uintptr_t>(first_), std::memory_order_release);
+    }
+    explicit operator bool() const noexcept { return held_; }
+    [[nodiscard]] continuation*& first() noexcept { return first_; }
+
+   private:
+    continuation* first_ = nullptr;
+    waiter_list& list_;
+    const bool held_;
+  };
+
+ private:
+  static constexpr std::uintptr_t closed = 2;
+  static constexpr std::uintptr_t locked = 1;
+
+  // False if the list is closed. Waits while it is locked.
+  template <class Next>
+  [[nodiscard]] bool replace_head(Next next) noexcept {
+    std::uintptr_t head = head_.load(std::memory_order_acquire);
+    while (head != closed) {
+      if (head & locked) {
+        ::sched_yield();
+        head = head_.load(std::memory_order_acquire);
+      } else if (head_.compare_exchange_weak(head, next(head), std::memory_order_acq_rel, std::memory_order_acquire)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  std::atomic<std::uintptr_t> head_{0};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/detail/task.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_TASK_HPP
 #define CADRE_ASYNC_DETAIL_TASK_HPP
-
-#include <sched.h>
 
 #include <atomic>
 #include <cstddef>
@@ -1325,15 +1440,6 @@ struct task_extras;
 /// names its pool by this and holds no reference to it, which would be a counter that all threads write.
 using pool_id = std::uint64_t;
 inline constexpr pool_id no_pool = 0;
-
-/// What is to happen when a task completes. Lives with whoever waits: on a waiter's stack or inside a later task.
-struct continuation {
-  using action = task* (*)(continuation&) noexcept;
-  explicit continuation(action f) noexcept : fire(f) {}
-
-  continuation* next = nullptr;
-  action fire;  // returns a task that is to run on this thread once all others have been told, or null
-};
 
 struct worker;
 struct here_queue;
@@ -1365,9 +1471,7 @@ inline task* current_task() noexcept {
 /// claim:  pending (a promise, or a continuation whose time has not come) -> queued -> running. Whoever turns queued
 ///         into running runs the task, be it a worker that took it from a queue or a thread that waits for it, or ends it,
 ///         as cancel() does; the queue's entry is then stale and only gives back its reference.
-/// waiters_: a lock-free list that completion closes for good, which is also what says that the task is done. Results
-///         are written before the closing exchange (release) and read after a load that sees it (acquire). Only removal,
-///         by a wait that timed out, locks the list for a few instructions.
+/// waiters_: what is to happen when the task is done; completion closes it for good, which is also what says that.
 /// parent_: the task that submitted this one, as long as that may still be cancelled together with what it submitted.
 /// kin_: how many keep the node: its children, and one for all who hold references. These keep its result as well, which
 ///       children must not: it may hold their futures.
@@ -1533,45 +1637,13 @@ class task {
 
   // ---- Waiters ------------------------------------------------------------------------------------------------
 
-  [[nodiscard]] bool done() const noexcept { return waiters_.load(std::memory_order_acquire) == closed; }
+  [[nodiscard]] bool done() const noexcept { return waiters_.is_closed(); }
 
   /// False if the task is done already: `c` will not fire.
-  [[nodiscard]] bool add(continuation& c) noexcept {
-    std::uintptr_t head = waiters_.load(std::memory_order_acquire);
-    for (;;) {
-      if (head == closed) return false;
-      if (head & locked) {
-        ::sched_yield();
-        head = waiters_.load(std::memory_order_acquire);
-        continue;
-      }
-      c.next = reinterpret_cast<continuation*>(head);
-      if (waiters_.compare_exchange_weak(head, reinterpret_cast<std::uintptr_t>(&c), std::memory_order_acq_rel,
-                                         std::memory_order_acquire))
-        return true;
-    }
-  }
-
+  [[nodiscard]] bool add(continuation& c) noexcept { return waiters_.add(c); }
   /// Takes back a continuation that was added. False if it has fired or is about to.
-  [[nodiscard]] bool remove(continuation& c) noexcept {
-    std::uintptr_t head = waiters_.load(std::memory_order_acquire);
-    for (;;) {
-      if (head == closed) return false;
-      if (head & locked) {
-        ::sched_yield();
-        head = waiters_.load(std::memory_order_acquire);
-        continue;
-      }
-      if (waiters_.compare_exchange_weak(head, head | locked, std::memory_order_acq_rel, std::memory_order_acquire))
-        break;
-    }
-    auto* first = reinterpret_cast<continuation*>(head);
-    continuation** at = &first;
-    while (*at != &c) at = &(*at)->next;
-    *at = c.next;
-    waiters_.store(reinterpret_cast<std::uintptr_t>(first), std::memory_order_release);
-    return true;
-  }
+  [[nodiscard]] bool remove(continuation& c) noexcept { return waiters_.remove(c); }
+  [[nodiscard]] waiter_list& waiters() noexcept { return waiters_; }
 
   // ---- What does not change, and what the owner of the moment changes ---------------------------------------------
 
@@ -1601,8 +1673,6 @@ class task {
   void end() noexcept;  // reports an error that nobody observed, and lets go
 
  private:
-  static constexpr std::uintptr_t closed = 2;
-  static constexpr std::uintptr_t locked = 1;
   static constexpr std::uint32_t first_look = 32;
   static constexpr std::uint32_t no_position = std::numeric_limits<std::uint32_t>::max();
 
@@ -1624,7 +1694,7 @@ class task {
   static void release_kin(task* t) noexcept;
   std::uint32_t shorten_family() noexcept;
 
-  std::atomic<std::uintptr_t> waiters_{0};
+  waiter_list waiters_;
   pool_id home_;
   std::atomic<std::uint32_t> position_{no_position};
   std::atomic<std::uint32_t> kin_{1};
@@ -3801,23 +3871,10 @@ inline void schedule(task* t) noexcept {
 }
 
 [[gnu::noinline]] inline void task::complete(completion by) noexcept {
-  std::uintptr_t head = waiters_.load(std::memory_order_acquire);
-  while ((head & locked) ||
-         !waiters_.compare_exchange_weak(head, closed, std::memory_order_acq_rel, std::memory_order_acquire)) {
-    if (head & locked) {
-      ::sched_yield();
-      head = waiters_.load(std::memory_order_acquire);
-    }
-  }
-  continuation* first = nullptr;
-  for (auto* c = reinterpret_cast<continuation*>(head); c != nullptr;) {
-    continuation* const next = std::exchange(c->next, first);
-    first = std::exchange(c, next);
-  }
+  continuation* first = waiters_.close();
   while (first != nullptr) {
-    continuation* const c = first;
-    first = c->next;  // firing may end the life of c
-    task* const t = c->fire(*c);
+    continuation* const c = std::exchange(first, first->next);  // firing may end the life of c
+    task* const t = c->act(*c, continuation::wish::fire);
     if (t == nullptr) continue;
     // The worker whose task ends here runs the first of its continuations next; but not on top of a wait.
     worker* const w = by == completion::of_its_run ? this_worker() : nullptr;
@@ -4084,6 +4141,7 @@ CADRE_NAMESPACE_END
 #define CADRE_ASYNC_DETAIL_WAIT_GRAPH_HPP
 
 #include <cstddef>
+#include <cstdint>
 #include <mutex>
 #include <span>
 #include <string>
@@ -4094,9 +4152,9 @@ namespace detail {
 /// One target of a wait.
 struct watch : continuation {
   watch() noexcept : continuation(&told) {}
-  static task* told(continuation& c) noexcept {
-    static_cast<watch&>(c).waits_in->count_event();
-    return nullptr;
+  static task* told(continuation& c, wish w) noexcept {
+    if (w == wish::fire) static_cast<watch&>(c).waits_in->count_event();
+    return nullptr;  // its owners are the tasks of a stack: sleeping_wait knows
   }
   sleeper* waits_in = nullptr;
   task* target = nullptr;
@@ -4108,7 +4166,7 @@ struct watch : continuation {
 /// forked_process (207) if the tasks are those of the process that this one was forked from.
 ///
 /// A thread's stack is a chain of tasks of which only the top one can go on, so who waits for one of them waits for what
-/// the top one waits for.
+/// the top one waits for. Not seen: a circle through a promise, or one that is closed by a co_await, where no thread sleeps.
 class sleeping_wait {
  public:
   sleeping_wait(running_frame* stack, std::span<const watch> targets, std::size_t needed)
@@ -4157,31 +4215,50 @@ class sleeping_wait {
     }
   }
 
-  // From wait to wait, as long as each waits for all of its targets: any of them may close the circle. The text is put
-  // together only if there is one, as every sleep in a task comes here.
+  // A task that cannot be done before this thread goes on, and the one before it on the way there.
+  struct held_up {
+    task& which;
+    const held_up* by;
+  };
+
+  // From the tasks of this stack to all that wait for them, and so on: continuations, joins, coroutines, and the stacks of
+  // threads that wait for all of their targets. If what this thread is about to wait for is among them, nobody will ever go
+  // on. Each list is locked until all that hangs on it has been looked at, so that nothing of that ends meanwhile. The text
+  // is put together only if there is a circle, as every sleep in a task comes here.
   void check_cycle() const {
-    for (const watch& w : targets_)
-      if (leads_here(*w.target, nullptr, 64)) [[unlikely]]
-        tell_cycle(*w.target);
+    int looks = most_looks;
+    for (const running_frame* f = stack_; f != nullptr; f = f->outer)
+      if (f->runs != nullptr) follow({*f->runs, nullptr}, looks);
   }
-  [[noreturn, gnu::cold]] void tell_cycle(const task& target) const {
+  void follow(const held_up& task_held_up, int& looks) const {
+    for (const held_up* h = task_held_up.by; h != nullptr; h = h->by)
+      if (&h->which == &task_held_up.which) return;  // its list is locked by this very thread
+    waiter_list::lock list(task_held_up.which.waiters());
+    if (!list) return;
+    for (continuation* c = list.first(); c != nullptr && looks > 0; c = c->next) {
+      --looks;
+      if (owns(*c)) tell_cycle(task_held_up);
+      if (task* const owner = c->act(*c, continuation::wish::name_owner)) follow({*owner, &task_held_up}, looks);
+      for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
+        if (!s->owns(*c) || s->needed_ != s->targets_.size()) continue;
+        for (const running_frame* f = s->stack_; f != nullptr; f = f->outer)
+          if (f->runs != nullptr) follow({*f->runs, &task_held_up}, looks);
+      }
+    }
+  }
+  [[nodiscard]] bool owns(const continuation& c) const noexcept {
+    const auto at = reinterpret_cast<std::uintptr_t>(&c);
+    return at >= reinterpret_cast<std::uintptr_t>(targets_.data()) &&
+           at < reinterpret_cast<std::uintptr_t>(targets_.data() + targets_.size());
+  }
+  [[noreturn, gnu::cold]] void tell_cycle(const held_up& last) const {
     std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";
-    static_cast<void>(leads_here(target, &path, 64));
+    for (const held_up* h = &last; h != nullptr; h = h->by)
+      path.append(" waits for ").append(describe(h->which.name(), h->which.at()));
     throw wait_cycle(path);
   }
-  [[nodiscard]] bool leads_here(const task& t, std::string* path, int depth) const {
-    if (t.done() || depth == 0) return false;
-    const std::size_t length = path != nullptr ? path->size() : 0;
-    if (path != nullptr) path->append(" waits for ").append(describe(t.name(), t.at()));
-    if (runs(t)) return true;
-    for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
-      if (!s->runs(t) || s->needed_ != s->targets_.size()) continue;
-      for (const watch& w : s->targets_)
-        if (leads_here(*w.target, path, depth - 1)) return true;
-    }
-    if (path != nullptr) path->resize(length);
-    return false;
-  }
+
+  static constexpr int most_looks = 256;
 
   running_frame* stack_;
   std::span<const watch> targets_;
@@ -4558,7 +4635,7 @@ class then_task final : public state<R> {
     this->set_parent();
     this->publish(task::pending, 2);
     if (before_->add(step_)) return;
-    if (task* t = ready(step_)) schedule(t);
+    if (task* t = ready(step_, continuation::wish::fire)) schedule(t);
   }
 
  private:
@@ -4566,8 +4643,9 @@ class then_task final : public state<R> {
     explicit step(then_task& t) noexcept : continuation(&ready), owner(&t) {}
     then_task* owner;
   };
-  static task* ready(continuation& c) noexcept {
+  static task* ready(continuation& c, continuation::wish w) noexcept {
     then_task* const self = static_cast<step&>(c).owner;
+    if (w == continuation::wish::name_owner) return self;
     if (self->make_claimable()) return self;
     self->release();  // cancelled
     return nullptr;
@@ -6579,8 +6657,9 @@ class join_state : public state<R> {
  public:
   struct part : continuation {
     part() noexcept : continuation(&told) {}
-    static task* told(continuation& c) noexcept {
+    static task* told(continuation& c, wish w) noexcept {
       join_state& owner = *static_cast<part&>(c).owner;
+      if (w == wish::name_owner) return &owner;
       owner.one_done();
       return nullptr;
     }
@@ -6817,7 +6896,8 @@ class any_state final : public state<any_result<T>> {
  private:
   struct part : continuation {
     part() noexcept : continuation(&told) {}
-    static task* told(continuation& c) noexcept {
+    static task* told(continuation& c, wish w) noexcept {
+      if (w == wish::name_owner) return nullptr;  // another part may come first
       part& p = static_cast<part&>(c);
       p.owner->over(p);
       return nullptr;
@@ -7325,8 +7405,9 @@ class coroutine_base {
   };
   struct step : continuation {
     explicit step(coroutine_base& c) noexcept : continuation(&told), coroutine(&c) {}
-    static task* told(continuation& c) noexcept {
+    static task* told(continuation& c, wish w) noexcept {
       coroutine_base& self = *static_cast<step&>(c).coroutine;
+      if (w == wish::name_owner) return self.task_;
       task* const next = &self.next_;
       return self.core_->tell() ? next : nullptr;
     }
@@ -7502,7 +7583,9 @@ class foreign_await {
   };
   struct step : continuation {
     explicit step(task& t) noexcept : continuation(&told), next_part(&t) {}
-    static task* told(continuation& c) noexcept { return static_cast<step&>(c).next_part; }
+    static task* told(continuation& c, wish w) noexcept {
+      return w == wish::fire ? static_cast<step&>(c).next_part : nullptr;
+    }
     task* next_part;
   };
 
