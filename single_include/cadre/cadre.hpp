@@ -3978,8 +3978,8 @@ class state : public task {
   };
 };
 
-template <class T>
-class state<T&> : public task {
+/// The error of a task whose result takes no room that it could share.
+class state_with_error : public task {
  public:
   using task::task;
   void set_error(std::exception_ptr e) noexcept {
@@ -3991,36 +3991,31 @@ class state<T&> : public task {
     error_ = nullptr;
     this->set_failed(false);
   }
-  void set(T& value) noexcept { value_ = std::addressof(value); }
-  T& value() noexcept { return *value_; }
-  T& take() noexcept { return *value_; }
   [[nodiscard]] std::exception_ptr& error() noexcept override { return error_; }
 
  private:
-  T* value_ = nullptr;
   std::exception_ptr error_;
 };
 
-template <>
-class state<void> : public task {
+template <class T>
+class state<T&> : public state_with_error {
  public:
-  using task::task;
-  void set_error(std::exception_ptr e) noexcept {
-    error_ = std::move(e);
-    this->set_failed();
-  }
-  void drop_result() noexcept override { forget_error(); }
-  void forget_error() noexcept {
-    error_ = nullptr;
-    this->set_failed(false);
-  }
+  using state_with_error::state_with_error;
+  void set(T& value) noexcept { value_ = std::addressof(value); }
+  T& value() noexcept { return *value_; }
+  T& take() noexcept { return *value_; }
+
+ private:
+  T* value_ = nullptr;
+};
+
+template <>
+class state<void> : public state_with_error {
+ public:
+  using state_with_error::state_with_error;
   void set() noexcept {}
   void value() noexcept {}
   void take() noexcept {}
-  [[nodiscard]] std::exception_ptr& error() noexcept override { return error_; }
-
- private:
-  std::exception_ptr error_;
 };
 
 /// What future<T> a call gives: references stay what they are, values lose const.

@@ -1,31 +1,21 @@
 #include "catch.hpp"
 #include "counted_new.hpp"
+#include "soon.hpp"
 
 #include <cadre/async.hpp>
 #include <cadre/async/task_graph.hpp>
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <memory>
 #include <mutex>
 #include <random>
 #include <stdexcept>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
 namespace task_graph_test {
-
-using namespace std::chrono_literals;
-
-template <class Condition>
-bool soon(Condition condition) {
-  for (const auto deadline = std::chrono::steady_clock::now() + 30s; !condition(); std::this_thread::yield())
-    if (std::chrono::steady_clock::now() > deadline) return false;
-  return true;
-}
 
 TEST_CASE("a graph runs each node once, after all those before it, as often as it is run", "[task_graph]") {
   std::mt19937 random(7);  // any seed will do

@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "soon.hpp"
 
 #include <cadre/async.hpp>
 #include <cadre/async/task_group.hpp>
@@ -15,13 +16,6 @@
 namespace task_group_test {
 
 using namespace std::chrono_literals;
-
-template <class Condition>
-bool soon(Condition condition) {
-  for (const auto deadline = std::chrono::steady_clock::now() + 30s; !condition(); std::this_thread::yield())
-    if (std::chrono::steady_clock::now() > deadline) return false;
-  return true;
-}
 
 int fib(cadre::thread_pool& pool, int n) {
   if (n < 2) return n;
