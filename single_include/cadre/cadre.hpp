@@ -1670,6 +1670,12 @@ class task {
   /// Closes the list and tells everyone in it, the first to come first. The caller holds a reference.
   void complete(completion by) noexcept;
   void set_failed(bool failed = true) noexcept { failed_ = failed; }
+  /// Of a posted task, before anyone can take it for done: its pool, which has the handler, may end right then, and the last
+  /// reference may be that of a thread which looks through all tasks.
+  void report_if_posted() noexcept {
+    if (failed_ && has(no_future)) [[unlikely]]
+      report_error();
+  }
   void end() noexcept;  // reports an error that nobody observed, and lets go
 
  private:
@@ -1688,6 +1694,7 @@ class task {
     return false;
   }
   [[nodiscard]] bool drop_reference() noexcept { return counter().fetch_sub(1, std::memory_order_acq_rel) == 1; }
+  void report_error() noexcept;
   void join_family() noexcept;
   void leave_family() noexcept { release_kin(std::exchange(parent_, nullptr)); }
   void let_go() noexcept;
@@ -3885,12 +3892,16 @@ inline void schedule(task* t) noexcept {
   }
 }
 
+[[gnu::cold]] inline void task::report_error() noexcept {
+  if (set_observed()) return;
+  std::shared_ptr<unobserved_handler> handler;
+  pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
+  // Moved out, so that the exception ends on this thread: see take_result().
+  report_unobserved({std::move(error()), name(), at_}, handler, has(no_future));
+}
+
 [[gnu::noinline]] inline void task::end() noexcept {
-  if (failed_ && !observed()) {
-    std::shared_ptr<unobserved_handler> handler;
-    pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
-    report_unobserved({error(), name(), at_}, handler, has(no_future));
-  }
+  if (failed_) report_error();
   let_go();
 }
 
@@ -4081,6 +4092,7 @@ class function_task : public state<R> {
  private:
   void finish(task::completion by) noexcept {
     f_.~room_for<F>();
+    this->report_if_posted();
     if (!this->has(task::no_future) || this->has_offspring()) this->complete(by);
   }
 
@@ -5272,6 +5284,7 @@ class configured_task final : public state<R> {
   void finish(task::completion by) noexcept {
     f_.~room_for<F>();
     const bool waited = extras_->share != nullptr && extras_->ledger->leave(extras_->share, start_granted);
+    this->report_if_posted();
     if (!this->has(task::no_future) || this->has_offspring()) this->complete(by);
     if (waited) this->release();  // the queue's reference, which the ledger had
   }

@@ -221,7 +221,8 @@ TEST_CASE("no wake-up from outside is lost", "[thread_pool]") {
   for (const std::size_t threads : {1u, 2u, 3u}) {
     cadre::thread_pool pool{{.threads = threads}};
     std::uint32_t random = 1;
-    const auto end = std::chrono::steady_clock::now() + 10s;  // of a machine that is busy with other things
+    const auto end =
+        std::chrono::steady_clock::now() + std::chrono::seconds(10);  // of a machine that is busy with other things
     for (int i = 0; i < 20'000 && std::chrono::steady_clock::now() < end; ++i) {
       // Without sleep on this side, and a little later each time, so that submits meet threads on their way to sleep.
       random = random * 1664525u + 1013904223u;
@@ -333,6 +334,29 @@ TEST_CASE("what a posted task throws ends the program if the pool has no handler
   REQUIRE(::waitpid(child, &status, 0) == child);
   REQUIRE(WIFEXITED(status));
   CHECK(WEXITSTATUS(status) == 42);
+}
+
+TEST_CASE("the pool that a task was posted to hears of its error although somebody else still looks at the task",
+          "[thread_pool]") {
+  cadre::detail::task* looked_at = nullptr;
+  const auto throwing = [&] {
+    looked_at = cadre::detail::current_task();
+    looked_at->retain();  // as cancel() and debug_dump() do
+    throw std::runtime_error("mine");
+  };
+  for (const bool with_options : {false, true}) {
+    std::atomic<int> told{0};
+    {
+      cadre::thread_pool pool{{.threads = 1, .on_unobserved_error = [&](const cadre::unobserved_error&) { ++told; }}};
+      if (with_options)
+        pool.post({.name = "thrower"}, throwing);
+      else
+        pool.post(throwing);
+    }
+    CHECK(told == 1);
+    looked_at->release();
+    CHECK(told == 1);
+  }
 }
 
 TEST_CASE("for_each calls every index exactly once", "[thread_pool]") {

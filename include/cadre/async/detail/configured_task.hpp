@@ -131,6 +131,7 @@ class configured_task final : public state<R> {
   void finish(task::completion by) noexcept {
     f_.~room_for<F>();
     const bool waited = extras_->share != nullptr && extras_->ledger->leave(extras_->share, start_granted);
+    this->report_if_posted();
     if (!this->has(task::no_future) || this->has_offspring()) this->complete(by);
     if (waited) this->release();  // the queue's reference, which the ledger had
   }

@@ -383,12 +383,16 @@ inline void schedule(task* t) noexcept {
   }
 }
 
+[[gnu::cold]] inline void task::report_error() noexcept {
+  if (set_observed()) return;
+  std::shared_ptr<unobserved_handler> handler;
+  pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
+  // Moved out, so that the exception ends on this thread: see take_result().
+  report_unobserved({std::move(error()), name(), at_}, handler, has(no_future));
+}
+
 [[gnu::noinline]] inline void task::end() noexcept {
-  if (failed_ && !observed()) {
-    std::shared_ptr<unobserved_handler> handler;
-    pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
-    report_unobserved({error(), name(), at_}, handler, has(no_future));
-  }
+  if (failed_) report_error();
   let_go();
 }
 

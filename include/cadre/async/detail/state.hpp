@@ -182,6 +182,7 @@ class function_task : public state<R> {
  private:
   void finish(task::completion by) noexcept {
     f_.~room_for<F>();
+    this->report_if_posted();
     if (!this->has(task::no_future) || this->has_offspring()) this->complete(by);
   }
 

@@ -257,6 +257,12 @@ class task {
   /// Closes the list and tells everyone in it, the first to come first. The caller holds a reference.
   void complete(completion by) noexcept;
   void set_failed(bool failed = true) noexcept { failed_ = failed; }
+  /// Of a posted task, before anyone can take it for done: its pool, which has the handler, may end right then, and the last
+  /// reference may be that of a thread which looks through all tasks.
+  void report_if_posted() noexcept {
+    if (failed_ && has(no_future)) [[unlikely]]
+      report_error();
+  }
   void end() noexcept;  // reports an error that nobody observed, and lets go
 
  private:
@@ -275,6 +281,7 @@ class task {
     return false;
   }
   [[nodiscard]] bool drop_reference() noexcept { return counter().fetch_sub(1, std::memory_order_acq_rel) == 1; }
+  void report_error() noexcept;
   void join_family() noexcept;
   void leave_family() noexcept { release_kin(std::exchange(parent_, nullptr)); }
   void let_go() noexcept;
