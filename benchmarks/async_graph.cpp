@@ -127,12 +127,14 @@ double per_node(phase what, Make make, Run run) {
 double ours(pools& p, phase what) {
   const auto make = [](board& b) {
     auto graph = std::make_unique<cadre::task_graph>();
-    std::vector<cadre::graph_node> added;
-    added.reserve(nodes);
+    std::vector<cadre::graph_node> above(side);  // of each column the last that was added
+    cadre::graph_node left;
     for (int i = 0; i < nodes; ++i) {
-      added.push_back(graph->add([&b, i] { b.visit(i); }));
-      if (i % side != 0) added[static_cast<std::size_t>(i - 1)] >> added.back();
-      if (i >= side) added[static_cast<std::size_t>(i - side)] >> added.back();
+      const cadre::graph_node added = graph->add([&b, i] { b.visit(i); });
+      cadre::graph_node& last = above[static_cast<std::size_t>(i % side)];
+      if (i % side != 0) left >> added;
+      if (i >= side) last >> added;
+      left = last = added;
     }
     return graph;
   };

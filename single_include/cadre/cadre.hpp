@@ -1019,6 +1019,7 @@ struct process_locks {
   std::mutex waits;   // who sleeps until which task is done
   std::mutex family;  // whose child a task is
   std::mutex nodes;   // the depot of node memory
+  std::mutex pages;   // huge pages that are kept for the next who wants one
 };
 inline process_locks& the_locks() noexcept {
   static constinit process_locks locks;
@@ -1037,9 +1038,11 @@ inline void watch_forks() noexcept {
         l.waits.lock();
         l.family.lock();
         l.nodes.lock();
+        l.pages.lock();
       },
       [] {
         process_locks& l = the_locks();
+        l.pages.unlock();
         l.nodes.unlock();
         l.family.unlock();
         l.waits.unlock();
@@ -1047,6 +1050,7 @@ inline void watch_forks() noexcept {
       },
       [] {
         process_locks& l = the_locks();
+        l.pages.unlock();
         l.nodes.unlock();
         l.family.unlock();
         l.waits.unlock();
@@ -1055,6 +1059,135 @@ inline void watch_forks() noexcept {
       });
   static_cast<void>(registered);
 }
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/huge_pages.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_HUGE_PAGES_HPP
+#define CADRE_ASYNC_DETAIL_HUGE_PAGES_HPP
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <new>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Memory in pieces of 2 MiB that are one huge page each where the system has one to give. A first touch of each of their
+/// 512 ordinary pages would cost more than most of what is done with them. A few pieces that are given back are kept.
+/// Thread-safety: all functions, from any thread.
+class huge_pages {
+ public:
+  static constexpr std::size_t size = std::size_t{2} << 20;
+
+  /// Throws std::bad_alloc.
+  static void* take() {
+    {
+      const std::lock_guard lock(the_locks().pages);
+      store& s = kept();
+      if (s.count != 0) return s.pieces[--s.count];
+    }
+    void* const piece = ::operator new(size, std::align_val_t{size});
+    ::madvise(piece, size, MADV_HUGEPAGE);  // where it fails the pages are ordinary ones
+    return piece;
+  }
+  static void give(void* piece) noexcept {
+    {
+      const std::lock_guard lock(the_locks().pages);
+      store& s = kept();
+      if (s.count != most) {
+        s.pieces[s.count++] = piece;
+        return;
+      }
+    }
+    ::operator delete(piece, std::align_val_t{size});
+  }
+
+ private:
+  static constexpr std::size_t most = 8;
+  struct store {
+    void* pieces[most] = {};
+    std::size_t count = 0;
+  };
+  static store& kept() noexcept {
+    static constinit store s;
+    return s;
+  }
+};
+
+/// Memory that only grows: small pieces at first, then huge pages. Freed as a whole.
+class growing_memory {
+ public:
+  growing_memory() = default;
+  growing_memory(const growing_memory&) = delete;
+  growing_memory& operator=(const growing_memory&) = delete;
+  ~growing_memory() {
+    while (piece* const p = newest_) {
+      newest_ = p->older;
+      p->huge ? huge_pages::give(p) : ::operator delete(p, std::align_val_t{64});
+    }
+  }
+
+  static constexpr std::size_t most_at_once = std::size_t{32} << 10;
+  /// 64-byte aligned. `bytes` <= most_at_once. Throws std::bad_alloc.
+  void* take(std::size_t bytes) {
+    if (bytes > left_) grow();
+    std::byte* const at = next_;
+    const std::size_t rounded = (bytes + 63) & ~std::size_t{63};
+    next_ += rounded;
+    left_ -= rounded;
+    return at;
+  }
+
+ private:
+  static constexpr std::size_t small = most_at_once + 64;
+  static constexpr std::size_t few = 8;
+  struct alignas(64) piece {
+    piece* older;
+    bool huge;
+  };
+
+  void grow() {
+    const bool huge = pieces_ >= few;
+    void* const memory = huge ? huge_pages::take() : ::operator new(small, std::align_val_t{64});
+    newest_ = ::new (memory) piece{newest_, huge};
+    next_ = static_cast<std::byte*>(memory) + sizeof(piece);
+    left_ = (huge ? huge_pages::size : small) - sizeof(piece);
+    ++pieces_;
+  }
+
+  piece* newest_ = nullptr;
+  std::byte* next_ = nullptr;
+  std::size_t left_ = 0;
+  std::size_t pieces_ = 0;
+};
+
+/// A list in blocks that never move, of memory that somebody else frees; nor does it destroy what lies in it.
+template <class T, std::uint32_t per_block>
+class block_list {
+ public:
+  [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
+  [[nodiscard]] T& operator[](std::uint32_t i) const noexcept { return blocks_[i / per_block][i % per_block]; }
+  template <class... Args>
+  T& emplace_back(growing_memory& memory, Args&&... args) {
+    if (size_ == blocks_.size() * per_block) blocks_.push_back(static_cast<T*>(memory.take(per_block * sizeof(T))));
+    T* const added = ::new (static_cast<void*>(blocks_.back() + size_ % per_block)) T(std::forward<Args>(args)...);
+    ++size_;
+    return *added;
+  }
+
+ private:
+  std::vector<T*> blocks_;
+  std::uint32_t size_ = 0;
+};
 
 }  // namespace detail
 CADRE_NAMESPACE_END
@@ -1171,6 +1304,7 @@ class node_memory {
     node* full[classes] = {};     // batches of batch_size nodes
     node* partial[classes] = {};  // single nodes of threads that have ended
     slab* slabs = nullptr;
+    growing_memory memory;
   };
 
   static std::size_t class_of(std::size_t bytes) noexcept {
@@ -1182,7 +1316,7 @@ class node_memory {
     return c;
   }
   static depot& the_depot() noexcept {
-    static constinit depot d;
+    static depot& d = *new depot;  // never destroyed: see process_locks
     return d;
   }
 
@@ -1233,7 +1367,8 @@ class node_memory {
     const std::size_t size = sizes[c];
     slab* const s = new slab{nullptr, nullptr, size};
     try {
-      s->first = static_cast<std::byte*>(::operator new(size* batch_size, std::align_val_t{alignment}));
+      const std::lock_guard lock(the_locks().nodes);
+      s->first = static_cast<std::byte*>(the_depot().memory.take(size * batch_size));
     } catch (...) {
       delete s;
       throw;
@@ -1500,7 +1635,8 @@ class task {
     hears_stop = 16,   ///< on_stop() is to be called
     holds = 32,        ///< resources: on_wait() is to be called
     beyond_cancel =
-        64  ///< nobody can name it to cancel it: no future, no options, nor a parent of which that is not so
+        64,         ///< nobody can name it to cancel it: no future, no options, nor a parent of which that is not so
+    of_graph = 128  ///< a graph_step
   };
 
   explicit task(pool_id home, std::uint8_t flags, std::source_location at) noexcept
@@ -7686,6 +7822,7 @@ struct std::coroutine_traits<cadre::future<T>, Parameters...> {
 #define CADRE_ASYNC_DETAIL_GRAPH_CORE_HPP
 
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -7705,6 +7842,7 @@ struct alignas(64) graph_node {
   static constexpr std::size_t room = 40;
   static constexpr std::uint32_t skip = std::uint32_t{1} << 31;  // in `open`: a predecessor has failed or was skipped
   static constexpr std::uint32_t count = skip - 1;
+  static constexpr std::uint32_t none = count;
 
   template <class Function>
   static constexpr bool fits = sizeof(Function) <= room && alignof(Function) <= alignof(void*);
@@ -7737,12 +7875,19 @@ struct alignas(64) graph_node {
   /// Predecessors that are not done, in a run. Of a node that is ready, until it is run, the link of a list.
   std::atomic<std::uint32_t> open{0};
   std::uint32_t predecessors = 0;
-  std::uint32_t first = 0;  // of its successors in the common array
-  std::uint32_t successors = 0;
+  // Of the edges that begin here.
+  std::uint32_t first_edge = none;
+  std::uint32_t last_edge = none;
 };
 static_assert(sizeof(graph_node) == 64);
 
-/// Nodes and edges. Nodes lie in blocks that never move; the successors of all of them in one array, made by seal().
+/// One of the edges that begin at the same node, linked in the order in which they were added.
+struct graph_edge {
+  std::uint32_t to;
+  std::uint32_t next = graph_node::none;
+};
+
+/// Nodes and edges, in blocks that never move.
 class graph_core {
  public:
   graph_core() = default;
@@ -7750,8 +7895,7 @@ class graph_core {
   graph_core& operator=(const graph_core&) = delete;
   ~graph_core() {
     if (needs_destruction_)
-      for (std::uint32_t i = 0; i < size_; ++i) node(i).~graph_node();
-    for (void* b : blocks_) ::operator delete(b, std::align_val_t{alignof(graph_node)});
+      for (std::uint32_t i = 0; i < size(); ++i) node(i).~graph_node();
   }
 
   /// Throws graph_is_running (221).
@@ -7762,50 +7906,52 @@ class graph_core {
   template <class F>
   std::uint32_t add(F&& f, std::string_view name) {
     check_idle("add()");
-    if (size_ % block == 0 && size_ / block == blocks_.size()) add_block();
-    if (!name.empty()) names_.emplace_back(size_, name);
-    ::new (static_cast<void*>(blocks_[size_ / block] + size_ % block)) graph_node(std::forward<F>(f));
+    if (!name.empty()) names_.emplace_back(size(), name);
+    nodes_.emplace_back(memory_, std::forward<F>(f));
     if constexpr (graph_node::needs_destruction<std::decay_t<F>>) needs_destruction_ = true;
+    if (size() > 64 * has_predecessor_.size()) {
+      has_predecessor_.push_back(0);
+      has_successor_.push_back(0);
+    }
     sealed_ = false;
-    return size_++;
+    return size() - 1;
   }
   void add_edge(std::uint32_t from, std::uint32_t to) {
     check_idle("precede()");
-    edges_.push_back({from, to});
-    ++node(from).successors;
-    ++node(to).predecessors;
+    const std::uint32_t added = edges_.size();
+    edges_.emplace_back(memory_, to);
+    graph_node& n = node(from);
+    (n.first_edge == graph_node::none ? n.first_edge : edges_[n.last_edge].next) = added;
+    n.last_edge = added;
+    node(to).open.store(++node(to).predecessors, std::memory_order_relaxed);
+    has_successor_[from / 64] |= std::uint64_t{1} << from % 64;
+    has_predecessor_[to / 64] |= std::uint64_t{1} << to % 64;
     if (from >= to) forward_only_ = false;
     sealed_ = false;
   }
 
   task_ref<task> last_run;
 
-  [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
-  [[nodiscard]] graph_node& node(std::uint32_t i) const noexcept { return blocks_[i / block][i % block]; }
-  [[nodiscard]] const std::uint32_t* successors(const graph_node& n) const noexcept {
-    return successors_.get() + n.first;
-  }
+  [[nodiscard]] std::uint32_t size() const noexcept { return nodes_.size(); }
+  [[nodiscard]] graph_node& node(std::uint32_t i) const noexcept { return nodes_[i]; }
+  [[nodiscard]] const graph_edge& edge(std::uint32_t i) const noexcept { return edges_[i]; }
   [[nodiscard]] const std::vector<std::uint32_t>& sources() const noexcept { return sources_; }
   [[nodiscard]] std::uint32_t sinks() const noexcept { return sinks_; }
 
-  /// False if nothing has changed since. Throws graph_cycle (220).
-  bool seal() {
-    if (sealed_) return false;
-    successors_.reset(new std::uint32_t[edges_.size() + 1]);
+  /// Finds sources and sinks. Throws graph_cycle (220).
+  void seal() {
+    if (sealed_) return;
     sources_.clear();
     sinks_ = 0;
-    std::uint32_t end = 0;
-    for (std::uint32_t i = 0; i < size_; ++i) {
-      graph_node& n = node(i);
-      n.first = end += n.successors;
-      n.open.store(n.predecessors, std::memory_order_relaxed);
-      if (n.predecessors == 0) sources_.push_back(i);
-      if (n.successors == 0) ++sinks_;
+    for (std::size_t i = 0; i < has_predecessor_.size(); ++i) {
+      const std::size_t left = size() - 64 * i;
+      const std::uint64_t all = left < 64 ? (std::uint64_t{1} << left) - 1 : ~std::uint64_t{0};
+      for (std::uint64_t without = all & ~has_predecessor_[i]; without != 0; without &= without - 1)
+        sources_.push_back(static_cast<std::uint32_t>(64 * i) + static_cast<std::uint32_t>(std::countr_zero(without)));
+      sinks_ += static_cast<std::uint32_t>(std::popcount(all & ~has_successor_[i]));
     }
-    for (std::size_t e = edges_.size(); e-- > 0;) successors_[--node(edges_[e].from).first] = edges_[e].to;
     if (!forward_only_) check_for_cycle();  // edges that all lead to later nodes close no circle
     sealed_ = true;
-    return true;
   }
 
   [[nodiscard]] std::string describe(std::uint32_t i) const {
@@ -7815,7 +7961,7 @@ class graph_core {
 
   [[nodiscard]] std::string dot() const {
     std::string text = "digraph {\n";
-    for (std::uint32_t i = 0; i < size_; ++i) {
+    for (std::uint32_t i = 0; i < size(); ++i) {
       text += "  n" + std::to_string(i) + " [label=\"";
       const std::string* const n = name(i);
       for (const char c : n != nullptr ? *n : std::to_string(i)) {
@@ -7824,22 +7970,13 @@ class graph_core {
       }
       text += "\"];\n";
     }
-    for (const edge& e : edges_) text += "  n" + std::to_string(e.from) + " -> n" + std::to_string(e.to) + ";\n";
+    for (std::uint32_t i = 0; i < size(); ++i)
+      for (std::uint32_t e = node(i).first_edge; e != graph_node::none; e = edge(e).next)
+        text += "  n" + std::to_string(i) + " -> n" + std::to_string(edge(e).to) + ";\n";
     return text + "}\n";
   }
 
  private:
-  static constexpr std::uint32_t block = 256;
-  struct edge {
-    std::uint32_t from, to;
-  };
-
-  void add_block() {
-    blocks_.reserve(blocks_.size() + 1 > blocks_.capacity() ? 2 * blocks_.size() + 1 : blocks_.capacity());
-    blocks_.push_back(
-        static_cast<graph_node*>(::operator new(block * sizeof(graph_node), std::align_val_t{alignof(graph_node)})));
-  }
-
   [[nodiscard]] const std::string* name(std::uint32_t i) const noexcept {
     std::size_t low = 0;
     std::size_t high = names_.size();
@@ -7853,21 +7990,22 @@ class graph_core {
   // A. B. Kahn, "Topological sorting of large networks", 1962: what is never free of predecessors is in a cycle or behind
   // one.
   void check_for_cycle() {
-    std::vector<std::uint32_t> open(size_);
-    for (std::uint32_t i = 0; i < size_; ++i) open[i] = node(i).predecessors;
+    std::vector<std::uint32_t> open(size());
+    for (std::uint32_t i = 0; i < size(); ++i) open[i] = node(i).predecessors;
     std::vector<std::uint32_t> free = sources_;
     while (!free.empty()) {
       const graph_node& n = node(free.back());
       free.pop_back();
-      for (std::uint32_t k = 0; k < n.successors; ++k)
-        if (const std::uint32_t s = successors(n)[k]; --open[s] == 0) free.push_back(s);
+      for (std::uint32_t e = n.first_edge; e != graph_node::none; e = edge(e).next)
+        if (const std::uint32_t s = edge(e).to; --open[s] == 0) free.push_back(s);
     }
-    std::vector<std::uint32_t> before(size_, size_);  // of each that was left a predecessor that was left too
-    std::uint32_t at = size_;
-    for (const edge& e : edges_)
-      if (open[e.from] != 0 && open[e.to] != 0) before[at = e.to] = e.from;
-    if (at == size_) return;
-    for (std::uint32_t i = 0; i < size_; ++i) at = before[at];  // by now certainly in a cycle
+    std::vector<std::uint32_t> before(size(), size());  // of each that was left a predecessor that was left too
+    std::uint32_t at = size();
+    for (std::uint32_t i = 0; i < size(); ++i)
+      for (std::uint32_t e = node(i).first_edge; open[i] != 0 && e != graph_node::none; e = edge(e).next)
+        if (open[edge(e).to] != 0) before[at = edge(e).to] = i;
+    if (at == size()) return;
+    for (std::uint32_t i = 0; i < size(); ++i) at = before[at];  // by now certainly in a cycle
     std::string path = describe(at);
     std::size_t shown = 1;
     for (std::uint32_t i = before[at]; i != at; i = before[i])
@@ -7875,12 +8013,13 @@ class graph_core {
     throw graph_cycle((shown > 16 ? "... -> " : describe(at) + " -> ") + path, shown);
   }
 
-  std::vector<graph_node*> blocks_;
-  std::vector<edge> edges_;
+  growing_memory memory_;
+  block_list<graph_node, 256> nodes_;
+  block_list<graph_edge, 2048> edges_;
+  std::vector<std::uint64_t> has_predecessor_;  // a bit each
+  std::vector<std::uint64_t> has_successor_;
   std::vector<std::pair<std::uint32_t, std::string>> names_;  // by rising index
-  std::unique_ptr<std::uint32_t[]> successors_;
   std::vector<std::uint32_t> sources_;
-  std::uint32_t size_ = 0;
   std::uint32_t sinks_ = 0;
   bool needs_destruction_ = false;
   bool forward_only_ = true;
@@ -7912,39 +8051,18 @@ namespace detail {
 
 class graph_run;
 
-/// A ready node in a worker's queue, as a part of the run.
+/// A ready node in a worker's queue, as a part of the run. Whoever takes it out frees it.
 class graph_step final : public task {
  public:
   graph_step(graph_run& r, std::uint32_t n, pool_id home) noexcept
-      : task(home, bare | not_for_help, {}), node(n), run_(r) {}
+      : task(home, bare | not_for_help | of_graph, {}), of(r), node(n) {}
+  ~graph_step() override {}
   void run() noexcept override;
   void run_not() noexcept override {}
   [[nodiscard]] std::exception_ptr& error() noexcept override;
 
+  graph_run& of;
   const std::uint32_t node;
-
- private:
-  graph_run& run_;
-};
-
-/// The places of all steps of a graph: one per node, used by one run at a time, and touched only where a node has been
-/// queued. Steps have nothing to destroy.
-class graph_steps {
- public:
-  explicit graph_steps(std::size_t nodes) : size_(nodes), memory_(new place[nodes]) {}
-  graph_step& make(graph_run& r, std::uint32_t n, pool_id home) noexcept {
-    return *::new (static_cast<void*>(memory_[n].bytes)) graph_step(r, n, home);
-  }
-  [[nodiscard]] const void* begin() const noexcept { return memory_.get(); }
-  [[nodiscard]] const void* end() const noexcept { return memory_.get() + size_; }
-
- private:
-  struct place {
-    place() noexcept {}
-    alignas(graph_step) std::byte bytes[sizeof(graph_step)];
-  };
-  std::size_t size_;
-  std::unique_ptr<place[]> memory_;
 };
 
 /// One run of a graph: the task that the user's future is of. Its own run() begins the sources; it is done when the last
@@ -7957,8 +8075,8 @@ class graph_steps {
 class graph_run final : public state<void> {
  public:
   /// With references for queue, future and graph, and one until it is done.
-  graph_run(graph_core& g, graph_steps& s, pool_id home, std::source_location at)
-      : state<void>(home, 0, at), graph_(g), steps_(s), open_sinks_(g.sinks()) {
+  graph_run(graph_core& g, pool_id home, std::source_location at)
+      : state<void>(home, 0, at), graph_(g), open_sinks_(g.sinks()) {
     set_parent();
     publish(queued, 4);
   }
@@ -7981,7 +8099,7 @@ class graph_run final : public state<void> {
   }
 
  private:
-  static constexpr std::uint32_t none = graph_node::count;
+  static constexpr std::uint32_t none = graph_node::none;
 
   /// Ready nodes that wait for this very thread, linked through their counters.
   struct ready_list {
@@ -7990,8 +8108,6 @@ class graph_run final : public state<void> {
 
   // From a step's node on; of a run's begin, from all sources on.
   void work(worker* w, std::uint32_t n, std::size_t begin) noexcept {
-    const void* const first_step = steps_.begin();
-    const void* const last_step = steps_.end();
     const std::int64_t floor = w != nullptr ? w->queue.position() : 0;
     ready_list ready;
     for (std::size_t i = begin; i-- > 1;) put_off(w, graph_.sources()[i], ready);
@@ -8007,18 +8123,35 @@ class graph_run final : public state<void> {
         continue;
       }
       if (w == nullptr) return;
-      const auto mine = [=](const void* t) { return t >= first_step && t < last_step; };
-      task* const t = w->home->take_back(*w, floor, mine);
-      if (t == nullptr) return;
-      n = static_cast<graph_step*>(t)->node;
+      const auto mine = [this](const task* t) {
+        return t->has(of_graph) && &static_cast<const graph_step*>(t)->of == this;
+      };
+      auto* const step = static_cast<graph_step*>(w->home->take_back(*w, floor, mine));
+      if (step == nullptr) return;
+      n = step->node;
+      delete step;
     }
   }
 
   void put_off(worker* w, std::uint32_t n, ready_list& ready) noexcept {
-    if (w != nullptr && w->home->push_part(*w, steps_.make(*this, n, home()))) return;
+    if (w != nullptr && push_step(*w, n)) return;
     std::atomic<std::uint32_t>& open = graph_.node(n).open;
     open.store((open.load(std::memory_order_relaxed) & graph_node::skip) | ready.first, std::memory_order_relaxed);
     ready.first = n;
+  }
+
+  // False if there is no memory.
+  bool push_step(worker& w, std::uint32_t n) noexcept {
+    graph_step* step = nullptr;
+    try {
+      step = new graph_step(*this, n, home());
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    if (w.home->push_part(w, *step)) [[likely]]
+      return true;
+    delete step;
+    return false;
   }
 
   // Returns a successor that is to be run next, or none.
@@ -8038,25 +8171,28 @@ class graph_run final : public state<void> {
         note_error(index, std::current_exception());
       }
     }
-    std::uint32_t left = n.successors;
-    if (left == 0) {
+    std::uint32_t e = n.first_edge;
+    if (e == graph_node::none) {
       if (open_sinks_.load(std::memory_order_acquire) == 1 || open_sinks_.fetch_sub(1, std::memory_order_acq_rel) == 1)
         finish();
       return none;
     }
     std::uint32_t next = none;
-    for (const std::uint32_t* s = graph_.successors(n); left != 0; ++s, --left) {  // after the last, *this may be gone
-      std::atomic<std::uint32_t>& open = graph_.node(*s).open;
+    do {  // after the last, *this may be gone
+      const graph_edge& edge = graph_.edge(e);
+      const std::uint32_t to = edge.to;
+      e = edge.next;
+      std::atomic<std::uint32_t>& open = graph_.node(to).open;
       if (skip) [[unlikely]]
         open.fetch_or(graph_node::skip, std::memory_order_relaxed);
       if ((open.load(std::memory_order_acquire) & graph_node::count) != 1 &&
           (open.fetch_sub(1, std::memory_order_acq_rel) & graph_node::count) != 1)
         continue;
       if (next == none)
-        next = *s;
+        next = to;
       else
-        put_off(w, *s, ready);
-    }
+        put_off(w, to, ready);
+    } while (e != graph_node::none);
     return next;
   }
 
@@ -8088,7 +8224,6 @@ class graph_run final : public state<void> {
   }
 
   graph_core& graph_;
-  graph_steps& steps_;
   std::atomic<std::uint32_t> open_sinks_;
   std::atomic<std::uint32_t> cancelled_{0};  // nodes that were not run because somebody asked to stop
   std::mutex mutex_;                         // of the two below, while the run is under way
@@ -8096,8 +8231,13 @@ class graph_run final : public state<void> {
   std::uint32_t failed_ = 0;
 };
 
-inline void graph_step::run() noexcept { run_.run_step(node); }
-inline std::exception_ptr& graph_step::error() noexcept { return run_.error(); }
+inline void graph_step::run() noexcept {
+  graph_run& r = of;
+  const std::uint32_t n = node;
+  delete this;
+  r.run_step(n);
+}
+inline std::exception_ptr& graph_step::error() noexcept { return of.error(); }
 
 }  // namespace detail
 CADRE_NAMESPACE_END
@@ -8154,10 +8294,9 @@ class graph_node {
 /// unobserved errors gets the rest). Cancelling that future skips what has not begun. What nodes submit are children of the
 /// run: cancelled with it, not waited for.
 ///
-/// Cost: a node takes 64 bytes, and an allocation if its function is larger than 40 bytes; an edge takes 12. The first run
-/// after a change orders the edges; a run allocates nothing else than its future. Thread-safety: one thread at a time; a
-/// graph that runs cannot be changed, nor run a second time. Destruction waits for the run. A graph that was moved from can
-/// only be assigned to or destroyed.
+/// Cost: a node takes 64 bytes, and an allocation if its function is larger than 40 bytes; an edge takes 8. A run allocates
+/// nothing else than its future. Thread-safety: one thread at a time; a graph that runs cannot be changed, nor run a second
+/// time. Destruction waits for the run. A graph that was moved from can only be assigned to or destroyed.
 class task_graph {
  public:
   task_graph() : core_(std::make_unique<detail::graph_core>()) {}
@@ -8165,7 +8304,6 @@ class task_graph {
   task_graph& operator=(task_graph&& other) noexcept {
     const task_graph old(std::move(*this));
     core_ = std::move(other.core_);
-    steps_ = std::move(other.steps_);
     return *this;
   }
   ~task_graph() {
@@ -8175,7 +8313,6 @@ class task_graph {
     } catch (...) {
       // In one of its own nodes, or in a child of fork(): no waiting, but nodes that run keep what they use.
       static_cast<void>(core_.release());
-      static_cast<void>(steps_.release());
     }
   }
 
@@ -8200,8 +8337,8 @@ class task_graph {
   future<void> run(thread_pool& pool, std::source_location at = std::source_location::current()) {
     detail::scheduler& s = detail::scheduler_of(pool);
     core_->check_idle("run()");
-    if (core_->seal() || steps_ == nullptr) steps_ = std::make_unique<detail::graph_steps>(core_->size());
-    auto* const t = new detail::graph_run(*core_, *steps_, s.id(), at);
+    core_->seal();
+    auto* const t = new detail::graph_run(*core_, s.id(), at);
     core_->last_run = detail::task_ref<detail::task>(t);
     detail::task_ref<detail::state<void>> result(t);
     s.push(t);
@@ -8217,7 +8354,6 @@ class task_graph {
 
  private:
   std::unique_ptr<detail::graph_core> core_;
-  std::unique_ptr<detail::graph_steps> steps_;
 };
 
 CADRE_NAMESPACE_END

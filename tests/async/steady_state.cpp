@@ -187,18 +187,18 @@ TEST_CASE("a loop costs no more allocations than threads, however many iteration
 TEST_CASE("a task that waits for its turn takes 128 bytes, and its future a pointer", "[steady_state]") {
   using namespace steady_state_test;
   static_assert(sizeof(cadre::future<double>) == sizeof(void*));
-  constexpr std::size_t n = 64 * 1000;
+  constexpr std::size_t n = 1'000'000;  // memory is asked for in pieces of 2 MiB
   std::latch let_go{1};
   cadre::thread_pool pool{{.threads = 1}};
   pool.post([&] { let_go.wait(); });
   {
     std::vector<cadre::future<double>> futures;
-    futures.reserve(40 * n);
+    futures.reserve(4 * n);
     const auto submit = [&] {
       futures.push_back(pool.submit([i = futures.size()] { return static_cast<double>(i); }));
     };
     // The first use up what other tests have left free.
-    for (const std::size_t start = bytes.load(); bytes.load() - start < 64 * 1024 && futures.size() < 39 * n;) submit();
+    for (const std::size_t start = bytes.load(); bytes.load() - start < 64 * 1024 && futures.size() < 3 * n;) submit();
     const std::size_t before = bytes.load();
     for (std::size_t i = 0; i < n; ++i) submit();
     const double each = static_cast<double>(bytes.load() - before) / n;

@@ -51,10 +51,9 @@ class graph_node {
 /// unobserved errors gets the rest). Cancelling that future skips what has not begun. What nodes submit are children of the
 /// run: cancelled with it, not waited for.
 ///
-/// Cost: a node takes 64 bytes, and an allocation if its function is larger than 40 bytes; an edge takes 12. The first run
-/// after a change orders the edges; a run allocates nothing else than its future. Thread-safety: one thread at a time; a
-/// graph that runs cannot be changed, nor run a second time. Destruction waits for the run. A graph that was moved from can
-/// only be assigned to or destroyed.
+/// Cost: a node takes 64 bytes, and an allocation if its function is larger than 40 bytes; an edge takes 8. A run allocates
+/// nothing else than its future. Thread-safety: one thread at a time; a graph that runs cannot be changed, nor run a second
+/// time. Destruction waits for the run. A graph that was moved from can only be assigned to or destroyed.
 class task_graph {
  public:
   task_graph() : core_(std::make_unique<detail::graph_core>()) {}
@@ -62,7 +61,6 @@ class task_graph {
   task_graph& operator=(task_graph&& other) noexcept {
     const task_graph old(std::move(*this));
     core_ = std::move(other.core_);
-    steps_ = std::move(other.steps_);
     return *this;
   }
   ~task_graph() {
@@ -72,7 +70,6 @@ class task_graph {
     } catch (...) {
       // In one of its own nodes, or in a child of fork(): no waiting, but nodes that run keep what they use.
       static_cast<void>(core_.release());
-      static_cast<void>(steps_.release());
     }
   }
 
@@ -97,8 +94,8 @@ class task_graph {
   future<void> run(thread_pool& pool, std::source_location at = std::source_location::current()) {
     detail::scheduler& s = detail::scheduler_of(pool);
     core_->check_idle("run()");
-    if (core_->seal() || steps_ == nullptr) steps_ = std::make_unique<detail::graph_steps>(core_->size());
-    auto* const t = new detail::graph_run(*core_, *steps_, s.id(), at);
+    core_->seal();
+    auto* const t = new detail::graph_run(*core_, s.id(), at);
     core_->last_run = detail::task_ref<detail::task>(t);
     detail::task_ref<detail::state<void>> result(t);
     s.push(t);
@@ -114,7 +111,6 @@ class task_graph {
 
  private:
   std::unique_ptr<detail::graph_core> core_;
-  std::unique_ptr<detail::graph_steps> steps_;
 };
 
 CADRE_NAMESPACE_END

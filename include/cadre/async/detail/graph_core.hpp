@@ -1,11 +1,13 @@
 #ifndef CADRE_ASYNC_DETAIL_GRAPH_CORE_HPP
 #define CADRE_ASYNC_DETAIL_GRAPH_CORE_HPP
 
+#include <cadre/async/detail/huge_pages.hpp>
 #include <cadre/async/detail/task.hpp>
 #include <cadre/async/error.hpp>
 #include <cadre/config/config.hpp>
 
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -25,6 +27,7 @@ struct alignas(64) graph_node {
   static constexpr std::size_t room = 40;
   static constexpr std::uint32_t skip = std::uint32_t{1} << 31;  // in `open`: a predecessor has failed or was skipped
   static constexpr std::uint32_t count = skip - 1;
+  static constexpr std::uint32_t none = count;
 
   template <class Function>
   static constexpr bool fits = sizeof(Function) <= room && alignof(Function) <= alignof(void*);
@@ -57,12 +60,19 @@ struct alignas(64) graph_node {
   /// Predecessors that are not done, in a run. Of a node that is ready, until it is run, the link of a list.
   std::atomic<std::uint32_t> open{0};
   std::uint32_t predecessors = 0;
-  std::uint32_t first = 0;  // of its successors in the common array
-  std::uint32_t successors = 0;
+  // Of the edges that begin here.
+  std::uint32_t first_edge = none;
+  std::uint32_t last_edge = none;
 };
 static_assert(sizeof(graph_node) == 64);
 
-/// Nodes and edges. Nodes lie in blocks that never move; the successors of all of them in one array, made by seal().
+/// One of the edges that begin at the same node, linked in the order in which they were added.
+struct graph_edge {
+  std::uint32_t to;
+  std::uint32_t next = graph_node::none;
+};
+
+/// Nodes and edges, in blocks that never move.
 class graph_core {
  public:
   graph_core() = default;
@@ -70,8 +80,7 @@ class graph_core {
   graph_core& operator=(const graph_core&) = delete;
   ~graph_core() {
     if (needs_destruction_)
-      for (std::uint32_t i = 0; i < size_; ++i) node(i).~graph_node();
-    for (void* b : blocks_) ::operator delete(b, std::align_val_t{alignof(graph_node)});
+      for (std::uint32_t i = 0; i < size(); ++i) node(i).~graph_node();
   }
 
   /// Throws graph_is_running (221).
@@ -82,50 +91,52 @@ class graph_core {
   template <class F>
   std::uint32_t add(F&& f, std::string_view name) {
     check_idle("add()");
-    if (size_ % block == 0 && size_ / block == blocks_.size()) add_block();
-    if (!name.empty()) names_.emplace_back(size_, name);
-    ::new (static_cast<void*>(blocks_[size_ / block] + size_ % block)) graph_node(std::forward<F>(f));
+    if (!name.empty()) names_.emplace_back(size(), name);
+    nodes_.emplace_back(memory_, std::forward<F>(f));
     if constexpr (graph_node::needs_destruction<std::decay_t<F>>) needs_destruction_ = true;
+    if (size() > 64 * has_predecessor_.size()) {
+      has_predecessor_.push_back(0);
+      has_successor_.push_back(0);
+    }
     sealed_ = false;
-    return size_++;
+    return size() - 1;
   }
   void add_edge(std::uint32_t from, std::uint32_t to) {
     check_idle("precede()");
-    edges_.push_back({from, to});
-    ++node(from).successors;
-    ++node(to).predecessors;
+    const std::uint32_t added = edges_.size();
+    edges_.emplace_back(memory_, to);
+    graph_node& n = node(from);
+    (n.first_edge == graph_node::none ? n.first_edge : edges_[n.last_edge].next) = added;
+    n.last_edge = added;
+    node(to).open.store(++node(to).predecessors, std::memory_order_relaxed);
+    has_successor_[from / 64] |= std::uint64_t{1} << from % 64;
+    has_predecessor_[to / 64] |= std::uint64_t{1} << to % 64;
     if (from >= to) forward_only_ = false;
     sealed_ = false;
   }
 
   task_ref<task> last_run;
 
-  [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
-  [[nodiscard]] graph_node& node(std::uint32_t i) const noexcept { return blocks_[i / block][i % block]; }
-  [[nodiscard]] const std::uint32_t* successors(const graph_node& n) const noexcept {
-    return successors_.get() + n.first;
-  }
+  [[nodiscard]] std::uint32_t size() const noexcept { return nodes_.size(); }
+  [[nodiscard]] graph_node& node(std::uint32_t i) const noexcept { return nodes_[i]; }
+  [[nodiscard]] const graph_edge& edge(std::uint32_t i) const noexcept { return edges_[i]; }
   [[nodiscard]] const std::vector<std::uint32_t>& sources() const noexcept { return sources_; }
   [[nodiscard]] std::uint32_t sinks() const noexcept { return sinks_; }
 
-  /// False if nothing has changed since. Throws graph_cycle (220).
-  bool seal() {
-    if (sealed_) return false;
-    successors_.reset(new std::uint32_t[edges_.size() + 1]);
+  /// Finds sources and sinks. Throws graph_cycle (220).
+  void seal() {
+    if (sealed_) return;
     sources_.clear();
     sinks_ = 0;
-    std::uint32_t end = 0;
-    for (std::uint32_t i = 0; i < size_; ++i) {
-      graph_node& n = node(i);
-      n.first = end += n.successors;
-      n.open.store(n.predecessors, std::memory_order_relaxed);
-      if (n.predecessors == 0) sources_.push_back(i);
-      if (n.successors == 0) ++sinks_;
+    for (std::size_t i = 0; i < has_predecessor_.size(); ++i) {
+      const std::size_t left = size() - 64 * i;
+      const std::uint64_t all = left < 64 ? (std::uint64_t{1} << left) - 1 : ~std::uint64_t{0};
+      for (std::uint64_t without = all & ~has_predecessor_[i]; without != 0; without &= without - 1)
+        sources_.push_back(static_cast<std::uint32_t>(64 * i) + static_cast<std::uint32_t>(std::countr_zero(without)));
+      sinks_ += static_cast<std::uint32_t>(std::popcount(all & ~has_successor_[i]));
     }
-    for (std::size_t e = edges_.size(); e-- > 0;) successors_[--node(edges_[e].from).first] = edges_[e].to;
     if (!forward_only_) check_for_cycle();  // edges that all lead to later nodes close no circle
     sealed_ = true;
-    return true;
   }
 
   [[nodiscard]] std::string describe(std::uint32_t i) const {
@@ -135,7 +146,7 @@ class graph_core {
 
   [[nodiscard]] std::string dot() const {
     std::string text = "digraph {\n";
-    for (std::uint32_t i = 0; i < size_; ++i) {
+    for (std::uint32_t i = 0; i < size(); ++i) {
       text += "  n" + std::to_string(i) + " [label=\"";
       const std::string* const n = name(i);
       for (const char c : n != nullptr ? *n : std::to_string(i)) {
@@ -144,22 +155,13 @@ class graph_core {
       }
       text += "\"];\n";
     }
-    for (const edge& e : edges_) text += "  n" + std::to_string(e.from) + " -> n" + std::to_string(e.to) + ";\n";
+    for (std::uint32_t i = 0; i < size(); ++i)
+      for (std::uint32_t e = node(i).first_edge; e != graph_node::none; e = edge(e).next)
+        text += "  n" + std::to_string(i) + " -> n" + std::to_string(edge(e).to) + ";\n";
     return text + "}\n";
   }
 
  private:
-  static constexpr std::uint32_t block = 256;
-  struct edge {
-    std::uint32_t from, to;
-  };
-
-  void add_block() {
-    blocks_.reserve(blocks_.size() + 1 > blocks_.capacity() ? 2 * blocks_.size() + 1 : blocks_.capacity());
-    blocks_.push_back(
-        static_cast<graph_node*>(::operator new(block * sizeof(graph_node), std::align_val_t{alignof(graph_node)})));
-  }
-
   [[nodiscard]] const std::string* name(std::uint32_t i) const noexcept {
     std::size_t low = 0;
     std::size_t high = names_.size();
@@ -173,21 +175,22 @@ class graph_core {
   // A. B. Kahn, "Topological sorting of large networks", 1962: what is never free of predecessors is in a cycle or behind
   // one.
   void check_for_cycle() {
-    std::vector<std::uint32_t> open(size_);
-    for (std::uint32_t i = 0; i < size_; ++i) open[i] = node(i).predecessors;
+    std::vector<std::uint32_t> open(size());
+    for (std::uint32_t i = 0; i < size(); ++i) open[i] = node(i).predecessors;
     std::vector<std::uint32_t> free = sources_;
     while (!free.empty()) {
       const graph_node& n = node(free.back());
       free.pop_back();
-      for (std::uint32_t k = 0; k < n.successors; ++k)
-        if (const std::uint32_t s = successors(n)[k]; --open[s] == 0) free.push_back(s);
+      for (std::uint32_t e = n.first_edge; e != graph_node::none; e = edge(e).next)
+        if (const std::uint32_t s = edge(e).to; --open[s] == 0) free.push_back(s);
     }
-    std::vector<std::uint32_t> before(size_, size_);  // of each that was left a predecessor that was left too
-    std::uint32_t at = size_;
-    for (const edge& e : edges_)
-      if (open[e.from] != 0 && open[e.to] != 0) before[at = e.to] = e.from;
-    if (at == size_) return;
-    for (std::uint32_t i = 0; i < size_; ++i) at = before[at];  // by now certainly in a cycle
+    std::vector<std::uint32_t> before(size(), size());  // of each that was left a predecessor that was left too
+    std::uint32_t at = size();
+    for (std::uint32_t i = 0; i < size(); ++i)
+      for (std::uint32_t e = node(i).first_edge; open[i] != 0 && e != graph_node::none; e = edge(e).next)
+        if (open[edge(e).to] != 0) before[at = edge(e).to] = i;
+    if (at == size()) return;
+    for (std::uint32_t i = 0; i < size(); ++i) at = before[at];  // by now certainly in a cycle
     std::string path = describe(at);
     std::size_t shown = 1;
     for (std::uint32_t i = before[at]; i != at; i = before[i])
@@ -195,12 +198,13 @@ class graph_core {
     throw graph_cycle((shown > 16 ? "... -> " : describe(at) + " -> ") + path, shown);
   }
 
-  std::vector<graph_node*> blocks_;
-  std::vector<edge> edges_;
+  growing_memory memory_;
+  block_list<graph_node, 256> nodes_;
+  block_list<graph_edge, 2048> edges_;
+  std::vector<std::uint64_t> has_predecessor_;  // a bit each
+  std::vector<std::uint64_t> has_successor_;
   std::vector<std::pair<std::uint32_t, std::string>> names_;  // by rising index
-  std::unique_ptr<std::uint32_t[]> successors_;
   std::vector<std::uint32_t> sources_;
-  std::uint32_t size_ = 0;
   std::uint32_t sinks_ = 0;
   bool needs_destruction_ = false;
   bool forward_only_ = true;

@@ -23,39 +23,18 @@ namespace detail {
 
 class graph_run;
 
-/// A ready node in a worker's queue, as a part of the run.
+/// A ready node in a worker's queue, as a part of the run. Whoever takes it out frees it.
 class graph_step final : public task {
  public:
   graph_step(graph_run& r, std::uint32_t n, pool_id home) noexcept
-      : task(home, bare | not_for_help, {}), node(n), run_(r) {}
+      : task(home, bare | not_for_help | of_graph, {}), of(r), node(n) {}
+  ~graph_step() override {}
   void run() noexcept override;
   void run_not() noexcept override {}
   [[nodiscard]] std::exception_ptr& error() noexcept override;
 
+  graph_run& of;
   const std::uint32_t node;
-
- private:
-  graph_run& run_;
-};
-
-/// The places of all steps of a graph: one per node, used by one run at a time, and touched only where a node has been
-/// queued. Steps have nothing to destroy.
-class graph_steps {
- public:
-  explicit graph_steps(std::size_t nodes) : size_(nodes), memory_(new place[nodes]) {}
-  graph_step& make(graph_run& r, std::uint32_t n, pool_id home) noexcept {
-    return *::new (static_cast<void*>(memory_[n].bytes)) graph_step(r, n, home);
-  }
-  [[nodiscard]] const void* begin() const noexcept { return memory_.get(); }
-  [[nodiscard]] const void* end() const noexcept { return memory_.get() + size_; }
-
- private:
-  struct place {
-    place() noexcept {}
-    alignas(graph_step) std::byte bytes[sizeof(graph_step)];
-  };
-  std::size_t size_;
-  std::unique_ptr<place[]> memory_;
 };
 
 /// One run of a graph: the task that the user's future is of. Its own run() begins the sources; it is done when the last
@@ -68,8 +47,8 @@ class graph_steps {
 class graph_run final : public state<void> {
  public:
   /// With references for queue, future and graph, and one until it is done.
-  graph_run(graph_core& g, graph_steps& s, pool_id home, std::source_location at)
-      : state<void>(home, 0, at), graph_(g), steps_(s), open_sinks_(g.sinks()) {
+  graph_run(graph_core& g, pool_id home, std::source_location at)
+      : state<void>(home, 0, at), graph_(g), open_sinks_(g.sinks()) {
     set_parent();
     publish(queued, 4);
   }
@@ -92,7 +71,7 @@ class graph_run final : public state<void> {
   }
 
  private:
-  static constexpr std::uint32_t none = graph_node::count;
+  static constexpr std::uint32_t none = graph_node::none;
 
   /// Ready nodes that wait for this very thread, linked through their counters.
   struct ready_list {
@@ -101,8 +80,6 @@ class graph_run final : public state<void> {
 
   // From a step's node on; of a run's begin, from all sources on.
   void work(worker* w, std::uint32_t n, std::size_t begin) noexcept {
-    const void* const first_step = steps_.begin();
-    const void* const last_step = steps_.end();
     const std::int64_t floor = w != nullptr ? w->queue.position() : 0;
     ready_list ready;
     for (std::size_t i = begin; i-- > 1;) put_off(w, graph_.sources()[i], ready);
@@ -118,18 +95,35 @@ class graph_run final : public state<void> {
         continue;
       }
       if (w == nullptr) return;
-      const auto mine = [=](const void* t) { return t >= first_step && t < last_step; };
-      task* const t = w->home->take_back(*w, floor, mine);
-      if (t == nullptr) return;
-      n = static_cast<graph_step*>(t)->node;
+      const auto mine = [this](const task* t) {
+        return t->has(of_graph) && &static_cast<const graph_step*>(t)->of == this;
+      };
+      auto* const step = static_cast<graph_step*>(w->home->take_back(*w, floor, mine));
+      if (step == nullptr) return;
+      n = step->node;
+      delete step;
     }
   }
 
   void put_off(worker* w, std::uint32_t n, ready_list& ready) noexcept {
-    if (w != nullptr && w->home->push_part(*w, steps_.make(*this, n, home()))) return;
+    if (w != nullptr && push_step(*w, n)) return;
     std::atomic<std::uint32_t>& open = graph_.node(n).open;
     open.store((open.load(std::memory_order_relaxed) & graph_node::skip) | ready.first, std::memory_order_relaxed);
     ready.first = n;
+  }
+
+  // False if there is no memory.
+  bool push_step(worker& w, std::uint32_t n) noexcept {
+    graph_step* step = nullptr;
+    try {
+      step = new graph_step(*this, n, home());
+    } catch (const std::bad_alloc&) {
+      return false;
+    }
+    if (w.home->push_part(w, *step)) [[likely]]
+      return true;
+    delete step;
+    return false;
   }
 
   // Returns a successor that is to be run next, or none.
@@ -149,25 +143,28 @@ class graph_run final : public state<void> {
         note_error(index, std::current_exception());
       }
     }
-    std::uint32_t left = n.successors;
-    if (left == 0) {
+    std::uint32_t e = n.first_edge;
+    if (e == graph_node::none) {
       if (open_sinks_.load(std::memory_order_acquire) == 1 || open_sinks_.fetch_sub(1, std::memory_order_acq_rel) == 1)
         finish();
       return none;
     }
     std::uint32_t next = none;
-    for (const std::uint32_t* s = graph_.successors(n); left != 0; ++s, --left) {  // after the last, *this may be gone
-      std::atomic<std::uint32_t>& open = graph_.node(*s).open;
+    do {  // after the last, *this may be gone
+      const graph_edge& edge = graph_.edge(e);
+      const std::uint32_t to = edge.to;
+      e = edge.next;
+      std::atomic<std::uint32_t>& open = graph_.node(to).open;
       if (skip) [[unlikely]]
         open.fetch_or(graph_node::skip, std::memory_order_relaxed);
       if ((open.load(std::memory_order_acquire) & graph_node::count) != 1 &&
           (open.fetch_sub(1, std::memory_order_acq_rel) & graph_node::count) != 1)
         continue;
       if (next == none)
-        next = *s;
+        next = to;
       else
-        put_off(w, *s, ready);
-    }
+        put_off(w, to, ready);
+    } while (e != graph_node::none);
     return next;
   }
 
@@ -199,7 +196,6 @@ class graph_run final : public state<void> {
   }
 
   graph_core& graph_;
-  graph_steps& steps_;
   std::atomic<std::uint32_t> open_sinks_;
   std::atomic<std::uint32_t> cancelled_{0};  // nodes that were not run because somebody asked to stop
   std::mutex mutex_;                         // of the two below, while the run is under way
@@ -207,8 +203,13 @@ class graph_run final : public state<void> {
   std::uint32_t failed_ = 0;
 };
 
-inline void graph_step::run() noexcept { run_.run_step(node); }
-inline std::exception_ptr& graph_step::error() noexcept { return run_.error(); }
+inline void graph_step::run() noexcept {
+  graph_run& r = of;
+  const std::uint32_t n = node;
+  delete this;
+  r.run_step(n);
+}
+inline std::exception_ptr& graph_step::error() noexcept { return of.error(); }
 
 }  // namespace detail
 CADRE_NAMESPACE_END

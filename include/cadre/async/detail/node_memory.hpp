@@ -1,6 +1,7 @@
 #ifndef CADRE_ASYNC_DETAIL_NODE_MEMORY_HPP
 #define CADRE_ASYNC_DETAIL_NODE_MEMORY_HPP
 
+#include <cadre/async/detail/huge_pages.hpp>
 #include <cadre/async/detail/process.hpp>
 
 #include <cstddef>
@@ -109,6 +110,7 @@ class node_memory {
     node* full[classes] = {};     // batches of batch_size nodes
     node* partial[classes] = {};  // single nodes of threads that have ended
     slab* slabs = nullptr;
+    growing_memory memory;
   };
 
   static std::size_t class_of(std::size_t bytes) noexcept {
@@ -120,7 +122,7 @@ class node_memory {
     return c;
   }
   static depot& the_depot() noexcept {
-    static constinit depot d;
+    static depot& d = *new depot;  // never destroyed: see process_locks
     return d;
   }
 
@@ -171,7 +173,8 @@ class node_memory {
     const std::size_t size = sizes[c];
     slab* const s = new slab{nullptr, nullptr, size};
     try {
-      s->first = static_cast<std::byte*>(::operator new(size* batch_size, std::align_val_t{alignment}));
+      const std::lock_guard lock(the_locks().nodes);
+      s->first = static_cast<std::byte*>(the_depot().memory.take(size * batch_size));
     } catch (...) {
       delete s;
       throw;

@@ -19,6 +19,7 @@ struct process_locks {
   std::mutex waits;   // who sleeps until which task is done
   std::mutex family;  // whose child a task is
   std::mutex nodes;   // the depot of node memory
+  std::mutex pages;   // huge pages that are kept for the next who wants one
 };
 inline process_locks& the_locks() noexcept {
   static constinit process_locks locks;
@@ -37,9 +38,11 @@ inline void watch_forks() noexcept {
         l.waits.lock();
         l.family.lock();
         l.nodes.lock();
+        l.pages.lock();
       },
       [] {
         process_locks& l = the_locks();
+        l.pages.unlock();
         l.nodes.unlock();
         l.family.unlock();
         l.waits.unlock();
@@ -47,6 +50,7 @@ inline void watch_forks() noexcept {
       },
       [] {
         process_locks& l = the_locks();
+        l.pages.unlock();
         l.nodes.unlock();
         l.family.unlock();
         l.waits.unlock();

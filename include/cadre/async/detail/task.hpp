@@ -87,7 +87,8 @@ class task {
     hears_stop = 16,   ///< on_stop() is to be called
     holds = 32,        ///< resources: on_wait() is to be called
     beyond_cancel =
-        64  ///< nobody can name it to cancel it: no future, no options, nor a parent of which that is not so
+        64,         ///< nobody can name it to cancel it: no future, no options, nor a parent of which that is not so
+    of_graph = 128  ///< a graph_step
   };
 
   explicit task(pool_id home, std::uint8_t flags, std::source_location at) noexcept
