@@ -50,6 +50,6 @@ TEST_CASE("what is in a block list stays where it is when the list grows", "[hug
   }
   CHECK(list.size() == 10'000);
   bool same = true;
-  for (std::uint32_t i = 0; i < list.size(); ++i) same &= &list[i] == places[i] && *list[i] == strings[i].get();
+  for (std::uint32_t i = 0; i < list.size(); ++i) same &= &list[i] == places[i] && list[i] == strings[i].get();
   CHECK(same);
 }
