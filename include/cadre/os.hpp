@@ -5,6 +5,7 @@
 
 #include <cadre/os/atomic_file.hpp>
 #include <cadre/os/file_error.hpp>
+#include <cadre/os/file_lock.hpp>
 #include <cadre/os/futex.hpp>
 #include <cadre/os/mapping.hpp>
 #include <cadre/os/processors.hpp>
