@@ -16,8 +16,8 @@ CADRE_NAMESPACE_BEGIN
 ///     element                         the element type
 ///     elements(T&)                    std::span over all elements, in memory order
 ///     shape(const T&)                 extents, outermost first, for messages and agreement between ranks
-///     view                            what looks at memory that somebody else owns
-///     map(element*, extents...)       makes such a view
+///     view, const_view                what looks at memory that somebody else owns
+///     map(element*, extents...)       makes such a view; of const elements, a const_view
 ///     count(extents...)               elements that a T of these extents has
 template <class T>
 struct contiguous_traits;
@@ -27,12 +27,14 @@ template <class T>
 struct contiguous_traits<T> {
   using element = std::remove_cv_t<std::ranges::range_value_t<T>>;
   using view = std::span<element>;
+  using const_view = std::span<const element>;
   template <class R>
   static auto elements(R& range) noexcept {
     return std::span(std::ranges::data(range), static_cast<std::size_t>(std::ranges::size(range)));
   }
   static std::vector<std::size_t> shape(const T& range) { return {static_cast<std::size_t>(std::ranges::size(range))}; }
   static view map(element* data, std::size_t n) noexcept { return {data, n}; }
+  static const_view map(const element* data, std::size_t n) noexcept { return {data, n}; }
   static std::size_t count(std::size_t n) noexcept { return n; }
 };
 

@@ -46,6 +46,7 @@ struct contiguous_traits<T> {
   using plain = typename detail::eigen_plain<T>::type;
   using element = typename plain::Scalar;
   using view = Eigen::Map<plain>;
+  using const_view = Eigen::Map<const plain>;
 
   /// Elements are read-only if the object is, or if it maps const memory.
   template <class M>
@@ -62,6 +63,14 @@ struct contiguous_traits<T> {
     requires(plain::IsVectorAtCompileTime == 1)
   {
     return view(data, static_cast<Eigen::Index>(n));
+  }
+  static const_view map(const element* data, std::size_t rows, std::size_t cols) {
+    return const_view(data, static_cast<Eigen::Index>(rows), static_cast<Eigen::Index>(cols));
+  }
+  static const_view map(const element* data, std::size_t n)
+    requires(plain::IsVectorAtCompileTime == 1)
+  {
+    return const_view(data, static_cast<Eigen::Index>(n));
   }
   static std::size_t count(std::size_t rows, std::size_t cols) noexcept { return rows * cols; }
   static std::size_t count(std::size_t n) noexcept

@@ -90,13 +90,19 @@ class mapping {
   /// Reserves nothing: call `reserve` before touching memory that may not be there. Throws mapping_error (159).
   static mapping shared(const file_descriptor& file, std::size_t bytes) {
     mapping made;
-    made.map(bytes, MAP_SHARED, file.get());
+    made.map(bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+    return made;
+  }
+  /// The `bytes` from `offset`, a multiple of the page size, to be read only: a write is a SIGSEGV. Otherwise as shared().
+  static mapping shared_read_only(const file_descriptor& file, std::size_t offset, std::size_t bytes) {
+    mapping made;
+    made.map(bytes, PROT_READ, MAP_SHARED, file.get(), offset);
     return made;
   }
   /// Zeroed memory of this process alone, in huge pages where the system has them. Throws mapping_error (159).
   static mapping anonymous(std::size_t bytes) {
     mapping made;
-    made.map(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    made.map(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (bytes >= huge_page) ::madvise(made.data_, bytes, MADV_HUGEPAGE);
     return made;
   }
@@ -132,7 +138,7 @@ class mapping {
   }
 
  private:
-  void map(std::size_t bytes, int flags, int file) {
+  void map(std::size_t bytes, int access, int flags, int file, std::size_t offset) {
     if (bytes == 0) throw mapping_error("cannot map 0 bytes", EINVAL);
     // Address space for the alignment first, then the mapping over the aligned part of it.
     const std::size_t slack = bytes >= huge_page ? huge_page : 0;
@@ -143,7 +149,7 @@ class mapping {
     auto* const begin = static_cast<std::byte*>(space);
     const std::size_t shift =
         slack == 0 ? 0 : (huge_page - reinterpret_cast<std::uintptr_t>(begin) % huge_page) % huge_page;
-    void* const made = ::mmap(begin + shift, bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED, file, 0);
+    void* const made = ::mmap(begin + shift, bytes, access, flags | MAP_FIXED, file, static_cast<off_t>(offset));
     if (made == MAP_FAILED) {
       const int code = errno;
       ::munmap(space, bytes + slack);

@@ -1,0 +1,37 @@
+#ifndef CADRE_EIGEN_STORED_HPP
+#define CADRE_EIGEN_STORED_HPP
+
+#include <cadre/eigen/contiguous.hpp>
+#include <cadre/store/fwd.hpp>
+
+#include <Eigen/Core>
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Matrices, maps, blocks and expressions of Eigen are stored as their plain object, in its storage order; an expression is
+/// computed into the memory of the store.
+template <class T>
+  requires std::derived_from<T, Eigen::DenseBase<T>>
+struct stored_type<T> {
+  using type = typename T::PlainObject;
+
+  static std::array<std::size_t, 2> shape(const T& value) noexcept {
+    return {static_cast<std::size_t>(value.rows()), static_cast<std::size_t>(value.cols())};
+  }
+  static void write(const T& value, typename type::Scalar* to) {
+    Eigen::Map<type> map(to, value.rows(), value.cols());
+    // What is written to cannot be a part of the expression.
+    if constexpr (std::derived_from<T, Eigen::MatrixBase<T>>)
+      map.noalias() = value;
+    else
+      map = value;
+  }
+};
+
+CADRE_NAMESPACE_END
+
+#endif

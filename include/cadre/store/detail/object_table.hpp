@@ -1,0 +1,367 @@
+#ifndef CADRE_STORE_DETAIL_OBJECT_TABLE_HPP
+#define CADRE_STORE_DETAIL_OBJECT_TABLE_HPP
+
+#include <cadre/core/hash.hpp>
+#include <cadre/os/futex.hpp>
+#include <cadre/store/detail/arena.hpp>
+#include <cadre/store/detail/layout.hpp>
+#include <cadre/store/detail/steps.hpp>
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What happens to objects under the lock of the store. Each function leaves the table whole at every instant: what makes
+/// a change true is one store to the entry's word, to its offset or to a count; all else can be made anew (recovery.hpp).
+/// Nothing throws, nothing allocates.
+class object_table {
+ public:
+  /// `memory` must stay where it is.
+  object_table(arena& memory, std::uint32_t slot) noexcept
+      : memory_(memory), head_(memory.head()), entries_(memory.entries()), slot_(slot), mine_(memory.counts(slot)) {}
+
+  [[nodiscard]] object_entry& entry(std::uint32_t i) const noexcept { return entries_[i]; }
+  [[nodiscard]] object_word word(std::uint32_t i) const noexcept {
+    return object_word(entries_[i].word.load(std::memory_order_acquire));
+  }
+  [[nodiscard]] hold_count& mine(std::uint32_t i) const noexcept { return mine_[i]; }
+  [[nodiscard]] std::uint32_t slot() const noexcept { return slot_; }
+  [[nodiscard]] arena& memory() const noexcept { return memory_; }
+  [[nodiscard]] store_header& head() const noexcept { return head_; }
+
+  struct request {
+    std::uint64_t bytes = 0;
+    std::uint64_t type = 0;
+    std::uint32_t site = 0;
+    std::uint32_t flags = 0;
+    std::uint32_t creator = 0;
+    std::string_view name;
+  };
+  enum class shortage { none, memory, entries };
+
+  /// A new object that this process writes and of which it holds a ref, or no_index and what is short.
+  std::uint32_t create(const request& r, shortage& missing) noexcept {
+    const std::uint32_t i = take_entry();
+    if (i == no_index) {
+      missing = shortage::entries;
+      return no_index;
+    }
+    CADRE_STORE_STEP(entry_taken);
+    object_entry& e = entries_[i];
+    block_allocator blocks = memory_.blocks();
+    const std::uint64_t block = r.bytes == 0 ? 0 : blocks.allocate(r.bytes);
+    const std::uint64_t name = r.name.empty() || block == no_offset ? no_offset : blocks.allocate(r.name.size());
+    CADRE_STORE_STEP(block_allocated);
+    if (block == no_offset || (name == no_offset && !r.name.empty())) {
+      if (block != no_offset && r.bytes != 0) blocks.free(block, r.bytes);
+      e.next = head_.free_entry;
+      head_.free_entry = i;
+      missing = shortage::memory;
+      return no_index;
+    }
+    const std::uint32_t generation = word(i).generation();
+    e.offset.store(r.bytes == 0 ? no_offset : block, std::memory_order_relaxed);
+    e.bytes = r.bytes;
+    e.type = r.type;
+    e.site = r.site;
+    e.flags = r.flags;
+    e.creator = r.creator;
+    e.name_offset.store(name, std::memory_order_relaxed);
+    e.name_bytes = static_cast<std::uint32_t>(r.name.size());
+    e.name_hash = r.name.empty() ? 0 : hash_text(r.name);
+    e.in_flight = 0;
+    e.spilled = {};
+    e.event.store(0, std::memory_order_relaxed);
+    e.used_at.store(head_.clock.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    CADRE_STORE_STEP(entry_written);
+    hold(i);
+    CADRE_STORE_STEP(creator_holds);
+    e.word.store(object_word(generation, object_state::creating, slot_).value(), std::memory_order_release);
+    CADRE_STORE_STEP(creation_committed);
+    ++head_.objects;
+    return i;
+  }
+  /// Gives memory to an object that was made with none. False if there is none.
+  bool attach(std::uint32_t i, std::uint64_t bytes) noexcept {
+    const std::uint64_t block = memory_.blocks().allocate(bytes);
+    if (block == no_offset) return false;
+    entries_[i].bytes = bytes;
+    entries_[i].offset.store(block, std::memory_order_release);
+    return true;
+  }
+  /// Gives a new object the name that it was made with. The memory of the name must be present.
+  void enter_name(std::uint32_t i, std::string_view name) noexcept {
+    object_entry& e = entries_[i];
+    std::memcpy(memory_.data() + e.name_offset.load(std::memory_order_relaxed), name.data(), name.size());
+    CADRE_STORE_STEP(name_written);
+    e.flags |= object_named;
+    link_name(i);
+    CADRE_STORE_STEP(name_entered);
+  }
+
+  /// The object of that name, or no_index.
+  [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
+    const std::uint64_t hash = hash_text(name);
+    for (std::uint32_t i = bucket(hash); i != 0; i = entries_[i - 1].next) {
+      const object_entry& e = entries_[i - 1];
+      if (e.name_hash == hash && e.name_bytes == name.size() &&
+          std::memcmp(memory_.data() + e.name_offset.load(std::memory_order_relaxed), name.data(), name.size()) == 0)
+        return i - 1;
+    }
+    return no_index;
+  }
+
+  /// One more ref of this process.
+  void hold(std::uint32_t i) noexcept {
+    holders_of(i, slot_).fetch_or(std::uint64_t{1} << slot_ % 64, std::memory_order_relaxed);
+    mine_[i].fetch_add(hold_ref, std::memory_order_seq_cst);
+  }
+
+  /// Ends an object whoever holds it: it cannot be read any more, its memory is freed with the last view.
+  void end(std::uint32_t i, object_end why) noexcept {
+    object_entry& e = entries_[i];
+    std::uint64_t seen = e.word.load(std::memory_order_acquire);
+    object_word w(seen);
+    do {
+      w = object_word(seen);
+      if (w.state() == object_state::free || w.state() == object_state::gone) return;
+    } while (!e.word.compare_exchange_weak(
+        seen, object_word(w.generation(), object_state::gone, w.owner(), why).value(), std::memory_order_seq_cst));
+    CADRE_STORE_STEP(end_committed);
+    if ((e.flags & object_named) != 0) {
+      unlink_name(i);
+      e.flags &= ~object_named;
+    }
+    CADRE_STORE_STEP(name_removed);
+    tell(e);
+    settle(i);
+  }
+
+  /// Ends what nobody refers to, and frees what nobody holds, of an object that has perhaps lost a holder.
+  void settle(std::uint32_t i) noexcept {
+    object_entry& e = entries_[i];
+    object_word w = word(i);
+    if (w.state() == object_state::free) return;
+    holding all = count_holding(i, false);
+    if (w.state() != object_state::gone) {
+      if (all.refs || e.in_flight != 0 || (e.flags & object_named) != 0) return;
+      end(i, w.state() == object_state::creating ? object_end::aborted : object_end::unreferenced);
+      return;
+    }
+    // Whoever holds a view or a ref of it still is asked to come here when it is let go.
+    all = count_holding(i, true);
+    if (!all.views) free_blocks(i);
+    if (all.views || all.refs || e.in_flight != 0) return;
+    for_each_holder(i, [&](std::uint32_t s) { memory_.counts(s)[i].store(0, std::memory_order_relaxed); });
+    forget_holders(i);
+    e.word.store(object_word(w.generation() + 1, object_state::free).value(), std::memory_order_release);
+    CADRE_STORE_STEP(entry_freed);
+    e.next = head_.free_entry;
+    head_.free_entry = i;
+    --head_.objects;
+    CADRE_STORE_STEP(entry_listed);
+  }
+
+  /// Of an object whose owner has died in the middle of something: back to what was before, or its end.
+  void abandon(std::uint32_t i) noexcept {
+    const object_word w = word(i);
+    switch (w.state()) {
+      case object_state::creating: end(i, object_end::producer_died); break;
+      default: break;
+    }
+  }
+
+  /// Drops evictable objects that nobody looks at, those not used for longest first, until a block of `bytes` fits.
+  /// Cost: a look at all objects, at most eight times. False if that is not enough.
+  bool evict(std::uint64_t bytes) noexcept {
+    const auto victim = [this](std::uint32_t i) {
+      return word(i).state() == object_state::sealed && (entries_[i].flags & object_evictable) != 0 &&
+             entries_[i].offset.load(std::memory_order_relaxed) != no_offset && !count_holding(i, false).views;
+    };
+    const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
+    std::uint32_t oldest = 0;  // in ticks ago
+    for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
+      if (const std::uint32_t age = now - entries_[i].used_at.load(std::memory_order_relaxed);
+          age > oldest && victim(i))
+        oldest = age;
+    constexpr std::uint32_t rounds = 8;
+    for (std::uint32_t round = rounds; round-- > 0;)
+      for (std::uint32_t i = 0; i < head_.entries_begun; ++i) {
+        const std::uint32_t age = now - entries_[i].used_at.load(std::memory_order_relaxed);
+        if (age < std::uint64_t{oldest} * round / rounds || !victim(i)) continue;
+        end(i, object_end::evicted);
+        if (memory_.blocks().largest_free() >= bytes) return true;
+      }
+    return memory_.blocks().largest_free() >= bytes;
+  }
+
+  /// Wakes who waits for a change of the object.
+  void tell(object_entry& e) noexcept {
+    if ((e.event.load(std::memory_order_seq_cst) & 1) != 0) {
+      e.event.fetch_add(2, std::memory_order_seq_cst);
+      futex::wake_all(e.event, futex::scope::shared);
+    }
+    if (head_.seal_waiters.load(std::memory_order_seq_cst) != 0) {
+      head_.seals.fetch_add(1, std::memory_order_seq_cst);
+      futex::wake_all(head_.seals, futex::scope::shared);
+    }
+  }
+  void tell_of_room() noexcept {
+    if (head_.room_waiters.load(std::memory_order_seq_cst) == 0) return;
+    head_.room.fetch_add(1, std::memory_order_seq_cst);
+    futex::wake_all(head_.room, futex::scope::shared);
+  }
+
+  struct holding {
+    bool views = false;
+    bool refs = false;
+  };
+  /// Whether any process holds views or refs; with `ask`, each that does is asked to call the store when it lets go.
+  holding count_holding(std::uint32_t i, bool ask) noexcept {
+    holding all;
+    for_each_holder(i, [&](std::uint32_t s) {
+      hold_count& count = memory_.counts(s)[i];
+      std::uint64_t seen = count.load(std::memory_order_seq_cst);
+      while (ask && (views_of(seen) != 0 || refs_of(seen) != 0) && (seen & hold_notify) == 0 &&
+             !count.compare_exchange_weak(seen, seen | hold_notify, std::memory_order_seq_cst)) {}
+      all.views |= views_of(seen) != 0;
+      all.refs |= refs_of(seen) != 0;
+    });
+    return all;
+  }
+  template <class F>
+  void for_each_holder(std::uint32_t i, F&& f) const {
+    const auto each = [&f](std::uint64_t bits, std::uint32_t first) {
+      for (; bits != 0; bits &= bits - 1) f(first + static_cast<std::uint32_t>(std::countr_zero(bits)));
+    };
+    each(entries_[i].holders.load(std::memory_order_seq_cst), 0);
+    if ((entries_[i].flags & object_held_above) != 0)
+      for (std::uint32_t k = 1; k < most_processes / 64; ++k)
+        each(memory_.holders_above(i)[k].load(std::memory_order_seq_cst), 64 * k);
+  }
+
+  // ---- tickets
+
+  /// A ref that travels to the process in slot `to`; no_index if there is no room for one.
+  std::uint32_t send(std::uint32_t i, std::uint16_t to) noexcept {
+    std::uint32_t t = head_.free_ticket;
+    if (t != no_index)
+      head_.free_ticket = memory_.tickets()[t].next;
+    else if (head_.tickets_begun < head_.most_objects)
+      t = head_.tickets_begun++;
+    else
+      return no_index;
+    transfer_ticket& ticket = memory_.tickets()[t];
+    ++ticket.generation;
+    ticket.index = i;
+    ticket.from = static_cast<std::uint16_t>(slot_);
+    ticket.to = to;
+    CADRE_STORE_STEP(ticket_written);
+    ticket.used.store(1, std::memory_order_release);
+    CADRE_STORE_STEP(ticket_committed);
+    ++entries_[i].in_flight;
+    CADRE_STORE_STEP(ticket_counted);
+    return t;
+  }
+  /// Ends a ticket that is used, without or (take) with a ref of this process in its place.
+  void finish(std::uint32_t t, bool take) noexcept {
+    transfer_ticket& ticket = memory_.tickets()[t];
+    const std::uint32_t i = ticket.index;
+    if (take) hold(i);
+    CADRE_STORE_STEP(receiver_holds);
+    ticket.used.store(0, std::memory_order_release);
+    CADRE_STORE_STEP(ticket_taken);
+    --entries_[i].in_flight;
+    ticket.next = head_.free_ticket;
+    head_.free_ticket = t;
+    CADRE_STORE_STEP(ticket_uncounted);
+    if (!take) settle(i);
+  }
+
+  // ---- what recovery makes anew
+
+  void clear_names() noexcept { std::memset(memory_.buckets(), 0, head_.most_objects * sizeof(std::uint32_t)); }
+  void link_name(std::uint32_t i) noexcept {
+    std::uint32_t& first = bucket(entries_[i].name_hash);
+    entries_[i].next = first;
+    first = i + 1;  // 0 is the end
+  }
+
+ private:
+  [[nodiscard]] std::uint32_t& bucket(std::uint64_t hash) const noexcept {
+    return memory_.buckets()[hash & (head_.most_objects - 1)];
+  }
+  void unlink_name(std::uint32_t i) noexcept {
+    for (std::uint32_t* at = &bucket(entries_[i].name_hash); *at != 0; at = &entries_[*at - 1].next)
+      if (*at == i + 1) {
+        *at = entries_[i].next;
+        return;
+      }
+  }
+
+  std::uint32_t take_entry() noexcept {
+    const std::uint32_t i = head_.free_entry;
+    if (i != no_index) {
+      head_.free_entry = entries_[i].next;
+      return i;
+    }
+    if (head_.entries_begun == head_.most_objects) return no_index;
+    return head_.entries_begun++;
+  }
+
+  [[nodiscard]] std::atomic<std::uint64_t>& holders_of(std::uint32_t i, std::uint32_t slot) noexcept {
+    if (slot < 64) return entries_[i].holders;
+    entries_[i].flags |= object_held_above;
+    return memory_.holders_above(i)[slot / 64];
+  }
+  void forget_holders(std::uint32_t i) noexcept {
+    entries_[i].holders.store(0, std::memory_order_relaxed);
+    if ((entries_[i].flags & object_held_above) == 0) return;
+    for (std::uint32_t k = 1; k < most_processes / 64; ++k)
+      memory_.holders_above(i)[k].store(0, std::memory_order_relaxed);
+  }
+
+  void free_blocks(std::uint32_t i) noexcept {
+    object_entry& e = entries_[i];
+    block_allocator blocks = memory_.blocks();
+    bool freed = false;
+    if (const std::uint64_t block = e.offset.load(std::memory_order_relaxed); block != no_offset) {
+      e.offset.store(no_offset, std::memory_order_release);
+      CADRE_STORE_STEP(block_given_up);
+      give_back(blocks.free(block, e.bytes));
+      freed = true;
+    }
+    if (const std::uint64_t block = e.name_offset.load(std::memory_order_relaxed); block != no_offset) {
+      e.name_offset.store(no_offset, std::memory_order_release);
+      blocks.free(block, e.name_bytes);
+      freed = true;
+    }
+    CADRE_STORE_STEP(block_freed);
+    if (freed) tell_of_room();
+  }
+  // Free memory is dear to get anew, so some is kept: a quarter of the capacity, and at least 256 MiB.
+  template <class Run>
+  void give_back(const Run& run) noexcept {
+    const std::uint64_t free =
+        head_.present_extents.load(std::memory_order_relaxed) * extent_bytes - memory_.blocks().used();
+    const std::uint64_t kept = head_.capacity / 4 > (256 << 20) ? head_.capacity / 4 : 256 << 20;
+    if (static_cast<std::int64_t>(free) > static_cast<std::int64_t>(kept)) memory_.give_back(run.offset, run.bytes);
+  }
+
+  arena& memory_;
+  store_header& head_;
+  object_entry* entries_;
+  std::uint32_t slot_;
+  hold_count* mine_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

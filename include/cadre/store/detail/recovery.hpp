@@ -1,0 +1,97 @@
+#ifndef CADRE_STORE_DETAIL_RECOVERY_HPP
+#define CADRE_STORE_DETAIL_RECOVERY_HPP
+
+#include <cadre/os/file_lock.hpp>
+#include <cadre/store/detail/object_table.hpp>
+
+#include <atomic>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Makes everything anew that is derived from the table of objects, after a process has died with the lock. May itself be
+/// cut off at any instant: the next begins again.
+inline void rebuild(object_table& table) noexcept {
+  store_header& head = table.head();
+  CADRE_STORE_STEP(rebuild_begun);
+  block_allocator blocks = table.memory().blocks();
+  blocks.format();
+  blocks.begin_rebuild();
+  table.clear_names();
+  head.free_entry = no_index;
+  head.objects = 0;
+  head.spilled_bytes = 0;
+  for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
+    object_entry& e = table.entry(i);
+    const object_word w = table.word(i);
+    if (w.state() == object_state::free) {
+      e.next = head.free_entry;
+      head.free_entry = i;
+      continue;
+    }
+    ++head.objects;
+    e.in_flight = 0;
+    if (const std::uint64_t block = e.offset.load(std::memory_order_acquire); block != no_offset)
+      blocks.keep(block, e.bytes);
+    if (const std::uint64_t block = e.name_offset.load(std::memory_order_acquire); block != no_offset)
+      blocks.keep(block, e.name_bytes);
+    if (w.state() == object_state::spilled || w.state() == object_state::restoring) head.spilled_bytes += e.bytes;
+    if (w.state() == object_state::gone) e.flags &= ~object_named;
+    if ((e.flags & object_named) != 0) table.link_name(i);
+  }
+  CADRE_STORE_STEP(rebuild_blocks);
+  blocks.end_rebuild();
+  table.memory().count_present();
+  head.free_ticket = no_index;
+  for (std::uint32_t t = 0; t < head.tickets_begun; ++t) {
+    transfer_ticket& ticket = table.memory().tickets()[t];
+    if (ticket.used.load(std::memory_order_acquire) != 0) {
+      ++table.entry(ticket.index).in_flight;
+    } else {
+      ticket.next = head.free_ticket;
+      head.free_ticket = t;
+    }
+  }
+  for (std::uint32_t i = 0; i < head.entries_begun; ++i) table.settle(i);
+  CADRE_STORE_STEP(rebuild_done);
+}
+
+/// Takes from the process that had the slot all that it held, wrote or sent.
+inline void sweep_slot(object_table& table, std::uint32_t slot) noexcept {
+  store_header& head = table.head();
+  table.memory().clear_counts(slot);
+  CADRE_STORE_STEP(slot_void);
+  for (std::uint32_t t = 0; t < head.tickets_begun; ++t) {
+    const transfer_ticket& ticket = table.memory().tickets()[t];
+    if (ticket.used.load(std::memory_order_acquire) != 0 && (ticket.from == slot || ticket.to == slot))
+      table.finish(t, false);
+  }
+  for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
+    const object_word w = table.word(i);
+    if (w.state() == object_state::free) continue;
+    if (w.owner() == slot) table.abandon(i);
+    table.settle(i);
+  }
+  CADRE_STORE_STEP(slot_swept);
+  table.memory().slots()[slot].used.store(0, std::memory_order_release);
+  CADRE_STORE_STEP(slot_free);
+}
+
+/// Sweeps the slots of processes that have died. Cost: a system call per process, and a look at all objects per death.
+/// Returns how many there were.
+inline std::uint32_t sweep_dead(object_table& table) noexcept {
+  std::uint32_t dead = 0;
+  for (std::uint32_t s = 0; s < most_processes; ++s) {
+    if (s == table.slot() || table.memory().slots()[s].used.load(std::memory_order_acquire) == 0) continue;
+    if (is_byte_locked_by_other(table.memory().file(), table.memory().lock_byte(s))) continue;
+    sweep_slot(table, s);
+    ++dead;
+  }
+  return dead;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

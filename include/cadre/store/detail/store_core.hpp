@@ -1,0 +1,475 @@
+#ifndef CADRE_STORE_DETAIL_STORE_CORE_HPP
+#define CADRE_STORE_DETAIL_STORE_CORE_HPP
+
+#include <cadre/core/chrono.hpp>
+#include <cadre/store/detail/arena.hpp>
+#include <cadre/store/detail/labels.hpp>
+#include <cadre/store/detail/object_table.hpp>
+#include <cadre/store/detail/store_lock.hpp>
+#include <cadre/store/detail/store_registry.hpp>
+#include <cadre/store/detail/store_report.hpp>
+#include <cadre/store/error.hpp>
+#include <cadre/store/options.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <source_location>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// One process's part in a store: its slot, what it maps, and what its refs and views call. Lives until the last handle,
+/// ref and view of this process has ended. Thread-safety: all functions, from any thread.
+class store_core : public store_registry::member {
+ public:
+  using clock = std::chrono::steady_clock;
+  using time = clock::time_point;
+
+  /// `slot` has been taken. With one handle.
+  store_core(arena memory, std::uint32_t slot, store_options options)
+      : memory_(std::move(memory)),
+        table_(memory_, slot),
+        entries_(memory_.entries()),
+        counts_(memory_.counts(slot)),
+        data_(memory_.data_to_read()),
+        head_(memory_.head()),
+        options_(std::move(options)) {
+    store_registry::add(*this);
+  }
+  store_core(const store_core&) = delete;
+  store_core& operator=(const store_core&) = delete;
+
+  [[nodiscard]] const store_options& options() const noexcept { return options_; }
+  [[nodiscard]] object_table& table() noexcept { return table_; }
+  [[nodiscard]] arena& memory() noexcept { return memory_; }
+  void check_process() const {
+    if (forked_) throw forked_store();
+  }
+
+  // ---- handles, refs and views
+
+  void add_handle() noexcept { handles_.fetch_add(1, std::memory_order_relaxed); }
+  /// True for the last, upon which close() follows.
+  [[nodiscard]] bool drop_handle() noexcept { return handles_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+
+  /// By who holds one.
+  void add_ref(std::uint32_t i) noexcept { counts_[i].fetch_add(hold_ref, std::memory_order_relaxed); }
+  void drop_ref(std::uint32_t i) noexcept {
+    std::uint64_t seen = counts_[i].load(std::memory_order_relaxed);
+    while (refs_of(seen) > 1)
+      if (counts_[i].compare_exchange_weak(seen, seen - hold_ref, std::memory_order_release, std::memory_order_relaxed))
+        return;
+    let_go(i, hold_ref);
+  }
+
+  /// The bytes of an object of which the caller holds a ref, readable until unpin(); waits until it is sealed. Throws
+  /// object_gone (301), store_timeout (305).
+  const std::byte* pin(std::uint32_t i, time deadline = time::max()) {
+    if (const std::byte* const at = try_pin(i)) [[likely]]
+      return at;
+    return pin_later(i, deadline);
+  }
+  /// Null if it cannot be read at this moment.
+  const std::byte* try_pin(std::uint32_t i) noexcept {
+    counts_[i].fetch_add(hold_view, std::memory_order_seq_cst);
+    object_entry& e = entries_[i];
+    if (!object_word(e.word.load(std::memory_order_seq_cst)).readable()) [[unlikely]] {
+      unpin(i);
+      return nullptr;
+    }
+    if (const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
+        e.used_at.load(std::memory_order_relaxed) != now)
+      e.used_at.store(now, std::memory_order_relaxed);
+    return e.bytes == 0 ? nowhere() : data_ + e.offset.load(std::memory_order_relaxed);
+  }
+  /// Touches nothing of the store behind the exchange: whoever closes it waits for that only.
+  void unpin(std::uint32_t i) noexcept {
+    std::uint64_t seen = counts_[i].load(std::memory_order_relaxed);
+    while ((seen & hold_ask) == 0)
+      if (counts_[i].compare_exchange_weak(seen, seen - hold_view, std::memory_order_release,
+                                           std::memory_order_relaxed))
+        return;
+    let_go(i, hold_view);
+  }
+
+  [[nodiscard]] const object_entry& entry(std::uint32_t i) const noexcept { return entries_[i]; }
+
+  // ---- making objects
+
+  struct made {
+    std::uint32_t index;
+    std::byte* data;
+  };
+  /// Room for an object, present in memory, to be written and sealed by the caller, who holds a ref. Throws store_full
+  /// (302), object_name_taken (304), mapping_error (159).
+  made create(std::uint64_t bytes, std::uint64_t type, std::string_view label, const put_options& how,
+              const std::source_location& at) {
+    check_process();
+    if (how.name.size() > most_name_bytes) throw bad_store_option("the name of an object has more than 4096 bytes");
+    object_table::request r;
+    r.bytes = bytes;
+    r.type = type;
+    r.creator = pid_;
+    r.flags = how.evictable ? object_evictable : 0;
+    r.name = how.name;
+    std::uint32_t i = no_index;
+    find_room(bytes + how.name.size(), [&](object_table::shortage& missing) {
+      r.site = site_label(at);
+      if (!is_known(type)) know(type, label);
+      i = table_.create(r, missing);
+      return i != no_index;
+    });
+    try {
+      object_entry& e = entries_[i];
+      if (bytes != 0) memory_.make_present(e.offset, bytes);
+      if (!how.name.empty()) {
+        memory_.make_present(e.name_offset, how.name.size());
+        store_lock lock(table_);
+        if (table_.find(how.name) != no_index) throw object_name_taken(how.name);
+        table_.enter_name(i, how.name);
+      }
+      return {i, bytes == 0 ? nowhere() : memory_.data() + e.offset.load(std::memory_order_relaxed)};
+    } catch (...) {
+      abort(i);
+      throw;
+    }
+  }
+  /// Gives memory to an object that was made with none, by who writes it. Throws store_full (302), mapping_error (159).
+  std::byte* attach(std::uint32_t i, std::uint64_t bytes) {
+    check_process();
+    if (bytes == 0) return nowhere();
+    find_room(bytes, [&](object_table::shortage& missing) {
+      missing = object_table::shortage::memory;
+      return table_.attach(i, bytes);
+    });
+    memory_.make_present(entries_[i].offset, bytes);
+    return memory_.data() + entries_[i].offset.load(std::memory_order_relaxed);
+  }
+  /// Throws object_gone (301) if it was erased meanwhile.
+  void seal(std::uint32_t i) {
+    object_entry& e = entries_[i];
+    std::uint64_t seen = e.word.load(std::memory_order_relaxed);
+    const object_word w(seen);
+    if (w.state() != object_state::creating ||
+        !e.word.compare_exchange_strong(seen, object_word(w.generation(), object_state::sealed).value(),
+                                        std::memory_order_seq_cst))
+      throw object_gone("an object was erased while it was written");
+    CADRE_STORE_STEP(sealed);
+    table_.tell(e);
+    CADRE_STORE_STEP(seal_told);
+  }
+  /// Ends an object that was not sealed, with the ref of its writer.
+  void abort(std::uint32_t i) noexcept {
+    if (forked_) return;
+    {
+      store_lock lock(table_, store_lock::patiently{});
+      table_.end(i, object_end::aborted);
+    }
+    drop_ref(i);
+  }
+
+  // ---- finding and ending
+
+  /// With a ref for the caller, or no_index.
+  std::uint32_t find(std::string_view name) {
+    check_process();
+    store_lock lock(table_);
+    const std::uint32_t i = table_.find(name);
+    if (i != no_index) table_.hold(i);
+    return i;
+  }
+  void erase(std::uint32_t i) {
+    check_process();
+    store_lock lock(table_);
+    table_.end(i, object_end::erased);
+  }
+  bool erase(std::string_view name) {
+    check_process();
+    store_lock lock(table_);
+    const std::uint32_t i = table_.find(name);
+    if (i != no_index) table_.end(i, object_end::erased);
+    return i != no_index;
+  }
+  /// Whether its producer writes it still.
+  [[nodiscard]] bool is_pending(std::uint32_t i) const noexcept { return word(i).state() == object_state::creating; }
+  /// Whether a get would have it, from memory or disk.
+  [[nodiscard]] bool is_there(std::uint32_t i) const noexcept {
+    return !is_pending(i) && word(i).state() != object_state::gone;
+  }
+  /// Throws object_gone (301).
+  void check_exists(std::uint32_t i) const {
+    check_process();
+    if (const object_word w = word(i); w.state() == object_state::gone) throw object_gone(why_gone(i, w));
+  }
+  [[nodiscard]] object_word word(std::uint32_t i) const noexcept {
+    return object_word(entries_[i].word.load(std::memory_order_seq_cst));
+  }
+
+  /// Throws wrong_object_type (303).
+  void check_type(std::uint32_t i, std::uint64_t type, std::string_view asked) const {
+    if (entries_[i].type == type) [[likely]]
+      return;
+    throw wrong_object_type(asked, type_text(entries_[i].type));
+  }
+  [[nodiscard]] std::string type_text(std::uint64_t type) const {
+    const store_labels labels(memory_.labels());
+    return std::string(labels.text(labels.find(type)));
+  }
+
+  /// Sleeps until done(), which is asked again whenever an object was sealed or has ended, or until the deadline.
+  template <class Done>
+  void wait_until(time deadline, Done&& done) {
+    if (done()) return;
+    struct waiter {
+      std::atomic<std::uint32_t>& count;
+      ~waiter() { count.fetch_sub(1, std::memory_order_seq_cst); }
+    };
+    head_.seal_waiters.fetch_add(1, std::memory_order_seq_cst);
+    const waiter counted{head_.seal_waiters};
+    for (;;) {
+      const std::uint32_t seen = head_.seals.load(std::memory_order_seq_cst);
+      if (done()) return;
+      const time now = clock::now();
+      if (now >= deadline) return;
+      if (!futex::wait_until(head_.seals, seen, std::min(deadline, now + slice), futex::scope::shared)) sweep();
+    }
+  }
+
+  /// Takes from processes that have died what they held. Returns how many there were.
+  std::uint32_t sweep() {
+    check_process();
+    store_lock lock(table_);
+    return sweep_dead(table_);
+  }
+
+  [[nodiscard]] store_stats stats() {
+    check_process();
+    store_lock lock(table_);
+    sweep_dead(table_);
+    return collect_stats(table_);
+  }
+  [[nodiscard]] std::string report() {
+    check_process();
+    store_lock lock(table_);
+    sweep_dead(table_);
+    return describe_store(table_);
+  }
+
+  // ---- the end
+
+  /// After the last handle: true if nothing is held any more, so that the core can be destroyed.
+  [[nodiscard]] bool close() noexcept {
+    if (forked_) return false;  // what the child's copies of refs and views hold is not known
+    store_lock lock(table_, store_lock::patiently{});
+    std::uint32_t held = 0;
+    for (std::uint32_t i = 0; i < head_.entries_begun; ++i) {
+      std::uint64_t seen = counts_[i].load(std::memory_order_acquire);
+      while ((views_of(seen) != 0 || refs_of(seen) != 0) &&
+             !counts_[i].compare_exchange_weak(seen, seen | hold_closing, std::memory_order_acq_rel)) {}
+      held += views_of(seen) != 0 || refs_of(seen) != 0;
+    }
+    held_at_close_ = held;
+    return held == 0;
+  }
+  /// In a child made by fork(): views stay readable, all else throws forked_store (307) or does nothing.
+  void forget_after_fork() noexcept override {
+    forked_ = true;
+    void* const none = ::mmap(nullptr, std::size_t{head_.most_objects} * sizeof(object_entry), PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (none != MAP_FAILED) {
+      entries_ = static_cast<object_entry*>(none);
+      counts_ = static_cast<hold_count*>(none);
+    }
+    memory_.forget_after_fork();
+  }
+
+  /// Gives the slot back; nothing is held any more.
+  ~store_core() override {
+    store_registry::remove(*this);
+    if (forked_) return;
+    store_lock lock(table_, store_lock::patiently{});
+    sweep_slot(table_, table_.slot());
+  }
+
+ private:
+  static constexpr auto slice = std::chrono::milliseconds(50);  // after which a waiter looks whether others are alive
+  static constexpr std::size_t most_name_bytes = 4096;
+  static constexpr std::uint64_t hold_ask = hold_notify | hold_closing;
+
+  static std::byte* nowhere() noexcept { return reinterpret_cast<std::byte*>(64); }  // of what has no bytes
+
+  // Calls `take` under the lock until it has what it wants: at once, when those who died have been swept, when others have
+  // been moved out, and whenever something was freed. Throws store_full (302) after .put_timeout.
+  template <class Take>
+  void find_room(std::uint64_t bytes, Take&& take) {
+    for (time deadline{};;) {
+      std::uint32_t seen = 0;
+      object_table::shortage missing{};
+      {
+        store_lock lock(table_);
+        if (take(missing) || (sweep_dead(table_) != 0 && take(missing)) ||
+            (missing == object_table::shortage::memory && table_.evict(bytes) && take(missing))) {
+          advance_clock(bytes);
+          return;
+        }
+        head_.room_waiters.fetch_add(1, std::memory_order_seq_cst);
+        seen = head_.room.load(std::memory_order_seq_cst);
+      }
+      wait_for_room(seen, bytes, missing, deadline);
+    }
+  }
+
+  // The last ref, and a view that others wait for, end under the lock, so that close() sees them end.
+  [[gnu::noinline]] void let_go(std::uint32_t i, std::uint64_t unit) noexcept {
+    if (forked_) return;
+    bool last = false;
+    {
+      store_lock lock(table_, store_lock::patiently{});
+      const std::uint64_t before = counts_[i].fetch_sub(unit, std::memory_order_seq_cst);
+      CADRE_STORE_STEP(ref_dropped);
+      const std::uint64_t left = before - unit;
+      if (views_of(left) == 0 && refs_of(left) == 0 && (left & hold_closing) != 0) {
+        counts_[i].store(0, std::memory_order_relaxed);
+        last = --held_at_close_ == 0;
+      }
+      if (views_of(left) == 0 || refs_of(left) == 0) table_.settle(i);
+    }
+    if (last) delete this;
+  }
+
+  [[gnu::noinline]] const std::byte* pin_later(std::uint32_t i, time deadline) {
+    for (;;) {
+      check_process();
+      const object_word w = word(i);
+      switch (w.state()) {
+        case object_state::gone: throw object_gone(why_gone(i, w));
+        case object_state::creating:
+        case object_state::restoring: wait_for_change(i, w, deadline); break;
+        default: break;
+      }
+      if (const std::byte* const at = try_pin(i)) return at;
+    }
+  }
+
+  void wait_for_change(std::uint32_t i, object_word seen, time deadline) {
+    object_entry& e = entries_[i];
+    for (int spin = 0; spin < 300; ++spin) {
+      if (word(i).value() != seen.value()) return;
+      futex_pause();
+    }
+    const std::uint32_t event = e.event.fetch_or(1, std::memory_order_seq_cst) | 1;
+    if (word(i).value() != seen.value()) return;
+    const time now = clock::now();
+    if (now >= deadline)
+      throw store_timeout("an object made at " + site_text(i) + " by process " + std::to_string(e.creator) +
+                          " was not sealed in the time given");
+    if (!futex::wait_until(e.event, event, std::min(deadline, now + slice), futex::scope::shared)) sweep();
+  }
+  static void futex_pause() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+  }
+
+  // `seen` was read under the lock, with this one counted among those who wait.
+  [[gnu::cold]] void wait_for_room(std::uint32_t seen, std::uint64_t bytes, object_table::shortage missing,
+                                   time& deadline) {
+    const time now = clock::now();
+    if (deadline == time{}) deadline = now + options_.put_timeout;
+    const bool never = missing == object_table::shortage::memory && bytes > head_.capacity;
+    if (!never && now < deadline) {
+      futex::wait_until(head_.room, seen, std::min(deadline, now + slice), futex::scope::shared);
+    }
+    head_.room_waiters.fetch_sub(1, std::memory_order_seq_cst);
+    if (never || now >= deadline) {
+      store_lock lock(table_);
+      throw store_full(missing == object_table::shortage::entries ? describe_too_many(table_)
+                                                                  : describe_full(table_, bytes));
+    }
+  }
+
+  [[gnu::cold]] std::string why_gone(std::uint32_t i, object_word w) const {
+    const std::string what =
+        "the object made at " + site_text(i) + " by process " + std::to_string(entries_[i].creator);
+    switch (w.end()) {
+      case object_end::erased: return what + " was erased";
+      case object_end::aborted: return what + " was given up by who wrote it";
+      case object_end::producer_died: return what + " is lost: that process died before it had sealed it";
+      case object_end::evicted:
+        return what + " was dropped for lack of memory (it was put as evictable); make it again";
+      case object_end::damaged: return what + " is lost: its file on disk is damaged";
+      default: return what + " is referred to by nobody any more";
+    }
+  }
+  [[nodiscard]] std::string site_text(std::uint32_t i) const {
+    return std::string(store_labels(memory_.labels()).text(entries_[i].site));
+  }
+
+  // ---- labels, under the lock; what this process has entered already it knows
+
+  [[nodiscard]] bool is_known(std::uint64_t key) const noexcept { return known_[key % most_known].key == key; }
+  std::uint32_t know(std::uint64_t key, std::string_view text) noexcept {
+    const std::uint32_t label = store_labels(memory_.labels()).add(key, text);
+    known_[key % most_known] = {key, label};
+    return label;
+  }
+  std::uint32_t site_label(const std::source_location& at) noexcept {
+    const std::uint64_t key = hash_combine(reinterpret_cast<std::uintptr_t>(at.file_name()), at.line());
+    if (is_known(key)) [[likely]]
+      return known_[key % most_known].label;
+    std::string_view file(at.file_name());
+    if (const std::size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
+    char text[240];
+    std::size_t n = file.size() < 200 ? file.size() : 200;
+    std::memcpy(text, file.data(), n);
+    text[n++] = ':';
+    n = static_cast<std::size_t>(std::to_chars(text + n, text + sizeof text, at.line()).ptr - text);
+    const std::uint32_t label =
+        store_labels(memory_.labels()).add(hash_bytes(std::as_bytes(std::span(text, n))), {text, n});
+    known_[key % most_known] = {key, label};
+    return label;
+  }
+
+  void advance_clock(std::uint64_t bytes) noexcept {
+    put_since_tick_ += bytes;
+    if (put_since_tick_ < head_.capacity / 64) return;
+    put_since_tick_ = 0;
+    head_.clock.fetch_add(1, std::memory_order_relaxed);
+  }
+
+  struct known_label {
+    std::uint64_t key = 0;
+    std::uint32_t label = 0;
+  };
+  static constexpr std::size_t most_known = 256;
+
+  arena memory_;
+  object_table table_;
+  object_entry* entries_;
+  hold_count* counts_;
+  const std::byte* data_;
+  store_header& head_;
+  store_options options_;
+  const std::uint32_t pid_ = static_cast<std::uint32_t>(::getpid());
+  std::atomic<std::uint32_t> handles_{1};
+  bool forked_ = false;
+  // Under the lock.
+  std::uint32_t held_at_close_ = 0;
+  std::uint64_t put_since_tick_ = 0;
+  known_label known_[most_known];
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

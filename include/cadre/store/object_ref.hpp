@@ -1,0 +1,53 @@
+#ifndef CADRE_STORE_OBJECT_REF_HPP
+#define CADRE_STORE_OBJECT_REF_HPP
+
+#include <cadre/store/detail/store_core.hpp>
+#include <cadre/store/fwd.hpp>
+
+#include <cstdint>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Refers to an object of a store, and keeps it: it ends with its last ref and view, in whichever process that is. Cheap to
+/// copy (one atomic addition); may outlive the object_store it is of.
+///
+/// Thread-safety: as an int; copies of one ref may be used by any threads. A child made by fork() can only destroy it.
+template <class T>
+class object_ref {
+ public:
+  /// Refers to nothing.
+  object_ref() noexcept = default;
+  object_ref(const object_ref& other) noexcept : core_(other.core_), index_(other.index_) {
+    if (core_ != nullptr) core_->add_ref(index_);
+  }
+  object_ref(object_ref&& other) noexcept : core_(std::exchange(other.core_, nullptr)), index_(other.index_) {}
+  object_ref& operator=(object_ref other) noexcept {
+    std::swap(core_, other.core_);
+    std::swap(index_, other.index_);
+    return *this;
+  }
+  ~object_ref() {
+    if (core_ != nullptr) core_->drop_ref(index_);
+  }
+
+  explicit operator bool() const noexcept { return core_ != nullptr; }
+  /// Whether both refer to the same object.
+  friend bool operator==(const object_ref& a, const object_ref& b) noexcept {
+    return a.core_ == b.core_ && (a.core_ == nullptr || a.index_ == b.index_);
+  }
+
+ private:
+  friend object_store;
+  template <class>
+  friend class object_writer;
+  /// Takes over a ref that is counted already.
+  object_ref(detail::store_core& core, std::uint32_t index) noexcept : core_(&core), index_(index) {}
+
+  detail::store_core* core_ = nullptr;
+  std::uint32_t index_ = 0;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
