@@ -8,6 +8,7 @@
 #include <cadre/os/file_lock.hpp>
 #include <cadre/os/futex.hpp>
 #include <cadre/os/mapping.hpp>
+#include <cadre/os/memory_limit.hpp>
 #include <cadre/os/processors.hpp>
 #include <cadre/os/robust_mutex.hpp>
 #include <cadre/os/thread.hpp>
