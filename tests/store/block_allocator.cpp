@@ -192,6 +192,25 @@ TEST_CASE("a slab holds as many blocks as go into 64 KiB, of every size", "[bloc
   }
 }
 
+TEST_CASE("what is freed in a full slab is given out again, though the arena is full", "[block_allocator]") {
+  using namespace block_allocator_test;
+  const state s{2_MiB};
+  for (const std::uint64_t bytes : {64u, 1024u, 1280u, 8192u}) {
+    block_allocator a{s.data(), 2_MiB};
+    a.format();
+    std::vector<std::uint64_t> offsets;
+    for (std::uint64_t o = a.allocate(bytes); o != none; o = a.allocate(bytes)) offsets.push_back(o);
+    REQUIRE(offsets.size() == 32 * (64_KiB / bytes));
+    cadre::random_stream random{8, bytes};
+    for (int i = 0; i < 1000; ++i) {
+      const std::uint64_t freed = offsets[random.below(offsets.size())];
+      static_cast<void>(a.free(freed, bytes));
+      CHECK(a.largest_free() == bytes);
+      REQUIRE(a.allocate(bytes) == freed);
+    }
+  }
+}
+
 TEST_CASE("one empty slab of a size is kept, a second one goes back", "[block_allocator]") {
   using namespace block_allocator_test;
   const state s{2_MiB};

@@ -1,6 +1,7 @@
 #ifndef CADRE_STORE_DETAIL_BLOCK_ALLOCATOR_HPP
 #define CADRE_STORE_DETAIL_BLOCK_ALLOCATOR_HPP
 
+#include <cadre/config/config.hpp>
 #include <cadre/store/detail/run_allocator.hpp>
 
 #include <bit>
@@ -91,7 +92,8 @@ class block_allocator {
   }
 
   /// Frees a block; `bytes` is what was asked for. Returns what is free around it now, down to whole granules: the free
-  /// run that grew by this, or nothing if the block's slab stays.
+  /// run that grew by this, or nothing if the block's slab stays. An empty slab that is kept for its size and given up
+  /// later, when room is short, is not told of by itself: it is a part of what is told when a neighbour is freed.
   extent free(std::uint64_t offset, std::uint64_t bytes) noexcept {
     if (bytes > largest_block) {
       header_->used -= size_of(bytes);
@@ -119,7 +121,8 @@ class block_allocator {
   /// What is free and in no slab. capacity() - used() - free_in_runs() is what lies idle in slabs.
   [[nodiscard]] std::uint64_t free_in_runs() const noexcept { return runs_.free_granules() * granule; }
 
-  /// The most bytes that one allocate() could give now. Gives up slabs without blocks, as allocate() does before it fails.
+  /// The most bytes that one allocate() could give now; gives up slabs without blocks, as allocate() does before it fails.
+  /// Up to 8 KiB may find no room though more would: a slab needs 64 KiB at a multiple of 64 KiB.
   [[nodiscard]] std::uint64_t largest_free() noexcept {
     release_spares();
     const std::uint64_t largest = runs_.largest_free() * granule;

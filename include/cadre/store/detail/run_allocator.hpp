@@ -106,7 +106,7 @@ class run_allocator {
   }
   /// The run must not overlap another one that is kept.
   void keep(std::uint32_t first, std::uint32_t n) noexcept {
-    tag(first, n, false);
+    tags_[first] = n << 1;  // the tag at its end waits for the sweep, which goes through memory in order
     const std::uint32_t page = first / page_bits;
     std::uint64_t& pages = header_->kept_pages[page / 64];
     if ((pages >> page % 64 & 1) == 0) {
@@ -125,6 +125,7 @@ class run_allocator {
     for_each_bit(header_->kept_pages, (granules_ - 1) / (page_bits * 64) + 1, 0, [&](std::uint32_t page) {
       for_each_bit(kept_ + page * (page_bits / 64), page_bits / 64, page * page_bits, [&](std::uint32_t first) {
         if (first != end) insert(end, first - end);
+        tag(first, count(first), false);
         end = first + count(first);
       });
     });
