@@ -115,6 +115,20 @@ class arena {
       }
     }
   }
+  /// Takes the table of objects, and a process's counts, in huge pages too once it is large: a look at one of a million
+  /// objects would else miss in the page tables three times.
+  void make_entry_present(std::uint32_t index, std::uint32_t slot) noexcept {
+    constexpr std::uint32_t entries = extent_bytes / sizeof(object_entry), counts = extent_bytes / sizeof(hold_count);
+    if (index == 0 || index % entries != 0 || index >= head().most_objects) return;
+    try {
+      all_.reserve(parts_.entries + index * sizeof(object_entry), extent_bytes);
+      if (index == entries || index % counts == 0)
+        all_.reserve(
+            parts_.counts + (std::uint64_t{slot} * head().most_objects + index / counts * counts) * sizeof(hold_count),
+            extent_bytes);
+    } catch (const mapping_error&) {  // then in small pages, as they are touched
+    }
+  }
   /// Gives free data back to the system: whole extents of [offset, offset + bytes). Under the lock.
   void give_back(std::uint64_t offset, std::uint64_t bytes) noexcept {
     const std::uint64_t first = (offset + extent_bytes - 1) / extent_bytes, end = (offset + bytes) / extent_bytes;

@@ -80,7 +80,8 @@ class object_table {
     e.event.store(0, std::memory_order_relaxed);
     e.used_at.store(head_.clock.load(std::memory_order_relaxed), std::memory_order_relaxed);
     CADRE_STORE_STEP(entry_written);
-    hold(i);
+    mark_holder(i);
+    mine_[i].store(hold_ref, std::memory_order_relaxed);  // nobody else has it yet
     CADRE_STORE_STEP(creator_holds);
     e.word.store(object_word(generation, object_state::creating, slot_).value(), std::memory_order_release);
     CADRE_STORE_STEP(creation_committed);
@@ -119,7 +120,7 @@ class object_table {
 
   /// One more ref of this process.
   void hold(std::uint32_t i) noexcept {
-    holders_of(i, slot_).fetch_or(std::uint64_t{1} << slot_ % 64, std::memory_order_relaxed);
+    mark_holder(i);
     mine_[i].fetch_add(hold_ref, std::memory_order_seq_cst);
   }
 
@@ -146,26 +147,26 @@ class object_table {
   /// Ends what nobody refers to, and frees what nobody holds, of an object that has perhaps lost a holder.
   void settle(std::uint32_t i) noexcept {
     object_entry& e = entries_[i];
-    object_word w = word(i);
-    if (w.state() == object_state::free) return;
-    holding all = count_holding(i, false);
+    const object_word w = word(i);
+    if (w.state() == object_state::free || e.in_flight != 0) return;
     if (w.state() != object_state::gone) {
-      if (all.refs || e.in_flight != 0 || (e.flags & object_named) != 0) return;
-      end(i, w.state() == object_state::creating ? object_end::aborted : object_end::unreferenced);
-      return;
+      if ((e.flags & object_named) != 0) return;
+      const holding all = count_holding(i, false);
+      if (all.refs) return;
+      if (!all.views) {
+        free_entry(i, w);
+        return;
+      }
+      e.word.store(object_word(w.generation(), object_state::gone, 0, object_end::unreferenced).value(),
+                   std::memory_order_release);
+      CADRE_STORE_STEP(end_committed);
     }
     // Whoever holds a view or a ref of it still is asked to come here when it is let go.
-    all = count_holding(i, true);
-    if (!all.views) free_blocks(i);
-    if (all.views || all.refs || e.in_flight != 0) return;
-    for_each_holder(i, [&](std::uint32_t s) { memory_.counts(s)[i].store(0, std::memory_order_relaxed); });
-    forget_holders(i);
-    e.word.store(object_word(w.generation() + 1, object_state::free).value(), std::memory_order_release);
-    CADRE_STORE_STEP(entry_freed);
-    e.next = head_.free_entry;
-    head_.free_entry = i;
-    --head_.objects;
-    CADRE_STORE_STEP(entry_listed);
+    const holding all = count_holding(i, true);
+    if (!all.views && !all.refs)
+      free_entry(i, w);
+    else if (!all.views)
+      free_blocks(i);
   }
 
   /// Of an object whose owner has died in the middle of something: back to what was before, or its end.
@@ -240,10 +241,10 @@ class object_table {
     const auto each = [&f](std::uint64_t bits, std::uint32_t first) {
       for (; bits != 0; bits &= bits - 1) f(first + static_cast<std::uint32_t>(std::countr_zero(bits)));
     };
-    each(entries_[i].holders.load(std::memory_order_seq_cst), 0);
+    each(entries_[i].holders.load(std::memory_order_relaxed), 0);
     if ((entries_[i].flags & object_held_above) != 0)
       for (std::uint32_t k = 1; k < most_processes / 64; ++k)
-        each(memory_.holders_above(i)[k].load(std::memory_order_seq_cst), 64 * k);
+        each(memory_.holders_above(i)[k].load(std::memory_order_relaxed), 64 * k);
   }
 
   // ---- tickets
@@ -312,13 +313,19 @@ class object_table {
       return i;
     }
     if (head_.entries_begun == head_.most_objects) return no_index;
+    memory_.make_entry_present(head_.entries_begun, slot_);
     return head_.entries_begun++;
   }
 
-  [[nodiscard]] std::atomic<std::uint64_t>& holders_of(std::uint32_t i, std::uint32_t slot) noexcept {
-    if (slot < 64) return entries_[i].holders;
-    entries_[i].flags |= object_held_above;
-    return memory_.holders_above(i)[slot / 64];
+  void mark_holder(std::uint32_t i) noexcept {
+    std::atomic<std::uint64_t>* holders = &entries_[i].holders;
+    if (slot_ >= 64) [[unlikely]] {
+      entries_[i].flags |= object_held_above;
+      holders = &memory_.holders_above(i)[slot_ / 64];
+    }
+    // Under the lock, as all changes of it.
+    holders->store(holders->load(std::memory_order_relaxed) | std::uint64_t{1} << slot_ % 64,
+                   std::memory_order_relaxed);
   }
   void forget_holders(std::uint32_t i) noexcept {
     entries_[i].holders.store(0, std::memory_order_relaxed);
@@ -327,6 +334,18 @@ class object_table {
       memory_.holders_above(i)[k].store(0, std::memory_order_relaxed);
   }
 
+  void free_entry(std::uint32_t i, object_word w) noexcept {
+    object_entry& e = entries_[i];
+    for_each_holder(i, [&](std::uint32_t s) { memory_.counts(s)[i].store(0, std::memory_order_relaxed); });
+    forget_holders(i);
+    e.word.store(object_word(w.generation() + 1, object_state::free).value(), std::memory_order_release);
+    CADRE_STORE_STEP(entry_freed);
+    free_blocks(i);
+    e.next = head_.free_entry;
+    head_.free_entry = i;
+    --head_.objects;
+    CADRE_STORE_STEP(entry_listed);
+  }
   void free_blocks(std::uint32_t i) noexcept {
     object_entry& e = entries_[i];
     block_allocator blocks = memory_.blocks();
