@@ -5,15 +5,16 @@
 #include <cadre/os/memory_limit.hpp>
 #include <cadre/store/detail/block_allocator.hpp>
 #include <cadre/store/detail/layout.hpp>
+#include <cadre/store/detail/rendezvous.hpp>
 #include <cadre/store/error.hpp>
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <array>
 #include <atomic>
 #include <bit>
 #include <cerrno>
@@ -45,8 +46,7 @@ class arena {
     head.most_objects = most_objects;
     head.capacity = capacity;
     head.parts = parts;
-    if (::getrandom(head.id, sizeof head.id, 0) != static_cast<ssize_t>(sizeof head.id))
-      throw mapping_error("cannot get random bytes", errno);
+    head.id = rendezvous::random_id();
     head.mutex.init();
     head.free_entry = head.free_ticket = no_index;
     made.blocks().format();
@@ -70,11 +70,11 @@ class arena {
     return arena(std::move(file), seen.parts);
   }
   /// Whether `file` is the memory of the store `id`.
-  static bool is(const file_descriptor& file, const std::uint64_t (&id)[2]) {
+  static bool is(const file_descriptor& file, const std::array<std::uint64_t, 2>& id) {
     store_header seen{};
     return ::pread(file.get(), &seen, offsetof(store_header, parts), 0) ==
                static_cast<ssize_t>(offsetof(store_header, parts)) &&
-           seen.magic == store_magic && seen.id[0] == id[0] && seen.id[1] == id[1];
+           seen.magic == store_magic && seen.id == id;
   }
 
   [[nodiscard]] const file_descriptor& file() const noexcept { return file_; }

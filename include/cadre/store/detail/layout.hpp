@@ -4,6 +4,7 @@
 #include <cadre/config/config.hpp>
 #include <cadre/os/robust_mutex.hpp>
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -141,7 +142,7 @@ struct store_header {
   std::uint32_t version;
   std::uint32_t most_objects;  // a power of two
   std::uint64_t capacity;      // bytes of data, a multiple of extent_bytes
-  std::uint64_t id[2];
+  std::array<std::uint64_t, 2> id;
   store_parts parts;
   alignas(64) robust_mutex mutex;
   std::atomic<std::uint32_t> lock_holder;  // pid, for messages

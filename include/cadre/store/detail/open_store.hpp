@@ -1,16 +1,18 @@
 #ifndef CADRE_STORE_DETAIL_OPEN_STORE_HPP
 #define CADRE_STORE_DETAIL_OPEN_STORE_HPP
 
+#include <cadre/core/chrono.hpp>
 #include <cadre/os/file_lock.hpp>
 #include <cadre/os/memory_limit.hpp>
 #include <cadre/store/detail/arena.hpp>
-//RDV
+#include <cadre/store/detail/rendezvous.hpp>
 #include <cadre/store/detail/store_core.hpp>
 
 #include <unistd.h>
 
 #include <bit>
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -63,7 +65,19 @@ inline store_core* open_private_store(store_options options) {
   return new store_core(std::move(memory), slot, std::move(options));
 }
 
-inline store_core* open_shared_store(store_options options) { return open_private_store(options); }
+/// Throws store_unreachable (309) too.
+inline store_core* open_shared_store(store_options options) {
+  // Nobody else opens or leaves a store of this name meanwhile.
+  rendezvous meeting(options.name, std::chrono::steady_clock::now() + store_lock::patience);
+  std::optional<file_descriptor> found =
+      meeting.open_existing([&meeting](const file_descriptor& file) { return arena::is(file, meeting.id()); });
+  arena memory = found ? arena::open(*std::move(found)) : make_arena(options);
+  if (!found) meeting.start_new(memory.head().id);
+  const std::uint32_t slot = take_slot(memory, options.rank);
+  auto core = std::make_unique<store_core>(std::move(memory), slot, std::move(options));
+  meeting.join(::getpid(), core->memory().file().get());
+  return core.release();
+}
 
 }  // namespace detail
 CADRE_NAMESPACE_END

@@ -295,6 +295,11 @@ class store_core : public store_registry::member {
   ~store_core() override {
     store_registry::remove(*this);
     if (forked_) return;
+    try {
+      if (!options_.name.empty())
+        rendezvous(options_.name, clock::now() + slice).leave(static_cast<::pid_t>(pid_), memory_.file().get());
+    } catch (const error&) {  // others strike it out when they find it closed
+    }
     store_lock lock(table_, store_lock::patiently{});
     sweep_slot(table_, table_.slot());
   }
