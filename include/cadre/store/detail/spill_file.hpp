@@ -1,0 +1,207 @@
+#ifndef CADRE_STORE_DETAIL_SPILL_FILE_HPP
+#define CADRE_STORE_DETAIL_SPILL_FILE_HPP
+
+#include <cadre/core/hash.hpp>
+#include <cadre/os/mapping.hpp>
+#include <cadre/store/detail/direct_file.hpp>
+#include <cadre/store/detail/hash_beside.hpp>
+#include <cadre/store/detail/spill_folder.hpp>
+#include <cadre/store/detail/spill_record.hpp>
+#include <cadre/store/spill_error.hpp>
+
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+[[nodiscard]] constexpr std::size_t smaller(std::size_t a, std::size_t b) noexcept { return a < b ? a : b; }
+
+[[nodiscard]] inline std::string spill_file_path(const spill_folder& folder, std::uint32_t file) {
+  return folder.path() + "/" + spill_file_name(file);
+}
+/// Removes the file, in which no object is wanted any more and to which no writer appends. False if it is not there.
+inline bool remove_spill_file(const spill_folder& folder, std::uint32_t file) {
+  return ::unlinkat(folder.descriptor().get(), spill_file_name(file).c_str(), 0) == 0;
+}
+
+/// Writes objects of one process to files of the job's folder, many to a file. For one thread at a time.
+class spill_writer {
+ public:
+  /// `first_file` is the number of the process's first file: its slot in the job << 20. Files that an earlier process
+  /// of the slot left are passed over. A file ends before it would exceed `file_limit` bytes; a larger object gets one
+  /// of its own. The folder must outlive the writer. Throws mapping_error (159).
+  spill_writer(const spill_folder& folder, std::uint32_t first_file,
+               std::uint64_t file_limit = std::uint64_t{128} << 20)
+      : folder_(folder),
+        first_file_(first_file),
+        file_limit_(file_limit),
+        staging_(mapping::anonymous(spill_block + piece)) {}
+
+  /// Writes the object; when the call returns, every process of the job can read it. An object that begins at a multiple
+  /// of 4096 bytes is not copied in memory. Throws spill_failed (310); nothing of the object is left then, and the next
+  /// may succeed. A file beyond RLIMIT_FSIZE is such an error where the host ignores SIGXFSZ.
+  spilled_place append(std::uint64_t key, std::span<const std::byte> object) {
+    const std::uint64_t record = spill_header::record(object.size());
+    if (record > file_limit_) {
+      output own = make_output(object.size());
+      return write(own, key, object);
+    }
+    if (!current_.file || current_.end + record > file_limit_) current_ = make_output(object.size());
+    return write(current_, key, object);
+  }
+
+  /// The next object goes to a new file, so that the present one may be removed.
+  void finish_file() noexcept { current_ = output(); }
+
+ private:
+  static constexpr std::size_t piece = std::size_t{4} << 20;  // of a large object, written by one call
+
+  struct output {
+    direct_file file;
+    std::uint32_t number = 0;
+    std::uint64_t end = 0;  // in bytes; the next record begins there
+  };
+
+  output make_output(std::uint64_t bytes) {
+    constexpr std::uint32_t numbers = 1 << 20;
+    for (std::uint32_t tries = 0;; ++tries) {
+      output made;
+      made.number = first_file_ + counter_++ % numbers;
+      made.file = direct_file(folder_.descriptor(), spill_file_name(made.number), O_WRONLY | O_CREAT | O_EXCL, true);
+      if (made.file) return made;
+      if (errno != EEXIST || tries == numbers)
+        throw spill_failed("make the file of", spill_file_path(folder_, made.number), errno, bytes);
+    }
+  }
+
+  spilled_place write(output& out, std::uint64_t key, std::span<const std::byte> object) {
+    spilled_place place{out.number, out.end, object.size(), 0};
+    const std::uint64_t record = spill_header::record(object.size());
+    int code = object.size() < hash_beside::worth_while ? write_small(out, key, object, place)
+                                                        : write_large(out, key, object, place);
+    if (code == 0) code = out.file.drain(out.end, record);
+    if (code == 0) {
+      out.end += record;
+      return place;
+    }
+    // An empty file goes, since nobody would remove it; one that cannot be cut gets no further object.
+    const std::uint64_t end = out.end;
+    if (end == 0 || out.file.truncate(end) != 0) out = output();
+    if (end == 0) remove_spill_file(folder_, place.file);
+    throw spill_failed("write", spill_file_path(folder_, place.file), code, object.size());
+  }
+
+  /// In one call to the kernel.
+  int write_small(output& out, std::uint64_t key, std::span<const std::byte> object, spilled_place& place) noexcept {
+    place.checksum = hash_bytes(object);
+    std::array<iovec, 3> pieces{put_header(spill_header::of(key, object.size(), place.checksum))};
+    if (const std::size_t begin = spill_header::begin_of(object.size()); begin == spill_block) {
+      put(object, pieces[1], pieces[2]);
+    } else if (!object.empty()) {
+      std::memcpy(staging_.data() + begin, object.data(), object.size());
+    }
+    return out.file.write(pieces, out.end);
+  }
+
+  /// The header goes last, when the checksum is known; an empty one holds its place in the file.
+  int write_large(output& out, std::uint64_t key, std::span<const std::byte> object, spilled_place& place) {
+    hash_beside hash(object);
+    hash.available(object.size());
+    std::array<iovec, 3> pieces{put_header({.magic = 0})};
+    std::uint64_t at = out.end;
+    for (std::size_t done = 0; done < object.size(); done += piece) {
+      put(object.subspan(done, smaller(piece, object.size() - done)), pieces[1], pieces[2]);
+      if (const int code = out.file.write(pieces, at); code != 0) return code;
+      at = out.end + spill_block + done + piece;
+    }
+    place.checksum = hash.digest();
+    pieces[0] = put_header(spill_header::of(key, object.size(), place.checksum));
+    return out.file.write(std::span(pieces).first(1), out.end);
+  }
+
+  iovec put_header(const spill_header& header) noexcept {
+    std::memset(staging_.data(), 0, spill_block);
+    std::memcpy(staging_.data(), &header, sizeof header);
+    return {staging_.data(), spill_block};
+  }
+  /// Whole blocks from where they lie if they are aligned; what is not by way of the staging memory, filled up to a
+  /// block.
+  void put(std::span<const std::byte> bytes, iovec& straight, iovec& staged) noexcept {
+    const std::size_t whole = is_spill_aligned(bytes.data()) ? bytes.size() / spill_block * spill_block : 0;
+    straight = {const_cast<std::byte*>(bytes.data()), whole};  // only read
+    bytes = bytes.subspan(whole);
+    std::byte* const room = staging_.data() + spill_block;
+    const std::size_t blocks = (bytes.size() + spill_block - 1) / spill_block * spill_block;
+    staged = {room, blocks};
+    if (bytes.empty()) return;
+    std::memcpy(room, bytes.data(), bytes.size());
+    std::memset(room + bytes.size(), 0, blocks - bytes.size());
+  }
+
+  const spill_folder& folder_;
+  std::uint32_t first_file_;
+  std::uint64_t file_limit_;
+  std::uint32_t counter_ = 0;
+  mapping staging_;  // a block for the header, then a piece of the object
+  output current_;
+};
+
+/// Reads the object at `place` into memory of its size, by any process and thread of the job. Memory that begins at a
+/// multiple of 4096 bytes is filled by the disk itself. Throws spill_corrupt (311) if what was written is not there any
+/// more, whole and under this key, and spill_failed (310) if it cannot be read; `into` holds anything then.
+inline void read_spilled(const spill_folder& folder, const spilled_place& place, std::uint64_t key,
+                         std::span<std::byte> into) {
+  const std::size_t begin = spill_header::begin_of(into.size());
+  const bool in_header_block = begin != spill_block, direct = in_header_block || is_spill_aligned(into.data());
+  const auto check = [&](int code, const char* action) {
+    if (code == ENOENT) throw spill_corrupt(spill_file_path(folder, place.file), place.offset, "its file is gone");
+    if (code == ENODATA)
+      throw spill_corrupt(spill_file_path(folder, place.file), place.offset, "its file ends before it does");
+    if (code != 0) throw spill_failed(action, spill_file_path(folder, place.file), code, place.bytes);
+  };
+  direct_file file(folder.descriptor(), spill_file_name(place.file), O_RDONLY, direct);
+  if (!file) check(errno, "open the file of");
+
+  alignas(spill_block) std::byte header_block[spill_block], last_block[spill_block];
+  std::optional<hash_beside> hash;
+  // Small enough for the hash to keep up closely, large enough for the disk.
+  const std::size_t step = into.size() < (std::size_t{4} << 20) ? std::size_t{256} << 10 : std::size_t{1} << 20;
+  for (std::size_t done = 0; done < into.size() || done == 0; done += step) {
+    const std::span<std::byte> piece = into.subspan(done, in_header_block ? 0 : smaller(step, into.size() - done));
+    const std::size_t whole = direct ? piece.size() / spill_block * spill_block : piece.size();
+    std::array<iovec, 3> pieces{iovec{header_block, done == 0 ? spill_block : 0}, iovec{piece.data(), whole},
+                                iovec{last_block, whole < piece.size() ? spill_block : 0}};
+    check(file.read(pieces, place.offset + (done == 0 ? 0 : spill_block + done)), "read");
+    if (done == 0) {
+      spill_header header;
+      std::memcpy(&header, header_block, sizeof header);
+      if (const char* fault = header.fault(place, key))
+        throw spill_corrupt(spill_file_path(folder, place.file), place.offset, fault);
+      if (into.size() >= hash_beside::worth_while) hash.emplace(into);
+    }
+    if (whole < piece.size()) std::memcpy(piece.data() + whole, last_block, piece.size() - whole);
+    if (hash) hash->available(done + piece.size());
+  }
+  if (in_header_block && !into.empty()) std::memcpy(into.data(), header_block + begin, into.size());
+  file.forget(place.offset, spill_header::record(into.size()));
+  if ((hash ? hash->digest() : hash_bytes(into)) != place.checksum)
+    throw spill_corrupt(spill_file_path(folder, place.file), place.offset, "the checksum does not match");
+}
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
