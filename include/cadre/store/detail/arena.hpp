@@ -89,6 +89,7 @@ class arena {
   }
   [[nodiscard]] transfer_ticket* tickets() const noexcept { return at<transfer_ticket>(parts_.tickets); }
   [[nodiscard]] store_label* labels() const noexcept { return at<store_label>(parts_.labels); }
+  [[nodiscard]] spill_file_entry* spill_files() const noexcept { return at<spill_file_entry>(parts_.files); }
   [[nodiscard]] std::uint32_t* buckets() const noexcept { return at<std::uint32_t>(parts_.buckets); }
   [[nodiscard]] block_allocator blocks() const noexcept {
     return {at<std::byte>(parts_.allocator), (parts_.all - parts_.data)};
@@ -192,6 +193,7 @@ class arena {
     p.counts = part(sizeof(hold_count) * most_objects * most_processes);
     p.tickets = part(sizeof(transfer_ticket) * most_objects);
     p.labels = part(sizeof(store_label) * most_labels);
+    p.files = part(sizeof(spill_file_entry) * most_spill_files);
     p.buckets = part(sizeof(std::uint32_t) * most_objects);
     p.allocator = part(block_allocator::state_bytes(capacity));
     p.present = part((capacity / extent_bytes + 63) / 64 * 8);

@@ -61,13 +61,6 @@ class object_word {
   std::uint64_t value_ = 0;
 };
 
-/// Where a spilled object lies on disk. `file` 0: nowhere.
-struct spill_place {
-  std::uint32_t file = 0;
-  std::uint64_t offset = 0;
-  std::uint64_t checksum = 0;
-};
-
 /// One object. The entry table is the only truth about objects; allocator, free lists and the index of names are made
 /// anew from it. What is not atomic is changed under the lock, or by the owner before it seals, and constant while
 /// anybody holds the object readable.
@@ -87,8 +80,9 @@ struct alignas(64) object_entry {
   std::uint32_t name_bytes;
   std::uint32_t site;  // label of the call that made it
   std::uint32_t flags;
-  std::uint32_t creator;  // pid
-  spill_place spilled;
+  std::uint32_t creator;               // pid
+  std::atomic<std::uint64_t> spilled;  // a spill_position: where it is on disk, while it is in memory too perhaps
+  std::uint64_t checksum;              // of what is there
 };
 // Flags, under the lock.
 inline constexpr std::uint32_t object_evictable = 1;   // may be dropped when memory is short
@@ -132,9 +126,18 @@ struct store_label {
 };
 inline constexpr std::uint32_t most_labels = 1 << 14;
 
+/// A file of spilled objects.
+struct spill_file_entry {
+  std::uint32_t number;  // plus 1; 0: free
+  std::uint32_t closed;  // nothing is appended any more
+  std::uint64_t live;    // bytes that are wanted
+  std::uint64_t bytes;
+};
+inline constexpr std::uint32_t most_spill_files = 1 << 14;
+
 /// Offsets of the parts, in bytes from the beginning; the file is sparse, what is never touched costs nothing.
 struct store_parts {
-  std::uint64_t slots, entries, holders_above, counts, tickets, labels, buckets, allocator, present, data, all;
+  std::uint64_t slots, entries, holders_above, counts, tickets, labels, files, buckets, allocator, present, data, all;
 };
 
 struct store_header {
@@ -144,6 +147,7 @@ struct store_header {
   std::uint64_t capacity;      // bytes of data, a multiple of extent_bytes
   std::array<std::uint64_t, 2> id;
   store_parts parts;
+  char spill_dir[1024];  // empty: none
   alignas(64) robust_mutex mutex;
   std::atomic<std::uint32_t> lock_holder;  // pid, for messages
 
@@ -152,8 +156,8 @@ struct store_header {
   std::uint32_t tickets_begun;
   std::uint32_t free_entry;
   std::uint32_t free_ticket;
+  std::uint32_t files_begun;
   std::uint64_t objects;
-  std::uint64_t spilled_bytes;
   std::atomic<std::uint64_t> present_extents;
 
   alignas(64) std::atomic<std::uint32_t> clock;  // goes on with what is put; orders objects by their last use

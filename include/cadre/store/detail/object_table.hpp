@@ -5,6 +5,7 @@
 #include <cadre/os/futex.hpp>
 #include <cadre/store/detail/arena.hpp>
 #include <cadre/store/detail/layout.hpp>
+#include <cadre/store/detail/spill_table.hpp>
 #include <cadre/store/detail/steps.hpp>
 
 #include <atomic>
@@ -76,7 +77,7 @@ class object_table {
     e.name_bytes = static_cast<std::uint32_t>(r.name.size());
     e.name_hash = r.name.empty() ? 0 : hash_text(r.name);
     e.in_flight = 0;
-    e.spilled = {};
+    e.spilled.store(0, std::memory_order_relaxed);
     e.event.store(0, std::memory_order_relaxed);
     e.used_at.store(head_.clock.load(std::memory_order_relaxed), std::memory_order_relaxed);
     CADRE_STORE_STEP(entry_written);
@@ -148,9 +149,9 @@ class object_table {
   void settle(std::uint32_t i) noexcept {
     object_entry& e = entries_[i];
     const object_word w = word(i);
-    if (w.state() == object_state::free || e.in_flight != 0) return;
+    if (w.state() == object_state::free) return;
     if (w.state() != object_state::gone) {
-      if ((e.flags & object_named) != 0) return;
+      if (e.in_flight != 0 || (e.flags & object_named) != 0) return;
       const holding all = count_holding(i, false);
       if (all.refs) return;
       if (!all.views) {
@@ -163,7 +164,7 @@ class object_table {
     }
     // Whoever holds a view or a ref of it still is asked to come here when it is let go.
     const holding all = count_holding(i, true);
-    if (!all.views && !all.refs)
+    if (!all.views && !all.refs && e.in_flight == 0)
       free_entry(i, w);
     else if (!all.views)
       free_blocks(i);
@@ -171,36 +172,110 @@ class object_table {
 
   /// Of an object whose owner has died in the middle of something: back to what was before, or its end.
   void abandon(std::uint32_t i) noexcept {
-    const object_word w = word(i);
-    switch (w.state()) {
+    switch (word(i).state()) {
       case object_state::creating: end(i, object_end::producer_died); break;
+      case object_state::spilling: cancel_spill(i); break;
+      case object_state::restoring: cancel_restore(i); break;
       default: break;
     }
   }
 
   /// Drops evictable objects that nobody looks at, those not used for longest first, until a block of `bytes` fits.
-  /// Cost: a look at all objects, at most eight times. False if that is not enough.
+  /// Cost: a look at all objects, at most nine times. False if that is not enough.
   bool evict(std::uint64_t bytes) noexcept {
-    const auto victim = [this](std::uint32_t i) {
-      return word(i).state() == object_state::sealed && (entries_[i].flags & object_evictable) != 0 &&
-             entries_[i].offset.load(std::memory_order_relaxed) != no_offset && !count_holding(i, false).views;
-    };
-    const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
-    std::uint32_t oldest = 0;  // in ticks ago
-    for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
-      if (const std::uint32_t age = now - entries_[i].used_at.load(std::memory_order_relaxed);
-          age > oldest && victim(i))
-        oldest = age;
-    constexpr std::uint32_t rounds = 8;
-    for (std::uint32_t round = rounds; round-- > 0;)
-      for (std::uint32_t i = 0; i < head_.entries_begun; ++i) {
-        const std::uint32_t age = now - entries_[i].used_at.load(std::memory_order_relaxed);
-        if (age < std::uint64_t{oldest} * round / rounds || !victim(i)) continue;
-        end(i, object_end::evicted);
-        if (memory_.blocks().largest_free() >= bytes) return true;
-      }
-    return memory_.blocks().largest_free() >= bytes;
+    return by_last_use([this](std::uint32_t i) { return is_idle(i) && (entries_[i].flags & object_evictable) != 0; },
+                       [&](std::uint32_t i) {
+                         end(i, object_end::evicted);
+                         return memory_.blocks().largest_free() >= bytes;
+                       });
   }
+
+  // ---- spilling: the owner writes between begin and commit, and holds a view meanwhile
+
+  /// Finds up to `most` objects to be moved to disk, of at least `bytes` together if there are such, those not used for
+  /// longest first. Returns how many. Cost as evict().
+  std::size_t begin_spill(std::uint64_t bytes, std::uint32_t* found, std::size_t most) noexcept {
+    std::size_t n = 0;
+    std::uint64_t moved = 0;
+    by_last_use([this](std::uint32_t i) { return is_idle(i) && (entries_[i].flags & object_evictable) == 0; },
+                [&](std::uint32_t i) {
+                  mark_holder(i);
+                  mine_[i].fetch_add(hold_view, std::memory_order_relaxed);
+                  entries_[i].word.store(object_word(word(i).generation(), object_state::spilling, slot_).value(),
+                                         std::memory_order_release);
+                  CADRE_STORE_STEP(spill_begun);
+                  found[n++] = i;
+                  moved += block_allocator::size_of(entries_[i].bytes);
+                  return moved >= bytes || n == most;
+                });
+    return n;
+  }
+  /// The object is on disk, at `place`: its memory is freed, unless somebody looks at it or it has ended meanwhile.
+  void commit_spill(std::uint32_t i, spill_position place, std::uint64_t checksum) noexcept {
+    object_entry& e = entries_[i];
+    if (place.value() != e.spilled.load(std::memory_order_relaxed)) {
+      e.checksum = checksum;
+      e.spilled.store(place.value(), std::memory_order_release);
+    }
+    CADRE_STORE_STEP(spill_written);
+    mine_[i].fetch_sub(hold_view, std::memory_order_seq_cst);
+    const object_word w = word(i);
+    if (w.state() == object_state::spilling) {
+      e.word.store(object_word(w.generation(), object_state::spilled).value(), std::memory_order_seq_cst);
+      CADRE_STORE_STEP(spill_committed);
+      // A get either finds it spilled, or has counted its view before this looks.
+      if (count_holding(i, false).views)
+        e.word.store(object_word(w.generation(), object_state::sealed).value(), std::memory_order_release);
+      else
+        free_block(i);
+      CADRE_STORE_STEP(spill_freed);
+    }
+    settle(i);
+  }
+  /// By the owner.
+  void give_up_spill(std::uint32_t i) noexcept {
+    mine_[i].fetch_sub(hold_view, std::memory_order_release);
+    if (word(i).state() == object_state::spilling) cancel_spill(i);
+    settle(i);
+  }
+  /// Has this process read a spilled object back, which it holds a view of. False if somebody else does, or has.
+  bool begin_restore(std::uint32_t i) noexcept {
+    const object_word w = word(i);
+    if (w.state() != object_state::spilled) return false;
+    mine_[i].fetch_add(hold_view, std::memory_order_relaxed);
+    entries_[i].word.store(object_word(w.generation(), object_state::restoring, slot_).value(),
+                           std::memory_order_release);
+    CADRE_STORE_STEP(restore_begun);
+    return true;
+  }
+  void commit_restore(std::uint32_t i) noexcept {
+    object_entry& e = entries_[i];
+    const object_word w = word(i);
+    if (w.state() == object_state::restoring)
+      e.word.store(object_word(w.generation(), object_state::sealed).value(), std::memory_order_seq_cst);
+    CADRE_STORE_STEP(restore_committed);
+    end_restore(i);
+  }
+  void give_up_restore(std::uint32_t i) noexcept {
+    if (word(i).state() == object_state::restoring) cancel_restore(i);
+    end_restore(i);
+  }
+  /// For a copy of what is on disk to another place: the object stays until end_move(), with where it is then, if it was.
+  void begin_move(std::uint32_t i) noexcept {
+    mark_holder(i);
+    mine_[i].fetch_add(hold_view, std::memory_order_relaxed);
+  }
+  void end_move(std::uint32_t i, spill_position moved) noexcept {
+    object_entry& e = entries_[i];
+    if (moved) {
+      const spill_position before(e.spilled.load(std::memory_order_relaxed));
+      e.spilled.store(moved.value(), std::memory_order_release);
+      files().drop(before.file(), e.bytes);
+    }
+    mine_[i].fetch_sub(hold_view, std::memory_order_release);
+    settle(i);
+  }
+  [[nodiscard]] spill_table files() const noexcept { return spill_table(head_, memory_.spill_files()); }
 
   /// Wakes who waits for a change of the object.
   void tell(object_entry& e) noexcept {
@@ -346,23 +421,60 @@ class object_table {
     --head_.objects;
     CADRE_STORE_STEP(entry_listed);
   }
+  [[nodiscard]] bool is_idle(std::uint32_t i) noexcept {
+    return word(i).state() == object_state::sealed && entries_[i].offset.load(std::memory_order_relaxed) != no_offset &&
+           !count_holding(i, false).views;
+  }
+  // Calls `take` with all that are `wanted`, in eight rounds from the oldest to the newest, until it returns true.
+  template <class Wanted, class Take>
+  bool by_last_use(Wanted&& wanted, Take&& take) noexcept {
+    const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
+    const auto age = [&](std::uint32_t i) { return now - entries_[i].used_at.load(std::memory_order_relaxed); };
+    std::uint32_t oldest = 0;
+    for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
+      if (age(i) > oldest && wanted(i)) oldest = age(i);
+    constexpr std::uint32_t rounds = 8;
+    for (std::uint32_t round = rounds; round-- > 0;)
+      for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
+        if (age(i) >= std::uint64_t{oldest} * round / rounds && wanted(i) && take(i)) return true;
+    return false;
+  }
+
+  void cancel_spill(std::uint32_t i) noexcept {
+    entries_[i].word.store(object_word(word(i).generation(), object_state::sealed).value(), std::memory_order_release);
+  }
+  void cancel_restore(std::uint32_t i) noexcept {
+    free_block(i);
+    entries_[i].word.store(object_word(word(i).generation(), object_state::spilled).value(), std::memory_order_release);
+  }
+  void end_restore(std::uint32_t i) noexcept {
+    mine_[i].fetch_sub(hold_view, std::memory_order_seq_cst);
+    tell(entries_[i]);
+    settle(i);
+  }
+
+  void free_block(std::uint32_t i) noexcept {
+    object_entry& e = entries_[i];
+    const std::uint64_t block = e.offset.load(std::memory_order_relaxed);
+    if (block == no_offset) return;
+    e.offset.store(no_offset, std::memory_order_release);
+    CADRE_STORE_STEP(block_given_up);
+    give_back(memory_.blocks().free(block, e.bytes));
+    tell_of_room();
+  }
+  // With what is on disk, and the name.
   void free_blocks(std::uint32_t i) noexcept {
     object_entry& e = entries_[i];
-    block_allocator blocks = memory_.blocks();
-    bool freed = false;
-    if (const std::uint64_t block = e.offset.load(std::memory_order_relaxed); block != no_offset) {
-      e.offset.store(no_offset, std::memory_order_release);
-      CADRE_STORE_STEP(block_given_up);
-      give_back(blocks.free(block, e.bytes));
-      freed = true;
+    free_block(i);
+    if (const spill_position place(e.spilled.load(std::memory_order_relaxed)); place) {
+      e.spilled.store(0, std::memory_order_release);
+      files().drop(place.file(), e.bytes);
     }
     if (const std::uint64_t block = e.name_offset.load(std::memory_order_relaxed); block != no_offset) {
       e.name_offset.store(no_offset, std::memory_order_release);
-      blocks.free(block, e.name_bytes);
-      freed = true;
+      memory_.blocks().free(block, e.name_bytes);
     }
     CADRE_STORE_STEP(block_freed);
-    if (freed) tell_of_room();
   }
   // Free memory is dear to get anew, so some is kept: a quarter of the capacity, and at least 256 MiB.
   template <class Run>

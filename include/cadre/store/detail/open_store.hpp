@@ -12,6 +12,7 @@
 
 #include <bit>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
@@ -33,8 +34,12 @@ inline arena make_arena(const store_options& options) {
   if (asked > most_bytes) throw bad_store_option("a store of more than 1 TiB: " + std::to_string(asked) + " bytes");
   if (options.max_objects == 0 || options.max_objects > 1u << 28)
     throw bad_store_option(".max_objects is to be from 1 to 268,435,456, not " + std::to_string(options.max_objects));
-  return arena::make((asked + extent_bytes - 1) / extent_bytes * extent_bytes,
-                     std::bit_ceil(options.max_objects < 512 ? 512u : options.max_objects));
+  if (options.spill_dir.size() >= sizeof(store_header::spill_dir))
+    throw bad_store_option(".spill_dir has more than 1,023 bytes");
+  arena made = arena::make((asked + extent_bytes - 1) / extent_bytes * extent_bytes,
+                           std::bit_ceil(options.max_objects < 512 ? 512u : options.max_objects));
+  std::memcpy(made.head().spill_dir, options.spill_dir.c_str(), options.spill_dir.size() + 1);
+  return made;
 }
 
 /// A slot for this process. Throws store_full (302) if there are 512 processes, store_stalled (306).

@@ -10,6 +10,15 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
+inline void recount_spill_files(object_table& table) noexcept {
+  spill_table files = table.files();
+  files.begin_recount();
+  for (std::uint32_t i = 0; i < table.head().entries_begun; ++i)
+    if (const spill_position at(table.entry(i).spilled.load(std::memory_order_acquire));
+        at && table.word(i).state() != object_state::free)
+      files.recount(at.file(), table.entry(i).bytes);
+}
+
 /// Makes everything anew that is derived from the table of objects, after a process has died with the lock. May itself be
 /// cut off at any instant: the next begins again.
 inline void rebuild(object_table& table) noexcept {
@@ -21,7 +30,6 @@ inline void rebuild(object_table& table) noexcept {
   table.clear_names();
   head.free_entry = no_index;
   head.objects = 0;
-  head.spilled_bytes = 0;
   for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
     object_entry& e = table.entry(i);
     const object_word w = table.word(i);
@@ -32,11 +40,11 @@ inline void rebuild(object_table& table) noexcept {
     }
     ++head.objects;
     e.in_flight = 0;
+    if (w.state() == object_state::spilled) e.offset.store(no_offset, std::memory_order_relaxed);
     if (const std::uint64_t block = e.offset.load(std::memory_order_acquire); block != no_offset)
       blocks.keep(block, e.bytes);
     if (const std::uint64_t block = e.name_offset.load(std::memory_order_acquire); block != no_offset)
       blocks.keep(block, e.name_bytes);
-    if (w.state() == object_state::spilled || w.state() == object_state::restoring) head.spilled_bytes += e.bytes;
     if (w.state() == object_state::gone) e.flags &= ~object_named;
     if ((e.flags & object_named) != 0) table.link_name(i);
   }
@@ -54,6 +62,7 @@ inline void rebuild(object_table& table) noexcept {
     }
   }
   for (std::uint32_t i = 0; i < head.entries_begun; ++i) table.settle(i);
+  recount_spill_files(table);
   CADRE_STORE_STEP(rebuild_done);
 }
 
@@ -73,6 +82,7 @@ inline void sweep_slot(object_table& table, std::uint32_t slot) noexcept {
     if (w.owner() == slot) table.abandon(i);
     table.settle(i);
   }
+  if (table.files().close_all_of(slot)) recount_spill_files(table);
   CADRE_STORE_STEP(slot_swept);
   table.memory().slots()[slot].used.store(0, std::memory_order_release);
   CADRE_STORE_STEP(slot_free);

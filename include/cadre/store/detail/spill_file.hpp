@@ -62,6 +62,11 @@ class spill_writer {
     return write(current_, key, object);
   }
 
+  /// The file to which the next object is appended, if it fits; ~0: none.
+  [[nodiscard]] std::uint32_t current_file() const noexcept {
+    return current_.file ? current_.number : ~std::uint32_t{0};
+  }
+
   /// The next object goes to a new file, so that the present one may be removed.
   void finish_file() noexcept { current_ = output(); }
 

@@ -5,6 +5,7 @@
 #include <cadre/store/detail/arena.hpp>
 #include <cadre/store/detail/labels.hpp>
 #include <cadre/store/detail/object_table.hpp>
+#include <cadre/store/detail/spiller.hpp>
 #include <cadre/store/detail/store_lock.hpp>
 #include <cadre/store/detail/store_registry.hpp>
 #include <cadre/store/detail/store_report.hpp>
@@ -17,6 +18,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
+#include <exception>
+#include <optional>
 #include <source_location>
 #include <span>
 #include <string>
@@ -42,6 +45,7 @@ class store_core : public store_registry::member {
         data_(memory_.data_to_read()),
         head_(memory_.head()),
         options_(std::move(options)) {
+    if (head_.spill_dir[0] != 0) spiller_.emplace(table_);
     store_registry::add(*this);
   }
   store_core(const store_core&) = delete;
@@ -228,12 +232,8 @@ class store_core : public store_registry::member {
   template <class Done>
   void wait_until(time deadline, Done&& done) {
     if (done()) return;
-    struct waiter {
-      std::atomic<std::uint32_t>& count;
-      ~waiter() { count.fetch_sub(1, std::memory_order_seq_cst); }
-    };
     head_.seal_waiters.fetch_add(1, std::memory_order_seq_cst);
-    const waiter counted{head_.seal_waiters};
+    const waiting counted(head_.seal_waiters);
     for (;;) {
       const std::uint32_t seen = head_.seals.load(std::memory_order_seq_cst);
       if (done()) return;
@@ -312,9 +312,11 @@ class store_core : public store_registry::member {
   static std::byte* nowhere() noexcept { return reinterpret_cast<std::byte*>(64); }  // of what has no bytes
 
   // Calls `take` under the lock until it has what it wants: at once, when those who died have been swept, when others have
-  // been moved out, and whenever something was freed. Throws store_full (302) after .put_timeout.
+  // been dropped or moved to disk, and whenever something was freed. After .put_timeout it throws store_full (302), or why
+  // nothing could be moved to disk: spill_failed (310).
   template <class Take>
   void find_room(std::uint64_t bytes, Take&& take) {
+    std::exception_ptr spill_error;
     for (time deadline{};;) {
       std::uint32_t seen = 0;
       object_table::shortage missing{};
@@ -328,9 +330,24 @@ class store_core : public store_registry::member {
         head_.room_waiters.fetch_add(1, std::memory_order_seq_cst);
         seen = head_.room.load(std::memory_order_seq_cst);
       }
-      wait_for_room(seen, bytes, missing, deadline);
+      const waiting counted(head_.room_waiters);
+      if (missing == object_table::shortage::memory && bytes <= head_.capacity && spiller_ && !spill_error) {
+        try {
+          if (spiller_->make_room(bytes)) continue;
+        } catch (const cadre::spill_error&) {
+          spill_error = std::current_exception();
+        }
+      }
+      wait_for_room(seen, bytes, missing, deadline, spill_error);
     }
   }
+  struct waiting {
+    explicit waiting(std::atomic<std::uint32_t>& n) noexcept : count(n) {}
+    waiting(const waiting&) = delete;
+    waiting& operator=(const waiting&) = delete;
+    ~waiting() { count.fetch_sub(1, std::memory_order_seq_cst); }
+    std::atomic<std::uint32_t>& count;
+  };
 
   // The last ref, and a view that others wait for, end under the lock, so that close() sees them end.
   [[gnu::noinline]] void let_go(std::uint32_t i, std::uint64_t unit) noexcept {
@@ -347,6 +364,7 @@ class store_core : public store_registry::member {
       }
       if (views_of(left) == 0 || refs_of(left) == 0) table_.settle(i);
     }
+    if (spiller_ && head_.files_begun != 0) spiller_->remove_dead_files();
     if (last) delete this;
   }
 
@@ -358,6 +376,7 @@ class store_core : public store_registry::member {
         case object_state::gone: throw object_gone(why_gone(i, w));
         case object_state::creating:
         case object_state::restoring: wait_for_change(i, w, deadline); break;
+        case object_state::spilled: restore(i); break;
         default: break;
       }
       if (const std::byte* const at = try_pin(i)) return at;
@@ -386,21 +405,53 @@ class store_core : public store_registry::member {
 #endif
   }
 
-  // `seen` was read under the lock, with this one counted among those who wait.
   [[gnu::cold]] void wait_for_room(std::uint32_t seen, std::uint64_t bytes, object_table::shortage missing,
-                                   time& deadline) {
+                                   time& deadline, const std::exception_ptr& spill_error) {
     const time now = clock::now();
     if (deadline == time{}) deadline = now + options_.put_timeout;
     const bool never = missing == object_table::shortage::memory && bytes > head_.capacity;
     if (!never && now < deadline) {
       futex::wait_until(head_.room, seen, std::min(deadline, now + slice), futex::scope::shared);
+      return;
     }
-    head_.room_waiters.fetch_sub(1, std::memory_order_seq_cst);
-    if (never || now >= deadline) {
+    if (spill_error) std::rethrow_exception(spill_error);
+    store_lock lock(table_);
+    throw store_full(missing == object_table::shortage::entries ? describe_too_many(table_)
+                                                                : describe_full(table_, bytes));
+  }
+
+  // Reads an object that is on disk back, if nobody else does.
+  void restore(std::uint32_t i) {
+    {
       store_lock lock(table_);
-      throw store_full(missing == object_table::shortage::entries ? describe_too_many(table_)
-                                                                  : describe_full(table_, bytes));
+      if (!spiller_ || !table_.begin_restore(i)) return;
     }
+    const std::uint64_t bytes = entries_[i].bytes;
+    bool damaged = false;
+    try {
+      find_room(bytes, [&](object_table::shortage& missing) {
+        missing = object_table::shortage::memory;
+        if (word(i).state() != object_state::restoring) throw object_gone(why_gone(i, word(i)));
+        return table_.attach(i, bytes);
+      });
+      CADRE_STORE_STEP(restore_allocated);
+      const std::uint64_t offset = entries_[i].offset.load(std::memory_order_relaxed);
+      memory_.make_present(offset, bytes);
+      try {
+        spiller_->read(i, {memory_.data() + offset, static_cast<std::size_t>(bytes)});
+      } catch (const spill_corrupt&) {
+        damaged = true;
+        throw;
+      }
+    } catch (...) {
+      store_lock lock(table_, store_lock::patiently{});
+      if (damaged) table_.end(i, object_end::damaged);
+      table_.give_up_restore(i);
+      throw;
+    }
+    CADRE_STORE_STEP(restore_read);
+    store_lock lock(table_, store_lock::patiently{});
+    table_.commit_restore(i);
   }
 
   [[gnu::cold]] std::string why_gone(std::uint32_t i, object_word w) const {
@@ -465,6 +516,7 @@ class store_core : public store_registry::member {
   const std::byte* data_;
   store_header& head_;
   store_options options_;
+  std::optional<spiller> spiller_;
   const std::uint32_t pid_ = static_cast<std::uint32_t>(::getpid());
   std::atomic<std::uint32_t> handles_{1};
   bool forked_ = false;

@@ -113,12 +113,15 @@ struct store_holder {
   s.capacity = head.capacity;
   s.used = blocks.used();
   s.largest_free = blocks.largest_free();
-  s.spilled = head.spilled_bytes;
   s.objects = head.objects;
   s.resident = head.present_extents.load(std::memory_order_relaxed) * extent_bytes;
-  for (std::uint32_t i = 0; i < head.entries_begun; ++i)
-    if (table.word(i).state() != object_state::free && table.count_holding(i, false).views)
+  for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
+    const object_state state = table.word(i).state();
+    if (state == object_state::spilled || state == object_state::restoring)
+      s.spilled += table.entry(i).bytes;
+    else if (state != object_state::free && table.count_holding(i, false).views)
       s.pinned += table.entry(i).bytes;
+  }
   for (std::uint32_t k = 0; k < most_processes; ++k)
     s.processes += table.memory().slots()[k].used.load(std::memory_order_relaxed) != 0;
   return s;

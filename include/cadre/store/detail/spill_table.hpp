@@ -1,0 +1,107 @@
+#ifndef CADRE_STORE_DETAIL_SPILL_TABLE_HPP
+#define CADRE_STORE_DETAIL_SPILL_TABLE_HPP
+
+#include <cadre/store/detail/layout.hpp>
+#include <cadre/store/detail/spill_record.hpp>
+
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Where a spilled object lies, in one word, so that one store says so: the number of the file and its block there.
+class spill_position {
+ public:
+  constexpr spill_position() = default;  // nowhere
+  constexpr explicit spill_position(std::uint64_t value) : value_(value) {}
+  constexpr spill_position(std::uint32_t file, std::uint64_t offset)
+      : value_((std::uint64_t{file} + 1) << 32 | offset / spill_block) {}
+
+  explicit constexpr operator bool() const { return value_ != 0; }
+  [[nodiscard]] constexpr std::uint64_t value() const { return value_; }
+  [[nodiscard]] constexpr std::uint32_t file() const { return std::uint32_t(value_ >> 32) - 1; }
+  [[nodiscard]] constexpr std::uint64_t offset() const { return (value_ & 0xffffffff) * spill_block; }
+
+ private:
+  std::uint64_t value_ = 0;
+};
+
+/// What the files of spilled objects hold, under the lock of the store. Of how many bytes of a file are wanted it may know
+/// too much, if a process was killed, never too little; recount_spill_files() (recovery.hpp) makes it exact for files that
+/// are closed. A file that is missing here for lack of room is removed with its folder only.
+class spill_table {
+ public:
+  explicit spill_table(store_header& head, spill_file_entry* files) noexcept : head_(head), files_(files) {}
+
+  /// An object of `bytes` is in the file, whose last record it is.
+  void append(std::uint32_t file, std::uint64_t offset, std::uint64_t bytes) noexcept {
+    spill_file_entry* f = find(file);
+    if (f == nullptr) f = claim(file);
+    if (f == nullptr) return;
+    f->live += spill_header::record(bytes);
+    f->bytes = offset + spill_header::record(bytes);
+  }
+  /// They are wanted no more.
+  void drop(std::uint32_t file, std::uint64_t bytes) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr) f->live -= spill_header::record(bytes);
+  }
+  /// Nothing is appended to the file any more, and the table of objects knows all that is in it.
+  void close(std::uint32_t file) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr) f->closed = 1;
+  }
+  /// True if there were any.
+  bool close_all_of(std::uint32_t slot) noexcept {
+    bool any = false;
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (files_[k].number != 0 && (files_[k].number - 1) >> 20 == slot) files_[k].closed = any = true;
+    return any;
+  }
+  void begin_recount() noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (files_[k].closed != 0) files_[k].live = 0;
+  }
+  void recount(std::uint32_t file, std::uint64_t bytes) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr && f->closed != 0) f->live += spill_header::record(bytes);
+  }
+  /// A closed file of which nothing is wanted, taken off the table, or `none`.
+  static constexpr std::uint32_t none = ~std::uint32_t{0};
+  std::uint32_t take_dead() noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (files_[k].number != 0 && files_[k].closed != 0 && files_[k].live == 0) {
+        const std::uint32_t file = files_[k].number - 1;
+        files_[k].number = 0;
+        return file;
+      }
+    return none;
+  }
+  /// A closed file of which less than half is wanted, or `none`.
+  [[nodiscard]] std::uint32_t find_sparse() const noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (files_[k].number != 0 && files_[k].closed != 0 && files_[k].live != 0 && files_[k].live < files_[k].bytes / 2)
+        return files_[k].number - 1;
+    return none;
+  }
+
+ private:
+  [[nodiscard]] spill_file_entry* find(std::uint32_t file) const noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (files_[k].number == file + 1) return &files_[k];
+    return nullptr;
+  }
+  spill_file_entry* claim(std::uint32_t file) noexcept {
+    std::uint32_t k = 0;
+    while (k < head_.files_begun && files_[k].number != 0) ++k;
+    if (k == most_spill_files) return nullptr;
+    files_[k] = {file + 1, 0, 0, 0};
+    if (k == head_.files_begun) ++head_.files_begun;
+    return &files_[k];
+  }
+
+  store_header& head_;
+  spill_file_entry* files_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,154 @@
+#ifndef CADRE_STORE_DETAIL_SPILLER_HPP
+#define CADRE_STORE_DETAIL_SPILLER_HPP
+
+#include <cadre/store/detail/object_table.hpp>
+#include <cadre/store/detail/spill_file.hpp>
+#include <cadre/store/detail/spill_folder.hpp>
+#include <cadre/store/detail/store_lock.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Moves objects of a store between memory and disk, for one process. Thread-safety: all functions, from any thread,
+/// without the lock of the store, which they take for moments only.
+class spiller {
+ public:
+  /// Throws spill_folder_unusable (312), mapping_error (159).
+  explicit spiller(object_table& table)
+      : table_(table),
+        folder_(table.head().spill_dir, table.head().id),
+        writer_(folder_, table.slot() << 20, file_limit) {}
+
+  /// Moves objects that nobody looks at to disk, of at least `bytes` together if there are such. False if there are none.
+  /// Throws spill_failed (310); what could not be written stays in memory.
+  bool make_room(std::uint64_t bytes) {
+    std::uint32_t found[64];
+    std::size_t n = 0;
+    {
+      store_lock lock(table_);
+      n = table_.begin_spill(bytes, found, std::size(found));
+    }
+    const std::lock_guard one_at_a_time(mutex_);
+    for (std::size_t k = 0; k < n; ++k) {
+      try {
+        write(found[k]);
+      } catch (...) {
+        store_lock lock(table_, store_lock::patiently{});
+        for (; k < n; ++k) table_.give_up_spill(found[k]);
+        throw;
+      }
+    }
+    if (n != 0) {
+      compact();
+      remove_dead_files();
+    }
+    return n != 0;
+  }
+
+  /// Fills the memory of an object that this process restores. Throws spill_corrupt (311), spill_failed (310).
+  void read(std::uint32_t i, std::span<std::byte> into) { read_spilled(folder_, place_of(i), key_of(i), into); }
+
+  /// Removes the files of which nothing is wanted any more.
+  void remove_dead_files() noexcept {
+    for (;;) {
+      std::uint32_t file = 0;
+      {
+        store_lock lock(table_, store_lock::patiently{});
+        file = table_.files().take_dead();
+      }
+      if (file == spill_table::none) return;
+      remove_spill_file(folder_, file);
+    }
+  }
+
+ private:
+  static constexpr std::uint64_t file_limit = std::uint64_t{128} << 20;
+
+  [[nodiscard]] std::uint64_t key_of(std::uint32_t i) const noexcept {
+    return std::uint64_t{table_.word(i).generation()} << 32 | i;
+  }
+  [[nodiscard]] spilled_place place_of(std::uint32_t i) const noexcept {
+    const object_entry& e = table_.entry(i);
+    const spill_position at(e.spilled.load(std::memory_order_acquire));
+    return {at.file(), at.offset(), e.bytes, e.checksum};
+  }
+
+  // An object that was on disk before is there still.
+  void write(std::uint32_t i) {
+    object_entry& e = table_.entry(i);
+    spill_position at(e.spilled.load(std::memory_order_acquire));
+    std::uint64_t checksum = e.checksum;
+    if (!at)
+      at = append(i, {table_.memory().data_to_read() + e.offset.load(std::memory_order_relaxed), e.bytes}, checksum);
+    store_lock lock(table_, store_lock::patiently{});
+    table_.commit_spill(i, at, checksum);
+    close_full_file(at.file());
+  }
+  spill_position append(std::uint32_t i, std::span<const std::byte> object, std::uint64_t& checksum) {
+    const spilled_place place = writer_.append(key_of(i), object);
+    checksum = place.checksum;
+    store_lock lock(table_, store_lock::patiently{});
+    table_.files().append(place.file, place.offset, object.size());
+    return {place.file, place.offset};
+  }
+  // After the table knows of the last append: an object above the limit has a file of its own, and after a change of the
+  // file the one before is full.
+  void close_full_file(std::uint32_t file) noexcept {
+    if (file == file_) return;
+    if (file == writer_.current_file()) {
+      if (file_ != spill_table::none) table_.files().close(file_);
+      file_ = file;
+    } else if (file >> 20 == table_.slot()) {
+      table_.files().close(file);
+    }
+  }
+
+  // Copies what is wanted of one file that holds little of it to the present one.
+  void compact() {
+    std::vector<std::uint32_t> wanted;
+    {
+      store_lock lock(table_);
+      const std::uint32_t file = table_.files().find_sparse();
+      if (file == spill_table::none) return;
+      for (std::uint32_t i = 0; i < table_.head().entries_begun; ++i)
+        if (const spill_position at(table_.entry(i).spilled.load(std::memory_order_relaxed));
+            table_.word(i).state() != object_state::free && at && at.file() == file) {
+          wanted.push_back(i);
+          table_.begin_move(i);
+        }
+    }
+    std::vector<std::byte> bytes;
+    for (const std::uint32_t i : wanted) {
+      spill_position moved;
+      try {
+        bytes.resize(table_.entry(i).bytes);
+        read(i, bytes);
+        std::uint64_t checksum = 0;
+        moved = append(i, bytes, checksum);
+      } catch (const spill_error&) {  // it stays where it is; whoever gets it is told
+      }
+      store_lock lock(table_, store_lock::patiently{});
+      table_.end_move(i, moved);
+      if (moved) close_full_file(moved.file());
+    }
+  }
+
+  object_table& table_;
+  spill_folder folder_;
+  std::mutex mutex_;
+  spill_writer writer_;
+  std::uint32_t file_ = spill_table::none;  // that the writer appends to
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
