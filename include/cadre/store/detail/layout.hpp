@@ -157,6 +157,7 @@ struct store_header {
   std::uint32_t free_entry;
   std::uint32_t free_ticket;
   std::uint32_t files_begun;
+  std::atomic<std::uint32_t> dead_files;  // whether there are any, perhaps
   std::uint64_t objects;
   std::atomic<std::uint64_t> present_extents;
 

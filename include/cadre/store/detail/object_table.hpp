@@ -170,16 +170,6 @@ class object_table {
       free_blocks(i);
   }
 
-  /// Of an object whose owner has died in the middle of something: back to what was before, or its end.
-  void abandon(std::uint32_t i) noexcept {
-    switch (word(i).state()) {
-      case object_state::creating: end(i, object_end::producer_died); break;
-      case object_state::spilling: cancel_spill(i); break;
-      case object_state::restoring: cancel_restore(i); break;
-      default: break;
-    }
-  }
-
   /// Drops evictable objects that nobody looks at, those not used for longest first, until a block of `bytes` fits.
   /// Cost: a look at all objects, at most nine times. False if that is not enough.
   bool evict(std::uint64_t bytes) noexcept {
@@ -190,91 +180,6 @@ class object_table {
                        });
   }
 
-  // ---- spilling: the owner writes between begin and commit, and holds a view meanwhile
-
-  /// Finds up to `most` objects to be moved to disk, of at least `bytes` together if there are such, those not used for
-  /// longest first. Returns how many. Cost as evict().
-  std::size_t begin_spill(std::uint64_t bytes, std::uint32_t* found, std::size_t most) noexcept {
-    std::size_t n = 0;
-    std::uint64_t moved = 0;
-    by_last_use([this](std::uint32_t i) { return is_idle(i) && (entries_[i].flags & object_evictable) == 0; },
-                [&](std::uint32_t i) {
-                  mark_holder(i);
-                  mine_[i].fetch_add(hold_view, std::memory_order_relaxed);
-                  entries_[i].word.store(object_word(word(i).generation(), object_state::spilling, slot_).value(),
-                                         std::memory_order_release);
-                  CADRE_STORE_STEP(spill_begun);
-                  found[n++] = i;
-                  moved += block_allocator::size_of(entries_[i].bytes);
-                  return moved >= bytes || n == most;
-                });
-    return n;
-  }
-  /// The object is on disk, at `place`: its memory is freed, unless somebody looks at it or it has ended meanwhile.
-  void commit_spill(std::uint32_t i, spill_position place, std::uint64_t checksum) noexcept {
-    object_entry& e = entries_[i];
-    if (place.value() != e.spilled.load(std::memory_order_relaxed)) {
-      e.checksum = checksum;
-      e.spilled.store(place.value(), std::memory_order_release);
-    }
-    CADRE_STORE_STEP(spill_written);
-    mine_[i].fetch_sub(hold_view, std::memory_order_seq_cst);
-    const object_word w = word(i);
-    if (w.state() == object_state::spilling) {
-      e.word.store(object_word(w.generation(), object_state::spilled).value(), std::memory_order_seq_cst);
-      CADRE_STORE_STEP(spill_committed);
-      // A get either finds it spilled, or has counted its view before this looks.
-      if (count_holding(i, false).views)
-        e.word.store(object_word(w.generation(), object_state::sealed).value(), std::memory_order_release);
-      else
-        free_block(i);
-      CADRE_STORE_STEP(spill_freed);
-    }
-    settle(i);
-  }
-  /// By the owner.
-  void give_up_spill(std::uint32_t i) noexcept {
-    mine_[i].fetch_sub(hold_view, std::memory_order_release);
-    if (word(i).state() == object_state::spilling) cancel_spill(i);
-    settle(i);
-  }
-  /// Has this process read a spilled object back, which it holds a view of. False if somebody else does, or has.
-  bool begin_restore(std::uint32_t i) noexcept {
-    const object_word w = word(i);
-    if (w.state() != object_state::spilled) return false;
-    mine_[i].fetch_add(hold_view, std::memory_order_relaxed);
-    entries_[i].word.store(object_word(w.generation(), object_state::restoring, slot_).value(),
-                           std::memory_order_release);
-    CADRE_STORE_STEP(restore_begun);
-    return true;
-  }
-  void commit_restore(std::uint32_t i) noexcept {
-    object_entry& e = entries_[i];
-    const object_word w = word(i);
-    if (w.state() == object_state::restoring)
-      e.word.store(object_word(w.generation(), object_state::sealed).value(), std::memory_order_seq_cst);
-    CADRE_STORE_STEP(restore_committed);
-    end_restore(i);
-  }
-  void give_up_restore(std::uint32_t i) noexcept {
-    if (word(i).state() == object_state::restoring) cancel_restore(i);
-    end_restore(i);
-  }
-  /// For a copy of what is on disk to another place: the object stays until end_move(), with where it is then, if it was.
-  void begin_move(std::uint32_t i) noexcept {
-    mark_holder(i);
-    mine_[i].fetch_add(hold_view, std::memory_order_relaxed);
-  }
-  void end_move(std::uint32_t i, spill_position moved) noexcept {
-    object_entry& e = entries_[i];
-    if (moved) {
-      const spill_position before(e.spilled.load(std::memory_order_relaxed));
-      e.spilled.store(moved.value(), std::memory_order_release);
-      files().drop(before.file(), e.bytes);
-    }
-    mine_[i].fetch_sub(hold_view, std::memory_order_release);
-    settle(i);
-  }
   [[nodiscard]] spill_table files() const noexcept { return spill_table(head_, memory_.spill_files()); }
 
   /// Wakes who waits for a change of the object.
@@ -322,44 +227,48 @@ class object_table {
         each(memory_.holders_above(i)[k].load(std::memory_order_relaxed), 64 * k);
   }
 
-  // ---- tickets
-
-  /// A ref that travels to the process in slot `to`; no_index if there is no room for one.
-  std::uint32_t send(std::uint32_t i, std::uint16_t to) noexcept {
-    std::uint32_t t = head_.free_ticket;
-    if (t != no_index)
-      head_.free_ticket = memory_.tickets()[t].next;
-    else if (head_.tickets_begun < head_.most_objects)
-      t = head_.tickets_begun++;
-    else
-      return no_index;
-    transfer_ticket& ticket = memory_.tickets()[t];
-    ++ticket.generation;
-    ticket.index = i;
-    ticket.from = static_cast<std::uint16_t>(slot_);
-    ticket.to = to;
-    CADRE_STORE_STEP(ticket_written);
-    ticket.used.store(1, std::memory_order_release);
-    CADRE_STORE_STEP(ticket_committed);
-    ++entries_[i].in_flight;
-    CADRE_STORE_STEP(ticket_counted);
-    return t;
+  /// Notes that this process has, or may have, a count other than 0.
+  void mark_holder(std::uint32_t i) noexcept {
+    std::atomic<std::uint64_t>* holders = &entries_[i].holders;
+    if (slot_ >= 64) [[unlikely]] {
+      entries_[i].flags |= object_held_above;
+      holders = &memory_.holders_above(i)[slot_ / 64];
+    }
+    // Under the lock, as all changes of it.
+    holders->store(holders->load(std::memory_order_relaxed) | std::uint64_t{1} << slot_ % 64,
+                   std::memory_order_relaxed);
   }
-  /// Ends a ticket that is used, without or (take) with a ref of this process in its place.
-  void finish(std::uint32_t t, bool take) noexcept {
-    transfer_ticket& ticket = memory_.tickets()[t];
-    const std::uint32_t i = ticket.index;
-    if (take) hold(i);
-    CADRE_STORE_STEP(receiver_holds);
-    ticket.used.store(0, std::memory_order_release);
-    CADRE_STORE_STEP(ticket_taken);
-    --entries_[i].in_flight;
-    ticket.next = head_.free_ticket;
-    head_.free_ticket = t;
-    CADRE_STORE_STEP(ticket_uncounted);
-    if (!take) settle(i);
+  /// Readable, in memory, and nobody looks at it.
+  [[nodiscard]] bool is_idle(std::uint32_t i) noexcept {
+    return word(i).state() == object_state::sealed && entries_[i].offset.load(std::memory_order_relaxed) != no_offset &&
+           !count_holding(i, false).views;
+  }
+  /// Calls `take` with all that are `wanted`, in eight rounds from those not used for longest to the newest, until it
+  /// returns true. Cost: a look at all objects per round.
+  template <class Wanted, class Take>
+  bool by_last_use(Wanted&& wanted, Take&& take) noexcept {
+    const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
+    const auto age = [&](std::uint32_t i) { return now - entries_[i].used_at.load(std::memory_order_relaxed); };
+    std::uint32_t oldest = 0;
+    for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
+      if (age(i) > oldest && wanted(i)) oldest = age(i);
+    constexpr std::uint32_t rounds = 8;
+    for (std::uint32_t round = rounds; round-- > 0;)
+      for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
+        if (age(i) >= std::uint64_t{oldest} * round / rounds && wanted(i) && take(i)) return true;
+    return false;
   }
 
+  /// Frees the memory of the object's bytes.
+  void free_block(std::uint32_t i) noexcept {
+    object_entry& e = entries_[i];
+    const std::uint64_t block = e.offset.load(std::memory_order_relaxed);
+    if (block == no_offset) return;
+    e.offset.store(no_offset, std::memory_order_release);
+    CADRE_STORE_STEP(block_given_up);
+    give_back(memory_.blocks().free(block, e.bytes));
+    tell_of_room();
+  }
   // ---- what recovery makes anew
 
   void clear_names() noexcept { std::memset(memory_.buckets(), 0, head_.most_objects * sizeof(std::uint32_t)); }
@@ -392,16 +301,6 @@ class object_table {
     return head_.entries_begun++;
   }
 
-  void mark_holder(std::uint32_t i) noexcept {
-    std::atomic<std::uint64_t>* holders = &entries_[i].holders;
-    if (slot_ >= 64) [[unlikely]] {
-      entries_[i].flags |= object_held_above;
-      holders = &memory_.holders_above(i)[slot_ / 64];
-    }
-    // Under the lock, as all changes of it.
-    holders->store(holders->load(std::memory_order_relaxed) | std::uint64_t{1} << slot_ % 64,
-                   std::memory_order_relaxed);
-  }
   void forget_holders(std::uint32_t i) noexcept {
     entries_[i].holders.store(0, std::memory_order_relaxed);
     if ((entries_[i].flags & object_held_above) == 0) return;
@@ -420,47 +319,6 @@ class object_table {
     head_.free_entry = i;
     --head_.objects;
     CADRE_STORE_STEP(entry_listed);
-  }
-  [[nodiscard]] bool is_idle(std::uint32_t i) noexcept {
-    return word(i).state() == object_state::sealed && entries_[i].offset.load(std::memory_order_relaxed) != no_offset &&
-           !count_holding(i, false).views;
-  }
-  // Calls `take` with all that are `wanted`, in eight rounds from the oldest to the newest, until it returns true.
-  template <class Wanted, class Take>
-  bool by_last_use(Wanted&& wanted, Take&& take) noexcept {
-    const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
-    const auto age = [&](std::uint32_t i) { return now - entries_[i].used_at.load(std::memory_order_relaxed); };
-    std::uint32_t oldest = 0;
-    for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
-      if (age(i) > oldest && wanted(i)) oldest = age(i);
-    constexpr std::uint32_t rounds = 8;
-    for (std::uint32_t round = rounds; round-- > 0;)
-      for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
-        if (age(i) >= std::uint64_t{oldest} * round / rounds && wanted(i) && take(i)) return true;
-    return false;
-  }
-
-  void cancel_spill(std::uint32_t i) noexcept {
-    entries_[i].word.store(object_word(word(i).generation(), object_state::sealed).value(), std::memory_order_release);
-  }
-  void cancel_restore(std::uint32_t i) noexcept {
-    free_block(i);
-    entries_[i].word.store(object_word(word(i).generation(), object_state::spilled).value(), std::memory_order_release);
-  }
-  void end_restore(std::uint32_t i) noexcept {
-    mine_[i].fetch_sub(hold_view, std::memory_order_seq_cst);
-    tell(entries_[i]);
-    settle(i);
-  }
-
-  void free_block(std::uint32_t i) noexcept {
-    object_entry& e = entries_[i];
-    const std::uint64_t block = e.offset.load(std::memory_order_relaxed);
-    if (block == no_offset) return;
-    e.offset.store(no_offset, std::memory_order_release);
-    CADRE_STORE_STEP(block_given_up);
-    give_back(memory_.blocks().free(block, e.bytes));
-    tell_of_room();
   }
   // With what is on disk, and the name.
   void free_blocks(std::uint32_t i) noexcept {

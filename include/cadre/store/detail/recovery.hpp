@@ -2,7 +2,9 @@
 #define CADRE_STORE_DETAIL_RECOVERY_HPP
 
 #include <cadre/os/file_lock.hpp>
+#include <cadre/store/detail/object_moves.hpp>
 #include <cadre/store/detail/object_table.hpp>
+#include <cadre/store/detail/tickets.hpp>
 
 #include <atomic>
 #include <cstdint>
@@ -17,6 +19,7 @@ inline void recount_spill_files(object_table& table) noexcept {
     if (const spill_position at(table.entry(i).spilled.load(std::memory_order_acquire));
         at && table.word(i).state() != object_state::free)
       files.recount(at.file(), table.entry(i).bytes);
+  table.head().dead_files.store(1, std::memory_order_relaxed);  // perhaps
 }
 
 /// Makes everything anew that is derived from the table of objects, after a process has died with the lock. May itself be
@@ -66,6 +69,16 @@ inline void rebuild(object_table& table) noexcept {
   CADRE_STORE_STEP(rebuild_done);
 }
 
+/// Of an object whose owner has died in the middle of something: back to what was before, or its end.
+inline void abandon(object_table& table, std::uint32_t i) noexcept {
+  switch (table.word(i).state()) {
+    case object_state::creating: table.end(i, object_end::producer_died); break;
+    case object_state::spilling: object_moves(table).cancel_spill(i); break;
+    case object_state::restoring: object_moves(table).cancel_restore(i); break;
+    default: break;
+  }
+}
+
 /// Takes from the process that had the slot all that it held, wrote or sent.
 inline void sweep_slot(object_table& table, std::uint32_t slot) noexcept {
   store_header& head = table.head();
@@ -74,12 +87,12 @@ inline void sweep_slot(object_table& table, std::uint32_t slot) noexcept {
   for (std::uint32_t t = 0; t < head.tickets_begun; ++t) {
     const transfer_ticket& ticket = table.memory().tickets()[t];
     if (ticket.used.load(std::memory_order_acquire) != 0 && (ticket.from == slot || ticket.to == slot))
-      table.finish(t, false);
+      ticket_office(table).finish(t, false);
   }
   for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
     const object_word w = table.word(i);
     if (w.state() == object_state::free) continue;
-    if (w.owner() == slot) table.abandon(i);
+    if (w.owner() == slot) abandon(table, i);
     table.settle(i);
   }
   if (table.files().close_all_of(slot)) recount_spill_files(table);

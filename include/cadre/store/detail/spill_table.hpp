@@ -4,6 +4,7 @@
 #include <cadre/store/detail/layout.hpp>
 #include <cadre/store/detail/spill_record.hpp>
 
+#include <atomic>
 #include <cstdint>
 
 CADRE_NAMESPACE_BEGIN
@@ -43,11 +44,17 @@ class spill_table {
   }
   /// They are wanted no more.
   void drop(std::uint32_t file, std::uint64_t bytes) noexcept {
-    if (spill_file_entry* const f = find(file); f != nullptr) f->live -= spill_header::record(bytes);
+    if (spill_file_entry* const f = find(file); f != nullptr) {
+      f->live -= spill_header::record(bytes);
+      note_dead(*f);
+    }
   }
   /// Nothing is appended to the file any more, and the table of objects knows all that is in it.
   void close(std::uint32_t file) noexcept {
-    if (spill_file_entry* const f = find(file); f != nullptr) f->closed = 1;
+    if (spill_file_entry* const f = find(file); f != nullptr) {
+      f->closed = 1;
+      note_dead(*f);
+    }
   }
   /// True if there were any.
   bool close_all_of(std::uint32_t slot) noexcept {
@@ -72,6 +79,7 @@ class spill_table {
         files_[k].number = 0;
         return file;
       }
+    head_.dead_files.store(0, std::memory_order_relaxed);
     return none;
   }
   /// A closed file of which less than half is wanted, or `none`.
@@ -83,6 +91,9 @@ class spill_table {
   }
 
  private:
+  void note_dead(const spill_file_entry& f) noexcept {
+    if (f.closed != 0 && f.live == 0) head_.dead_files.store(1, std::memory_order_relaxed);
+  }
   [[nodiscard]] spill_file_entry* find(std::uint32_t file) const noexcept {
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
       if (files_[k].number == file + 1) return &files_[k];

@@ -1,7 +1,7 @@
 #ifndef CADRE_STORE_DETAIL_SPILLER_HPP
 #define CADRE_STORE_DETAIL_SPILLER_HPP
 
-#include <cadre/store/detail/object_table.hpp>
+#include <cadre/store/detail/object_moves.hpp>
 #include <cadre/store/detail/spill_file.hpp>
 #include <cadre/store/detail/spill_folder.hpp>
 #include <cadre/store/detail/store_lock.hpp>
@@ -34,7 +34,7 @@ class spiller {
     std::size_t n = 0;
     {
       store_lock lock(table_);
-      n = table_.begin_spill(bytes, found, std::size(found));
+      n = moves().begin_spill(bytes, found, std::size(found));
     }
     const std::lock_guard one_at_a_time(mutex_);
     for (std::size_t k = 0; k < n; ++k) {
@@ -42,7 +42,7 @@ class spiller {
         write(found[k]);
       } catch (...) {
         store_lock lock(table_, store_lock::patiently{});
-        for (; k < n; ++k) table_.give_up_spill(found[k]);
+        for (; k < n; ++k) moves().give_up_spill(found[k]);
         throw;
       }
     }
@@ -89,7 +89,7 @@ class spiller {
     if (!at)
       at = append(i, {table_.memory().data_to_read() + e.offset.load(std::memory_order_relaxed), e.bytes}, checksum);
     store_lock lock(table_, store_lock::patiently{});
-    table_.commit_spill(i, at, checksum);
+    moves().commit_spill(i, at, checksum);
     close_full_file(at.file());
   }
   spill_position append(std::uint32_t i, std::span<const std::byte> object, std::uint64_t& checksum) {
@@ -122,7 +122,7 @@ class spiller {
         if (const spill_position at(table_.entry(i).spilled.load(std::memory_order_relaxed));
             table_.word(i).state() != object_state::free && at && at.file() == file) {
           wanted.push_back(i);
-          table_.begin_move(i);
+          moves().begin_move(i);
         }
     }
     std::vector<std::byte> bytes;
@@ -136,10 +136,12 @@ class spiller {
       } catch (const spill_error&) {  // it stays where it is; whoever gets it is told
       }
       store_lock lock(table_, store_lock::patiently{});
-      table_.end_move(i, moved);
+      moves().end_move(i, moved);
       if (moved) close_full_file(moved.file());
     }
   }
+
+  [[nodiscard]] object_moves moves() const noexcept { return object_moves(table_); }
 
   object_table& table_;
   spill_folder folder_;

@@ -44,7 +44,8 @@ class store_core : public store_registry::member {
         counts_(memory_.counts(slot)),
         data_(memory_.data_to_read()),
         head_(memory_.head()),
-        options_(std::move(options)) {
+        options_(std::move(options)),
+        labels_(memory_.labels()) {
     if (head_.spill_dir[0] != 0) spiller_.emplace(table_);
     store_registry::add(*this);
   }
@@ -126,8 +127,8 @@ class store_core : public store_registry::member {
     r.name = how.name;
     std::uint32_t i = no_index;
     find_room(bytes + how.name.size(), [&](object_table::shortage& missing) {
-      r.site = site_label(at);
-      if (!is_known(type)) know(type, label);
+      r.site = labels_.of_line(at);
+      labels_.add(type, label);
       i = table_.create(r, missing);
       return i != no_index;
     });
@@ -211,7 +212,7 @@ class store_core : public store_registry::member {
   /// Throws object_gone (301).
   void check_exists(std::uint32_t i) const {
     check_process();
-    if (const object_word w = word(i); w.state() == object_state::gone) throw object_gone(why_gone(i, w));
+    if (const object_word w = word(i); w.state() == object_state::gone) throw object_gone(describe_end(table_, i, w));
   }
   [[nodiscard]] object_word word(std::uint32_t i) const noexcept {
     return object_word(entries_[i].word.load(std::memory_order_seq_cst));
@@ -364,7 +365,7 @@ class store_core : public store_registry::member {
       }
       if (views_of(left) == 0 || refs_of(left) == 0) table_.settle(i);
     }
-    if (spiller_ && head_.files_begun != 0) spiller_->remove_dead_files();
+    if (spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0) spiller_->remove_dead_files();
     if (last) delete this;
   }
 
@@ -373,7 +374,7 @@ class store_core : public store_registry::member {
       check_process();
       const object_word w = word(i);
       switch (w.state()) {
-        case object_state::gone: throw object_gone(why_gone(i, w));
+        case object_state::gone: throw object_gone(describe_end(table_, i, w));
         case object_state::creating:
         case object_state::restoring: wait_for_change(i, w, deadline); break;
         case object_state::spilled: restore(i); break;
@@ -392,9 +393,7 @@ class store_core : public store_registry::member {
     const std::uint32_t event = e.event.fetch_or(1, std::memory_order_seq_cst) | 1;
     if (word(i).value() != seen.value()) return;
     const time now = clock::now();
-    if (now >= deadline)
-      throw store_timeout("an object made at " + site_text(i) + " by process " + std::to_string(e.creator) +
-                          " was not sealed in the time given");
+    if (now >= deadline) throw store_timeout(describe_object(table_, i) + " was not sealed in the time given");
     if (!futex::wait_until(e.event, event, std::min(deadline, now + slice), futex::scope::shared)) sweep();
   }
   static void futex_pause() noexcept {
@@ -424,14 +423,14 @@ class store_core : public store_registry::member {
   void restore(std::uint32_t i) {
     {
       store_lock lock(table_);
-      if (!spiller_ || !table_.begin_restore(i)) return;
+      if (!spiller_ || !object_moves(table_).begin_restore(i)) return;
     }
     const std::uint64_t bytes = entries_[i].bytes;
     bool damaged = false;
     try {
       find_room(bytes, [&](object_table::shortage& missing) {
         missing = object_table::shortage::memory;
-        if (word(i).state() != object_state::restoring) throw object_gone(why_gone(i, word(i)));
+        if (word(i).state() != object_state::restoring) throw object_gone(describe_end(table_, i, word(i)));
         return table_.attach(i, bytes);
       });
       CADRE_STORE_STEP(restore_allocated);
@@ -446,54 +445,12 @@ class store_core : public store_registry::member {
     } catch (...) {
       store_lock lock(table_, store_lock::patiently{});
       if (damaged) table_.end(i, object_end::damaged);
-      table_.give_up_restore(i);
+      object_moves(table_).give_up_restore(i);
       throw;
     }
     CADRE_STORE_STEP(restore_read);
     store_lock lock(table_, store_lock::patiently{});
-    table_.commit_restore(i);
-  }
-
-  [[gnu::cold]] std::string why_gone(std::uint32_t i, object_word w) const {
-    const std::string what =
-        "the object made at " + site_text(i) + " by process " + std::to_string(entries_[i].creator);
-    switch (w.end()) {
-      case object_end::erased: return what + " was erased";
-      case object_end::aborted: return what + " was given up by who wrote it";
-      case object_end::producer_died: return what + " is lost: that process died before it had sealed it";
-      case object_end::evicted:
-        return what + " was dropped for lack of memory (it was put as evictable); make it again";
-      case object_end::damaged: return what + " is lost: its file on disk is damaged";
-      default: return what + " is referred to by nobody any more";
-    }
-  }
-  [[nodiscard]] std::string site_text(std::uint32_t i) const {
-    return std::string(store_labels(memory_.labels()).text(entries_[i].site));
-  }
-
-  // ---- labels, under the lock; what this process has entered already it knows
-
-  [[nodiscard]] bool is_known(std::uint64_t key) const noexcept { return known_[key % most_known].key == key; }
-  std::uint32_t know(std::uint64_t key, std::string_view text) noexcept {
-    const std::uint32_t label = store_labels(memory_.labels()).add(key, text);
-    known_[key % most_known] = {key, label};
-    return label;
-  }
-  std::uint32_t site_label(const std::source_location& at) noexcept {
-    const std::uint64_t key = hash_combine(reinterpret_cast<std::uintptr_t>(at.file_name()), at.line());
-    if (is_known(key)) [[likely]]
-      return known_[key % most_known].label;
-    std::string_view file(at.file_name());
-    if (const std::size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
-    char text[240];
-    std::size_t n = file.size() < 200 ? file.size() : 200;
-    std::memcpy(text, file.data(), n);
-    text[n++] = ':';
-    n = static_cast<std::size_t>(std::to_chars(text + n, text + sizeof text, at.line()).ptr - text);
-    const std::uint32_t label =
-        store_labels(memory_.labels()).add(hash_bytes(std::as_bytes(std::span(text, n))), {text, n});
-    known_[key % most_known] = {key, label};
-    return label;
+    object_moves(table_).commit_restore(i);
   }
 
   void advance_clock(std::uint64_t bytes) noexcept {
@@ -502,12 +459,6 @@ class store_core : public store_registry::member {
     put_since_tick_ = 0;
     head_.clock.fetch_add(1, std::memory_order_relaxed);
   }
-
-  struct known_label {
-    std::uint64_t key = 0;
-    std::uint32_t label = 0;
-  };
-  static constexpr std::size_t most_known = 256;
 
   arena memory_;
   object_table table_;
@@ -523,7 +474,7 @@ class store_core : public store_registry::member {
   // Under the lock.
   std::uint32_t held_at_close_ = 0;
   std::uint64_t put_since_tick_ = 0;
-  known_label known_[most_known];
+  label_cache labels_;
 };
 
 }  // namespace detail

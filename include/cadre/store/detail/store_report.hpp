@@ -26,6 +26,27 @@ namespace detail {
   return text;
 }
 
+/// "the object made at train.cpp:88 by process 4711".
+[[gnu::cold]] inline std::string describe_object(const object_table& table, std::uint32_t i) {
+  const object_entry& e = table.entry(i);
+  return std::string("the object made at ")
+      .append(store_labels(table.memory().labels()).text(e.site))
+      .append(" by process ")
+      .append(std::to_string(e.creator));
+}
+/// Why it cannot be read any more.
+[[gnu::cold]] inline std::string describe_end(const object_table& table, std::uint32_t i, object_word w) {
+  const std::string what = describe_object(table, i);
+  switch (w.end()) {
+    case object_end::erased: return what + " was erased";
+    case object_end::aborted: return what + " was given up by who wrote it";
+    case object_end::producer_died: return what + " is lost: that process died before it had sealed it";
+    case object_end::evicted: return what + " was dropped for lack of memory (it was put as evictable); make it again";
+    case object_end::damaged: return what + " is lost: its file on disk is damaged";
+    default: return what + " is referred to by nobody any more";
+  }
+}
+
 /// What one process holds, or (slot most_processes) what only names hold.
 struct store_holder {
   std::uint32_t slot = 0;
