@@ -8,7 +8,9 @@
 #include <cadre/store/object_store.hpp>
 #include <cadre/store/object_writer.hpp>
 #include <cadre/store/options.hpp>
+#include <cadre/store/spill_error.hpp>
 #include <cadre/store/stored.hpp>
+#include <cadre/store/travel.hpp>
 #include <cadre/store/view.hpp>
 
 #endif

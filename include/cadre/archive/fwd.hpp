@@ -5,6 +5,7 @@
 
 CADRE_NAMESPACE_BEGIN
 
+class archive_extension;
 class byte_buffer;
 class input_archive;
 class output_archive;

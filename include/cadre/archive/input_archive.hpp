@@ -22,7 +22,10 @@ class input_archive : public cereal::InputArchive<input_archive> {
   using base = cereal::InputArchive<input_archive>;
 
  public:
-  explicit input_archive(std::span<const std::byte> bytes) : base(this), bytes_(bytes) {}
+  explicit input_archive(std::span<const std::byte> bytes, archive_extension* extension = nullptr)
+      : base(this), bytes_(bytes), extension_(extension) {}
+  /// Null if there is none.
+  [[nodiscard]] archive_extension* extension() const noexcept { return extension_; }
 
   template <class... Values>
   input_archive& operator()(Values&&... values) {
@@ -130,6 +133,7 @@ class input_archive : public cereal::InputArchive<input_archive> {
 
   std::span<const std::byte> bytes_;
   std::size_t offset_ = 0;
+  archive_extension* extension_;
 };
 
 template <class T>

@@ -32,6 +32,16 @@ static_assert(std::endian::native == std::endian::little && sizeof(std::size_t) 
 
 class output_archive;
 
+/// What a message carries beside its bytes: given to an archive by who sends or receives, asked for by the types that need
+/// it (an object_ref is held for its receiver while it travels).
+class archive_extension {
+ public:
+  archive_extension() = default;
+  archive_extension(const archive_extension&) = delete;
+  archive_extension& operator=(const archive_extension&) = delete;
+  virtual ~archive_extension() = default;
+};
+
 namespace detail {
 
 template <class T>
@@ -72,7 +82,10 @@ class output_archive : public cereal::OutputArchive<output_archive> {
   using base = cereal::OutputArchive<output_archive>;
 
  public:
-  explicit output_archive(byte_buffer& out) : base(this), out_(&out) {}
+  explicit output_archive(byte_buffer& out, archive_extension* extension = nullptr)
+      : base(this), out_(&out), extension_(extension) {}
+  /// Null if there is none.
+  [[nodiscard]] archive_extension* extension() const noexcept { return extension_; }
 
   /// Throws serialization_failed (503) in place of cereal's exceptions; those of the values pass through.
   template <class... Values>
@@ -133,6 +146,7 @@ class output_archive : public cereal::OutputArchive<output_archive> {
   }
 
   byte_buffer* out_;
+  archive_extension* extension_;
 };
 
 template <class T>

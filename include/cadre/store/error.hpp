@@ -89,6 +89,12 @@ class empty_object_ref : public store_error {
       : store_error(313, "an object_ref that refers to nothing is used: it was default-made or moved from") {}
 };
 
+/// Thrown (314) when a ref is written where no process of its store reads it, or read where it does not belong.
+class ref_cannot_travel : public store_error {
+ public:
+  explicit ref_cannot_travel(std::string_view message) : store_error(314, message) {}
+};
+
 CADRE_NAMESPACE_END
 
 #endif

@@ -41,6 +41,8 @@ class object_ref {
   friend object_store;
   template <class>
   friend class object_writer;
+  template <class>
+  friend struct portable;
   /// Takes over a ref that is counted already.
   object_ref(detail::store_core& core, std::uint32_t index) noexcept : core_(&core), index_(index) {}
 

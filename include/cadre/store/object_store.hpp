@@ -163,6 +163,9 @@ class object_store {
   /// False if there is no object of that name.
   bool erase(std::string_view name) { return core_->erase(name); }
 
+  /// The number of this process in the store: where a ref can be sent to.
+  [[nodiscard]] std::uint32_t process() const noexcept { return core_->table().slot(); }
+
   /// Takes from processes that have died what they held; else that is done when memory is short or somebody waits for them.
   /// Returns how many there were.
   std::uint32_t sweep() { return core_->sweep(); }
@@ -172,6 +175,9 @@ class object_store {
   [[nodiscard]] std::string report() { return core_->report(); }
 
  private:
+  friend class ref_sender;
+  template <class>
+  friend struct portable;
   using clock = std::chrono::steady_clock;
   using time = clock::time_point;
 

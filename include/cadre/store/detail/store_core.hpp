@@ -13,6 +13,7 @@
 #include <cadre/store/options.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <charconv>
 #include <cstddef>
@@ -55,6 +56,7 @@ class store_core : public store_registry::member {
   [[nodiscard]] const store_options& options() const noexcept { return options_; }
   [[nodiscard]] object_table& table() noexcept { return table_; }
   [[nodiscard]] arena& memory() noexcept { return memory_; }
+  [[nodiscard]] const std::array<std::uint64_t, 2>& id() const noexcept { return head_.id; }
   void check_process() const {
     if (forked_) throw forked_store();
   }
@@ -262,6 +264,39 @@ class store_core : public store_registry::member {
     store_lock lock(table_);
     sweep_dead(table_);
     return describe_store(table_);
+  }
+
+  // ---- refs that travel
+
+  struct ticket {
+    std::uint32_t number = no_index;
+    std::uint32_t generation = 0;
+  };
+  /// Of an object of which the caller holds a ref. Throws store_full (302).
+  ticket send(std::uint32_t i, std::uint16_t to) {
+    check_process();
+    store_lock lock(table_);
+    const std::uint32_t t = ticket_office(table_).send(i, to);
+    if (t == no_index)
+      throw store_full("store full: " + std::to_string(head_.most_objects) +
+                       " refs are on their way already; receive them, or open the store with larger .max_objects");
+    return {t, memory_.tickets()[t].generation};
+  }
+  /// The object, with a ref for the caller, or no_index if the ticket is void.
+  std::uint32_t receive(ticket t) {
+    check_process();
+    store_lock lock(table_);
+    ticket_office office(table_);
+    const std::uint16_t to = t.number < head_.most_objects ? memory_.tickets()[t.number].to : any_receiver;
+    if (!office.is_valid(t.number, t.generation) || (to != any_receiver && to != table_.slot())) return no_index;
+    const std::uint32_t i = memory_.tickets()[t.number].index;
+    office.finish(t.number, true);
+    return i;
+  }
+  void cancel(ticket t) noexcept {
+    if (forked_) return;
+    store_lock lock(table_, store_lock::patiently{});
+    if (ticket_office office(table_); office.is_valid(t.number, t.generation)) office.finish(t.number, false);
   }
 
   // ---- the end

@@ -37,6 +37,12 @@ class ticket_office {
     CADRE_STORE_STEP(ticket_counted);
     return t;
   }
+  /// Whether it is on its way still; a ticket that was ended and given out again has another generation.
+  [[nodiscard]] bool is_valid(std::uint32_t t, std::uint32_t generation) const noexcept {
+    const transfer_ticket& ticket = table_.memory().tickets()[t];
+    return t < table_.head().tickets_begun && ticket.used.load(std::memory_order_acquire) != 0 &&
+           ticket.generation == generation;
+  }
   /// Ends a ticket that is used, without or (take) with a ref of this process in its place.
   void finish(std::uint32_t t, bool take) noexcept {
     transfer_ticket& ticket = table_.memory().tickets()[t];
