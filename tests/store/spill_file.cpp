@@ -315,6 +315,18 @@ TEST_CASE("A failing disk is an error for the object at hand only, and passing f
   CHECK(reads_back(spill, next, 3));
 }
 
+/// Whether this process may mount from now on, seen by itself alone: as root, or as the root of a namespace of users.
+bool own_mounts() {
+  const std::string user = std::to_string(::geteuid()), group = std::to_string(::getegid());
+  if (::unshare(user == "0" ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
+  if (user != "0") {
+    std::ofstream("/proc/self/setgroups") << "deny";
+    std::ofstream("/proc/self/uid_map") << user << ' ' << user << " 1";
+    std::ofstream("/proc/self/gid_map") << group << ' ' << group << " 1";
+  }
+  return ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+}
+
 /// What `body` returns in a child process, which may change its limits, user and mounts.
 template <class Body>
 int in_child(Body body) {
@@ -344,10 +356,7 @@ int refused(spill_writer& writer, std::size_t bytes, int code) {
 TEST_CASE("A full disk is an error, what was spilled before stays, and spilling goes on once there is space") {
   folder dir;
   const int code = in_child([&] {
-    if (::unshare(::geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0 ||
-        ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        ::mount("cadre", dir.path().c_str(), "tmpfs", 0, "size=8m") != 0)
-      return 77;
+    if (!own_mounts() || ::mount("cadre", dir.path().c_str(), "tmpfs", 0, "size=8m") != 0) return 77;
     const spill_folder spill(dir.path(), job);
     spill_writer writer(spill, slot_3, 6 * MiB);
     const spilled_place first = append(writer, 1, 3 * MiB), second = append(writer, 2, 10'000);
@@ -376,10 +385,7 @@ TEST_CASE("A full disk is an error, what was spilled before stays, and spilling 
 TEST_CASE("A file system that has no direct access holds spilled objects as well") {
   folder dir;
   const int code = in_child([&] {
-    if (::unshare(::geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0 ||
-        ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        ::mount("cadre", dir.path().c_str(), "ramfs", 0, nullptr) != 0)
-      return 77;
+    if (!own_mounts() || ::mount("cadre", dir.path().c_str(), "ramfs", 0, nullptr) != 0) return 77;
     ::chmod(dir.path().c_str(), 0700);
     const spill_folder spill(dir.path(), job);
     if (::open((spill.path() + "/lock").c_str(), O_RDWR | O_DIRECT) != -1) return 1;

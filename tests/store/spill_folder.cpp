@@ -269,6 +269,18 @@ TEST_CASE("A spill folder that others may enter is refused") {
                                       "' belongs to another user, or others may enter it"));
 }
 
+/// Whether this process may mount from now on, seen by itself alone: as root, or as the root of a namespace of users.
+bool own_mounts() {
+  const std::string user = std::to_string(::geteuid()), group = std::to_string(::getegid());
+  if (::unshare(user == "0" ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
+  if (user != "0") {
+    std::ofstream("/proc/self/setgroups") << "deny";
+    std::ofstream("/proc/self/uid_map") << user << ' ' << user << " 1";
+    std::ofstream("/proc/self/gid_map") << group << ' ' << group << " 1";
+  }
+  return ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+}
+
 /// What `body` returns in a child process, which may change its user and mounts.
 template <class Body>
 int in_child(Body body) {
@@ -304,10 +316,7 @@ TEST_CASE("A folder that may not be written to cannot hold spilled objects") {
 TEST_CASE("A read-only file system cannot hold spilled objects") {
   folder dir;
   const int code = in_child([&] {
-    if (::unshare(::geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0 ||
-        ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        ::mount("cadre", dir.path().c_str(), "tmpfs", MS_RDONLY, "size=64k") != 0)
-      return 77;
+    if (!own_mounts() || ::mount("cadre", dir.path().c_str(), "tmpfs", MS_RDONLY, "size=64k") != 0) return 77;
     try {
       spill_folder(dir.path(), first_id);
     } catch (const cadre::spill_folder_unusable& e) {

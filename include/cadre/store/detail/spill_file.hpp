@@ -182,7 +182,7 @@ inline void read_spilled(const spill_folder& folder, const spilled_place& place,
   alignas(spill_block) std::byte header_block[spill_block], last_block[spill_block];
   std::optional<hash_beside> hash;
   // Small enough for the hash to keep up closely, large enough for the disk.
-  const std::size_t step = into.size() < (std::size_t{4} << 20) ? std::size_t{256} << 10 : std::size_t{1} << 20;
+  const std::size_t step = into.size() < (std::size_t{4} << 20) ? std::size_t{384} << 10 : std::size_t{1} << 20;
   for (std::size_t done = 0; done < into.size() || done == 0; done += step) {
     const std::span<std::byte> piece = into.subspan(done, in_header_block ? 0 : smaller(step, into.size() - done));
     const std::size_t whole = direct ? piece.size() / spill_block * spill_block : piece.size();
