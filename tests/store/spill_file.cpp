@@ -363,6 +363,7 @@ TEST_CASE("A full disk is an error, what was spilled before stays, and spilling 
     writer.finish_file();
     const spilled_place third = append(writer, 3, 3 * MiB);
     if (const int result = refused(writer, 2 * MiB, ENOSPC)) return result;
+    if (fs::file_size(path_of(spill, third)) != 3 * MiB + 4 * KiB) return 7;
     const spilled_place behind = append(writer, 6, 64 * KiB);  // where the refused one was cut off
     if (behind.file != third.file || behind.offset != 3 * MiB + 4 * KiB || !reads_back(spill, behind, 6)) return 6;
     const auto used = [&] { return fs::space(dir.path()).available; };

@@ -162,13 +162,13 @@ class spill_folder {
     if (!lock_ && errno == ENOENT) return false;
     if (!lock_) give_up("make a file in", errno);
     if (try_lock(lock_, F_WRLCK)) {
-      if (status_of(lock_).st_nlink == 0) return false;
       clear(folder_);  // of an earlier job of this id
       const machine here = machine::here();
       if (::pwrite(lock_.get(), &here, sizeof here, 0) != sizeof here) give_up("write to", errno);
     } else if (errno != EAGAIN && errno != EACCES) {
       give_up("lock", errno);
     }
+    // Between opening and locking it, another process may have taken the folder for a leftover.
     return try_lock(lock_, F_RDLCK) && status_of(lock_).st_nlink != 0;
   }
   /// Removes the folder if nothing is in it yet.
