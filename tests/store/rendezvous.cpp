@@ -388,6 +388,32 @@ TEST_CASE("Of two processes that open a store at the same time one makes the are
   ::munmap(memory, 4096);
 }
 
+TEST_CASE("While a process holds the record no other does, also when each removes it at the end", "[rendezvous]") {
+  using namespace rendezvous_test;
+  place p;
+  void* const memory = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  REQUIRE(memory != MAP_FAILED);
+  auto& inside = *new (memory) std::atomic<int>(0);
+  const auto body = [&](auto tell, auto) {
+    bool alone = true;
+    for (int round = 0; round < 1000; ++round) {
+      const rendezvous r("job", for_ever, p.folder());
+      alone = ++inside == 1 && alone;
+      ::sched_yield();
+      --inside;
+    }
+    tell({alone, 0});
+  };
+  {
+    child one(body), two(body), three(body);
+    CHECK(one.heard()[0] == 1);
+    CHECK(two.heard()[0] == 1);
+    CHECK(three.heard()[0] == 1);
+  }
+  CHECK(p.records().empty());
+  ::munmap(memory, 4096);
+}
+
 TEST_CASE("A record that another process holds is waited for until the deadline", "[rendezvous]") {
   using namespace rendezvous_test;
   place p;
