@@ -10,6 +10,7 @@
 #include <cadre/store/options.hpp>
 #include <cadre/store/spill_error.hpp>
 #include <cadre/store/stored.hpp>
+#include <cadre/store/transfer.hpp>
 #include <cadre/store/travel.hpp>
 #include <cadre/store/view.hpp>
 

@@ -43,6 +43,9 @@ class object_ref {
   friend class object_writer;
   template <class>
   friend struct portable;
+  friend class object_source;
+  template <class>
+  friend class object_fetch;
   /// Takes over a ref that is counted already.
   object_ref(detail::store_core& core, std::uint32_t index) noexcept : core_(&core), index_(index) {}
 

@@ -176,6 +176,9 @@ class object_store {
 
  private:
   friend class ref_sender;
+  friend class object_source;
+  template <class>
+  friend class object_fetch;
   template <class>
   friend struct portable;
   using clock = std::chrono::steady_clock;

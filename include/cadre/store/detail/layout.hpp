@@ -87,6 +87,7 @@ struct alignas(64) object_entry {
 // Flags, under the lock.
 inline constexpr std::uint32_t object_evictable = 1;   // may be dropped when memory is short
 inline constexpr std::uint32_t object_named = 2;       // found by its name, which holds it
+inline constexpr std::uint32_t object_weak_name = 8;   // the name does not hold it
 inline constexpr std::uint32_t object_held_above = 4;  // by slots of 64 and more
 static_assert(sizeof(object_entry) == 128);
 

@@ -136,10 +136,7 @@ class object_table {
     } while (!e.word.compare_exchange_weak(
         seen, object_word(w.generation(), object_state::gone, w.owner(), why).value(), std::memory_order_seq_cst));
     CADRE_STORE_STEP(end_committed);
-    if ((e.flags & object_named) != 0) {
-      unlink_name(i);
-      e.flags &= ~object_named;
-    }
+    remove_name(i);
     CADRE_STORE_STEP(name_removed);
     tell(e);
     settle(i);
@@ -151,7 +148,7 @@ class object_table {
     const object_word w = word(i);
     if (w.state() == object_state::free) return;
     if (w.state() != object_state::gone) {
-      if (e.in_flight != 0 || (e.flags & object_named) != 0) return;
+      if (e.in_flight != 0 || (e.flags & (object_named | object_weak_name)) == object_named) return;
       const holding all = count_holding(i, false);
       if (all.refs) return;
       if (!all.views) {
@@ -282,7 +279,9 @@ class object_table {
   [[nodiscard]] std::uint32_t& bucket(std::uint64_t hash) const noexcept {
     return memory_.buckets()[hash & (head_.most_objects - 1)];
   }
-  void unlink_name(std::uint32_t i) noexcept {
+  void remove_name(std::uint32_t i) noexcept {
+    if ((entries_[i].flags & object_named) == 0) return;
+    entries_[i].flags &= ~object_named;
     for (std::uint32_t* at = &bucket(entries_[i].name_hash); *at != 0; at = &entries_[*at - 1].next)
       if (*at == i + 1) {
         *at = entries_[i].next;
@@ -312,6 +311,7 @@ class object_table {
     object_entry& e = entries_[i];
     for_each_holder(i, [&](std::uint32_t s) { memory_.counts(s)[i].store(0, std::memory_order_relaxed); });
     forget_holders(i);
+    remove_name(i);
     e.word.store(object_word(w.generation() + 1, object_state::free).value(), std::memory_order_release);
     CADRE_STORE_STEP(entry_freed);
     free_blocks(i);

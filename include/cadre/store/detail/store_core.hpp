@@ -118,14 +118,14 @@ class store_core : public store_registry::member {
   /// Room for an object, present in memory, to be written and sealed by the caller, who holds a ref. Throws store_full
   /// (302), object_name_taken (304), mapping_error (159).
   made create(std::uint64_t bytes, std::uint64_t type, std::string_view label, const put_options& how,
-              const std::source_location& at) {
+              const std::source_location& at, std::uint32_t flags = 0) {
     check_process();
     if (how.name.size() > most_name_bytes) throw bad_store_option("the name of an object has more than 4096 bytes");
     object_table::request r;
     r.bytes = bytes;
     r.type = type;
     r.creator = pid_;
-    r.flags = how.evictable ? object_evictable : 0;
+    r.flags = flags | (how.evictable ? object_evictable : 0);
     r.name = how.name;
     std::uint32_t i = no_index;
     find_room(bytes + how.name.size(), [&](object_table::shortage& missing) {
@@ -175,12 +175,13 @@ class store_core : public store_registry::member {
   }
   /// Ends an object that was not sealed, with the ref of its writer.
   void abort(std::uint32_t i) noexcept {
-    if (forked_) return;
-    {
-      store_lock lock(table_, store_lock::patiently{});
-      table_.end(i, object_end::aborted);
-    }
+    give_up(i);
     drop_ref(i);
+  }
+  void give_up(std::uint32_t i) noexcept {
+    if (forked_) return;
+    store_lock lock(table_, store_lock::patiently{});
+    table_.end(i, object_end::aborted);
   }
 
   // ---- finding and ending
