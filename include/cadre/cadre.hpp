@@ -19,6 +19,7 @@
 #include <cadre/os.hpp>
 #include <cadre/persist.hpp>
 #include <cadre/report.hpp>
+#include <cadre/store.hpp>
 #include <cadre/train.hpp>
 #include <cadre/tune.hpp>
 

@@ -5,10 +5,10 @@
 #include <cadre/store/detail/arena.hpp>
 #include <cadre/store/detail/labels.hpp>
 #include <cadre/store/detail/object_table.hpp>
-#include <cadre/store/detail/spiller.hpp>
 #include <cadre/store/detail/store_lock.hpp>
 #include <cadre/store/detail/store_registry.hpp>
 #include <cadre/store/detail/store_report.hpp>
+#include <cadre/store/detail/store_room.hpp>
 #include <cadre/store/error.hpp>
 #include <cadre/store/options.hpp>
 
@@ -19,8 +19,6 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
-#include <exception>
-#include <optional>
 #include <source_location>
 #include <span>
 #include <string>
@@ -46,8 +44,8 @@ class store_core : public store_registry::member {
         data_(memory_.data_to_read()),
         head_(memory_.head()),
         options_(std::move(options)),
+        room_(table_, options_.put_timeout),
         labels_(memory_.labels()) {
-    if (head_.spill_dir[0] != 0) spiller_.emplace(table_);
     store_registry::add(*this);
   }
   store_core(const store_core&) = delete;
@@ -128,7 +126,7 @@ class store_core : public store_registry::member {
     r.flags = flags | (how.evictable ? object_evictable : 0);
     r.name = how.name;
     std::uint32_t i = no_index;
-    find_room(bytes + how.name.size(), [&](object_table::shortage& missing) {
+    room_.find(bytes + how.name.size(), [&](object_table::shortage& missing) {
       r.site = labels_.of_line(at);
       labels_.add(type, label);
       i = table_.create(r, missing);
@@ -153,7 +151,7 @@ class store_core : public store_registry::member {
   std::byte* attach(std::uint32_t i, std::uint64_t bytes) {
     check_process();
     if (bytes == 0) return nowhere();
-    find_room(bytes, [&](object_table::shortage& missing) {
+    room_.find(bytes, [&](object_table::shortage& missing) {
       missing = object_table::shortage::memory;
       return table_.attach(i, bytes);
     });
@@ -342,49 +340,11 @@ class store_core : public store_registry::member {
   }
 
  private:
-  static constexpr auto slice = std::chrono::milliseconds(50);  // after which a waiter looks whether others are alive
+  static constexpr auto slice = store_room::slice;
   static constexpr std::size_t most_name_bytes = 4096;
   static constexpr std::uint64_t hold_ask = hold_notify | hold_closing;
 
   static std::byte* nowhere() noexcept { return reinterpret_cast<std::byte*>(64); }  // of what has no bytes
-
-  // Calls `take` under the lock until it has what it wants: at once, when those who died have been swept, when others have
-  // been dropped or moved to disk, and whenever something was freed. After .put_timeout it throws store_full (302), or why
-  // nothing could be moved to disk: spill_failed (310).
-  template <class Take>
-  void find_room(std::uint64_t bytes, Take&& take) {
-    std::exception_ptr spill_error;
-    for (time deadline{};;) {
-      std::uint32_t seen = 0;
-      object_table::shortage missing{};
-      {
-        store_lock lock(table_);
-        if (take(missing) || (sweep_dead(table_) != 0 && take(missing)) ||
-            (missing == object_table::shortage::memory && table_.evict(bytes) && take(missing))) {
-          advance_clock(bytes);
-          return;
-        }
-        head_.room_waiters.fetch_add(1, std::memory_order_seq_cst);
-        seen = head_.room.load(std::memory_order_seq_cst);
-      }
-      const waiting counted(head_.room_waiters);
-      if (missing == object_table::shortage::memory && bytes <= head_.capacity && spiller_ && !spill_error) {
-        try {
-          if (spiller_->make_room(bytes)) continue;
-        } catch (const cadre::spill_error&) {
-          spill_error = std::current_exception();
-        }
-      }
-      wait_for_room(seen, bytes, missing, deadline, spill_error);
-    }
-  }
-  struct waiting {
-    explicit waiting(std::atomic<std::uint32_t>& n) noexcept : count(n) {}
-    waiting(const waiting&) = delete;
-    waiting& operator=(const waiting&) = delete;
-    ~waiting() { count.fetch_sub(1, std::memory_order_seq_cst); }
-    std::atomic<std::uint32_t>& count;
-  };
 
   // The last ref, and a view that others wait for, end under the lock, so that close() sees them end.
   [[gnu::noinline]] void let_go(std::uint32_t i, std::uint64_t unit) noexcept {
@@ -401,7 +361,7 @@ class store_core : public store_registry::member {
       }
       if (views_of(left) == 0 || refs_of(left) == 0) table_.settle(i);
     }
-    if (spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0) spiller_->remove_dead_files();
+    room_.tidy();
     if (last) delete this;
   }
 
@@ -413,7 +373,7 @@ class store_core : public store_registry::member {
         case object_state::gone: throw object_gone(describe_end(table_, i, w));
         case object_state::creating:
         case object_state::restoring: wait_for_change(i, w, deadline); break;
-        case object_state::spilled: restore(i); break;
+        case object_state::spilled: room_.restore(i); break;
         default: break;
       }
       if (const std::byte* const at = try_pin(i)) return at;
@@ -440,62 +400,6 @@ class store_core : public store_registry::member {
 #endif
   }
 
-  [[gnu::cold]] void wait_for_room(std::uint32_t seen, std::uint64_t bytes, object_table::shortage missing,
-                                   time& deadline, const std::exception_ptr& spill_error) {
-    const time now = clock::now();
-    if (deadline == time{}) deadline = now + options_.put_timeout;
-    const bool never = missing == object_table::shortage::memory && bytes > head_.capacity;
-    if (!never && now < deadline) {
-      futex::wait_until(head_.room, seen, std::min(deadline, now + slice), futex::scope::shared);
-      return;
-    }
-    if (spill_error) std::rethrow_exception(spill_error);
-    store_lock lock(table_);
-    throw store_full(missing == object_table::shortage::entries ? describe_too_many(table_)
-                                                                : describe_full(table_, bytes));
-  }
-
-  // Reads an object that is on disk back, if nobody else does.
-  void restore(std::uint32_t i) {
-    {
-      store_lock lock(table_);
-      if (!spiller_ || !object_moves(table_).begin_restore(i)) return;
-    }
-    const std::uint64_t bytes = entries_[i].bytes;
-    bool damaged = false;
-    try {
-      find_room(bytes, [&](object_table::shortage& missing) {
-        missing = object_table::shortage::memory;
-        if (word(i).state() != object_state::restoring) throw object_gone(describe_end(table_, i, word(i)));
-        return table_.attach(i, bytes);
-      });
-      CADRE_STORE_STEP(restore_allocated);
-      const std::uint64_t offset = entries_[i].offset.load(std::memory_order_relaxed);
-      memory_.make_present(offset, bytes);
-      try {
-        spiller_->read(i, {memory_.data() + offset, static_cast<std::size_t>(bytes)});
-      } catch (const spill_corrupt&) {
-        damaged = true;
-        throw;
-      }
-    } catch (...) {
-      store_lock lock(table_, store_lock::patiently{});
-      if (damaged) table_.end(i, object_end::damaged);
-      object_moves(table_).give_up_restore(i);
-      throw;
-    }
-    CADRE_STORE_STEP(restore_read);
-    store_lock lock(table_, store_lock::patiently{});
-    object_moves(table_).commit_restore(i);
-  }
-
-  void advance_clock(std::uint64_t bytes) noexcept {
-    put_since_tick_ += bytes;
-    if (put_since_tick_ < head_.capacity / 64) return;
-    put_since_tick_ = 0;
-    head_.clock.fetch_add(1, std::memory_order_relaxed);
-  }
-
   arena memory_;
   object_table table_;
   object_entry* entries_;
@@ -503,13 +407,12 @@ class store_core : public store_registry::member {
   const std::byte* data_;
   store_header& head_;
   store_options options_;
-  std::optional<spiller> spiller_;
+  store_room room_;
   const std::uint32_t pid_ = static_cast<std::uint32_t>(::getpid());
   std::atomic<std::uint32_t> handles_{1};
   bool forked_ = false;
   // Under the lock.
   std::uint32_t held_at_close_ = 0;
-  std::uint64_t put_since_tick_ = 0;
   label_cache labels_;
 };
 

@@ -1,0 +1,149 @@
+#ifndef CADRE_STORE_DETAIL_STORE_ROOM_HPP
+#define CADRE_STORE_DETAIL_STORE_ROOM_HPP
+
+#include <cadre/core/chrono.hpp>
+#include <cadre/os/futex.hpp>
+#include <cadre/store/detail/object_moves.hpp>
+#include <cadre/store/detail/object_table.hpp>
+#include <cadre/store/detail/spiller.hpp>
+#include <cadre/store/detail/store_lock.hpp>
+#include <cadre/store/detail/store_report.hpp>
+#include <cadre/store/error.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <optional>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// One more among those who wait, as long as this exists; who is killed meanwhile costs the others some needless wakes.
+struct waiting {
+  explicit waiting(std::atomic<std::uint32_t>& n) noexcept : count(n) {}
+  waiting(const waiting&) = delete;
+  waiting& operator=(const waiting&) = delete;
+  ~waiting() { count.fetch_sub(1, std::memory_order_seq_cst); }
+  std::atomic<std::uint32_t>& count;
+};
+
+/// How objects get memory: from what is free, and if that is not enough from the dead, from what may be dropped, from what
+/// can go to disk, and from others in time. Thread-safety: all functions, from any thread, without the lock of the store.
+class store_room {
+ public:
+  using clock = std::chrono::steady_clock;
+  using time = clock::time_point;
+  static constexpr auto slice = std::chrono::milliseconds(50);  // after which a waiter looks whether others are alive
+
+  /// Throws spill_folder_unusable (312).
+  store_room(object_table& table, std::chrono::nanoseconds timeout)
+      : table_(table), head_(table.head()), timeout_(timeout) {
+    if (head_.spill_dir[0] != 0) spiller_.emplace(table_);
+  }
+
+  /// Calls `take` under the lock until it has what it wants: at once, when those who died have been swept, when others have
+  /// been dropped or moved to disk, and whenever something was freed. After .put_timeout it throws store_full (302), or why
+  /// nothing could be moved to disk: spill_failed (310).
+  template <class Take>
+  void find(std::uint64_t bytes, Take&& take) {
+    std::exception_ptr spill_error;
+    for (time deadline{};;) {
+      std::uint32_t seen = 0;
+      object_table::shortage missing{};
+      {
+        store_lock lock(table_);
+        if (take(missing) || (sweep_dead(table_) != 0 && take(missing)) ||
+            (missing == object_table::shortage::memory && table_.evict(bytes) && take(missing))) {
+          advance_clock(bytes);
+          return;
+        }
+        head_.room_waiters.fetch_add(1, std::memory_order_seq_cst);
+        seen = head_.room.load(std::memory_order_seq_cst);
+      }
+      const waiting counted(head_.room_waiters);
+      if (missing == object_table::shortage::memory && bytes <= head_.capacity && spiller_ && !spill_error) {
+        try {
+          if (spiller_->make_room(bytes)) continue;
+        } catch (const cadre::spill_error&) {
+          spill_error = std::current_exception();
+        }
+      }
+      wait_for_room(seen, bytes, missing, deadline, spill_error);
+    }
+  }
+  /// Reads an object that is on disk back, if nobody else does.
+  void restore(std::uint32_t i) {
+    {
+      store_lock lock(table_);
+      if (!spiller_ || !object_moves(table_).begin_restore(i)) return;
+    }
+    const std::uint64_t bytes = table_.entry(i).bytes;
+    bool damaged = false;
+    try {
+      find(bytes, [&](object_table::shortage& missing) {
+        missing = object_table::shortage::memory;
+        if (table_.word(i).state() != object_state::restoring)
+          throw object_gone(describe_end(table_, i, table_.word(i)));
+        return table_.attach(i, bytes);
+      });
+      CADRE_STORE_STEP(restore_allocated);
+      const std::uint64_t offset = table_.entry(i).offset.load(std::memory_order_relaxed);
+      table_.memory().make_present(offset, bytes);
+      try {
+        spiller_->read(i, {table_.memory().data() + offset, static_cast<std::size_t>(bytes)});
+      } catch (const spill_corrupt&) {
+        damaged = true;
+        throw;
+      }
+    } catch (...) {
+      store_lock lock(table_, store_lock::patiently{});
+      if (damaged) table_.end(i, object_end::damaged);
+      object_moves(table_).give_up_restore(i);
+      throw;
+    }
+    CADRE_STORE_STEP(restore_read);
+    store_lock lock(table_, store_lock::patiently{});
+    object_moves(table_).commit_restore(i);
+  }
+
+  /// Called when something may have made a file on disk needless.
+  void tidy() noexcept {
+    if (spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0) spiller_->remove_dead_files();
+  }
+
+ private:
+  [[gnu::cold]] void wait_for_room(std::uint32_t seen, std::uint64_t bytes, object_table::shortage missing,
+                                   time& deadline, const std::exception_ptr& spill_error) {
+    const time now = clock::now();
+    if (deadline == time{}) deadline = now + timeout_;
+    const bool never = missing == object_table::shortage::memory && bytes > head_.capacity;
+    if (!never && now < deadline) {
+      futex::wait_until(head_.room, seen, std::min(deadline, now + slice), futex::scope::shared);
+      return;
+    }
+    if (spill_error) std::rethrow_exception(spill_error);
+    store_lock lock(table_);
+    throw store_full(missing == object_table::shortage::entries ? describe_too_many(table_)
+                                                                : describe_full(table_, bytes));
+  }
+
+  void advance_clock(std::uint64_t bytes) noexcept {
+    put_since_tick_ += bytes;
+    if (put_since_tick_ < head_.capacity / 64) return;
+    put_since_tick_ = 0;
+    head_.clock.fetch_add(1, std::memory_order_relaxed);
+  }
+
+  object_table& table_;
+  store_header& head_;
+  std::chrono::nanoseconds timeout_;
+  std::optional<spiller> spiller_;
+  std::uint64_t put_since_tick_ = 0;  // under the lock
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
