@@ -2,6 +2,7 @@
 #define CADRE_STORE_OPTIONS_HPP
 
 #include <cadre/core/chrono.hpp>
+#include <cadre/core/units.hpp>  // 8_GiB
 
 #include <cstdint>
 #include <string>
