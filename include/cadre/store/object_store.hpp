@@ -86,7 +86,7 @@ class object_store {
 
   /// An object of `n` elements to be written in place: `create<float>(n)` gives an object_writer<std::vector<float>>.
   /// Throws as put().
-  template <trivially_portable E>
+  template <detail::stored_element E>
   object_writer<std::vector<E>> create(std::size_t n, const put_options& how = {},
                                        const std::source_location& at = std::source_location::current()) {
     if (n > (std::size_t{1} << 41) / sizeof(E)) throw bad_store_option("an object of more than 2 TiB");

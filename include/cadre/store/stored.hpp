@@ -53,14 +53,17 @@ namespace detail {
 
 template <class T>
 concept stored_text = std::is_same_v<T, std::string>;
+/// What memory of the store can hold as it is: it is aligned to 64 bytes.
+template <class E>
+concept stored_element = trivially_portable<E> && alignof(E) <= 64;
 /// Elements that lie in a row, seen as a std::span.
 template <class T>
 concept stored_range = !stored_text<T> && std::ranges::contiguous_range<T> &&
-                       requires { requires trivially_portable<typename contiguous_traits<T>::element>; };
+                       requires { requires stored_element<typename contiguous_traits<T>::element>; };
 /// Elements with a shape, behind 64 bytes that hold it, seen by contiguous_traits<T>::map.
 template <class T>
 concept stored_array = !stored_text<T> && !stored_range<T> && contiguous<T> &&
-                       requires { requires trivially_portable<typename contiguous_traits<T>::element>; };
+                       requires { requires stored_element<typename contiguous_traits<T>::element>; };
 /// A value of which the bytes are stored.
 template <class T>
 concept stored_value =
