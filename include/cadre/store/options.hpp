@@ -40,7 +40,7 @@ struct put_options {
 struct store_stats {
   std::uint64_t capacity = 0;
   std::uint64_t used = 0;          ///< by objects, rounded up to what they take
-  std::uint64_t pinned = 0;        ///< of objects with a view in some process
+  std::uint64_t pinned = 0;        ///< of objects with a view in some process, or that are being written
   std::uint64_t spilled = 0;       ///< on disk
   std::uint64_t largest_free = 0;  ///< the largest object that could be put without moving others out
   std::uint64_t resident = 0;      ///< memory taken from the system

@@ -121,7 +121,9 @@ class object_fetch {
   object_fetch& operator=(object_fetch&&) = delete;
   /// Gives up what was not completed.
   ~object_fetch() {
-    if (memory_ != nullptr) store_.core_->give_up(ref_.index_);
+    if (memory_ == nullptr) return;
+    store_.core_->abort(ref_.index_);  // with the ref
+    ref_.core_ = nullptr;
   }
 
   /// Whether this one is to fetch the bytes.
@@ -148,8 +150,8 @@ class object_fetch {
       if (!is_complete())
         throw object_gone("an object of another node has not arrived: " + std::to_string(arrived_) + " of " +
                           std::to_string(bytes_) + " bytes");
-      memory_ = nullptr;
       store_.core_->seal(ref_.index_);
+      memory_ = nullptr;
     }
     return std::move(ref_);
   }

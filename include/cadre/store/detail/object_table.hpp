@@ -46,7 +46,8 @@ class object_table {
   };
   enum class shortage { none, memory, entries };
 
-  /// A new object that this process writes and of which it holds a ref, or no_index and what is short.
+  /// A new object that this process writes, of which it holds a ref and, so that its memory stays its own whoever erases
+  /// it meanwhile, a view; or no_index and what is short.
   std::uint32_t create(const request& r, shortage& missing) noexcept {
     const std::uint32_t i = take_entry();
     if (i == no_index) {
@@ -82,7 +83,7 @@ class object_table {
     e.used_at.store(head_.clock.load(std::memory_order_relaxed), std::memory_order_relaxed);
     CADRE_STORE_STEP(entry_written);
     mark_holder(i);
-    mine_[i].store(hold_ref, std::memory_order_relaxed);  // nobody else has it yet
+    mine_[i].store(hold_ref + hold_view, std::memory_order_relaxed);  // nobody else has it yet
     CADRE_STORE_STEP(creator_holds);
     e.word.store(object_word(generation, object_state::creating, slot_).value(), std::memory_order_release);
     CADRE_STORE_STEP(creation_committed);

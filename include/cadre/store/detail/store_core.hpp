@@ -113,7 +113,7 @@ class store_core : public store_registry::member {
     std::uint32_t index;
     std::byte* data;
   };
-  /// Room for an object, present in memory, to be written and sealed by the caller, who holds a ref. Throws store_full
+  /// Room for an object, present in memory, to be written by the caller, who then calls seal() or abort(). Throws store_full
   /// (302), object_name_taken (304), mapping_error (159).
   made create(std::uint64_t bytes, std::uint64_t type, std::string_view label, const put_options& how,
               const std::source_location& at, std::uint32_t flags = 0) {
@@ -158,7 +158,7 @@ class store_core : public store_registry::member {
     memory_.make_present(entries_[i].offset, bytes);
     return memory_.data() + entries_[i].offset.load(std::memory_order_relaxed);
   }
-  /// Throws object_gone (301) if it was erased meanwhile.
+  /// Leaves the caller a ref. Throws object_gone (301) if it was erased meanwhile: then abort() is to follow.
   void seal(std::uint32_t i) {
     object_entry& e = entries_[i];
     std::uint64_t seen = e.word.load(std::memory_order_relaxed);
@@ -170,16 +170,16 @@ class store_core : public store_registry::member {
     CADRE_STORE_STEP(sealed);
     table_.tell(e);
     CADRE_STORE_STEP(seal_told);
+    unpin(i);
   }
-  /// Ends an object that was not sealed, with the ref of its writer.
+  /// Ends an object that was not sealed, with what its writer holds.
   void abort(std::uint32_t i) noexcept {
-    give_up(i);
-    drop_ref(i);
-  }
-  void give_up(std::uint32_t i) noexcept {
     if (forked_) return;
-    store_lock lock(table_, store_lock::patiently{});
-    table_.end(i, object_end::aborted);
+    {
+      store_lock lock(table_, store_lock::patiently{});
+      table_.end(i, object_end::aborted);
+    }
+    let_go(i, hold_ref + hold_view);
   }
 
   // ---- finding and ending
