@@ -65,7 +65,8 @@ class view {
   void operator->() const&& = delete;
 
   /// The bytes of the object as they are stored.
-  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return {data_, bytes_}; }
+  [[nodiscard]] std::span<const std::byte> bytes() const& noexcept { return {data_, bytes_}; }
+  void bytes() const&& = delete;
 
  private:
   friend object_store;
