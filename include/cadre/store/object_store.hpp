@@ -151,6 +151,7 @@ class object_store {
   /// The object of that name, or the value that `make` returns, put under it: of all processes that ask at once one makes
   /// it, the others wait; if that one dies or throws, another does it. Throws what `make` and put() throw.
   template <class T, class Make>
+    requires stored_as<std::invoke_result_t<Make>, T>
   object_ref<T> get_or_create(std::string_view name, Make&& make_value,
                               const std::source_location& at = std::source_location::current());
 
@@ -258,6 +259,7 @@ waited_objects object_store::wait(const std::vector<object_ref<T>>& refs, std::s
 }
 
 template <class T, class Make>
+  requires stored_as<std::invoke_result_t<Make>, T>
 object_ref<T> object_store::get_or_create(std::string_view name, Make&& make_value, const std::source_location& at) {
   const detail::stored_label& label = detail::label_of<T>();
   for (;;) {
@@ -272,7 +274,11 @@ object_ref<T> object_store::get_or_create(std::string_view name, Make&& make_val
     } catch (const object_name_taken&) {
       continue;
     }
-    write(*claim, std::forward<Make>(make_value)());
+    using value = std::invoke_result_t<Make>;
+    if constexpr (std::is_same_v<stored_type_t<value>, T>)
+      write(*claim, std::forward<Make>(make_value)());
+    else
+      write(*claim, static_cast<T>(std::forward<Make>(make_value)()));
     return std::move(*claim).seal();
   }
 }

@@ -48,6 +48,9 @@ struct stored_type<char*> {
 };
 template <class T>
 using stored_type_t = typename stored_type<std::decay_t<T>>::type;
+/// A value that is stored as a T, or of which a T can be made.
+template <class Value, class T>
+concept stored_as = std::is_same_v<stored_type_t<Value>, T> || std::is_convertible_v<Value, T>;
 
 namespace detail {
 
