@@ -110,7 +110,7 @@ class object_store {
   /// Waits so long at most. Throws store_timeout (305) too.
   template <class T>
   view<T> get(const object_ref<T>& ref, std::chrono::nanoseconds timeout) {
-    return look(ref, clock::now() + timeout);
+    return look(ref, detail::store_room::in(timeout));
   }
   /// Nothing if it is not sealed, or only on disk. Throws object_gone (301), empty_object_ref (313).
   template <class T>
@@ -182,8 +182,7 @@ class object_store {
   friend class object_fetch;
   template <class>
   friend struct portable;
-  using clock = std::chrono::steady_clock;
-  using time = clock::time_point;
+  using time = detail::store_core::time;
 
   explicit object_store(detail::store_core& core) noexcept : core_(&core) {}
 
@@ -242,8 +241,6 @@ waited_objects object_store::wait(const std::vector<object_ref<T>>& refs, std::s
                                   std::chrono::nanoseconds timeout) {
   if (n > refs.size())
     throw bad_store_option("wait() for " + std::to_string(n) + " of " + std::to_string(refs.size()) + " objects");
-  const time now = clock::now();
-  const time deadline = timeout > time::max() - now ? time::max() : now + timeout;
   waited_objects found;
   const auto look = [&] {
     found.ready.clear();
@@ -254,7 +251,7 @@ waited_objects object_store::wait(const std::vector<object_ref<T>>& refs, std::s
     }
     return found.ready.size() >= n;
   };
-  core_->wait_until(deadline, look);
+  core_->wait_until(detail::store_room::in(timeout), look);
   return found;
 }
 

@@ -168,12 +168,14 @@ class object_table {
       free_blocks(i);
   }
 
-  /// Drops evictable objects that nobody looks at, those not used for longest first, until a block of `bytes` fits.
+  /// Drops evictable objects that nobody looks at, those not used for longest first, until a block of `bytes` fits;
+  /// counts them.
   /// Cost: a look at all objects, at most nine times. False if that is not enough.
-  bool evict(std::uint64_t bytes) noexcept {
+  bool evict(std::uint64_t bytes, std::uint32_t& dropped) noexcept {
     return by_last_use([this](std::uint32_t i) { return is_idle(i) && (entries_[i].flags & object_evictable) != 0; },
                        [&](std::uint32_t i) {
                          end(i, object_end::evicted);
+                         ++dropped;
                          return memory_.blocks().largest_free() >= bytes;
                        });
   }

@@ -4,6 +4,7 @@
 #include <cadre/store/detail/object_moves.hpp>
 #include <cadre/store/detail/spill_file.hpp>
 #include <cadre/store/detail/spill_folder.hpp>
+#include <cadre/store/detail/store_counters.hpp>
 #include <cadre/store/detail/store_lock.hpp>
 
 #include <cstddef>
@@ -90,6 +91,7 @@ class spiller {
       at = append(i, {table_.memory().data_to_read() + e.offset.load(std::memory_order_relaxed), e.bytes}, checksum);
     store_lock lock(table_, store_lock::patiently{});
     moves().commit_spill(i, at, checksum);
+    counters_.spilled_bytes.add(e.bytes);
     close_full_file(at.file());
   }
   spill_position append(std::uint32_t i, std::span<const std::byte> object, std::uint64_t& checksum) {
@@ -143,6 +145,7 @@ class spiller {
 
   [[nodiscard]] object_moves moves() const noexcept { return object_moves(table_); }
 
+  const store_counters& counters_ = store_counters::get();
   object_table& table_;
   spill_folder folder_;
   std::mutex mutex_;

@@ -127,11 +127,14 @@ class store_core : public store_registry::member {
     r.name = how.name;
     std::uint32_t i = no_index;
     room_.find(bytes + how.name.size(), [&](object_table::shortage& missing) {
+      if (!how.name.empty() && table_.find(how.name) != no_index) throw object_name_taken(how.name);
       r.site = labels_.of_line(at);
       labels_.add(type, label);
       i = table_.create(r, missing);
       return i != no_index;
     });
+    counters_.puts.add();
+    counters_.put_bytes.add(bytes);
     try {
       object_entry& e = entries_[i];
       if (bytes != 0) memory_.make_present(e.offset, bytes);
@@ -249,19 +252,19 @@ class store_core : public store_registry::member {
   std::uint32_t sweep() {
     check_process();
     store_lock lock(table_);
-    return sweep_dead(table_);
+    return room_.sweep();
   }
 
   [[nodiscard]] store_stats stats() {
     check_process();
     store_lock lock(table_);
-    sweep_dead(table_);
+    room_.sweep();
     return collect_stats(table_);
   }
   [[nodiscard]] std::string report() {
     check_process();
     store_lock lock(table_);
-    sweep_dead(table_);
+    room_.sweep();
     return describe_store(table_);
   }
 
@@ -408,6 +411,7 @@ class store_core : public store_registry::member {
   store_header& head_;
   store_options options_;
   store_room room_;
+  const store_counters& counters_ = store_counters::get();
   const std::uint32_t pid_ = static_cast<std::uint32_t>(::getpid());
   std::atomic<std::uint32_t> handles_{1};
   bool forked_ = false;

@@ -6,6 +6,7 @@
 #include <cadre/store/detail/object_moves.hpp>
 #include <cadre/store/detail/object_table.hpp>
 #include <cadre/store/detail/spiller.hpp>
+#include <cadre/store/detail/store_counters.hpp>
 #include <cadre/store/detail/store_lock.hpp>
 #include <cadre/store/detail/store_report.hpp>
 #include <cadre/store/error.hpp>
@@ -37,6 +38,12 @@ class store_room {
   using time = clock::time_point;
   static constexpr auto slice = std::chrono::milliseconds(50);  // after which a waiter looks whether others are alive
 
+  /// So long from now; nanoseconds::max() is for ever.
+  static time in(std::chrono::nanoseconds timeout) noexcept {
+    const time now = clock::now();
+    return timeout > time::max() - now ? time::max() : now + timeout;
+  }
+
   /// Throws spill_folder_unusable (312).
   store_room(object_table& table, std::chrono::nanoseconds timeout)
       : table_(table), head_(table.head()), timeout_(timeout) {
@@ -54,8 +61,8 @@ class store_room {
       object_table::shortage missing{};
       {
         store_lock lock(table_);
-        if (take(missing) || (sweep_dead(table_) != 0 && take(missing)) ||
-            (missing == object_table::shortage::memory && table_.evict(bytes) && take(missing))) {
+        if (take(missing) || (sweep() != 0 && take(missing)) ||
+            (missing == object_table::shortage::memory && evict(bytes) && take(missing))) {
           advance_clock(bytes);
           return;
         }
@@ -106,20 +113,34 @@ class store_room {
     CADRE_STORE_STEP(restore_read);
     store_lock lock(table_, store_lock::patiently{});
     object_moves(table_).commit_restore(i);
+    counters_.restored_bytes.add(bytes);
   }
 
+  /// Takes what processes that died held. Under the lock. Returns how many there were.
+  std::uint32_t sweep() noexcept {
+    const std::uint32_t dead = sweep_dead(table_);
+    if (dead != 0) counters_.recovered.add(dead);
+    return dead;
+  }
   /// Called when something may have made a file on disk needless.
   void tidy() noexcept {
     if (spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0) spiller_->remove_dead_files();
   }
 
  private:
+  bool evict(std::uint64_t bytes) noexcept {
+    std::uint32_t dropped = 0;
+    const bool enough = table_.evict(bytes, dropped);
+    counters_.evicted.add(dropped);
+    return enough;
+  }
   [[gnu::cold]] void wait_for_room(std::uint32_t seen, std::uint64_t bytes, object_table::shortage missing,
                                    time& deadline, const std::exception_ptr& spill_error) {
+    if (deadline == time{}) deadline = in(timeout_);
     const time now = clock::now();
-    if (deadline == time{}) deadline = now + timeout_;
     const bool never = missing == object_table::shortage::memory && bytes > head_.capacity;
     if (!never && now < deadline) {
+      counters_.waits.add();
       futex::wait_until(head_.room, seen, std::min(deadline, now + slice), futex::scope::shared);
       return;
     }
@@ -139,6 +160,7 @@ class store_room {
   object_table& table_;
   store_header& head_;
   std::chrono::nanoseconds timeout_;
+  const store_counters& counters_ = store_counters::get();
   std::optional<spiller> spiller_;
   std::uint64_t put_since_tick_ = 0;  // under the lock
 };
