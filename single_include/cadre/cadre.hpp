@@ -239,6 +239,7 @@ CADRE_NAMESPACE_END
 
 CADRE_NAMESPACE_BEGIN
 
+class archive_extension;
 class byte_buffer;
 class input_archive;
 class output_archive;
@@ -381,6 +382,16 @@ static_assert(std::endian::native == std::endian::little && sizeof(std::size_t) 
 
 class output_archive;
 
+/// What a message carries beside its bytes: given to an archive by who sends or receives, asked for by the types that need
+/// it (an object_ref is held for its receiver while it travels).
+class archive_extension {
+ public:
+  archive_extension() = default;
+  archive_extension(const archive_extension&) = delete;
+  archive_extension& operator=(const archive_extension&) = delete;
+  virtual ~archive_extension() = default;
+};
+
 namespace detail {
 
 template <class T>
@@ -421,7 +432,10 @@ class output_archive : public cereal::OutputArchive<output_archive> {
   using base = cereal::OutputArchive<output_archive>;
 
  public:
-  explicit output_archive(byte_buffer& out) : base(this), out_(&out) {}
+  explicit output_archive(byte_buffer& out, archive_extension* extension = nullptr)
+      : base(this), out_(&out), extension_(extension) {}
+  /// Null if there is none.
+  [[nodiscard]] archive_extension* extension() const noexcept { return extension_; }
 
   /// Throws serialization_failed (503) in place of cereal's exceptions; those of the values pass through.
   template <class... Values>
@@ -482,6 +496,7 @@ class output_archive : public cereal::OutputArchive<output_archive> {
   }
 
   byte_buffer* out_;
+  archive_extension* extension_;
 };
 
 template <class T>
@@ -531,7 +546,10 @@ class input_archive : public cereal::InputArchive<input_archive> {
   using base = cereal::InputArchive<input_archive>;
 
  public:
-  explicit input_archive(std::span<const std::byte> bytes) : base(this), bytes_(bytes) {}
+  explicit input_archive(std::span<const std::byte> bytes, archive_extension* extension = nullptr)
+      : base(this), bytes_(bytes), extension_(extension) {}
+  /// Null if there is none.
+  [[nodiscard]] archive_extension* extension() const noexcept { return extension_; }
 
   template <class... Values>
   input_archive& operator()(Values&&... values) {
@@ -639,6 +657,7 @@ class input_archive : public cereal::InputArchive<input_archive> {
 
   std::span<const std::byte> bytes_;
   std::size_t offset_ = 0;
+  archive_extension* extension_;
 };
 
 template <class T>
@@ -5878,12 +5897,11 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/os/processors.hpp ----
-#ifndef CADRE_OS_PROCESSORS_HPP
-#define CADRE_OS_PROCESSORS_HPP
+// ---- cadre/os/detail/cgroup.hpp ----
+#ifndef CADRE_OS_DETAIL_CGROUP_HPP
+#define CADRE_OS_DETAIL_CGROUP_HPP
 
 #include <fcntl.h>
-#include <sched.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -5931,6 +5949,102 @@ inline bool parse_integer(std::string_view text, std::int64_t& value) {
   return std::from_chars(text.data(), text.data() + text.size(), value).ec == std::errc();
 }
 
+/// Where this process stands in the hierarchy of a controller, out of /proc/self/cgroup.
+struct cgroup_place {
+  bool unified = false;   // version 2
+  std::string_view path;  // "/" or "/a/b"; empty if there is none
+};
+[[gnu::cold]] inline cgroup_place parse_cgroup(std::string_view text, std::string_view controller) {
+  cgroup_place unified;
+  while (!text.empty()) {
+    std::string_view line = split_off(text, '\n');
+    const std::string_view id = split_off(line, ':');
+    const std::string_view controllers = split_off(line, ':');
+    if (id == "0" && controllers.empty())
+      unified = {true, line};
+    else if (has_entry(controllers, controller))
+      return {false, line};
+  }
+  return unified;
+}
+
+/// Where a hierarchy is mounted, and which of its folders is seen there, out of a line of /proc/self/mountinfo.
+struct cgroup_mount {
+  std::string_view point;  // empty if the line is of another file system or controller
+  std::string_view root;
+};
+[[gnu::cold]] inline cgroup_mount parse_mount(std::string_view line, bool unified, std::string_view controller) {
+  // id parent device root point options [optional...] - type source super-options
+  const std::size_t dash = line.find(" - ");
+  if (dash == std::string_view::npos) return {};
+  std::string_view tail = line.substr(dash + 3);
+  const std::string_view type = split_off(tail, ' ');
+  split_off(tail, ' ');
+  if (unified ? type != "cgroup2" : type != "cgroup" || !has_entry(tail, controller)) return {};
+  for (int skip = 0; skip < 3; ++skip) split_off(line, ' ');
+  const std::string_view root = split_off(line, ' ');
+  return {split_off(line, ' '), root};
+}
+
+/// The file `name` of the group in `folder`, which comes back as it was.
+[[gnu::cold]] inline std::string read_cgroup_file(std::string& folder, const char* name) {
+  const std::size_t length = folder.size();
+  std::string text = read_small_file(folder.append(name));
+  folder.resize(length);
+  return text;
+}
+
+/// Calls visit(folder, unified) for the group of this process in the hierarchy of `controller`, and for all above.
+/// `root` stands before every path read, for tests; `folder` is a std::string that must come back as it was.
+template <class Visit>
+[[gnu::cold]] void for_each_cgroup(std::string_view root, std::string_view controller, Visit visit) {
+  std::string path(root);
+  const std::string groups = read_cgroup_file(path, "/proc/self/cgroup");
+  const std::string mounts = read_cgroup_file(path, "/proc/self/mountinfo");
+  const cgroup_place place = parse_cgroup(groups, controller);
+  for (std::string_view rest = mounts; !place.path.empty() && !rest.empty();) {
+    const cgroup_mount mount = parse_mount(split_off(rest, '\n'), place.unified, controller);
+    if (mount.point.empty()) continue;
+    // In a container the mount often shows the group itself as its root.
+    std::string_view group = place.path;
+    if (mount.root != "/" && group.starts_with(mount.root) &&
+        (group.size() == mount.root.size() || group[mount.root.size()] == '/'))
+      group.remove_prefix(mount.root.size());
+    if (group == "/") group = {};
+    path.resize(root.size());
+    path.append(mount.point);
+    const std::size_t top = path.size();
+    path.append(group);
+    for (;;) {
+      visit(path, place.unified);
+      if (path.size() == top) break;
+      const std::size_t slash = path.rfind('/');
+      path.resize(slash == std::string::npos || slash < top ? top : slash);
+    }
+  }
+}
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/processors.hpp ----
+#ifndef CADRE_OS_PROCESSORS_HPP
+#define CADRE_OS_PROCESSORS_HPP
+
+#include <sched.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
 inline std::size_t processors_of_quota(std::int64_t quota, std::int64_t period) {
   if (quota <= 0 || period <= 0) return 0;
   return static_cast<std::size_t>((quota - 1) / period + 1);
@@ -5946,54 +6060,14 @@ inline std::size_t processors_of_quota(std::int64_t quota, std::int64_t period) 
   return processors_of_quota(quota, period);
 }
 
-/// Where this process stands in the hierarchy of the cpu controller, out of /proc/self/cgroup.
-struct cgroup_place {
-  bool unified = false;   // version 2
-  std::string_view path;  // "/" or "/a/b"; empty if there is none
-};
-[[gnu::cold]] inline cgroup_place parse_cgroup(std::string_view text) {
-  cgroup_place unified;
-  while (!text.empty()) {
-    std::string_view line = split_off(text, '\n');
-    const std::string_view id = split_off(line, ':');
-    const std::string_view controllers = split_off(line, ':');
-    if (id == "0" && controllers.empty())
-      unified = {true, line};
-    else if (has_entry(controllers, "cpu"))
-      return {false, line};
-  }
-  return unified;
-}
-
-/// Where a hierarchy is mounted, and which of its folders is seen there, out of a line of /proc/self/mountinfo.
-struct cgroup_mount {
-  std::string_view point;  // empty if the line is of another file system or controller
-  std::string_view root;
-};
-[[gnu::cold]] inline cgroup_mount parse_mount(std::string_view line, bool unified) {
-  // id parent device root point options [optional...] - type source super-options
-  const std::size_t dash = line.find(" - ");
-  if (dash == std::string_view::npos) return {};
-  std::string_view tail = line.substr(dash + 3);
-  const std::string_view type = split_off(tail, ' ');
-  split_off(tail, ' ');
-  if (unified ? type != "cgroup2" : type != "cgroup" || !has_entry(tail, "cpu")) return {};
-  for (int skip = 0; skip < 3; ++skip) split_off(line, ' ');
-  const std::string_view root = split_off(line, ' ');
-  return {split_off(line, ' '), root};
-}
-
 /// What the group in `folder` grants itself; 0 if nothing is said. `folder` comes back as it was.
 [[gnu::cold]] inline std::size_t cgroup_quota(std::string& folder, bool unified) {
-  const auto read = [&folder, length = folder.size()](const char* name) {
-    std::string text = read_small_file(folder.append(name));
-    folder.resize(length);
-    return text;
-  };
-  if (unified) return parse_cpu_max(read("/cpu.max"));
+  if (unified) return parse_cpu_max(read_cgroup_file(folder, "/cpu.max"));
   std::int64_t quota = 0;
   std::int64_t period = 0;
-  if (!parse_integer(read("/cpu.cfs_quota_us"), quota) || !parse_integer(read("/cpu.cfs_period_us"), period)) return 0;
+  if (!parse_integer(read_cgroup_file(folder, "/cpu.cfs_quota_us"), quota) ||
+      !parse_integer(read_cgroup_file(folder, "/cpu.cfs_period_us"), period))
+    return 0;
   return processors_of_quota(quota, period);
 }
 
@@ -6002,33 +6076,11 @@ struct cgroup_mount {
 /// Processors that the cgroup quotas around this process grant, rounded up: the least of its own group and of all above,
 /// for version 1 and 2. 0 if there is no limit. `root` stands before every path read, for tests.
 [[nodiscard, gnu::cold]] inline std::size_t cgroup_processors(std::string_view root = {}) {
-  std::string path(root);
-  const std::string groups = detail::read_small_file(path.append("/proc/self/cgroup"));
-  path.resize(root.size());
-  const std::string mounts = detail::read_small_file(path.append("/proc/self/mountinfo"));
-  const detail::cgroup_place place = detail::parse_cgroup(groups);
   std::size_t least = 0;
-  for (std::string_view rest = mounts; !place.path.empty() && !rest.empty();) {
-    const detail::cgroup_mount mount = detail::parse_mount(detail::split_off(rest, '\n'), place.unified);
-    if (mount.point.empty()) continue;
-    // In a container the mount often shows the group itself as its root.
-    std::string_view group = place.path;
-    if (mount.root != "/" && group.starts_with(mount.root) &&
-        (group.size() == mount.root.size() || group[mount.root.size()] == '/'))
-      group.remove_prefix(mount.root.size());
-    if (group == "/") group = {};
-    path.resize(root.size());
-    path.append(mount.point);
-    const std::size_t top = path.size();
-    path.append(group);
-    for (;;) {
-      const std::size_t granted = detail::cgroup_quota(path, place.unified);
-      if (granted != 0 && (least == 0 || granted < least)) least = granted;
-      if (path.size() == top) break;
-      const std::size_t slash = path.rfind('/');
-      path.resize(slash == std::string::npos || slash < top ? top : slash);
-    }
-  }
+  detail::for_each_cgroup(root, "cpu", [&least](std::string& folder, bool unified) {
+    const std::size_t granted = detail::cgroup_quota(folder, unified);
+    if (granted != 0 && (least == 0 || granted < least)) least = granted;
+  });
   return least;
 }
 
@@ -8835,8 +8887,8 @@ CADRE_NAMESPACE_BEGIN
 ///     element                         the element type
 ///     elements(T&)                    std::span over all elements, in memory order
 ///     shape(const T&)                 extents, outermost first, for messages and agreement between ranks
-///     view                            what looks at memory that somebody else owns
-///     map(element*, extents...)       makes such a view
+///     view, const_view                what looks at memory that somebody else owns
+///     map(element*, extents...)       makes such a view; of const elements, a const_view
 ///     count(extents...)               elements that a T of these extents has
 template <class T>
 struct contiguous_traits;
@@ -8846,12 +8898,14 @@ template <class T>
 struct contiguous_traits<T> {
   using element = std::remove_cv_t<std::ranges::range_value_t<T>>;
   using view = std::span<element>;
+  using const_view = std::span<const element>;
   template <class R>
   static auto elements(R& range) noexcept {
     return std::span(std::ranges::data(range), static_cast<std::size_t>(std::ranges::size(range)));
   }
   static std::vector<std::size_t> shape(const T& range) { return {static_cast<std::size_t>(std::ranges::size(range))}; }
   static view map(element* data, std::size_t n) noexcept { return {data, n}; }
+  static const_view map(const element* data, std::size_t n) noexcept { return {data, n}; }
   static std::size_t count(std::size_t n) noexcept { return n; }
 };
 
@@ -10422,13 +10476,19 @@ class mapping {
   /// Reserves nothing: call `reserve` before touching memory that may not be there. Throws mapping_error (159).
   static mapping shared(const file_descriptor& file, std::size_t bytes) {
     mapping made;
-    made.map(bytes, MAP_SHARED, file.get());
+    made.map(bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+    return made;
+  }
+  /// The `bytes` from `offset`, a multiple of the page size, to be read only: a write is a SIGSEGV. Otherwise as shared().
+  static mapping shared_read_only(const file_descriptor& file, std::size_t offset, std::size_t bytes) {
+    mapping made;
+    made.map(bytes, PROT_READ, MAP_SHARED, file.get(), offset);
     return made;
   }
   /// Zeroed memory of this process alone, in huge pages where the system has them. Throws mapping_error (159).
   static mapping anonymous(std::size_t bytes) {
     mapping made;
-    made.map(bytes, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+    made.map(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (bytes >= huge_page) ::madvise(made.data_, bytes, MADV_HUGEPAGE);
     return made;
   }
@@ -10464,7 +10524,7 @@ class mapping {
   }
 
  private:
-  void map(std::size_t bytes, int flags, int file) {
+  void map(std::size_t bytes, int access, int flags, int file, std::size_t offset) {
     if (bytes == 0) throw mapping_error("cannot map 0 bytes", EINVAL);
     // Address space for the alignment first, then the mapping over the aligned part of it.
     const std::size_t slack = bytes >= huge_page ? huge_page : 0;
@@ -10475,7 +10535,7 @@ class mapping {
     auto* const begin = static_cast<std::byte*>(space);
     const std::size_t shift =
         slack == 0 ? 0 : (huge_page - reinterpret_cast<std::uintptr_t>(begin) % huge_page) % huge_page;
-    void* const made = ::mmap(begin + shift, bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED, file, 0);
+    void* const made = ::mmap(begin + shift, bytes, access, flags | MAP_FIXED, file, static_cast<off_t>(offset));
     if (made == MAP_FAILED) {
       const int code = errno;
       ::munmap(space, bytes + slack);
@@ -13625,6 +13685,305 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/os/file_lock.hpp ----
+#ifndef CADRE_OS_FILE_LOCK_HPP
+#define CADRE_OS_FILE_LOCK_HPP
+
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+[[noreturn, gnu::cold]] inline void throw_lock_error(const char* action, int file, int code) {
+  std::string link = "/proc/self/fd/" + std::to_string(file);
+  char path[512];
+  const ::ssize_t length = ::readlink(link.c_str(), path, sizeof path);
+  throw file_error::failed(action, length > 0 ? std::string(path, static_cast<std::size_t>(length)) : link, code);
+}
+
+/// The lock of `bytes` bytes (0: all that follow) is set to `type` by `command`. False if somebody else holds one.
+inline bool set_lock(const file_descriptor& file, int command, short type, std::uint64_t at, std::int64_t bytes) {
+  struct flock range {};
+  range.l_type = type;
+  range.l_whence = SEEK_SET;
+  range.l_start = static_cast<off_t>(at);
+  range.l_len = bytes;
+  while (::fcntl(file.get(), command, &range) == -1) {
+    if (errno == EAGAIN || errno == EACCES) return false;
+    if (errno != EINTR) throw_lock_error(type == F_UNLCK ? "unlock" : "lock", file.get(), errno);
+  }
+  return true;
+}
+
+}  // namespace detail
+
+/// Takes the lock of the byte at offset `at`, if no other opening of the file holds it. True if this one did already.
+///
+/// Exclusive locks on bytes of a file, or on all of it, that belong to an opening of the file ("open file description
+/// locks" of fcntl(2)): whoever opens the file again, also in the same process, is somebody else; copies of a descriptor,
+/// also those that a forked child inherits, are the same one. The kernel drops a lock when the last copy is closed, so
+/// at once when a process is killed, even before it is reaped. Bytes beyond the end can be locked. A file in memory is
+/// opened again as /proc/PID/fd/NUMBER. Files must be open for writing. About 1 us each; all throw file_error (158) on
+/// what is not a question of who holds the lock.
+[[nodiscard]] inline bool try_lock_byte(const file_descriptor& file, std::uint64_t at) {
+  return detail::set_lock(file, F_OFD_SETLK, F_WRLCK, at, 1);
+}
+inline void unlock_byte(const file_descriptor& file, std::uint64_t at) {
+  detail::set_lock(file, F_OFD_SETLK, F_UNLCK, at, 1);
+}
+/// Whether an opening of the file other than this one holds the lock of the byte.
+[[nodiscard]] inline bool is_byte_locked_by_other(const file_descriptor& file, std::uint64_t at) {
+  struct flock range {};
+  range.l_type = F_WRLCK;
+  range.l_whence = SEEK_SET;
+  range.l_start = static_cast<off_t>(at);
+  range.l_len = 1;
+  if (::fcntl(file.get(), F_OFD_GETLK, &range) == -1) detail::throw_lock_error("examine a lock of", file.get(), errno);
+  return range.l_type != F_UNLCK;
+}
+
+/// Takes the lock of all bytes, also of those that are still to be written.
+[[nodiscard]] inline bool try_lock_file(const file_descriptor& file) {
+  return detail::set_lock(file, F_OFD_SETLK, F_WRLCK, 0, 0);
+}
+inline void unlock_file(const file_descriptor& file) { detail::set_lock(file, F_OFD_SETLK, F_UNLCK, 0, 0); }
+
+/// As try_lock_file, but waits for the lock; time_point::max() waits for ever. False if the deadline has passed. The
+/// kernel has no timed wait for it: looks again after 50 us, then less and less often, at last every 10 ms.
+[[nodiscard]] inline bool lock_file_until(const file_descriptor& file, std::chrono::steady_clock::time_point deadline) {
+  if (deadline == std::chrono::steady_clock::time_point::max())
+    return detail::set_lock(file, F_OFD_SETLKW, F_WRLCK, 0, 0);
+  for (std::int64_t nanoseconds = 50'000; !try_lock_file(file); nanoseconds *= 2) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= deadline) return false;
+    if (nanoseconds > 10'000'000) nanoseconds = 10'000'000;
+    const std::int64_t left = std::chrono::nanoseconds(deadline - now).count();
+    const ::timespec pause{0, left < nanoseconds ? left : nanoseconds};
+    ::nanosleep(&pause, nullptr);
+  }
+  return true;
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/memory_limit.hpp ----
+#ifndef CADRE_OS_MEMORY_LIMIT_HPP
+#define CADRE_OS_MEMORY_LIMIT_HPP
+
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// The number behind `key` at the beginning of a line, as in "MemAvailable:   1024 kB"; -1 if there is none.
+[[gnu::cold]] inline std::int64_t number_behind(std::string_view text, std::string_view key) {
+  while (!text.empty()) {
+    std::string_view line = split_off(text, '\n');
+    if (!line.starts_with(key)) continue;
+    line.remove_prefix(key.size());
+    while (line.starts_with(' ')) line.remove_prefix(1);
+    std::int64_t value = -1;
+    return parse_integer(line, value) ? value : -1;
+  }
+  return -1;
+}
+
+/// What the group in `folder` limits itself to, in bytes; -1 if to nothing.
+[[gnu::cold]] inline std::int64_t cgroup_memory_max(std::string& folder, bool unified) {
+  const std::string text = read_cgroup_file(folder, unified ? "/memory.max" : "/memory.limit_in_bytes");
+  const std::int64_t limit = number_behind(text, "");
+  return limit > std::numeric_limits<std::int64_t>::max() / 2 ? -1 : limit;  // version 1 says "none" by a huge number
+}
+
+/// What the group in `folder` holds, less the file pages that the kernel drops before it kills; -1 if nothing is said.
+[[gnu::cold]] inline std::int64_t cgroup_memory_held(std::string& folder, bool unified) {
+  const std::string text = read_cgroup_file(folder, unified ? "/memory.current" : "/memory.usage_in_bytes");
+  const std::int64_t held = number_behind(text, "");
+  if (held < 0) return -1;
+  // The pages of a file in memory (memfd, tmpfs) are not among them.
+  const std::int64_t dropped =
+      number_behind(read_cgroup_file(folder, "/memory.stat"), unified ? "inactive_file " : "total_inactive_file ");
+  return dropped <= 0 ? held : dropped < held ? held - dropped : 0;
+}
+
+}  // namespace detail
+
+/// Bytes of memory that the machine has.
+[[nodiscard, gnu::cold]] inline std::size_t physical_memory() {
+  return static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+/// Bytes that the cgroups around this process allow it and its neighbours in them: the least of its own group and of all
+/// above, for version 1 and 2. 0 if there is no limit. `root` stands before every path read, for tests.
+[[nodiscard, gnu::cold]] inline std::size_t cgroup_memory_limit(std::string_view root = {}) {
+  std::int64_t least = 0;
+  detail::for_each_cgroup(root, "memory", [&least](std::string& folder, bool unified) {
+    const std::int64_t limit = detail::cgroup_memory_max(folder, unified);
+    if (limit > 0 && (least == 0 || limit < least)) least = limit;
+  });
+  return static_cast<std::size_t>(least);
+}
+
+/// Bytes that can still be taken before the kernel would kill a process for them: what the machine has available, and
+/// what is left below the limit of each cgroup around this process, whichever is less. Others take memory too, so it
+/// holds for a moment only. Where nothing is known it is physical_memory(). Reads some ten small files, in 50 us and
+/// more: for when memory is taken from the system, not for each object that is put there. `root` stands before
+/// every path read, for tests.
+[[nodiscard, gnu::cold]] inline std::size_t memory_headroom(std::string_view root = {}) {
+  std::string path(root);
+  const std::string machine = detail::read_cgroup_file(path, "/proc/meminfo");
+  const std::int64_t available = detail::number_behind(machine, "MemAvailable:");
+  std::int64_t least = available < 0 ? static_cast<std::int64_t>(physical_memory()) : available * 1024;
+  detail::for_each_cgroup(root, "memory", [&least](std::string& folder, bool unified) {
+    const std::int64_t limit = detail::cgroup_memory_max(folder, unified);
+    if (limit < 0) return;
+    const std::int64_t held = detail::cgroup_memory_held(folder, unified);
+    const std::int64_t left = held < 0 ? limit : held < limit ? limit - held : 0;
+    if (left < least) least = left;
+  });
+  return static_cast<std::size_t>(least);
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/robust_mutex.hpp ----
+#ifndef CADRE_OS_ROBUST_MUTEX_HPP
+#define CADRE_OS_ROBUST_MUTEX_HPP
+
+#include <pthread.h>
+#include <time.h>
+
+#include <cerrno>
+
+#if defined(__SANITIZE_THREAD__)
+#define CADRE_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CADRE_TSAN 1
+#endif
+#endif
+
+CADRE_NAMESPACE_BEGIN
+
+/// How an attempt to lock a robust_mutex ended.
+enum class lock_result {
+  locked,      ///< held, and what it guards is whole
+  owner_died,  ///< held; whoever held it before died with it, so what it guards must be repaired first
+  timed_out,   ///< not held
+};
+
+/// A mutex that lies in memory which several processes map, and that outlives those who die while they hold it: the next
+/// one gets it at once, with `owner_died`. Meant for critical sections of less than a microsecond.
+///
+///     if (mutex.lock_until(deadline) == lock_result::owner_died) {
+///       repair();                 // may throw or die: then the next one is told to repair
+///       mutex.made_consistent();
+///     }
+///     ...
+///     mutex.unlock();
+///
+/// `owner_died` is returned until a holder has called `made_consistent`, also if those before it have unlocked or died
+/// without. So the state ENOTRECOVERABLE of POSIX, in which nobody can lock any more, is not reached. Not recursive. A
+/// thread must not unmap the memory while it holds the mutex, since the kernel looks for it there when the thread ends.
+class robust_mutex {
+ public:
+  robust_mutex() = default;  // does nothing, so that it can be found in mapped memory
+  robust_mutex(const robust_mutex&) = delete;
+  robust_mutex& operator=(const robust_mutex&) = delete;
+
+  /// Once, by whoever makes the memory, before another process can see it. Throws mapping_error (159).
+  [[gnu::cold]] void init() {
+    needs_repair_ = false;
+    ::pthread_mutexattr_t how;
+    int code = ::pthread_mutexattr_init(&how);
+    if (code == 0) {
+      code = ::pthread_mutexattr_setpshared(&how, PTHREAD_PROCESS_SHARED);
+      if (code == 0) code = ::pthread_mutexattr_setrobust(&how, PTHREAD_MUTEX_ROBUST);
+      if (code == 0) code = ::pthread_mutex_init(&mutex_, &how);
+      ::pthread_mutexattr_destroy(&how);
+    }
+    if (code != 0) throw mapping_error("cannot make a mutex that processes share", code);
+  }
+
+  /// Tries for a few microseconds, then sleeps until the deadline; time_point::max() waits for ever. One that is free is
+  /// taken even after the deadline, without a look at the clock, for the price of pthread_mutex_trylock.
+  [[nodiscard]] lock_result lock_until(std::chrono::steady_clock::time_point deadline) noexcept {
+    int code = ::pthread_mutex_trylock(&mutex_);
+    // Sections are short, so the holder is most likely done before a sleep would have begun.
+    for (int tries = 0; code == EBUSY && tries < 100; ++tries) {
+      pause();
+      code = ::pthread_mutex_trylock(&mutex_);
+    }
+    if (code == EBUSY) code = sleep_until(deadline);
+    if (code == 0) return needs_repair_ ? lock_result::owner_died : lock_result::locked;
+    if (code != EOWNERDEAD) return lock_result::timed_out;
+    // In this order: whoever dies between the two leaves the mutex to be reported as orphaned again.
+    needs_repair_ = true;
+    ::pthread_mutex_consistent(&mutex_);
+    return lock_result::owner_died;
+  }
+
+  /// Says that what the mutex guards is whole again. By the holder, after `owner_died`.
+  void made_consistent() noexcept { needs_repair_ = false; }
+
+  /// By the thread that holds it.
+  void unlock() noexcept { ::pthread_mutex_unlock(&mutex_); }
+
+ private:
+  [[gnu::cold]] int sleep_until(std::chrono::steady_clock::time_point deadline) noexcept {
+    if (deadline == std::chrono::steady_clock::time_point::max()) return ::pthread_mutex_lock(&mutex_);
+#ifdef CADRE_TSAN  // that of g++ 12 does not know pthread_mutex_clocklock
+    const ::timespec moment{0, 100'000};
+    int code = 0;
+    while ((code = ::pthread_mutex_trylock(&mutex_)) == EBUSY && std::chrono::steady_clock::now() < deadline)
+      ::nanosleep(&moment, nullptr);
+    return code;
+#else
+    const auto since = deadline.time_since_epoch();
+    if (since.count() <= 0) return ETIMEDOUT;
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
+    ::timespec until{};
+    until.tv_sec = seconds.count();
+    until.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count();
+    return ::pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &until);  // the clock of steady_clock
+#endif
+  }
+
+  static void pause() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+  }
+
+  ::pthread_mutex_t mutex_;
+  bool needs_repair_;  // guarded by the mutex
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/os.hpp ----
 #ifndef CADRE_OS_HPP
 #define CADRE_OS_HPP
@@ -16039,6 +16398,5337 @@ CADRE_NAMESPACE_END
 // ---- cadre/report.hpp ----
 #ifndef CADRE_REPORT_HPP
 #define CADRE_REPORT_HPP
+
+#endif
+
+// ---- cadre/store/error.hpp ----
+#ifndef CADRE_STORE_ERROR_HPP
+#define CADRE_STORE_ERROR_HPP
+
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+/// The base of what the object store throws.
+class store_error : public error {
+ protected:
+  [[gnu::cold]] store_error(int number, std::string_view message) : error("store", number, message) {}
+};
+
+/// Thrown (301) when an object that is asked for does not exist any more; the text says why: erased, its producer died or
+/// gave up, dropped for lack of memory, lost with its file.
+class object_gone : public store_error {
+ public:
+  explicit object_gone(std::string_view message) : store_error(301, message) {}
+};
+
+/// Thrown (302) when there is no room and none has become free in time. The text names who holds most.
+class store_full : public store_error {
+ public:
+  explicit store_full(std::string_view message) : store_error(302, message) {}
+};
+
+/// Thrown (303) when an object is asked for as another type than it was put as; the text has both.
+class wrong_object_type : public store_error {
+ public:
+  wrong_object_type(std::string_view asked, std::string_view stored)
+      : store_error(303, std::string("the object was put as '")
+                             .append(stored)
+                             .append("' and is asked for as '")
+                             .append(asked)
+                             .append("'; ask for it as what it is")) {}
+};
+
+/// Thrown (304) when an object is put under a name that another one has.
+class object_name_taken : public store_error {
+ public:
+  explicit object_name_taken(std::string_view name)
+      : store_error(304, std::string("an object named '")
+                             .append(name)
+                             .append("' is there already; erase it first, or use get_or_create")) {}
+};
+
+/// Thrown (305) when an object was not there in the time given.
+class store_timeout : public store_error {
+ public:
+  explicit store_timeout(std::string_view message) : store_error(305, message) {}
+};
+
+/// Thrown (306) when another process does not let go of the store's lock, which is held for microseconds as a rule: it has
+/// been stopped, say in a debugger. The text names it.
+class store_stalled : public store_error {
+ public:
+  explicit store_stalled(std::string_view message) : store_error(306, message) {}
+};
+
+/// Thrown (307) when a child made by fork() uses a store that its parent opened.
+class forked_store : public store_error {
+ public:
+  forked_store()
+      : store_error(
+            307,
+            "a process made by fork() uses a store that its parent opened; open the store in the child, or call "
+            "exec()") {}
+};
+
+/// Thrown (308) when the options of a store, or a name, make no sense.
+class bad_store_option : public store_error {
+ public:
+  explicit bad_store_option(std::string_view message) : store_error(308, message) {}
+};
+
+/// Thrown (309) when the memory of a store cannot be found or used.
+class store_unreachable : public store_error {
+ public:
+  explicit store_unreachable(std::string_view message) : store_error(309, message) {}
+};
+
+/// Thrown (313) when a ref that refers to nothing is used: default-made or moved from.
+class empty_object_ref : public store_error {
+ public:
+  empty_object_ref()
+      : store_error(313, "an object_ref that refers to nothing is used: it was default-made or moved from") {}
+};
+
+/// Thrown (314) when a ref is written where no process of its store reads it, or read where it does not belong.
+class ref_cannot_travel : public store_error {
+ public:
+  explicit ref_cannot_travel(std::string_view message) : store_error(314, message) {}
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/fwd.hpp ----
+#ifndef CADRE_STORE_FWD_HPP
+#define CADRE_STORE_FWD_HPP
+
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+
+class object_store;
+template <class T>
+class object_ref;
+template <class T>
+class view;
+template <class T>
+class object_writer;
+struct store_options;
+struct put_options;
+struct store_stats;
+
+/// Customisation point: as what a T is stored, if not as itself. Expressions of Eigen are stored as their plain object.
+template <class T>
+struct stored_type;
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/run_allocator.hpp ----
+#ifndef CADRE_STORE_DETAIL_RUN_ALLOCATOR_HPP
+#define CADRE_STORE_DETAIL_RUN_ALLOCATOR_HPP
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Hands out runs of neighbouring granules (pages of 4 KiB, to who uses it; here they are but numbers). Two-level
+/// segregated fit: free runs hang in lists by size, 16 bins to a doubling, with a bit per bin that says whether it has any
+/// (M. Masmano et al., "TLSF: a new dynamic memory allocator for real-time systems", ECRTS 2004). Free neighbours are
+/// always one run.
+///
+/// What it knows lies in the state, which several processes may map at different addresses: there is no pointer in it.
+/// An object is one process's view. All calls are made under one lock, which the caller holds; none throws.
+///
+/// The state is large, 12 bytes and a bit per granule, but meant to be a sparse mapping: allocated runs touch 8 bytes of
+/// it, free ones 16. Nothing is read that was not written since format() or begin_rebuild(), so it may hold anything before.
+class run_allocator {
+ public:
+  static constexpr std::uint32_t none = 0xFFFFFFFF;
+  static constexpr std::uint32_t most_granules = std::uint32_t{1} << 28;
+
+  struct run {
+    std::uint32_t first;
+    std::uint32_t count;
+  };
+
+  /// How much memory the state takes. 0 < granules <= most_granules.
+  [[nodiscard]] static constexpr std::size_t state_bytes(std::uint32_t granules) noexcept {
+    return sizeof(header) + whole_pages(granules * sizeof(std::uint32_t)) + whole_pages(granules * sizeof(link)) +
+           whole_pages((std::size_t{granules} + 7) / 8);
+  }
+
+  /// A view of a state, which is aligned to 4096 bytes and outlives it. Of a new state, format() comes first.
+  run_allocator(std::byte* state, std::uint32_t granules) noexcept
+      : header_(reinterpret_cast<header*>(state)),
+        tags_(reinterpret_cast<std::uint32_t*>(state + sizeof(header))),
+        links_(reinterpret_cast<link*>(state + sizeof(header) + whole_pages(granules * sizeof(std::uint32_t)))),
+        kept_(reinterpret_cast<std::uint64_t*>(reinterpret_cast<std::byte*>(links_) +
+                                               whole_pages(granules * sizeof(link)))),
+        granules_(granules) {}
+
+  /// Makes everything free, whatever was before. O(1).
+  void format() noexcept {
+    clear();
+    insert(0, granules_);
+  }
+
+  /// The first of n > 0 granules that were free, a multiple of `alignment`, which is a power of two; or none. O(1), unless
+  /// all that is left are runs of about that size: then it looks through these, so that what fits somewhere is found.
+  [[nodiscard]] std::uint32_t allocate(std::uint32_t n, std::uint32_t alignment = 1) noexcept {
+    std::uint32_t from = find(n, alignment, looks);
+    if (from == none) from = find(n, alignment, none);
+    if (from == none) return none;
+    const std::uint32_t end = from + count(from);
+    const std::uint32_t first = aligned(from, alignment);
+    remove(from);
+    if (from != first) insert(from, first - from);
+    if (first + n != end) insert(first + n, end - (first + n));
+    tag(first, n, false);
+    return first;
+  }
+
+  /// Frees what allocate() or keep() gave and returns the free run of which it is now a part. O(1).
+  run free(std::uint32_t first) noexcept {
+    std::uint32_t end = first + count(first);
+    if (first > 0 && is_free(first - 1)) {
+      first -= count(first - 1);
+      remove(first);
+    }
+    if (end < granules_ && is_free(end)) {
+      const std::uint32_t right = end;
+      end += count(right);
+      remove(right);
+    }
+    insert(first, end - first);
+    return {first, end - first};
+  }
+
+  [[nodiscard]] std::uint32_t granules() const noexcept { return granules_; }
+  [[nodiscard]] std::uint32_t free_granules() const noexcept { return header_->free; }
+
+  /// The largest n that allocate(n) would find. Looks through the runs of about that size.
+  [[nodiscard]] std::uint32_t largest_free() const noexcept {
+    for (std::uint32_t word = words; word-- > 0;)
+      if (header_->occupied[word] != 0) {
+        std::uint32_t largest = 0;
+        const auto bin = word * 64 + static_cast<std::uint32_t>(std::bit_width(header_->occupied[word])) - 1;
+        for (std::uint32_t at = header_->heads[bin]; at != none; at = links_[at].next)
+          if (count(at) > largest) largest = count(at);
+        return largest;
+      }
+    return 0;
+  }
+
+  /// Makes the state anew from what is allocated, whatever it holds: begin_rebuild(), then keep() for each allocated run,
+  /// in any order, then end_rebuild(); no other calls but kept() between. O(1), O(1), and O(kept runs + granules / 2^15).
+  void begin_rebuild() noexcept {
+    clear();
+    for (std::uint64_t& page : header_->kept_pages) page = 0;
+  }
+  /// The run must not overlap another one that is kept.
+  void keep(std::uint32_t first, std::uint32_t n) noexcept {
+    tags_[first] = n << 1;  // the tag at its end waits for the sweep, which goes through memory in order
+    const std::uint32_t page = first / page_bits;
+    std::uint64_t& pages = header_->kept_pages[page / 64];
+    if ((pages >> page % 64 & 1) == 0) {
+      pages |= std::uint64_t{1} << page % 64;
+      for (std::uint32_t word = 0; word < page_bits / 64; ++word) kept_[page * (page_bits / 64) + word] = 0;
+    }
+    kept_[first / 64] |= std::uint64_t{1} << first % 64;
+  }
+  /// Whether a run that begins there has been kept since begin_rebuild().
+  [[nodiscard]] bool kept(std::uint32_t first) const noexcept {
+    const std::uint32_t page = first / page_bits;
+    return (header_->kept_pages[page / 64] >> page % 64 & 1) != 0 && (kept_[first / 64] >> first % 64 & 1) != 0;
+  }
+  void end_rebuild() noexcept {
+    std::uint32_t end = 0;  // of the last run
+    for_each_bit(header_->kept_pages, (granules_ - 1) / (page_bits * 64) + 1, 0, [&](std::uint32_t page) {
+      for_each_bit(kept_ + page * (page_bits / 64), page_bits / 64, page * page_bits, [&](std::uint32_t first) {
+        if (first != end) insert(end, first - end);
+        tag(first, count(first), false);
+        end = first + count(first);
+      });
+    });
+    if (end != granules_) insert(end, granules_ - end);
+  }
+
+ private:
+  static constexpr std::uint32_t steps = 16;  // bins per doubling
+  static constexpr std::uint32_t words = 7;   // of 64 bins: enough for most_granules
+  static constexpr std::uint32_t looks = 8;   // runs of a bin that may or may not fit
+  static constexpr std::uint32_t page_bits = 4096 * 8;
+
+  struct link {
+    std::uint32_t next;
+    std::uint32_t previous;
+  };
+  struct alignas(4096) header {
+    std::uint32_t free;                                          // granules
+    std::uint64_t occupied[words];                               // a bit per bin that has a free run
+    std::uint32_t heads[words * 64];                             // of the lists of bins that have
+    std::uint64_t kept_pages[most_granules / (page_bits * 64)];  // a bit per page of kept_ that is valid
+  };
+  static_assert(sizeof(header) == 4096);
+
+  static constexpr std::size_t whole_pages(std::size_t bytes) noexcept { return (bytes + 4095) & ~std::size_t{4095}; }
+
+  // Bins of runs below `steps` granules hold one size each.
+  static constexpr std::uint32_t bin_of(std::uint32_t n) noexcept {
+    if (n < steps) return n;
+    const auto shift = static_cast<std::uint32_t>(std::bit_width(n / steps)) - 1;
+    return shift * steps + (n >> shift);
+  }
+
+  static constexpr std::uint32_t aligned(std::uint32_t first, std::uint32_t alignment) noexcept {
+    return (first + alignment - 1) & ~(alignment - 1);
+  }
+
+  template <class Visit>
+  static void for_each_bit(const std::uint64_t* bits, std::uint32_t n, std::uint32_t number, Visit visit) noexcept {
+    for (std::uint32_t word = 0; word < n; ++word)
+      for (std::uint64_t left = bits[word]; left != 0; left &= left - 1)
+        visit(number + word * 64 + static_cast<std::uint32_t>(std::countr_zero(left)));
+  }
+
+  void clear() noexcept {
+    header_->free = 0;
+    for (std::uint64_t& word : header_->occupied) word = 0;
+  }
+
+  // A run's tag, at its first granule and at its last, so that both neighbours see what it is.
+  void tag(std::uint32_t first, std::uint32_t n, bool is_free) noexcept {
+    tags_[first] = tags_[first + n - 1] = n << 1 | std::uint32_t{is_free};
+  }
+  [[nodiscard]] std::uint32_t count(std::uint32_t end_of_run) const noexcept { return tags_[end_of_run] >> 1; }
+  [[nodiscard]] bool is_free(std::uint32_t end_of_run) const noexcept { return (tags_[end_of_run] & 1) != 0; }
+
+  [[nodiscard]] std::uint32_t next_bin(std::uint32_t bin) const noexcept {
+    static_assert(bin_of(most_granules) < words * 64);
+    std::uint32_t word = bin / 64;
+    if (word >= words) return none;
+    std::uint64_t bits = header_->occupied[word] & ~std::uint64_t{0} << bin % 64;
+    while (bits == 0) {
+      if (++word == words) return none;
+      bits = header_->occupied[word];
+    }
+    return word * 64 + static_cast<std::uint32_t>(std::countr_zero(bits));
+  }
+
+  // A free run in which n aligned granules lie, among the first few of each bin. In bins well above n the first one does.
+  [[nodiscard]] std::uint32_t find(std::uint32_t n, std::uint32_t alignment, std::uint32_t per_bin) const noexcept {
+    if (n > granules_) return none;
+    for (std::uint32_t bin = next_bin(bin_of(n)); bin != none; bin = next_bin(bin + 1)) {
+      std::uint32_t at = header_->heads[bin];
+      for (std::uint32_t i = 0; i < per_bin && at != none; ++i, at = links_[at].next)
+        if (aligned(at, alignment) - at + std::uint64_t{n} <= count(at)) return at;
+    }
+    return none;
+  }
+
+  void insert(std::uint32_t first, std::uint32_t n) noexcept {
+    const std::uint32_t bin = bin_of(n);
+    std::uint64_t& word = header_->occupied[bin / 64];
+    const std::uint64_t bit = std::uint64_t{1} << bin % 64;
+    const std::uint32_t next = (word & bit) != 0 ? header_->heads[bin] : none;
+    if (next != none) links_[next].previous = first;
+    links_[first] = {next, none};
+    header_->heads[bin] = first;
+    word |= bit;
+    tag(first, n, true);
+    header_->free += n;
+  }
+
+  void remove(std::uint32_t first) noexcept {
+    const link l = links_[first];
+    const std::uint32_t n = count(first);
+    if (l.next != none) links_[l.next].previous = l.previous;
+    if (l.previous != none) {
+      links_[l.previous].next = l.next;
+    } else {
+      const std::uint32_t bin = bin_of(n);
+      header_->heads[bin] = l.next;
+      if (l.next == none) header_->occupied[bin / 64] &= ~(std::uint64_t{1} << bin % 64);
+    }
+    header_->free -= n;
+  }
+
+  header* header_;
+  std::uint32_t* tags_;
+  link* links_;
+  std::uint64_t* kept_;  // a bit per granule, used in a rebuild: a kept run begins there
+  std::uint32_t granules_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/block_allocator.hpp ----
+#ifndef CADRE_STORE_DETAIL_BLOCK_ALLOCATOR_HPP
+#define CADRE_STORE_DETAIL_BLOCK_ALLOCATOR_HPP
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The sizes of blocks that slabs hold: multiples of 64 bytes up to 512, then four to a doubling.
+struct slab_classes {
+  static constexpr std::uint32_t unit = 64;
+  static constexpr std::uint32_t slab_bytes = 65536;
+  static constexpr std::uint32_t largest = 8192;
+  static constexpr std::uint32_t count = 24;
+
+  std::uint32_t bytes[count] = {};
+  std::uint32_t blocks[count] = {};   // per slab
+  std::uint32_t inverse[count] = {};  // 2^20 / units, rounded up: units < 1024 are divided by it exactly
+  std::uint8_t of_units[largest / unit + 1] = {};
+
+  constexpr slab_classes() {
+    std::uint32_t units = 0;
+    std::uint32_t step = 1;
+    for (std::uint32_t c = 0; c < count; ++c) {
+      if (units == 8 * step) step *= 2;
+      for (std::uint32_t i = 0; i < step; ++i) of_units[++units] = static_cast<std::uint8_t>(c);
+      bytes[c] = units * unit;
+      blocks[c] = slab_bytes / bytes[c];
+      inverse[c] = ((1u << 20) + units - 1) / units;
+    }
+  }
+};
+
+/// Says where in an arena an object may lie; the arena itself it never touches. Up to 8 KiB a block comes from a slab,
+/// which is 64 KiB that hold blocks of one size only; sizes are multiples of 64 bytes, with four steps per doubling.
+/// Larger blocks are runs of 4 KiB.
+///
+/// What it knows lies in the state, which several processes may map at different addresses: there is no pointer in it.
+/// An object is one process's view. All calls are made under one lock, which the caller holds; none throws.
+///
+/// The state is an index, derived from a table of what is live, and made anew from that when a process died while it
+/// changed it. It takes about 0.6 % of the arena's size, of which only what is used is touched, if the mapping is sparse.
+class block_allocator {
+ public:
+  static constexpr std::uint64_t none = ~std::uint64_t{0};
+  static constexpr std::uint64_t granule = 4096;
+  static constexpr std::uint64_t largest_block = slab_classes::largest;  ///< of a slab
+  static constexpr std::uint64_t most_bytes = granule * run_allocator::most_granules;
+
+  /// A part of the arena, in bytes.
+  struct extent {
+    std::uint64_t offset;
+    std::uint64_t bytes;
+  };
+
+  /// How much memory the state takes. `arena_bytes` is a multiple of 2 MiB, at most most_bytes and not 0.
+  [[nodiscard]] static constexpr std::size_t state_bytes(std::uint64_t arena_bytes) noexcept {
+    return slab_state_bytes(arena_bytes) + run_allocator::state_bytes(granules(arena_bytes));
+  }
+
+  /// A view of a state, which is aligned to 4096 bytes and outlives it. Of a new state, format() comes first.
+  block_allocator(std::byte* state, std::uint64_t arena_bytes) noexcept
+      : header_(reinterpret_cast<header*>(state)),
+        slabs_(reinterpret_cast<slab*>(state + sizeof(header))),
+        runs_(state + slab_state_bytes(arena_bytes), granules(arena_bytes)) {}
+
+  /// Makes everything free, whatever was before. O(1).
+  void format() noexcept {
+    clear();
+    runs_.format();
+  }
+
+  /// The offset of a block of at least so many bytes (none count as one), or `none` if there is no room. Blocks are
+  /// aligned to 64 bytes, those above 8 KiB to 4096.
+  [[nodiscard]] std::uint64_t allocate(std::uint64_t bytes) noexcept {
+    if (bytes > largest_block) return allocate_run(bytes);
+    const std::uint32_t c = class_of(bytes);
+    std::uint32_t s = header_->partial[c];
+    if (s == no_slab) [[unlikely]] {
+      s = another_slab(c);
+      if (s == no_slab) return none;
+    }
+    const auto word = static_cast<std::uint32_t>(std::countr_zero(slabs_[s].words_with_free));
+    const std::uint32_t block = word * 64 + static_cast<std::uint32_t>(std::countr_zero(slabs_[s].free[word]));
+    take(s, c, block);
+    return s * slab_bytes + block * classes.bytes[c];
+  }
+
+  /// Frees a block; `bytes` is what was asked for. Returns what is free around it now, down to whole granules: the free
+  /// run that grew by this, or nothing if the block's slab stays. An empty slab that is kept for its size and given up
+  /// later, when room is short, is not told of by itself: it is a part of what is told when a neighbour is freed.
+  extent free(std::uint64_t offset, std::uint64_t bytes) noexcept {
+    if (bytes > largest_block) {
+      header_->used -= size_of(bytes);
+      return free_run(offset);
+    }
+    const std::uint32_t c = class_of(bytes);
+    const std::uint32_t s = slab_of(offset);
+    const std::uint32_t block = block_of(offset, c);
+    slab& b = slabs_[s];
+    b.free[block / 64] |= std::uint64_t{1} << block % 64;
+    b.words_with_free |= 1u << block / 64;
+    header_->used -= classes.bytes[c];
+    if (b.live-- == classes.blocks[c]) link(s, c);
+    return b.live == 0 ? retire(s, c) : extent{0, 0};
+  }
+
+  /// What a block of so many bytes takes from the arena.
+  [[nodiscard]] static constexpr std::uint64_t size_of(std::uint64_t bytes) noexcept {
+    return bytes > largest_block ? (bytes + granule - 1) & ~(granule - 1) : classes.bytes[class_of(bytes)];
+  }
+
+  /// The sum of size_of() of the live blocks.
+  [[nodiscard]] std::uint64_t used() const noexcept { return header_->used; }
+  [[nodiscard]] std::uint64_t capacity() const noexcept { return runs_.granules() * granule; }
+  /// What is free and in no slab. capacity() - used() - free_in_runs() is what lies idle in slabs.
+  [[nodiscard]] std::uint64_t free_in_runs() const noexcept { return runs_.free_granules() * granule; }
+
+  /// The most bytes that one allocate() could give now; gives up slabs without blocks, as allocate() does before it fails.
+  /// Up to 8 KiB may find no room though more would: a slab needs 64 KiB at a multiple of 64 KiB.
+  [[nodiscard]] std::uint64_t largest_free() noexcept {
+    release_spares();
+    const std::uint64_t largest = runs_.largest_free() * granule;
+    if (largest > largest_block) return largest;
+    for (std::uint32_t c = class_count; c-- > 0;)
+      if (header_->partial[c] != no_slab) return classes.bytes[c];
+    return 0;
+  }
+
+  /// Makes the state anew, whatever it holds: begin_rebuild(), then keep() for each live block, in any order, with the
+  /// bytes that were asked for, then end_rebuild(), and no other calls between. Afterwards all is as if only these had ever
+  /// been allocated. Costs O(live blocks + arena / 128 MiB).
+  void begin_rebuild() noexcept {
+    clear();
+    runs_.begin_rebuild();
+  }
+  void keep(std::uint64_t offset, std::uint64_t bytes) noexcept {
+    const auto first = static_cast<std::uint32_t>(offset / granule);
+    if (bytes > largest_block) {
+      runs_.keep(first, granules(size_of(bytes)));
+      header_->used += size_of(bytes);
+      return;
+    }
+    const std::uint32_t c = class_of(bytes);
+    const std::uint32_t s = slab_of(offset);
+    if (!runs_.kept(s * slab_granules)) {
+      runs_.keep(s * slab_granules, slab_granules);
+      open(s, c);
+    }
+    take(s, c, block_of(offset, c));
+  }
+  void end_rebuild() noexcept { runs_.end_rebuild(); }
+
+ private:
+  static constexpr std::uint64_t unit = slab_classes::unit;
+  static constexpr std::uint64_t slab_bytes = slab_classes::slab_bytes;
+  static constexpr std::uint32_t slab_granules = slab_bytes / granule;
+  static constexpr std::uint32_t class_count = slab_classes::count;
+  static constexpr std::uint32_t no_slab = run_allocator::none;
+
+  struct alignas(64) slab {
+    std::uint32_t next;
+    std::uint32_t previous;
+    std::uint32_t live;
+    std::uint32_t words_with_free;  // a bit per word of `free` that is not 0
+    std::uint64_t free[slab_bytes / unit / 64];
+  };
+  struct alignas(4096) header {
+    std::uint64_t used;
+    std::uint32_t partial[class_count];  // lists of slabs that have both live and free blocks
+    std::uint32_t spare[class_count];    // one slab without live blocks, in no list, against going to and fro
+  };
+
+  static constexpr slab_classes classes{};
+
+  static constexpr std::uint32_t granules(std::uint64_t bytes) noexcept {
+    return static_cast<std::uint32_t>(bytes / granule);
+  }
+  static constexpr std::size_t slab_state_bytes(std::uint64_t arena_bytes) noexcept {
+    return sizeof(header) + (arena_bytes / slab_bytes * sizeof(slab) + 4095) / 4096 * 4096;
+  }
+  static constexpr std::uint32_t class_of(std::uint64_t bytes) noexcept {
+    return classes.of_units[(bytes + unit - 1) / unit];
+  }
+  static constexpr std::uint32_t slab_of(std::uint64_t offset) noexcept {
+    return static_cast<std::uint32_t>(offset / slab_bytes);
+  }
+  static constexpr std::uint32_t block_of(std::uint64_t offset, std::uint32_t c) noexcept {
+    return static_cast<std::uint32_t>(offset % slab_bytes / unit) * classes.inverse[c] >> 20;
+  }
+
+  void clear() noexcept {
+    header_->used = 0;
+    for (std::uint32_t& s : header_->partial) s = no_slab;
+    for (std::uint32_t& s : header_->spare) s = no_slab;
+  }
+
+  void take(std::uint32_t s, std::uint32_t c, std::uint32_t block) noexcept {
+    slab& b = slabs_[s];
+    std::uint64_t& word = b.free[block / 64];
+    word &= ~(std::uint64_t{1} << block % 64);
+    if (word == 0) b.words_with_free &= ~(1u << block / 64);
+    if (++b.live == classes.blocks[c]) unlink(s, c);
+    header_->used += classes.bytes[c];
+  }
+
+  [[gnu::noinline]] std::uint32_t another_slab(std::uint32_t c) noexcept {
+    if (const std::uint32_t spare = header_->spare[c]; spare != no_slab) {
+      header_->spare[c] = no_slab;
+      link(spare, c);
+      return spare;
+    }
+    const std::uint32_t first = find_run(slab_granules, slab_granules);
+    if (first == run_allocator::none) return no_slab;
+    open(first / slab_granules, c);
+    return first / slab_granules;
+  }
+
+  // Begins a slab in which all is free.
+  void open(std::uint32_t s, std::uint32_t c) noexcept {
+    slab& b = slabs_[s];
+    const std::uint32_t blocks = classes.blocks[c];
+    const std::uint32_t full_words = blocks / 64;
+    for (std::uint32_t word = 0; word < full_words; ++word) b.free[word] = ~std::uint64_t{0};
+    if (blocks % 64 != 0) b.free[full_words] = (std::uint64_t{1} << blocks % 64) - 1;
+    b.words_with_free = (1u << (blocks + 63) / 64) - 1;
+    b.live = 0;
+    link(s, c);
+  }
+
+  // Its last block was freed.
+  extent retire(std::uint32_t s, std::uint32_t c) noexcept {
+    unlink(s, c);
+    if (header_->spare[c] != no_slab) return free_run(s * slab_bytes);
+    header_->spare[c] = s;
+    return {0, 0};
+  }
+
+  bool release_spares() noexcept {
+    bool any = false;
+    for (std::uint32_t& spare : header_->spare)
+      if (spare != no_slab) {
+        runs_.free(spare * slab_granules);
+        spare = no_slab;
+        any = true;
+      }
+    return any;
+  }
+
+  void link(std::uint32_t s, std::uint32_t c) noexcept {
+    const std::uint32_t next = header_->partial[c];
+    if (next != no_slab) slabs_[next].previous = s;
+    slabs_[s].next = next;
+    slabs_[s].previous = no_slab;
+    header_->partial[c] = s;
+  }
+  void unlink(std::uint32_t s, std::uint32_t c) noexcept {
+    const std::uint32_t next = slabs_[s].next;
+    const std::uint32_t previous = slabs_[s].previous;
+    if (next != no_slab) slabs_[next].previous = previous;
+    (previous != no_slab ? slabs_[previous].next : header_->partial[c]) = next;
+  }
+
+  [[nodiscard]] std::uint64_t allocate_run(std::uint64_t bytes) noexcept {
+    if (bytes > capacity()) return none;
+    const std::uint32_t first = find_run(granules(size_of(bytes)), 1);
+    if (first == run_allocator::none) return none;
+    header_->used += size_of(bytes);
+    return first * granule;
+  }
+  [[nodiscard]] std::uint32_t find_run(std::uint32_t n, std::uint32_t alignment) noexcept {
+    const std::uint32_t first = runs_.allocate(n, alignment);
+    return first != run_allocator::none || !release_spares() ? first : runs_.allocate(n, alignment);
+  }
+  extent free_run(std::uint64_t offset) noexcept {
+    const run_allocator::run free = runs_.free(static_cast<std::uint32_t>(offset / granule));
+    return {free.first * granule, free.count * granule};
+  }
+
+  header* header_;
+  slab* slabs_;
+  run_allocator runs_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/layout.hpp ----
+#ifndef CADRE_STORE_DETAIL_LAYOUT_HPP
+#define CADRE_STORE_DETAIL_LAYOUT_HPP
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What lies in the memory of a store, which every process maps somewhere else: numbers and offsets, never a pointer.
+/// docs/store.md has the picture and says why each state survives a SIGKILL.
+inline constexpr std::uint64_t store_magic = 0x65726f7473646163;  // "cadstore"
+inline constexpr std::uint32_t store_layout_version = 1;
+inline constexpr std::uint32_t most_processes = 512;
+inline constexpr std::uint64_t extent_bytes = std::uint64_t{2} << 20;  // what memory is made present by
+inline constexpr std::uint64_t no_offset = ~std::uint64_t{0};
+inline constexpr std::uint32_t no_index = ~std::uint32_t{0};
+
+/// Where an object is in its life. Only `object_entry::word` says so; one store to it is the commit of each step.
+enum class object_state : std::uint8_t {
+  free,       // no object
+  creating,   // its owner writes it
+  sealed,     // readable, and never changed again
+  spilling,   // readable, while its owner writes it to disk
+  spilled,    // on disk only
+  restoring,  // on disk, and its owner reads it back
+  gone,       // unreadable: what is left of it ends with the last that holds it
+};
+
+/// Why an object is gone.
+enum class object_end : std::uint8_t { unreferenced, erased, aborted, producer_died, evicted, damaged };
+
+/// generation | owner slot | why it is gone | readable | state.
+class object_word {
+ public:
+  constexpr object_word() = default;
+  constexpr explicit object_word(std::uint64_t value) : value_(value) {}
+  constexpr object_word(std::uint32_t generation, object_state state, std::uint32_t owner = 0, object_end end = {})
+      : value_(std::uint64_t{generation} << 32 | std::uint64_t{owner} << 16 | std::uint64_t(end) << 12 |
+               (state == object_state::sealed || state == object_state::spilling ? readable_bit : 0) |
+               std::uint64_t(state)) {}
+
+  [[nodiscard]] constexpr std::uint64_t value() const { return value_; }
+  [[nodiscard]] constexpr object_state state() const { return object_state(value_ & 0xff); }
+  [[nodiscard]] constexpr object_end end() const { return object_end(value_ >> 12 & 0xf); }
+  [[nodiscard]] constexpr std::uint32_t owner() const { return std::uint32_t(value_ >> 16 & 0xffff); }
+  [[nodiscard]] constexpr std::uint32_t generation() const { return std::uint32_t(value_ >> 32); }
+  [[nodiscard]] constexpr bool readable() const { return (value_ & readable_bit) != 0; }
+  [[nodiscard]] constexpr bool readable_as(std::uint32_t generation) const {
+    return (value_ & (generation_bits | readable_bit)) == (std::uint64_t{generation} << 32 | readable_bit);
+  }
+
+ private:
+  static constexpr std::uint64_t readable_bit = 1 << 8;
+  static constexpr std::uint64_t generation_bits = ~std::uint64_t{0} << 32;
+  std::uint64_t value_ = 0;
+};
+
+/// One object. The entry table is the only truth about objects; allocator, free lists and the index of names are made
+/// anew from it. What is not atomic is changed under the lock, or by the owner before it seals, and constant while
+/// anybody holds the object readable.
+struct alignas(64) object_entry {
+  std::atomic<std::uint64_t> word;
+  std::atomic<std::uint64_t> offset;   // of its block in the data; no_offset: it has none
+  std::uint64_t bytes;                 // of the block
+  std::uint64_t type;                  // hash of the label of its type
+  std::atomic<std::uint64_t> holders;  // slots 0 to 63 whose counts may be other than 0; the rest in holders_above
+  std::atomic<std::uint32_t> event;    // futex of those who wait for a change of state: bit 0 says that there are any
+  std::atomic<std::uint32_t> used_at;  // the store's clock at the last get
+  std::uint32_t in_flight;             // tickets that name it; derived
+  std::uint32_t next;                  // free entry, or next of its bucket of names; derived
+
+  std::atomic<std::uint64_t> name_offset;  // of the block that has its name; no_offset: it has none
+  std::uint64_t name_hash;
+  std::uint32_t name_bytes;
+  std::uint32_t site;  // label of the call that made it
+  std::uint32_t flags;
+  std::uint32_t creator;               // pid
+  std::atomic<std::uint64_t> spilled;  // a spill_position: where it is on disk, while it is in memory too perhaps
+  std::uint64_t checksum;              // of what is there
+};
+// Flags, under the lock.
+inline constexpr std::uint32_t object_evictable = 1;   // may be dropped when memory is short
+inline constexpr std::uint32_t object_named = 2;       // found by its name, which holds it
+inline constexpr std::uint32_t object_weak_name = 8;   // the name does not hold it
+inline constexpr std::uint32_t object_held_above = 4;  // by slots of 64 and more
+static_assert(sizeof(object_entry) == 128);
+
+/// What one process holds of one object: views in the low half, refs in the high half. Only its process counts. The
+/// others set `notify`, so that a view ends under the lock; so does `closing`, when its process closes the store. Of a
+/// process that has died the counts are void, so that no SIGKILL can tear one.
+using hold_count = std::atomic<std::uint64_t>;
+inline constexpr std::uint64_t hold_view = 1;
+inline constexpr std::uint64_t hold_ref = std::uint64_t{1} << 32;
+inline constexpr std::uint64_t hold_closing = std::uint64_t{1} << 62;
+inline constexpr std::uint64_t hold_notify = std::uint64_t{1} << 63;
+inline constexpr std::uint32_t views_of(std::uint64_t count) { return std::uint32_t(count); }
+inline constexpr std::uint32_t refs_of(std::uint64_t count) { return std::uint32_t(count >> 32) & 0x3fffffff; }
+
+/// A process of the job. Alive as long as it has the byte of its slot locked.
+struct alignas(64) process_slot {
+  std::atomic<std::uint32_t> used;
+  std::uint32_t pid;
+  std::int32_t rank;  // -1: none
+};
+
+/// A ref on its way to another process: holds the object for its sender until it is taken.
+struct alignas(32) transfer_ticket {
+  std::atomic<std::uint32_t> used;  // the commit: 0 or 1
+  std::uint32_t generation;         // of the ticket
+  std::uint32_t index;              // of the object
+  std::uint16_t from;               // slots
+  std::uint16_t to;                 // any_receiver: whoever reads it
+  std::uint32_t next;               // free ticket; derived
+};
+inline constexpr std::uint16_t any_receiver = 0xffff;
+
+/// A text that is never removed: the label of a type, or file:line of a call.
+struct store_label {
+  std::atomic<std::uint64_t> key;  // 0: free; written last
+  char text[248];
+};
+inline constexpr std::uint32_t most_labels = 1 << 14;
+
+/// A file of spilled objects.
+struct spill_file_entry {
+  std::uint32_t number;  // plus 1; 0: free
+  std::uint32_t closed;  // nothing is appended any more
+  std::uint64_t live;    // bytes that are wanted
+  std::uint64_t bytes;
+};
+inline constexpr std::uint32_t most_spill_files = 1 << 14;
+
+/// Offsets of the parts, in bytes from the beginning; the file is sparse, what is never touched costs nothing.
+struct store_parts {
+  std::uint64_t slots, entries, holders_above, counts, tickets, labels, files, buckets, allocator, present, data, all;
+};
+
+struct store_header {
+  std::uint64_t magic;
+  std::uint32_t version;
+  std::uint32_t most_objects;  // a power of two
+  std::uint64_t capacity;      // bytes of data, a multiple of extent_bytes
+  std::array<std::uint64_t, 2> id;
+  store_parts parts;
+  char spill_dir[1024];  // empty: none
+  alignas(64) robust_mutex mutex;
+  std::atomic<std::uint32_t> lock_holder;  // pid, for messages
+
+  // Under the lock. Of these only entries_begun is not derived: entries at and above it have never been used.
+  alignas(64) std::uint32_t entries_begun;
+  std::uint32_t tickets_begun;
+  std::uint32_t free_entry;
+  std::uint32_t free_ticket;
+  std::uint32_t files_begun;
+  std::atomic<std::uint32_t> dead_files;  // whether there are any, perhaps
+  std::uint64_t objects;
+  std::atomic<std::uint64_t> present_extents;
+
+  alignas(64) std::atomic<std::uint32_t> clock;  // goes on with what is put; orders objects by their last use
+  alignas(64) std::atomic<std::uint32_t> seals;  // futex: changes with a seal or an end if sealing_waiters is not 0
+  std::atomic<std::uint32_t> seal_waiters;
+  alignas(64) std::atomic<std::uint32_t> room;  // futex: changes when memory becomes free if room_waiters is not 0
+  std::atomic<std::uint32_t> room_waiters;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/rendezvous.hpp ----
+#ifndef CADRE_STORE_DETAIL_RENDEZVOUS_HPP
+#define CADRE_STORE_DETAIL_RENDEZVOUS_HPP
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// A process that has the memory of a store open, as the file /proc/<pid>/fd/<descriptor>.
+struct rendezvous_member {
+  ::pid_t pid;
+  int descriptor;
+  friend bool operator==(const rendezvous_member&, const rendezvous_member&) = default;
+};
+
+/// How the processes of one user on one node find the memory of a named store, its arena, without a daemon: a file per
+/// name lists the processes that have it open. While an object of this class lives, no other process sees or changes the
+/// list of this name, so it should live briefly:
+///
+///     rendezvous r(name, deadline);
+///     if (auto memory = r.open_existing([&](const file_descriptor& f) { return has_header(f, r.id()); })) ...
+///     else r.start_new(rendezvous::random_id());   // and the memory is made, with that id in its header
+///     r.join(::getpid(), number);
+///
+/// The files lie in `$XDG_RUNTIME_DIR/cadre` if that is in a folder of the user's own, else in `/tmp/cadre-<uid>`, which
+/// must be the user's and closed to all others: who could write there could pass other memory off as the store's.
+/// Processes in another pid namespace, and other versions of the list, have a file of their own, since the process
+/// numbers of the one mean nothing to the other. Throws bad_store_option (308) and store_unreachable (309).
+class rendezvous {
+ public:
+  static constexpr std::size_t max_name = 200, max_members = 4000;
+  using clock = std::chrono::steady_clock;
+
+  /// Waits for other processes that hold the list of `name`, until the deadline. `folder` is for tests.
+  rendezvous(std::string_view name, clock::time_point deadline, std::string_view folder = {})
+      : name_(checked(name)), path_(folder.empty() ? usual_folder() : std::string(folder)) {
+    open_folder();
+    file_name_ = record_name(name);
+    lock_record(deadline);
+    read();
+  }
+  rendezvous(const rendezvous&) = delete;
+  rendezvous& operator=(const rendezvous&) = delete;
+  /// A record that lists nobody is removed.
+  ~rendezvous() {
+    if (list_->count == 0 && is_record_in_place()) ::unlinkat(folder_.get(), file_name_.c_str(), 0);
+    try {
+      unlock_file(record_);         // closing would not do if the process was forked meanwhile
+    } catch (const file_error&) {}  // closed by somebody else: not locked
+  }
+
+  /// The arena's random number; of use while there are members.
+  [[nodiscard]] std::array<std::uint64_t, 2> id() const noexcept { return list_->id; }
+  [[nodiscard]] std::span<const rendezvous_member> members() const noexcept {
+    return {list_->members.data(), list_->count};
+  }
+
+  /// The memory, opened through the first member that lives and of which `accept(const file_descriptor&)` says that it
+  /// is the arena with this id (a process number may be in use again by another process). Members that fail are struck
+  /// out. Nothing if none is left. What `accept` throws passes through, and the list stays.
+  template <class Accept>
+  [[nodiscard]] std::optional<file_descriptor> open_existing(Accept accept) {
+    while (list_->count != 0) {
+      file_descriptor memory = open_memory(list_->members[0]);
+      if (memory && accept(std::as_const(memory))) return memory;
+      strike(0);
+    }
+    return std::nullopt;
+  }
+
+  /// Begins the list anew, for another arena. Others see it when somebody joins.
+  void start_new(std::array<std::uint64_t, 2> id) noexcept {
+    list_->count = 0;
+    list_->id = id;
+  }
+
+  /// Others can open the memory through this descriptor from now on.
+  void join(::pid_t pid, int descriptor) {
+    if (list_->count == max_members)
+      fail("it has " + std::to_string(max_members) + " processes, and no room for more", "end some of them");
+    list_->members[list_->count++] = {pid, descriptor};
+    write();
+  }
+
+  /// They no longer can; before the descriptor is closed. Members that have died meanwhile go as well.
+  void leave(::pid_t pid, int descriptor) {
+    const rendezvous_member gone{pid, descriptor};
+    for (std::uint32_t i = list_->count; i-- != 0;)
+      if (list_->members[i] == gone || !is_open(list_->members[i])) strike(i);
+    write();
+  }
+
+  /// 128 random bits.
+  [[nodiscard]] static std::array<std::uint64_t, 2> random_id() {
+    std::array<std::uint64_t, 2> id{};
+    while (::getrandom(id.data(), sizeof id, 0) != sizeof id)
+      if (errno != EINTR) throw store_unreachable("the system gives no random numbers: " + reason(errno));
+    return id;
+  }
+
+ private:
+  /// What the file holds, twice. A write replaces the older of the two, so a process killed in it leaves the newer.
+  struct list {
+    std::uint64_t checksum;  // of what follows, up to the last member
+    std::uint64_t serial;    // the list with the higher one counts
+    std::array<std::uint64_t, 2> id;
+    std::uint32_t name_length, count;
+    std::array<char, max_name> name;
+    std::array<rendezvous_member, max_members> members;
+
+    [[nodiscard]] std::size_t bytes() const noexcept {
+      return offsetof(list, members) + count * sizeof(rendezvous_member);
+    }
+    [[nodiscard]] std::uint64_t sum() const noexcept {
+      return hash_bytes(std::as_bytes(std::span(this, 1)).subspan(sizeof checksum, bytes() - sizeof checksum));
+    }
+    [[nodiscard]] std::string_view store() const noexcept { return {name.data(), name_length}; }
+  };
+  static constexpr std::size_t place = std::size_t{64} << 10;  // of the second list
+  static_assert(sizeof(list) <= place && std::is_trivially_copyable_v<list>);
+
+  static std::string_view checked(std::string_view name) {
+    const char* wrong = nullptr;
+    if (name.empty()) wrong = "is empty";
+    if (name.size() > max_name) wrong = "is too long";
+    if (name.find('/') != name.npos) wrong = "has a slash in it";
+    if (name.find('\0') != name.npos) wrong = "has a NUL in it";
+    if (wrong == nullptr) return name;
+    throw bad_store_option("the name '" + std::string(name.substr(0, std::min(name.find('\0'), max_name))) +
+                           "' of a store " + wrong + "; give it 1 to 200 bytes without a slash or NUL");
+  }
+
+  static std::string reason(int code) { return std::generic_category().message(code); }
+
+  [[noreturn, gnu::cold]] void fail(std::string_view why, std::string_view advice) const {
+    std::string text = "cannot reach the other processes of store '";
+    text.append(name_).append("' through '").append(path_);
+    if (!file_name_.empty()) text.append("/").append(file_name_);
+    throw store_unreachable(text.append("': ").append(why).append("; ").append(advice));
+  }
+  [[noreturn, gnu::cold]] void fail(const char* call, int code) const {
+    fail(std::string(call) + " failed, " + reason(code), "check the folder, its file system, and what others do there");
+  }
+
+  static std::string usual_folder() {
+    struct stat status {};
+    const char* const runtime = std::getenv("XDG_RUNTIME_DIR");
+    if (runtime != nullptr && runtime[0] == '/' && ::stat(runtime, &status) == 0 && S_ISDIR(status.st_mode) &&
+        status.st_uid == ::geteuid() && (status.st_mode & 022) == 0)
+      return std::string(runtime) + "/cadre";
+    return "/tmp/cadre-" + std::to_string(::geteuid());
+  }
+
+  void open_folder() {
+    constexpr const char* advice =
+        "remove it, or have XDG_RUNTIME_DIR name a folder that belongs to you and that others cannot write to";
+    if (::mkdir(path_.c_str(), 0700) != 0 && errno != EEXIST) fail("mkdir", errno);
+    folder_ = file_descriptor(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!folder_ && (errno == ENOTDIR || errno == ELOOP)) fail("it is a link or a file, not a folder", advice);
+    if (!folder_) fail("open", errno);
+    struct stat status {};
+    if (::fstat(folder_.get(), &status) != 0) fail("fstat", errno);
+    if (status.st_uid != ::geteuid())
+      fail("the folder belongs to user " + std::to_string(status.st_uid) + ", not to " + std::to_string(::geteuid()),
+           advice);
+    if ((status.st_mode & 077) != 0) fail("the folder is open to other users", "close it (chmod 700)");
+  }
+
+  static std::string record_name(std::string_view name) {
+    struct stat pids {};
+    static_cast<void>(::stat("/proc/self/ns/pid", &pids));
+    char digits[16];
+    const std::uint64_t hash = hash_bytes(std::as_bytes(std::span(name)), pids.st_ino);
+    const char* const end = std::to_chars(digits, digits + sizeof digits, hash, 16).ptr;
+    return std::string(digits, static_cast<std::size_t>(end - digits)).append(".v1");
+  }
+
+  void lock_record(clock::time_point deadline) {
+    do {
+      record_ = file_descriptor(
+          ::openat(folder_.get(), file_name_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
+      if (!record_) fail("open", errno);
+      try {
+        if (!lock_file_until(record_, deadline))
+          fail("another process has held it until the deadline",
+               "see which one has it open (fuser), and whether it is stopped");
+      } catch (const file_error& e) {
+        fail("locking", e.code());
+      }
+    } while (!is_record_in_place());  // its last member removed it while this process waited for it
+  }
+
+  [[nodiscard]] bool is_record_in_place() const noexcept {
+    struct stat held {
+    }, named{};
+    return ::fstat(record_.get(), &held) == 0 &&
+           ::fstatat(folder_.get(), file_name_.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+           held.st_ino == named.st_ino && held.st_dev == named.st_dev;
+  }
+
+  /// Takes the newer list of the file. If both are damaged it is empty, and a new arena is begun: writes leave one whole,
+  /// so this is the work of another program, or of a power failure, which no member survives.
+  void read() {
+    std::memset(static_cast<void*>(list_.get()), 0, sizeof(list));
+    const auto found = std::make_unique<list>();
+    for (const std::size_t at : {std::size_t{0}, place}) {
+      const ::ssize_t n = ::pread(record_.get(), found.get(), sizeof(list), static_cast<off_t>(at));
+      if (n < 0) fail("reading", errno);
+      if (static_cast<std::size_t>(n) < offsetof(list, members) || found->count > max_members ||
+          static_cast<std::size_t>(n) < found->bytes() || found->name_length > max_name ||
+          found->checksum != found->sum() || found->serial <= list_->serial)
+        continue;
+      std::memcpy(static_cast<void*>(list_.get()), found.get(), sizeof(list));
+    }
+    if (list_->count != 0 && list_->store() != name_)
+      fail("it belongs to store '" + std::string(list_->store()) + "', whose name has the same hash",
+           "choose another name");
+  }
+
+  void write() {
+    ++list_->serial;
+    list_->name_length = static_cast<std::uint32_t>(name_.copy(list_->name.data(), max_name));
+    list_->checksum = list_->sum();
+    const std::size_t bytes = list_->bytes(), at = list_->serial % 2 == 0 ? 0 : place;
+    const ::ssize_t n = ::pwrite(record_.get(), list_.get(), bytes, static_cast<off_t>(at));
+    if (n == static_cast<::ssize_t>(bytes)) return;
+    --list_->serial;  // the next write must not go to the place of the list that counts
+    fail("writing", n < 0 ? errno : ENOSPC);
+  }
+
+  void strike(std::uint32_t i) noexcept { list_->members[i] = list_->members[--list_->count]; }
+
+  static std::string memory_path(const rendezvous_member& m) {
+    return "/proc/" + std::to_string(m.pid) + "/fd/" + std::to_string(m.descriptor);
+  }
+
+  /// Whether it may be a file of this user in memory. Never opens a device or pipe of a process that has its number now.
+  static bool is_open(const rendezvous_member& m) {
+    struct stat status {};
+    return ::stat(memory_path(m).c_str(), &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == ::geteuid();
+  }
+
+  [[nodiscard]] file_descriptor open_memory(const rendezvous_member& m) const {
+    if (!is_open(m)) return {};
+    file_descriptor memory(::open(memory_path(m).c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    // A shortage of this process says nothing about the member, which must not be struck out for it.
+    if (!memory && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) fail("opening its memory", errno);
+    return memory;
+  }
+
+  std::string name_, path_, file_name_;
+  file_descriptor folder_, record_;
+  std::unique_ptr<list> list_ = std::make_unique<list>();
+};
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/arena.hpp ----
+#ifndef CADRE_STORE_DETAIL_ARENA_HPP
+#define CADRE_STORE_DETAIL_ARENA_HPP
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The memory of a store as this process maps it: all of it to be written, and its data once more to be read only, so
+/// that a write through a view faults. The kernel frees it with the last process that has it, however that ends.
+class arena {
+ public:
+  /// New memory: `capacity` a multiple of extent_bytes, `most_objects` a power of two. Throws mapping_error (159).
+  static arena make(std::uint64_t capacity, std::uint32_t most_objects) {
+    const store_parts parts = parts_of(capacity, most_objects);
+    file_descriptor file(::memfd_create("cadre-store", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (!file) throw mapping_error("cannot make a file in memory", errno);
+    resize(file, parts.all);
+    // Nobody can cut off what others have mapped, which would end them by SIGBUS.
+    if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+      throw mapping_error("cannot seal the size of a store's memory", errno);
+    arena made(std::move(file), parts);
+    auto& head = made.head();
+    ::new (static_cast<void*>(&head)) store_header{};
+    head.version = store_layout_version;
+    head.most_objects = most_objects;
+    head.capacity = capacity;
+    head.parts = parts;
+    head.id = rendezvous::random_id();
+    head.mutex.init();
+    head.free_entry = head.free_ticket = no_index;
+    made.blocks().format();
+    head.magic = store_magic;
+    return made;
+  }
+
+  /// The memory that another process has made. Throws store_unreachable (309) if it is of another version of cadre.
+  static arena open(file_descriptor file) {
+    store_header seen{};
+    struct stat status {};
+    if (::fstat(file.get(), &status) != 0 ||
+        ::pread(file.get(), &seen, 4096 < sizeof seen ? 4096 : sizeof seen, 0) < 256 || seen.magic != store_magic)
+      throw store_unreachable("what should be a store's memory is none");
+    if (seen.version != store_layout_version)
+      throw store_unreachable("the store was made by a cadre of layout version " + std::to_string(seen.version) +
+                              ", this one has " + std::to_string(store_layout_version) +
+                              ": compile all programs of the job with the same cadre");
+    if (static_cast<std::uint64_t>(status.st_size) != seen.parts.all)
+      throw store_unreachable("the store's memory has another size than it says");
+    return arena(std::move(file), seen.parts);
+  }
+  /// Whether `file` is the memory of the store `id`.
+  static bool is(const file_descriptor& file, const std::array<std::uint64_t, 2>& id) {
+    store_header seen{};
+    return ::pread(file.get(), &seen, offsetof(store_header, parts), 0) ==
+               static_cast<ssize_t>(offsetof(store_header, parts)) &&
+           seen.magic == store_magic && seen.id == id;
+  }
+
+  [[nodiscard]] const file_descriptor& file() const noexcept { return file_; }
+  [[nodiscard]] store_header& head() const noexcept { return *at<store_header>(0); }
+  [[nodiscard]] object_entry* entries() const noexcept { return at<object_entry>(parts_.entries); }
+  [[nodiscard]] process_slot* slots() const noexcept { return at<process_slot>(parts_.slots); }
+  [[nodiscard]] std::atomic<std::uint64_t>* holders_above(std::uint32_t index) const noexcept {
+    return at<std::atomic<std::uint64_t>>(parts_.holders_above) + std::size_t{index} * 8;
+  }
+  [[nodiscard]] hold_count* counts(std::uint32_t slot) const noexcept {
+    return at<hold_count>(parts_.counts) + std::size_t{slot} * head().most_objects;
+  }
+  [[nodiscard]] transfer_ticket* tickets() const noexcept { return at<transfer_ticket>(parts_.tickets); }
+  [[nodiscard]] store_label* labels() const noexcept { return at<store_label>(parts_.labels); }
+  [[nodiscard]] spill_file_entry* spill_files() const noexcept { return at<spill_file_entry>(parts_.files); }
+  [[nodiscard]] std::uint32_t* buckets() const noexcept { return at<std::uint32_t>(parts_.buckets); }
+  [[nodiscard]] block_allocator blocks() const noexcept {
+    return {at<std::byte>(parts_.allocator), (parts_.all - parts_.data)};
+  }
+  [[nodiscard]] std::byte* data() const noexcept { return at<std::byte>(parts_.data); }
+  [[nodiscard]] const std::byte* data_to_read() const noexcept { return to_read_.data(); }
+  [[nodiscard]] std::uint64_t lock_byte(std::uint32_t slot) const noexcept { return parts_.all + slot; }
+
+  /// Makes data [offset, offset + bytes) present, in huge pages where there are any, so that touching them cannot fail.
+  /// Throws mapping_error (159) where memory is short, in place of a later SIGBUS or of an end by the kernel.
+  void make_present(std::uint64_t offset, std::uint64_t bytes) {
+    if (bytes == 0) return;
+    const std::uint64_t end = (offset + bytes - 1) / extent_bytes + 1;
+    for (std::uint64_t i = offset / extent_bytes; i < end; ++i) {
+      if (is_present(i)) continue;
+      const std::uint64_t first = i;
+      while (i + 1 < end && !is_present(i + 1)) ++i;
+      check_headroom((i + 1 - first) * extent_bytes);
+      all_.reserve(parts_.data + first * extent_bytes, (i + 1 - first) * extent_bytes);
+      for (std::uint64_t k = first; k <= i; ++k) {
+        const std::uint64_t bit = std::uint64_t{1} << k % 64;
+        if ((present(k).fetch_or(bit, std::memory_order_release) & bit) == 0)
+          head().present_extents.fetch_add(1, std::memory_order_relaxed);
+      }
+    }
+  }
+  /// Takes the table of objects, and a process's counts, in huge pages too once it is large: a look at one of a million
+  /// objects would else miss in the page tables three times.
+  void make_entry_present(std::uint32_t index, std::uint32_t slot) noexcept {
+    constexpr std::uint32_t entries = extent_bytes / sizeof(object_entry), counts = extent_bytes / sizeof(hold_count);
+    if (index == 0 || index % entries != 0 || index >= head().most_objects) return;
+    try {
+      all_.reserve(parts_.entries + index * sizeof(object_entry), extent_bytes);
+      if (index == entries || index % counts == 0)
+        all_.reserve(
+            parts_.counts + (std::uint64_t{slot} * head().most_objects + index / counts * counts) * sizeof(hold_count),
+            extent_bytes);
+    } catch (const mapping_error&) {  // then in small pages, as they are touched
+    }
+  }
+  /// Gives free data back to the system: whole extents of [offset, offset + bytes). Under the lock.
+  void give_back(std::uint64_t offset, std::uint64_t bytes) noexcept {
+    const std::uint64_t first = (offset + extent_bytes - 1) / extent_bytes, end = (offset + bytes) / extent_bytes;
+    if (first >= end) return;
+    for (std::uint64_t k = first; k < end; ++k) {
+      const std::uint64_t bit = std::uint64_t{1} << k % 64;
+      if ((present(k).fetch_and(~bit, std::memory_order_relaxed) & bit) != 0)
+        head().present_extents.fetch_sub(1, std::memory_order_relaxed);
+    }
+    ::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                static_cast<off_t>(parts_.data + first * extent_bytes),
+                static_cast<off_t>((end - first) * extent_bytes));
+  }
+  /// Zeroes a slot's counts at the cost of what was touched.
+  void clear_counts(std::uint32_t slot) noexcept {
+    const std::uint64_t bytes = std::uint64_t{head().most_objects} * sizeof(hold_count);
+    ::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                static_cast<off_t>(parts_.counts + slot * bytes), static_cast<off_t>(bytes));
+  }
+  /// Extents that take memory; counted anew after a crash.
+  void count_present() noexcept {
+    std::uint64_t n = 0;
+    for (std::uint64_t k = 0; k < head().capacity / extent_bytes; k += 64)
+      n += static_cast<std::uint64_t>(std::popcount(present(k).load(std::memory_order_relaxed)));
+    head().present_extents.store(n, std::memory_order_relaxed);
+  }
+
+  /// In a child made by fork(): this process is no part of the job. Its views stay readable, but hold nothing any more.
+  void forget_after_fork() noexcept { file_ = file_descriptor(); }
+
+ private:
+  arena(file_descriptor file, const store_parts& parts)
+      : file_(std::move(file)),
+        parts_(parts),
+        all_(mapping::shared(file_, parts.all)),
+        to_read_(mapping::shared_read_only(file_, parts.data, parts.all - parts.data)) {}
+
+  template <class T>
+  [[nodiscard]] T* at(std::uint64_t offset) const noexcept {
+    return reinterpret_cast<T*>(all_.data() + offset);
+  }
+  [[nodiscard]] std::atomic<std::uint64_t>& present(std::uint64_t extent) const noexcept {
+    return at<std::atomic<std::uint64_t>>(parts_.present)[extent / 64];
+  }
+  [[nodiscard]] bool is_present(std::uint64_t extent) const noexcept {
+    return (present(extent).load(std::memory_order_acquire) >> extent % 64 & 1) != 0;
+  }
+
+  static store_parts parts_of(std::uint64_t capacity, std::uint64_t most_objects) {
+    std::uint64_t end = 0;
+    const auto part = [&end](std::uint64_t bytes) {
+      const std::uint64_t begin = end;
+      end = (end + bytes + extent_bytes - 1) / extent_bytes * extent_bytes;
+      return begin;
+    };
+    store_parts p{};
+    static_cast<void>(part(sizeof(store_header)));
+    p.slots = part(sizeof(process_slot) * most_processes);
+    p.entries = part(sizeof(object_entry) * most_objects);
+    p.holders_above = part(64 * most_objects);
+    p.counts = part(sizeof(hold_count) * most_objects * most_processes);
+    p.tickets = part(sizeof(transfer_ticket) * most_objects);
+    p.labels = part(sizeof(store_label) * most_labels);
+    p.files = part(sizeof(spill_file_entry) * most_spill_files);
+    p.buckets = part(sizeof(std::uint32_t) * most_objects);
+    p.allocator = part(block_allocator::state_bytes(capacity));
+    p.present = part((capacity / extent_bytes + 63) / 64 * 8);
+    p.data = part(capacity);
+    p.all = end;
+    return p;
+  }
+  static void resize(const file_descriptor& file, std::uint64_t bytes) {
+    // Beyond this limit the kernel would send SIGXFSZ.
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < bytes)
+      throw mapping_error("a store needs a file in memory of " + std::to_string(bytes) +
+                              " bytes (most of it never touched); raise ulimit -f",
+                          EFBIG);
+    if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0)
+      throw mapping_error("cannot make a file of " + std::to_string(bytes) + " bytes in memory", errno);
+  }
+  // What a file in memory takes is charged to the cgroup, which kills where it should fail.
+  static void check_headroom(std::uint64_t bytes) {
+    const std::uint64_t room = memory_headroom();
+    if (bytes >= room)
+      throw mapping_error("asked for " + std::to_string(bytes >> 20) + " MiB, " + std::to_string(room >> 20) +
+                              " MiB are left to this machine or cgroup",
+                          ENOMEM);
+  }
+
+  file_descriptor file_;
+  store_parts parts_;
+  mapping all_;
+  mapping to_read_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/labels.hpp ----
+#ifndef CADRE_STORE_DETAIL_LABELS_HPP
+#define CADRE_STORE_DETAIL_LABELS_HPP
+
+#include <atomic>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <source_location>
+#include <span>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Texts that all processes of a store can read, found by their hash: labels of types, and lines of the program. They are
+/// never removed. Thread-safety: add() under the lock of the store, find() at any time.
+class store_labels {
+ public:
+  explicit store_labels(store_label* table) noexcept : table_(table) {}
+
+  /// The number of the text, which is cut to what a label takes; `full` if there is no room: a label is for people only.
+  static constexpr std::uint32_t full = most_labels;
+  std::uint32_t add(std::uint64_t key, std::string_view text) noexcept {
+    key |= 1;  // 0 is free
+    for (std::uint32_t i = first(key), n = 0; n < probes; ++n, i = next(i)) {
+      const std::uint64_t there = table_[i].key.load(std::memory_order_acquire);
+      if (there == key) return i;
+      if (there != 0) continue;
+      const std::size_t length = text.size() < sizeof table_[i].text - 1 ? text.size() : sizeof table_[i].text - 1;
+      std::memcpy(table_[i].text, text.data(), length);
+      table_[i].text[length] = 0;
+      table_[i].key.store(key, std::memory_order_release);
+      return i;
+    }
+    return full;
+  }
+  [[nodiscard]] std::uint32_t find(std::uint64_t key) const noexcept {
+    key |= 1;
+    for (std::uint32_t i = first(key), n = 0; n < probes; ++n, i = next(i)) {
+      const std::uint64_t there = table_[i].key.load(std::memory_order_acquire);
+      if (there == key) return i;
+      if (there == 0) break;
+    }
+    return full;
+  }
+  [[nodiscard]] std::string_view text(std::uint32_t label) const noexcept {
+    return label < most_labels && table_[label].key.load(std::memory_order_acquire) != 0 ? table_[label].text
+                                                                                         : std::string_view("?");
+  }
+
+ private:
+  static constexpr std::uint32_t probes = 64;
+  static std::uint32_t first(std::uint64_t key) noexcept { return std::uint32_t(hash_mix(key)) % most_labels; }
+  static std::uint32_t next(std::uint32_t i) noexcept { return (i + 1) % most_labels; }
+
+  store_label* table_;
+};
+
+/// What one process has entered already. Thread-safety: under the lock of the store.
+class label_cache {
+ public:
+  explicit label_cache(store_label* table) noexcept : labels_(table) {}
+
+  std::uint32_t add(std::uint64_t key, std::string_view text) noexcept {
+    entry& e = known_[key % known];
+    if (e.key != key) [[unlikely]]
+      e = {key, labels_.add(key, text)};
+    return e.label;
+  }
+  /// "train.cpp:88".
+  std::uint32_t of_line(const std::source_location& at) noexcept {
+    const std::uint64_t here = hash_combine(reinterpret_cast<std::uintptr_t>(at.file_name()), at.line());
+    entry& e = known_[here % known];
+    if (e.key != here) [[unlikely]]
+      e = {here, add_line(at)};
+    return e.label;
+  }
+
+ private:
+  std::uint32_t add_line(const std::source_location& at) noexcept {
+    std::string_view file(at.file_name());
+    if (const std::size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
+    char text[240];
+    std::size_t n = file.size() < 200 ? file.size() : 200;
+    std::memcpy(text, file.data(), n);
+    text[n++] = ':';
+    n = static_cast<std::size_t>(std::to_chars(text + n, text + sizeof text, at.line()).ptr - text);
+    return labels_.add(hash_bytes(std::as_bytes(std::span(text, n))), {text, n});
+  }
+
+  static constexpr std::size_t known = 256;
+  struct entry {
+    std::uint64_t key = 0;
+    std::uint32_t label = 0;
+  };
+  store_labels labels_;
+  entry known_[known];
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/spill_record.hpp ----
+#ifndef CADRE_STORE_DETAIL_SPILL_RECORD_HPP
+#define CADRE_STORE_DETAIL_SPILL_RECORD_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// Where a spilled object lies, for every process of the job.
+struct spilled_place {
+  std::uint32_t file = 0;      ///< names the file, see spill_file_name
+  std::uint64_t offset = 0;    ///< where its record begins, in bytes
+  std::uint64_t bytes = 0;     ///< the size of the object itself
+  std::uint64_t checksum = 0;  ///< XXH64 of the object
+};
+
+/// Files are numbered by the slot of the process that writes them and by a counter of 20 bits.
+[[nodiscard]] inline std::string spill_file_name(std::uint32_t file) {
+  return std::to_string(file >> 20).append("-").append(std::to_string(file & 0xFFFFF)).append(".spill");
+}
+
+/// What direct input and output ask of offsets, sizes and addresses in all common file systems.
+inline constexpr std::size_t spill_block = 4096;
+[[nodiscard]] inline bool is_spill_aligned(const std::byte* address) noexcept {
+  return reinterpret_cast<std::uintptr_t>(address) % spill_block == 0;
+}
+
+/// The head of an object's record. The object follows at once if it fits into the rest of the block, else in the next
+/// block, so that it can go from memory to disk without a copy. Records begin at blocks.
+struct spill_header {
+  static constexpr std::uint64_t right_magic = 0x4C4C495053444143;  // "CADSPILL", least byte first
+  static constexpr std::uint32_t right_version = 1;
+
+  std::uint64_t magic = right_magic;
+  std::uint32_t version = right_version;
+  std::uint32_t begin = 0;  ///< of the object, from the record's begin
+  std::uint64_t key = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t checksum = 0;
+  std::uint64_t own_checksum = 0;  ///< of all before
+
+  static spill_header of(std::uint64_t key, std::uint64_t bytes, std::uint64_t checksum) noexcept {
+    spill_header header{.begin = begin_of(bytes), .key = key, .bytes = bytes, .checksum = checksum};
+    header.own_checksum = header.hash();
+    return header;
+  }
+  [[nodiscard]] static std::uint32_t begin_of(std::uint64_t bytes) noexcept {
+    return bytes <= spill_block - sizeof(spill_header) ? sizeof(spill_header) : spill_block;
+  }
+  /// The size of a record in bytes.
+  [[nodiscard]] static std::uint64_t record(std::uint64_t bytes) noexcept {
+    return (begin_of(bytes) + bytes + spill_block - 1) / spill_block * spill_block;
+  }
+
+  /// What is wrong with the header found at `place`, if anything.
+  [[nodiscard]] const char* fault(const spilled_place& place, std::uint64_t wanted_key) const noexcept {
+    if (magic != right_magic) return "there is no header";
+    if (own_checksum != hash()) return "the header's checksum does not match";
+    if (version != right_version || begin != begin_of(bytes)) return "it is of another version of the format";
+    if (key != wanted_key) return "it is another object's";
+    if (bytes != place.bytes || checksum != place.checksum) return "it is not of the size and checksum noted";
+    return nullptr;
+  }
+
+ private:
+  [[nodiscard]] std::uint64_t hash() const noexcept {
+    return hash_bytes(std::as_bytes(std::span(this, 1)).first(sizeof *this - sizeof own_checksum));
+  }
+};
+static_assert(sizeof(spill_header) == 48);
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/spill_table.hpp ----
+#ifndef CADRE_STORE_DETAIL_SPILL_TABLE_HPP
+#define CADRE_STORE_DETAIL_SPILL_TABLE_HPP
+
+#include <atomic>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Where a spilled object lies, in one word, so that one store says so: the number of the file and its block there.
+class spill_position {
+ public:
+  constexpr spill_position() = default;  // nowhere
+  constexpr explicit spill_position(std::uint64_t value) : value_(value) {}
+  constexpr spill_position(std::uint32_t file, std::uint64_t offset)
+      : value_((std::uint64_t{file} + 1) << 32 | offset / spill_block) {}
+
+  explicit constexpr operator bool() const { return value_ != 0; }
+  [[nodiscard]] constexpr std::uint64_t value() const { return value_; }
+  [[nodiscard]] constexpr std::uint32_t file() const { return std::uint32_t(value_ >> 32) - 1; }
+  [[nodiscard]] constexpr std::uint64_t offset() const { return (value_ & 0xffffffff) * spill_block; }
+
+ private:
+  std::uint64_t value_ = 0;
+};
+
+/// What the files of spilled objects hold, under the lock of the store. Of how many bytes of a file are wanted it may know
+/// too much, if a process was killed, never too little; recount_spill_files() (recovery.hpp) makes it exact for files that
+/// are closed. A file that is missing here for lack of room is removed with its folder only.
+class spill_table {
+ public:
+  explicit spill_table(store_header& head, spill_file_entry* files) noexcept : head_(head), files_(files) {}
+
+  /// An object of `bytes` is in the file, whose last record it is.
+  void append(std::uint32_t file, std::uint64_t offset, std::uint64_t bytes) noexcept {
+    spill_file_entry* f = find(file);
+    if (f == nullptr) f = claim(file);
+    if (f == nullptr) return;
+    f->live += spill_header::record(bytes);
+    f->bytes = offset + spill_header::record(bytes);
+  }
+  /// They are wanted no more.
+  void drop(std::uint32_t file, std::uint64_t bytes) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr) {
+      f->live -= spill_header::record(bytes);
+      note_dead(*f);
+    }
+  }
+  /// Nothing is appended to the file any more, and the table of objects knows all that is in it.
+  void close(std::uint32_t file) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr) {
+      f->closed = 1;
+      note_dead(*f);
+    }
+  }
+  /// True if there were any.
+  bool close_all_of(std::uint32_t slot) noexcept {
+    bool any = false;
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (files_[k].number != 0 && (files_[k].number - 1) >> 20 == slot) files_[k].closed = any = true;
+    return any;
+  }
+  void begin_recount() noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (files_[k].closed != 0) files_[k].live = 0;
+  }
+  void recount(std::uint32_t file, std::uint64_t bytes) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr && f->closed != 0) f->live += spill_header::record(bytes);
+  }
+  /// A closed file of which nothing is wanted, taken off the table, or `none`.
+  static constexpr std::uint32_t none = ~std::uint32_t{0};
+  std::uint32_t take_dead() noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (files_[k].number != 0 && files_[k].closed != 0 && files_[k].live == 0) {
+        const std::uint32_t file = files_[k].number - 1;
+        files_[k].number = 0;
+        return file;
+      }
+    head_.dead_files.store(0, std::memory_order_relaxed);
+    return none;
+  }
+  /// A closed file of which less than half is wanted, or `none`.
+  [[nodiscard]] std::uint32_t find_sparse() const noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (files_[k].number != 0 && files_[k].closed != 0 && files_[k].live != 0 && files_[k].live < files_[k].bytes / 2)
+        return files_[k].number - 1;
+    return none;
+  }
+
+ private:
+  void note_dead(const spill_file_entry& f) noexcept {
+    if (f.closed != 0 && f.live == 0) head_.dead_files.store(1, std::memory_order_relaxed);
+  }
+  [[nodiscard]] spill_file_entry* find(std::uint32_t file) const noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (files_[k].number == file + 1) return &files_[k];
+    return nullptr;
+  }
+  spill_file_entry* claim(std::uint32_t file) noexcept {
+    std::uint32_t k = 0;
+    while (k < head_.files_begun && files_[k].number != 0) ++k;
+    if (k == most_spill_files) return nullptr;
+    files_[k] = {file + 1, 0, 0, 0};
+    if (k == head_.files_begun) ++head_.files_begun;
+    return &files_[k];
+  }
+
+  store_header& head_;
+  spill_file_entry* files_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/steps.hpp ----
+#ifndef CADRE_STORE_DETAIL_STEPS_HPP
+#define CADRE_STORE_DETAIL_STEPS_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Each step that changes what processes share, in the order of the code. tests/store_kill ends processes by SIGKILL right
+/// behind each of them.
+enum class store_step {
+  entry_taken,
+  block_allocated,
+  entry_written,
+  creator_holds,
+  creation_committed,
+  name_written,
+  name_entered,
+  sealed,
+  seal_told,
+  ref_dropped,
+  end_committed,
+  name_removed,
+  block_given_up,
+  block_freed,
+  entry_freed,
+  entry_listed,
+  ticket_written,
+  ticket_committed,
+  ticket_counted,
+  receiver_holds,
+  ticket_taken,
+  ticket_uncounted,
+  slot_locked,
+  slot_taken,
+  slot_void,
+  slot_swept,
+  slot_free,
+  rebuild_begun,
+  rebuild_blocks,
+  rebuild_done,
+  spill_begun,
+  spill_written,
+  spill_committed,
+  spill_freed,
+  restore_begun,
+  restore_allocated,
+  restore_read,
+  restore_committed,
+  count
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#ifndef CADRE_STORE_STEP  // a test may define it before it includes anything of the store
+#define CADRE_STORE_STEP(step) static_cast<void>(0)
+#endif
+
+#endif
+
+// ---- cadre/store/detail/object_table.hpp ----
+#ifndef CADRE_STORE_DETAIL_OBJECT_TABLE_HPP
+#define CADRE_STORE_DETAIL_OBJECT_TABLE_HPP
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What happens to objects under the lock of the store. Each function leaves the table whole at every instant: what makes
+/// a change true is one store to the entry's word, to its offset or to a count; all else can be made anew (recovery.hpp).
+/// Nothing throws, nothing allocates.
+class object_table {
+ public:
+  /// `memory` must stay where it is.
+  object_table(arena& memory, std::uint32_t slot) noexcept
+      : memory_(memory), head_(memory.head()), entries_(memory.entries()), slot_(slot), mine_(memory.counts(slot)) {}
+
+  [[nodiscard]] object_entry& entry(std::uint32_t i) const noexcept { return entries_[i]; }
+  [[nodiscard]] object_word word(std::uint32_t i) const noexcept {
+    return object_word(entries_[i].word.load(std::memory_order_acquire));
+  }
+  [[nodiscard]] hold_count& mine(std::uint32_t i) const noexcept { return mine_[i]; }
+  [[nodiscard]] std::uint32_t slot() const noexcept { return slot_; }
+  [[nodiscard]] arena& memory() const noexcept { return memory_; }
+  [[nodiscard]] store_header& head() const noexcept { return head_; }
+
+  struct request {
+    std::uint64_t bytes = 0;
+    std::uint64_t type = 0;
+    std::uint32_t site = 0;
+    std::uint32_t flags = 0;
+    std::uint32_t creator = 0;
+    std::string_view name;
+  };
+  enum class shortage { none, memory, entries };
+
+  /// A new object that this process writes, of which it holds a ref and, so that its memory stays its own whoever erases
+  /// it meanwhile, a view; or no_index and what is short.
+  std::uint32_t create(const request& r, shortage& missing) noexcept {
+    const std::uint32_t i = take_entry();
+    if (i == no_index) {
+      missing = shortage::entries;
+      return no_index;
+    }
+    CADRE_STORE_STEP(entry_taken);
+    object_entry& e = entries_[i];
+    block_allocator blocks = memory_.blocks();
+    const std::uint64_t block = r.bytes == 0 ? 0 : blocks.allocate(r.bytes);
+    const std::uint64_t name = r.name.empty() || block == no_offset ? no_offset : blocks.allocate(r.name.size());
+    CADRE_STORE_STEP(block_allocated);
+    if (block == no_offset || (name == no_offset && !r.name.empty())) {
+      if (block != no_offset && r.bytes != 0) blocks.free(block, r.bytes);
+      e.next = head_.free_entry;
+      head_.free_entry = i;
+      missing = shortage::memory;
+      return no_index;
+    }
+    const std::uint32_t generation = word(i).generation();
+    e.offset.store(r.bytes == 0 ? no_offset : block, std::memory_order_relaxed);
+    e.bytes = r.bytes;
+    e.type = r.type;
+    e.site = r.site;
+    e.flags = r.flags;
+    e.creator = r.creator;
+    e.name_offset.store(name, std::memory_order_relaxed);
+    e.name_bytes = static_cast<std::uint32_t>(r.name.size());
+    e.name_hash = r.name.empty() ? 0 : hash_text(r.name);
+    e.in_flight = 0;
+    e.spilled.store(0, std::memory_order_relaxed);
+    e.event.store(0, std::memory_order_relaxed);
+    e.used_at.store(head_.clock.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    CADRE_STORE_STEP(entry_written);
+    mark_holder(i);
+    mine_[i].store(hold_ref + hold_view, std::memory_order_relaxed);  // nobody else has it yet
+    CADRE_STORE_STEP(creator_holds);
+    e.word.store(object_word(generation, object_state::creating, slot_).value(), std::memory_order_release);
+    CADRE_STORE_STEP(creation_committed);
+    ++head_.objects;
+    return i;
+  }
+  /// Gives memory to an object that was made with none. False if there is none.
+  bool attach(std::uint32_t i, std::uint64_t bytes) noexcept {
+    const std::uint64_t block = memory_.blocks().allocate(bytes);
+    if (block == no_offset) return false;
+    entries_[i].bytes = bytes;
+    entries_[i].offset.store(block, std::memory_order_release);
+    return true;
+  }
+  /// Gives a new object the name that it was made with. The memory of the name must be present.
+  void enter_name(std::uint32_t i, std::string_view name) noexcept {
+    object_entry& e = entries_[i];
+    std::memcpy(memory_.data() + e.name_offset.load(std::memory_order_relaxed), name.data(), name.size());
+    CADRE_STORE_STEP(name_written);
+    e.flags |= object_named;
+    link_name(i);
+    CADRE_STORE_STEP(name_entered);
+  }
+
+  /// The object of that name, or no_index.
+  [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
+    const std::uint64_t hash = hash_text(name);
+    for (std::uint32_t i = bucket(hash); i != 0; i = entries_[i - 1].next) {
+      const object_entry& e = entries_[i - 1];
+      if (e.name_hash == hash && e.name_bytes == name.size() &&
+          std::memcmp(memory_.data() + e.name_offset.load(std::memory_order_relaxed), name.data(), name.size()) == 0)
+        return i - 1;
+    }
+    return no_index;
+  }
+
+  /// One more ref of this process.
+  void hold(std::uint32_t i) noexcept {
+    mark_holder(i);
+    mine_[i].fetch_add(hold_ref, std::memory_order_seq_cst);
+  }
+
+  /// Ends an object whoever holds it: it cannot be read any more, its memory is freed with the last view.
+  void end(std::uint32_t i, object_end why) noexcept {
+    object_entry& e = entries_[i];
+    std::uint64_t seen = e.word.load(std::memory_order_acquire);
+    object_word w(seen);
+    do {
+      w = object_word(seen);
+      if (w.state() == object_state::free || w.state() == object_state::gone) return;
+    } while (!e.word.compare_exchange_weak(
+        seen, object_word(w.generation(), object_state::gone, w.owner(), why).value(), std::memory_order_seq_cst));
+    CADRE_STORE_STEP(end_committed);
+    remove_name(i);
+    CADRE_STORE_STEP(name_removed);
+    tell(e);
+    settle(i);
+  }
+
+  /// Ends what nobody refers to, and frees what nobody holds, of an object that has perhaps lost a holder.
+  void settle(std::uint32_t i) noexcept {
+    object_entry& e = entries_[i];
+    const object_word w = word(i);
+    if (w.state() == object_state::free) return;
+    if (w.state() != object_state::gone) {
+      if (e.in_flight != 0 || (e.flags & (object_named | object_weak_name)) == object_named) return;
+      const holding all = count_holding(i, false);
+      if (all.refs) return;
+      if (!all.views) {
+        free_entry(i, w);
+        return;
+      }
+      e.word.store(object_word(w.generation(), object_state::gone, 0, object_end::unreferenced).value(),
+                   std::memory_order_release);
+      CADRE_STORE_STEP(end_committed);
+    }
+    // Whoever holds a view or a ref of it still is asked to come here when it is let go.
+    const holding all = count_holding(i, true);
+    if (!all.views && !all.refs && e.in_flight == 0)
+      free_entry(i, w);
+    else if (!all.views)
+      free_blocks(i);
+  }
+
+  /// Drops evictable objects that nobody looks at, those not used for longest first, until a block of `bytes` fits;
+  /// counts them.
+  /// Cost: a look at all objects, at most nine times. False if that is not enough.
+  bool evict(std::uint64_t bytes, std::uint32_t& dropped) noexcept {
+    return by_last_use([this](std::uint32_t i) { return is_idle(i) && (entries_[i].flags & object_evictable) != 0; },
+                       [&](std::uint32_t i) {
+                         end(i, object_end::evicted);
+                         ++dropped;
+                         return memory_.blocks().largest_free() >= bytes;
+                       });
+  }
+
+  [[nodiscard]] spill_table files() const noexcept { return spill_table(head_, memory_.spill_files()); }
+
+  /// Wakes who waits for a change of the object.
+  void tell(object_entry& e) noexcept {
+    if ((e.event.load(std::memory_order_seq_cst) & 1) != 0) {
+      e.event.fetch_add(2, std::memory_order_seq_cst);
+      futex::wake_all(e.event, futex::scope::shared);
+    }
+    if (head_.seal_waiters.load(std::memory_order_seq_cst) != 0) {
+      head_.seals.fetch_add(1, std::memory_order_seq_cst);
+      futex::wake_all(head_.seals, futex::scope::shared);
+    }
+  }
+  void tell_of_room() noexcept {
+    if (head_.room_waiters.load(std::memory_order_seq_cst) == 0) return;
+    head_.room.fetch_add(1, std::memory_order_seq_cst);
+    futex::wake_all(head_.room, futex::scope::shared);
+  }
+
+  struct holding {
+    bool views = false;
+    bool refs = false;
+  };
+  /// Whether any process holds views or refs; with `ask`, each that does is asked to call the store when it lets go.
+  holding count_holding(std::uint32_t i, bool ask) noexcept {
+    holding all;
+    for_each_holder(i, [&](std::uint32_t s) {
+      hold_count& count = memory_.counts(s)[i];
+      std::uint64_t seen = count.load(std::memory_order_seq_cst);
+      while (ask && (views_of(seen) != 0 || refs_of(seen) != 0) && (seen & hold_notify) == 0 &&
+             !count.compare_exchange_weak(seen, seen | hold_notify, std::memory_order_seq_cst)) {}
+      all.views |= views_of(seen) != 0;
+      all.refs |= refs_of(seen) != 0;
+    });
+    return all;
+  }
+  template <class F>
+  void for_each_holder(std::uint32_t i, F&& f) const {
+    const auto each = [&f](std::uint64_t bits, std::uint32_t first) {
+      for (; bits != 0; bits &= bits - 1) f(first + static_cast<std::uint32_t>(std::countr_zero(bits)));
+    };
+    each(entries_[i].holders.load(std::memory_order_relaxed), 0);
+    if ((entries_[i].flags & object_held_above) != 0)
+      for (std::uint32_t k = 1; k < most_processes / 64; ++k)
+        each(memory_.holders_above(i)[k].load(std::memory_order_relaxed), 64 * k);
+  }
+
+  /// Notes that this process has, or may have, a count other than 0.
+  void mark_holder(std::uint32_t i) noexcept {
+    std::atomic<std::uint64_t>* holders = &entries_[i].holders;
+    if (slot_ >= 64) [[unlikely]] {
+      entries_[i].flags |= object_held_above;
+      holders = &memory_.holders_above(i)[slot_ / 64];
+    }
+    // Under the lock, as all changes of it.
+    holders->store(holders->load(std::memory_order_relaxed) | std::uint64_t{1} << slot_ % 64,
+                   std::memory_order_relaxed);
+  }
+  /// Readable, in memory, and nobody looks at it.
+  [[nodiscard]] bool is_idle(std::uint32_t i) noexcept {
+    return word(i).state() == object_state::sealed && entries_[i].offset.load(std::memory_order_relaxed) != no_offset &&
+           !count_holding(i, false).views;
+  }
+  /// Calls `take` with all that are `wanted`, in eight rounds from those not used for longest to the newest, until it
+  /// returns true. Cost: a look at all objects per round.
+  template <class Wanted, class Take>
+  bool by_last_use(Wanted&& wanted, Take&& take) noexcept {
+    const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
+    const auto age = [&](std::uint32_t i) { return now - entries_[i].used_at.load(std::memory_order_relaxed); };
+    std::uint32_t oldest = 0;
+    for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
+      if (age(i) > oldest && wanted(i)) oldest = age(i);
+    constexpr std::uint32_t rounds = 8;
+    for (std::uint32_t round = rounds; round-- > 0;)
+      for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
+        if (age(i) >= std::uint64_t{oldest} * round / rounds && wanted(i) && take(i)) return true;
+    return false;
+  }
+
+  /// Frees the memory of the object's bytes.
+  void free_block(std::uint32_t i) noexcept {
+    object_entry& e = entries_[i];
+    const std::uint64_t block = e.offset.load(std::memory_order_relaxed);
+    if (block == no_offset) return;
+    e.offset.store(no_offset, std::memory_order_release);
+    CADRE_STORE_STEP(block_given_up);
+    give_back(memory_.blocks().free(block, e.bytes));
+    tell_of_room();
+  }
+  // ---- what recovery makes anew
+
+  void clear_names() noexcept { std::memset(memory_.buckets(), 0, head_.most_objects * sizeof(std::uint32_t)); }
+  void link_name(std::uint32_t i) noexcept {
+    std::uint32_t& first = bucket(entries_[i].name_hash);
+    entries_[i].next = first;
+    first = i + 1;  // 0 is the end
+  }
+
+ private:
+  [[nodiscard]] std::uint32_t& bucket(std::uint64_t hash) const noexcept {
+    return memory_.buckets()[hash & (head_.most_objects - 1)];
+  }
+  void remove_name(std::uint32_t i) noexcept {
+    if ((entries_[i].flags & object_named) == 0) return;
+    entries_[i].flags &= ~object_named;
+    for (std::uint32_t* at = &bucket(entries_[i].name_hash); *at != 0; at = &entries_[*at - 1].next)
+      if (*at == i + 1) {
+        *at = entries_[i].next;
+        return;
+      }
+  }
+
+  std::uint32_t take_entry() noexcept {
+    const std::uint32_t i = head_.free_entry;
+    if (i != no_index) {
+      head_.free_entry = entries_[i].next;
+      return i;
+    }
+    if (head_.entries_begun == head_.most_objects) return no_index;
+    memory_.make_entry_present(head_.entries_begun, slot_);
+    return head_.entries_begun++;
+  }
+
+  void forget_holders(std::uint32_t i) noexcept {
+    entries_[i].holders.store(0, std::memory_order_relaxed);
+    if ((entries_[i].flags & object_held_above) == 0) return;
+    for (std::uint32_t k = 1; k < most_processes / 64; ++k)
+      memory_.holders_above(i)[k].store(0, std::memory_order_relaxed);
+  }
+
+  void free_entry(std::uint32_t i, object_word w) noexcept {
+    object_entry& e = entries_[i];
+    for_each_holder(i, [&](std::uint32_t s) { memory_.counts(s)[i].store(0, std::memory_order_relaxed); });
+    forget_holders(i);
+    remove_name(i);
+    e.word.store(object_word(w.generation() + 1, object_state::free).value(), std::memory_order_release);
+    CADRE_STORE_STEP(entry_freed);
+    free_blocks(i);
+    e.next = head_.free_entry;
+    head_.free_entry = i;
+    --head_.objects;
+    CADRE_STORE_STEP(entry_listed);
+  }
+  // With what is on disk, and the name.
+  void free_blocks(std::uint32_t i) noexcept {
+    object_entry& e = entries_[i];
+    free_block(i);
+    if (const spill_position place(e.spilled.load(std::memory_order_relaxed)); place) {
+      e.spilled.store(0, std::memory_order_release);
+      files().drop(place.file(), e.bytes);
+    }
+    if (const std::uint64_t block = e.name_offset.load(std::memory_order_relaxed); block != no_offset) {
+      e.name_offset.store(no_offset, std::memory_order_release);
+      memory_.blocks().free(block, e.name_bytes);
+    }
+    CADRE_STORE_STEP(block_freed);
+  }
+  // Free memory is dear to get anew, so some is kept: a quarter of the capacity, and at least 256 MiB.
+  template <class Run>
+  void give_back(const Run& run) noexcept {
+    const std::uint64_t free =
+        head_.present_extents.load(std::memory_order_relaxed) * extent_bytes - memory_.blocks().used();
+    const std::uint64_t kept = head_.capacity / 4 > (256 << 20) ? head_.capacity / 4 : 256 << 20;
+    if (static_cast<std::int64_t>(free) > static_cast<std::int64_t>(kept)) memory_.give_back(run.offset, run.bytes);
+  }
+
+  arena& memory_;
+  store_header& head_;
+  object_entry* entries_;
+  std::uint32_t slot_;
+  hold_count* mine_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/object_moves.hpp ----
+#ifndef CADRE_STORE_DETAIL_OBJECT_MOVES_HPP
+#define CADRE_STORE_DETAIL_OBJECT_MOVES_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The steps in which objects go to disk and come back, under the lock of the store; what is between a begin and its commit
+/// is done without. The process that does it owns the object meanwhile, and holds a view of it.
+class object_moves {
+ public:
+  explicit object_moves(object_table& table) noexcept : table_(table) {}
+
+  /// Finds up to `most` objects to be moved to disk, of at least `bytes` together if there are such, those not used for
+  /// longest first. Returns how many. Cost as evict().
+  std::size_t begin_spill(std::uint64_t bytes, std::uint32_t* found, std::size_t most) noexcept {
+    std::size_t n = 0;
+    std::uint64_t moved = 0;
+    table_.by_last_use(
+        [this](std::uint32_t i) { return table_.is_idle(i) && (table_.entry(i).flags & object_evictable) == 0; },
+        [&](std::uint32_t i) {
+          table_.mark_holder(i);
+          table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
+          table_.entry(i).word.store(
+              object_word(table_.word(i).generation(), object_state::spilling, table_.slot()).value(),
+              std::memory_order_release);
+          CADRE_STORE_STEP(spill_begun);
+          found[n++] = i;
+          moved += block_allocator::size_of(table_.entry(i).bytes);
+          return moved >= bytes || n == most;
+        });
+    return n;
+  }
+  /// The object is on disk, at `place`: its memory is freed, unless somebody looks at it or it has ended meanwhile.
+  void commit_spill(std::uint32_t i, spill_position place, std::uint64_t checksum) noexcept {
+    object_entry& e = table_.entry(i);
+    if (place.value() != e.spilled.load(std::memory_order_relaxed)) {
+      e.checksum = checksum;
+      e.spilled.store(place.value(), std::memory_order_release);
+    }
+    CADRE_STORE_STEP(spill_written);
+    table_.mine(i).fetch_sub(hold_view, std::memory_order_seq_cst);
+    const object_word w = table_.word(i);
+    if (w.state() == object_state::spilling) {
+      e.word.store(object_word(w.generation(), object_state::spilled).value(), std::memory_order_seq_cst);
+      CADRE_STORE_STEP(spill_committed);
+      // A get either finds it spilled, or has counted its view before this looks.
+      if (table_.count_holding(i, false).views)
+        e.word.store(object_word(w.generation(), object_state::sealed).value(), std::memory_order_release);
+      else
+        table_.free_block(i);
+      CADRE_STORE_STEP(spill_freed);
+    }
+    table_.settle(i);
+  }
+  /// By the owner.
+  void give_up_spill(std::uint32_t i) noexcept {
+    table_.mine(i).fetch_sub(hold_view, std::memory_order_release);
+    if (table_.word(i).state() == object_state::spilling) cancel_spill(i);
+    table_.settle(i);
+  }
+  /// Has this process read a spilled object back, which it holds a view of. False if somebody else does, or has.
+  bool begin_restore(std::uint32_t i) noexcept {
+    const object_word w = table_.word(i);
+    if (w.state() != object_state::spilled) return false;
+    table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
+    table_.entry(i).word.store(object_word(w.generation(), object_state::restoring, table_.slot()).value(),
+                               std::memory_order_release);
+    CADRE_STORE_STEP(restore_begun);
+    return true;
+  }
+  void commit_restore(std::uint32_t i) noexcept {
+    object_entry& e = table_.entry(i);
+    const object_word w = table_.word(i);
+    if (w.state() == object_state::restoring)
+      e.word.store(object_word(w.generation(), object_state::sealed).value(), std::memory_order_seq_cst);
+    CADRE_STORE_STEP(restore_committed);
+    end_restore(i);
+  }
+  void give_up_restore(std::uint32_t i) noexcept {
+    if (table_.word(i).state() == object_state::restoring) cancel_restore(i);
+    end_restore(i);
+  }
+  /// For a copy of what is on disk to another place: the object stays until end_move(), with where it is then, if it was.
+  void begin_move(std::uint32_t i) noexcept {
+    table_.mark_holder(i);
+    table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
+  }
+  void end_move(std::uint32_t i, spill_position moved) noexcept {
+    object_entry& e = table_.entry(i);
+    if (moved) {
+      const spill_position before(e.spilled.load(std::memory_order_relaxed));
+      e.spilled.store(moved.value(), std::memory_order_release);
+      table_.files().drop(before.file(), e.bytes);
+    }
+    table_.mine(i).fetch_sub(hold_view, std::memory_order_release);
+    table_.settle(i);
+  }
+
+  // ---- back to what was before
+
+  void cancel_spill(std::uint32_t i) noexcept {
+    table_.entry(i).word.store(object_word(table_.word(i).generation(), object_state::sealed).value(),
+                               std::memory_order_release);
+  }
+  void cancel_restore(std::uint32_t i) noexcept {
+    table_.free_block(i);
+    table_.entry(i).word.store(object_word(table_.word(i).generation(), object_state::spilled).value(),
+                               std::memory_order_release);
+  }
+
+ private:
+  void end_restore(std::uint32_t i) noexcept {
+    table_.mine(i).fetch_sub(hold_view, std::memory_order_seq_cst);
+    table_.tell(table_.entry(i));
+    table_.settle(i);
+  }
+
+  object_table& table_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/store_counters.hpp ----
+#ifndef CADRE_STORE_DETAIL_STORE_COUNTERS_HPP
+#define CADRE_STORE_DETAIL_STORE_COUNTERS_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What this process does in its stores, in the registry of metrics.
+struct store_counters {
+  counter& puts = metrics().counter("cadre_store_puts_total", "objects made");
+  counter& put_bytes = metrics().counter("cadre_store_put_bytes_total", "bytes of the objects made");
+  counter& waits = metrics().counter("cadre_store_waits_total", "times that a put waited for room");
+  counter& evicted = metrics().counter("cadre_store_evicted_total", "objects dropped for lack of memory");
+  counter& spilled_bytes = metrics().counter("cadre_store_spilled_bytes_total", "bytes moved out of memory to disk");
+  counter& restored_bytes = metrics().counter("cadre_store_restored_bytes_total", "bytes read back from disk");
+  counter& recovered =
+      metrics().counter("cadre_store_recovered_total", "processes that died, and whose holds were taken");
+
+  static const store_counters& get() {
+    static const store_counters all;
+    return all;
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/tickets.hpp ----
+#ifndef CADRE_STORE_DETAIL_TICKETS_HPP
+#define CADRE_STORE_DETAIL_TICKETS_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Refs on their way to other processes, under the lock of the store. A ticket holds its object for as long as its sender
+/// lives, and the receiver, if that is known; of both it is taken by recovery.
+class ticket_office {
+ public:
+  explicit ticket_office(object_table& table) noexcept : table_(table) {}
+
+  /// A ref that travels to the process in slot `to`; no_index if there is no room for one.
+  std::uint32_t send(std::uint32_t i, std::uint16_t to) noexcept {
+    std::uint32_t t = table_.head().free_ticket;
+    if (t != no_index)
+      table_.head().free_ticket = table_.memory().tickets()[t].next;
+    else if (table_.head().tickets_begun < table_.head().most_objects)
+      t = table_.head().tickets_begun++;
+    else
+      return no_index;
+    transfer_ticket& ticket = table_.memory().tickets()[t];
+    ++ticket.generation;
+    ticket.index = i;
+    ticket.from = static_cast<std::uint16_t>(table_.slot());
+    ticket.to = to;
+    CADRE_STORE_STEP(ticket_written);
+    ticket.used.store(1, std::memory_order_release);
+    CADRE_STORE_STEP(ticket_committed);
+    ++table_.entry(i).in_flight;
+    CADRE_STORE_STEP(ticket_counted);
+    return t;
+  }
+  /// Whether it is on its way still; a ticket that was ended and given out again has another generation.
+  [[nodiscard]] bool is_valid(std::uint32_t t, std::uint32_t generation) const noexcept {
+    const transfer_ticket& ticket = table_.memory().tickets()[t];
+    return t < table_.head().tickets_begun && ticket.used.load(std::memory_order_acquire) != 0 &&
+           ticket.generation == generation;
+  }
+  /// Ends a ticket that is used, without or (take) with a ref of this process in its place.
+  void finish(std::uint32_t t, bool take) noexcept {
+    transfer_ticket& ticket = table_.memory().tickets()[t];
+    const std::uint32_t i = ticket.index;
+    if (take) table_.hold(i);
+    CADRE_STORE_STEP(receiver_holds);
+    ticket.used.store(0, std::memory_order_release);
+    CADRE_STORE_STEP(ticket_taken);
+    --table_.entry(i).in_flight;
+    ticket.next = table_.head().free_ticket;
+    table_.head().free_ticket = t;
+    CADRE_STORE_STEP(ticket_uncounted);
+    if (!take) table_.settle(i);
+  }
+
+ private:
+  object_table& table_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/recovery.hpp ----
+#ifndef CADRE_STORE_DETAIL_RECOVERY_HPP
+#define CADRE_STORE_DETAIL_RECOVERY_HPP
+
+#include <atomic>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+inline void recount_spill_files(object_table& table) noexcept {
+  spill_table files = table.files();
+  files.begin_recount();
+  for (std::uint32_t i = 0; i < table.head().entries_begun; ++i)
+    if (const spill_position at(table.entry(i).spilled.load(std::memory_order_acquire));
+        at && table.word(i).state() != object_state::free)
+      files.recount(at.file(), table.entry(i).bytes);
+  table.head().dead_files.store(1, std::memory_order_relaxed);  // perhaps
+}
+
+/// Makes everything anew that is derived from the table of objects, after a process has died with the lock. May itself be
+/// cut off at any instant: the next begins again.
+inline void rebuild(object_table& table) noexcept {
+  store_header& head = table.head();
+  CADRE_STORE_STEP(rebuild_begun);
+  block_allocator blocks = table.memory().blocks();
+  blocks.format();
+  blocks.begin_rebuild();
+  table.clear_names();
+  head.free_entry = no_index;
+  head.objects = 0;
+  for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
+    object_entry& e = table.entry(i);
+    const object_word w = table.word(i);
+    if (w.state() == object_state::free) {
+      e.next = head.free_entry;
+      head.free_entry = i;
+      continue;
+    }
+    ++head.objects;
+    e.in_flight = 0;
+    if (w.state() == object_state::spilled) e.offset.store(no_offset, std::memory_order_relaxed);
+    if (const std::uint64_t block = e.offset.load(std::memory_order_acquire); block != no_offset)
+      blocks.keep(block, e.bytes);
+    if (const std::uint64_t block = e.name_offset.load(std::memory_order_acquire); block != no_offset)
+      blocks.keep(block, e.name_bytes);
+    if (w.state() == object_state::gone) e.flags &= ~object_named;
+    if ((e.flags & object_named) != 0) table.link_name(i);
+  }
+  CADRE_STORE_STEP(rebuild_blocks);
+  blocks.end_rebuild();
+  table.memory().count_present();
+  head.free_ticket = no_index;
+  for (std::uint32_t t = 0; t < head.tickets_begun; ++t) {
+    transfer_ticket& ticket = table.memory().tickets()[t];
+    if (ticket.used.load(std::memory_order_acquire) != 0) {
+      ++table.entry(ticket.index).in_flight;
+    } else {
+      ticket.next = head.free_ticket;
+      head.free_ticket = t;
+    }
+  }
+  for (std::uint32_t i = 0; i < head.entries_begun; ++i) table.settle(i);
+  recount_spill_files(table);
+  CADRE_STORE_STEP(rebuild_done);
+}
+
+/// Of an object whose owner has died in the middle of something: back to what was before, or its end.
+inline void abandon(object_table& table, std::uint32_t i) noexcept {
+  switch (table.word(i).state()) {
+    case object_state::creating: table.end(i, object_end::producer_died); break;
+    case object_state::spilling: object_moves(table).cancel_spill(i); break;
+    case object_state::restoring: object_moves(table).cancel_restore(i); break;
+    default: break;
+  }
+}
+
+/// Takes from the process that had the slot all that it held, wrote or sent.
+inline void sweep_slot(object_table& table, std::uint32_t slot) noexcept {
+  store_header& head = table.head();
+  table.memory().clear_counts(slot);
+  CADRE_STORE_STEP(slot_void);
+  for (std::uint32_t t = 0; t < head.tickets_begun; ++t) {
+    const transfer_ticket& ticket = table.memory().tickets()[t];
+    if (ticket.used.load(std::memory_order_acquire) != 0 && (ticket.from == slot || ticket.to == slot))
+      ticket_office(table).finish(t, false);
+  }
+  for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
+    const object_word w = table.word(i);
+    if (w.state() == object_state::free) continue;
+    if (w.owner() == slot) abandon(table, i);
+    table.settle(i);
+  }
+  if (table.files().close_all_of(slot)) recount_spill_files(table);
+  CADRE_STORE_STEP(slot_swept);
+  table.memory().slots()[slot].used.store(0, std::memory_order_release);
+  CADRE_STORE_STEP(slot_free);
+}
+
+/// Sweeps the slots of processes that have died. Cost: a system call per process, and a look at all objects per death.
+/// Returns how many there were.
+inline std::uint32_t sweep_dead(object_table& table) noexcept {
+  std::uint32_t dead = 0;
+  for (std::uint32_t s = 0; s < most_processes; ++s) {
+    if (s == table.slot() || table.memory().slots()[s].used.load(std::memory_order_acquire) == 0) continue;
+    if (is_byte_locked_by_other(table.memory().file(), table.memory().lock_byte(s))) continue;
+    sweep_slot(table, s);
+    ++dead;
+    store_counters::get().recovered.add();
+  }
+  return dead;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/store_lock.hpp ----
+#ifndef CADRE_STORE_DETAIL_STORE_LOCK_HPP
+#define CADRE_STORE_DETAIL_STORE_LOCK_HPP
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The letter of /proc/PID/stat (R, S, T: stopped, ...), or '?' if there is no such process.
+[[gnu::cold]] inline char process_state(std::uint32_t pid) {
+  const std::string text = read_small_file("/proc/" + std::to_string(pid) + "/stat");
+  const std::size_t end = text.rfind(") ");
+  return end == std::string::npos || end + 2 >= text.size() ? '?' : text[end + 2];
+}
+
+/// The lock of a store, held while this exists. If it was left by a process that died, all is made whole first.
+class store_lock {
+ public:
+  using clock = std::chrono::steady_clock;
+  static constexpr auto patience = std::chrono::seconds(10);
+
+  /// Throws store_stalled (306) if another process holds on to it for 10 s.
+  explicit store_lock(object_table& table) : head_(table.head()) {
+    if (!lock(table, patience)) throw store_stalled(describe() + "; continue or end that process");
+  }
+  /// Waits as long as it takes, with a warning every 10 s: for what has to be done and cannot fail.
+  struct patiently {};
+  store_lock(object_table& table, patiently) noexcept : head_(table.head()) {
+    while (!lock(table, patience)) log(log_level::warning, "store", [this] { return describe(); });
+  }
+  store_lock(const store_lock&) = delete;
+  store_lock& operator=(const store_lock&) = delete;
+  ~store_lock() { head_.mutex.unlock(); }
+
+ private:
+  bool lock(object_table& table, clock::duration limit) noexcept {
+    // One that is free is taken without a look at the clock.
+    lock_result got = head_.mutex.lock_until(clock::time_point::min());
+    if (got == lock_result::timed_out) [[unlikely]] {
+      got = head_.mutex.lock_until(clock::now() + limit);
+      if (got == lock_result::timed_out) return false;
+    }
+    head_.lock_holder.store(own_pid(), std::memory_order_relaxed);
+    if (got == lock_result::owner_died) [[unlikely]] {
+      rebuild(table);
+      sweep_dead(table);
+      head_.mutex.made_consistent();
+    }
+    return true;
+  }
+  // getpid() is a system call; a child made by fork() never locks.
+  static std::uint32_t own_pid() noexcept {
+    static const std::uint32_t pid = static_cast<std::uint32_t>(::getpid());
+    return pid;
+  }
+  [[gnu::cold]] std::string describe() const {
+    const std::uint32_t pid = head_.lock_holder.load(std::memory_order_relaxed);
+    const char state = process_state(pid);
+    return "process " + std::to_string(pid) + (state == 'T' || state == 't' ? ", which has been stopped," : "") +
+           " has kept the store's lock for 10 s";
+  }
+
+  store_header& head_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/store_registry.hpp ----
+#ifndef CADRE_STORE_DETAIL_STORE_REGISTRY_HPP
+#define CADRE_STORE_DETAIL_STORE_REGISTRY_HPP
+
+#include <pthread.h>
+
+#include <mutex>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The stores that this process has open, so that a child made by fork() lets go of them at once: it would keep the lock
+/// by which others see that this process lives.
+class store_registry {
+ public:
+  class member {
+   public:
+    member() = default;
+    member(const member&) = delete;
+    member& operator=(const member&) = delete;
+    virtual ~member() = default;
+    /// In the child, which has one thread.
+    virtual void forget_after_fork() noexcept = 0;
+
+   private:
+    friend store_registry;
+    member* next_ = nullptr;
+    member* previous_ = nullptr;
+  };
+
+  static void add(member& m) {
+    state& s = the_state();
+    const std::lock_guard lock(s.mutex);
+    m.next_ = s.first;
+    if (s.first != nullptr) s.first->previous_ = &m;
+    s.first = &m;
+  }
+  static void remove(member& m) noexcept {
+    state& s = the_state();
+    const std::lock_guard lock(s.mutex);
+    (m.previous_ != nullptr ? m.previous_->next_ : s.first) = m.next_;
+    if (m.next_ != nullptr) m.next_->previous_ = m.previous_;
+  }
+
+ private:
+  struct state {
+    std::mutex mutex;
+    member* first = nullptr;
+    state() {
+      ::pthread_atfork([] { the_state().mutex.lock(); }, [] { the_state().mutex.unlock(); },
+                       [] {
+                         for (member* m = the_state().first; m != nullptr; m = m->next_) m->forget_after_fork();
+                         the_state().mutex.unlock();
+                       });
+    }
+  };
+  static state& the_state() {
+    static state& s = *new state;  // never destroyed: refs in static storage may outlive it
+    return s;
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/options.hpp ----
+#ifndef CADRE_STORE_OPTIONS_HPP
+#define CADRE_STORE_OPTIONS_HPP
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+/// How a store is opened.
+struct store_options {
+  /// Processes of the same user on this node that give the same name share one store. Empty: a store of this process alone.
+  std::string name = {};
+  /// Bytes of data that it holds at most; the first process to open it decides. 0: the least of 30 % of the machine's
+  /// memory and 30 % of the cgroup's limit. Rounded up to 2 MiB; at most 1 TiB.
+  std::uint64_t capacity = 0;
+  /// A folder on a disk, to which objects go that find no room. Empty: none.
+  std::string spill_dir = {};
+  /// Objects that it holds at most, rounded up to a power of two. The first process to open it decides.
+  std::uint32_t max_objects = 1u << 20;
+  /// How long a put waits for room before it throws store_full (302).
+  std::chrono::nanoseconds put_timeout = std::chrono::seconds(10);
+  /// This process's rank, for messages; -1: none.
+  int rank = -1;
+};
+
+/// How an object is put.
+struct put_options {
+  /// Others find the object by this name, which holds it until it is erased. Empty: none.
+  std::string_view name = {};
+  /// May be dropped when memory is short and nobody looks at it: for what can be made again. A get then throws object_gone
+  /// (301).
+  bool evictable = false;
+};
+
+/// What a store holds at a moment. Bytes.
+struct store_stats {
+  std::uint64_t capacity = 0;
+  std::uint64_t used = 0;          ///< by objects, rounded up to what they take
+  std::uint64_t pinned = 0;        ///< of objects with a view in some process, or that are being written
+  std::uint64_t spilled = 0;       ///< on disk
+  std::uint64_t largest_free = 0;  ///< the largest object that could be put without moving others out
+  std::uint64_t resident = 0;      ///< memory taken from the system
+  std::uint64_t objects = 0;
+  std::uint32_t processes = 0;
+  /// The share of the free memory that one largest object could not use.
+  [[nodiscard]] double fragmentation() const noexcept {
+    const std::uint64_t free = capacity - used;
+    return free == 0 ? 0 : 1 - static_cast<double>(largest_free) / static_cast<double>(free);
+  }
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/store_report.hpp ----
+#ifndef CADRE_STORE_DETAIL_STORE_REPORT_HPP
+#define CADRE_STORE_DETAIL_STORE_REPORT_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// "1.5 GiB".
+[[gnu::cold]] inline std::string describe_bytes(std::uint64_t bytes) {
+  static constexpr const char* units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+  std::size_t unit = 0;
+  double n = static_cast<double>(bytes);
+  for (; n >= 1024 && unit < 4; ++unit) n /= 1024;
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", n, units[unit]);
+  return text;
+}
+
+/// "the object made at train.cpp:88 by process 4711".
+[[gnu::cold]] inline std::string describe_object(const object_table& table, std::uint32_t i) {
+  const object_entry& e = table.entry(i);
+  return std::string("the object made at ")
+      .append(store_labels(table.memory().labels()).text(e.site))
+      .append(" by process ")
+      .append(std::to_string(e.creator));
+}
+/// Why it cannot be read any more.
+[[gnu::cold]] inline std::string describe_end(const object_table& table, std::uint32_t i, object_word w) {
+  const std::string what = describe_object(table, i);
+  switch (w.end()) {
+    case object_end::erased: return what + " was erased";
+    case object_end::aborted: return what + " was given up by who wrote it";
+    case object_end::producer_died: return what + " is lost: that process died before it had sealed it";
+    case object_end::evicted: return what + " was dropped for lack of memory (it was put as evictable); make it again";
+    case object_end::damaged: return what + " is lost: its file on disk is damaged";
+    default: return what + " is referred to by nobody any more";
+  }
+}
+
+/// What one process holds, or (slot most_processes) what only names hold.
+struct store_holder {
+  std::uint32_t slot = 0;
+  std::uint64_t held = 0;
+  std::uint64_t pinned = 0;
+  std::uint64_t objects = 0;
+  std::uint32_t site = 0;  // of its largest object
+  std::uint64_t largest = 0;
+};
+
+/// Under the lock, as all here. Those who hold most first. Cost: a look at all objects.
+[[gnu::cold]] inline std::vector<store_holder> list_holders(object_table& table) {
+  std::vector<store_holder> all(most_processes + 1);
+  for (std::uint32_t i = 0; i < table.head().entries_begun; ++i) {
+    const object_word w = table.word(i);
+    const object_entry& e = table.entry(i);
+    if (w.state() == object_state::free || e.offset.load(std::memory_order_relaxed) == no_offset) continue;
+    bool by_process = false;
+    const auto hold = [&](std::uint32_t slot, bool pinned) {
+      store_holder& h = all[slot];
+      h.slot = slot;
+      h.held += e.bytes;
+      if (pinned) h.pinned += e.bytes;
+      ++h.objects;
+      if (e.bytes > h.largest) h.largest = e.bytes, h.site = e.site;
+    };
+    table.for_each_holder(i, [&](std::uint32_t s) {
+      const std::uint64_t count = table.memory().counts(s)[i].load(std::memory_order_relaxed);
+      if (views_of(count) == 0 && refs_of(count) == 0) return;
+      by_process = true;
+      hold(s, views_of(count) != 0);
+    });
+    if (!by_process && (e.flags & object_named) != 0) hold(most_processes, false);
+  }
+  std::erase_if(all, [](const store_holder& h) { return h.objects == 0; });
+  std::sort(all.begin(), all.end(), [](const store_holder& a, const store_holder& b) { return a.held > b.held; });
+  return all;
+}
+
+/// "process 4711 (rank 3): 2.1 GiB in 17 objects, 1.0 GiB of it pinned, the largest made at train.cpp:88".
+[[gnu::cold]] inline std::string describe_holder(object_table& table, const store_holder& h) {
+  std::string text;
+  if (h.slot == most_processes) {
+    text = "names alone";
+  } else {
+    const process_slot& p = table.memory().slots()[h.slot];
+    text = "process " + std::to_string(p.pid);
+    if (p.rank >= 0) text += " (rank " + std::to_string(p.rank) + ")";
+  }
+  text +=
+      ": " + describe_bytes(h.held) + " in " + std::to_string(h.objects) + (h.objects == 1 ? " object" : " objects");
+  if (h.pinned != 0) text += ", " + describe_bytes(h.pinned) + " of it pinned";
+  text += h.objects == 1 ? ", made at " : ", the largest made at ";
+  return text.append(store_labels(table.memory().labels()).text(h.site));
+}
+[[gnu::cold]] inline std::string describe_top_holders(object_table& table) {
+  std::string text;
+  const std::vector<store_holder> all = list_holders(table);
+  for (std::size_t k = 0; k < all.size() && k < 3; ++k) text += (k == 0 ? "" : "; ") + describe_holder(table, all[k]);
+  if (all.size() > 3) text += "; and " + std::to_string(all.size() - 3) + " more";
+  return text;
+}
+
+[[gnu::cold]] inline std::string describe_full(object_table& table, std::uint64_t bytes) {
+  block_allocator blocks = table.memory().blocks();
+  const std::uint64_t capacity = table.head().capacity, free = capacity - blocks.used();
+  std::string text = "store full: asked " + describe_bytes(bytes) + ", " + describe_bytes(free) + " free of " +
+                     describe_bytes(capacity);
+  if (const std::uint64_t largest = blocks.largest_free(); free >= bytes && largest < bytes)
+    text += " (the largest piece of it " + describe_bytes(largest) + ")";
+  if (bytes > capacity) return text + "; open it with a larger .capacity";
+  return text + "; held by " + describe_top_holders(table) +
+         "; drop refs and views, or open the store with a larger .capacity or a .spill_dir";
+}
+[[gnu::cold]] inline std::string describe_too_many(object_table& table) {
+  return "store full: it holds " + std::to_string(table.head().objects) +
+         " objects, as many as it was opened for; held by " + describe_top_holders(table) +
+         "; drop refs, or open the store with larger .max_objects";
+}
+
+[[gnu::cold]] inline store_stats collect_stats(object_table& table) {
+  block_allocator blocks = table.memory().blocks();
+  const store_header& head = table.head();
+  store_stats s;
+  s.capacity = head.capacity;
+  s.used = blocks.used();
+  s.largest_free = blocks.largest_free();
+  s.objects = head.objects;
+  s.resident = head.present_extents.load(std::memory_order_relaxed) * extent_bytes;
+  for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
+    const object_state state = table.word(i).state();
+    if (state == object_state::spilled || state == object_state::restoring)
+      s.spilled += table.entry(i).bytes;
+    else if (state != object_state::free && table.count_holding(i, false).views)
+      s.pinned += table.entry(i).bytes;
+  }
+  for (std::uint32_t k = 0; k < most_processes; ++k)
+    s.processes += table.memory().slots()[k].used.load(std::memory_order_relaxed) != 0;
+  return s;
+}
+
+[[gnu::cold]] inline std::string describe_store(object_table& table) {
+  const store_stats s = collect_stats(table);
+  std::string text = describe_bytes(s.used) + " used of " + describe_bytes(s.capacity) + " in " +
+                     std::to_string(s.objects) + " objects of " + std::to_string(s.processes) + " processes; " +
+                     describe_bytes(s.pinned) + " pinned, " + describe_bytes(s.spilled) +
+                     " on disk, largest free piece " + describe_bytes(s.largest_free) + ", " +
+                     describe_bytes(s.resident) + " resident\n";
+  for (const store_holder& h : list_holders(table)) text += "  " + describe_holder(table, h) + "\n";
+  return text;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/direct_file.hpp ----
+#ifndef CADRE_STORE_DETAIL_DIRECT_FILE_HPP
+#define CADRE_STORE_DETAIL_DIRECT_FILE_HPP
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// A file that is written and read past the page cache (O_DIRECT) if asked for and its file system can; else through
+/// it, without staying there. Nothing throws: calls return 0 or an errno. For one thread at a time.
+class direct_file {
+ public:
+  direct_file() = default;
+  /// Opens `name` in the folder; links are not followed. Where that fails, `*this` is false and errno says why.
+  direct_file(const file_descriptor& folder, const std::string& name, int flags, bool direct) noexcept
+      : direct_(direct) {
+    const auto open = [&](int more) noexcept {
+      return file_descriptor(::openat(folder.get(), name.c_str(), flags | more | O_NOFOLLOW | O_CLOEXEC, 0600));
+    };
+    if (direct_) {
+      descriptor_ = open(O_DIRECT);
+      if (descriptor_ || errno != EINVAL) return;
+      // The file system has no direct access, which it says after it has made the file.
+      if ((flags & O_EXCL) != 0) ::unlinkat(folder.get(), name.c_str(), 0);
+    }
+    descriptor_ = open(0);
+    go_through_cache();
+  }
+
+  explicit operator bool() const noexcept { return static_cast<bool>(descriptor_); }
+
+  /// Writes all pieces, one after another, from `offset`. The pieces are used up.
+  [[nodiscard]] int write(std::span<iovec> pieces, std::uint64_t offset) noexcept {
+    const std::uint64_t begin = offset;
+    const int code = move(&::pwritev, pieces, offset);
+    if (code == 0 && !direct_)
+      ::sync_file_range(descriptor_.get(), signed_of(begin), signed_of(offset - begin), SYNC_FILE_RANGE_WRITE);
+    return code;
+  }
+  /// Fills all pieces, one after another, from `offset`; ENODATA where the file ends before. The pieces are used up.
+  [[nodiscard]] int read(std::span<iovec> pieces, std::uint64_t offset) noexcept {
+    return move(&::preadv, pieces, offset);
+  }
+  /// Waits until what was written through the page cache is on the disk, and takes it out of the cache.
+  [[nodiscard]] int drain(std::uint64_t offset, std::uint64_t bytes) noexcept {
+    if (direct_) return 0;
+    constexpr unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    if (::sync_file_range(descriptor_.get(), signed_of(offset), signed_of(bytes), all) != 0 &&
+        (errno == EIO || errno == ENOSPC || errno == EDQUOT))
+      return errno;
+    forget(offset, bytes);
+    return 0;
+  }
+  /// Takes what was read through the page cache out of it.
+  void forget(std::uint64_t offset, std::uint64_t bytes) noexcept {
+    if (!direct_) ::posix_fadvise(descriptor_.get(), signed_of(offset), signed_of(bytes), POSIX_FADV_DONTNEED);
+  }
+  [[nodiscard]] int truncate(std::uint64_t bytes) noexcept {
+    return ::ftruncate(descriptor_.get(), signed_of(bytes)) == 0 ? 0 : errno;
+  }
+
+ private:
+  using vector_call = ssize_t (*)(int, const iovec*, int, off_t);
+  static constexpr int most_tries = 100;
+
+  static off_t signed_of(std::uint64_t bytes) noexcept { return static_cast<off_t>(bytes); }
+
+  void go_through_cache() noexcept {
+    direct_ = false;
+    const int flags = ::fcntl(descriptor_.get(), F_GETFL);
+    if (flags != -1) ::fcntl(descriptor_.get(), F_SETFL, flags & ~O_DIRECT);
+    // No reading ahead: what lies behind may be written directly at this moment.
+    ::posix_fadvise(descriptor_.get(), 0, 0, POSIX_FADV_RANDOM);
+  }
+
+  int move(vector_call call, std::span<iovec> pieces, std::uint64_t& offset) noexcept {
+    for (int fruitless = 0; !pieces.empty();) {
+      if (pieces[0].iov_len == 0) {
+        pieces = pieces.subspan(1);
+        continue;
+      }
+      const ssize_t moved = call(descriptor_.get(), pieces.data(), static_cast<int>(pieces.size()), signed_of(offset));
+      if (moved > 0) {
+        fruitless = 0;
+        offset += static_cast<std::uint64_t>(moved);
+        advance(pieces, static_cast<std::size_t>(moved));
+      } else if (moved == 0) {
+        return ENODATA;
+      } else if (errno == EINVAL && direct_) {
+        go_through_cache();  // larger blocks than ours, or the rest after a call that ended within a block
+      } else if ((errno != EINTR && errno != EAGAIN) || ++fruitless == most_tries) {
+        return errno;
+      }
+    }
+    return 0;
+  }
+  static void advance(std::span<iovec> pieces, std::size_t bytes) noexcept {
+    for (iovec& piece : pieces) {
+      const std::size_t step = bytes < piece.iov_len ? bytes : piece.iov_len;
+      piece.iov_base = static_cast<std::byte*>(piece.iov_base) + step;
+      piece.iov_len -= step;
+      bytes -= step;
+    }
+  }
+
+  file_descriptor descriptor_;
+  bool direct_ = false;
+};
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/hash_beside.hpp ----
+#ifndef CADRE_STORE_DETAIL_HASH_BESIDE_HPP
+#define CADRE_STORE_DETAIL_HASH_BESIDE_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// XXH64 of a large range, worked out by a thread of its own while the caller's thread moves the range to or from a
+/// disk, so that a checksum costs the slower of the two and not the sum. Where no thread is to be had, the caller's
+/// works it out. The range must outlive the object, which belongs to one thread.
+class hash_beside {
+ public:
+  /// From this many bytes on it pays for its thread, which costs some 30 us.
+  static constexpr std::size_t worth_while = std::size_t{512} << 10;
+
+  explicit hash_beside(std::span<const std::byte> bytes) : bytes_(bytes) {
+    try {
+      worker_ = native_thread("cadre spill", [this] { follow(); });
+      threaded_ = true;
+    } catch (const thread_error&) {}
+  }
+  hash_beside(const hash_beside&) = delete;
+  hash_beside& operator=(const hash_beside&) = delete;
+  ~hash_beside() {
+    if (threaded_) tell(given_up);  // of no effect once all is hashed
+  }
+
+  /// The first `count` bytes are there, and stay as they are from now on: all, or a multiple of 4096 no less than before.
+  void available(std::size_t count) noexcept {
+    if (threaded_) {
+      tell(static_cast<std::uint32_t>((count + unit - 1) / unit));
+    } else {
+      hash_up_to(count);
+    }
+  }
+  /// The hash of all bytes, once all are available.
+  [[nodiscard]] std::uint64_t digest() noexcept {
+    worker_.join();
+    return hash_.digest();
+  }
+
+ private:
+  static constexpr std::size_t unit = 4096;  // in which what is available is counted, as a futex has 32 bits
+  static constexpr std::size_t step = std::size_t{256} << 10;
+  static constexpr std::uint32_t given_up = std::numeric_limits<std::uint32_t>::max();
+
+  void tell(std::uint32_t units) noexcept {
+    available_.store(units, std::memory_order_release);
+    futex::wake_one(available_);
+  }
+  void hash_up_to(std::size_t end) noexcept {
+    hash_.update(bytes_.subspan(hashed_, end - hashed_));
+    hashed_ = end;
+  }
+  void follow() noexcept {
+    while (hashed_ != bytes_.size()) {
+      const std::uint32_t units = available_.load(std::memory_order_acquire);
+      if (units == given_up) return;
+      std::size_t end = units * unit;
+      if (end > hashed_ + step) end = hashed_ + step;
+      if (end > bytes_.size()) end = bytes_.size();
+      if (end == hashed_) {
+        futex::wait(available_, units);
+      } else {
+        hash_up_to(end);
+      }
+    }
+  }
+
+  std::span<const std::byte> bytes_;
+  xxh64 hash_;
+  std::size_t hashed_ = 0;
+  std::atomic<std::uint32_t> available_{0};
+  bool threaded_ = false;
+  native_thread worker_;  // last: it is joined before what it uses is gone
+};
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/spill_error.hpp ----
+#ifndef CADRE_STORE_SPILL_ERROR_HPP
+#define CADRE_STORE_SPILL_ERROR_HPP
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Anything that goes wrong between the object store and the files to which it spills objects.
+class spill_error : public error {
+ public:
+  /// The file or folder concerned.
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+ protected:
+  [[gnu::cold]] spill_error(int number, std::string_view message, const std::string& path)
+      : error("store", number, message), path_(path) {}
+
+  [[gnu::cold]] static std::string cause(int code) {
+    return std::generic_category().message(code).append(" (errno ").append(std::to_string(code)).append("); ");
+  }
+
+ private:
+  std::string path_;
+};
+
+/// Thrown (310) when the system refuses to write or read an object: a full disk or quota, a limit, a failing device.
+/// What was spilled before can still be read, and the next object may be spilled.
+class spill_failed : public spill_error {
+ public:
+  /// `action` completes "cannot ...", as in "write"; `bytes` is the size of the object.
+  [[gnu::cold]] spill_failed(const std::string& action, const std::string& path, int code, std::uint64_t bytes)
+      : spill_error(310,
+                    "cannot " + action + " a spilled object of " + std::to_string(bytes) + " bytes, file '" + path +
+                        "': " + cause(code) + advice(code),
+                    path),
+        code_(code),
+        bytes_(bytes) {}
+
+  /// The errno of the failed call.
+  [[nodiscard]] int code() const noexcept { return code_; }
+  /// The size of the object in bytes.
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+
+ private:
+  [[gnu::cold]] static const char* advice(int code) noexcept {
+    switch (code) {
+      case ENOSPC:
+      case EDQUOT: return "free space there, raise the quota, or name a larger file system as spill_dir";
+      case EFBIG: return "raise the limit on the size of files (ulimit -f)";
+      case EMFILE:
+      case ENFILE: return "raise the limit on open files (ulimit -n)";
+      default: return "check the disk and its file system (the kernel's log says more), or name another as spill_dir";
+    }
+  }
+
+  int code_;
+  std::uint64_t bytes_;
+};
+
+/// Thrown (311) when a spilled object is not what was written: its file is gone or too short, or a checksum, key or
+/// size differs. The object is lost.
+class spill_corrupt : public spill_error {
+ public:
+  [[gnu::cold]] spill_corrupt(const std::string& path, std::uint64_t offset, std::string_view what)
+      : spill_error(311,
+                    "the spilled object at offset " + std::to_string(offset) + " of '" + path +
+                        "' is damaged: " + std::string(what) +
+                        "; make the object anew, and check the disk and whether other programs write to the folder",
+                    path),
+        offset_(offset) {}
+
+  /// Where the object begins in its file, in bytes.
+  [[nodiscard]] std::uint64_t offset() const noexcept { return offset_; }
+
+ private:
+  std::uint64_t offset_;
+};
+
+/// Thrown (312) when the folder for spilled objects cannot be made or entered, or is open to other users.
+class spill_folder_unusable : public spill_error {
+ public:
+  [[gnu::cold]] spill_folder_unusable(const std::string& action, const std::string& path, int code)
+      : spill_error(312,
+                    "cannot " + action + " the spill folder '" + path + "': " + cause(code) +
+                        "name a folder as spill_dir that exists, that this user may write to, and whose file system "
+                        "has locks and space, such as one of a local disk",
+                    path),
+        code_(code) {}
+  /// The folder belongs to another user, or others may enter it.
+  [[gnu::cold]] static spill_folder_unusable open_to_others(const std::string& path) {
+    return {
+        "the spill folder '" + path +
+            "' belongs to another user, or others may enter it: objects could be read or replaced there; remove it, "
+            "or name another spill_dir",
+        EPERM, path};
+  }
+
+  /// The errno of the failed call; EPERM where the folder is open to others.
+  [[nodiscard]] int code() const noexcept { return code_; }
+
+ private:
+  spill_folder_unusable(const std::string& message, int code, const std::string& path)
+      : spill_error(312, message, path), code_(code) {}
+
+  int code_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/spill_folder.hpp ----
+#ifndef CADRE_STORE_DETAIL_SPILL_FOLDER_HPP
+#define CADRE_STORE_DETAIL_SPILL_FOLDER_HPP
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// The folder of one job's spilled objects, `<spill_dir>/cadre-<32 hex digits>` of mode 0700, which the job's first
+/// process makes, later ones join and the last one to leave removes. Each holds a shared lock of an open file
+/// description on its file `lock`, which the kernel drops when the process ends in whatever way: a folder whose lock is
+/// free was left by a crash, and whoever next opens a folder beside it removes it.
+///
+/// Folders are found from descriptors and links are never followed; only folders of that name, owned by this user, and
+/// in them only spill files and the lock, are removed. `lock` names the machine, since locks of network file systems
+/// may not reach beyond it: leftovers of other machines stay.
+///
+/// A child made by fork() shares its parent's lock. It destroys its copy without effect on the folder; should the
+/// parent be killed, the folder is a leftover once the child has ended or executed another program.
+class spill_folder {
+ public:
+  using job_id = std::array<std::uint64_t, 2>;
+
+  /// Throws spill_folder_unusable (312). Costs some system calls for each leftover and each file in it.
+  spill_folder(const std::string& spill_dir, job_id id)
+      : name_(name_of(id)), path_(spill_dir + "/" + name_), process_(::getpid()) {
+    parent_ = file_descriptor(::open(spill_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!parent_) throw spill_folder_unusable("open", spill_dir, errno);
+    for_each_name(parent_, [this](const char* name) {
+      if (name != name_ && is_folder_name(name)) remove_leftover(name);
+    });
+    // It fails to enter while another process makes or removes the folder, which takes as long as unlinking its files.
+    constexpr timespec millisecond{0, 1'000'000};
+    for (int tries = 0; !enter(); ++tries) {
+      if (tries == 10'000) throw spill_folder_unusable("enter", path_, EBUSY);
+      ::nanosleep(&millisecond, nullptr);
+    }
+  }
+  spill_folder(const spill_folder&) = delete;
+  spill_folder& operator=(const spill_folder&) = delete;
+  ~spill_folder() {
+    if (::getpid() != process_) return;
+    // Unlocked first: of two that leave at once, each with its shared lock, neither would get the exclusive one.
+    try_lock(lock_, F_UNLCK);
+    if (try_lock(lock_, F_WRLCK) && status_of(lock_).st_nlink != 0) dismantle(folder_, name_.c_str());
+  }
+
+  [[nodiscard]] const file_descriptor& descriptor() const noexcept { return folder_; }
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+ private:
+  static std::string name_of(job_id id) {
+    constexpr char digits[] = "0123456789abcdef";
+    std::string name = "cadre-";
+    for (const std::uint64_t half : id)
+      for (int shift = 60; shift >= 0; shift -= 4) name += digits[half >> shift & 15];
+    return name;
+  }
+  static bool is_folder_name(std::string_view name) noexcept {
+    return name.size() == 38 && name.starts_with("cadre-") &&
+           name.find_first_not_of("0123456789abcdef", 6) == std::string_view::npos;
+  }
+  static bool is_file_name(std::string_view name) noexcept {
+    return name.ends_with(".spill") &&
+           name.substr(0, name.size() - 6).find_first_not_of("0123456789-") == std::string_view::npos;
+  }
+
+  static file_descriptor open_at(const file_descriptor& folder, const char* name, int flags) noexcept {
+    return file_descriptor(::openat(folder.get(), name, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
+  }
+  static struct stat status_of(const file_descriptor& file) noexcept {
+    struct stat status {};  // of a file that has no name any more, should the call fail
+    ::fstat(file.get(), &status);
+    return status;
+  }
+  /// False if another open file description has a lock in the way, or the file system has none (ENOLCK, EINVAL, ...).
+  static bool try_lock(const file_descriptor& file, short kind) noexcept {
+    struct flock whole {};
+    whole.l_type = kind;
+    whole.l_whence = SEEK_SET;
+    return ::fcntl(file.get(), F_OFD_SETLK, &whole) == 0;
+  }
+  template <class Body>
+  static void for_each_name(const file_descriptor& folder, Body body) noexcept {
+    DIR* const list = ::fdopendir(::openat(folder.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (list == nullptr) return;
+    while (const dirent* entry = ::readdir(list)) body(entry->d_name);
+    ::closedir(list);
+  }
+
+  /// The running kernel and the host's name: containers have the one in common, and a machine keeps the other when it
+  /// boots.
+  struct machine {
+    std::array<char, 36> boot{};
+    std::array<char, 65> host{};  // ends in a zero
+
+    static machine here() noexcept {
+      machine here;
+      const file_descriptor file(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
+      [[maybe_unused]] const ssize_t got = ::read(file.get(), here.boot.data(), here.boot.size());
+      ::gethostname(here.host.data(), here.host.size() - 1);
+      return here;
+    }
+    /// Whether `lock` was signed here, or its maker was killed before it signed.
+    static bool signed_here(const file_descriptor& lock) noexcept {
+      machine there;
+      const ssize_t got = ::pread(lock.get(), &there, sizeof there, 0);
+      if (got != sizeof there) return got == 0;
+      const machine here = machine::here();
+      return there.boot == here.boot || there.host == here.host;
+    }
+  };
+
+  /// Removes what spilling left in the folder.
+  static void clear(const file_descriptor& folder) noexcept {
+    for_each_name(folder, [&folder](const char* name) {
+      if (is_file_name(name)) ::unlinkat(folder.get(), name, 0);
+    });
+  }
+  /// Removes the folder, whose lock the caller holds exclusively. The lock goes last: one without is empty.
+  void dismantle(const file_descriptor& folder, const char* name) noexcept {
+    clear(folder);
+    ::unlinkat(folder.get(), "lock", 0);
+    ::unlinkat(parent_.get(), name, AT_REMOVEDIR);
+  }
+  void remove_leftover(const char* name) noexcept {
+    const file_descriptor folder = open_at(parent_, name, O_RDONLY | O_DIRECTORY);
+    if (!folder || status_of(folder).st_uid != ::geteuid()) return;
+    const file_descriptor lock = open_at(folder, "lock", O_RDWR);
+    if (!lock) {  // succeeds if empty: its maker has died, or begins anew
+      if (errno == ENOENT) ::unlinkat(parent_.get(), name, AT_REMOVEDIR);
+    } else if (try_lock(lock, F_WRLCK) && status_of(lock).st_nlink != 0 && machine::signed_here(lock)) {
+      dismantle(folder, name);
+    }
+  }
+
+  /// False if it has to be tried again: another process makes or removes the folder.
+  bool enter() {
+    if (::mkdirat(parent_.get(), name_.c_str(), 0700) != 0 && errno != EEXIST)
+      throw spill_folder_unusable("make", path_, errno);
+    folder_ = open_at(parent_, name_.c_str(), O_RDONLY | O_DIRECTORY);
+    if (!folder_ && errno == ENOENT) return false;
+    if (!folder_) throw spill_folder_unusable("open", path_, errno);
+    const struct stat status = status_of(folder_);
+    if (status.st_uid != ::geteuid() || (status.st_mode & 077) != 0) throw spill_folder_unusable::open_to_others(path_);
+    lock_ = open_at(folder_, "lock", O_RDWR | O_CREAT);
+    if (!lock_ && errno == ENOENT) return false;
+    if (!lock_) give_up("make a file in", errno);
+    if (try_lock(lock_, F_WRLCK)) {
+      clear(folder_);  // of an earlier job of this id
+      const machine here = machine::here();
+      if (::pwrite(lock_.get(), &here, sizeof here, 0) != sizeof here) give_up("write to", errno);
+    } else if (errno != EAGAIN && errno != EACCES) {
+      give_up("lock", errno);
+    }
+    // Between opening and locking it, another process may have taken the folder for a leftover.
+    return try_lock(lock_, F_RDLCK) && status_of(lock_).st_nlink != 0;
+  }
+  /// Removes the folder if nothing is in it yet.
+  [[noreturn]] void give_up(const char* action, int code) {
+    if (lock_ && status_of(lock_).st_size == 0) ::unlinkat(folder_.get(), "lock", 0);
+    ::unlinkat(parent_.get(), name_.c_str(), AT_REMOVEDIR);
+    throw spill_folder_unusable(action, path_, code);
+  }
+
+  std::string name_, path_;
+  pid_t process_;
+  file_descriptor parent_, folder_, lock_;
+};
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/spill_file.hpp ----
+#ifndef CADRE_STORE_DETAIL_SPILL_FILE_HPP
+#define CADRE_STORE_DETAIL_SPILL_FILE_HPP
+
+#include <fcntl.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+[[nodiscard]] constexpr std::size_t smaller(std::size_t a, std::size_t b) noexcept { return a < b ? a : b; }
+
+[[nodiscard]] inline std::string spill_file_path(const spill_folder& folder, std::uint32_t file) {
+  return folder.path() + "/" + spill_file_name(file);
+}
+/// Removes the file, in which no object is wanted any more and to which no writer appends. False if it is not there.
+inline bool remove_spill_file(const spill_folder& folder, std::uint32_t file) {
+  return ::unlinkat(folder.descriptor().get(), spill_file_name(file).c_str(), 0) == 0;
+}
+
+/// Writes objects of one process to files of the job's folder, many to a file. For one thread at a time.
+class spill_writer {
+ public:
+  /// `first_file` is the number of the process's first file: its slot in the job << 20. Files that an earlier process
+  /// of the slot left are passed over. A file ends before it would exceed `file_limit` bytes; a larger object gets one
+  /// of its own. The folder must outlive the writer. Throws mapping_error (159).
+  spill_writer(const spill_folder& folder, std::uint32_t first_file,
+               std::uint64_t file_limit = std::uint64_t{128} << 20)
+      : folder_(folder),
+        first_file_(first_file),
+        file_limit_(file_limit),
+        staging_(mapping::anonymous(spill_block + piece)) {}
+
+  /// Writes the object; when the call returns, every process of the job can read it. An object that begins at a multiple
+  /// of 4096 bytes is not copied in memory. Throws spill_failed (310); nothing of the object is left then, and the next
+  /// may succeed. A file beyond RLIMIT_FSIZE is such an error where the host ignores SIGXFSZ.
+  spilled_place append(std::uint64_t key, std::span<const std::byte> object) {
+    const std::uint64_t record = spill_header::record(object.size());
+    if (record > file_limit_) {
+      output own = make_output(object.size());
+      return write(own, key, object);
+    }
+    if (!current_.file || current_.end + record > file_limit_) current_ = make_output(object.size());
+    return write(current_, key, object);
+  }
+
+  /// The file to which the next object is appended, if it fits; ~0: none.
+  [[nodiscard]] std::uint32_t current_file() const noexcept {
+    return current_.file ? current_.number : ~std::uint32_t{0};
+  }
+
+  /// The next object goes to a new file, so that the present one may be removed.
+  void finish_file() noexcept { current_ = output(); }
+
+ private:
+  static constexpr std::size_t piece = std::size_t{4} << 20;  // of a large object, written by one call
+
+  struct output {
+    direct_file file;
+    std::uint32_t number = 0;
+    std::uint64_t end = 0;  // in bytes; the next record begins there
+  };
+
+  output make_output(std::uint64_t bytes) {
+    constexpr std::uint32_t numbers = 1 << 20;
+    for (std::uint32_t tries = 0;; ++tries) {
+      output made;
+      made.number = first_file_ + counter_++ % numbers;
+      made.file = direct_file(folder_.descriptor(), spill_file_name(made.number), O_WRONLY | O_CREAT | O_EXCL, true);
+      if (made.file) return made;
+      if (errno != EEXIST || tries == numbers)
+        throw spill_failed("make the file of", spill_file_path(folder_, made.number), errno, bytes);
+    }
+  }
+
+  spilled_place write(output& out, std::uint64_t key, std::span<const std::byte> object) {
+    spilled_place place{out.number, out.end, object.size(), 0};
+    const std::uint64_t record = spill_header::record(object.size());
+    int code = object.size() < hash_beside::worth_while ? write_small(out, key, object, place)
+                                                        : write_large(out, key, object, place);
+    if (code == 0) code = out.file.drain(out.end, record);
+    if (code == 0) {
+      out.end += record;
+      return place;
+    }
+    // An empty file goes, since nobody would remove it; one that cannot be cut gets no further object.
+    const std::uint64_t end = out.end;
+    if (end == 0 || out.file.truncate(end) != 0) out = output();
+    if (end == 0) remove_spill_file(folder_, place.file);
+    throw spill_failed("write", spill_file_path(folder_, place.file), code, object.size());
+  }
+
+  /// In one call to the kernel.
+  int write_small(output& out, std::uint64_t key, std::span<const std::byte> object, spilled_place& place) noexcept {
+    place.checksum = hash_bytes(object);
+    std::array<iovec, 3> pieces{put_header(spill_header::of(key, object.size(), place.checksum))};
+    if (const std::size_t begin = spill_header::begin_of(object.size()); begin == spill_block) {
+      put(object, pieces[1], pieces[2]);
+    } else if (!object.empty()) {
+      std::memcpy(staging_.data() + begin, object.data(), object.size());
+    }
+    return out.file.write(pieces, out.end);
+  }
+
+  /// The header goes last, when the checksum is known; an empty one holds its place in the file.
+  int write_large(output& out, std::uint64_t key, std::span<const std::byte> object, spilled_place& place) {
+    hash_beside hash(object);
+    hash.available(object.size());
+    std::array<iovec, 3> pieces{put_header({.magic = 0})};
+    std::uint64_t at = out.end;
+    for (std::size_t done = 0; done < object.size(); done += piece) {
+      put(object.subspan(done, smaller(piece, object.size() - done)), pieces[1], pieces[2]);
+      if (const int code = out.file.write(pieces, at); code != 0) return code;
+      at = out.end + spill_block + done + piece;
+    }
+    place.checksum = hash.digest();
+    pieces[0] = put_header(spill_header::of(key, object.size(), place.checksum));
+    return out.file.write(std::span(pieces).first(1), out.end);
+  }
+
+  iovec put_header(const spill_header& header) noexcept {
+    std::memset(staging_.data(), 0, spill_block);
+    std::memcpy(staging_.data(), &header, sizeof header);
+    return {staging_.data(), spill_block};
+  }
+  /// Whole blocks from where they lie if they are aligned; what is not by way of the staging memory, filled up to a
+  /// block.
+  void put(std::span<const std::byte> bytes, iovec& straight, iovec& staged) noexcept {
+    const std::size_t whole = is_spill_aligned(bytes.data()) ? bytes.size() / spill_block * spill_block : 0;
+    straight = {const_cast<std::byte*>(bytes.data()), whole};  // only read
+    bytes = bytes.subspan(whole);
+    std::byte* const room = staging_.data() + spill_block;
+    const std::size_t blocks = (bytes.size() + spill_block - 1) / spill_block * spill_block;
+    staged = {room, blocks};
+    if (bytes.empty()) return;
+    std::memcpy(room, bytes.data(), bytes.size());
+    std::memset(room + bytes.size(), 0, blocks - bytes.size());
+  }
+
+  const spill_folder& folder_;
+  std::uint32_t first_file_;
+  std::uint64_t file_limit_;
+  std::uint32_t counter_ = 0;
+  mapping staging_;  // a block for the header, then a piece of the object
+  output current_;
+};
+
+/// Reads the object at `place` into memory of its size, by any process and thread of the job. Memory that begins at a
+/// multiple of 4096 bytes is filled by the disk itself. Throws spill_corrupt (311) if what was written is not there any
+/// more, whole and under this key, and spill_failed (310) if it cannot be read; `into` holds anything then.
+inline void read_spilled(const spill_folder& folder, const spilled_place& place, std::uint64_t key,
+                         std::span<std::byte> into) {
+  const std::size_t begin = spill_header::begin_of(into.size());
+  const bool in_header_block = begin != spill_block, direct = in_header_block || is_spill_aligned(into.data());
+  const auto check = [&](int code, const char* action) {
+    if (code == ENOENT) throw spill_corrupt(spill_file_path(folder, place.file), place.offset, "its file is gone");
+    if (code == ENODATA)
+      throw spill_corrupt(spill_file_path(folder, place.file), place.offset, "its file ends before it does");
+    if (code != 0) throw spill_failed(action, spill_file_path(folder, place.file), code, place.bytes);
+  };
+  direct_file file(folder.descriptor(), spill_file_name(place.file), O_RDONLY, direct);
+  if (!file) check(errno, "open the file of");
+
+  alignas(spill_block) std::byte header_block[spill_block], last_block[spill_block];
+  std::optional<hash_beside> hash;
+  // Small enough for the hash to keep up closely, large enough for the disk.
+  const std::size_t step = into.size() < (std::size_t{4} << 20) ? std::size_t{384} << 10 : std::size_t{1} << 20;
+  for (std::size_t done = 0; done < into.size() || done == 0; done += step) {
+    const std::span<std::byte> piece = into.subspan(done, in_header_block ? 0 : smaller(step, into.size() - done));
+    const std::size_t whole = direct ? piece.size() / spill_block * spill_block : piece.size();
+    std::array<iovec, 3> pieces{iovec{header_block, done == 0 ? spill_block : 0}, iovec{piece.data(), whole},
+                                iovec{last_block, whole < piece.size() ? spill_block : 0}};
+    check(file.read(pieces, place.offset + (done == 0 ? 0 : spill_block + done)), "read");
+    if (done == 0) {
+      spill_header header;
+      std::memcpy(&header, header_block, sizeof header);
+      if (const char* fault = header.fault(place, key))
+        throw spill_corrupt(spill_file_path(folder, place.file), place.offset, fault);
+      if (into.size() >= hash_beside::worth_while) hash.emplace(into);
+    }
+    if (whole < piece.size()) std::memcpy(piece.data() + whole, last_block, piece.size() - whole);
+    if (hash) hash->available(done + piece.size());
+  }
+  if (in_header_block && !into.empty()) std::memcpy(into.data(), header_block + begin, into.size());
+  file.forget(place.offset, spill_header::record(into.size()));
+  if ((hash ? hash->digest() : hash_bytes(into)) != place.checksum)
+    throw spill_corrupt(spill_file_path(folder, place.file), place.offset, "the checksum does not match");
+}
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/spiller.hpp ----
+#ifndef CADRE_STORE_DETAIL_SPILLER_HPP
+#define CADRE_STORE_DETAIL_SPILLER_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Moves objects of a store between memory and disk, for one process. Thread-safety: all functions, from any thread,
+/// without the lock of the store, which they take for moments only.
+class spiller {
+ public:
+  /// Throws spill_folder_unusable (312), mapping_error (159).
+  explicit spiller(object_table& table)
+      : table_(table),
+        folder_(table.head().spill_dir, table.head().id),
+        writer_(folder_, table.slot() << 20, file_limit) {}
+
+  /// Moves objects that nobody looks at to disk, of at least `bytes` together if there are such. False if there are none.
+  /// Throws spill_failed (310); what could not be written stays in memory.
+  bool make_room(std::uint64_t bytes) {
+    std::uint32_t found[64];
+    std::size_t n = 0;
+    {
+      store_lock lock(table_);
+      n = moves().begin_spill(bytes, found, std::size(found));
+    }
+    const std::lock_guard one_at_a_time(mutex_);
+    for (std::size_t k = 0; k < n; ++k) {
+      try {
+        write(found[k]);
+      } catch (...) {
+        store_lock lock(table_, store_lock::patiently{});
+        for (; k < n; ++k) moves().give_up_spill(found[k]);
+        throw;
+      }
+    }
+    if (n != 0) {
+      compact();
+      remove_dead_files();
+    }
+    return n != 0;
+  }
+
+  /// Fills the memory of an object that this process restores. Throws spill_corrupt (311), spill_failed (310).
+  void read(std::uint32_t i, std::span<std::byte> into) { read_spilled(folder_, place_of(i), key_of(i), into); }
+
+  /// Removes the files of which nothing is wanted any more.
+  void remove_dead_files() noexcept {
+    for (;;) {
+      std::uint32_t file = 0;
+      {
+        store_lock lock(table_, store_lock::patiently{});
+        file = table_.files().take_dead();
+      }
+      if (file == spill_table::none) return;
+      remove_spill_file(folder_, file);
+    }
+  }
+
+ private:
+  static constexpr std::uint64_t file_limit = std::uint64_t{128} << 20;
+
+  [[nodiscard]] std::uint64_t key_of(std::uint32_t i) const noexcept {
+    return std::uint64_t{table_.word(i).generation()} << 32 | i;
+  }
+  [[nodiscard]] spilled_place place_of(std::uint32_t i) const noexcept {
+    const object_entry& e = table_.entry(i);
+    const spill_position at(e.spilled.load(std::memory_order_acquire));
+    return {at.file(), at.offset(), e.bytes, e.checksum};
+  }
+
+  // An object that was on disk before is there still.
+  void write(std::uint32_t i) {
+    object_entry& e = table_.entry(i);
+    spill_position at(e.spilled.load(std::memory_order_acquire));
+    std::uint64_t checksum = e.checksum;
+    if (!at)
+      at = append(i, {table_.memory().data_to_read() + e.offset.load(std::memory_order_relaxed), e.bytes}, checksum);
+    store_lock lock(table_, store_lock::patiently{});
+    moves().commit_spill(i, at, checksum);
+    counters_.spilled_bytes.add(e.bytes);
+    close_full_file(at.file());
+  }
+  spill_position append(std::uint32_t i, std::span<const std::byte> object, std::uint64_t& checksum) {
+    const spilled_place place = writer_.append(key_of(i), object);
+    checksum = place.checksum;
+    store_lock lock(table_, store_lock::patiently{});
+    table_.files().append(place.file, place.offset, object.size());
+    return {place.file, place.offset};
+  }
+  // After the table knows of the last append: an object above the limit has a file of its own, and after a change of the
+  // file the one before is full.
+  void close_full_file(std::uint32_t file) noexcept {
+    if (file == file_) return;
+    if (file == writer_.current_file()) {
+      if (file_ != spill_table::none) table_.files().close(file_);
+      file_ = file;
+    } else if (file >> 20 == table_.slot()) {
+      table_.files().close(file);
+    }
+  }
+
+  // Copies what is wanted of one file that holds little of it to the present one.
+  void compact() {
+    std::vector<std::uint32_t> wanted;
+    {
+      store_lock lock(table_);
+      const std::uint32_t file = table_.files().find_sparse();
+      if (file == spill_table::none) return;
+      for (std::uint32_t i = 0; i < table_.head().entries_begun; ++i)
+        if (const spill_position at(table_.entry(i).spilled.load(std::memory_order_relaxed));
+            table_.word(i).state() != object_state::free && at && at.file() == file) {
+          wanted.push_back(i);
+          moves().begin_move(i);
+        }
+    }
+    std::vector<std::byte> bytes;
+    for (const std::uint32_t i : wanted) {
+      spill_position moved;
+      try {
+        bytes.resize(table_.entry(i).bytes);
+        read(i, bytes);
+        std::uint64_t checksum = 0;
+        moved = append(i, bytes, checksum);
+      } catch (const spill_error&) {  // it stays where it is; whoever gets it is told
+      }
+      store_lock lock(table_, store_lock::patiently{});
+      moves().end_move(i, moved);
+      if (moved) close_full_file(moved.file());
+    }
+  }
+
+  [[nodiscard]] object_moves moves() const noexcept { return object_moves(table_); }
+
+  const store_counters& counters_ = store_counters::get();
+  object_table& table_;
+  spill_folder folder_;
+  std::mutex mutex_;
+  spill_writer writer_;
+  std::uint32_t file_ = spill_table::none;  // that the writer appends to
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/store_room.hpp ----
+#ifndef CADRE_STORE_DETAIL_STORE_ROOM_HPP
+#define CADRE_STORE_DETAIL_STORE_ROOM_HPP
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <optional>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// One more among those who wait, as long as this exists; who is killed meanwhile costs the others some needless wakes.
+struct waiting {
+  explicit waiting(std::atomic<std::uint32_t>& n) noexcept : count(n) {}
+  waiting(const waiting&) = delete;
+  waiting& operator=(const waiting&) = delete;
+  ~waiting() { count.fetch_sub(1, std::memory_order_seq_cst); }
+  std::atomic<std::uint32_t>& count;
+};
+
+/// How objects get memory: from what is free, and if that is not enough from the dead, from what may be dropped, from what
+/// can go to disk, and from others in time. Thread-safety: all functions, from any thread, without the lock of the store.
+class store_room {
+ public:
+  using clock = std::chrono::steady_clock;
+  using time = clock::time_point;
+  static constexpr auto slice = std::chrono::milliseconds(50);  // after which a waiter looks whether others are alive
+
+  /// So long from now; nanoseconds::max() is for ever.
+  static time in(std::chrono::nanoseconds timeout) noexcept {
+    const time now = clock::now();
+    return timeout > time::max() - now ? time::max() : now + timeout;
+  }
+
+  /// Throws spill_folder_unusable (312).
+  store_room(object_table& table, std::chrono::nanoseconds timeout)
+      : table_(table), head_(table.head()), timeout_(timeout) {
+    if (head_.spill_dir[0] != 0) spiller_.emplace(table_);
+  }
+
+  /// Calls `take` under the lock until it has what it wants: at once, when those who died have been swept, when others have
+  /// been dropped or moved to disk, and whenever something was freed. After .put_timeout it throws store_full (302), or why
+  /// nothing could be moved to disk: spill_failed (310).
+  template <class Take>
+  void find(std::uint64_t bytes, Take&& take) {
+    std::exception_ptr spill_error;
+    for (time deadline{};;) {
+      std::uint32_t seen = 0;
+      object_table::shortage missing{};
+      {
+        store_lock lock(table_);
+        if (take(missing) || (sweep_dead(table_) != 0 && take(missing)) ||
+            (missing == object_table::shortage::memory && evict(bytes) && take(missing))) {
+          advance_clock(bytes);
+          return;
+        }
+        head_.room_waiters.fetch_add(1, std::memory_order_seq_cst);
+        seen = head_.room.load(std::memory_order_seq_cst);
+      }
+      const waiting counted(head_.room_waiters);
+      if (missing == object_table::shortage::memory && bytes <= head_.capacity && spiller_ && !spill_error) {
+        try {
+          if (spiller_->make_room(bytes)) continue;
+        } catch (const cadre::spill_error&) {
+          spill_error = std::current_exception();
+        }
+      }
+      wait_for_room(seen, bytes, missing, deadline, spill_error);
+    }
+  }
+  /// Reads an object that is on disk back, if nobody else does.
+  void restore(std::uint32_t i) {
+    {
+      store_lock lock(table_);
+      if (!spiller_ || !object_moves(table_).begin_restore(i)) return;
+    }
+    const std::uint64_t bytes = table_.entry(i).bytes;
+    bool damaged = false;
+    try {
+      find(bytes, [&](object_table::shortage& missing) {
+        missing = object_table::shortage::memory;
+        if (table_.word(i).state() != object_state::restoring)
+          throw object_gone(describe_end(table_, i, table_.word(i)));
+        return table_.attach(i, bytes);
+      });
+      CADRE_STORE_STEP(restore_allocated);
+      const std::uint64_t offset = table_.entry(i).offset.load(std::memory_order_relaxed);
+      table_.memory().make_present(offset, bytes);
+      try {
+        spiller_->read(i, {table_.memory().data() + offset, static_cast<std::size_t>(bytes)});
+      } catch (const spill_corrupt&) {
+        damaged = true;
+        throw;
+      }
+    } catch (...) {
+      store_lock lock(table_, store_lock::patiently{});
+      if (damaged) table_.end(i, object_end::damaged);
+      object_moves(table_).give_up_restore(i);
+      throw;
+    }
+    CADRE_STORE_STEP(restore_read);
+    store_lock lock(table_, store_lock::patiently{});
+    object_moves(table_).commit_restore(i);
+    counters_.restored_bytes.add(bytes);
+  }
+
+  /// Called when something may have made a file on disk needless.
+  void tidy() noexcept {
+    if (spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0) spiller_->remove_dead_files();
+  }
+
+ private:
+  bool evict(std::uint64_t bytes) noexcept {
+    std::uint32_t dropped = 0;
+    const bool enough = table_.evict(bytes, dropped);
+    counters_.evicted.add(dropped);
+    return enough;
+  }
+  [[gnu::cold]] void wait_for_room(std::uint32_t seen, std::uint64_t bytes, object_table::shortage missing,
+                                   time& deadline, const std::exception_ptr& spill_error) {
+    if (deadline == time{}) deadline = in(timeout_);
+    const time now = clock::now();
+    const bool never = missing == object_table::shortage::memory && bytes > head_.capacity;
+    if (!never && now < deadline) {
+      counters_.waits.add();
+      futex::wait_until(head_.room, seen, std::min(deadline, now + slice), futex::scope::shared);
+      return;
+    }
+    if (spill_error) std::rethrow_exception(spill_error);
+    store_lock lock(table_);
+    throw store_full(missing == object_table::shortage::entries ? describe_too_many(table_)
+                                                                : describe_full(table_, bytes));
+  }
+
+  void advance_clock(std::uint64_t bytes) noexcept {
+    put_since_tick_ += bytes;
+    if (put_since_tick_ < head_.capacity / 64) return;
+    put_since_tick_ = 0;
+    head_.clock.fetch_add(1, std::memory_order_relaxed);
+  }
+
+  object_table& table_;
+  store_header& head_;
+  std::chrono::nanoseconds timeout_;
+  const store_counters& counters_ = store_counters::get();
+  std::optional<spiller> spiller_;
+  std::uint64_t put_since_tick_ = 0;  // under the lock
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/store_core.hpp ----
+#ifndef CADRE_STORE_DETAIL_STORE_CORE_HPP
+#define CADRE_STORE_DETAIL_STORE_CORE_HPP
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <source_location>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// One process's part in a store: its slot, what it maps, and what its refs and views call. Lives until the last handle,
+/// ref and view of this process has ended. Thread-safety: all functions, from any thread.
+class store_core : public store_registry::member {
+ public:
+  using clock = std::chrono::steady_clock;
+  using time = clock::time_point;
+
+  /// `slot` has been taken. With one handle.
+  store_core(arena memory, std::uint32_t slot, store_options options)
+      : memory_(std::move(memory)),
+        table_(memory_, slot),
+        entries_(memory_.entries()),
+        counts_(memory_.counts(slot)),
+        data_(memory_.data_to_read()),
+        head_(memory_.head()),
+        options_(std::move(options)),
+        room_(table_, options_.put_timeout),
+        labels_(memory_.labels()) {
+    store_registry::add(*this);
+  }
+  store_core(const store_core&) = delete;
+  store_core& operator=(const store_core&) = delete;
+
+  [[nodiscard]] const store_options& options() const noexcept { return options_; }
+  [[nodiscard]] object_table& table() noexcept { return table_; }
+  [[nodiscard]] arena& memory() noexcept { return memory_; }
+  [[nodiscard]] const std::array<std::uint64_t, 2>& id() const noexcept { return head_.id; }
+  void check_process() const {
+    if (forked_) throw forked_store();
+  }
+
+  // ---- handles, refs and views
+
+  void add_handle() noexcept { handles_.fetch_add(1, std::memory_order_relaxed); }
+  /// True for the last, upon which close() follows.
+  [[nodiscard]] bool drop_handle() noexcept { return handles_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+
+  /// By who holds one.
+  void add_ref(std::uint32_t i) noexcept { counts_[i].fetch_add(hold_ref, std::memory_order_relaxed); }
+  void drop_ref(std::uint32_t i) noexcept {
+    std::uint64_t seen = counts_[i].load(std::memory_order_relaxed);
+    while (refs_of(seen) > 1)
+      if (counts_[i].compare_exchange_weak(seen, seen - hold_ref, std::memory_order_release, std::memory_order_relaxed))
+        return;
+    let_go(i, hold_ref);
+  }
+
+  /// The bytes of an object of which the caller holds a ref, readable until unpin(); waits until it is sealed. Throws
+  /// object_gone (301), store_timeout (305).
+  const std::byte* pin(std::uint32_t i, time deadline = time::max()) {
+    if (const std::byte* const at = try_pin(i)) [[likely]]
+      return at;
+    return pin_later(i, deadline);
+  }
+  /// Null if it cannot be read at this moment.
+  const std::byte* try_pin(std::uint32_t i) noexcept {
+    counts_[i].fetch_add(hold_view, std::memory_order_seq_cst);
+    object_entry& e = entries_[i];
+    if (!object_word(e.word.load(std::memory_order_seq_cst)).readable()) [[unlikely]] {
+      unpin(i);
+      return nullptr;
+    }
+    if (const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
+        e.used_at.load(std::memory_order_relaxed) != now)
+      e.used_at.store(now, std::memory_order_relaxed);
+    return e.bytes == 0 ? nowhere() : data_ + e.offset.load(std::memory_order_relaxed);
+  }
+  /// Touches nothing of the store behind the exchange: whoever closes it waits for that only.
+  void unpin(std::uint32_t i) noexcept {
+    std::uint64_t seen = counts_[i].load(std::memory_order_relaxed);
+    while ((seen & hold_ask) == 0)
+      if (counts_[i].compare_exchange_weak(seen, seen - hold_view, std::memory_order_release,
+                                           std::memory_order_relaxed))
+        return;
+    let_go(i, hold_view);
+  }
+
+  [[nodiscard]] const object_entry& entry(std::uint32_t i) const noexcept { return entries_[i]; }
+
+  // ---- making objects
+
+  struct made {
+    std::uint32_t index;
+    std::byte* data;
+  };
+  /// Room for an object, present in memory, to be written by the caller, who then calls seal() or abort(). Throws store_full
+  /// (302), object_name_taken (304), mapping_error (159).
+  made create(std::uint64_t bytes, std::uint64_t type, std::string_view label, const put_options& how,
+              const std::source_location& at, std::uint32_t flags = 0) {
+    check_process();
+    if (how.name.size() > most_name_bytes) throw bad_store_option("the name of an object has more than 4096 bytes");
+    object_table::request r;
+    r.bytes = bytes;
+    r.type = type;
+    r.creator = pid_;
+    r.flags = flags | (how.evictable ? object_evictable : 0);
+    r.name = how.name;
+    std::uint32_t i = no_index;
+    room_.find(bytes + how.name.size(), [&](object_table::shortage& missing) {
+      if (!how.name.empty() && table_.find(how.name) != no_index) throw object_name_taken(how.name);
+      r.site = labels_.of_line(at);
+      labels_.add(type, label);
+      i = table_.create(r, missing);
+      return i != no_index;
+    });
+    counters_.puts.add();
+    counters_.put_bytes.add(bytes);
+    try {
+      object_entry& e = entries_[i];
+      if (bytes != 0) memory_.make_present(e.offset, bytes);
+      if (!how.name.empty()) {
+        memory_.make_present(e.name_offset, how.name.size());
+        store_lock lock(table_);
+        if (table_.find(how.name) != no_index) throw object_name_taken(how.name);
+        table_.enter_name(i, how.name);
+      }
+      return {i, bytes == 0 ? nowhere() : memory_.data() + e.offset.load(std::memory_order_relaxed)};
+    } catch (...) {
+      abort(i);
+      throw;
+    }
+  }
+  /// Gives memory to an object that was made with none, by who writes it. Throws store_full (302), mapping_error (159).
+  std::byte* attach(std::uint32_t i, std::uint64_t bytes) {
+    check_process();
+    if (bytes == 0) return nowhere();
+    room_.find(bytes, [&](object_table::shortage& missing) {
+      missing = object_table::shortage::memory;
+      return table_.attach(i, bytes);
+    });
+    memory_.make_present(entries_[i].offset, bytes);
+    return memory_.data() + entries_[i].offset.load(std::memory_order_relaxed);
+  }
+  /// Leaves the caller a ref. Throws object_gone (301) if it was erased meanwhile: then abort() is to follow.
+  void seal(std::uint32_t i) {
+    object_entry& e = entries_[i];
+    std::uint64_t seen = e.word.load(std::memory_order_relaxed);
+    const object_word w(seen);
+    if (w.state() != object_state::creating ||
+        !e.word.compare_exchange_strong(seen, object_word(w.generation(), object_state::sealed).value(),
+                                        std::memory_order_seq_cst))
+      throw object_gone("an object was erased while it was written");
+    CADRE_STORE_STEP(sealed);
+    table_.tell(e);
+    CADRE_STORE_STEP(seal_told);
+    unpin(i);
+  }
+  /// Ends an object that was not sealed, with what its writer holds.
+  void abort(std::uint32_t i) noexcept {
+    if (forked_) return;
+    {
+      store_lock lock(table_, store_lock::patiently{});
+      table_.end(i, object_end::aborted);
+    }
+    let_go(i, hold_ref + hold_view);
+  }
+
+  // ---- finding and ending
+
+  /// With a ref for the caller, or no_index.
+  std::uint32_t find(std::string_view name) {
+    check_process();
+    store_lock lock(table_);
+    const std::uint32_t i = table_.find(name);
+    if (i != no_index) table_.hold(i);
+    return i;
+  }
+  void erase(std::uint32_t i) {
+    check_process();
+    store_lock lock(table_);
+    table_.end(i, object_end::erased);
+  }
+  bool erase(std::string_view name) {
+    check_process();
+    store_lock lock(table_);
+    const std::uint32_t i = table_.find(name);
+    if (i != no_index) table_.end(i, object_end::erased);
+    return i != no_index;
+  }
+  /// Whether its producer writes it still.
+  [[nodiscard]] bool is_pending(std::uint32_t i) const noexcept { return word(i).state() == object_state::creating; }
+  /// Whether a get would have it, from memory or disk.
+  [[nodiscard]] bool is_there(std::uint32_t i) const noexcept {
+    return !is_pending(i) && word(i).state() != object_state::gone;
+  }
+  /// Throws object_gone (301).
+  void check_exists(std::uint32_t i) const {
+    check_process();
+    if (const object_word w = word(i); w.state() == object_state::gone) throw object_gone(describe_end(table_, i, w));
+  }
+  [[nodiscard]] object_word word(std::uint32_t i) const noexcept {
+    return object_word(entries_[i].word.load(std::memory_order_seq_cst));
+  }
+
+  /// Throws wrong_object_type (303).
+  void check_type(std::uint32_t i, std::uint64_t type, std::string_view asked) const {
+    if (entries_[i].type == type) [[likely]]
+      return;
+    throw wrong_object_type(asked, type_text(entries_[i].type));
+  }
+  [[nodiscard]] std::string type_text(std::uint64_t type) const {
+    const store_labels labels(memory_.labels());
+    return std::string(labels.text(labels.find(type)));
+  }
+
+  /// Sleeps until done(), which is asked again whenever an object was sealed or has ended, or until the deadline.
+  template <class Done>
+  void wait_until(time deadline, Done&& done) {
+    if (done()) return;
+    head_.seal_waiters.fetch_add(1, std::memory_order_seq_cst);
+    const waiting counted(head_.seal_waiters);
+    for (;;) {
+      const std::uint32_t seen = head_.seals.load(std::memory_order_seq_cst);
+      if (done()) return;
+      const time now = clock::now();
+      if (now >= deadline) return;
+      if (!futex::wait_until(head_.seals, seen, std::min(deadline, now + slice), futex::scope::shared)) sweep();
+    }
+  }
+
+  /// Takes from processes that have died what they held. Returns how many there were.
+  std::uint32_t sweep() {
+    check_process();
+    store_lock lock(table_);
+    return sweep_dead(table_);
+  }
+
+  [[nodiscard]] store_stats stats() {
+    check_process();
+    store_lock lock(table_);
+    sweep_dead(table_);
+    return collect_stats(table_);
+  }
+  [[nodiscard]] std::string report() {
+    check_process();
+    store_lock lock(table_);
+    sweep_dead(table_);
+    return describe_store(table_);
+  }
+
+  // ---- refs that travel
+
+  struct ticket {
+    std::uint32_t number = no_index;
+    std::uint32_t generation = 0;
+  };
+  /// Of an object of which the caller holds a ref. Throws store_full (302).
+  ticket send(std::uint32_t i, std::uint16_t to) {
+    check_process();
+    store_lock lock(table_);
+    const std::uint32_t t = ticket_office(table_).send(i, to);
+    if (t == no_index)
+      throw store_full("store full: " + std::to_string(head_.most_objects) +
+                       " refs are on their way already; receive them, or open the store with larger .max_objects");
+    return {t, memory_.tickets()[t].generation};
+  }
+  /// The object, with a ref for the caller, or no_index if the ticket is void.
+  std::uint32_t receive(ticket t) {
+    check_process();
+    store_lock lock(table_);
+    ticket_office office(table_);
+    const std::uint16_t to = t.number < head_.most_objects ? memory_.tickets()[t.number].to : any_receiver;
+    if (!office.is_valid(t.number, t.generation) || (to != any_receiver && to != table_.slot())) return no_index;
+    const std::uint32_t i = memory_.tickets()[t.number].index;
+    office.finish(t.number, true);
+    return i;
+  }
+  void cancel(ticket t) noexcept {
+    if (forked_) return;
+    store_lock lock(table_, store_lock::patiently{});
+    if (ticket_office office(table_); office.is_valid(t.number, t.generation)) office.finish(t.number, false);
+  }
+
+  // ---- the end
+
+  /// After the last handle: true if nothing is held any more, so that the core can be destroyed.
+  [[nodiscard]] bool close() noexcept {
+    if (forked_) return false;  // what the child's copies of refs and views hold is not known
+    store_lock lock(table_, store_lock::patiently{});
+    std::uint32_t held = 0;
+    for (std::uint32_t i = 0; i < head_.entries_begun; ++i) {
+      std::uint64_t seen = counts_[i].load(std::memory_order_acquire);
+      while ((views_of(seen) != 0 || refs_of(seen) != 0) &&
+             !counts_[i].compare_exchange_weak(seen, seen | hold_closing, std::memory_order_acq_rel)) {}
+      held += views_of(seen) != 0 || refs_of(seen) != 0;
+    }
+    held_at_close_ = held;
+    return held == 0;
+  }
+  /// In a child made by fork(): views stay readable, all else throws forked_store (307) or does nothing.
+  void forget_after_fork() noexcept override {
+    forked_ = true;
+    void* const none = ::mmap(nullptr, std::size_t{head_.most_objects} * sizeof(object_entry), PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (none != MAP_FAILED) {
+      entries_ = static_cast<object_entry*>(none);
+      counts_ = static_cast<hold_count*>(none);
+    }
+    memory_.forget_after_fork();
+  }
+
+  /// Gives the slot back; nothing is held any more.
+  ~store_core() override {
+    store_registry::remove(*this);
+    if (forked_) return;
+    try {
+      if (!options_.name.empty())
+        rendezvous(options_.name, clock::now() + slice).leave(static_cast<::pid_t>(pid_), memory_.file().get());
+    } catch (const error&) {  // others strike it out when they find it closed
+    }
+    store_lock lock(table_, store_lock::patiently{});
+    sweep_slot(table_, table_.slot());
+  }
+
+ private:
+  static constexpr auto slice = store_room::slice;
+  static constexpr std::size_t most_name_bytes = 4096;
+  static constexpr std::uint64_t hold_ask = hold_notify | hold_closing;
+
+  static std::byte* nowhere() noexcept { return reinterpret_cast<std::byte*>(64); }  // of what has no bytes
+
+  // The last ref, and a view that others wait for, end under the lock, so that close() sees them end.
+  [[gnu::noinline]] void let_go(std::uint32_t i, std::uint64_t unit) noexcept {
+    if (forked_) return;
+    bool last = false;
+    {
+      store_lock lock(table_, store_lock::patiently{});
+      const std::uint64_t before = counts_[i].fetch_sub(unit, std::memory_order_seq_cst);
+      CADRE_STORE_STEP(ref_dropped);
+      const std::uint64_t left = before - unit;
+      if (views_of(left) == 0 && refs_of(left) == 0 && (left & hold_closing) != 0) {
+        counts_[i].store(0, std::memory_order_relaxed);
+        last = --held_at_close_ == 0;
+      }
+      if (views_of(left) == 0 || refs_of(left) == 0) table_.settle(i);
+    }
+    room_.tidy();
+    if (last) delete this;
+  }
+
+  [[gnu::noinline]] const std::byte* pin_later(std::uint32_t i, time deadline) {
+    for (;;) {
+      check_process();
+      const object_word w = word(i);
+      switch (w.state()) {
+        case object_state::gone: throw object_gone(describe_end(table_, i, w));
+        case object_state::creating:
+        case object_state::restoring: wait_for_change(i, w, deadline); break;
+        case object_state::spilled: room_.restore(i); break;
+        default: break;
+      }
+      if (const std::byte* const at = try_pin(i)) return at;
+    }
+  }
+
+  void wait_for_change(std::uint32_t i, object_word seen, time deadline) {
+    object_entry& e = entries_[i];
+    for (int spin = 0; spin < 300; ++spin) {
+      if (word(i).value() != seen.value()) return;
+      futex_pause();
+    }
+    const std::uint32_t event = e.event.fetch_or(1, std::memory_order_seq_cst) | 1;
+    if (word(i).value() != seen.value()) return;
+    const time now = clock::now();
+    if (now >= deadline) throw store_timeout(describe_object(table_, i) + " was not sealed in the time given");
+    if (!futex::wait_until(e.event, event, std::min(deadline, now + slice), futex::scope::shared)) sweep();
+  }
+  static void futex_pause() noexcept {
+#if defined(__x86_64__) || defined(__i386__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+  }
+
+  arena memory_;
+  object_table table_;
+  object_entry* entries_;
+  hold_count* counts_;
+  const std::byte* data_;
+  store_header& head_;
+  store_options options_;
+  store_room room_;
+  const store_counters& counters_ = store_counters::get();
+  const std::uint32_t pid_ = static_cast<std::uint32_t>(::getpid());
+  std::atomic<std::uint32_t> handles_{1};
+  bool forked_ = false;
+  // Under the lock.
+  std::uint32_t held_at_close_ = 0;
+  label_cache labels_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/object_ref.hpp ----
+#ifndef CADRE_STORE_OBJECT_REF_HPP
+#define CADRE_STORE_OBJECT_REF_HPP
+
+#include <cstdint>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Refers to an object of a store, and keeps it: it ends with its last ref and view, in whichever process that is. Cheap to
+/// copy (one atomic addition); may outlive the object_store it is of.
+///
+/// Thread-safety: as an int; copies of one ref may be used by any threads. A child made by fork() can only destroy it.
+template <class T>
+class object_ref {
+ public:
+  /// Refers to nothing.
+  object_ref() noexcept = default;
+  object_ref(const object_ref& other) noexcept : core_(other.core_), index_(other.index_) {
+    if (core_ != nullptr) core_->add_ref(index_);
+  }
+  object_ref(object_ref&& other) noexcept : core_(std::exchange(other.core_, nullptr)), index_(other.index_) {}
+  object_ref& operator=(object_ref other) noexcept {
+    std::swap(core_, other.core_);
+    std::swap(index_, other.index_);
+    return *this;
+  }
+  ~object_ref() {
+    if (core_ != nullptr) core_->drop_ref(index_);
+  }
+
+  explicit operator bool() const noexcept { return core_ != nullptr; }
+  /// Whether both refer to the same object.
+  friend bool operator==(const object_ref& a, const object_ref& b) noexcept {
+    return a.core_ == b.core_ && (a.core_ == nullptr || a.index_ == b.index_);
+  }
+
+ private:
+  friend object_store;
+  template <class>
+  friend class object_writer;
+  template <class>
+  friend struct portable;
+  friend class object_source;
+  template <class>
+  friend class object_fetch;
+  /// Takes over a ref that is counted already.
+  object_ref(detail::store_core& core, std::uint32_t index) noexcept : core_(&core), index_(index) {}
+
+  detail::store_core* core_ = nullptr;
+  std::uint32_t index_ = 0;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/open_store.hpp ----
+#ifndef CADRE_STORE_DETAIL_OPEN_STORE_HPP
+#define CADRE_STORE_DETAIL_OPEN_STORE_HPP
+
+#include <unistd.h>
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+inline std::uint64_t default_capacity() {
+  std::uint64_t memory = physical_memory();
+  if (const std::uint64_t limit = cgroup_memory_limit(); limit != 0 && limit < memory) memory = limit;
+  return memory / 10 * 3;
+}
+
+/// Throws bad_store_option (308), mapping_error (159).
+inline arena make_arena(const store_options& options) {
+  constexpr std::uint64_t most_bytes = std::uint64_t{1} << 40;
+  const std::uint64_t asked = options.capacity != 0 ? options.capacity : default_capacity();
+  if (asked > most_bytes) throw bad_store_option("a store of more than 1 TiB: " + std::to_string(asked) + " bytes");
+  if (options.max_objects == 0 || options.max_objects > 1u << 28)
+    throw bad_store_option(".max_objects is to be from 1 to 268,435,456, not " + std::to_string(options.max_objects));
+  if (options.spill_dir.size() >= sizeof(store_header::spill_dir))
+    throw bad_store_option(".spill_dir has more than 1,023 bytes");
+  arena made = arena::make((asked + extent_bytes - 1) / extent_bytes * extent_bytes,
+                           std::bit_ceil(options.max_objects < 512 ? 512u : options.max_objects));
+  std::memcpy(made.head().spill_dir, options.spill_dir.c_str(), options.spill_dir.size() + 1);
+  return made;
+}
+
+/// A slot for this process. Throws store_full (302) if there are 512 processes, store_stalled (306).
+inline std::uint32_t take_slot(arena& memory, int rank) {
+  object_table table(memory, most_processes);
+  store_lock lock(table);
+  for (int again = 0; again < 2; ++again) {
+    for (std::uint32_t s = 0; s < most_processes; ++s) {
+      process_slot& slot = memory.slots()[s];
+      if (slot.used.load(std::memory_order_acquire) != 0 || !try_lock_byte(memory.file(), memory.lock_byte(s)))
+        continue;
+      CADRE_STORE_STEP(slot_locked);
+      memory.clear_counts(s);
+      slot.pid = static_cast<std::uint32_t>(::getpid());
+      slot.rank = rank;
+      slot.used.store(1, std::memory_order_release);
+      CADRE_STORE_STEP(slot_taken);
+      return s;
+    }
+    sweep_dead(table);
+  }
+  throw store_full("store full: 512 processes have it open, as many as there can be");
+}
+
+inline store_core* open_private_store(store_options options) {
+  arena memory = make_arena(options);
+  const std::uint32_t slot = take_slot(memory, options.rank);
+  return new store_core(std::move(memory), slot, std::move(options));
+}
+
+/// Throws store_unreachable (309) too.
+inline store_core* open_shared_store(store_options options) {
+  // Nobody else opens or leaves a store of this name meanwhile.
+  rendezvous meeting(options.name, std::chrono::steady_clock::now() + store_lock::patience);
+  std::optional<file_descriptor> found =
+      meeting.open_existing([&meeting](const file_descriptor& file) { return arena::is(file, meeting.id()); });
+  arena memory = found ? arena::open(*std::move(found)) : make_arena(options);
+  if (!found) meeting.start_new(memory.head().id);
+  const std::uint32_t slot = take_slot(memory, options.rank);
+  auto core = std::make_unique<store_core>(std::move(memory), slot, std::move(options));
+  meeting.join(::getpid(), core->memory().file().get());
+  return core.release();
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/stored.hpp ----
+#ifndef CADRE_STORE_STORED_HPP
+#define CADRE_STORE_STORED_HPP
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// As what a T is stored: itself, a span as a std::vector, text as a std::string. Specialise it for other types that look
+/// at memory or compute their elements:
+///
+///     type                       what is stored
+///     shape(const T&)            its extents, outermost first
+///     write(const T&, element*)  writes the elements into memory of the store
+template <class T>
+struct stored_type {
+  using type = T;
+};
+template <class E, std::size_t n>
+struct stored_type<std::span<E, n>> {
+  using type = std::vector<std::remove_cv_t<E>>;
+};
+template <>
+struct stored_type<std::string_view> {
+  using type = std::string;
+};
+template <>
+struct stored_type<const char*> {
+  using type = std::string;
+};
+template <>
+struct stored_type<char*> {
+  using type = std::string;
+};
+template <class T>
+using stored_type_t = typename stored_type<std::decay_t<T>>::type;
+/// A value that is stored as a T, or of which a T can be made.
+template <class Value, class T>
+concept stored_as = std::is_same_v<stored_type_t<Value>, T> || std::is_convertible_v<Value, T>;
+
+namespace detail {
+
+template <class T>
+concept stored_text = std::is_same_v<T, std::string>;
+/// What memory of the store can hold as it is: it is aligned to 64 bytes.
+template <class E>
+concept stored_element = trivially_portable<E> && alignof(E) <= 64;
+/// Elements that lie in a row, seen as a std::span.
+template <class T>
+concept stored_range = !stored_text<T> && std::ranges::contiguous_range<T> &&
+                       requires { requires stored_element<typename contiguous_traits<T>::element>; };
+/// Elements with a shape, behind 64 bytes that hold it, seen by contiguous_traits<T>::map.
+template <class T>
+concept stored_array = !stored_text<T> && !stored_range<T> && contiguous<T> &&
+                       requires { requires stored_element<typename contiguous_traits<T>::element>; };
+/// A value of which the bytes are stored.
+template <class T>
+concept stored_value =
+    !stored_text<T> && !stored_range<T> && !stored_array<T> && archived_by_bytes<T> && alignof(T) <= 64;
+
+inline constexpr std::size_t shape_bytes = 64;
+
+/// How a T lies in the store, and what a view of it shows. The last of these takes what the archive can write: its bytes
+/// are stored, and a view has a T that was read from them.
+template <class T>
+struct storage {
+  using shown = const T&;
+  static constexpr bool in_place = false;
+  static constexpr std::size_t unit = 0;
+};
+template <stored_text T>
+struct storage<T> {
+  using shown = std::string_view;
+  static constexpr bool in_place = true;
+  static constexpr std::size_t unit = 1;
+  static std::size_t bytes(std::string_view text) noexcept { return text.size(); }
+  static void write(std::string_view text, std::byte* to) noexcept {
+    if (!text.empty()) std::memcpy(to, text.data(), text.size());
+  }
+  static shown show(const std::byte* data, std::size_t bytes) noexcept {
+    return {reinterpret_cast<const char*>(data), bytes};
+  }
+};
+template <stored_range T>
+struct storage<T> {
+  using element = typename contiguous_traits<T>::element;
+  using shown = std::span<const element>;
+  static constexpr bool in_place = true;
+  static constexpr std::size_t unit = sizeof(element);
+  template <class R>
+  static std::size_t bytes(const R& range) noexcept {
+    return elements(range).size_bytes();
+  }
+  template <class R>
+  static void write(const R& range, std::byte* to) noexcept {
+    const auto all = std::as_bytes(elements(range));
+    if (!all.empty()) std::memcpy(to, all.data(), all.size());
+  }
+  static shown show(const std::byte* data, std::size_t bytes) noexcept {
+    return {reinterpret_cast<const element*>(data), bytes / sizeof(element)};
+  }
+};
+template <stored_array T>
+struct storage<T> {
+  using traits = contiguous_traits<T>;
+  using element = typename traits::element;
+  using shown = typename traits::const_view;
+  static constexpr bool in_place = true;
+  static constexpr std::size_t unit = sizeof(element);
+  using shape_header = std::array<std::uint64_t, shape_bytes / sizeof(std::uint64_t)>;
+
+  static std::size_t bytes_of(std::span<const std::size_t> shape) noexcept {
+    std::size_t n = sizeof(element);
+    for (const std::size_t extent : shape) n *= extent;
+    return shape_bytes + n;
+  }
+  static void write_shape(std::span<const std::size_t> shape, std::byte* to) noexcept {
+    shape_header header{};
+    for (std::size_t k = 0; k < shape.size() && k < header.size(); ++k) header[k] = shape[k];
+    std::memcpy(to, header.data(), sizeof header);
+  }
+  template <class M>
+  static std::size_t bytes(const M& matrix) {
+    return bytes_of(shape_of(matrix));
+  }
+  template <class M>
+  static void write(const M& matrix, std::byte* to) {
+    write_shape(shape_of(matrix), to);
+    if constexpr (requires { stored_type<M>::write(matrix, static_cast<element*>(nullptr)); }) {
+      stored_type<M>::write(matrix, reinterpret_cast<element*>(to + shape_bytes));
+    } else {
+      const auto all = std::as_bytes(elements(matrix));
+      if (!all.empty()) std::memcpy(to + shape_bytes, all.data(), all.size());
+    }
+  }
+  static shown show(const std::byte* data, std::size_t) noexcept {
+    shape_header shape;
+    std::memcpy(shape.data(), data, sizeof shape);
+    return map(reinterpret_cast<const element*>(data + shape_bytes), shape);
+  }
+  template <class E>
+  static auto map(E* data, const shape_header& shape) noexcept {
+    return traits::map(data, static_cast<std::size_t>(shape[0]), static_cast<std::size_t>(shape[1]));
+  }
+
+ private:
+  template <class M>
+  static auto shape_of(const M& matrix) {
+    if constexpr (requires { stored_type<M>::shape(matrix); })
+      return stored_type<M>::shape(matrix);
+    else
+      return contiguous_traits<M>::shape(matrix);
+  }
+};
+template <stored_value T>
+struct storage<T> {
+  using shown = const T&;
+  static constexpr bool in_place = true;
+  static constexpr std::size_t unit = sizeof(T);
+  static std::size_t bytes(const T&) noexcept { return sizeof(T); }
+  static void write(const T& value, std::byte* to) noexcept { std::memcpy(to, &value, sizeof value); }
+  static shown show(const std::byte* data, std::size_t) noexcept { return *reinterpret_cast<const T*>(data); }
+};
+
+/// Under which name, and with which layout, a T is stored; programs of one job may have been compiled apart.
+struct stored_label {
+  std::string text;
+  std::uint64_t key;
+};
+template <class T>
+const stored_label& label_of() {
+  static const stored_label label = [] {
+    stored_label made{type_label<T>::get(), 0};
+    constexpr std::size_t unit = storage<T>::unit;
+    if (stored_value<T>) made.text += " of " + std::to_string(unit) + " bytes";
+    made.key = hash_combine(hash_text(made.text), unit) | 1;
+    return made;
+  }();
+  return label;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/object_writer.hpp ----
+#ifndef CADRE_STORE_OBJECT_WRITER_HPP
+#define CADRE_STORE_OBJECT_WRITER_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// An object that is built where it will lie: made by object_store::create, filled, and sealed, from when on it never
+/// changes. One that is destroyed without seal() is given up; so is one whose process dies.
+///
+/// Thread-safety: any threads may write to its elements; seal() and abort() come after, from one.
+template <class T>
+class object_writer {
+  using storage = detail::storage<T>;
+
+ public:
+  object_writer(object_writer&& other) noexcept
+      : core_(std::exchange(other.core_, nullptr)), index_(other.index_), data_(other.data_), bytes_(other.bytes_) {}
+  object_writer& operator=(object_writer&& other) noexcept {
+    std::swap(core_, other.core_);
+    std::swap(index_, other.index_);
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~object_writer() {
+    if (core_ != nullptr) core_->abort(index_);
+  }
+
+  /// The elements to be written: memory order, 64-byte aligned. What they hold before is not specified.
+  [[nodiscard]] auto span() const noexcept {
+    using element = typename contiguous_traits<T>::element;
+    constexpr std::size_t head = detail::stored_array<T> ? detail::shape_bytes : 0;
+    return std::span<element>(reinterpret_cast<element*>(data_ + head), (bytes_ - head) / sizeof(element));
+  }
+  /// The matrix to be written, as an Eigen::Map.
+  [[nodiscard]] auto map() const noexcept
+    requires detail::stored_array<T>
+  {
+    typename storage::shape_header shape;
+    std::memcpy(shape.data(), data_, sizeof shape);
+    return storage::map(reinterpret_cast<typename storage::element*>(data_ + detail::shape_bytes), shape);
+  }
+
+  /// A ref to the object before it is sealed: whoever gets it waits for that.
+  [[nodiscard]] object_ref<T> ref() const noexcept {
+    core_->add_ref(index_);
+    return object_ref<T>(*core_, index_);
+  }
+  /// From here on everybody can read it and nobody write; do not touch what span() gave. Throws object_gone (301) if it was
+  /// erased meanwhile.
+  object_ref<T> seal() && {
+    core_->seal(index_);
+    return object_ref<T>(*std::exchange(core_, nullptr), index_);
+  }
+  /// Gives it up: who waits for it gets object_gone (301).
+  void abort() && noexcept { std::exchange(core_, nullptr)->abort(index_); }
+
+ private:
+  friend object_store;
+  object_writer(detail::store_core& core, detail::store_core::made made, std::size_t bytes) noexcept
+      : core_(&core), index_(made.index), data_(made.data), bytes_(bytes) {}
+
+  detail::store_core* core_;
+  std::uint32_t index_;
+  std::byte* data_;
+  std::size_t bytes_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/view.hpp ----
+#ifndef CADRE_STORE_VIEW_HPP
+#define CADRE_STORE_VIEW_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// An object of a store as it lies there, which stays in its place while the view lives: also after the last ref, after
+/// erase(), and after the object_store it is of. The memory is read-only in fact: a write to it is a SIGSEGV.
+///
+/// `*v` is a std::span<const E> of ranges, a std::string_view of text, an Eigen::Map<const M> of Eigen's matrices, a
+/// const T& of trivially copyable values, all in place; of other types a const T& that get() has read from the bytes of the
+/// object. A view of a temporary cannot be dereferenced, for it would dangle.
+///
+/// Thread-safety: as an int. Costs two atomic operations, whatever the size of the object.
+template <class T>
+class view {
+  using storage = detail::storage<T>;
+  struct nothing {};
+
+ public:
+  /// What `*v` is.
+  using shown = typename storage::shown;
+
+  view(view&& other) noexcept
+      : core_(std::exchange(other.core_, nullptr)),
+        index_(other.index_),
+        data_(other.data_),
+        bytes_(other.bytes_),
+        value_(std::move(other.value_)) {}
+  view& operator=(view&& other) noexcept {
+    std::swap(core_, other.core_);
+    std::swap(index_, other.index_);
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    std::swap(value_, other.value_);
+    return *this;
+  }
+  ~view() {
+    if (core_ != nullptr) core_->unpin(index_);
+  }
+
+  [[nodiscard]] shown operator*() const& noexcept { return show(); }
+  shown operator*() const&& = delete;
+  [[nodiscard]] auto operator->() const& noexcept {
+    if constexpr (std::is_reference_v<shown>) {
+      return &show();
+    } else {
+      struct arrow {
+        std::remove_cv_t<shown> value;
+        auto* operator->() noexcept { return &value; }
+      };
+      return arrow{show()};
+    }
+  }
+  void operator->() const&& = delete;
+
+  /// The bytes of the object as they are stored.
+  [[nodiscard]] std::span<const std::byte> bytes() const& noexcept { return {data_, bytes_}; }
+  void bytes() const&& = delete;
+
+ private:
+  friend object_store;
+  /// Takes over a pin that is counted already.
+  view(detail::store_core& core, std::uint32_t index, const std::byte* data)
+      : core_(&core), index_(index), data_(data), bytes_(static_cast<std::size_t>(core.entry(index).bytes)) {
+    if constexpr (!storage::in_place) {
+      try {
+        value_ = std::make_unique<T>();
+        from_bytes(bytes(), *value_);
+      } catch (...) {
+        core_->unpin(index_);  // no destructor follows
+        throw;
+      }
+    }
+  }
+  [[nodiscard]] shown show() const noexcept {
+    if constexpr (storage::in_place)
+      return storage::show(data_, bytes_);
+    else
+      return *value_;
+  }
+
+  detail::store_core* core_;
+  std::uint32_t index_;
+  const std::byte* data_;
+  std::size_t bytes_;
+  [[no_unique_address]] std::conditional_t<storage::in_place, nothing, std::unique_ptr<T>> value_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/object_store.hpp ----
+#ifndef CADRE_STORE_OBJECT_STORE_HPP
+#define CADRE_STORE_OBJECT_STORE_HPP
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <source_location>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// What object_store::wait() found: positions in the refs it was given, in their order.
+struct waited_objects {
+  std::vector<std::size_t> ready;
+  std::vector<std::size_t> pending;
+};
+
+/// A store of objects in shared memory: put once, read in place by every process of the job. Objects never change; they end
+/// with the last ref, view or name that holds them, and a process that dies, at whatever instant, lets go of all that it
+/// held. docs/store.md has the design, its costs and limits.
+///
+///     auto store = cadre::object_store::open({.name = "job", .capacity = 8_GiB});
+///     cadre::object_ref<std::vector<float>> ref = store.put(values, {.name = "weights"});
+///     cadre::view<std::vector<float>> v = store.get(ref);          // *v is a std::span<const float>
+///
+/// A handle: copies are of the same store. A store that was not opened by a name is of this process alone. Thread-safety:
+/// all functions, from any thread. Whatever uses a store in a child made by fork() throws forked_store (307); a child opens
+/// it anew. All functions throw store_stalled (306) if another process has been stopped while it holds the store's lock.
+class object_store {
+ public:
+  /// Of this process alone.
+  object_store() : object_store(open(store_options{})) {}
+
+  /// Throws bad_store_option (308), store_unreachable (309), mapping_error (159), and store_full (302) if 512 processes have
+  /// it open already.
+  static object_store open(store_options options) {
+    return object_store(options.name.empty() ? *detail::open_private_store(std::move(options))
+                                             : *detail::open_shared_store(std::move(options)));
+  }
+  object_store(const object_store& other) noexcept : core_(other.core_) { core_->add_handle(); }
+  object_store& operator=(const object_store& other) noexcept {
+    object_store copy(other);
+    std::swap(core_, copy.core_);
+    return *this;
+  }
+  ~object_store() {
+    if (core_->drop_handle() && core_->close()) delete core_;
+  }
+
+  /// Copies a value into the store: a contiguous range, text, a matrix or expression of Eigen (with cadre/eigen.hpp), a
+  /// trivially copyable value, or anything that the archive can write. Throws store_full (302) when there is no room within
+  /// .put_timeout, object_name_taken (304), mapping_error (159) when the machine's memory is short.
+  template <class T>
+  object_ref<stored_type_t<T>> put(const T& value, const put_options& how = {},
+                                   const std::source_location& at = std::source_location::current()) {
+    const detail::stored_label& label = detail::label_of<stored_type_t<T>>();
+    if constexpr (detail::storage<stored_type_t<T>>::in_place) {
+      const std::size_t bytes = detail::storage<stored_type_t<T>>::bytes(value);
+      object_writer<stored_type_t<T>> w(*core_, core_->create(bytes, label.key, label.text, how, at), bytes);
+      detail::storage<stored_type_t<T>>::write(value, w.data_);
+      return std::move(w).seal();
+    } else {
+      const byte_buffer buffer = archived(value);
+      object_writer<stored_type_t<T>> w(*core_, core_->create(buffer.size(), label.key, label.text, how, at),
+                                        buffer.size());
+      copy(buffer, w.data_);
+      return std::move(w).seal();
+    }
+  }
+
+  /// An object of `n` elements to be written in place: `create<float>(n)` gives an object_writer<std::vector<float>>.
+  /// Throws as put().
+  template <detail::stored_element E>
+  object_writer<std::vector<E>> create(std::size_t n, const put_options& how = {},
+                                       const std::source_location& at = std::source_location::current()) {
+    if (n > (std::size_t{1} << 41) / sizeof(E)) throw bad_store_option("an object of more than 2 TiB");
+    return make<std::vector<E>>(n * sizeof(E), how, at);
+  }
+  /// A matrix to be written in place: `create<Eigen::MatrixXf>(rows, cols)`.
+  template <detail::stored_array M>
+  object_writer<M> create(std::size_t rows, std::size_t cols, const put_options& how = {},
+                          const std::source_location& at = std::source_location::current()) {
+    const std::array<std::size_t, 2> shape{rows, cols};
+    object_writer<M> w = make<M>(detail::storage<M>::bytes_of(shape), how, at);
+    detail::storage<M>::write_shape(shape, w.data_);
+    return w;
+  }
+
+  /// The object, in place; waits until it is sealed. Throws object_gone (301), empty_object_ref (313).
+  template <class T>
+  view<T> get(const object_ref<T>& ref) {
+    return look(ref, time::max());
+  }
+  /// Waits so long at most. Throws store_timeout (305) too.
+  template <class T>
+  view<T> get(const object_ref<T>& ref, std::chrono::nanoseconds timeout) {
+    return look(ref, detail::store_room::in(timeout));
+  }
+  /// Nothing if it is not sealed, or only on disk. Throws object_gone (301), empty_object_ref (313).
+  template <class T>
+  std::optional<view<T>> try_get(const object_ref<T>& ref) {
+    check(ref);
+    if (const std::byte* const at = core_->try_pin(ref.index_)) return view<T>(*core_, ref.index_, at);
+    core_->check_exists(ref.index_);
+    return std::nullopt;
+  }
+  /// Whether get() would find it without waiting for its producer.
+  template <class T>
+  [[nodiscard]] bool contains(const object_ref<T>& ref) const {
+    check(ref);
+    return core_->is_there(ref.index_);
+  }
+  [[nodiscard]] bool contains(std::string_view name) const {
+    const std::uint32_t i = core_->find(name);
+    if (i == detail::no_index) return false;
+    const bool there = core_->is_there(i);
+    core_->drop_ref(i);
+    return there;
+  }
+
+  /// Waits until `n` of the objects are there or have ended (a get of which throws), at most for `timeout`.
+  template <class T>
+  waited_objects wait(const std::vector<object_ref<T>>& refs, std::size_t n,
+                      std::chrono::nanoseconds timeout = std::chrono::nanoseconds::max());
+
+  /// The object of that name, sealed or not, or nothing. Throws wrong_object_type (303).
+  template <class T>
+  std::optional<object_ref<T>> find(std::string_view name) {
+    const std::uint32_t i = core_->find(name);
+    if (i == detail::no_index) return std::nullopt;
+    object_ref<T> ref(*core_, i);
+    core_->check_type(i, detail::label_of<T>().key, detail::label_of<T>().text);
+    return ref;
+  }
+  /// The object of that name, or the value that `make` returns, put under it: of all processes that ask at once one makes
+  /// it, the others wait; if that one dies or throws, another does it. Throws what `make` and put() throw.
+  template <class T, class Make>
+    requires stored_as<std::invoke_result_t<Make>, T>
+  object_ref<T> get_or_create(std::string_view name, Make&& make_value,
+                              const std::source_location& at = std::source_location::current());
+
+  /// Ends an object for all, whoever refers to it; views that there are stay. A later get throws object_gone (301).
+  template <class T>
+  void erase(const object_ref<T>& ref) {
+    check(ref);
+    core_->erase(ref.index_);
+  }
+  /// False if there is no object of that name.
+  bool erase(std::string_view name) { return core_->erase(name); }
+
+  /// The number of this process in the store: where a ref can be sent to.
+  [[nodiscard]] std::uint32_t process() const noexcept { return core_->table().slot(); }
+
+  /// Takes from processes that have died what they held; else that is done when memory is short or somebody waits for them.
+  /// Returns how many there were.
+  std::uint32_t sweep() { return core_->sweep(); }
+  /// After a sweep. Cost: a look at all objects.
+  [[nodiscard]] store_stats stats() { return core_->stats(); }
+  /// The same in words, with those who hold most and where that was put; several lines.
+  [[nodiscard]] std::string report() { return core_->report(); }
+
+ private:
+  friend class ref_sender;
+  friend class object_source;
+  template <class>
+  friend class object_fetch;
+  template <class>
+  friend struct portable;
+  using time = detail::store_core::time;
+
+  explicit object_store(detail::store_core& core) noexcept : core_(&core) {}
+
+  template <class T>
+  object_writer<T> make(std::size_t bytes, const put_options& how, const std::source_location& at) {
+    const detail::stored_label& label = detail::label_of<T>();
+    return object_writer<T>(*core_, core_->create(bytes, label.key, label.text, how, at), bytes);
+  }
+  // Gives the value to a writer that has no memory yet.
+  template <class T, class Value>
+  void write(object_writer<T>& w, const Value& value) {
+    const auto take_memory = [&](std::size_t bytes) {
+      w.data_ = core_->attach(w.index_, bytes);
+      w.bytes_ = bytes;
+    };
+    if constexpr (detail::storage<T>::in_place) {
+      take_memory(detail::storage<T>::bytes(value));
+      detail::storage<T>::write(value, w.data_);
+    } else {
+      const byte_buffer buffer = archived(value);
+      take_memory(buffer.size());
+      copy(buffer, w.data_);
+    }
+  }
+  template <class T>
+  static byte_buffer archived(const T& value) {
+    byte_buffer buffer;
+    output_archive archive(buffer);
+    archive(value);
+    return buffer;
+  }
+  static void copy(const byte_buffer& buffer, std::byte* to) {
+    for (const std::span<const std::byte> piece : buffer.pieces()) {
+      std::memcpy(to, piece.data(), piece.size());
+      to += piece.size();
+    }
+  }
+  template <class T>
+  view<T> look(const object_ref<T>& ref, time deadline) {
+    check(ref);
+    return view<T>(*core_, ref.index_, core_->pin(ref.index_, deadline));
+  }
+  template <class T>
+  void check(const object_ref<T>& ref) const {
+    if (ref.core_ == core_) [[likely]]
+      return;
+    if (ref.core_ == nullptr) throw empty_object_ref();
+    throw bad_store_option("a ref of another store is used");
+  }
+
+  detail::store_core* core_;
+};
+
+template <class T>
+waited_objects object_store::wait(const std::vector<object_ref<T>>& refs, std::size_t n,
+                                  std::chrono::nanoseconds timeout) {
+  if (n > refs.size())
+    throw bad_store_option("wait() for " + std::to_string(n) + " of " + std::to_string(refs.size()) + " objects");
+  waited_objects found;
+  const auto look = [&] {
+    found.ready.clear();
+    found.pending.clear();
+    for (std::size_t k = 0; k < refs.size(); ++k) {
+      check(refs[k]);
+      (core_->is_pending(refs[k].index_) ? found.pending : found.ready).push_back(k);
+    }
+    return found.ready.size() >= n;
+  };
+  core_->wait_until(detail::store_room::in(timeout), look);
+  return found;
+}
+
+template <class T, class Make>
+  requires stored_as<std::invoke_result_t<Make>, T>
+object_ref<T> object_store::get_or_create(std::string_view name, Make&& make_value, const std::source_location& at) {
+  const detail::stored_label& label = detail::label_of<T>();
+  for (;;) {
+    if (std::optional<object_ref<T>> there = find<T>(name)) {
+      core_->wait_until(time::max(), [&] { return !core_->is_pending(there->index_); });
+      if (core_->is_there(there->index_)) return *std::move(there);
+      continue;  // who was to make it has died or given up
+    }
+    std::optional<object_writer<T>> claim;
+    try {
+      claim.emplace(object_writer<T>(*core_, core_->create(0, label.key, label.text, {.name = name}, at), 0));
+    } catch (const object_name_taken&) {
+      continue;
+    }
+    using value = std::invoke_result_t<Make>;
+    if constexpr (std::is_same_v<stored_type_t<value>, T>)
+      write(*claim, std::forward<Make>(make_value)());
+    else
+      write(*claim, static_cast<T>(std::forward<Make>(make_value)()));
+    return std::move(*claim).seal();
+  }
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/transfer.hpp ----
+#ifndef CADRE_STORE_TRANSFER_HPP
+#define CADRE_STORE_TRANSFER_HPP
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <source_location>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// An object as other nodes know it: which one of which store, and what it is. Trivially copyable, to be sent as it is.
+struct object_origin {
+  std::array<std::uint64_t, 2> store{};
+  std::uint32_t index = 0;
+  std::uint32_t generation = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t type = 0;
+};
+
+/// Gives an object of this node to another one, chunk by chunk, in place: the object stays where it is until this ends,
+/// so keep it until the receiver has all. Thread-safety: as an int; chunks may be read by any threads.
+class object_source {
+ public:
+  /// Waits until the object is sealed. Throws object_gone (301), empty_object_ref (313).
+  template <class T>
+  object_source(object_store store, const object_ref<T>& ref) : store_(std::move(store)), index_(ref.index_) {
+    store_.check(ref);
+    data_ = store_.core_->pin(index_);
+    const detail::object_entry& e = store_.core_->entry(index_);
+    origin_ = {store_.core_->id(), index_, store_.core_->word(index_).generation(), e.bytes, e.type};
+  }
+  object_source(const object_source&) = delete;
+  object_source& operator=(const object_source&) = delete;
+  ~object_source() { store_.core_->unpin(index_); }
+
+  /// What the receiver needs to know to ask for it.
+  [[nodiscard]] const object_origin& origin() const noexcept { return origin_; }
+  /// `bytes` of it from `offset` on, cut at its end.
+  [[nodiscard]] std::span<const std::byte> chunk(std::uint64_t offset, std::uint64_t bytes) const noexcept {
+    if (offset >= origin_.bytes) return {};
+    return {data_ + offset, static_cast<std::size_t>(std::min(bytes, origin_.bytes - offset))};
+  }
+
+ private:
+  object_store store_;
+  std::uint32_t index_;
+  const std::byte* data_ = nullptr;
+  object_origin origin_;
+};
+
+/// How an object comes from another node.
+struct fetch_options {
+  std::uint64_t chunk = std::uint64_t{16} << 20;  ///< bytes per message
+  std::uint32_t window = 4;                       ///< chunks that are asked for and have not arrived yet, at most
+};
+
+/// Gets an object of another node. Of all processes of this node that ask for it at once one fetches it (is_mine()), into
+/// the memory where it will lie; the others have a ref to the same object, whose get waits:
+///
+///     cadre::object_fetch<T> fetch(store, origin);
+///     if (fetch.is_mine()) {
+///       while (auto c = fetch.next()) ask(c->offset, c->memory);     // at most .window of them before arrived()
+///       ... fetch.arrived(bytes); ...
+///     }
+///     auto ref = std::move(fetch).ref();                              // seals what is complete
+///
+/// The copy ends with its last ref on this node, and is evictable: it can be fetched again. If the process that fetches
+/// it dies or gives up, the others' get throws object_gone (301); whoever then asks anew fetches it.
+///
+/// Thread-safety: one thread at a time.
+template <class T>
+class object_fetch {
+ public:
+  struct piece {
+    std::uint64_t offset = 0;
+    std::span<std::byte> memory = {};  ///< where the bytes are to be received
+  };
+
+  /// Throws wrong_object_type (303), bad_store_option (308) if the object is of this very store, and as put().
+  object_fetch(object_store store, const object_origin& origin, const fetch_options& how = {},
+               const std::source_location& at = std::source_location::current())
+      : store_(std::move(store)), bytes_(origin.bytes), how_(how) {
+    detail::store_core& core = *store_.core_;
+    if (origin.store == core.id()) throw bad_store_option("an object is to be fetched from the store that it is in");
+    if (how.chunk == 0 || how.window == 0) throw bad_store_option("a fetch needs a chunk and a window of at least 1");
+    const detail::stored_label& label = detail::label_of<T>();
+    if (origin.type != label.key) throw wrong_object_type(label.text, core.type_text(origin.type));
+    const std::string name = name_of(origin);
+    while (!ref_) {
+      if (std::optional<object_ref<T>> there = store_.template find<T>(name)) {
+        ref_ = *std::move(there);
+      } else {
+        try {
+          const auto made = core.create(bytes_, label.key, label.text, {.name = name, .evictable = true}, at,
+                                        detail::object_weak_name);
+          ref_ = object_ref<T>(core, made.index);
+          memory_ = made.data;
+        } catch (const object_name_taken&) {}
+      }
+    }
+  }
+  object_fetch(object_fetch&& other) noexcept
+      : store_(other.store_),
+        bytes_(other.bytes_),
+        how_(other.how_),
+        ref_(std::move(other.ref_)),
+        memory_(std::exchange(other.memory_, nullptr)),
+        asked_(other.asked_),
+        arrived_(other.arrived_),
+        open_(other.open_) {}
+  object_fetch& operator=(object_fetch&&) = delete;
+  /// Gives up what was not completed.
+  ~object_fetch() {
+    if (memory_ == nullptr) return;
+    store_.core_->abort(ref_.index_);  // with the ref
+    ref_.core_ = nullptr;
+  }
+
+  /// Whether this one is to fetch the bytes.
+  [[nodiscard]] bool is_mine() const noexcept { return memory_ != nullptr; }
+  /// The next bytes to be asked for; nothing if all were, or as many are on their way as the window allows.
+  [[nodiscard]] std::optional<piece> next() noexcept {
+    if (!is_mine() || asked_ == bytes_ || open_ == how_.window) return std::nullopt;
+    const piece p{asked_, {memory_ + asked_, static_cast<std::size_t>(std::min(how_.chunk, bytes_ - asked_))}};
+    asked_ += p.memory.size();
+    ++open_;
+    return p;
+  }
+  /// That a piece has come, whichever it is.
+  void arrived(const piece& p) noexcept {
+    arrived_ += p.memory.size();
+    --open_;
+  }
+  [[nodiscard]] bool is_complete() const noexcept { return !is_mine() || arrived_ == bytes_; }
+
+  /// The object on this node, sealed if this one has fetched it. Throws object_gone (301) if not all has arrived, or if it was
+  /// erased meanwhile.
+  object_ref<T> ref() && {
+    if (is_mine()) {
+      if (!is_complete())
+        throw object_gone("an object of another node has not arrived: " + std::to_string(arrived_) + " of " +
+                          std::to_string(bytes_) + " bytes");
+      store_.core_->seal(ref_.index_);
+      memory_ = nullptr;
+    }
+    return std::move(ref_);
+  }
+
+ private:
+  static std::string name_of(const object_origin& origin) {
+    std::string name("\1");  // no name that a user would choose
+    name.append(reinterpret_cast<const char*>(&origin), offsetof(object_origin, bytes));
+    return name;
+  }
+
+  object_store store_;
+  std::uint64_t bytes_;
+  fetch_options how_;
+  object_ref<T> ref_;
+  std::byte* memory_ = nullptr;
+  std::uint64_t asked_ = 0;
+  std::uint64_t arrived_ = 0;
+  std::uint32_t open_ = 0;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/travel.hpp ----
+#ifndef CADRE_STORE_TRAVEL_HPP
+#define CADRE_STORE_TRAVEL_HPP
+
+#include <array>
+#include <concepts>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Lets object_refs be written into one message for another process of the same store. Each holds its object until the
+/// receiver has read the message, which then holds it itself: neither a SIGKILL of the sender nor of the receiver, at any
+/// step, leaves an object behind or frees one that the other has. What a sender that dies has on its way goes with it.
+///
+///     cadre::ref_sender sender(store, process);       // store.process() of the receiver
+///     cadre::output_archive archive(buffer, &sender);
+///     archive(ref, more);
+///     send(buffer);
+///     sender.sent();
+///
+/// Thread-safety: one thread at a time. The store, or a copy of it, must live as long.
+class ref_sender final : public archive_extension {
+ public:
+  /// Whoever reads the message first. What is on its way when the receiver dies without having read it then stays with
+  /// this process; name the receiver where it is known.
+  static constexpr std::uint32_t any_process = detail::any_receiver;
+
+  explicit ref_sender(object_store store, std::uint32_t to = any_process) : store_(std::move(store)), to_(to) {}
+  /// A message that was not sent takes its refs back.
+  ~ref_sender() override { take_back(); }
+
+  /// The message is on its way: from here on the refs in it are the receiver's to take.
+  void sent() noexcept { tickets_.clear(); }
+  /// The message will not be read: its refs hold nothing any more.
+  void take_back() noexcept {
+    for (const detail::store_core::ticket& t : tickets_) store_.core_->cancel(t);
+    tickets_.clear();
+  }
+
+ private:
+  template <class>
+  friend struct portable;
+
+  object_store store_;
+  std::uint32_t to_;
+  std::vector<detail::store_core::ticket> tickets_;
+};
+
+/// Lets object_refs be read from a message that was written with a ref_sender; each message once.
+///
+///     cadre::ref_receiver receiver(store);
+///     cadre::input_archive archive(bytes, &receiver);
+///     archive(ref, more);
+class ref_receiver final : public archive_extension {
+ public:
+  explicit ref_receiver(object_store store) : store_(std::move(store)) {}
+
+ private:
+  template <class>
+  friend struct portable;
+
+  object_store store_;
+};
+
+/// A ref travels by cadre's own archive, with a ref_sender and a ref_receiver. Throws ref_cannot_travel (314) without them
+/// or in another store, empty_object_ref never: a ref to nothing arrives as such. Reading throws object_gone (301) if the
+/// sender has died meanwhile, or the message was read before, and wrong_object_type (303).
+template <class T>
+struct portable<object_ref<T>> {
+  static void save(output_archive& archive, const object_ref<T>& ref) {
+    auto* const sender = dynamic_cast<ref_sender*>(archive.extension());
+    if (sender == nullptr)
+      throw ref_cannot_travel(
+          "an object_ref is written to what no process of the store will read, such as a checkpoint; write the value "
+          "of the "
+          "object, or send the ref with a cadre::ref_sender");
+    detail::store_core::ticket ticket;
+    std::array<std::uint64_t, 2> id{};
+    if (ref) {
+      sender->store_.check(ref);
+      sender->tickets_.reserve(sender->tickets_.size() + 1);
+      ticket = sender->store_.core_->send(ref.index_, static_cast<std::uint16_t>(sender->to_));
+      sender->tickets_.push_back(ticket);
+      id = sender->store_.core_->id();
+    }
+    archive(id, ticket.number, ticket.generation);
+  }
+  static void load(input_archive& archive, object_ref<T>& ref) {
+    auto* const receiver = dynamic_cast<ref_receiver*>(archive.extension());
+    if (receiver == nullptr)
+      throw ref_cannot_travel("an object_ref is read without a cadre::ref_receiver, which knows the store");
+    detail::store_core::ticket ticket;
+    std::array<std::uint64_t, 2> id{};
+    archive(id, ticket.number, ticket.generation);
+    ref = {};
+    if (ticket.number == detail::no_index) return;
+    detail::store_core& core = *receiver->store_.core_;
+    if (id != core.id()) throw ref_cannot_travel("an object_ref of another store, or of another node's, is read");
+    const std::uint32_t i = core.receive(ticket);
+    if (i == detail::no_index)
+      throw object_gone("an object that was sent is gone: its sender has died, or the message was read before");
+    ref = object_ref<T>(core, i);
+    core.check_type(i, detail::label_of<T>().key, detail::label_of<T>().text);
+  }
+};
+
+/// Any other archive of cereal would write a number that holds nothing.
+template <class Archive, class T>
+  requires(!std::same_as<Archive, output_archive>)
+void CEREAL_SAVE_FUNCTION_NAME(Archive&, const object_ref<T>&) {
+  static_assert(sizeof(Archive) == 0,
+                "cadre: an object_ref can only be written by cadre::output_archive, with a ref_sender");
+}
+template <class Archive, class T>
+  requires(!std::same_as<Archive, input_archive>)
+void CEREAL_LOAD_FUNCTION_NAME(Archive&, object_ref<T>&) {
+  static_assert(sizeof(Archive) == 0,
+                "cadre: an object_ref can only be read by cadre::input_archive, with a ref_receiver");
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store.hpp ----
+#ifndef CADRE_STORE_HPP
+#define CADRE_STORE_HPP
+
+/// Objects in memory that the processes of a job share: put once, read in place.
 
 #endif
 

@@ -52,6 +52,7 @@ struct contiguous_traits<T> {
   using plain = typename detail::eigen_plain<T>::type;
   using element = typename plain::Scalar;
   using view = Eigen::Map<plain>;
+  using const_view = Eigen::Map<const plain>;
 
   /// Elements are read-only if the object is, or if it maps const memory.
   template <class M>
@@ -68,6 +69,14 @@ struct contiguous_traits<T> {
     requires(plain::IsVectorAtCompileTime == 1)
   {
     return view(data, static_cast<Eigen::Index>(n));
+  }
+  static const_view map(const element* data, std::size_t rows, std::size_t cols) {
+    return const_view(data, static_cast<Eigen::Index>(rows), static_cast<Eigen::Index>(cols));
+  }
+  static const_view map(const element* data, std::size_t n)
+    requires(plain::IsVectorAtCompileTime == 1)
+  {
+    return const_view(data, static_cast<Eigen::Index>(n));
   }
   static std::size_t count(std::size_t rows, std::size_t cols) noexcept { return rows * cols; }
   static std::size_t count(std::size_t n) noexcept
@@ -251,12 +260,48 @@ void CEREAL_LOAD_FUNCTION_NAME(Archive& archive, Map<Plain, Options, Stride<0, 0
 
 #endif
 
+// ---- cadre/eigen/stored.hpp ----
+#ifndef CADRE_EIGEN_STORED_HPP
+#define CADRE_EIGEN_STORED_HPP
+
+#include <Eigen/Core>
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Matrices, maps, blocks and expressions of Eigen are stored as their plain object, in its storage order; an expression is
+/// computed into the memory of the store.
+template <class T>
+  requires std::derived_from<T, Eigen::DenseBase<T>>
+struct stored_type<T> {
+  using type = typename T::PlainObject;
+
+  static std::array<std::size_t, 2> shape(const T& value) noexcept {
+    return {static_cast<std::size_t>(value.rows()), static_cast<std::size_t>(value.cols())};
+  }
+  static void write(const T& value, typename type::Scalar* to) {
+    Eigen::Map<type> map(to, value.rows(), value.cols());
+    // What is written to cannot be a part of the expression.
+    if constexpr (std::derived_from<T, Eigen::MatrixBase<T>>)
+      map.noalias() = value;
+    else
+      map = value;
+  }
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/eigen.hpp ----
 #ifndef CADRE_EIGEN_HPP
 #define CADRE_EIGEN_HPP
 
-/// Eigen's dense matrices and arrays as cadre sees them: one run of elements (contiguous_traits), and something that
-/// cereal can save and load.
+/// Eigen's dense matrices and arrays as cadre sees them: one run of elements (contiguous_traits), something that cereal
+/// can save and load, and an object of a store.
 
 #endif
 

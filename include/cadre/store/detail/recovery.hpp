@@ -4,6 +4,7 @@
 #include <cadre/os/file_lock.hpp>
 #include <cadre/store/detail/object_moves.hpp>
 #include <cadre/store/detail/object_table.hpp>
+#include <cadre/store/detail/store_counters.hpp>
 #include <cadre/store/detail/tickets.hpp>
 
 #include <atomic>
@@ -110,6 +111,7 @@ inline std::uint32_t sweep_dead(object_table& table) noexcept {
     if (is_byte_locked_by_other(table.memory().file(), table.memory().lock_byte(s))) continue;
     sweep_slot(table, s);
     ++dead;
+    store_counters::get().recovered.add();
   }
   return dead;
 }

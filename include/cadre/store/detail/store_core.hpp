@@ -252,19 +252,19 @@ class store_core : public store_registry::member {
   std::uint32_t sweep() {
     check_process();
     store_lock lock(table_);
-    return room_.sweep();
+    return sweep_dead(table_);
   }
 
   [[nodiscard]] store_stats stats() {
     check_process();
     store_lock lock(table_);
-    room_.sweep();
+    sweep_dead(table_);
     return collect_stats(table_);
   }
   [[nodiscard]] std::string report() {
     check_process();
     store_lock lock(table_);
-    room_.sweep();
+    sweep_dead(table_);
     return describe_store(table_);
   }
 

@@ -61,7 +61,7 @@ class store_room {
       object_table::shortage missing{};
       {
         store_lock lock(table_);
-        if (take(missing) || (sweep() != 0 && take(missing)) ||
+        if (take(missing) || (sweep_dead(table_) != 0 && take(missing)) ||
             (missing == object_table::shortage::memory && evict(bytes) && take(missing))) {
           advance_clock(bytes);
           return;
@@ -116,12 +116,6 @@ class store_room {
     counters_.restored_bytes.add(bytes);
   }
 
-  /// Takes what processes that died held. Under the lock. Returns how many there were.
-  std::uint32_t sweep() noexcept {
-    const std::uint32_t dead = sweep_dead(table_);
-    if (dead != 0) counters_.recovered.add(dead);
-    return dead;
-  }
   /// Called when something may have made a file on disk needless.
   void tidy() noexcept {
     if (spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0) spiller_->remove_dead_files();
