@@ -8,6 +8,8 @@
 #include <cadre/store/detail/spill_table.hpp>
 #include <cadre/store/detail/steps.hpp>
 
+#include <unistd.h>
+
 #include <atomic>
 #include <bit>
 #include <cstddef>
@@ -33,6 +35,8 @@ class object_table {
   }
   [[nodiscard]] hold_count& mine(std::uint32_t i) const noexcept { return mine_[i]; }
   [[nodiscard]] std::uint32_t slot() const noexcept { return slot_; }
+  /// Of the process that made this, since asking the system is dear.
+  [[nodiscard]] std::uint32_t pid() const noexcept { return pid_; }
   [[nodiscard]] arena& memory() const noexcept { return memory_; }
   [[nodiscard]] store_header& head() const noexcept { return head_; }
 
@@ -351,6 +355,7 @@ class object_table {
   object_entry* entries_;
   std::uint32_t slot_;
   hold_count* mine_;
+  const std::uint32_t pid_ = static_cast<std::uint32_t>(::getpid());
 };
 
 }  // namespace detail

@@ -8,10 +8,9 @@
 #include <cadre/store/detail/recovery.hpp>
 #include <cadre/store/error.hpp>
 
-#include <unistd.h>
-
 #include <atomic>
 #include <cstdint>
+#include <cstdio>
 #include <string>
 
 CADRE_NAMESPACE_BEGIN
@@ -28,13 +27,14 @@ namespace detail {
 class store_lock {
  public:
   using clock = std::chrono::steady_clock;
-  static constexpr auto patience = std::chrono::seconds(10);
+  /// How long a holder of the lock is waited for; tests shorten it.
+  static inline std::chrono::nanoseconds patience = std::chrono::seconds(10);
 
-  /// Throws store_stalled (306) if another process holds on to it for 10 s.
+  /// Throws store_stalled (306) if another process holds on to it for longer than `patience`.
   explicit store_lock(object_table& table) : head_(table.head()) {
     if (!lock(table, patience)) throw store_stalled(describe() + "; continue or end that process");
   }
-  /// Waits as long as it takes, with a warning every 10 s: for what has to be done and cannot fail.
+  /// Waits as long as it takes, with a warning each time that `patience` ends: for what has to be done and cannot fail.
   struct patiently {};
   store_lock(object_table& table, patiently) noexcept : head_(table.head()) {
     while (!lock(table, patience)) log(log_level::warning, "store", [this] { return describe(); });
@@ -51,7 +51,7 @@ class store_lock {
       got = head_.mutex.lock_until(clock::now() + limit);
       if (got == lock_result::timed_out) return false;
     }
-    head_.lock_holder.store(own_pid(), std::memory_order_relaxed);
+    head_.lock_holder.store(table.pid(), std::memory_order_relaxed);
     if (got == lock_result::owner_died) [[unlikely]] {
       rebuild(table);
       sweep_dead(table);
@@ -59,16 +59,16 @@ class store_lock {
     }
     return true;
   }
-  // getpid() is a system call; a child made by fork() never locks.
-  static std::uint32_t own_pid() noexcept {
-    static const std::uint32_t pid = static_cast<std::uint32_t>(::getpid());
-    return pid;
+  [[gnu::cold]] static std::string describe_seconds(std::chrono::nanoseconds time) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g s", std::chrono::duration<double>(time).count());
+    return text;
   }
   [[gnu::cold]] std::string describe() const {
     const std::uint32_t pid = head_.lock_holder.load(std::memory_order_relaxed);
     const char state = process_state(pid);
     return "process " + std::to_string(pid) + (state == 'T' || state == 't' ? ", which has been stopped," : "") +
-           " has kept the store's lock for 10 s";
+           " has kept the store's lock for " + describe_seconds(patience);
   }
 
   store_header& head_;
