@@ -51,8 +51,9 @@ inline void arm(store_step step, int passage, int signal = SIGKILL) {
 }
 
 constexpr std::uint64_t capacity = 32 << 20;
-inline cadre::object_store open(const std::string& name) {
-  return cadre::object_store::open({.name = name, .capacity = capacity, .max_objects = 4096, .put_timeout = soon});
+inline cadre::object_store open(const std::string& name, std::chrono::nanoseconds put_timeout = soon) {
+  return cadre::object_store::open(
+      {.name = name, .capacity = capacity, .max_objects = 4096, .put_timeout = put_timeout});
 }
 
 /// A process that works on the store all the time, looks at what it keeps and at what victims have put, and fails if
