@@ -124,6 +124,7 @@ class object_store {
   template <class T>
   [[nodiscard]] bool contains(const object_ref<T>& ref) const {
     check(ref);
+    core_->check_process();
     return core_->is_there(ref.index_);
   }
   [[nodiscard]] bool contains(std::string_view name) const {

@@ -168,8 +168,10 @@ class store_core : public store_registry::member {
     const object_word w(seen);
     if (w.state() != object_state::creating ||
         !e.word.compare_exchange_strong(seen, object_word(w.generation(), object_state::sealed).value(),
-                                        std::memory_order_seq_cst))
+                                        std::memory_order_seq_cst)) {
+      check_process();
       throw object_gone("an object was erased while it was written");
+    }
     CADRE_STORE_STEP(sealed);
     table_.tell(e);
     CADRE_STORE_STEP(seal_told);
@@ -236,6 +238,7 @@ class store_core : public store_registry::member {
   /// Sleeps until done(), which is asked again whenever an object was sealed or has ended, or until the deadline.
   template <class Done>
   void wait_until(time deadline, Done&& done) {
+    check_process();
     if (done()) return;
     head_.seal_waiters.fetch_add(1, std::memory_order_seq_cst);
     const waiting counted(head_.seal_waiters);
@@ -320,11 +323,12 @@ class store_core : public store_registry::member {
   /// In a child made by fork(): views stay readable, all else throws forked_store (307) or does nothing.
   void forget_after_fork() noexcept override {
     forked_ = true;
-    void* const none = ::mmap(nullptr, std::size_t{head_.most_objects} * sizeof(object_entry), PROT_READ | PROT_WRITE,
+    const std::size_t n = head_.most_objects;
+    void* const none = ::mmap(nullptr, n * (sizeof(object_entry) + sizeof(hold_count)), PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (none != MAP_FAILED) {
       entries_ = static_cast<object_entry*>(none);
-      counts_ = static_cast<hold_count*>(none);
+      counts_ = reinterpret_cast<hold_count*>(entries_ + n);
     }
     memory_.forget_after_fork();
   }
