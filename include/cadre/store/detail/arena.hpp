@@ -165,7 +165,15 @@ class arena {
       : file_(std::move(file)),
         parts_(parts),
         all_(mapping::shared(file_, parts.all)),
-        to_read_(mapping::shared_read_only(file_, parts.data, parts.all - parts.data)) {}
+        to_read_(mapping::shared_read_only(file_, parts.data, parts.all - parts.data)) {
+    if (file_descriptor again = opened_again(file_)) file_ = std::move(again);
+  }
+
+  // Mappings keep the opening that they were made of, also in a child made by fork(), and with it its locks: those are
+  // taken through another one, which the child closes. Without /proc there is no child's store to mind, nor any peer.
+  static file_descriptor opened_again(const file_descriptor& file) {
+    return file_descriptor(::open(("/proc/self/fd/" + std::to_string(file.get())).c_str(), O_RDWR | O_CLOEXEC));
+  }
 
   template <class T>
   [[nodiscard]] T* at(std::uint64_t offset) const noexcept {
