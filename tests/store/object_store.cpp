@@ -308,7 +308,7 @@ TEST_CASE("A get waits so long as it is told, and says for what", "[store][objec
   auto w = store.create<int>(1);
   const auto ref = w.ref();
   const auto from = std::chrono::steady_clock::now();
-  const std::string expected = "[cadre.store.305] an object made at " + at(line) + " by process " +
+  const std::string expected = "[cadre.store.305] the object made at " + at(line) + " by process " +
                                std::to_string(::getpid()) + " was not sealed in the time given";
   CHECK(text_of<cadre::store_timeout>([&] { static_cast<void>(store.get(ref, 30ms)); }) == expected);
   CHECK(std::chrono::steady_clock::now() - from >= 30ms);

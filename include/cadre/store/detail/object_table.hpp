@@ -172,15 +172,15 @@ class object_table {
       free_blocks(i);
   }
 
-  /// Drops evictable objects that nobody looks at, those not used for longest first, until a block of `bytes` fits;
-  /// counts them.
-  /// Cost: a look at all objects, at most nine times. False if that is not enough.
-  bool evict(std::uint64_t bytes, std::uint32_t& dropped) noexcept {
+  /// Drops evictable objects that nobody looks at, those not used for longest first, until take() has what it wants; counts
+  /// them. Cost: a look at all objects, at most nine times. False if all that is not enough.
+  template <class Take>
+  bool evict(std::uint32_t& dropped, Take&& take) {
     return by_last_use([this](std::uint32_t i) { return is_idle(i) && (entries_[i].flags & object_evictable) != 0; },
                        [&](std::uint32_t i) {
                          end(i, object_end::evicted);
                          ++dropped;
-                         return memory_.blocks().largest_free() >= bytes;
+                         return take();
                        });
   }
 
@@ -250,7 +250,7 @@ class object_table {
   /// Calls `take` with all that are `wanted`, in eight rounds from those not used for longest to the newest, until it
   /// returns true. Cost: a look at all objects per round.
   template <class Wanted, class Take>
-  bool by_last_use(Wanted&& wanted, Take&& take) noexcept {
+  bool by_last_use(Wanted&& wanted, Take&& take) {
     const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
     const auto age = [&](std::uint32_t i) { return now - entries_[i].used_at.load(std::memory_order_relaxed); };
     std::uint32_t oldest = 0;

@@ -62,7 +62,7 @@ class store_room {
       {
         store_lock lock(table_);
         if (take(missing) || (sweep_dead(table_) != 0 && take(missing)) ||
-            (missing == object_table::shortage::memory && evict(bytes) && take(missing))) {
+            (can_move(missing, bytes) && evict([&] { return take(missing); }))) {
           advance_clock(bytes);
           return;
         }
@@ -70,7 +70,7 @@ class store_room {
         seen = head_.room.load(std::memory_order_seq_cst);
       }
       const waiting counted(head_.room_waiters);
-      if (missing == object_table::shortage::memory && bytes <= head_.capacity && spiller_ && !spill_error) {
+      if (can_move(missing, bytes) && spiller_ && !spill_error) {
         try {
           if (spiller_->make_room(bytes)) continue;
         } catch (const cadre::spill_error&) {
@@ -122,9 +122,14 @@ class store_room {
   }
 
  private:
-  bool evict(std::uint64_t bytes) noexcept {
+  // Whether it helps to move others out.
+  [[nodiscard]] bool can_move(object_table::shortage missing, std::uint64_t bytes) const noexcept {
+    return missing == object_table::shortage::memory && bytes <= head_.capacity;
+  }
+  template <class Take>
+  bool evict(Take&& take) {
     std::uint32_t dropped = 0;
-    const bool enough = table_.evict(bytes, dropped);
+    const bool enough = table_.evict(dropped, take);
     counters_.evicted.add(dropped);
     return enough;
   }
