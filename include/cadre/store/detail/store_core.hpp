@@ -357,6 +357,7 @@ class store_core : public store_registry::member {
   [[gnu::noinline]] void let_go(std::uint32_t i, std::uint64_t unit) noexcept {
     if (forked_) return;
     bool last = false;
+    bool tidy = false;
     {
       store_lock lock(table_, store_lock::patiently{});
       const std::uint64_t before = counts_[i].fetch_sub(unit, std::memory_order_seq_cst);
@@ -367,9 +368,17 @@ class store_core : public store_registry::member {
         last = --held_at_close_ == 0;
       }
       if (views_of(left) == 0 || refs_of(left) == 0) table_.settle(i);
+      // Without the lock only who holds a handle, or is the last, may touch anything of this.
+      tidy = room_.is_untidy() && (last || try_add_handle());
     }
-    room_.tidy();
-    if (last) delete this;
+    if (tidy) room_.tidy();
+    if (last || (tidy && drop_handle() && close())) delete this;
+  }
+  [[nodiscard]] bool try_add_handle() noexcept {
+    std::uint32_t n = handles_.load(std::memory_order_relaxed);
+    while (n != 0)
+      if (handles_.compare_exchange_weak(n, n + 1, std::memory_order_relaxed)) return true;
+    return false;
   }
 
   [[gnu::noinline]] const std::byte* pin_later(std::uint32_t i, time deadline) {

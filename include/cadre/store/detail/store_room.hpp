@@ -116,10 +116,11 @@ class store_room {
     counters_.restored_bytes.add(bytes);
   }
 
-  /// Called when something may have made a file on disk needless.
-  void tidy() noexcept {
-    if (spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0) spiller_->remove_dead_files();
+  /// Whether files on disk may have become needless.
+  [[nodiscard]] bool is_untidy() const noexcept {
+    return spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0;
   }
+  void tidy() noexcept { spiller_->remove_dead_files(); }
 
  private:
   // Whether it helps to move others out.
