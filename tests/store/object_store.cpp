@@ -686,10 +686,10 @@ TEST_CASE("A parent that is killed is seen to have died though a child of it liv
   if (parent == 0) {
     cadre::detail::store_core* const core =
         cadre::detail::open_private_store({.capacity = 2 * mib, .max_objects = 512});
-    const pid_t grandchild = ::fork();
-    if (grandchild != 0) {
-      const int told[] = {core->memory().file().get(), static_cast<int>(core->memory().lock_byte(0) >> 20),
-                          static_cast<int>(core->memory().lock_byte(0) & 0xfffff), grandchild};
+    int told[] = {core->memory().file().get(), static_cast<int>(core->memory().lock_byte(0) >> 20),
+                  static_cast<int>(core->memory().lock_byte(0) & 0xfffff), 0};
+    if (::fork() == 0) {  // which tells when fork() has done all that it does in a child
+      told[3] = ::getpid();
       static_cast<void>(!::write(words[1], told, sizeof told));
     }
     for (;;) ::pause();
