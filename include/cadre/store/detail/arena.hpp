@@ -161,18 +161,16 @@ class arena {
   void forget_after_fork() noexcept { file_ = file_descriptor(); }
 
  private:
+  // The lock of a process's slot ends with the last of what was opened and mapped through file_. A child made by fork()
+  // keeps what it maps, for the sake of its views, so all that is mapped through another opening. One page is mapped
+  // through this one, in no child: closing all descriptors, as daemons do, is not the end of a process.
   arena(file_descriptor file, const store_parts& parts)
-      : file_(std::move(file)),
-        parts_(parts),
-        all_(mapping::shared(file_, parts.all)),
-        to_read_(mapping::shared_read_only(file_, parts.data, parts.all - parts.data)) {
-    if (file_descriptor again = opened_again(file_)) file_ = std::move(again);
-  }
-
-  // Mappings keep the opening that they were made of, also in a child made by fork(), and with it its locks: those are
-  // taken through another one, which the child closes. Without /proc there is no child's store to mind, nor any peer.
-  static file_descriptor opened_again(const file_descriptor& file) {
-    return file_descriptor(::open(("/proc/self/fd/" + std::to_string(file.get())).c_str(), O_RDWR | O_CLOEXEC));
+      : file_(std::move(file)), parts_(parts), alive_(mapping::shared(file_, 1)) {
+    ::madvise(alive_.data(), alive_.size(), MADV_DONTFORK);
+    const file_descriptor again(::open(("/proc/self/fd/" + std::to_string(file_.get())).c_str(), O_RDWR | O_CLOEXEC));
+    if (!again) throw mapping_error("cannot open a store's memory again through /proc/self/fd", errno);
+    all_ = mapping::shared(again, parts.all);
+    to_read_ = mapping::shared_read_only(again, parts.data, parts.all - parts.data);
   }
 
   template <class T>
@@ -230,6 +228,7 @@ class arena {
 
   file_descriptor file_;
   store_parts parts_;
+  mapping alive_;
   mapping all_;
   mapping to_read_;
 };
