@@ -141,7 +141,10 @@ class store_core : public store_registry::member {
       if (!how.name.empty()) {
         memory_.make_present(e.name_offset, how.name.size());
         store_lock lock(table_);
-        if (table_.find(how.name) != no_index) throw object_name_taken(how.name);
+        // One whose writer has died is in nobody's way.
+        if (const std::uint32_t there = table_.find(how.name);
+            there != no_index && (!is_pending(there) || sweep_dead(table_) == 0 || table_.find(how.name) != no_index))
+          throw object_name_taken(how.name);
         table_.enter_name(i, how.name);
       }
       return {i, bytes == 0 ? nowhere() : memory_.data() + e.offset.load(std::memory_order_relaxed)};
