@@ -89,13 +89,16 @@ class object_store {
   template <detail::stored_element E>
   object_writer<std::vector<E>> create(std::size_t n, const put_options& how = {},
                                        const std::source_location& at = std::source_location::current()) {
-    if (n > (std::size_t{1} << 41) / sizeof(E)) throw bad_store_option("an object of more than 2 TiB");
+    if (n > most_bytes / sizeof(E)) throw bad_store_option("an object of more than 2 TiB");
     return make<std::vector<E>>(n * sizeof(E), how, at);
   }
-  /// A matrix to be written in place: `create<Eigen::MatrixXf>(rows, cols)`.
+  /// A matrix to be written in place: `create<Eigen::MatrixXf>(rows, cols)`. Throws as put().
   template <detail::stored_array M>
   object_writer<M> create(std::size_t rows, std::size_t cols, const put_options& how = {},
                           const std::source_location& at = std::source_location::current()) {
+    constexpr std::size_t most = most_bytes / sizeof(typename detail::storage<M>::element);
+    if (rows > most || cols > most || (cols != 0 && rows > most / cols))
+      throw bad_store_option("an object of more than 2 TiB");
     const std::array<std::size_t, 2> shape{rows, cols};
     object_writer<M> w = make<M>(detail::storage<M>::bytes_of(shape), how, at);
     detail::storage<M>::write_shape(shape, w.data_);
@@ -184,6 +187,7 @@ class object_store {
   template <class>
   friend struct portable;
   using time = detail::store_core::time;
+  static constexpr std::size_t most_bytes = std::size_t{1} << 41;  // so that sums of sizes do not overflow
 
   explicit object_store(detail::store_core& core) noexcept : core_(&core) {}
 
