@@ -16,6 +16,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <typeinfo>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
@@ -184,7 +185,8 @@ struct stored_label {
 template <class T>
 const stored_label& label_of() {
   static const stored_label label = [] {
-    stored_label made{type_label<T>::get(), 0};
+    // Matrices of all storage orders share a format of the archive, and a label, but do not lie in one way.
+    stored_label made{stored_array<T> ? type_name(typeid(T)) : type_label<T>::get(), 0};
     constexpr std::size_t unit = storage<T>::unit;
     if (stored_value<T>) made.text += " of " + std::to_string(unit) + " bytes";
     made.key = hash_combine(hash_text(made.text), unit) | 1;
