@@ -127,7 +127,7 @@ class store_core : public store_registry::member {
     r.name = how.name;
     std::uint32_t i = no_index;
     room_.find(bytes + how.name.size(), [&](object_table::shortage& missing) {
-      if (!how.name.empty() && table_.find(how.name) != no_index) throw object_name_taken(how.name);
+      if (!how.name.empty() && is_taken(how.name)) throw object_name_taken(how.name);
       r.site = labels_.of_line(at);
       labels_.add(type, label);
       i = table_.create(r, missing);
@@ -141,10 +141,7 @@ class store_core : public store_registry::member {
       if (!how.name.empty()) {
         memory_.make_present(e.name_offset, how.name.size());
         store_lock lock(table_);
-        // One whose writer has died is in nobody's way.
-        if (const std::uint32_t there = table_.find(how.name);
-            there != no_index && (!is_pending(there) || sweep_dead(table_) == 0 || table_.find(how.name) != no_index))
-          throw object_name_taken(how.name);
+        if (is_taken(how.name)) throw object_name_taken(how.name);
         table_.enter_name(i, how.name);
       }
       return {i, bytes == 0 ? nowhere() : memory_.data() + e.offset.load(std::memory_order_relaxed)};
@@ -353,6 +350,14 @@ class store_core : public store_registry::member {
   static constexpr auto slice = store_room::slice;
   static constexpr std::size_t most_name_bytes = 4096;
   static constexpr std::uint64_t hold_ask = hold_notify | hold_closing;
+
+  // Under the lock. An object whose writer has died is in nobody's way.
+  [[nodiscard]] bool is_taken(std::string_view name) {
+    const std::uint32_t there = table_.find(name);
+    if (there == no_index || !is_pending(there)) return there != no_index;
+    sweep_dead(table_);
+    return table_.find(name) != no_index;
+  }
 
   static std::byte* nowhere() noexcept { return reinterpret_cast<std::byte*>(64); }  // of what has no bytes
 
