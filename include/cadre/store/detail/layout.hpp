@@ -6,6 +6,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -107,6 +108,25 @@ struct alignas(64) process_slot {
   std::atomic<std::uint32_t> used;
   std::uint32_t pid;
   std::int32_t rank;  // -1: none
+};
+
+/// A set of slots of processes.
+class slot_set {
+ public:
+  void add(std::uint32_t slot) noexcept { words_[slot / 64] |= std::uint64_t{1} << slot % 64; }
+  [[nodiscard]] bool has(std::uint32_t slot) const noexcept {
+    return slot < most_processes && (words_[slot / 64] >> slot % 64 & 1) != 0;
+  }
+  [[nodiscard]] std::uint64_t word(std::uint32_t k) const noexcept { return words_[k]; }
+  template <class F>
+  void for_each(F&& f) const {
+    for (std::uint32_t k = 0; k < most_processes / 64; ++k)
+      for (std::uint64_t bits = words_[k]; bits != 0; bits &= bits - 1)
+        f(64 * k + static_cast<std::uint32_t>(std::countr_zero(bits)));
+  }
+
+ private:
+  std::uint64_t words_[most_processes / 64] = {};
 };
 
 /// A ref on its way to another process: holds the object for its sender until it is taken.

@@ -220,6 +220,14 @@ class object_table {
     });
     return all;
   }
+  /// Whether one of these slots has held it.
+  [[nodiscard]] bool may_be_held_by(std::uint32_t i, const slot_set& slots) const noexcept {
+    if ((entries_[i].holders.load(std::memory_order_relaxed) & slots.word(0)) != 0) return true;
+    if ((entries_[i].flags & object_held_above) == 0) return false;
+    for (std::uint32_t k = 1; k < most_processes / 64; ++k)
+      if ((memory_.holders_above(i)[k].load(std::memory_order_relaxed) & slots.word(k)) != 0) return true;
+    return false;
+  }
   template <class F>
   void for_each_holder(std::uint32_t i, F&& f) const {
     const auto each = [&f](std::uint64_t bits, std::uint32_t first) {

@@ -23,8 +23,8 @@ inline void recount_spill_files(object_table& table) noexcept {
   table.head().dead_files.store(1, std::memory_order_relaxed);  // perhaps
 }
 
-/// Makes everything anew that is derived from the table of objects, after a process has died with the lock. May itself be
-/// cut off at any instant: the next begins again.
+/// Makes everything anew that is derived from the table of objects, after a process has died with the lock. A sweep of all
+/// objects follows. May itself be cut off at any instant: the next begins again.
 inline void rebuild(object_table& table) noexcept {
   store_header& head = table.head();
   CADRE_STORE_STEP(rebuild_begun);
@@ -65,7 +65,6 @@ inline void rebuild(object_table& table) noexcept {
       head.free_ticket = t;
     }
   }
-  for (std::uint32_t i = 0; i < head.entries_begun; ++i) table.settle(i);
   recount_spill_files(table);
   CADRE_STORE_STEP(rebuild_done);
 }
@@ -80,40 +79,55 @@ inline void abandon(object_table& table, std::uint32_t i) noexcept {
   }
 }
 
-/// Takes from the process that had the slot all that it held, wrote or sent.
-inline void sweep_slot(object_table& table, std::uint32_t slot) noexcept {
+/// Takes from processes all that they held, wrote or sent, and their slots. Cost: a look at all objects, whose holders are
+/// counted only where it may matter, or (`unsettled`) everywhere: when one of them died in the middle of a change.
+inline void sweep_slots(object_table& table, const slot_set& slots, bool unsettled) noexcept {
   store_header& head = table.head();
-  table.memory().clear_counts(slot);
-  CADRE_STORE_STEP(slot_void);
+  slots.for_each([&](std::uint32_t s) {
+    table.memory().clear_counts(s);
+    CADRE_STORE_STEP(slot_void);
+  });
   for (std::uint32_t t = 0; t < head.tickets_begun; ++t) {
     const transfer_ticket& ticket = table.memory().tickets()[t];
-    if (ticket.used.load(std::memory_order_acquire) != 0 && (ticket.from == slot || ticket.to == slot))
+    if (ticket.used.load(std::memory_order_acquire) != 0 && (slots.has(ticket.from) || slots.has(ticket.to)))
       ticket_office(table).finish(t, false);
   }
   for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
     const object_word w = table.word(i);
     if (w.state() == object_state::free) continue;
-    if (w.owner() == slot) abandon(table, i);
-    table.settle(i);
+    const bool owned = slots.has(w.owner());
+    if (owned) abandon(table, i);
+    if (owned || unsettled || table.may_be_held_by(i, slots)) table.settle(i);
   }
-  if (table.files().close_all_of(slot)) recount_spill_files(table);
+  bool closed = false;
+  slots.for_each([&](std::uint32_t s) { closed |= table.files().close_all_of(s); });
+  if (closed) recount_spill_files(table);
   CADRE_STORE_STEP(slot_swept);
-  table.memory().slots()[slot].used.store(0, std::memory_order_release);
-  CADRE_STORE_STEP(slot_free);
+  slots.for_each([&](std::uint32_t s) {
+    table.memory().slots()[s].used.store(0, std::memory_order_release);
+    CADRE_STORE_STEP(slot_free);
+  });
+}
+inline void sweep_slot(object_table& table, std::uint32_t slot) noexcept {
+  slot_set one;
+  one.add(slot);
+  sweep_slots(table, one, false);
 }
 
-/// Sweeps the slots of processes that have died. Cost: a system call per process, and a look at all objects per death.
-/// Returns how many there were.
-inline std::uint32_t sweep_dead(object_table& table) noexcept {
-  std::uint32_t dead = 0;
+/// Sweeps the slots of processes that have died. Cost: a system call per process, and one look at all objects if there are
+/// any. Returns how many there were. `unsettled`: after a rebuild.
+inline std::uint32_t sweep_dead(object_table& table, bool unsettled = false) noexcept {
+  slot_set dead;
+  std::uint32_t n = 0;
   for (std::uint32_t s = 0; s < most_processes; ++s) {
     if (s == table.slot() || table.memory().slots()[s].used.load(std::memory_order_acquire) == 0) continue;
     if (is_byte_locked_by_other(table.memory().file(), table.memory().lock_byte(s))) continue;
-    sweep_slot(table, s);
-    ++dead;
-    store_counters::get().recovered.add();
+    dead.add(s);
+    ++n;
   }
-  return dead;
+  if (n != 0 || unsettled) sweep_slots(table, dead, unsettled);
+  store_counters::get().recovered.add(n);
+  return n;
 }
 
 }  // namespace detail
