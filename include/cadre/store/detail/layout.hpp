@@ -183,9 +183,11 @@ struct store_header {
   std::atomic<std::uint64_t> present_extents;
 
   alignas(64) std::atomic<std::uint32_t> clock;  // goes on with what is put; orders objects by their last use
-  alignas(64) std::atomic<std::uint32_t> seals;  // futex: changes with a seal or an end if sealing_waiters is not 0
+  // The futexes change only if somebody waits: who does sets `waiters` each time before it looks and sleeps, who wakes
+  // clears it. A count would be wrong for ever after a waiter was killed.
+  alignas(64) std::atomic<std::uint32_t> seals;  // changes with a seal or an end
   std::atomic<std::uint32_t> seal_waiters;
-  alignas(64) std::atomic<std::uint32_t> room;  // futex: changes when memory becomes free if room_waiters is not 0
+  alignas(64) std::atomic<std::uint32_t> room;  // changes when memory becomes free
   std::atomic<std::uint32_t> room_waiters;
 };
 

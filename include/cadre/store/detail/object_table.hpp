@@ -192,13 +192,15 @@ class object_table {
       e.event.fetch_add(2, std::memory_order_seq_cst);
       futex::wake_all(e.event, futex::scope::shared);
     }
-    if (head_.seal_waiters.load(std::memory_order_seq_cst) != 0) {
+    if (head_.seal_waiters.load(std::memory_order_seq_cst) != 0 &&
+        head_.seal_waiters.exchange(0, std::memory_order_seq_cst) != 0) {
       head_.seals.fetch_add(1, std::memory_order_seq_cst);
       futex::wake_all(head_.seals, futex::scope::shared);
     }
   }
   void tell_of_room() noexcept {
     if (head_.room_waiters.load(std::memory_order_seq_cst) == 0) return;
+    head_.room_waiters.store(0, std::memory_order_seq_cst);  // under the lock, as who waits sets it
     head_.room.fetch_add(1, std::memory_order_seq_cst);
     futex::wake_all(head_.room, futex::scope::shared);
   }

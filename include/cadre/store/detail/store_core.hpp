@@ -240,10 +240,9 @@ class store_core : public store_registry::member {
   void wait_until(time deadline, Done&& done) {
     check_process();
     if (done()) return;
-    head_.seal_waiters.fetch_add(1, std::memory_order_seq_cst);
-    const waiting counted(head_.seal_waiters);
     for (;;) {
       const std::uint32_t seen = head_.seals.load(std::memory_order_seq_cst);
+      head_.seal_waiters.store(1, std::memory_order_seq_cst);
       if (done()) return;
       const time now = clock::now();
       if (now >= deadline) return;

@@ -21,15 +21,6 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// One more among those who wait, as long as this exists; who is killed meanwhile costs the others some needless wakes.
-struct waiting {
-  explicit waiting(std::atomic<std::uint32_t>& n) noexcept : count(n) {}
-  waiting(const waiting&) = delete;
-  waiting& operator=(const waiting&) = delete;
-  ~waiting() { count.fetch_sub(1, std::memory_order_seq_cst); }
-  std::atomic<std::uint32_t>& count;
-};
-
 /// How objects get memory: from what is free, and if that is not enough from the dead, from what may be dropped, from what
 /// can go to disk, and from others in time. Thread-safety: all functions, from any thread, without the lock of the store.
 class store_room {
@@ -66,10 +57,9 @@ class store_room {
           advance_clock(bytes);
           return;
         }
-        head_.room_waiters.fetch_add(1, std::memory_order_seq_cst);
         seen = head_.room.load(std::memory_order_seq_cst);
+        head_.room_waiters.store(1, std::memory_order_seq_cst);
       }
-      const waiting counted(head_.room_waiters);
       if (can_move(missing, bytes) && spiller_ && !spill_error) {
         try {
           if (spiller_->make_room(bytes)) continue;
