@@ -7,6 +7,7 @@
 #include <cadre/core/hash.hpp>
 #include <cadre/store.hpp>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -19,10 +20,12 @@
 #include <cstdint>
 #include <cstring>
 #include <exception>
+#include <filesystem>
 #include <new>
 #include <span>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -157,6 +160,16 @@ inline bool is_whole(std::span<const std::uint64_t> all, std::uint64_t seed) {
 }
 inline bool is_whole(const cadre::view<numbers>& v) { return is_whole(*v); }
 inline bool is_whole(const cadre::view<numbers>& v, std::uint64_t seed) { return is_whole(*v, seed); }
+
+/// The memory of the only store that this process has open, once more.
+inline cadre::detail::arena memory_once_more() {
+  for (const auto& fd : std::filesystem::directory_iterator("/proc/self/fd")) {
+    std::error_code ignored;
+    if (std::filesystem::read_symlink(fd, ignored).string().find("memfd:cadre-store") != std::string::npos)
+      return cadre::detail::arena::open(cadre::file_descriptor(::open(fd.path().c_str(), O_RDWR | O_CLOEXEC)));
+  }
+  throw std::runtime_error("no store is open");
+}
 
 /// A name that no other test uses.
 inline std::string store_name(const char* what) {

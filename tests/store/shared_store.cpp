@@ -70,16 +70,6 @@ std::size_t open_memories(const std::string& process = "self") {
   return n;
 }
 
-/// The memory of the only store that this process has open, once more.
-cadre::detail::arena memory_once_more() {
-  for (const auto& fd : std::filesystem::directory_iterator("/proc/self/fd")) {
-    std::error_code ignored;
-    if (std::filesystem::read_symlink(fd, ignored).string().find("memfd:cadre-store") != std::string::npos)
-      return cadre::detail::arena::open(cadre::file_descriptor(::open(fd.path().c_str(), O_RDWR | O_CLOEXEC)));
-  }
-  throw std::runtime_error("no store is open");
-}
-
 }  // namespace shared_store_test
 
 TEST_CASE("What one process puts another gets by its name, the same bytes in the same place", "[shared_store]") {

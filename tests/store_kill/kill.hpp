@@ -65,7 +65,7 @@ class survivor {
   };
 
  public:
-  explicit survivor(const std::string& name) : process_([this, name] { run(name); }, 110) {
+  explicit survivor(const std::string& name) : process_([this, name] { run(name); }, 600) {
     if (!eventually([this] { return board_->ready.load() || process_.has_ended(); }) || process_.has_ended())
       throw std::runtime_error("the survivor: " + process_.end());
   }

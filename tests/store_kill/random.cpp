@@ -113,7 +113,7 @@ TEST_CASE("Processes killed at random instants leave nothing behind and take not
     REQUIRE(s.other().go_on());
     std::vector<std::unique_ptr<process>> workers(6);
     const auto start = [&](std::size_t k) {
-      workers[k] = std::make_unique<process>([&s, mine = r()] { worker(s.name(), mine); }, 110);
+      workers[k] = std::make_unique<process>([&s, mine = r()] { worker(s.name(), mine); }, 600);
     };
     for (std::size_t k = 0; k < workers.size(); ++k) start(k);
     for (int i = 0; i < 19; ++i) {
@@ -195,4 +195,32 @@ TEST_CASE("Who waits for an object is told when its producer has been killed", "
     }
   }
   s.check_end();
+}
+
+TEST_CASE("A process that is killed while it waits costs others nothing afterwards", "[store_kill]") {
+  using namespace random_test;
+  const std::string name = store_name("waits");
+  cadre::object_store store = open(name);
+  const cadre::detail::arena memory = memory_once_more();
+  const auto writer = store.create<std::uint64_t>(10, {.name = "never sealed"});
+  process waits_for_a_seal([&] {
+    cadre::object_store mine = open(name);
+    static_cast<void>(mine.wait(std::vector{mine.find<numbers>("never sealed").value()}, 1));
+  });
+  REQUIRE(eventually([&] { return memory.head().seal_waiters != 0; }));
+  waits_for_a_seal.kill();
+  store.put(1);
+  CHECK(memory.head().seal_waiters == 0);  // else each seal would call the system
+
+  std::optional<numbers_ref> large(store.put(numbers(capacity / 8 / 4 * 3)));
+  process waits_for_room([&] {
+    cadre::object_store mine = open(name, 60s);
+    mine.put(numbers(capacity / 8 / 2));
+  });
+  REQUIRE(eventually([&] { return memory.head().room_waiters != 0; }));
+  waits_for_room.kill();
+  large.reset();
+  store.put(1);
+  CHECK(memory.head().room_waiters == 0);
+  CHECK(store.stats().objects == 1);
 }
