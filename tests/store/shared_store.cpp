@@ -538,9 +538,15 @@ TEST_CASE("A limit on the size of files is an error, not a signal", "[shared_sto
 TEST_CASE("A full or small /dev/shm is no obstacle", "[shared_store]") {
   using namespace shared_store_test;
   process inside([&] {
-    if (::unshare(CLONE_NEWNS) != 0 && ::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ::_exit(77);
+    if (::unshare(CLONE_NEWNS) != 0) {
+      const std::string user = std::to_string(::geteuid()), group = std::to_string(::getegid());
+      if (::unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) ::_exit(77);
+      std::ofstream("/proc/self/uid_map") << user + " " + user + " 1";
+      std::ofstream("/proc/self/setgroups") << "deny";
+      std::ofstream("/proc/self/gid_map") << group + " " + group + " 1";
+    }
     if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        ::mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=1m") != 0)
+        ::mount("tmpfs", "/dev/shm", "tmpfs", 0, "size=1m,mode=1777") != 0)
       ::_exit(77);
     std::ofstream("/dev/shm/full") << std::string(2 << 20, 'x');
     struct ::statvfs left {};
