@@ -213,6 +213,7 @@ int main() {
     for (std::uint64_t k = 0; k < 10; ++k) kept.push_back(store.put(pattern(k, 1 + k * 1000)));
     const cadre::store_stats before = store.stats();
     for (; steady::now() < end; ++rounds) {
+      ::alarm(120);  // ends a round that hangs
       random_bits r(seed + rounds);
       kills += play(store, name, r, counted->operations);
       for (std::size_t k = 0; k < names; ++k) store.erase(name_of(k));
