@@ -199,14 +199,21 @@ class store_core : public store_registry::member {
   }
   void erase(std::uint32_t i) {
     check_process();
-    store_lock lock(table_);
-    table_.end(i, object_end::erased);
+    {
+      store_lock lock(table_);
+      table_.end(i, object_end::erased);
+    }
+    if (room_.is_untidy()) room_.tidy();
   }
   bool erase(std::string_view name) {
     check_process();
-    store_lock lock(table_);
-    const std::uint32_t i = table_.find(name);
-    if (i != no_index) table_.end(i, object_end::erased);
+    std::uint32_t i = no_index;
+    {
+      store_lock lock(table_);
+      i = table_.find(name);
+      if (i != no_index) table_.end(i, object_end::erased);
+    }
+    if (room_.is_untidy()) room_.tidy();
     return i != no_index;
   }
   /// Whether its producer writes it still.
