@@ -17,12 +17,16 @@ class object_moves {
   explicit object_moves(object_table& table) noexcept : table_(table) {}
 
   /// Finds up to `most` objects to be moved to disk, of at least `bytes` together if there are such, those not used for
-  /// longest first. Returns how many. Cost as evict().
-  std::size_t begin_spill(std::uint64_t bytes, std::uint32_t* found, std::size_t most) noexcept {
+  /// longest first; with `written` only those that are on disk already. Returns how many. Cost as evict().
+  std::size_t begin_spill(std::uint64_t bytes, std::uint32_t* found, std::size_t most, bool written) noexcept {
     std::size_t n = 0;
     std::uint64_t moved = 0;
     table_.by_last_use(
-        [this](std::uint32_t i) { return table_.is_idle(i) && (table_.entry(i).flags & object_evictable) == 0; },
+        [&](std::uint32_t i) {
+          const object_entry& e = table_.entry(i);
+          return table_.is_idle(i) && (e.flags & object_evictable) == 0 &&
+                 (!written || e.spilled.load(std::memory_order_relaxed) != 0);
+        },
         [&](std::uint32_t i) {
           table_.mark_holder(i);
           table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
@@ -36,10 +40,11 @@ class object_moves {
         });
     return n;
   }
-  /// The object is on disk, at `place`: its memory is freed, unless somebody looks at it or it has ended meanwhile.
+  /// The object is on disk, at `place` (none: where it was before, or has been moved to meanwhile): its memory is freed,
+  /// unless somebody looks at it or it has ended meanwhile.
   void commit_spill(std::uint32_t i, spill_position place, std::uint64_t checksum) noexcept {
     object_entry& e = table_.entry(i);
-    if (place.value() != e.spilled.load(std::memory_order_relaxed)) {
+    if (place) {
       e.checksum = checksum;
       e.spilled.store(place.value(), std::memory_order_release);
     }

@@ -9,6 +9,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -29,33 +30,47 @@ class spiller {
         writer_(folder_, table.slot() << 20, file_limit) {}
 
   /// Moves objects that nobody looks at to disk, of at least `bytes` together if there are such. False if there are none.
-  /// Throws spill_failed (310); what could not be written stays in memory.
+  /// What cannot be written stays in memory; throws spill_failed (310) if none could be moved.
   bool make_room(std::uint64_t bytes) {
-    std::uint32_t found[64];
-    std::size_t n = 0;
-    {
-      store_lock lock(table_);
-      n = moves().begin_spill(bytes, found, std::size(found));
-    }
-    const std::lock_guard one_at_a_time(mutex_);
-    for (std::size_t k = 0; k < n; ++k) {
-      try {
-        write(found[k]);
-      } catch (...) {
-        store_lock lock(table_, store_lock::patiently{});
-        for (; k < n; ++k) moves().give_up_spill(found[k]);
-        throw;
+    std::exception_ptr failure;
+    // Where nothing can be written, there may be some that have been.
+    for (const bool written : {false, true}) {
+      std::uint32_t found[64];
+      std::size_t n = 0, moved = 0;
+      {
+        store_lock lock(table_);
+        n = moves().begin_spill(bytes, found, std::size(found), written);
       }
+      const std::lock_guard one_at_a_time(mutex_);
+      try {
+        for (; moved < n; ++moved) write(found[moved]);
+      } catch (...) {
+        failure = std::current_exception();
+        store_lock lock(table_, store_lock::patiently{});
+        for (std::size_t k = moved; k < n; ++k) moves().give_up_spill(found[k]);
+      }
+      if (moved != 0) {
+        compact();
+        remove_dead_files();
+        return true;
+      }
+      if (!failure) return false;
     }
-    if (n != 0) {
-      compact();
-      remove_dead_files();
-    }
-    return n != 0;
+    std::rethrow_exception(failure);
   }
 
   /// Fills the memory of an object that this process restores. Throws spill_corrupt (311), spill_failed (310).
-  void read(std::uint32_t i, std::span<std::byte> into) { read_spilled(folder_, place_of(i), key_of(i), into); }
+  void read(std::uint32_t i, std::span<std::byte> into) {
+    for (;;) {
+      const spilled_place place = place_of(i);
+      try {
+        return read_spilled(folder_, place, key_of(i), into);
+      } catch (const spill_corrupt&) {
+        // Another process may have moved it meanwhile, and removed the file.
+        if (const spilled_place now = place_of(i); now.file == place.file && now.offset == place.offset) throw;
+      }
+    }
+  }
 
   /// Removes the files of which nothing is wanted any more.
   void remove_dead_files() noexcept {
@@ -85,14 +100,14 @@ class spiller {
   // An object that was on disk before is there still.
   void write(std::uint32_t i) {
     object_entry& e = table_.entry(i);
-    spill_position at(e.spilled.load(std::memory_order_acquire));
-    std::uint64_t checksum = e.checksum;
-    if (!at)
+    spill_position at;
+    std::uint64_t checksum = 0;
+    if (e.spilled.load(std::memory_order_acquire) == 0)
       at = append(i, {table_.memory().data_to_read() + e.offset.load(std::memory_order_relaxed), e.bytes}, checksum);
     store_lock lock(table_, store_lock::patiently{});
     moves().commit_spill(i, at, checksum);
     counters_.spilled_bytes.add(e.bytes);
-    close_full_file(at.file());
+    if (at) close_full_file(at.file());
   }
   spill_position append(std::uint32_t i, std::span<const std::byte> object, std::uint64_t& checksum) {
     const spilled_place place = writer_.append(key_of(i), object);
