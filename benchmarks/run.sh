@@ -23,7 +23,7 @@ done
 [ ${#named[@]} -gt 0 ] || named=("${all[@]}")
 
 [ $install = no ] || tests/install.sh g++ cmake ninja-build libeigen3-dev libcereal-dev zlib1g-dev libopenmpi-dev \
-  openmpi-bin python3-torch libopenblas0-pthread libtbb-dev libboost-dev
+  openmpi-bin python3-torch libopenblas0-pthread libtbb-dev libboost-dev liblmdb-dev python3-distributed
 mkdir -p build/benchmarks
 cmake --preset release -G Ninja -DCADRE_BUILD_BENCHMARKS=ON -DCADRE_BUILD_TESTS=OFF -DCADRE_BUILD_EXAMPLES=OFF \
   -B build/benchmarks >build/benchmarks/run.log

@@ -1,0 +1,89 @@
+// Objects of 100 MiB that move to disk and back, beside direct writes and reads of as much. The disk is the one on which
+// this program lies.
+#include "store_peers.hpp"
+
+#include <cstdlib>
+#include <filesystem>
+
+namespace {
+
+using namespace store_peers;
+
+constexpr std::size_t large = 100 * mib, piece = 4 * mib;
+
+/// Removed with all that is in it.
+class folder {
+ public:
+  folder() : path_(std::filesystem::read_symlink("/proc/self/exe").parent_path() / "store_spill.XXXXXX") {
+    require(::mkdtemp(path_.data()) != nullptr, "a folder beside the program");
+  }
+  folder(const folder&) = delete;
+  folder& operator=(const folder&) = delete;
+  ~folder() { std::filesystem::remove_all(path_); }
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  std::string path_;
+};
+
+double mib_per_second(double seconds) { return static_cast<double>(large / mib) / seconds; }
+template <class F>
+double rate(F&& f) {
+  return mib_per_second(ns_each(1, f) * 1e-9);
+}
+
+/// A direct write of a new file in pieces of 4 MiB, as the store's are.
+double raw_write(const std::string& path, const warm_memory& from) {
+  ::unlink(path.c_str());
+  return rate([&] {
+    const cadre::file_descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600));
+    for (std::size_t at = 0; at < large; at += piece)
+      require(::pwrite(file.get(), from.data() + at, piece, static_cast<off_t>(at)) == piece, "a direct write");
+  });
+}
+double raw_read(const std::string& path, const warm_memory& to) {
+  return rate([&] {
+    const cadre::file_descriptor file(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
+    for (std::size_t at = 0; at < large; at += piece)
+      require(::pread(file.get(), to.data() + at, piece, static_cast<off_t>(at)) == piece, "a direct read");
+  });
+}
+
+bytes_ref filled(cadre::object_store& store) {
+  auto w = store.create<std::byte>(large);
+  std::memset(w.span().data(), 1, large);
+  return std::move(w).seal();
+}
+
+/// There is room for three: the fourth, of which nothing is written here, moves the oldest to disk.
+double spill(cadre::object_store& store) {
+  const std::vector<bytes_ref> full{filled(store), filled(store), filled(store)};
+  return rate([&] { store.create<std::byte>(large).abort(); });
+}
+/// One that is on disk, when there is room for it again.
+double restore(cadre::object_store& store) {
+  const bytes_ref oldest = filled(store);
+  {
+    const std::vector<bytes_ref> newer{filled(store), filled(store), filled(store)};
+    require(store.stats().spilled != 0 && !store.try_get(oldest), "the object that was put first");
+  }
+  return rate([&] { read_byte(store.get(oldest).bytes()[0]); });
+}
+
+}  // namespace
+
+int main() {
+  const folder place;
+  const warm_memory memory(large);
+  cadre::object_store store =
+      cadre::object_store::open({.capacity = 3 * large + 8 * mib, .spill_dir = place.path(), .max_objects = 512});
+  const std::string file = place.path() + "/raw";
+  benchmark::print_head();
+  benchmark::measure(
+      "spill of 100 MiB", "MiB/s", 9,
+      {{"cadre", [&] { return spill(store); }},
+       {"direct writes of a new file", [&] { return raw_write(file, memory); }, benchmark::at_least(0.8)}});
+  benchmark::measure("restore of 100 MiB", "MiB/s", 9,
+                     {{"cadre", [&] { return restore(store); }},
+                      {"direct reads", [&] { return raw_read(file, memory); }, benchmark::at_least(0.8)}});
+}
