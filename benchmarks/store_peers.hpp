@@ -42,7 +42,9 @@ void use(const T& value) {
   asm volatile("" ::"r,m"(value) : "memory");
 }
 /// The byte must be read.
-inline void read_byte(const std::byte& b) { static_cast<void>(static_cast<const volatile std::byte&>(b)); }
+inline void read_byte(const std::byte& b) {
+  [[maybe_unused]] const std::byte read = static_cast<const volatile std::byte&>(b);
+}
 
 /// Nanoseconds for each of n things that f does.
 template <class F>
