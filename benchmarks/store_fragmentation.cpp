@@ -5,7 +5,9 @@
 #include <boost/interprocess/managed_external_buffer.hpp>
 
 #include <cmath>
+#include <optional>
 #include <random>
+#include <utility>
 
 namespace {
 

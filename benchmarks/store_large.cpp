@@ -2,8 +2,6 @@
 // in place and get, which must not depend on the size. One process.
 #include "store_peers.hpp"
 
-#include <optional>
-
 namespace {
 
 using namespace store_peers;
