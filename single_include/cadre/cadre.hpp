@@ -17071,6 +17071,7 @@ CADRE_NAMESPACE_END
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
@@ -17174,6 +17175,25 @@ struct alignas(64) process_slot {
   std::int32_t rank;  // -1: none
 };
 
+/// A set of slots of processes.
+class slot_set {
+ public:
+  void add(std::uint32_t slot) noexcept { words_[slot / 64] |= std::uint64_t{1} << slot % 64; }
+  [[nodiscard]] bool has(std::uint32_t slot) const noexcept {
+    return slot < most_processes && (words_[slot / 64] >> slot % 64 & 1) != 0;
+  }
+  [[nodiscard]] std::uint64_t word(std::uint32_t k) const noexcept { return words_[k]; }
+  template <class F>
+  void for_each(F&& f) const {
+    for (std::uint32_t k = 0; k < most_processes / 64; ++k)
+      for (std::uint64_t bits = words_[k]; bits != 0; bits &= bits - 1)
+        f(64 * k + static_cast<std::uint32_t>(std::countr_zero(bits)));
+  }
+
+ private:
+  std::uint64_t words_[most_processes / 64] = {};
+};
+
 /// A ref on its way to another process: holds the object for its sender until it is taken.
 struct alignas(32) transfer_ticket {
   std::atomic<std::uint32_t> used;  // the commit: 0 or 1
@@ -17228,9 +17248,11 @@ struct store_header {
   std::atomic<std::uint64_t> present_extents;
 
   alignas(64) std::atomic<std::uint32_t> clock;  // goes on with what is put; orders objects by their last use
-  alignas(64) std::atomic<std::uint32_t> seals;  // futex: changes with a seal or an end if sealing_waiters is not 0
+  // The futexes change only if somebody waits: who does sets `waiters` each time before it looks and sleeps, who wakes
+  // clears it. A count would be wrong for ever after a waiter was killed.
+  alignas(64) std::atomic<std::uint32_t> seals;  // changes with a seal or an end
   std::atomic<std::uint32_t> seal_waiters;
-  alignas(64) std::atomic<std::uint32_t> room;  // futex: changes when memory becomes free if room_waiters is not 0
+  alignas(64) std::atomic<std::uint32_t> room;  // changes when memory becomes free
   std::atomic<std::uint32_t> room_waiters;
 };
 
@@ -17622,6 +17644,10 @@ class arena {
     if (bytes == 0) return;
     const std::uint64_t end = (offset + bytes - 1) / extent_bytes + 1;
     for (std::uint64_t i = offset / extent_bytes; i < end; ++i) {
+      if (i % 64 == 0 && present(i).load(std::memory_order_acquire) == ~std::uint64_t{0}) {
+        i += 63;
+        continue;
+      }
       if (is_present(i)) continue;
       const std::uint64_t first = i;
       while (i + 1 < end && !is_present(i + 1)) ++i;
@@ -17679,11 +17705,17 @@ class arena {
   void forget_after_fork() noexcept { file_ = file_descriptor(); }
 
  private:
+  // The lock of a process's slot ends with the last of what was opened and mapped through file_. A child made by fork()
+  // keeps what it maps, for the sake of its views, so all that is mapped through another opening. One page is mapped
+  // through this one, in no child: closing all descriptors, as daemons do, is not the end of a process.
   arena(file_descriptor file, const store_parts& parts)
-      : file_(std::move(file)),
-        parts_(parts),
-        all_(mapping::shared(file_, parts.all)),
-        to_read_(mapping::shared_read_only(file_, parts.data, parts.all - parts.data)) {}
+      : file_(std::move(file)), parts_(parts), alive_(mapping::shared(file_, 1)) {
+    ::madvise(alive_.data(), alive_.size(), MADV_DONTFORK);
+    const file_descriptor again(::open(("/proc/self/fd/" + std::to_string(file_.get())).c_str(), O_RDWR | O_CLOEXEC));
+    if (!again) throw mapping_error("cannot open a store's memory again through /proc/self/fd", errno);
+    all_ = mapping::shared(again, parts.all);
+    to_read_ = mapping::shared_read_only(again, parts.data, parts.all - parts.data);
+  }
 
   template <class T>
   [[nodiscard]] T* at(std::uint64_t offset) const noexcept {
@@ -17740,6 +17772,7 @@ class arena {
 
   file_descriptor file_;
   store_parts parts_;
+  mapping alive_;
   mapping all_;
   mapping to_read_;
 };
@@ -18118,6 +18151,8 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_STORE_DETAIL_OBJECT_TABLE_HPP
 #define CADRE_STORE_DETAIL_OBJECT_TABLE_HPP
 
+#include <unistd.h>
+
 #include <atomic>
 #include <bit>
 #include <cstddef>
@@ -18143,6 +18178,8 @@ class object_table {
   }
   [[nodiscard]] hold_count& mine(std::uint32_t i) const noexcept { return mine_[i]; }
   [[nodiscard]] std::uint32_t slot() const noexcept { return slot_; }
+  /// Of the process that made this, since asking the system is dear.
+  [[nodiscard]] std::uint32_t pid() const noexcept { return pid_; }
   [[nodiscard]] arena& memory() const noexcept { return memory_; }
   [[nodiscard]] store_header& head() const noexcept { return head_; }
 
@@ -18278,15 +18315,15 @@ class object_table {
       free_blocks(i);
   }
 
-  /// Drops evictable objects that nobody looks at, those not used for longest first, until a block of `bytes` fits;
-  /// counts them.
-  /// Cost: a look at all objects, at most nine times. False if that is not enough.
-  bool evict(std::uint64_t bytes, std::uint32_t& dropped) noexcept {
+  /// Drops evictable objects that nobody looks at, those not used for longest first, until take() has what it wants; counts
+  /// them. Cost: a look at all objects, at most nine times. False if all that is not enough.
+  template <class Take>
+  bool evict(std::uint32_t& dropped, Take&& take) {
     return by_last_use([this](std::uint32_t i) { return is_idle(i) && (entries_[i].flags & object_evictable) != 0; },
                        [&](std::uint32_t i) {
                          end(i, object_end::evicted);
                          ++dropped;
-                         return memory_.blocks().largest_free() >= bytes;
+                         return take();
                        });
   }
 
@@ -18298,13 +18335,15 @@ class object_table {
       e.event.fetch_add(2, std::memory_order_seq_cst);
       futex::wake_all(e.event, futex::scope::shared);
     }
-    if (head_.seal_waiters.load(std::memory_order_seq_cst) != 0) {
+    if (head_.seal_waiters.load(std::memory_order_seq_cst) != 0 &&
+        head_.seal_waiters.exchange(0, std::memory_order_seq_cst) != 0) {
       head_.seals.fetch_add(1, std::memory_order_seq_cst);
       futex::wake_all(head_.seals, futex::scope::shared);
     }
   }
   void tell_of_room() noexcept {
     if (head_.room_waiters.load(std::memory_order_seq_cst) == 0) return;
+    head_.room_waiters.store(0, std::memory_order_seq_cst);  // under the lock, as who waits sets it
     head_.room.fetch_add(1, std::memory_order_seq_cst);
     futex::wake_all(head_.room, futex::scope::shared);
   }
@@ -18325,6 +18364,14 @@ class object_table {
       all.refs |= refs_of(seen) != 0;
     });
     return all;
+  }
+  /// Whether one of these slots has held it.
+  [[nodiscard]] bool may_be_held_by(std::uint32_t i, const slot_set& slots) const noexcept {
+    if ((entries_[i].holders.load(std::memory_order_relaxed) & slots.word(0)) != 0) return true;
+    if ((entries_[i].flags & object_held_above) == 0) return false;
+    for (std::uint32_t k = 1; k < most_processes / 64; ++k)
+      if ((memory_.holders_above(i)[k].load(std::memory_order_relaxed) & slots.word(k)) != 0) return true;
+    return false;
   }
   template <class F>
   void for_each_holder(std::uint32_t i, F&& f) const {
@@ -18356,7 +18403,7 @@ class object_table {
   /// Calls `take` with all that are `wanted`, in eight rounds from those not used for longest to the newest, until it
   /// returns true. Cost: a look at all objects per round.
   template <class Wanted, class Take>
-  bool by_last_use(Wanted&& wanted, Take&& take) noexcept {
+  bool by_last_use(Wanted&& wanted, Take&& take) {
     const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
     const auto age = [&](std::uint32_t i) { return now - entries_[i].used_at.load(std::memory_order_relaxed); };
     std::uint32_t oldest = 0;
@@ -18461,6 +18508,7 @@ class object_table {
   object_entry* entries_;
   std::uint32_t slot_;
   hold_count* mine_;
+  const std::uint32_t pid_ = static_cast<std::uint32_t>(::getpid());
 };
 
 }  // namespace detail
@@ -18486,12 +18534,16 @@ class object_moves {
   explicit object_moves(object_table& table) noexcept : table_(table) {}
 
   /// Finds up to `most` objects to be moved to disk, of at least `bytes` together if there are such, those not used for
-  /// longest first. Returns how many. Cost as evict().
-  std::size_t begin_spill(std::uint64_t bytes, std::uint32_t* found, std::size_t most) noexcept {
+  /// longest first; with `written` only those that are on disk already. Returns how many. Cost as evict().
+  std::size_t begin_spill(std::uint64_t bytes, std::uint32_t* found, std::size_t most, bool written) noexcept {
     std::size_t n = 0;
     std::uint64_t moved = 0;
     table_.by_last_use(
-        [this](std::uint32_t i) { return table_.is_idle(i) && (table_.entry(i).flags & object_evictable) == 0; },
+        [&](std::uint32_t i) {
+          const object_entry& e = table_.entry(i);
+          return table_.is_idle(i) && (e.flags & object_evictable) == 0 &&
+                 (!written || e.spilled.load(std::memory_order_relaxed) != 0);
+        },
         [&](std::uint32_t i) {
           table_.mark_holder(i);
           table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
@@ -18505,10 +18557,11 @@ class object_moves {
         });
     return n;
   }
-  /// The object is on disk, at `place`: its memory is freed, unless somebody looks at it or it has ended meanwhile.
+  /// The object is on disk, at `place` (none: where it was before, or has been moved to meanwhile): its memory is freed,
+  /// unless somebody looks at it or it has ended meanwhile.
   void commit_spill(std::uint32_t i, spill_position place, std::uint64_t checksum) noexcept {
     object_entry& e = table_.entry(i);
-    if (place.value() != e.spilled.load(std::memory_order_relaxed)) {
+    if (place) {
       e.checksum = checksum;
       e.spilled.store(place.value(), std::memory_order_release);
     }
@@ -18706,6 +18759,7 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 inline void recount_spill_files(object_table& table) noexcept {
+  if (table.head().files_begun == 0) return;
   spill_table files = table.files();
   files.begin_recount();
   for (std::uint32_t i = 0; i < table.head().entries_begun; ++i)
@@ -18715,8 +18769,8 @@ inline void recount_spill_files(object_table& table) noexcept {
   table.head().dead_files.store(1, std::memory_order_relaxed);  // perhaps
 }
 
-/// Makes everything anew that is derived from the table of objects, after a process has died with the lock. May itself be
-/// cut off at any instant: the next begins again.
+/// Makes everything anew that is derived from the table of objects, after a process has died with the lock. A sweep of all
+/// objects follows. May itself be cut off at any instant: the next begins again.
 inline void rebuild(object_table& table) noexcept {
   store_header& head = table.head();
   CADRE_STORE_STEP(rebuild_begun);
@@ -18757,7 +18811,6 @@ inline void rebuild(object_table& table) noexcept {
       head.free_ticket = t;
     }
   }
-  for (std::uint32_t i = 0; i < head.entries_begun; ++i) table.settle(i);
   recount_spill_files(table);
   CADRE_STORE_STEP(rebuild_done);
 }
@@ -18772,40 +18825,55 @@ inline void abandon(object_table& table, std::uint32_t i) noexcept {
   }
 }
 
-/// Takes from the process that had the slot all that it held, wrote or sent.
-inline void sweep_slot(object_table& table, std::uint32_t slot) noexcept {
+/// Takes from processes all that they held, wrote or sent, and their slots. Cost: a look at all objects, whose holders are
+/// counted only where it may matter, or (`unsettled`) everywhere: when one of them died in the middle of a change.
+inline void sweep_slots(object_table& table, const slot_set& slots, bool unsettled) noexcept {
   store_header& head = table.head();
-  table.memory().clear_counts(slot);
-  CADRE_STORE_STEP(slot_void);
+  slots.for_each([&](std::uint32_t s) {
+    table.memory().clear_counts(s);
+    CADRE_STORE_STEP(slot_void);
+  });
   for (std::uint32_t t = 0; t < head.tickets_begun; ++t) {
     const transfer_ticket& ticket = table.memory().tickets()[t];
-    if (ticket.used.load(std::memory_order_acquire) != 0 && (ticket.from == slot || ticket.to == slot))
+    if (ticket.used.load(std::memory_order_acquire) != 0 && (slots.has(ticket.from) || slots.has(ticket.to)))
       ticket_office(table).finish(t, false);
   }
   for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
     const object_word w = table.word(i);
     if (w.state() == object_state::free) continue;
-    if (w.owner() == slot) abandon(table, i);
-    table.settle(i);
+    const bool owned = slots.has(w.owner());
+    if (owned) abandon(table, i);
+    if (owned || unsettled || table.may_be_held_by(i, slots)) table.settle(i);
   }
-  if (table.files().close_all_of(slot)) recount_spill_files(table);
+  bool closed = false;
+  slots.for_each([&](std::uint32_t s) { closed |= table.files().close_all_of(s); });
+  if (closed) recount_spill_files(table);
   CADRE_STORE_STEP(slot_swept);
-  table.memory().slots()[slot].used.store(0, std::memory_order_release);
-  CADRE_STORE_STEP(slot_free);
+  slots.for_each([&](std::uint32_t s) {
+    table.memory().slots()[s].used.store(0, std::memory_order_release);
+    CADRE_STORE_STEP(slot_free);
+  });
+}
+inline void sweep_slot(object_table& table, std::uint32_t slot) noexcept {
+  slot_set one;
+  one.add(slot);
+  sweep_slots(table, one, false);
 }
 
-/// Sweeps the slots of processes that have died. Cost: a system call per process, and a look at all objects per death.
-/// Returns how many there were.
-inline std::uint32_t sweep_dead(object_table& table) noexcept {
-  std::uint32_t dead = 0;
+/// Sweeps the slots of processes that have died. Cost: a system call per process, and one look at all objects if there are
+/// any. Returns how many there were. `unsettled`: after a rebuild.
+inline std::uint32_t sweep_dead(object_table& table, bool unsettled = false) noexcept {
+  slot_set dead;
+  std::uint32_t n = 0;
   for (std::uint32_t s = 0; s < most_processes; ++s) {
     if (s == table.slot() || table.memory().slots()[s].used.load(std::memory_order_acquire) == 0) continue;
     if (is_byte_locked_by_other(table.memory().file(), table.memory().lock_byte(s))) continue;
-    sweep_slot(table, s);
-    ++dead;
-    store_counters::get().recovered.add();
+    dead.add(s);
+    ++n;
   }
-  return dead;
+  if (n != 0 || unsettled) sweep_slots(table, dead, unsettled);
+  store_counters::get().recovered.add(n);
+  return n;
 }
 
 }  // namespace detail
@@ -18817,10 +18885,9 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_STORE_DETAIL_STORE_LOCK_HPP
 #define CADRE_STORE_DETAIL_STORE_LOCK_HPP
 
-#include <unistd.h>
-
 #include <atomic>
 #include <cstdint>
+#include <cstdio>
 #include <string>
 
 CADRE_NAMESPACE_BEGIN
@@ -18837,13 +18904,14 @@ namespace detail {
 class store_lock {
  public:
   using clock = std::chrono::steady_clock;
-  static constexpr auto patience = std::chrono::seconds(10);
+  /// How long a holder of the lock is waited for; tests shorten it.
+  static inline std::chrono::nanoseconds patience = std::chrono::seconds(10);
 
-  /// Throws store_stalled (306) if another process holds on to it for 10 s.
+  /// Throws store_stalled (306) if another process holds on to it for longer than `patience`.
   explicit store_lock(object_table& table) : head_(table.head()) {
     if (!lock(table, patience)) throw store_stalled(describe() + "; continue or end that process");
   }
-  /// Waits as long as it takes, with a warning every 10 s: for what has to be done and cannot fail.
+  /// Waits as long as it takes, with a warning each time that `patience` ends: for what has to be done and cannot fail.
   struct patiently {};
   store_lock(object_table& table, patiently) noexcept : head_(table.head()) {
     while (!lock(table, patience)) log(log_level::warning, "store", [this] { return describe(); });
@@ -18860,24 +18928,24 @@ class store_lock {
       got = head_.mutex.lock_until(clock::now() + limit);
       if (got == lock_result::timed_out) return false;
     }
-    head_.lock_holder.store(own_pid(), std::memory_order_relaxed);
+    head_.lock_holder.store(table.pid(), std::memory_order_relaxed);
     if (got == lock_result::owner_died) [[unlikely]] {
       rebuild(table);
-      sweep_dead(table);
+      sweep_dead(table, true);
       head_.mutex.made_consistent();
     }
     return true;
   }
-  // getpid() is a system call; a child made by fork() never locks.
-  static std::uint32_t own_pid() noexcept {
-    static const std::uint32_t pid = static_cast<std::uint32_t>(::getpid());
-    return pid;
+  [[gnu::cold]] static std::string describe_seconds(std::chrono::nanoseconds time) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g s", std::chrono::duration<double>(time).count());
+    return text;
   }
   [[gnu::cold]] std::string describe() const {
     const std::uint32_t pid = head_.lock_holder.load(std::memory_order_relaxed);
     const char state = process_state(pid);
     return "process " + std::to_string(pid) + (state == 'T' || state == 't' ? ", which has been stopped," : "") +
-           " has kept the store's lock for 10 s";
+           " has kept the store's lock for " + describe_seconds(patience);
   }
 
   store_header& head_;
@@ -19908,6 +19976,7 @@ CADRE_NAMESPACE_END
 
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <mutex>
 #include <optional>
 #include <span>
@@ -19928,33 +19997,47 @@ class spiller {
         writer_(folder_, table.slot() << 20, file_limit) {}
 
   /// Moves objects that nobody looks at to disk, of at least `bytes` together if there are such. False if there are none.
-  /// Throws spill_failed (310); what could not be written stays in memory.
+  /// What cannot be written stays in memory; throws spill_failed (310) if none could be moved.
   bool make_room(std::uint64_t bytes) {
-    std::uint32_t found[64];
-    std::size_t n = 0;
-    {
-      store_lock lock(table_);
-      n = moves().begin_spill(bytes, found, std::size(found));
-    }
-    const std::lock_guard one_at_a_time(mutex_);
-    for (std::size_t k = 0; k < n; ++k) {
-      try {
-        write(found[k]);
-      } catch (...) {
-        store_lock lock(table_, store_lock::patiently{});
-        for (; k < n; ++k) moves().give_up_spill(found[k]);
-        throw;
+    std::exception_ptr failure;
+    // Where nothing can be written, there may be some that have been.
+    for (const bool written : {false, true}) {
+      std::uint32_t found[64];
+      std::size_t n = 0, moved = 0;
+      {
+        store_lock lock(table_);
+        n = moves().begin_spill(bytes, found, std::size(found), written);
       }
+      const std::lock_guard one_at_a_time(mutex_);
+      try {
+        for (; moved < n; ++moved) write(found[moved]);
+      } catch (...) {
+        failure = std::current_exception();
+        store_lock lock(table_, store_lock::patiently{});
+        for (std::size_t k = moved; k < n; ++k) moves().give_up_spill(found[k]);
+      }
+      if (moved != 0) {
+        compact();
+        remove_dead_files();
+        return true;
+      }
+      if (!failure) return false;
     }
-    if (n != 0) {
-      compact();
-      remove_dead_files();
-    }
-    return n != 0;
+    std::rethrow_exception(failure);
   }
 
   /// Fills the memory of an object that this process restores. Throws spill_corrupt (311), spill_failed (310).
-  void read(std::uint32_t i, std::span<std::byte> into) { read_spilled(folder_, place_of(i), key_of(i), into); }
+  void read(std::uint32_t i, std::span<std::byte> into) {
+    for (;;) {
+      const spilled_place place = place_of(i);
+      try {
+        return read_spilled(folder_, place, key_of(i), into);
+      } catch (const spill_corrupt&) {
+        // Another process may have moved it meanwhile, and removed the file.
+        if (const spilled_place now = place_of(i); now.file == place.file && now.offset == place.offset) throw;
+      }
+    }
+  }
 
   /// Removes the files of which nothing is wanted any more.
   void remove_dead_files() noexcept {
@@ -19984,14 +20067,14 @@ class spiller {
   // An object that was on disk before is there still.
   void write(std::uint32_t i) {
     object_entry& e = table_.entry(i);
-    spill_position at(e.spilled.load(std::memory_order_acquire));
-    std::uint64_t checksum = e.checksum;
-    if (!at)
+    spill_position at;
+    std::uint64_t checksum = 0;
+    if (e.spilled.load(std::memory_order_acquire) == 0)
       at = append(i, {table_.memory().data_to_read() + e.offset.load(std::memory_order_relaxed), e.bytes}, checksum);
     store_lock lock(table_, store_lock::patiently{});
     moves().commit_spill(i, at, checksum);
     counters_.spilled_bytes.add(e.bytes);
-    close_full_file(at.file());
+    if (at) close_full_file(at.file());
   }
   spill_position append(std::uint32_t i, std::span<const std::byte> object, std::uint64_t& checksum) {
     const spilled_place place = writer_.append(key_of(i), object);
@@ -20071,15 +20154,6 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// One more among those who wait, as long as this exists; who is killed meanwhile costs the others some needless wakes.
-struct waiting {
-  explicit waiting(std::atomic<std::uint32_t>& n) noexcept : count(n) {}
-  waiting(const waiting&) = delete;
-  waiting& operator=(const waiting&) = delete;
-  ~waiting() { count.fetch_sub(1, std::memory_order_seq_cst); }
-  std::atomic<std::uint32_t>& count;
-};
-
 /// How objects get memory: from what is free, and if that is not enough from the dead, from what may be dropped, from what
 /// can go to disk, and from others in time. Thread-safety: all functions, from any thread, without the lock of the store.
 class store_room {
@@ -20112,15 +20186,14 @@ class store_room {
       {
         store_lock lock(table_);
         if (take(missing) || (sweep_dead(table_) != 0 && take(missing)) ||
-            (missing == object_table::shortage::memory && evict(bytes) && take(missing))) {
+            (can_move(missing, bytes) && evict([&] { return take(missing); }))) {
           advance_clock(bytes);
           return;
         }
-        head_.room_waiters.fetch_add(1, std::memory_order_seq_cst);
         seen = head_.room.load(std::memory_order_seq_cst);
+        head_.room_waiters.store(1, std::memory_order_seq_cst);
       }
-      const waiting counted(head_.room_waiters);
-      if (missing == object_table::shortage::memory && bytes <= head_.capacity && spiller_ && !spill_error) {
+      if (can_move(missing, bytes) && spiller_ && !spill_error) {
         try {
           if (spiller_->make_room(bytes)) continue;
         } catch (const cadre::spill_error&) {
@@ -20166,15 +20239,21 @@ class store_room {
     counters_.restored_bytes.add(bytes);
   }
 
-  /// Called when something may have made a file on disk needless.
-  void tidy() noexcept {
-    if (spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0) spiller_->remove_dead_files();
+  /// Whether files on disk may have become needless.
+  [[nodiscard]] bool is_untidy() const noexcept {
+    return spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0;
   }
+  void tidy() noexcept { spiller_->remove_dead_files(); }
 
  private:
-  bool evict(std::uint64_t bytes) noexcept {
+  // Whether it helps to move others out.
+  [[nodiscard]] bool can_move(object_table::shortage missing, std::uint64_t bytes) const noexcept {
+    return missing == object_table::shortage::memory && bytes <= head_.capacity;
+  }
+  template <class Take>
+  bool evict(Take&& take) {
     std::uint32_t dropped = 0;
-    const bool enough = table_.evict(bytes, dropped);
+    const bool enough = table_.evict(dropped, take);
     counters_.evicted.add(dropped);
     return enough;
   }
@@ -20333,7 +20412,7 @@ class store_core : public store_registry::member {
     r.name = how.name;
     std::uint32_t i = no_index;
     room_.find(bytes + how.name.size(), [&](object_table::shortage& missing) {
-      if (!how.name.empty() && table_.find(how.name) != no_index) throw object_name_taken(how.name);
+      if (!how.name.empty() && is_taken(how.name)) throw object_name_taken(how.name);
       r.site = labels_.of_line(at);
       labels_.add(type, label);
       i = table_.create(r, missing);
@@ -20347,7 +20426,7 @@ class store_core : public store_registry::member {
       if (!how.name.empty()) {
         memory_.make_present(e.name_offset, how.name.size());
         store_lock lock(table_);
-        if (table_.find(how.name) != no_index) throw object_name_taken(how.name);
+        if (is_taken(how.name)) throw object_name_taken(how.name);
         table_.enter_name(i, how.name);
       }
       return {i, bytes == 0 ? nowhere() : memory_.data() + e.offset.load(std::memory_order_relaxed)};
@@ -20374,8 +20453,10 @@ class store_core : public store_registry::member {
     const object_word w(seen);
     if (w.state() != object_state::creating ||
         !e.word.compare_exchange_strong(seen, object_word(w.generation(), object_state::sealed).value(),
-                                        std::memory_order_seq_cst))
+                                        std::memory_order_seq_cst)) {
+      check_process();
       throw object_gone("an object was erased while it was written");
+    }
     CADRE_STORE_STEP(sealed);
     table_.tell(e);
     CADRE_STORE_STEP(seal_told);
@@ -20403,14 +20484,21 @@ class store_core : public store_registry::member {
   }
   void erase(std::uint32_t i) {
     check_process();
-    store_lock lock(table_);
-    table_.end(i, object_end::erased);
+    {
+      store_lock lock(table_);
+      table_.end(i, object_end::erased);
+    }
+    if (room_.is_untidy()) room_.tidy();
   }
   bool erase(std::string_view name) {
     check_process();
-    store_lock lock(table_);
-    const std::uint32_t i = table_.find(name);
-    if (i != no_index) table_.end(i, object_end::erased);
+    std::uint32_t i = no_index;
+    {
+      store_lock lock(table_);
+      i = table_.find(name);
+      if (i != no_index) table_.end(i, object_end::erased);
+    }
+    if (room_.is_untidy()) room_.tidy();
     return i != no_index;
   }
   /// Whether its producer writes it still.
@@ -20442,11 +20530,11 @@ class store_core : public store_registry::member {
   /// Sleeps until done(), which is asked again whenever an object was sealed or has ended, or until the deadline.
   template <class Done>
   void wait_until(time deadline, Done&& done) {
+    check_process();
     if (done()) return;
-    head_.seal_waiters.fetch_add(1, std::memory_order_seq_cst);
-    const waiting counted(head_.seal_waiters);
     for (;;) {
       const std::uint32_t seen = head_.seals.load(std::memory_order_seq_cst);
+      head_.seal_waiters.store(1, std::memory_order_seq_cst);
       if (done()) return;
       const time now = clock::now();
       if (now >= deadline) return;
@@ -20526,11 +20614,12 @@ class store_core : public store_registry::member {
   /// In a child made by fork(): views stay readable, all else throws forked_store (307) or does nothing.
   void forget_after_fork() noexcept override {
     forked_ = true;
-    void* const none = ::mmap(nullptr, std::size_t{head_.most_objects} * sizeof(object_entry), PROT_READ | PROT_WRITE,
+    const std::size_t n = head_.most_objects;
+    void* const none = ::mmap(nullptr, n * (sizeof(object_entry) + sizeof(hold_count)), PROT_READ | PROT_WRITE,
                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (none != MAP_FAILED) {
       entries_ = static_cast<object_entry*>(none);
-      counts_ = static_cast<hold_count*>(none);
+      counts_ = reinterpret_cast<hold_count*>(entries_ + n);
     }
     memory_.forget_after_fork();
   }
@@ -20553,12 +20642,21 @@ class store_core : public store_registry::member {
   static constexpr std::size_t most_name_bytes = 4096;
   static constexpr std::uint64_t hold_ask = hold_notify | hold_closing;
 
+  // Under the lock. An object whose writer has died is in nobody's way.
+  [[nodiscard]] bool is_taken(std::string_view name) {
+    const std::uint32_t there = table_.find(name);
+    if (there == no_index || !is_pending(there)) return there != no_index;
+    sweep_dead(table_);
+    return table_.find(name) != no_index;
+  }
+
   static std::byte* nowhere() noexcept { return reinterpret_cast<std::byte*>(64); }  // of what has no bytes
 
   // The last ref, and a view that others wait for, end under the lock, so that close() sees them end.
   [[gnu::noinline]] void let_go(std::uint32_t i, std::uint64_t unit) noexcept {
     if (forked_) return;
     bool last = false;
+    bool tidy = false;
     {
       store_lock lock(table_, store_lock::patiently{});
       const std::uint64_t before = counts_[i].fetch_sub(unit, std::memory_order_seq_cst);
@@ -20569,9 +20667,17 @@ class store_core : public store_registry::member {
         last = --held_at_close_ == 0;
       }
       if (views_of(left) == 0 || refs_of(left) == 0) table_.settle(i);
+      // Without the lock only who holds a handle, or is the last, may touch anything of this.
+      tidy = room_.is_untidy() && (last || try_add_handle());
     }
-    room_.tidy();
-    if (last) delete this;
+    if (tidy) room_.tidy();
+    if (last || (tidy && drop_handle() && close())) delete this;
+  }
+  [[nodiscard]] bool try_add_handle() noexcept {
+    std::uint32_t n = handles_.load(std::memory_order_relaxed);
+    while (n != 0)
+      if (handles_.compare_exchange_weak(n, n + 1, std::memory_order_relaxed)) return true;
+    return false;
   }
 
   [[gnu::noinline]] const std::byte* pin_later(std::uint32_t i, time deadline) {
@@ -20785,6 +20891,7 @@ CADRE_NAMESPACE_END
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <typeinfo>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
@@ -20953,7 +21060,8 @@ struct stored_label {
 template <class T>
 const stored_label& label_of() {
   static const stored_label label = [] {
-    stored_label made{type_label<T>::get(), 0};
+    // Matrices of all storage orders share a format of the archive, and a label, but do not lie in one way.
+    stored_label made{stored_array<T> ? type_name(typeid(T)) : type_label<T>::get(), 0};
     constexpr std::size_t unit = storage<T>::unit;
     if (stored_value<T>) made.text += " of " + std::to_string(unit) + " bytes";
     made.key = hash_combine(hash_text(made.text), unit) | 1;
@@ -21227,13 +21335,16 @@ class object_store {
   template <detail::stored_element E>
   object_writer<std::vector<E>> create(std::size_t n, const put_options& how = {},
                                        const std::source_location& at = std::source_location::current()) {
-    if (n > (std::size_t{1} << 41) / sizeof(E)) throw bad_store_option("an object of more than 2 TiB");
+    if (n > most_bytes / sizeof(E)) throw bad_store_option("an object of more than 2 TiB");
     return make<std::vector<E>>(n * sizeof(E), how, at);
   }
-  /// A matrix to be written in place: `create<Eigen::MatrixXf>(rows, cols)`.
+  /// A matrix to be written in place: `create<Eigen::MatrixXf>(rows, cols)`. Throws as put().
   template <detail::stored_array M>
   object_writer<M> create(std::size_t rows, std::size_t cols, const put_options& how = {},
                           const std::source_location& at = std::source_location::current()) {
+    constexpr std::size_t most = most_bytes / sizeof(typename detail::storage<M>::element);
+    if (rows > most || cols > most || (cols != 0 && rows > most / cols))
+      throw bad_store_option("an object of more than 2 TiB");
     const std::array<std::size_t, 2> shape{rows, cols};
     object_writer<M> w = make<M>(detail::storage<M>::bytes_of(shape), how, at);
     detail::storage<M>::write_shape(shape, w.data_);
@@ -21262,6 +21373,7 @@ class object_store {
   template <class T>
   [[nodiscard]] bool contains(const object_ref<T>& ref) const {
     check(ref);
+    core_->check_process();
     return core_->is_there(ref.index_);
   }
   [[nodiscard]] bool contains(std::string_view name) const {
@@ -21321,6 +21433,7 @@ class object_store {
   template <class>
   friend struct portable;
   using time = detail::store_core::time;
+  static constexpr std::size_t most_bytes = std::size_t{1} << 41;  // so that sums of sizes do not overflow
 
   explicit object_store(detail::store_core& core) noexcept : core_(&core) {}
 

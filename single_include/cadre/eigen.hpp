@@ -272,10 +272,20 @@ void CEREAL_LOAD_FUNCTION_NAME(Archive& archive, Map<Plain, Options, Stride<0, 0
 
 CADRE_NAMESPACE_BEGIN
 
+namespace detail {
+
+template <class T>
+inline constexpr bool is_dense_eigen_expression = std::derived_from<T, Eigen::DenseBase<T>>;
+// What segment(), head() and tail() give derives from another type than itself.
+template <class Vector, int n>
+inline constexpr bool is_dense_eigen_expression<Eigen::VectorBlock<Vector, n>> = true;
+
+}  // namespace detail
+
 /// Matrices, maps, blocks and expressions of Eigen are stored as their plain object, in its storage order; an expression is
 /// computed into the memory of the store.
 template <class T>
-  requires std::derived_from<T, Eigen::DenseBase<T>>
+  requires detail::is_dense_eigen_expression<T>
 struct stored_type<T> {
   using type = typename T::PlainObject;
 
@@ -285,7 +295,7 @@ struct stored_type<T> {
   static void write(const T& value, typename type::Scalar* to) {
     Eigen::Map<type> map(to, value.rows(), value.cols());
     // What is written to cannot be a part of the expression.
-    if constexpr (std::derived_from<T, Eigen::MatrixBase<T>>)
+    if constexpr (std::derived_from<type, Eigen::MatrixBase<type>>)
       map.noalias() = value;
     else
       map = value;

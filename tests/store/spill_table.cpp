@@ -28,6 +28,7 @@ struct store {
     cadre::detail::object_table::shortage missing{};
     const std::uint32_t i = table.create({.bytes = bytes, .name = {}}, missing);
     table.entry(i).word.store(cadre::detail::object_word(0, object_state::sealed).value());
+    table.mine(i).fetch_sub(cadre::detail::hold_view);  // its writer's
     return i;
   }
   /// As the process that writes it does, to the place `at`.

@@ -104,6 +104,10 @@ class arena {
     if (bytes == 0) return;
     const std::uint64_t end = (offset + bytes - 1) / extent_bytes + 1;
     for (std::uint64_t i = offset / extent_bytes; i < end; ++i) {
+      if (i % 64 == 0 && present(i).load(std::memory_order_acquire) == ~std::uint64_t{0}) {
+        i += 63;
+        continue;
+      }
       if (is_present(i)) continue;
       const std::uint64_t first = i;
       while (i + 1 < end && !is_present(i + 1)) ++i;

@@ -14,6 +14,7 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 inline void recount_spill_files(object_table& table) noexcept {
+  if (table.head().files_begun == 0) return;
   spill_table files = table.files();
   files.begin_recount();
   for (std::uint32_t i = 0; i < table.head().entries_begun; ++i)
