@@ -65,7 +65,8 @@ class object_store {
 
   /// Copies a value into the store: a contiguous range, text, a matrix or expression of Eigen (with cadre/eigen.hpp), a
   /// trivially copyable value, or anything that the archive can write. Throws store_full (302) when there is no room within
-  /// .put_timeout, object_name_taken (304), mapping_error (159) when the machine's memory is short.
+  /// .put_timeout, object_name_taken (304), object_gone (301) if somebody erases it by its name before it is complete,
+  /// mapping_error (159) when the machine's memory is short.
   template <class T>
   object_ref<stored_type_t<T>> put(const T& value, const put_options& how = {},
                                    const std::source_location& at = std::source_location::current()) {
@@ -105,7 +106,8 @@ class object_store {
     return w;
   }
 
-  /// The object, in place; waits until it is sealed. Throws object_gone (301), empty_object_ref (313).
+  /// The object, in place; waits until it is sealed. Throws object_gone (301), empty_object_ref (313), and of one that is on
+  /// disk store_full (302) if there is no room for it, spill_failed (310), spill_corrupt (311).
   template <class T>
   view<T> get(const object_ref<T>& ref) {
     return look(ref, time::max());

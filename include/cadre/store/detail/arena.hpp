@@ -163,6 +163,8 @@ class arena {
 
   /// In a child made by fork(): this process is no part of the job. Its views stay readable, but hold nothing any more.
   void forget_after_fork() noexcept { file_ = file_descriptor(); }
+  /// So that what is no more allowed is a SIGSEGV.
+  void make_inaccessible() noexcept { ::mprotect(all_.data(), all_.size(), PROT_NONE); }
 
  private:
   // The lock of a process's slot ends with the last of what was opened and mapped through file_. A child made by fork()

@@ -150,7 +150,7 @@ inline constexpr std::uint32_t most_labels = 1 << 14;
 /// A file of spilled objects.
 struct spill_file_entry {
   std::uint32_t number;  // plus 1; 0: free
-  std::uint32_t closed;  // nothing is appended any more
+  std::uint32_t closed;  // 1: nothing is appended any more; 2: nor can it be copied
   std::uint64_t live;    // bytes that are wanted
   std::uint64_t bytes;
 };
@@ -181,6 +181,8 @@ struct store_header {
   std::atomic<std::uint32_t> dead_files;  // whether there are any, perhaps
   std::uint64_t objects;
   std::atomic<std::uint64_t> present_extents;
+
+  std::atomic<std::int64_t> last_sweep;  // by one who waits; nanoseconds of CLOCK_MONOTONIC
 
   alignas(64) std::atomic<std::uint32_t> clock;  // goes on with what is put; orders objects by their last use
   // The futexes change only if somebody waits: who does sets `waiters` each time before it looks and sleeps, who wakes

@@ -335,6 +335,7 @@ class object_table {
     e.next = head_.free_entry;
     head_.free_entry = i;
     --head_.objects;
+    tell_of_room();
     CADRE_STORE_STEP(entry_listed);
   }
   // With what is on disk, and the name.

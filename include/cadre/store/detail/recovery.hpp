@@ -1,6 +1,7 @@
 #ifndef CADRE_STORE_DETAIL_RECOVERY_HPP
 #define CADRE_STORE_DETAIL_RECOVERY_HPP
 
+#include <cadre/core/error.hpp>
 #include <cadre/os/file_lock.hpp>
 #include <cadre/store/detail/object_moves.hpp>
 #include <cadre/store/detail/object_table.hpp>
@@ -122,7 +123,11 @@ inline std::uint32_t sweep_dead(object_table& table, bool unsettled = false) noe
   std::uint32_t n = 0;
   for (std::uint32_t s = 0; s < most_processes; ++s) {
     if (s == table.slot() || table.memory().slots()[s].used.load(std::memory_order_acquire) == 0) continue;
-    if (is_byte_locked_by_other(table.memory().file(), table.memory().lock_byte(s))) continue;
+    try {
+      if (is_byte_locked_by_other(table.memory().file(), table.memory().lock_byte(s))) continue;
+    } catch (const error&) {  // the system does not say: then it lives
+      continue;
+    }
     dead.add(s);
     ++n;
   }

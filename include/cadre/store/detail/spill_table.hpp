@@ -56,6 +56,10 @@ class spill_table {
       note_dead(*f);
     }
   }
+  /// A closed file that cannot be copied together with others.
+  void give_up(std::uint32_t file) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr) f->closed = 2;
+  }
   /// True if there were any.
   bool close_all_of(std::uint32_t slot) noexcept {
     bool any = false;
@@ -85,7 +89,7 @@ class spill_table {
   /// A closed file of which less than half is wanted, or `none`.
   [[nodiscard]] std::uint32_t find_sparse() const noexcept {
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (files_[k].number != 0 && files_[k].closed != 0 && files_[k].live != 0 && files_[k].live < files_[k].bytes / 2)
+      if (files_[k].number != 0 && files_[k].closed == 1 && files_[k].live != 0 && files_[k].live < files_[k].bytes / 2)
         return files_[k].number - 1;
     return none;
   }

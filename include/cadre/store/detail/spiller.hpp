@@ -131,16 +131,16 @@ class spiller {
   // Copies what is wanted of one file that holds little of it to the present one.
   void compact() {
     std::vector<std::uint32_t> wanted;
+    std::uint32_t file = 0;
     {
       store_lock lock(table_);
-      const std::uint32_t file = table_.files().find_sparse();
+      file = table_.files().find_sparse();
       if (file == spill_table::none) return;
       for (std::uint32_t i = 0; i < table_.head().entries_begun; ++i)
         if (const spill_position at(table_.entry(i).spilled.load(std::memory_order_relaxed));
-            table_.word(i).state() != object_state::free && at && at.file() == file) {
+            table_.word(i).state() != object_state::free && at && at.file() == file)
           wanted.push_back(i);
-          moves().begin_move(i);
-        }
+      for (const std::uint32_t i : wanted) moves().begin_move(i);
     }
     std::vector<std::byte> bytes;
     for (const std::uint32_t i : wanted) {
@@ -150,11 +150,11 @@ class spiller {
         read(i, bytes);
         std::uint64_t checksum = 0;
         moved = append(i, bytes, checksum);
-      } catch (const spill_error&) {  // it stays where it is; whoever gets it is told
+      } catch (...) {  // it stays where it is; whoever gets it is told
       }
       store_lock lock(table_, store_lock::patiently{});
       moves().end_move(i, moved);
-      if (moved) close_full_file(moved.file());
+      moved ? close_full_file(moved.file()) : table_.files().give_up(file);
     }
   }
 

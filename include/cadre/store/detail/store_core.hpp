@@ -253,7 +253,7 @@ class store_core : public store_registry::member {
       if (done()) return;
       const time now = clock::now();
       if (now >= deadline) return;
-      if (!futex::wait_until(head_.seals, seen, std::min(deadline, now + slice), futex::scope::shared)) sweep();
+      if (!futex::wait_until(head_.seals, seen, std::min(deadline, now + slice), futex::scope::shared)) sweep_if_due();
     }
   }
 
@@ -335,6 +335,8 @@ class store_core : public store_registry::member {
     if (none != MAP_FAILED) {
       entries_ = static_cast<object_entry*>(none);
       counts_ = reinterpret_cast<hold_count*>(entries_ + n);
+    } else {
+      memory_.make_inaccessible();
     }
     memory_.forget_after_fork();
   }
@@ -363,6 +365,15 @@ class store_core : public store_registry::member {
     if (there == no_index || !is_pending(there)) return there != no_index;
     sweep_dead(table_);
     return table_.find(name) != no_index;
+  }
+
+  // Of many who wait at once, one looks for the dead.
+  void sweep_if_due() {
+    check_process();
+    const std::int64_t now = clock::now().time_since_epoch().count();
+    std::int64_t last = head_.last_sweep.load(std::memory_order_relaxed);
+    if (now - last < std::chrono::nanoseconds(slice).count() / 2) return;
+    if (head_.last_sweep.compare_exchange_strong(last, now, std::memory_order_relaxed)) sweep();
   }
 
   static std::byte* nowhere() noexcept { return reinterpret_cast<std::byte*>(64); }  // of what has no bytes
@@ -400,10 +411,11 @@ class store_core : public store_registry::member {
       check_process();
       const object_word w = word(i);
       switch (w.state()) {
+        case object_state::free:
         case object_state::gone: throw object_gone(describe_end(table_, i, w));
         case object_state::creating:
         case object_state::restoring: wait_for_change(i, w, deadline); break;
-        case object_state::spilled: room_.restore(i); break;
+        case object_state::spilled: room_.restore(i, deadline); break;
         default: break;
       }
       if (const std::byte* const at = try_pin(i)) return at;
@@ -420,7 +432,7 @@ class store_core : public store_registry::member {
     if (word(i).value() != seen.value()) return;
     const time now = clock::now();
     if (now >= deadline) throw store_timeout(describe_object(table_, i) + " was not sealed in the time given");
-    if (!futex::wait_until(e.event, event, std::min(deadline, now + slice), futex::scope::shared)) sweep();
+    if (!futex::wait_until(e.event, event, std::min(deadline, now + slice), futex::scope::shared)) sweep_if_due();
   }
   static void futex_pause() noexcept {
 #if defined(__x86_64__) || defined(__i386__)

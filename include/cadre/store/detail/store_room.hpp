@@ -42,10 +42,10 @@ class store_room {
   }
 
   /// Calls `take` under the lock until it has what it wants: at once, when those who died have been swept, when others have
-  /// been dropped or moved to disk, and whenever something was freed. After .put_timeout it throws store_full (302), or why
-  /// nothing could be moved to disk: spill_failed (310).
+  /// been dropped or moved to disk, and whenever something was freed. After .put_timeout, or at the deadline if that comes
+  /// before, it throws store_full (302), or why nothing could be moved to disk: spill_failed (310).
   template <class Take>
-  void find(std::uint64_t bytes, Take&& take) {
+  void find(std::uint64_t bytes, Take&& take, time latest = time::max()) {
     std::exception_ptr spill_error;
     for (time deadline{};;) {
       std::uint32_t seen = 0;
@@ -53,25 +53,26 @@ class store_room {
       {
         store_lock lock(table_);
         if (take(missing) || (sweep_dead(table_) != 0 && take(missing)) ||
-            (can_move(missing, bytes) && evict([&] { return take(missing); }))) {
+            (bytes <= head_.capacity && evict([&] { return take(missing); }))) {
           advance_clock(bytes);
           return;
         }
         seen = head_.room.load(std::memory_order_seq_cst);
         head_.room_waiters.store(1, std::memory_order_seq_cst);
       }
-      if (can_move(missing, bytes) && spiller_ && !spill_error) {
+      if (missing == object_table::shortage::memory && bytes <= head_.capacity && spiller_) {
         try {
           if (spiller_->make_room(bytes)) continue;
         } catch (const cadre::spill_error&) {
           spill_error = std::current_exception();
         }
       }
+      if (deadline == time{}) deadline = std::min(in(timeout_), latest);
       wait_for_room(seen, bytes, missing, deadline, spill_error);
     }
   }
-  /// Reads an object that is on disk back, if nobody else does.
-  void restore(std::uint32_t i) {
+  /// Reads an object that is on disk back, if nobody else does. Throws as find(), spill_corrupt (311), object_gone (301).
+  void restore(std::uint32_t i, time deadline) {
     {
       store_lock lock(table_);
       if (!spiller_ || !object_moves(table_).begin_restore(i)) return;
@@ -79,12 +80,15 @@ class store_room {
     const std::uint64_t bytes = table_.entry(i).bytes;
     bool damaged = false;
     try {
-      find(bytes, [&](object_table::shortage& missing) {
-        missing = object_table::shortage::memory;
-        if (table_.word(i).state() != object_state::restoring)
-          throw object_gone(describe_end(table_, i, table_.word(i)));
-        return table_.attach(i, bytes);
-      });
+      find(
+          bytes,
+          [&](object_table::shortage& missing) {
+            missing = object_table::shortage::memory;
+            if (table_.word(i).state() != object_state::restoring)
+              throw object_gone(describe_end(table_, i, table_.word(i)));
+            return table_.attach(i, bytes);
+          },
+          deadline);
       CADRE_STORE_STEP(restore_allocated);
       const std::uint64_t offset = table_.entry(i).offset.load(std::memory_order_relaxed);
       table_.memory().make_present(offset, bytes);
@@ -113,10 +117,6 @@ class store_room {
   void tidy() noexcept { spiller_->remove_dead_files(); }
 
  private:
-  // Whether it helps to move others out.
-  [[nodiscard]] bool can_move(object_table::shortage missing, std::uint64_t bytes) const noexcept {
-    return missing == object_table::shortage::memory && bytes <= head_.capacity;
-  }
   template <class Take>
   bool evict(Take&& take) {
     std::uint32_t dropped = 0;
@@ -125,8 +125,7 @@ class store_room {
     return enough;
   }
   [[gnu::cold]] void wait_for_room(std::uint32_t seen, std::uint64_t bytes, object_table::shortage missing,
-                                   time& deadline, const std::exception_ptr& spill_error) {
-    if (deadline == time{}) deadline = in(timeout_);
+                                   time deadline, const std::exception_ptr& spill_error) {
     const time now = clock::now();
     const bool never = missing == object_table::shortage::memory && bytes > head_.capacity;
     if (!never && now < deadline) {
