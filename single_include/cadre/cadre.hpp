@@ -1190,15 +1190,15 @@ class growing_memory {
 };
 
 /// A list in blocks that never move, of memory that somebody else frees; nor does it destroy what lies in it.
-template <class T, std::uint32_t per_block>
+template <class T, std::uint32_t PerBlock>
 class block_list {
  public:
   [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
-  [[nodiscard]] T& operator[](std::uint32_t i) const noexcept { return blocks_[i / per_block][i % per_block]; }
+  [[nodiscard]] T& operator[](std::uint32_t i) const noexcept { return blocks_[i / PerBlock][i % PerBlock]; }
   template <class... Args>
   T& emplace_back(growing_memory& memory, Args&&... args) {
-    if (size_ == blocks_.size() * per_block) blocks_.push_back(static_cast<T*>(memory.take(per_block * sizeof(T))));
-    T* const added = ::new (static_cast<void*>(blocks_.back() + size_ % per_block)) T(std::forward<Args>(args)...);
+    if (size_ == blocks_.size() * PerBlock) blocks_.push_back(static_cast<T*>(memory.take(PerBlock * sizeof(T))));
+    T* const added = ::new (static_cast<void*>(blocks_.back() + size_ % PerBlock)) T(std::forward<Args>(args)...);
     ++size_;
     return *added;
   }
@@ -17215,7 +17215,7 @@ inline constexpr std::uint32_t most_labels = 1 << 14;
 /// A file of spilled objects.
 struct spill_file_entry {
   std::uint32_t number;  // plus 1; 0: free
-  std::uint32_t closed;  // nothing is appended any more
+  std::uint32_t closed;  // 1: nothing is appended any more; 2: nor can it be copied
   std::uint64_t live;    // bytes that are wanted
   std::uint64_t bytes;
 };
@@ -17246,6 +17246,8 @@ struct store_header {
   std::atomic<std::uint32_t> dead_files;  // whether there are any, perhaps
   std::uint64_t objects;
   std::atomic<std::uint64_t> present_extents;
+
+  std::atomic<std::int64_t> last_sweep;  // by one who waits; nanoseconds of CLOCK_MONOTONIC
 
   alignas(64) std::atomic<std::uint32_t> clock;  // goes on with what is put; orders objects by their last use
   // The futexes change only if somebody waits: who does sets `waiters` each time before it looks and sleeps, who wakes
@@ -17703,6 +17705,8 @@ class arena {
 
   /// In a child made by fork(): this process is no part of the job. Its views stay readable, but hold nothing any more.
   void forget_after_fork() noexcept { file_ = file_descriptor(); }
+  /// So that what is no more allowed is a SIGSEGV.
+  void make_inaccessible() noexcept { ::mprotect(all_.data(), all_.size(), PROT_NONE); }
 
  private:
   // The lock of a process's slot ends with the last of what was opened and mapped through file_. A child made by fork()
@@ -18026,6 +18030,10 @@ class spill_table {
       note_dead(*f);
     }
   }
+  /// A closed file that cannot be copied together with others.
+  void give_up(std::uint32_t file) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr) f->closed = 2;
+  }
   /// True if there were any.
   bool close_all_of(std::uint32_t slot) noexcept {
     bool any = false;
@@ -18055,7 +18063,7 @@ class spill_table {
   /// A closed file of which less than half is wanted, or `none`.
   [[nodiscard]] std::uint32_t find_sparse() const noexcept {
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (files_[k].number != 0 && files_[k].closed != 0 && files_[k].live != 0 && files_[k].live < files_[k].bytes / 2)
+      if (files_[k].number != 0 && files_[k].closed == 1 && files_[k].live != 0 && files_[k].live < files_[k].bytes / 2)
         return files_[k].number - 1;
     return none;
   }
@@ -18478,6 +18486,7 @@ class object_table {
     e.next = head_.free_entry;
     head_.free_entry = i;
     --head_.objects;
+    tell_of_room();
     CADRE_STORE_STEP(entry_listed);
   }
   // With what is on disk, and the name.
@@ -18867,7 +18876,11 @@ inline std::uint32_t sweep_dead(object_table& table, bool unsettled = false) noe
   std::uint32_t n = 0;
   for (std::uint32_t s = 0; s < most_processes; ++s) {
     if (s == table.slot() || table.memory().slots()[s].used.load(std::memory_order_acquire) == 0) continue;
-    if (is_byte_locked_by_other(table.memory().file(), table.memory().lock_byte(s))) continue;
+    try {
+      if (is_byte_locked_by_other(table.memory().file(), table.memory().lock_byte(s))) continue;
+    } catch (const error&) {  // the system does not say: then it lives
+      continue;
+    }
     dead.add(s);
     ++n;
   }
@@ -20098,16 +20111,16 @@ class spiller {
   // Copies what is wanted of one file that holds little of it to the present one.
   void compact() {
     std::vector<std::uint32_t> wanted;
+    std::uint32_t file = 0;
     {
       store_lock lock(table_);
-      const std::uint32_t file = table_.files().find_sparse();
+      file = table_.files().find_sparse();
       if (file == spill_table::none) return;
       for (std::uint32_t i = 0; i < table_.head().entries_begun; ++i)
         if (const spill_position at(table_.entry(i).spilled.load(std::memory_order_relaxed));
-            table_.word(i).state() != object_state::free && at && at.file() == file) {
+            table_.word(i).state() != object_state::free && at && at.file() == file)
           wanted.push_back(i);
-          moves().begin_move(i);
-        }
+      for (const std::uint32_t i : wanted) moves().begin_move(i);
     }
     std::vector<std::byte> bytes;
     for (const std::uint32_t i : wanted) {
@@ -20117,11 +20130,11 @@ class spiller {
         read(i, bytes);
         std::uint64_t checksum = 0;
         moved = append(i, bytes, checksum);
-      } catch (const spill_error&) {  // it stays where it is; whoever gets it is told
+      } catch (...) {  // it stays where it is; whoever gets it is told
       }
       store_lock lock(table_, store_lock::patiently{});
       moves().end_move(i, moved);
-      if (moved) close_full_file(moved.file());
+      moved ? close_full_file(moved.file()) : table_.files().give_up(file);
     }
   }
 
@@ -20175,10 +20188,10 @@ class store_room {
   }
 
   /// Calls `take` under the lock until it has what it wants: at once, when those who died have been swept, when others have
-  /// been dropped or moved to disk, and whenever something was freed. After .put_timeout it throws store_full (302), or why
-  /// nothing could be moved to disk: spill_failed (310).
+  /// been dropped or moved to disk, and whenever something was freed. After .put_timeout, or at the deadline if that comes
+  /// before, it throws store_full (302), or why nothing could be moved to disk: spill_failed (310).
   template <class Take>
-  void find(std::uint64_t bytes, Take&& take) {
+  void find(std::uint64_t bytes, Take&& take, time latest = time::max()) {
     std::exception_ptr spill_error;
     for (time deadline{};;) {
       std::uint32_t seen = 0;
@@ -20186,25 +20199,26 @@ class store_room {
       {
         store_lock lock(table_);
         if (take(missing) || (sweep_dead(table_) != 0 && take(missing)) ||
-            (can_move(missing, bytes) && evict([&] { return take(missing); }))) {
+            (bytes <= head_.capacity && evict([&] { return take(missing); }))) {
           advance_clock(bytes);
           return;
         }
         seen = head_.room.load(std::memory_order_seq_cst);
         head_.room_waiters.store(1, std::memory_order_seq_cst);
       }
-      if (can_move(missing, bytes) && spiller_ && !spill_error) {
+      if (missing == object_table::shortage::memory && bytes <= head_.capacity && spiller_) {
         try {
           if (spiller_->make_room(bytes)) continue;
         } catch (const cadre::spill_error&) {
           spill_error = std::current_exception();
         }
       }
+      if (deadline == time{}) deadline = std::min(in(timeout_), latest);
       wait_for_room(seen, bytes, missing, deadline, spill_error);
     }
   }
-  /// Reads an object that is on disk back, if nobody else does.
-  void restore(std::uint32_t i) {
+  /// Reads an object that is on disk back, if nobody else does. Throws as find(), spill_corrupt (311), object_gone (301).
+  void restore(std::uint32_t i, time deadline) {
     {
       store_lock lock(table_);
       if (!spiller_ || !object_moves(table_).begin_restore(i)) return;
@@ -20212,12 +20226,15 @@ class store_room {
     const std::uint64_t bytes = table_.entry(i).bytes;
     bool damaged = false;
     try {
-      find(bytes, [&](object_table::shortage& missing) {
-        missing = object_table::shortage::memory;
-        if (table_.word(i).state() != object_state::restoring)
-          throw object_gone(describe_end(table_, i, table_.word(i)));
-        return table_.attach(i, bytes);
-      });
+      find(
+          bytes,
+          [&](object_table::shortage& missing) {
+            missing = object_table::shortage::memory;
+            if (table_.word(i).state() != object_state::restoring)
+              throw object_gone(describe_end(table_, i, table_.word(i)));
+            return table_.attach(i, bytes);
+          },
+          deadline);
       CADRE_STORE_STEP(restore_allocated);
       const std::uint64_t offset = table_.entry(i).offset.load(std::memory_order_relaxed);
       table_.memory().make_present(offset, bytes);
@@ -20246,10 +20263,6 @@ class store_room {
   void tidy() noexcept { spiller_->remove_dead_files(); }
 
  private:
-  // Whether it helps to move others out.
-  [[nodiscard]] bool can_move(object_table::shortage missing, std::uint64_t bytes) const noexcept {
-    return missing == object_table::shortage::memory && bytes <= head_.capacity;
-  }
   template <class Take>
   bool evict(Take&& take) {
     std::uint32_t dropped = 0;
@@ -20258,8 +20271,7 @@ class store_room {
     return enough;
   }
   [[gnu::cold]] void wait_for_room(std::uint32_t seen, std::uint64_t bytes, object_table::shortage missing,
-                                   time& deadline, const std::exception_ptr& spill_error) {
-    if (deadline == time{}) deadline = in(timeout_);
+                                   time deadline, const std::exception_ptr& spill_error) {
     const time now = clock::now();
     const bool never = missing == object_table::shortage::memory && bytes > head_.capacity;
     if (!never && now < deadline) {
@@ -20538,7 +20550,7 @@ class store_core : public store_registry::member {
       if (done()) return;
       const time now = clock::now();
       if (now >= deadline) return;
-      if (!futex::wait_until(head_.seals, seen, std::min(deadline, now + slice), futex::scope::shared)) sweep();
+      if (!futex::wait_until(head_.seals, seen, std::min(deadline, now + slice), futex::scope::shared)) sweep_if_due();
     }
   }
 
@@ -20620,6 +20632,8 @@ class store_core : public store_registry::member {
     if (none != MAP_FAILED) {
       entries_ = static_cast<object_entry*>(none);
       counts_ = reinterpret_cast<hold_count*>(entries_ + n);
+    } else {
+      memory_.make_inaccessible();
     }
     memory_.forget_after_fork();
   }
@@ -20648,6 +20662,15 @@ class store_core : public store_registry::member {
     if (there == no_index || !is_pending(there)) return there != no_index;
     sweep_dead(table_);
     return table_.find(name) != no_index;
+  }
+
+  // Of many who wait at once, one looks for the dead.
+  void sweep_if_due() {
+    check_process();
+    const std::int64_t now = clock::now().time_since_epoch().count();
+    std::int64_t last = head_.last_sweep.load(std::memory_order_relaxed);
+    if (now - last < std::chrono::nanoseconds(slice).count() / 2) return;
+    if (head_.last_sweep.compare_exchange_strong(last, now, std::memory_order_relaxed)) sweep();
   }
 
   static std::byte* nowhere() noexcept { return reinterpret_cast<std::byte*>(64); }  // of what has no bytes
@@ -20685,10 +20708,11 @@ class store_core : public store_registry::member {
       check_process();
       const object_word w = word(i);
       switch (w.state()) {
+        case object_state::free:
         case object_state::gone: throw object_gone(describe_end(table_, i, w));
         case object_state::creating:
         case object_state::restoring: wait_for_change(i, w, deadline); break;
-        case object_state::spilled: room_.restore(i); break;
+        case object_state::spilled: room_.restore(i, deadline); break;
         default: break;
       }
       if (const std::byte* const at = try_pin(i)) return at;
@@ -20705,7 +20729,7 @@ class store_core : public store_registry::member {
     if (word(i).value() != seen.value()) return;
     const time now = clock::now();
     if (now >= deadline) throw store_timeout(describe_object(table_, i) + " was not sealed in the time given");
-    if (!futex::wait_until(e.event, event, std::min(deadline, now + slice), futex::scope::shared)) sweep();
+    if (!futex::wait_until(e.event, event, std::min(deadline, now + slice), futex::scope::shared)) sweep_if_due();
   }
   static void futex_pause() noexcept {
 #if defined(__x86_64__) || defined(__i386__)
@@ -20906,8 +20930,8 @@ template <class T>
 struct stored_type {
   using type = T;
 };
-template <class E, std::size_t n>
-struct stored_type<std::span<E, n>> {
+template <class E, std::size_t Extent>
+struct stored_type<std::span<E, Extent>> {
   using type = std::vector<std::remove_cv_t<E>>;
 };
 template <>
@@ -21311,7 +21335,8 @@ class object_store {
 
   /// Copies a value into the store: a contiguous range, text, a matrix or expression of Eigen (with cadre/eigen.hpp), a
   /// trivially copyable value, or anything that the archive can write. Throws store_full (302) when there is no room within
-  /// .put_timeout, object_name_taken (304), mapping_error (159) when the machine's memory is short.
+  /// .put_timeout, object_name_taken (304), object_gone (301) if somebody erases it by its name before it is complete,
+  /// mapping_error (159) when the machine's memory is short.
   template <class T>
   object_ref<stored_type_t<T>> put(const T& value, const put_options& how = {},
                                    const std::source_location& at = std::source_location::current()) {
@@ -21351,7 +21376,8 @@ class object_store {
     return w;
   }
 
-  /// The object, in place; waits until it is sealed. Throws object_gone (301), empty_object_ref (313).
+  /// The object, in place; waits until it is sealed. Throws object_gone (301), empty_object_ref (313), and of one that is on
+  /// disk store_full (302) if there is no room for it, spill_failed (310), spill_corrupt (311).
   template <class T>
   view<T> get(const object_ref<T>& ref) {
     return look(ref, time::max());

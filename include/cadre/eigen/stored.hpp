@@ -17,8 +17,8 @@ namespace detail {
 template <class T>
 inline constexpr bool is_dense_eigen_expression = std::derived_from<T, Eigen::DenseBase<T>>;
 // What segment(), head() and tail() give derives from another type than itself.
-template <class Vector, int n>
-inline constexpr bool is_dense_eigen_expression<Eigen::VectorBlock<Vector, n>> = true;
+template <class Vector, int Size>
+inline constexpr bool is_dense_eigen_expression<Eigen::VectorBlock<Vector, Size>> = true;
 
 }  // namespace detail
 

@@ -31,8 +31,8 @@ template <class T>
 struct stored_type {
   using type = T;
 };
-template <class E, std::size_t n>
-struct stored_type<std::span<E, n>> {
+template <class E, std::size_t Extent>
+struct stored_type<std::span<E, Extent>> {
   using type = std::vector<std::remove_cv_t<E>>;
 };
 template <>

@@ -105,15 +105,15 @@ class growing_memory {
 };
 
 /// A list in blocks that never move, of memory that somebody else frees; nor does it destroy what lies in it.
-template <class T, std::uint32_t per_block>
+template <class T, std::uint32_t PerBlock>
 class block_list {
  public:
   [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
-  [[nodiscard]] T& operator[](std::uint32_t i) const noexcept { return blocks_[i / per_block][i % per_block]; }
+  [[nodiscard]] T& operator[](std::uint32_t i) const noexcept { return blocks_[i / PerBlock][i % PerBlock]; }
   template <class... Args>
   T& emplace_back(growing_memory& memory, Args&&... args) {
-    if (size_ == blocks_.size() * per_block) blocks_.push_back(static_cast<T*>(memory.take(per_block * sizeof(T))));
-    T* const added = ::new (static_cast<void*>(blocks_.back() + size_ % per_block)) T(std::forward<Args>(args)...);
+    if (size_ == blocks_.size() * PerBlock) blocks_.push_back(static_cast<T*>(memory.take(PerBlock * sizeof(T))));
+    T* const added = ::new (static_cast<void*>(blocks_.back() + size_ % PerBlock)) T(std::forward<Args>(args)...);
     ++size_;
     return *added;
   }
