@@ -306,10 +306,14 @@ TEST_CASE("running a graph again allocates nothing", "[task_graph]") {
   auto first = graph.add([&] { ++runs; });
   auto last = graph.add([&] { ++runs; });
   for (int i = 0; i < 1'000; ++i) first >> graph.add([&] { ++runs; }) >> last;
-  for (int i = 0; i < 600; ++i) graph.run(pool).get();  // the queue grows, and the caches of both threads fill
-  const std::size_t before = counted_new::calls;
-  for (int i = 0; i < 100; ++i) graph.run(pool).get();
-  CHECK(counted_new::calls == before);
+  // The queue grows, and nodes wander between the threads' caches, until there are enough for the most that can be away.
+  std::size_t allocated = 1;
+  for (int round = 0; round < 50 && allocated != 0; ++round) {
+    const std::size_t before = counted_new::calls;
+    for (int i = 0; i < 200; ++i) graph.run(pool).get();
+    allocated = counted_new::calls - before;
+  }
+  CHECK(allocated == 0);
 }
 
 TEST_CASE("graphs hold under stress: wavefronts run again and again on several threads", "[task_graph][stress]") {

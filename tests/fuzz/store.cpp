@@ -532,7 +532,7 @@ class world {
     for (const object& o : objects_) {
       if (!exists(o)) continue;
       ++objects;
-      if (o.views != 0) pinned += o.size;
+      if (o.views != 0 || o.writers != 0) pinned += o.size;
       if (has_memory(o)) used += allocator::size_of(o.size);
       if (!o.name.empty() && (o.state != object::ended || o.views != 0 || o.writers != 0))
         used += allocator::size_of(o.name.size());
