@@ -31,6 +31,15 @@
 #error "cadre needs run-time type information: compile without -fno-rtti"
 #endif
 
+// Where ThreadSanitizer looks on: it does not know of a few things that are done otherwise then.
+#if defined(__SANITIZE_THREAD__)
+#define CADRE_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CADRE_TSAN 1
+#endif
+#endif
+
 /// Every public name lives in cadre:: and, by an inline namespace, in the version of its binary layout: two
 /// libraries built against layouts that differ may be linked into one program. The visibility is said here so that
 /// exceptions and registries are one and the same in a host program and its plug-ins, however those are compiled.
@@ -955,14 +964,6 @@ CADRE_NAMESPACE_END
 
 #include <atomic>
 #include <cstdint>
-
-#if defined(__SANITIZE_THREAD__)
-#define CADRE_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define CADRE_TSAN 1
-#endif
-#endif
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -2991,6 +2992,27 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/os/detail/relax.hpp ----
+#ifndef CADRE_OS_DETAIL_RELAX_HPP
+#define CADRE_OS_DETAIL_RELAX_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Tells the processor that this is a loop that waits.
+inline void relax() noexcept {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb" ::: "memory");
+#endif
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/detail/spin.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_SPIN_HPP
 #define CADRE_ASYNC_DETAIL_SPIN_HPP
@@ -3015,15 +3037,6 @@ namespace detail {
   timespec t{};
   ::clock_gettime(CLOCK_MONOTONIC, &t);
   return 2 * (static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec));
-#endif
-}
-
-/// Tells the processor that this is a loop that waits.
-inline void relax() noexcept {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("isb" ::: "memory");
 #endif
 }
 
@@ -9643,14 +9656,6 @@ CADRE_NAMESPACE_BEGIN
 
 namespace detail {
 
-inline void spin_pause() noexcept {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
 /// One rank's end of a control block: comes to meetings, waits for the others, agrees with them on what is called.
 ///
 /// `Peers` says what the ranks of a node are to each other:
@@ -9787,7 +9792,7 @@ class member {
     const int spins = ranks_ <= peers_->processors() ? 400 : 4;
     for (int i = 0; i < spins; ++i) {
       if (settled(block_->gate.load())) return;
-      spin_pause();
+      relax();
     }
     for (const auto awake_until = clock::now() + awake; clock::now() < awake_until;) {
       std::this_thread::yield();
@@ -13874,14 +13879,6 @@ CADRE_NAMESPACE_END
 
 #include <cerrno>
 
-#if defined(__SANITIZE_THREAD__)
-#define CADRE_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define CADRE_TSAN 1
-#endif
-#endif
-
 CADRE_NAMESPACE_BEGIN
 
 /// How an attempt to lock a robust_mutex ended.
@@ -13930,7 +13927,7 @@ class robust_mutex {
     int code = ::pthread_mutex_trylock(&mutex_);
     // Sections are short, so the holder is most likely done before a sleep would have begun.
     for (int tries = 0; code == EBUSY && tries < 100; ++tries) {
-      pause();
+      detail::relax();
       code = ::pthread_mutex_trylock(&mutex_);
     }
     if (code == EBUSY) code = sleep_until(deadline);
@@ -13965,14 +13962,6 @@ class robust_mutex {
     until.tv_sec = seconds.count();
     until.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count();
     return ::pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &until);  // the clock of steady_clock
-#endif
-  }
-
-  static void pause() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
 #endif
   }
 
@@ -18196,7 +18185,6 @@ class object_table {
     std::uint64_t type = 0;
     std::uint32_t site = 0;
     std::uint32_t flags = 0;
-    std::uint32_t creator = 0;
     std::string_view name;
   };
   enum class shortage { none, memory, entries };
@@ -18217,8 +18205,7 @@ class object_table {
     CADRE_STORE_STEP(block_allocated);
     if (block == no_offset || (name == no_offset && !r.name.empty())) {
       if (block != no_offset && r.bytes != 0) blocks.free(block, r.bytes);
-      e.next = head_.free_entry;
-      head_.free_entry = i;
+      list_free(i);
       missing = shortage::memory;
       return no_index;
     }
@@ -18228,7 +18215,7 @@ class object_table {
     e.type = r.type;
     e.site = r.site;
     e.flags = r.flags;
-    e.creator = r.creator;
+    e.creator = pid_;
     e.name_offset.store(name, std::memory_order_relaxed);
     e.name_bytes = static_cast<std::uint32_t>(r.name.size());
     e.name_hash = r.name.empty() ? 0 : hash_text(r.name);
@@ -18436,6 +18423,10 @@ class object_table {
   }
   // ---- what recovery makes anew
 
+  void list_free(std::uint32_t i) noexcept {
+    entries_[i].next = head_.free_entry;
+    head_.free_entry = i;
+  }
   void clear_names() noexcept { std::memset(memory_.buckets(), 0, head_.most_objects * sizeof(std::uint32_t)); }
   void link_name(std::uint32_t i) noexcept {
     std::uint32_t& first = bucket(entries_[i].name_hash);
@@ -18483,8 +18474,7 @@ class object_table {
     e.word.store(object_word(w.generation() + 1, object_state::free).value(), std::memory_order_release);
     CADRE_STORE_STEP(entry_freed);
     free_blocks(i);
-    e.next = head_.free_entry;
-    head_.free_entry = i;
+    list_free(i);
     --head_.objects;
     tell_of_room();
     CADRE_STORE_STEP(entry_listed);
@@ -18793,8 +18783,7 @@ inline void rebuild(object_table& table) noexcept {
     object_entry& e = table.entry(i);
     const object_word w = table.word(i);
     if (w.state() == object_state::free) {
-      e.next = head.free_entry;
-      head.free_entry = i;
+      table.list_free(i);
       continue;
     }
     ++head.objects;
@@ -19785,6 +19774,7 @@ CADRE_NAMESPACE_END
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -19797,8 +19787,6 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 
 namespace detail {
-
-[[nodiscard]] constexpr std::size_t smaller(std::size_t a, std::size_t b) noexcept { return a < b ? a : b; }
 
 [[nodiscard]] inline std::string spill_file_path(const spill_folder& folder, std::uint32_t file) {
   return folder.path() + "/" + spill_file_name(file);
@@ -19899,7 +19887,7 @@ class spill_writer {
     std::array<iovec, 3> pieces{put_header({.magic = 0})};
     std::uint64_t at = out.end;
     for (std::size_t done = 0; done < object.size(); done += piece) {
-      put(object.subspan(done, smaller(piece, object.size() - done)), pieces[1], pieces[2]);
+      put(object.subspan(done, std::min(piece, object.size() - done)), pieces[1], pieces[2]);
       if (const int code = out.file.write(pieces, at); code != 0) return code;
       at = out.end + spill_block + done + piece;
     }
@@ -19956,7 +19944,7 @@ inline void read_spilled(const spill_folder& folder, const spilled_place& place,
   // Small enough for the hash to keep up closely, large enough for the disk.
   const std::size_t step = into.size() < (std::size_t{4} << 20) ? std::size_t{384} << 10 : std::size_t{1} << 20;
   for (std::size_t done = 0; done < into.size() || done == 0; done += step) {
-    const std::span<std::byte> piece = into.subspan(done, in_header_block ? 0 : smaller(step, into.size() - done));
+    const std::span<std::byte> piece = into.subspan(done, in_header_block ? 0 : std::min(step, into.size() - done));
     const std::size_t whole = direct ? piece.size() / spill_block * spill_block : piece.size();
     std::array<iovec, 3> pieces{iovec{header_block, done == 0 ? spill_block : 0}, iovec{piece.data(), whole},
                                 iovec{last_block, whole < piece.size() ? spill_block : 0}};
@@ -20260,7 +20248,9 @@ class store_room {
   [[nodiscard]] bool is_untidy() const noexcept {
     return spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0;
   }
-  void tidy() noexcept { spiller_->remove_dead_files(); }
+  void tidy() noexcept {
+    if (is_untidy()) spiller_->remove_dead_files();
+  }
 
  private:
   template <class Take>
@@ -20309,15 +20299,15 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_STORE_DETAIL_STORE_CORE_HPP
 #define CADRE_STORE_DETAIL_STORE_CORE_HPP
 
+#include <sys/mman.h>
+#include <sys/types.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <source_location>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -20419,7 +20409,6 @@ class store_core : public store_registry::member {
     object_table::request r;
     r.bytes = bytes;
     r.type = type;
-    r.creator = pid_;
     r.flags = flags | (how.evictable ? object_evictable : 0);
     r.name = how.name;
     std::uint32_t i = no_index;
@@ -20500,7 +20489,7 @@ class store_core : public store_registry::member {
       store_lock lock(table_);
       table_.end(i, object_end::erased);
     }
-    if (room_.is_untidy()) room_.tidy();
+    room_.tidy();
   }
   bool erase(std::string_view name) {
     check_process();
@@ -20510,7 +20499,7 @@ class store_core : public store_registry::member {
       i = table_.find(name);
       if (i != no_index) table_.end(i, object_end::erased);
     }
-    if (room_.is_untidy()) room_.tidy();
+    room_.tidy();
     return i != no_index;
   }
   /// Whether its producer writes it still.
@@ -20644,7 +20633,7 @@ class store_core : public store_registry::member {
     if (forked_) return;
     try {
       if (!options_.name.empty())
-        rendezvous(options_.name, clock::now() + slice).leave(static_cast<::pid_t>(pid_), memory_.file().get());
+        rendezvous(options_.name, clock::now() + slice).leave(static_cast<::pid_t>(table_.pid()), memory_.file().get());
     } catch (const error&) {  // others strike it out when they find it closed
     }
     store_lock lock(table_, store_lock::patiently{});
@@ -20723,20 +20712,13 @@ class store_core : public store_registry::member {
     object_entry& e = entries_[i];
     for (int spin = 0; spin < 300; ++spin) {
       if (word(i).value() != seen.value()) return;
-      futex_pause();
+      relax();
     }
     const std::uint32_t event = e.event.fetch_or(1, std::memory_order_seq_cst) | 1;
     if (word(i).value() != seen.value()) return;
     const time now = clock::now();
     if (now >= deadline) throw store_timeout(describe_object(table_, i) + " was not sealed in the time given");
     if (!futex::wait_until(e.event, event, std::min(deadline, now + slice), futex::scope::shared)) sweep_if_due();
-  }
-  static void futex_pause() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
   }
 
   arena memory_;
@@ -20748,7 +20730,6 @@ class store_core : public store_registry::member {
   store_options options_;
   store_room room_;
   const store_counters& counters_ = store_counters::get();
-  const std::uint32_t pid_ = static_cast<std::uint32_t>(::getpid());
   std::atomic<std::uint32_t> handles_{1};
   bool forked_ = false;
   // Under the lock.

@@ -16,6 +16,15 @@
 #error "cadre needs run-time type information: compile without -fno-rtti"
 #endif
 
+// Where ThreadSanitizer looks on: it does not know of a few things that are done otherwise then.
+#if defined(__SANITIZE_THREAD__)
+#define CADRE_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define CADRE_TSAN 1
+#endif
+#endif
+
 /// Every public name lives in cadre:: and, by an inline namespace, in the version of its binary layout: two
 /// libraries built against layouts that differ may be linked into one program. The visibility is said here so that
 /// exceptions and registries are one and the same in a host program and its plug-ins, however those are compiled.

@@ -2,20 +2,13 @@
 #define CADRE_OS_ROBUST_MUTEX_HPP
 
 #include <cadre/core/chrono.hpp>
+#include <cadre/os/detail/relax.hpp>
 #include <cadre/os/mapping.hpp>
 
 #include <pthread.h>
 #include <time.h>
 
 #include <cerrno>
-
-#if defined(__SANITIZE_THREAD__)
-#define CADRE_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define CADRE_TSAN 1
-#endif
-#endif
 
 CADRE_NAMESPACE_BEGIN
 
@@ -65,7 +58,7 @@ class robust_mutex {
     int code = ::pthread_mutex_trylock(&mutex_);
     // Sections are short, so the holder is most likely done before a sleep would have begun.
     for (int tries = 0; code == EBUSY && tries < 100; ++tries) {
-      pause();
+      detail::relax();
       code = ::pthread_mutex_trylock(&mutex_);
     }
     if (code == EBUSY) code = sleep_until(deadline);
@@ -100,14 +93,6 @@ class robust_mutex {
     until.tv_sec = seconds.count();
     until.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count();
     return ::pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &until);  // the clock of steady_clock
-#endif
-  }
-
-  static void pause() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
 #endif
   }
 

@@ -10,14 +10,6 @@
 #include <atomic>
 #include <cstdint>
 
-#if defined(__SANITIZE_THREAD__)
-#define CADRE_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define CADRE_TSAN 1
-#endif
-#endif
-
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 

@@ -2,6 +2,7 @@
 #define CADRE_ASYNC_DETAIL_SPIN_HPP
 
 #include <cadre/config/config.hpp>
+#include <cadre/os/detail/relax.hpp>
 
 #include <time.h>
 
@@ -23,15 +24,6 @@ namespace detail {
   timespec t{};
   ::clock_gettime(CLOCK_MONOTONIC, &t);
   return 2 * (static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec));
-#endif
-}
-
-/// Tells the processor that this is a loop that waits.
-inline void relax() noexcept {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("isb" ::: "memory");
 #endif
 }
 

@@ -5,6 +5,7 @@
 #include <cadre/comm/detail/control_block.hpp>
 #include <cadre/comm/detail/on_behalf_of.hpp>
 #include <cadre/core/chrono.hpp>
+#include <cadre/os/detail/relax.hpp>
 #include <cadre/os/futex.hpp>
 
 #include <cstddef>
@@ -16,14 +17,6 @@
 CADRE_NAMESPACE_BEGIN
 
 namespace detail {
-
-inline void spin_pause() noexcept {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
 
 /// One rank's end of a control block: comes to meetings, waits for the others, agrees with them on what is called.
 ///
@@ -161,7 +154,7 @@ class member {
     const int spins = ranks_ <= peers_->processors() ? 400 : 4;
     for (int i = 0; i < spins; ++i) {
       if (settled(block_->gate.load())) return;
-      spin_pause();
+      relax();
     }
     for (const auto awake_until = clock::now() + awake; clock::now() < awake_until;) {
       std::this_thread::yield();

@@ -45,7 +45,6 @@ class object_table {
     std::uint64_t type = 0;
     std::uint32_t site = 0;
     std::uint32_t flags = 0;
-    std::uint32_t creator = 0;
     std::string_view name;
   };
   enum class shortage { none, memory, entries };
@@ -66,8 +65,7 @@ class object_table {
     CADRE_STORE_STEP(block_allocated);
     if (block == no_offset || (name == no_offset && !r.name.empty())) {
       if (block != no_offset && r.bytes != 0) blocks.free(block, r.bytes);
-      e.next = head_.free_entry;
-      head_.free_entry = i;
+      list_free(i);
       missing = shortage::memory;
       return no_index;
     }
@@ -77,7 +75,7 @@ class object_table {
     e.type = r.type;
     e.site = r.site;
     e.flags = r.flags;
-    e.creator = r.creator;
+    e.creator = pid_;
     e.name_offset.store(name, std::memory_order_relaxed);
     e.name_bytes = static_cast<std::uint32_t>(r.name.size());
     e.name_hash = r.name.empty() ? 0 : hash_text(r.name);
@@ -285,6 +283,10 @@ class object_table {
   }
   // ---- what recovery makes anew
 
+  void list_free(std::uint32_t i) noexcept {
+    entries_[i].next = head_.free_entry;
+    head_.free_entry = i;
+  }
   void clear_names() noexcept { std::memset(memory_.buckets(), 0, head_.most_objects * sizeof(std::uint32_t)); }
   void link_name(std::uint32_t i) noexcept {
     std::uint32_t& first = bucket(entries_[i].name_hash);
@@ -332,8 +334,7 @@ class object_table {
     e.word.store(object_word(w.generation() + 1, object_state::free).value(), std::memory_order_release);
     CADRE_STORE_STEP(entry_freed);
     free_blocks(i);
-    e.next = head_.free_entry;
-    head_.free_entry = i;
+    list_free(i);
     --head_.objects;
     tell_of_room();
     CADRE_STORE_STEP(entry_listed);

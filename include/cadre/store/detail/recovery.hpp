@@ -40,8 +40,7 @@ inline void rebuild(object_table& table) noexcept {
     object_entry& e = table.entry(i);
     const object_word w = table.word(i);
     if (w.state() == object_state::free) {
-      e.next = head.free_entry;
-      head.free_entry = i;
+      table.list_free(i);
       continue;
     }
     ++head.objects;

@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstddef>
@@ -25,8 +26,6 @@
 CADRE_NAMESPACE_BEGIN
 
 namespace detail {
-
-[[nodiscard]] constexpr std::size_t smaller(std::size_t a, std::size_t b) noexcept { return a < b ? a : b; }
 
 [[nodiscard]] inline std::string spill_file_path(const spill_folder& folder, std::uint32_t file) {
   return folder.path() + "/" + spill_file_name(file);
@@ -127,7 +126,7 @@ class spill_writer {
     std::array<iovec, 3> pieces{put_header({.magic = 0})};
     std::uint64_t at = out.end;
     for (std::size_t done = 0; done < object.size(); done += piece) {
-      put(object.subspan(done, smaller(piece, object.size() - done)), pieces[1], pieces[2]);
+      put(object.subspan(done, std::min(piece, object.size() - done)), pieces[1], pieces[2]);
       if (const int code = out.file.write(pieces, at); code != 0) return code;
       at = out.end + spill_block + done + piece;
     }
@@ -184,7 +183,7 @@ inline void read_spilled(const spill_folder& folder, const spilled_place& place,
   // Small enough for the hash to keep up closely, large enough for the disk.
   const std::size_t step = into.size() < (std::size_t{4} << 20) ? std::size_t{384} << 10 : std::size_t{1} << 20;
   for (std::size_t done = 0; done < into.size() || done == 0; done += step) {
-    const std::span<std::byte> piece = into.subspan(done, in_header_block ? 0 : smaller(step, into.size() - done));
+    const std::span<std::byte> piece = into.subspan(done, in_header_block ? 0 : std::min(step, into.size() - done));
     const std::size_t whole = direct ? piece.size() / spill_block * spill_block : piece.size();
     std::array<iovec, 3> pieces{iovec{header_block, done == 0 ? spill_block : 0}, iovec{piece.data(), whole},
                                 iovec{last_block, whole < piece.size() ? spill_block : 0}};

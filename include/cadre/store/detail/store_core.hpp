@@ -2,9 +2,12 @@
 #define CADRE_STORE_DETAIL_STORE_CORE_HPP
 
 #include <cadre/core/chrono.hpp>
+#include <cadre/os/detail/relax.hpp>
+#include <cadre/os/futex.hpp>
 #include <cadre/store/detail/arena.hpp>
 #include <cadre/store/detail/labels.hpp>
 #include <cadre/store/detail/object_table.hpp>
+#include <cadre/store/detail/rendezvous.hpp>
 #include <cadre/store/detail/store_lock.hpp>
 #include <cadre/store/detail/store_registry.hpp>
 #include <cadre/store/detail/store_report.hpp>
@@ -12,15 +15,15 @@
 #include <cadre/store/error.hpp>
 #include <cadre/store/options.hpp>
 
+#include <sys/mman.h>
+#include <sys/types.h>
+
 #include <algorithm>
 #include <array>
 #include <atomic>
-#include <charconv>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <source_location>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -122,7 +125,6 @@ class store_core : public store_registry::member {
     object_table::request r;
     r.bytes = bytes;
     r.type = type;
-    r.creator = pid_;
     r.flags = flags | (how.evictable ? object_evictable : 0);
     r.name = how.name;
     std::uint32_t i = no_index;
@@ -203,7 +205,7 @@ class store_core : public store_registry::member {
       store_lock lock(table_);
       table_.end(i, object_end::erased);
     }
-    if (room_.is_untidy()) room_.tidy();
+    room_.tidy();
   }
   bool erase(std::string_view name) {
     check_process();
@@ -213,7 +215,7 @@ class store_core : public store_registry::member {
       i = table_.find(name);
       if (i != no_index) table_.end(i, object_end::erased);
     }
-    if (room_.is_untidy()) room_.tidy();
+    room_.tidy();
     return i != no_index;
   }
   /// Whether its producer writes it still.
@@ -347,7 +349,7 @@ class store_core : public store_registry::member {
     if (forked_) return;
     try {
       if (!options_.name.empty())
-        rendezvous(options_.name, clock::now() + slice).leave(static_cast<::pid_t>(pid_), memory_.file().get());
+        rendezvous(options_.name, clock::now() + slice).leave(static_cast<::pid_t>(table_.pid()), memory_.file().get());
     } catch (const error&) {  // others strike it out when they find it closed
     }
     store_lock lock(table_, store_lock::patiently{});
@@ -426,20 +428,13 @@ class store_core : public store_registry::member {
     object_entry& e = entries_[i];
     for (int spin = 0; spin < 300; ++spin) {
       if (word(i).value() != seen.value()) return;
-      futex_pause();
+      relax();
     }
     const std::uint32_t event = e.event.fetch_or(1, std::memory_order_seq_cst) | 1;
     if (word(i).value() != seen.value()) return;
     const time now = clock::now();
     if (now >= deadline) throw store_timeout(describe_object(table_, i) + " was not sealed in the time given");
     if (!futex::wait_until(e.event, event, std::min(deadline, now + slice), futex::scope::shared)) sweep_if_due();
-  }
-  static void futex_pause() noexcept {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
   }
 
   arena memory_;
@@ -451,7 +446,6 @@ class store_core : public store_registry::member {
   store_options options_;
   store_room room_;
   const store_counters& counters_ = store_counters::get();
-  const std::uint32_t pid_ = static_cast<std::uint32_t>(::getpid());
   std::atomic<std::uint32_t> handles_{1};
   bool forked_ = false;
   // Under the lock.

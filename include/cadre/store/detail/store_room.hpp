@@ -114,7 +114,9 @@ class store_room {
   [[nodiscard]] bool is_untidy() const noexcept {
     return spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0;
   }
-  void tidy() noexcept { spiller_->remove_dead_files(); }
+  void tidy() noexcept {
+    if (is_untidy()) spiller_->remove_dead_files();
+  }
 
  private:
   template <class Take>
