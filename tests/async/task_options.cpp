@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "text_of.hpp"
 
 #include <cadre/async.hpp>
 #include <cadre/core/units.hpp>
@@ -39,16 +40,6 @@ class gate {
   std::atomic<bool> open_{false};
   std::atomic<int> arrived_{0};
 };
-
-template <class E, class F>
-std::string text_of(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
-}
 
 // Tasks note in which order they ran.
 class journal {

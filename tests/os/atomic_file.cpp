@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "in_child.hpp"
 #include "os/failing_fsync.hpp"
 
 #include <cadre/os/atomic_file.hpp>
@@ -118,22 +119,6 @@ TEST_CASE("Folders and devices are not replaced by files") {
   CHECK_THROWS_WITH(cadre::write_file_atomically(dir / "pipe", bytes("x")),
                     ContainsSubstring("[cadre.os.158] cannot replace"));
   CHECK(dir.files() == 2);
-}
-
-/// What `body` returns in a child process, which may change its limits, user and mounts.
-template <class Body>
-int in_child(Body body) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    int code = 99;
-    try {
-      code = body();
-    } catch (...) {}
-    ::_exit(code);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 /// 0 if writing fails as a full disk does, and leaves the folder as it was.

@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "talking_child.hpp"
 
 #include <cadre/os/file_lock.hpp>
 
@@ -29,49 +30,7 @@ file_descriptor open_again(int number, pid_t process = ::getpid(), int flags = O
   return file;
 }
 
-/// A process that runs `body(tell, wait_for_word)` and then waits to be killed.
-class child {
- public:
-  template <class Body>
-  explicit child(Body body) {
-    REQUIRE(::pipe(up_) == 0);
-    REQUIRE(::pipe(down_) == 0);
-    id_ = ::fork();
-    REQUIRE(id_ >= 0);
-    if (id_ != 0) return;
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    body([this] { return ::write(up_[1], "x", 1) == 1; },
-         [this] {
-           char word = 0;
-           return ::read(down_[0], &word, 1) == 1;
-         });
-    for (;;) ::pause();
-  }
-  child(const child&) = delete;
-  child& operator=(const child&) = delete;
-  ~child() {
-    ::kill(id_, SIGKILL);
-    reap();
-    for (const int end : {up_[0], up_[1], down_[0], down_[1]}) ::close(end);
-  }
-
-  bool heard() const {
-    char word = 0;
-    return ::read(up_[0], &word, 1) == 1;
-  }
-  bool tell() const { return ::write(down_[1], "x", 1) == 1; }
-  /// It is dead when this returns, and still a zombie.
-  void kill() const {
-    ::kill(id_, SIGKILL);
-    ::siginfo_t info{};
-    while (::waitid(P_PID, static_cast<id_t>(id_), &info, WEXITED | WNOWAIT) != 0) {}
-  }
-  void reap() const { ::waitpid(id_, nullptr, 0); }
-
- private:
-  pid_t id_ = 0;
-  int up_[2] = {}, down_[2] = {};
-};
+using child = talking_child<char>;
 
 }  // namespace file_lock_test
 
@@ -123,7 +82,7 @@ TEST_CASE("A process that is killed drops its lock on memory of another process 
   REQUIRE(holder.heard());
   CHECK(is_byte_locked_by_other(memory, 5));
   CHECK_FALSE(try_lock_byte(memory, 5));
-  holder.kill();
+  holder.kill_only();
   CHECK_FALSE(is_byte_locked_by_other(memory, 5));
   CHECK(try_lock_byte(memory, 5));
 }
@@ -142,7 +101,7 @@ TEST_CASE("The memory of a process outlives it for those who opened it, with the
   REQUIRE(::read(numbers[0], told, sizeof told) == sizeof told);
   const file_descriptor one = open_again(told[0], told[1]), other = open_again(told[0], told[1]);
   REQUIRE(try_lock_byte(one, 1));
-  owner.kill();
+  owner.kill_only();
   CHECK(is_byte_locked_by_other(other, 1));
   CHECK_FALSE(is_byte_locked_by_other(open_again(one.get()), 2));
   CHECK(is_byte_locked_by_other(open_again(one.get()), 1));
@@ -207,7 +166,7 @@ TEST_CASE("One who waits for a file gets it when its holder unlocks it or is kil
   cadre::unlock_file(memory);
   REQUIRE(holder.heard());
   CHECK_FALSE(cadre::try_lock_file(memory));
-  std::thread killer([&] { holder.kill(); });
+  std::thread killer([&] { holder.kill_only(); });
   CHECK(cadre::lock_file_until(memory, deadline));
   killer.join();
 }

@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "os/made_up_root.hpp"
 
 #include <cadre/os/memory_limit.hpp>
 
@@ -11,27 +12,14 @@
 
 namespace memory_limit_test {
 
-// A made-up /proc and /sys.
-class tree {
+class tree : public made_up_root {
  public:
-  tree() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "cadre-memory-XXXXXX").string();
-    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-    root_ = pattern;
-  }
-  tree(const tree&) = delete;
-  tree& operator=(const tree&) = delete;
-  ~tree() { std::filesystem::remove_all(root_); }
   tree& file(const std::string& path, const std::string& text) {
-    std::filesystem::create_directories(std::filesystem::path(root_ + path).parent_path());
-    std::ofstream(root_ + path) << text;
+    made_up_root::file(path, text);
     return *this;
   }
-  [[nodiscard]] std::size_t limit() const { return cadre::cgroup_memory_limit(root_); }
-  [[nodiscard]] std::size_t headroom() const { return cadre::memory_headroom(root_); }
-
- private:
-  std::string root_;
+  [[nodiscard]] std::size_t limit() const { return cadre::cgroup_memory_limit(path()); }
+  [[nodiscard]] std::size_t headroom() const { return cadre::memory_headroom(path()); }
 };
 
 const std::string meminfo =

@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "os/made_up_root.hpp"
 
 #include <cadre/os/processors.hpp>
 
@@ -11,26 +12,13 @@
 
 namespace processors_test {
 
-// A made-up /proc and /sys.
-class tree {
+class tree : public made_up_root {
  public:
-  tree() {
-    std::string pattern = (std::filesystem::temp_directory_path() / "cadre-processors-XXXXXX").string();
-    REQUIRE(::mkdtemp(pattern.data()) != nullptr);
-    root_ = pattern;
-  }
-  tree(const tree&) = delete;
-  tree& operator=(const tree&) = delete;
-  ~tree() { std::filesystem::remove_all(root_); }
   tree& file(const std::string& path, const std::string& text) {
-    std::filesystem::create_directories(std::filesystem::path(root_ + path).parent_path());
-    std::ofstream(root_ + path) << text;
+    made_up_root::file(path, text);
     return *this;
   }
-  [[nodiscard]] std::size_t processors() const { return cadre::cgroup_processors(root_); }
-
- private:
-  std::string root_;
+  [[nodiscard]] std::size_t processors() const { return cadre::cgroup_processors(path()); }
 };
 
 const std::string v2_mount = "30 23 0:26 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n";

@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "talking_child.hpp"
 
 #include <cadre/os/robust_mutex.hpp>
 
@@ -49,48 +50,7 @@ class shared_page {
   page* page_;
 };
 
-/// A process that runs `body(tell, wait_for_word)` and then waits to be killed.
-class child {
- public:
-  template <class Body>
-  explicit child(Body body) {
-    REQUIRE(::pipe(up_) == 0);
-    REQUIRE(::pipe(down_) == 0);
-    id_ = ::fork();
-    REQUIRE(id_ >= 0);
-    if (id_ != 0) return;
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    body([this] { return ::write(up_[1], "x", 1) == 1; },
-         [this] {
-           char word = 0;
-           return ::read(down_[0], &word, 1) == 1;
-         });
-    for (;;) ::pause();
-  }
-  child(const child&) = delete;
-  child& operator=(const child&) = delete;
-  ~child() {
-    kill();
-    for (const int end : {up_[0], up_[1], down_[0], down_[1]}) ::close(end);
-  }
-
-  [[nodiscard]] pid_t id() const { return id_; }
-  bool heard() const {
-    char word = 0;
-    return ::read(up_[0], &word, 1) == 1;
-  }
-  bool tell() const { return ::write(down_[1], "x", 1) == 1; }
-  void kill() {
-    if (id_ == 0) return;
-    ::kill(id_, SIGKILL);
-    ::waitpid(id_, nullptr, 0);
-    id_ = 0;
-  }
-
- private:
-  pid_t id_ = 0;
-  int up_[2] = {}, down_[2] = {};
-};
+using child = talking_child<char>;
 
 }  // namespace robust_mutex_test
 

@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "text_of.hpp"
 
 #include <cadre/store/detail/arena.hpp>
 
@@ -31,16 +32,6 @@ std::uint64_t taken(const arena& a) {
   struct stat status {};
   ::fstat(a.file().get(), &status);
   return static_cast<std::uint64_t>(status.st_blocks) * 512;
-}
-
-template <class E, class F>
-std::string text_of(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
 }
 
 }  // namespace arena_test

@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "text_of.hpp"
 
 #include <cadre/store.hpp>
 
@@ -28,16 +29,6 @@ static_assert(std::is_nothrow_move_constructible_v<ref>);
 static_assert(std::is_nothrow_swappable_v<ref>);
 static_assert(!std::is_convertible_v<ref, bool>);
 static_assert(!std::is_constructible_v<object_ref<std::string>, ref>);
-
-template <class E, class F>
-std::string text_of(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
-}
 
 }  // namespace object_ref_test
 

@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "text_of.hpp"
 
 #include <cadre/store.hpp>
 
@@ -36,16 +37,6 @@ constexpr std::size_t mib = std::size_t{1} << 20;
 
 object_store small_store(std::chrono::nanoseconds put_timeout = 0ns) {
   return object_store::open({.capacity = 8 * mib, .max_objects = 512, .put_timeout = put_timeout, .rank = 3});
-}
-
-template <class E, class F>
-std::string text_of(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
 }
 
 /// "object_store.cpp:LINE".

@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "text_of.hpp"
 
 #include <cadre/store.hpp>
 
@@ -32,16 +33,6 @@ static_assert(std::is_same_v<decltype(std::declval<const object_writer<floats>&>
 template <class W>
 concept can_be_sealed_twice = requires(W& w) { w.seal(); };
 static_assert(!can_be_sealed_twice<object_writer<floats>>);
-
-template <class E, class F>
-std::string text_of(F f) {
-  try {
-    f();
-  } catch (const E& e) {
-    return e.what();
-  }
-  return "nothing was thrown";
-}
 
 template <class T>
 std::size_t size_of(const cadre::view<T>& v) {

@@ -1,4 +1,6 @@
 #include "catch.hpp"
+#include "in_child.hpp"
+#include "talking_child.hpp"
 
 #include <cadre/os/mapping.hpp>
 #include <cadre/store/detail/rendezvous.hpp>
@@ -94,55 +96,7 @@ void close_store(const std::string& name, const std::string& folder, const opene
   rendezvous(name, for_ever, folder).leave(::getpid(), store.memory.get());
 }
 
-/// A process that runs `body(tell, wait_for_word)` and then waits to be killed.
-class child {
- public:
-  template <class Body>
-  explicit child(Body body) {
-    REQUIRE(::pipe(up_) == 0);
-    REQUIRE(::pipe(down_) == 0);
-    id_ = ::fork();
-    REQUIRE(id_ >= 0);
-    if (id_ != 0) return;
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    try {
-      body([this](arena_id id) { return ::write(up_[1], id.data(), sizeof id) == sizeof id; },
-           [this] {
-             char word = 0;
-             return ::read(down_[0], &word, 1) == 1;
-           });
-    } catch (...) {
-      ::_exit(99);
-    }
-    for (;;) ::pause();
-  }
-  child(const child&) = delete;
-  child& operator=(const child&) = delete;
-  ~child() {
-    kill();
-    for (const int end : {up_[0], up_[1], down_[0], down_[1]}) ::close(end);
-  }
-
-  [[nodiscard]] pid_t id() const { return id_; }
-  arena_id heard() {
-    ::close(up_[1]);  // so that one that died is not waited for
-    up_[1] = -1;
-    arena_id id{};
-    REQUIRE(::read(up_[0], id.data(), sizeof id) == sizeof id);
-    return id;
-  }
-  bool tell() const { return ::write(down_[1], "x", 1) == 1; }
-  void kill() {
-    if (id_ == 0) return;
-    ::kill(id_, SIGKILL);
-    ::waitpid(id_, nullptr, 0);
-    id_ = 0;
-  }
-
- private:
-  pid_t id_ = 0;
-  int up_[2] = {}, down_[2] = {};
-};
+using child = talking_child<arena_id>;
 
 /// A process that opens the store and keeps it until it is told to leave or is killed.
 auto user_of(const std::string& name, const std::string& folder) {
@@ -154,22 +108,6 @@ auto user_of(const std::string& name, const std::string& folder) {
     tell({});
     for (;;) ::pause();
   };
-}
-
-/// What `body` returns in a child process.
-template <class Body>
-int in_child(Body body) {
-  const pid_t id = ::fork();
-  if (id == 0) {
-    int code = 99;
-    try {
-      code = body();
-    } catch (...) {}
-    ::_exit(code);
-  }
-  int status = 0;
-  ::waitpid(id, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 /// From now on this process gets no descriptor of a file. (A limit of 0 would also confuse UBSan, which opens pipes.)
@@ -190,7 +128,7 @@ TEST_CASE("A second process finds the memory of the first, a third that of the s
   using namespace rendezvous_test;
   place p;
   child first(user_of("job", p.folder()));
-  const arena_id id = first.heard();
+  const arena_id id = first.heard().value();
   CHECK(id != arena_id{});
   child second(user_of("job", p.folder()));
   CHECK(second.heard() == id);
@@ -210,7 +148,7 @@ TEST_CASE("When all processes of a store were killed, the next one begins a new 
   arena_id before{};
   {
     child first(user_of("job", p.folder())), second(user_of("job", p.folder()));
-    before = first.heard();
+    before = first.heard().value();
     CHECK(second.heard() == before);
   }
   const opened next = open_store("job", p.folder());
@@ -224,12 +162,12 @@ TEST_CASE("The record goes with the last process that leaves, also after others 
   using namespace rendezvous_test;
   place p;
   child killed(user_of("job", p.folder())), last(user_of("job", p.folder()));
-  killed.heard();
-  last.heard();
+  REQUIRE(killed.heard());
+  REQUIRE(last.heard());
   CHECK(p.records().size() == 1);
   killed.kill();
   REQUIRE(last.tell());
-  last.heard();
+  REQUIRE(last.heard());
   CHECK(p.records().empty());
   { const rendezvous nobody_joins("job", for_ever, p.folder()); }
   CHECK(p.records().empty());
@@ -270,7 +208,7 @@ TEST_CASE("What says no by an exception, or a process without descriptors, strik
   using namespace rendezvous_test;
   place p;
   child user(user_of("job", p.folder()));
-  const arena_id id = user.heard();
+  const arena_id id = user.heard().value();
   {
     rendezvous r("job", for_ever, p.folder());
     CHECK_THROWS_AS(r.open_existing([](const file_descriptor&) -> bool { throw std::logic_error("no"); }),
@@ -296,7 +234,7 @@ TEST_CASE("A torn record leaves the list before it, and one torn twice is an emp
   using namespace rendezvous_test;
   place p;
   child user(user_of("job", p.folder()));  // the first write
-  const arena_id id = user.heard();
+  const arena_id id = user.heard().value();
   const opened own = open_store("job", p.folder());  // the second
   REQUIRE(p.records().size() == 1);
   const auto damage = [&](std::streamoff at) {
@@ -326,7 +264,7 @@ TEST_CASE("Processes killed while they change the record leave a list in which t
   using namespace rendezvous_test;
   place p;
   child user(user_of("job", p.folder()));
-  const arena_id id = user.heard();
+  const arena_id id = user.heard().value();
   for (int round = 0; round < 60; ++round) {
     child coming_and_going([&](auto tell, auto) {
       for (int i = 0;; ++i) {
@@ -344,7 +282,7 @@ TEST_CASE("Processes killed while they change the record leave a list in which t
     REQUIRE(id_of(*found) == id);
   }
   REQUIRE(user.tell());
-  user.heard();
+  REQUIRE(user.heard());
   CHECK(p.records().empty());
 }
 
@@ -381,8 +319,8 @@ TEST_CASE("Of two processes that open a store at the same time one makes the are
   };
   {
     child one(racer(0)), other(racer(1));
-    CHECK(one.heard()[0] == 1);
-    CHECK(other.heard()[0] == 1);
+    CHECK(one.heard().value()[0] == 1);
+    CHECK(other.heard().value()[0] == 1);
   }
   CHECK(p.records().empty());
   ::munmap(memory, 4096);
@@ -406,9 +344,9 @@ TEST_CASE("While a process holds the record no other does, also when each remove
   };
   {
     child one(body), two(body), three(body);
-    CHECK(one.heard()[0] == 1);
-    CHECK(two.heard()[0] == 1);
-    CHECK(three.heard()[0] == 1);
+    CHECK(one.heard().value()[0] == 1);
+    CHECK(two.heard().value()[0] == 1);
+    CHECK(three.heard().value()[0] == 1);
   }
   CHECK(p.records().empty());
   ::munmap(memory, 4096);
@@ -422,7 +360,7 @@ TEST_CASE("A record that another process holds is waited for until the deadline"
     tell({});
     for (;;) ::pause();
   });
-  holder.heard();
+  REQUIRE(holder.heard());
   CHECK_THROWS_WITH(
       rendezvous("job", clock::now() + 20ms, p.folder()),
       ContainsSubstring("[cadre.store.309] cannot reach the other processes of store 'job' through '" + p.folder()) &&

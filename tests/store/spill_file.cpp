@@ -1,4 +1,6 @@
 #include "catch.hpp"
+#include "in_child.hpp"
+#include "store/flip.hpp"
 
 #include <cadre/store/detail/spill_file.hpp>
 
@@ -112,14 +114,6 @@ std::string path_of(const spill_folder& spill, const spilled_place& place) {
 std::size_t files(const spill_folder& spill) {  // without the lock
   return static_cast<std::size_t>(std::distance(fs::directory_iterator(spill.path()), fs::directory_iterator())) - 1;
 }
-void flip(const std::string& path, std::uint64_t offset) {
-  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  file.seekg(static_cast<std::streamoff>(offset));
-  const char c = static_cast<char>(file.get() ^ 4);
-  file.seekp(static_cast<std::streamoff>(offset));
-  file.put(c);
-}
-
 TEST_CASE("Spilled objects of all sizes are read back, wherever they lie in memory") {
   folder dir;
   const spill_folder spill(dir.path(), job);
@@ -313,34 +307,6 @@ TEST_CASE("A failing disk is an error for the object at hand only, and passing f
   failing_io::count = 1;
   CHECK(reads_back(spill, cached, 5));
   CHECK(reads_back(spill, next, 3));
-}
-
-/// Whether this process may mount from now on, seen by itself alone: as root, or as the root of a namespace of users.
-bool own_mounts() {
-  const std::string user = std::to_string(::geteuid()), group = std::to_string(::getegid());
-  if (::unshare(user == "0" ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
-  if (user != "0") {
-    std::ofstream("/proc/self/setgroups") << "deny";
-    std::ofstream("/proc/self/uid_map") << user << ' ' << user << " 1";
-    std::ofstream("/proc/self/gid_map") << group << ' ' << group << " 1";
-  }
-  return ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
-}
-
-/// What `body` returns in a child process, which may change its limits, user and mounts.
-template <class Body>
-int in_child(Body body) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    int code = 99;
-    try {
-      code = body();
-    } catch (...) {}
-    ::_exit(code);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 /// 0 if `code` is the cause for which an object of `bytes` bytes cannot be written.

@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "in_child.hpp"
 
 #include <cadre/store/detail/spill_folder.hpp>
 
@@ -267,34 +268,6 @@ TEST_CASE("A spill folder that others may enter is refused") {
   CHECK_THROWS_WITH(spill_folder(dir.path(), first_id),
                     ContainsSubstring("[cadre.store.312] the spill folder '" + dir / first_name +
                                       "' belongs to another user, or others may enter it"));
-}
-
-/// Whether this process may mount from now on, seen by itself alone: as root, or as the root of a namespace of users.
-bool own_mounts() {
-  const std::string user = std::to_string(::geteuid()), group = std::to_string(::getegid());
-  if (::unshare(user == "0" ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
-  if (user != "0") {
-    std::ofstream("/proc/self/setgroups") << "deny";
-    std::ofstream("/proc/self/uid_map") << user << ' ' << user << " 1";
-    std::ofstream("/proc/self/gid_map") << group << ' ' << group << " 1";
-  }
-  return ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
-}
-
-/// What `body` returns in a child process, which may change its user and mounts.
-template <class Body>
-int in_child(Body body) {
-  const pid_t child = ::fork();
-  if (child == 0) {
-    int code = 99;
-    try {
-      code = body();
-    } catch (...) {}
-    ::_exit(code);
-  }
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
 TEST_CASE("A folder that may not be written to cannot hold spilled objects") {

@@ -1,4 +1,6 @@
 #include "catch.hpp"
+#include "in_child.hpp"
+#include "store/flip.hpp"
 
 #include <cadre/store.hpp>
 
@@ -308,15 +310,6 @@ TEST_CASE("Several threads that get a spilled object at once all get it, and it 
   }
 }
 
-/// The disk as other programs may leave it.
-void flip(const fs::path& path, std::uint64_t offset) {
-  std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
-  file.seekg(static_cast<std::streamoff>(offset));
-  const char c = static_cast<char>(file.get() ^ 4);
-  file.seekp(static_cast<std::streamoff>(offset));
-  file.put(c);
-}
-
 TEST_CASE("A damaged object on disk is an error once, then gone; all others live") {
   folder dir;
   auto store = open(dir);
@@ -594,18 +587,6 @@ TEST_CASE("What is spilled survives the SIGKILL of who wrote it, and after that 
   auto store = open(dir, 4 * MiB, 10s, name);
   CHECK(dir.files().empty());
   CHECK_FALSE(store.find<bytes>("0"));
-}
-
-/// Whether this process may mount from now on, seen by itself alone.
-bool own_mounts() {
-  const std::string user = std::to_string(::geteuid()), group = std::to_string(::getegid());
-  if (::unshare(user == "0" ? CLONE_NEWNS : CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
-  if (user != "0") {
-    std::ofstream("/proc/self/setgroups") << "deny";
-    std::ofstream("/proc/self/uid_map") << user << ' ' << user << " 1";
-    std::ofstream("/proc/self/gid_map") << group << ' ' << group << " 1";
-  }
-  return ::mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
 }
 
 TEST_CASE("A full disk is an error of the put, nothing is lost, and it goes on once there is space") {
