@@ -1,5 +1,4 @@
 #include "catch.hpp"
-#include "in_child.hpp"
 #include "report/captured_stderr.hpp"
 #include "report/comma_locale.hpp"
 
@@ -592,6 +591,22 @@ TEST_CASE("a storage that cannot be written is an error of the run") {
           blocked.run(pool, learner);
         }).starts_with("[cadre.os.158] cannot write '" + (f / "s/trials.csv")));
   CHECK_FALSE(fs::exists(f / "s/.trials.csv.new"));
+}
+
+// Runs f in a process of its own; its result is the exit status.
+template <class F>
+int in_child(F f) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    int code = 99;
+    try {
+      code = f();
+    } catch (...) {}
+    ::_exit(code);
+  }
+  int status = 0;
+  if (child < 0 || ::waitpid(child, &status, 0) != child) return 98;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 97;
 }
 
 TEST_CASE("a disk that fills up ends a tuning with an error and no half-written file, and room lets it resume",
