@@ -20871,8 +20871,9 @@ inline store_core* open_shared_store(store_options options) {
   rendezvous meeting(options.name, std::chrono::steady_clock::now() + store_lock::patience);
   std::optional<file_descriptor> found =
       meeting.open_existing([&meeting](const file_descriptor& file) { return arena::is(file, meeting.id()); });
-  arena memory = found ? arena::open(*std::move(found)) : make_arena(options);
-  if (!found) meeting.start_new(memory.head().id);
+  const bool is_first = !found;
+  arena memory = is_first ? make_arena(options) : arena::open(*std::move(found));
+  if (is_first) meeting.start_new(memory.head().id);
   const std::uint32_t slot = take_slot(memory, options.rank);
   auto core = std::make_unique<store_core>(std::move(memory), slot, std::move(options));
   meeting.join(::getpid(), core->memory().file().get());
@@ -21574,7 +21575,7 @@ class object_source {
  public:
   /// Waits until the object is sealed. Throws object_gone (301), empty_object_ref (313).
   template <class T>
-  object_source(object_store store, const object_ref<T>& ref) : store_(std::move(store)), index_(ref.index_) {
+  object_source(const object_store& store, const object_ref<T>& ref) : store_(store), index_(ref.index_) {
     store_.check(ref);
     data_ = store_.core_->pin(index_);
     const detail::object_entry& e = store_.core_->entry(index_);
@@ -21628,9 +21629,9 @@ class object_fetch {
   };
 
   /// Throws wrong_object_type (303), bad_store_option (308) if the object is of this very store, and as put().
-  object_fetch(object_store store, const object_origin& origin, const fetch_options& how = {},
+  object_fetch(const object_store& store, const object_origin& origin, const fetch_options& how = {},
                const std::source_location& at = std::source_location::current())
-      : store_(std::move(store)), bytes_(origin.bytes), how_(how) {
+      : store_(store), bytes_(origin.bytes), how_(how) {
     detail::store_core& core = *store_.core_;
     if (origin.store == core.id()) throw bad_store_option("an object is to be fetched from the store that it is in");
     if (how.chunk == 0 || how.window == 0) throw bad_store_option("a fetch needs a chunk and a window of at least 1");
@@ -21725,7 +21726,6 @@ CADRE_NAMESPACE_END
 #include <array>
 #include <concepts>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
@@ -21747,7 +21747,7 @@ class ref_sender final : public archive_extension {
   /// this process; name the receiver where it is known.
   static constexpr std::uint32_t any_process = detail::any_receiver;
 
-  explicit ref_sender(object_store store, std::uint32_t to = any_process) : store_(std::move(store)), to_(to) {}
+  explicit ref_sender(const object_store& store, std::uint32_t to = any_process) : store_(store), to_(to) {}
   /// A message that was not sent takes its refs back.
   ~ref_sender() override { take_back(); }
 
@@ -21775,7 +21775,7 @@ class ref_sender final : public archive_extension {
 ///     archive(ref, more);
 class ref_receiver final : public archive_extension {
  public:
-  explicit ref_receiver(object_store store) : store_(std::move(store)) {}
+  explicit ref_receiver(const object_store& store) : store_(store) {}
 
  private:
   template <class>

@@ -33,7 +33,7 @@ class object_source {
  public:
   /// Waits until the object is sealed. Throws object_gone (301), empty_object_ref (313).
   template <class T>
-  object_source(object_store store, const object_ref<T>& ref) : store_(std::move(store)), index_(ref.index_) {
+  object_source(const object_store& store, const object_ref<T>& ref) : store_(store), index_(ref.index_) {
     store_.check(ref);
     data_ = store_.core_->pin(index_);
     const detail::object_entry& e = store_.core_->entry(index_);
@@ -87,9 +87,9 @@ class object_fetch {
   };
 
   /// Throws wrong_object_type (303), bad_store_option (308) if the object is of this very store, and as put().
-  object_fetch(object_store store, const object_origin& origin, const fetch_options& how = {},
+  object_fetch(const object_store& store, const object_origin& origin, const fetch_options& how = {},
                const std::source_location& at = std::source_location::current())
-      : store_(std::move(store)), bytes_(origin.bytes), how_(how) {
+      : store_(store), bytes_(origin.bytes), how_(how) {
     detail::store_core& core = *store_.core_;
     if (origin.store == core.id()) throw bad_store_option("an object is to be fetched from the store that it is in");
     if (how.chunk == 0 || how.window == 0) throw bad_store_option("a fetch needs a chunk and a window of at least 1");

@@ -9,7 +9,6 @@
 #include <array>
 #include <concepts>
 #include <cstdint>
-#include <utility>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
@@ -31,7 +30,7 @@ class ref_sender final : public archive_extension {
   /// this process; name the receiver where it is known.
   static constexpr std::uint32_t any_process = detail::any_receiver;
 
-  explicit ref_sender(object_store store, std::uint32_t to = any_process) : store_(std::move(store)), to_(to) {}
+  explicit ref_sender(const object_store& store, std::uint32_t to = any_process) : store_(store), to_(to) {}
   /// A message that was not sent takes its refs back.
   ~ref_sender() override { take_back(); }
 
@@ -59,7 +58,7 @@ class ref_sender final : public archive_extension {
 ///     archive(ref, more);
 class ref_receiver final : public archive_extension {
  public:
-  explicit ref_receiver(object_store store) : store_(std::move(store)) {}
+  explicit ref_receiver(const object_store& store) : store_(store) {}
 
  private:
   template <class>
