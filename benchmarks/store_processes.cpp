@@ -145,7 +145,8 @@ int play_sleeper(cadre::object_store store, meeting& m) {
     const std::vector<bytes_ref> refs = take(store, "sleep", round++, sleeps);
     return sleep_often(m, [&](std::size_t k) {
       m.about.fetch_add(1);
-      use(store.get(refs[k]).bytes().data());
+      const cadre::view<bytes> v = store.get(refs[k]);
+      use(v.bytes().data());
     });
   });
 }
@@ -166,7 +167,8 @@ int play_partner(cadre::object_store store, meeting& m) {
     sealed.reserve(trips);
     m.about.fetch_add(1);
     for (std::size_t k = 0; k < trips; ++k) {
-      use(store.get(theirs[k]).bytes().data());
+      const cadre::view<bytes> v = store.get(theirs[k]);
+      use(v.bytes().data());
       sealed.push_back(std::move(mine[k]).seal());
     }
     return 0.;
@@ -222,7 +224,8 @@ void seal_to_get(cadre::object_store& store, const std::string& name) {
                          const double us = one_way(m, ours, [&](std::size_t k) {
                            if (k == 0) answers = take(store, "answer", round, trips);
                            sealed.push_back(std::move(questions[k]).seal());
-                           use(store.get(answers[k]).bytes().data());
+                           const cadre::view<bytes> v = store.get(answers[k]);
+                           use(v.bytes().data());
                          });
                          forget("question", round, trips);
                          forget("answer", round++, trips);
@@ -351,7 +354,8 @@ int play_receiver(const cadre::object_store& opened, int socket) {
   for (letter l; ::read(socket, &l, sizeof l) == sizeof l;) {
     bytes_ref ref;
     cadre::input_archive(std::span<const std::byte>(l.bytes).first(l.size), &receiver)(ref);
-    read_byte(store.get(ref).bytes()[0]);
+    const cadre::view<bytes> v = store.get(ref);
+    read_byte(v.bytes()[0]);
     const char answer = 1;
     require(::write(socket, &answer, 1) == 1, "an answer");
   }

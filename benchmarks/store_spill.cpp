@@ -69,7 +69,10 @@ double restore(cadre::object_store& store) {
   for (int i = 0; i < 3; ++i) newer.push_back(filled(store));
   require(!store.try_get(oldest), "the object that was put first");
   newer.pop_back();
-  return rate([&] { read_byte(store.get(oldest).bytes()[0]); });
+  return rate([&] {
+    const cadre::view<bytes> v = store.get(oldest);
+    read_byte(v.bytes()[0]);
+  });
 }
 
 }  // namespace
