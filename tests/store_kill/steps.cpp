@@ -13,6 +13,10 @@ enum class place {
 };
 constexpr place place_of(store_step step) {
   switch (step) {
+    case store_step::kept:
+    case store_step::reuse_begun:
+    case store_step::reuse_written:
+    case store_step::reuse_committed:
     case store_step::sealed:
     case store_step::seal_told: return place::work;
 

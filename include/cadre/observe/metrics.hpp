@@ -20,7 +20,7 @@
 
 CADRE_NAMESPACE_BEGIN
 
-/// A number that only grows: tasks done, bytes sent. Any thread; one relaxed addition.
+/// A number that only grows: tasks done, bytes sent. Any thread; one relaxed addition, or less.
 class counter {
  public:
   counter() = default;
@@ -28,7 +28,8 @@ class counter {
   counter& operator=(const counter&) = delete;
 
   void add(std::uint64_t n = 1) noexcept {
-    shards_[detail::metric_shard()].value.fetch_add(n, std::memory_order_relaxed);
+    const std::size_t mine = detail::metric_shard();
+    detail::add_to_shard(shards_[mine].value, mine, n);
   }
   [[nodiscard]] std::uint64_t value() const noexcept {
     std::uint64_t total = 0;
@@ -89,9 +90,10 @@ class histogram {
     std::size_t bucket = bounds_.size();
     if (value <= bounds_.back())
       bucket = static_cast<std::size_t>(std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin());
-    shard& mine = shards_[detail::metric_shard()];
-    mine.counts[bucket].fetch_add(1, std::memory_order_relaxed);
-    mine.sum.fetch_add(value, std::memory_order_relaxed);
+    const std::size_t place = detail::metric_shard();
+    shard& mine = shards_[place];
+    detail::add_to_shard(mine.counts[bucket], place, std::uint64_t{1});
+    detail::add_to_shard(mine.sum, place, value);
   }
 
   /// Upper bounds, inclusive, without that of the last bucket, which is infinite.

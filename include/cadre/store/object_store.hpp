@@ -75,13 +75,13 @@ class object_store {
       const std::size_t bytes = detail::storage<stored_type_t<T>>::bytes(value);
       object_writer<stored_type_t<T>> w(*core_, core_->create(bytes, label.key, label.text, how, at), bytes);
       detail::storage<stored_type_t<T>>::write(value, w.data_);
-      return std::move(w).seal();
+      return std::move(w).seal(how.name.empty());
     } else {
       const byte_buffer buffer = archived(value);
       object_writer<stored_type_t<T>> w(*core_, core_->create(buffer.size(), label.key, label.text, how, at),
                                         buffer.size());
       copy(buffer, w.data_);
-      return std::move(w).seal();
+      return std::move(w).seal(how.name.empty());
     }
   }
 

@@ -64,6 +64,11 @@ class object_writer {
 
  private:
   friend object_store;
+  object_ref<T> seal(bool unseen) && {
+    if (!unseen) return std::move(*this).seal();
+    core_->seal_unseen(index_);
+    return object_ref<T>(*std::exchange(core_, nullptr), index_);
+  }
   object_writer(detail::store_core& core, detail::store_core::made made, std::size_t bytes) noexcept
       : core_(&core), index_(made.index), data_(made.data), bytes_(bytes) {}
 

@@ -49,6 +49,7 @@ class arena {
     head.id = rendezvous::random_id();
     head.mutex.init();
     head.free_entry = head.free_ticket = no_index;
+    head.name_buckets = 512;
     made.blocks().format();
     head.magic = store_magic;
     return made;

@@ -115,6 +115,12 @@ class block_allocator {
     return bytes > largest_block ? (bytes + granule - 1) & ~(granule - 1) : classes.bytes[class_of(bytes)];
   }
 
+  /// Blocks of so many bytes, at most largest_block, differ in size if and only if this does; below class_count.
+  static constexpr std::uint32_t class_count = slab_classes::count;
+  [[nodiscard]] static constexpr std::uint32_t class_of(std::uint64_t bytes) noexcept {
+    return classes.of_units[(bytes + unit - 1) / unit];
+  }
+
   /// The sum of size_of() of the live blocks.
   [[nodiscard]] std::uint64_t used() const noexcept { return header_->used; }
   [[nodiscard]] std::uint64_t capacity() const noexcept { return runs_.granules() * granule; }
@@ -160,7 +166,6 @@ class block_allocator {
   static constexpr std::uint64_t unit = slab_classes::unit;
   static constexpr std::uint64_t slab_bytes = slab_classes::slab_bytes;
   static constexpr std::uint32_t slab_granules = slab_bytes / granule;
-  static constexpr std::uint32_t class_count = slab_classes::count;
   static constexpr std::uint32_t no_slab = run_allocator::none;
 
   struct alignas(64) slab {
@@ -183,9 +188,6 @@ class block_allocator {
   }
   static constexpr std::size_t slab_state_bytes(std::uint64_t arena_bytes) noexcept {
     return sizeof(header) + (arena_bytes / slab_bytes * sizeof(slab) + 4095) / 4096 * 4096;
-  }
-  static constexpr std::uint32_t class_of(std::uint64_t bytes) noexcept {
-    return classes.of_units[(bytes + unit - 1) / unit];
   }
   static constexpr std::uint32_t slab_of(std::uint64_t offset) noexcept {
     return static_cast<std::uint32_t>(offset / slab_bytes);

@@ -38,6 +38,17 @@ class store_labels {
     }
     return full;
   }
+  /// "train.cpp:88".
+  std::uint32_t add_line(const std::source_location& at) noexcept {
+    std::string_view file(at.file_name());
+    if (const std::size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
+    char text[240];
+    std::size_t n = file.size() < 200 ? file.size() : 200;
+    std::memcpy(text, file.data(), n);
+    text[n++] = ':';
+    n = static_cast<std::size_t>(std::to_chars(text + n, text + sizeof text, at.line()).ptr - text);
+    return add(hash_bytes(std::as_bytes(std::span(text, n))), {text, n});
+  }
   [[nodiscard]] std::uint32_t find(std::uint64_t key) const noexcept {
     key |= 1;
     for (std::uint32_t i = first(key), n = 0; n < probes; ++n, i = next(i)) {
@@ -60,46 +71,30 @@ class store_labels {
   store_label* table_;
 };
 
-/// What one process has entered already. Thread-safety: under the lock of the store.
+/// Numbers of labels that were asked for before, by any key that is not 0. For one thread at a time.
 class label_cache {
  public:
-  explicit label_cache(store_label* table) noexcept : labels_(table) {}
-
-  std::uint32_t add(std::uint64_t key, std::string_view text) noexcept {
+  /// add() gives the number of one that is not known.
+  template <class Add>
+  std::uint32_t of(std::uint64_t key, Add&& add) {
     entry& e = known_[key % known];
     if (e.key != key) [[unlikely]]
-      e = {key, labels_.add(key, text)};
-    return e.label;
-  }
-  /// "train.cpp:88".
-  std::uint32_t of_line(const std::source_location& at) noexcept {
-    const std::uint64_t here = hash_combine(reinterpret_cast<std::uintptr_t>(at.file_name()), at.line());
-    entry& e = known_[here % known];
-    if (e.key != here) [[unlikely]]
-      e = {here, add_line(at)};
+      e = {key, add()};
     return e.label;
   }
 
  private:
-  std::uint32_t add_line(const std::source_location& at) noexcept {
-    std::string_view file(at.file_name());
-    if (const std::size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
-    char text[240];
-    std::size_t n = file.size() < 200 ? file.size() : 200;
-    std::memcpy(text, file.data(), n);
-    text[n++] = ':';
-    n = static_cast<std::size_t>(std::to_chars(text + n, text + sizeof text, at.line()).ptr - text);
-    return labels_.add(hash_bytes(std::as_bytes(std::span(text, n))), {text, n});
-  }
-
-  static constexpr std::size_t known = 256;
+  static constexpr std::size_t known = 128;
   struct entry {
     std::uint64_t key = 0;
     std::uint32_t label = 0;
   };
-  store_labels labels_;
   entry known_[known];
 };
+/// Of a line of this program.
+inline std::uint64_t key_of_line(const std::source_location& at) noexcept {
+  return hash_combine(reinterpret_cast<std::uintptr_t>(at.file_name()), at.line());
+}
 
 }  // namespace detail
 CADRE_NAMESPACE_END

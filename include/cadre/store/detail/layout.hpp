@@ -31,6 +31,8 @@ enum class object_state : std::uint8_t {
   spilled,    // on disk only
   restoring,  // on disk, and its owner reads it back
   gone,       // unreadable: what is left of it ends with the last that holds it
+  kept,       // no object: the entry, with its memory, waits for the next put of its owner
+  preparing,  // its owner takes it for a new object
 };
 
 /// Why an object is gone.
@@ -62,34 +64,54 @@ class object_word {
   std::uint64_t value_ = 0;
 };
 
+/// A number that one process changes while others may read it; what orders that is the word of the entry.
+template <class T>
+class relaxed {
+ public:
+  operator T() const noexcept { return value_.load(std::memory_order_relaxed); }
+  relaxed& operator=(T value) noexcept {
+    value_.store(value, std::memory_order_relaxed);
+    return *this;
+  }
+  // For one that no other changes at the same time.
+  relaxed& operator|=(T bits) noexcept { return *this = *this | bits; }
+  relaxed& operator&=(T bits) noexcept { return *this = *this & bits; }
+
+ private:
+  std::atomic<T> value_;
+};
+
 /// One object. The entry table is the only truth about objects; allocator, free lists and the index of names are made
-/// anew from it. What is not atomic is changed under the lock, or by the owner before it seals, and constant while
-/// anybody holds the object readable.
+/// anew from it. All is changed under the lock, but that the owner of what is `kept` takes it for a new object without,
+/// and seals; and constant while anybody holds the object readable.
 struct alignas(64) object_entry {
   std::atomic<std::uint64_t> word;
   std::atomic<std::uint64_t> offset;   // of its block in the data; no_offset: it has none
-  std::uint64_t bytes;                 // of the block
-  std::uint64_t type;                  // hash of the label of its type
+  relaxed<std::uint64_t> bytes;        // of the block
   std::atomic<std::uint64_t> holders;  // slots 0 to 63 whose counts may be other than 0; the rest in holders_above
+  relaxed<std::uint32_t> flags;
   std::atomic<std::uint32_t> event;    // futex of those who wait for a change of state: bit 0 says that there are any
   std::atomic<std::uint32_t> used_at;  // the store's clock at the last get
   std::uint32_t in_flight;             // tickets that name it; derived
   std::uint32_t next;                  // free entry, or next of its bucket of names; derived
+  relaxed<std::uint32_t> creator;      // pid
+  std::atomic<std::uint64_t> name_offset;  // of the block that has its name; no_offset: none has
 
-  std::atomic<std::uint64_t> name_offset;  // of the block that has its name; no_offset: it has none
+  // What recovery need not look at.
+  relaxed<std::uint64_t> type;  // hash of the label of its type
   std::uint64_t name_hash;
   std::uint32_t name_bytes;
-  std::uint32_t site;  // label of the call that made it
-  std::uint32_t flags;
-  std::uint32_t creator;               // pid
+  relaxed<std::uint32_t> site;         // label of the call that made it
   std::atomic<std::uint64_t> spilled;  // a spill_position: where it is on disk, while it is in memory too perhaps
   std::uint64_t checksum;              // of what is there
+  char short_name[24];
 };
 // Flags, under the lock.
 inline constexpr std::uint32_t object_evictable = 1;   // may be dropped when memory is short
 inline constexpr std::uint32_t object_named = 2;       // found by its name, which holds it
 inline constexpr std::uint32_t object_weak_name = 8;   // the name does not hold it
 inline constexpr std::uint32_t object_held_above = 4;  // by slots of 64 and more
+inline constexpr std::uint32_t object_sent = 16;       // a ref was sent, so others may have it
 static_assert(sizeof(object_entry) == 128);
 
 /// What one process holds of one object: views in the low half, refs in the high half. Only its process counts. The
@@ -107,7 +129,8 @@ inline constexpr std::uint32_t refs_of(std::uint64_t count) { return std::uint32
 struct alignas(64) process_slot {
   std::atomic<std::uint32_t> used;
   std::uint32_t pid;
-  std::int32_t rank;  // -1: none
+  std::int32_t rank;                 // -1: none
+  std::atomic<std::uint32_t> keeps;  // 1: there may be entries that are kept for it
 };
 
 /// A set of slots of processes.
@@ -172,7 +195,7 @@ struct store_header {
   alignas(64) robust_mutex mutex;
   std::atomic<std::uint32_t> lock_holder;  // pid, for messages
 
-  // Under the lock. Of these only entries_begun is not derived: entries at and above it have never been used.
+  // Under the lock. Of these entries_begun and name_buckets are not derived: entries at and above it have never been used.
   alignas(64) std::uint32_t entries_begun;
   std::uint32_t tickets_begun;
   std::uint32_t free_entry;
@@ -180,8 +203,11 @@ struct store_header {
   std::uint32_t files_begun;
   std::atomic<std::uint32_t> dead_files;  // whether there are any, perhaps
   std::uint64_t objects;
+  std::uint32_t names;
+  std::uint32_t name_buckets;  // a power of two
   std::atomic<std::uint64_t> present_extents;
 
+  std::atomic<std::uint32_t> scarce;     // 1: memory or entries were short, so nothing is kept
   std::atomic<std::int64_t> last_sweep;  // by one who waits; nanoseconds of CLOCK_MONOTONIC
 
   alignas(64) std::atomic<std::uint32_t> clock;  // goes on with what is put; orders objects by their last use

@@ -22,18 +22,16 @@ class object_moves {
     std::size_t n = 0;
     std::uint64_t moved = 0;
     table_.by_last_use(
-        [&](std::uint32_t i) {
+        [&](std::uint32_t i, object_word w) {
           const object_entry& e = table_.entry(i);
-          return table_.is_idle(i) && (e.flags & object_evictable) == 0 &&
+          return table_.is_idle(i, w) && (e.flags & object_evictable) == 0 &&
                  (!written || e.spilled.load(std::memory_order_relaxed) != 0);
         },
-        [&](std::uint32_t i) {
+        [&](std::uint32_t i, object_word w) {
+          if (!table_.change(i, w, object_word(w.generation(), object_state::spilling, table_.slot()))) return false;
+          CADRE_STORE_STEP(spill_begun);
           table_.mark_holder(i);
           table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
-          table_.entry(i).word.store(
-              object_word(table_.word(i).generation(), object_state::spilling, table_.slot()).value(),
-              std::memory_order_release);
-          CADRE_STORE_STEP(spill_begun);
           found[n++] = i;
           moved += block_allocator::size_of(table_.entry(i).bytes);
           return moved >= bytes || n == most;

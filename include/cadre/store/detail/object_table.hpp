@@ -1,10 +1,10 @@
 #ifndef CADRE_STORE_DETAIL_OBJECT_TABLE_HPP
 #define CADRE_STORE_DETAIL_OBJECT_TABLE_HPP
 
-#include <cadre/core/hash.hpp>
 #include <cadre/os/futex.hpp>
 #include <cadre/store/detail/arena.hpp>
 #include <cadre/store/detail/layout.hpp>
+#include <cadre/store/detail/name_table.hpp>
 #include <cadre/store/detail/spill_table.hpp>
 #include <cadre/store/detail/steps.hpp>
 
@@ -27,7 +27,12 @@ class object_table {
  public:
   /// `memory` must stay where it is.
   object_table(arena& memory, std::uint32_t slot) noexcept
-      : memory_(memory), head_(memory.head()), entries_(memory.entries()), slot_(slot), mine_(memory.counts(slot)) {}
+      : memory_(memory),
+        head_(memory.head()),
+        entries_(memory.entries()),
+        names_(memory),
+        slot_(slot),
+        mine_(memory.counts(slot)) {}
 
   [[nodiscard]] object_entry& entry(std::uint32_t i) const noexcept { return entries_[i]; }
   [[nodiscard]] object_word word(std::uint32_t i) const noexcept {
@@ -61,9 +66,10 @@ class object_table {
     object_entry& e = entries_[i];
     block_allocator blocks = memory_.blocks();
     const std::uint64_t block = r.bytes == 0 ? 0 : blocks.allocate(r.bytes);
-    const std::uint64_t name = r.name.empty() || block == no_offset ? no_offset : blocks.allocate(r.name.size());
+    const bool short_name = name_table::is_short(r.name.size());
+    const std::uint64_t name = short_name || block == no_offset ? no_offset : blocks.allocate(r.name.size());
     CADRE_STORE_STEP(block_allocated);
-    if (block == no_offset || (name == no_offset && !r.name.empty())) {
+    if (block == no_offset || (name == no_offset && !short_name)) {
       if (block != no_offset && r.bytes != 0) blocks.free(block, r.bytes);
       list_free(i);
       missing = shortage::memory;
@@ -71,18 +77,12 @@ class object_table {
     }
     const std::uint32_t generation = word(i).generation();
     e.offset.store(r.bytes == 0 ? no_offset : block, std::memory_order_relaxed);
-    e.bytes = r.bytes;
-    e.type = r.type;
-    e.site = r.site;
-    e.flags = r.flags;
-    e.creator = pid_;
+    describe(e, r);
     e.name_offset.store(name, std::memory_order_relaxed);
     e.name_bytes = static_cast<std::uint32_t>(r.name.size());
-    e.name_hash = r.name.empty() ? 0 : hash_text(r.name);
+    e.name_hash = r.name.empty() ? 0 : name_table::hash(r.name);
     e.in_flight = 0;
     e.spilled.store(0, std::memory_order_relaxed);
-    e.event.store(0, std::memory_order_relaxed);
-    e.used_at.store(head_.clock.load(std::memory_order_relaxed), std::memory_order_relaxed);
     CADRE_STORE_STEP(entry_written);
     mark_holder(i);
     mine_[i].store(hold_ref + hold_view, std::memory_order_relaxed);  // nobody else has it yet
@@ -92,6 +92,64 @@ class object_table {
     ++head_.objects;
     return i;
   }
+  /// What was the last ref of this process to an object, and is counted no more: if no other has ever had it, its entry
+  /// and memory are kept for reuse(). Else settle() is to follow. Without the lock.
+  bool keep(std::uint32_t i) noexcept {
+    object_word w = word(i);
+    if (w.state() != object_state::sealed || !is_private(i) ||
+        !change(i, w, object_word(w.generation(), object_state::kept, slot_)))
+      return false;
+    CADRE_STORE_STEP(kept);
+    std::atomic<std::uint32_t>& keeps = memory_.slots()[slot_].keeps;
+    if (keeps.load(std::memory_order_seq_cst) == 0) keeps.store(1, std::memory_order_seq_cst);
+    return true;
+  }
+  /// Makes an object, as create() does, of an entry that keep() has kept, without the lock. False if it is kept no more, or
+  /// its memory is of another size.
+  bool reuse(std::uint32_t i, const request& r) noexcept {
+    object_entry& e = entries_[i];
+    object_word w = word(i);
+    if (w.state() != object_state::kept || w.owner() != slot_ ||
+        block_allocator::size_of(e.bytes) != block_allocator::size_of(r.bytes) ||
+        !change(i, w, object_word(w.generation() + 1, object_state::preparing, slot_)))
+      return false;
+    CADRE_STORE_STEP(reuse_begun);
+    describe(e, r);
+    mine_[i].store(hold_ref + hold_view, std::memory_order_relaxed);
+    CADRE_STORE_STEP(reuse_written);
+    e.word.store(object_word(w.generation() + 1, object_state::creating, slot_).value(), std::memory_order_release);
+    CADRE_STORE_STEP(reuse_committed);
+    return true;
+  }
+  /// Whether it is kept, for this process.
+  [[nodiscard]] bool keeps(std::uint32_t i) const noexcept {
+    return word(i).state() == object_state::kept && word(i).owner() == slot_;
+  }
+  /// Whether no other process has ever had it, nor is it found by a name or on disk.
+  [[nodiscard]] bool is_private(std::uint32_t i) const noexcept {
+    const object_entry& e = entries_[i];
+    return (e.flags & (object_named | object_held_above | object_sent)) == 0 && slot_ < 64 &&
+           e.holders.load(std::memory_order_relaxed) == std::uint64_t{1} << slot_ &&
+           e.spilled.load(std::memory_order_relaxed) == 0 && e.offset.load(std::memory_order_relaxed) != no_offset;
+  }
+  /// Frees all that is kept. Cost: a look at all objects if anything is. False if there was nothing.
+  bool release_kept() noexcept {
+    bool any = false;
+    for (std::uint32_t s = 0; s < most_processes; ++s)
+      any |= memory_.slots()[s].keeps.load(std::memory_order_seq_cst) != 0 &&
+             memory_.slots()[s].keeps.exchange(0, std::memory_order_seq_cst) != 0;
+    bool freed = false;
+    for (std::uint32_t i = 0; any && i < head_.entries_begun; ++i) {
+      object_word w(entries_[i].word.load(std::memory_order_seq_cst));
+      if (w.state() != object_state::kept ||
+          !change(i, w, object_word(w.generation(), object_state::gone, 0, object_end::unreferenced)))
+        continue;
+      free_entry(i, w);
+      freed = true;
+    }
+    return freed;
+  }
+
   /// Gives memory to an object that was made with none. False if there is none.
   bool attach(std::uint32_t i, std::uint64_t bytes) noexcept {
     const std::uint64_t block = memory_.blocks().allocate(bytes);
@@ -103,24 +161,13 @@ class object_table {
   /// Gives a new object the name that it was made with. The memory of the name must be present.
   void enter_name(std::uint32_t i, std::string_view name) noexcept {
     object_entry& e = entries_[i];
-    std::memcpy(memory_.data() + e.name_offset.load(std::memory_order_relaxed), name.data(), name.size());
+    std::memcpy(names_.text(e), name.data(), name.size());
     CADRE_STORE_STEP(name_written);
     e.flags |= object_named;
-    link_name(i);
+    names_.add(i);
     CADRE_STORE_STEP(name_entered);
   }
-
-  /// The object of that name, or no_index.
-  [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
-    const std::uint64_t hash = hash_text(name);
-    for (std::uint32_t i = bucket(hash); i != 0; i = entries_[i - 1].next) {
-      const object_entry& e = entries_[i - 1];
-      if (e.name_hash == hash && e.name_bytes == name.size() &&
-          std::memcmp(memory_.data() + e.name_offset.load(std::memory_order_relaxed), name.data(), name.size()) == 0)
-        return i - 1;
-    }
-    return no_index;
-  }
+  [[nodiscard]] name_table& names() noexcept { return names_; }
 
   /// One more ref of this process.
   void hold(std::uint32_t i) noexcept {
@@ -128,38 +175,41 @@ class object_table {
     mine_[i].fetch_add(hold_ref, std::memory_order_seq_cst);
   }
 
+  /// Changes the word from what was seen; if it is another one by now, that has been seen then.
+  bool change(std::uint32_t i, object_word& seen, object_word to) noexcept {
+    std::uint64_t expected = seen.value();
+    const bool done = entries_[i].word.compare_exchange_strong(expected, to.value(), std::memory_order_seq_cst);
+    if (!done) seen = object_word(expected);
+    return done;
+  }
+
   /// Ends an object whoever holds it: it cannot be read any more, its memory is freed with the last view.
   void end(std::uint32_t i, object_end why) noexcept {
-    object_entry& e = entries_[i];
-    std::uint64_t seen = e.word.load(std::memory_order_acquire);
-    object_word w(seen);
-    do {
-      w = object_word(seen);
-      if (w.state() == object_state::free || w.state() == object_state::gone) return;
-    } while (!e.word.compare_exchange_weak(
-        seen, object_word(w.generation(), object_state::gone, w.owner(), why).value(), std::memory_order_seq_cst));
+    object_word w = word(i);
+    while (w.state() != object_state::free && w.state() != object_state::gone)
+      if (end(i, why, w)) return;
+  }
+  /// The same, unless it has changed since `seen`.
+  bool end(std::uint32_t i, object_end why, object_word& seen) noexcept {
+    if (!change(i, seen, object_word(seen.generation(), object_state::gone, seen.owner(), why))) return false;
     CADRE_STORE_STEP(end_committed);
     remove_name(i);
     CADRE_STORE_STEP(name_removed);
-    tell(e);
+    tell(entries_[i]);
     settle(i);
+    return true;
   }
 
   /// Ends what nobody refers to, and frees what nobody holds, of an object that has perhaps lost a holder.
   void settle(std::uint32_t i) noexcept {
     object_entry& e = entries_[i];
-    const object_word w = word(i);
-    if (w.state() == object_state::free) return;
+    object_word w = word(i);
+    if (w.state() == object_state::free || is_kept(w)) return;
     if (w.state() != object_state::gone) {
       if (e.in_flight != 0 || (e.flags & (object_named | object_weak_name)) == object_named) return;
-      const holding all = count_holding(i, false);
-      if (all.refs) return;
-      if (!all.views) {
-        free_entry(i, w);
-        return;
-      }
-      e.word.store(object_word(w.generation(), object_state::gone, 0, object_end::unreferenced).value(),
-                   std::memory_order_release);
+      if (count_holding(i, false).refs) return;
+      // If it has changed, its owner has kept it, or made another one of it.
+      if (!change(i, w, object_word(w.generation(), object_state::gone, 0, object_end::unreferenced))) return;
       CADRE_STORE_STEP(end_committed);
     }
     // Whoever holds a view or a ref of it still is asked to come here when it is let go.
@@ -174,12 +224,13 @@ class object_table {
   /// them. Cost: a look at all objects, at most nine times. False if all that is not enough.
   template <class Take>
   bool evict(std::uint32_t& dropped, Take&& take) {
-    return by_last_use([this](std::uint32_t i) { return is_idle(i) && (entries_[i].flags & object_evictable) != 0; },
-                       [&](std::uint32_t i) {
-                         end(i, object_end::evicted);
-                         ++dropped;
-                         return take();
-                       });
+    return by_last_use(
+        [this](std::uint32_t i, object_word w) { return is_idle(i, w) && (entries_[i].flags & object_evictable) != 0; },
+        [&](std::uint32_t i, object_word w) {
+          if (!end(i, object_end::evicted, w)) return false;
+          ++dropped;
+          return take();
+        });
   }
 
   [[nodiscard]] spill_table files() const noexcept { return spill_table(head_, memory_.spill_files()); }
@@ -250,24 +301,30 @@ class object_table {
     holders->store(holders->load(std::memory_order_relaxed) | std::uint64_t{1} << slot_ % 64,
                    std::memory_order_relaxed);
   }
+  /// No object, but kept for one.
+  [[nodiscard]] static bool is_kept(object_word w) noexcept {
+    return w.state() == object_state::kept || w.state() == object_state::preparing;
+  }
   /// Readable, in memory, and nobody looks at it.
-  [[nodiscard]] bool is_idle(std::uint32_t i) noexcept {
-    return word(i).state() == object_state::sealed && entries_[i].offset.load(std::memory_order_relaxed) != no_offset &&
+  [[nodiscard]] bool is_idle(std::uint32_t i, object_word w) noexcept {
+    return w.state() == object_state::sealed && entries_[i].offset.load(std::memory_order_relaxed) != no_offset &&
            !count_holding(i, false).views;
   }
-  /// Calls `take` with all that are `wanted`, in eight rounds from those not used for longest to the newest, until it
-  /// returns true. Cost: a look at all objects per round.
+  /// Calls `take` with all that are `wanted` and with their words, in eight rounds from those not used for longest to the
+  /// newest, until it returns true. Cost: a look at all objects per round.
   template <class Wanted, class Take>
   bool by_last_use(Wanted&& wanted, Take&& take) {
     const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
     const auto age = [&](std::uint32_t i) { return now - entries_[i].used_at.load(std::memory_order_relaxed); };
     std::uint32_t oldest = 0;
     for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
-      if (age(i) > oldest && wanted(i)) oldest = age(i);
+      if (age(i) > oldest && wanted(i, word(i))) oldest = age(i);
     constexpr std::uint32_t rounds = 8;
     for (std::uint32_t round = rounds; round-- > 0;)
-      for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
-        if (age(i) >= std::uint64_t{oldest} * round / rounds && wanted(i) && take(i)) return true;
+      for (std::uint32_t i = 0; i < head_.entries_begun; ++i) {
+        if (age(i) < std::uint64_t{oldest} * round / rounds) continue;
+        if (const object_word w = word(i); wanted(i, w) && take(i, w)) return true;
+      }
     return false;
   }
 
@@ -287,25 +344,23 @@ class object_table {
     entries_[i].next = head_.free_entry;
     head_.free_entry = i;
   }
-  void clear_names() noexcept { std::memset(memory_.buckets(), 0, head_.most_objects * sizeof(std::uint32_t)); }
-  void link_name(std::uint32_t i) noexcept {
-    std::uint32_t& first = bucket(entries_[i].name_hash);
-    entries_[i].next = first;
-    first = i + 1;  // 0 is the end
-  }
 
  private:
-  [[nodiscard]] std::uint32_t& bucket(std::uint64_t hash) const noexcept {
-    return memory_.buckets()[hash & (head_.most_objects - 1)];
+  // What an entry says of a new object, but where it lies and its name.
+  void describe(object_entry& e, const request& r) noexcept {
+    e.bytes = r.bytes;
+    e.type = r.type;
+    e.site = r.site;
+    e.flags = r.flags;
+    e.creator = pid_;
+    e.event.store(0, std::memory_order_relaxed);
+    e.used_at.store(head_.clock.load(std::memory_order_relaxed), std::memory_order_relaxed);
   }
+
   void remove_name(std::uint32_t i) noexcept {
     if ((entries_[i].flags & object_named) == 0) return;
     entries_[i].flags &= ~object_named;
-    for (std::uint32_t* at = &bucket(entries_[i].name_hash); *at != 0; at = &entries_[*at - 1].next)
-      if (*at == i + 1) {
-        *at = entries_[i].next;
-        return;
-      }
+    names_.remove(i);
   }
 
   std::uint32_t take_entry() noexcept {
@@ -336,6 +391,9 @@ class object_table {
     free_blocks(i);
     list_free(i);
     --head_.objects;
+    if (head_.scarce.load(std::memory_order_relaxed) != 0 && memory_.blocks().used() < head_.capacity / 4 * 3 &&
+        head_.objects < head_.most_objects / 4 * 3)
+      head_.scarce.store(0, std::memory_order_relaxed);
     tell_of_room();
     CADRE_STORE_STEP(entry_listed);
   }
@@ -365,6 +423,7 @@ class object_table {
   arena& memory_;
   store_header& head_;
   object_entry* entries_;
+  name_table names_;
   std::uint32_t slot_;
   hold_count* mine_;
   const std::uint32_t pid_ = static_cast<std::uint32_t>(::getpid());

@@ -33,7 +33,7 @@ inline void rebuild(object_table& table) noexcept {
   block_allocator blocks = table.memory().blocks();
   blocks.format();
   blocks.begin_rebuild();
-  table.clear_names();
+  table.names().clear();
   head.free_entry = no_index;
   head.objects = 0;
   for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
@@ -51,7 +51,7 @@ inline void rebuild(object_table& table) noexcept {
     if (const std::uint64_t block = e.name_offset.load(std::memory_order_acquire); block != no_offset)
       blocks.keep(block, e.name_bytes);
     if (w.state() == object_state::gone) e.flags &= ~object_named;
-    if ((e.flags & object_named) != 0) table.link_name(i);
+    if ((e.flags & object_named) != 0) table.names().link(i);
   }
   CADRE_STORE_STEP(rebuild_blocks);
   blocks.end_rebuild();
@@ -73,7 +73,9 @@ inline void rebuild(object_table& table) noexcept {
 /// Of an object whose owner has died in the middle of something: back to what was before, or its end.
 inline void abandon(object_table& table, std::uint32_t i) noexcept {
   switch (table.word(i).state()) {
-    case object_state::creating: table.end(i, object_end::producer_died); break;
+    case object_state::creating:
+    case object_state::kept:
+    case object_state::preparing: table.end(i, object_end::producer_died); break;
     case object_state::spilling: object_moves(table).cancel_spill(i); break;
     case object_state::restoring: object_moves(table).cancel_restore(i); break;
     default: break;
@@ -81,8 +83,8 @@ inline void abandon(object_table& table, std::uint32_t i) noexcept {
 }
 
 /// Takes from processes all that they held, wrote or sent, and their slots. Cost: a look at all objects, whose holders are
-/// counted only where it may matter, or (`unsettled`) everywhere: when one of them died in the middle of a change.
-inline void sweep_slots(object_table& table, const slot_set& slots, bool unsettled) noexcept {
+/// counted only where one of the processes was in the middle of a change, or has been a holder.
+inline void sweep_slots(object_table& table, const slot_set& slots) noexcept {
   store_header& head = table.head();
   slots.for_each([&](std::uint32_t s) {
     table.memory().clear_counts(s);
@@ -98,7 +100,7 @@ inline void sweep_slots(object_table& table, const slot_set& slots, bool unsettl
     if (w.state() == object_state::free) continue;
     const bool owned = slots.has(w.owner());
     if (owned) abandon(table, i);
-    if (owned || unsettled || table.may_be_held_by(i, slots)) table.settle(i);
+    if (owned || w.state() == object_state::gone || table.may_be_held_by(i, slots)) table.settle(i);
   }
   bool closed = false;
   slots.for_each([&](std::uint32_t s) { closed |= table.files().close_all_of(s); });
@@ -112,12 +114,12 @@ inline void sweep_slots(object_table& table, const slot_set& slots, bool unsettl
 inline void sweep_slot(object_table& table, std::uint32_t slot) noexcept {
   slot_set one;
   one.add(slot);
-  sweep_slots(table, one, false);
+  sweep_slots(table, one);
 }
 
 /// Sweeps the slots of processes that have died. Cost: a system call per process, and one look at all objects if there are
-/// any. Returns how many there were. `unsettled`: after a rebuild.
-inline std::uint32_t sweep_dead(object_table& table, bool unsettled = false) noexcept {
+/// any. Returns how many there were.
+inline std::uint32_t sweep_dead(object_table& table) noexcept {
   slot_set dead;
   std::uint32_t n = 0;
   for (std::uint32_t s = 0; s < most_processes; ++s) {
@@ -130,7 +132,7 @@ inline std::uint32_t sweep_dead(object_table& table, bool unsettled = false) noe
     dead.add(s);
     ++n;
   }
-  if (n != 0 || unsettled) sweep_slots(table, dead, unsettled);
+  if (n != 0) sweep_slots(table, dead);
   store_counters::get().recovered.add(n);
   return n;
 }

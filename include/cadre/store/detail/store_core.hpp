@@ -7,6 +7,7 @@
 #include <cadre/store/detail/arena.hpp>
 #include <cadre/store/detail/labels.hpp>
 #include <cadre/store/detail/object_table.hpp>
+#include <cadre/store/detail/put_shelves.hpp>
 #include <cadre/store/detail/rendezvous.hpp>
 #include <cadre/store/detail/store_lock.hpp>
 #include <cadre/store/detail/store_registry.hpp>
@@ -47,8 +48,7 @@ class store_core : public store_registry::member {
         data_(memory_.data_to_read()),
         head_(memory_.head()),
         options_(std::move(options)),
-        room_(table_, options_.put_timeout),
-        labels_(memory_.labels()) {
+        room_(table_, options_.put_timeout) {
     store_registry::add(*this);
   }
   store_core(const store_core&) = delete;
@@ -75,6 +75,7 @@ class store_core : public store_registry::member {
     while (refs_of(seen) > 1)
       if (counts_[i].compare_exchange_weak(seen, seen - hold_ref, std::memory_order_release, std::memory_order_relaxed))
         return;
+    if (seen == hold_ref && (drop_named(i) || put_away(i))) return;
     let_go(i, hold_ref);
   }
 
@@ -127,21 +128,23 @@ class store_core : public store_registry::member {
     r.type = type;
     r.flags = flags | (how.evictable ? object_evictable : 0);
     r.name = how.name;
-    std::uint32_t i = no_index;
-    room_.find(bytes + how.name.size(), [&](object_table::shortage& missing) {
-      if (!how.name.empty() && is_taken(how.name)) throw object_name_taken(how.name);
-      r.site = labels_.of_line(at);
-      labels_.add(type, label);
-      i = table_.create(r, missing);
-      return i != no_index;
-    });
+    std::uint32_t i = take_kept(r, label, at);
+    const bool was_kept = i != no_index;
+    if (was_kept)
+      room_.advance_clock(bytes);
+    else
+      room_.find(bytes + how.name.size(), [&](object_table::shortage& missing) {
+        if (!how.name.empty() && is_taken(how.name)) throw object_name_taken(how.name);
+        i = table_.create(r, missing);
+        return i != no_index;
+      });
     counters_.puts.add();
     counters_.put_bytes.add(bytes);
     try {
       object_entry& e = entries_[i];
-      if (bytes != 0) memory_.make_present(e.offset, bytes);
+      if (bytes != 0 && !was_kept) memory_.make_present(e.offset, bytes);
       if (!how.name.empty()) {
-        memory_.make_present(e.name_offset, how.name.size());
+        if (!name_table::is_short(how.name.size())) memory_.make_present(e.name_offset, how.name.size());
         store_lock lock(table_);
         if (is_taken(how.name)) throw object_name_taken(how.name);
         table_.enter_name(i, how.name);
@@ -162,6 +165,13 @@ class store_core : public store_registry::member {
     });
     memory_.make_present(entries_[i].offset, bytes);
     return memory_.data() + entries_[i].offset.load(std::memory_order_relaxed);
+  }
+  /// Of an object without a name to which there is no other ref than that of its writer, whom it is left to. Costs two
+  /// stores.
+  void seal_unseen(std::uint32_t i) noexcept {
+    counts_[i].store(hold_ref, std::memory_order_relaxed);
+    entries_[i].word.store(object_word(word(i).generation(), object_state::sealed).value(), std::memory_order_release);
+    CADRE_STORE_STEP(sealed);
   }
   /// Leaves the caller a ref. Throws object_gone (301) if it was erased meanwhile: then abort() is to follow.
   void seal(std::uint32_t i) {
@@ -195,7 +205,7 @@ class store_core : public store_registry::member {
   std::uint32_t find(std::string_view name) {
     check_process();
     store_lock lock(table_);
-    const std::uint32_t i = table_.find(name);
+    const std::uint32_t i = table_.names().find(name);
     if (i != no_index) table_.hold(i);
     return i;
   }
@@ -212,7 +222,7 @@ class store_core : public store_registry::member {
     std::uint32_t i = no_index;
     {
       store_lock lock(table_);
-      i = table_.find(name);
+      i = table_.names().find(name);
       if (i != no_index) table_.end(i, object_end::erased);
     }
     room_.tidy();
@@ -269,12 +279,14 @@ class store_core : public store_registry::member {
   [[nodiscard]] store_stats stats() {
     check_process();
     store_lock lock(table_);
+    table_.release_kept();
     sweep_dead(table_);
     return collect_stats(table_);
   }
   [[nodiscard]] std::string report() {
     check_process();
     store_lock lock(table_);
+    table_.release_kept();
     sweep_dead(table_);
     return describe_store(table_);
   }
@@ -347,6 +359,7 @@ class store_core : public store_registry::member {
   ~store_core() override {
     store_registry::remove(*this);
     if (forked_) return;
+    shelves_.wait();  // for put_away()
     try {
       if (!options_.name.empty())
         rendezvous(options_.name, clock::now() + slice).leave(static_cast<::pid_t>(table_.pid()), memory_.file().get());
@@ -363,10 +376,10 @@ class store_core : public store_registry::member {
 
   // Under the lock. An object whose writer has died is in nobody's way.
   [[nodiscard]] bool is_taken(std::string_view name) {
-    const std::uint32_t there = table_.find(name);
+    const std::uint32_t there = table_.names().find(name);
     if (there == no_index || !is_pending(there)) return there != no_index;
     sweep_dead(table_);
-    return table_.find(name) != no_index;
+    return table_.names().find(name) != no_index;
   }
 
   // Of many who wait at once, one looks for the dead.
@@ -379,6 +392,45 @@ class store_core : public store_registry::member {
   }
 
   static std::byte* nowhere() noexcept { return reinterpret_cast<std::byte*>(64); }  // of what has no bytes
+
+  // An object made of what is kept for this process, or no_index. Enters the labels of the request.
+  std::uint32_t take_kept(object_table::request& r, std::string_view type_label, const std::source_location& at) {
+    store_labels labels(memory_.labels());
+    const put_shelves::hold shelf(shelves_);
+    r.site = shelf->labels.of(key_of_line(at), [&] {
+      const store_lock lock(table_);
+      return labels.add_line(at);
+    });
+    shelf->labels.of(r.type, [&] {
+      const store_lock lock(table_);
+      return labels.add(r.type, type_label);
+    });
+    return r.name.empty() ? shelf->take(table_, r) : no_index;
+  }
+  // The last ref of this process to what a name holds: of its end this count would tell.
+  bool drop_named(std::uint32_t i) noexcept {
+    std::uint64_t seen = hold_ref;
+    return (entries_[i].flags & (object_named | object_weak_name)) == object_named &&
+           counts_[i].compare_exchange_strong(seen, 0, std::memory_order_seq_cst);
+  }
+  // The last ref to what no other process has ever had: its entry is kept for the next put of this size.
+  bool put_away(std::uint32_t i) noexcept {
+    const std::uint64_t bytes = entries_[i].bytes;
+    if (!table_.is_private(i) || head_.scarce.load(std::memory_order_relaxed) != 0) return false;
+    const put_shelves::hold shelf(shelves_);
+    std::uint64_t seen = hold_ref;
+    if (!shelf->has_room(table_, bytes) || !counts_[i].compare_exchange_strong(seen, 0, std::memory_order_seq_cst))
+      return false;
+    // From here on nothing but the shelf keeps close() from deleting this.
+    CADRE_STORE_STEP(ref_dropped);
+    if (table_.keep(i)) {
+      shelf->add(i, bytes);
+    } else {
+      store_lock lock(table_, store_lock::patiently{});
+      table_.settle(i);
+    }
+    return true;
+  }
 
   // The last ref, and a view that others wait for, end under the lock, so that close() sees them end.
   [[gnu::noinline]] void let_go(std::uint32_t i, std::uint64_t unit) noexcept {
@@ -450,7 +502,7 @@ class store_core : public store_registry::member {
   bool forked_ = false;
   // Under the lock.
   std::uint32_t held_at_close_ = 0;
-  label_cache labels_;
+  put_shelves shelves_;
 };
 
 }  // namespace detail

@@ -54,7 +54,7 @@ class store_lock {
     head_.lock_holder.store(table.pid(), std::memory_order_relaxed);
     if (got == lock_result::owner_died) [[unlikely]] {
       rebuild(table);
-      sweep_dead(table, true);
+      sweep_dead(table);
       head_.mutex.made_consistent();
     }
     return true;

@@ -52,8 +52,7 @@ class store_room {
       object_table::shortage missing{};
       {
         store_lock lock(table_);
-        if (take(missing) || (sweep_dead(table_) != 0 && take(missing)) ||
-            (bytes <= head_.capacity && evict([&] { return take(missing); }))) {
+        if (take(missing) || find_more(bytes, [&] { return take(missing); })) {
           advance_clock(bytes);
           return;
         }
@@ -110,6 +109,15 @@ class store_room {
     counters_.restored_bytes.add(bytes);
   }
 
+  /// Something of so many bytes was put: what is used hereafter is younger.
+  void advance_clock(std::uint64_t bytes) noexcept {
+    // Of two at once one may be lost: it is an age.
+    const std::uint64_t since = put_since_tick_.load(std::memory_order_relaxed) + bytes;
+    const bool tick = since >= head_.capacity / 64;
+    put_since_tick_.store(tick ? 0 : since, std::memory_order_relaxed);
+    if (tick) head_.clock.fetch_add(1, std::memory_order_relaxed);
+  }
+
   /// Whether files on disk may have become needless.
   [[nodiscard]] bool is_untidy() const noexcept {
     return spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0;
@@ -119,6 +127,13 @@ class store_room {
   }
 
  private:
+  // Of what is kept, of the dead, of what may be dropped.
+  template <class Take>
+  [[gnu::noinline]] bool find_more(std::uint64_t bytes, Take&& take) {
+    head_.scarce.store(1, std::memory_order_relaxed);
+    return (table_.release_kept() && take()) || (sweep_dead(table_) != 0 && take()) ||
+           (bytes <= head_.capacity && evict(take));
+  }
   template <class Take>
   bool evict(Take&& take) {
     std::uint32_t dropped = 0;
@@ -141,19 +156,12 @@ class store_room {
                                                                 : describe_full(table_, bytes));
   }
 
-  void advance_clock(std::uint64_t bytes) noexcept {
-    put_since_tick_ += bytes;
-    if (put_since_tick_ < head_.capacity / 64) return;
-    put_since_tick_ = 0;
-    head_.clock.fetch_add(1, std::memory_order_relaxed);
-  }
-
   object_table& table_;
   store_header& head_;
   std::chrono::nanoseconds timeout_;
   const store_counters& counters_ = store_counters::get();
   std::optional<spiller> spiller_;
-  std::uint64_t put_since_tick_ = 0;  // under the lock
+  std::atomic<std::uint64_t> put_since_tick_{0};
 };
 
 }  // namespace detail

@@ -30,6 +30,7 @@ class ticket_office {
     ticket.index = i;
     ticket.from = static_cast<std::uint16_t>(table_.slot());
     ticket.to = to;
+    table_.entry(i).flags |= object_sent;
     CADRE_STORE_STEP(ticket_written);
     ticket.used.store(1, std::memory_order_release);
     CADRE_STORE_STEP(ticket_committed);
