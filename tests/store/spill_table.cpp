@@ -39,7 +39,7 @@ struct store {
     table.files().append(at.file(), at.offset(), table.entry(i).bytes);
     moves.commit_spill(i, at, 77);
   }
-  spill_position place(std::uint32_t i) { return spill_position(table.entry(i).spilled.load()); }
+  spill_position place(std::uint32_t i) { return spill_position(table.details(i).spilled.load()); }
   object_state state(std::uint32_t i) { return table.word(i).state(); }
 };
 
@@ -160,7 +160,7 @@ TEST_CASE("An object that is moved to another file while its memory is given up 
   s.moves.commit_spill(a, {}, 0);
   CHECK(s.state(a) == object_state::spilled);
   CHECK(s.place(a).value() == second.value());
-  CHECK(s.table.entry(a).checksum == 77);
+  CHECK(s.table.details(a).checksum == 77);
 }
 
 TEST_CASE("Only objects that are on disk are given up where nothing can be written") {

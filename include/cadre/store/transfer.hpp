@@ -37,7 +37,8 @@ class object_source {
     store_.check(ref);
     data_ = store_.core_->pin(index_);
     const detail::object_entry& e = store_.core_->entry(index_);
-    origin_ = {store_.core_->id(), index_, store_.core_->word(index_).generation(), e.bytes, e.type};
+    origin_ = {store_.core_->id(), index_, store_.core_->word(index_).generation(), e.bytes,
+               store_.core_->table().details(index_).type};
   }
   object_source(const object_source&) = delete;
   object_source& operator=(const object_source&) = delete;

@@ -81,6 +81,7 @@ class arena {
   [[nodiscard]] const file_descriptor& file() const noexcept { return file_; }
   [[nodiscard]] store_header& head() const noexcept { return *at<store_header>(0); }
   [[nodiscard]] object_entry* entries() const noexcept { return at<object_entry>(parts_.entries); }
+  [[nodiscard]] object_details* details() const noexcept { return at<object_details>(parts_.details); }
   [[nodiscard]] process_slot* slots() const noexcept { return at<process_slot>(parts_.slots); }
   [[nodiscard]] std::atomic<std::uint64_t>* holders_above(std::uint32_t index) const noexcept {
     return at<std::atomic<std::uint64_t>>(parts_.holders_above) + std::size_t{index} * 8;
@@ -124,10 +125,12 @@ class arena {
   /// Takes the table of objects, and a process's counts, in huge pages too once it is large: a look at one of a million
   /// objects would else miss in the page tables three times.
   void make_entry_present(std::uint32_t index, std::uint32_t slot) noexcept {
+    static_assert(sizeof(object_entry) == sizeof(object_details));
     constexpr std::uint32_t entries = extent_bytes / sizeof(object_entry), counts = extent_bytes / sizeof(hold_count);
     if (index == 0 || index % entries != 0 || index >= head().most_objects) return;
     try {
       all_.reserve(parts_.entries + index * sizeof(object_entry), extent_bytes);
+      all_.reserve(parts_.details + index * sizeof(object_details), extent_bytes);
       if (index == entries || index % counts == 0)
         all_.reserve(
             parts_.counts + (std::uint64_t{slot} * head().most_objects + index / counts * counts) * sizeof(hold_count),
@@ -202,6 +205,7 @@ class arena {
     static_cast<void>(part(sizeof(store_header)));
     p.slots = part(sizeof(process_slot) * most_processes);
     p.entries = part(sizeof(object_entry) * most_objects);
+    p.details = part(sizeof(object_details) * most_objects);
     p.holders_above = part(64 * most_objects);
     p.counts = part(sizeof(hold_count) * most_objects * most_processes);
     p.tickets = part(sizeof(transfer_ticket) * most_objects);

@@ -96,23 +96,27 @@ struct alignas(64) object_entry {
   std::uint32_t next;                  // free entry, or next of its bucket of names; derived
   relaxed<std::uint32_t> creator;      // pid
   std::atomic<std::uint64_t> name_offset;  // of the block that has its name; no_offset: none has
+};
+static_assert(sizeof(object_entry) == 64);
 
-  // What recovery need not look at.
+/// The other half of an entry, so that a look at all objects meets only what it needs.
+struct alignas(64) object_details {
   relaxed<std::uint64_t> type;  // hash of the label of its type
-  std::uint64_t name_hash;
+  relaxed<std::uint32_t> site;  // label of the call that made it
   std::uint32_t name_bytes;
-  relaxed<std::uint32_t> site;         // label of the call that made it
+  std::uint64_t name_hash;
   std::atomic<std::uint64_t> spilled;  // a spill_position: where it is on disk, while it is in memory too perhaps
   std::uint64_t checksum;              // of what is there
   char short_name[24];
 };
+static_assert(sizeof(object_details) == 64);
+
 // Flags, under the lock.
 inline constexpr std::uint32_t object_evictable = 1;   // may be dropped when memory is short
 inline constexpr std::uint32_t object_named = 2;       // found by its name, which holds it
 inline constexpr std::uint32_t object_weak_name = 8;   // the name does not hold it
 inline constexpr std::uint32_t object_held_above = 4;  // by slots of 64 and more
 inline constexpr std::uint32_t object_sent = 16;       // a ref was sent, so others may have it
-static_assert(sizeof(object_entry) == 128);
 
 /// What one process holds of one object: views in the low half, refs in the high half. Only its process counts. The
 /// others set `notify`, so that a view ends under the lock; so does `closing`, when its process closes the store. Of a
@@ -181,7 +185,8 @@ inline constexpr std::uint32_t most_spill_files = 1 << 14;
 
 /// Offsets of the parts, in bytes from the beginning; the file is sparse, what is never touched costs nothing.
 struct store_parts {
-  std::uint64_t slots, entries, holders_above, counts, tickets, labels, files, buckets, allocator, present, data, all;
+  std::uint64_t slots, entries, details, holders_above, counts, tickets, labels, files, buckets, allocator, present,
+      data, all;
 };
 
 struct store_header {

@@ -21,28 +21,33 @@ namespace detail {
 class name_table {
  public:
   explicit name_table(arena& memory) noexcept
-      : head_(memory.head()), entries_(memory.entries()), buckets_(memory.buckets()), data_(memory.data()) {}
+      : head_(memory.head()),
+        entries_(memory.entries()),
+        details_(memory.details()),
+        buckets_(memory.buckets()),
+        data_(memory.data()) {}
 
   static std::uint64_t hash(std::string_view name) noexcept { return hash_bytes(std::as_bytes(std::span(name))); }
   /// Whether it lies in the entry.
-  static constexpr bool is_short(std::size_t bytes) noexcept { return bytes <= sizeof object_entry::short_name; }
+  static constexpr bool is_short(std::size_t bytes) noexcept { return bytes <= sizeof object_details::short_name; }
 
   /// The object of that name, or no_index.
   [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
     const std::uint64_t wanted = hash(name);
     for (std::uint32_t i = bucket(wanted); i != 0; i = entries_[i - 1].next) {
-      const object_entry& e = entries_[i - 1];
-      if (e.name_hash == wanted && e.name_bytes == name.size() &&
-          std::memcmp(text(entries_[i - 1]), name.data(), name.size()) == 0)
+      const object_details& d = details_[i - 1];
+      if (d.name_hash == wanted && d.name_bytes == name.size() &&
+          std::memcmp(text(i - 1), name.data(), name.size()) == 0)
         return i - 1;
     }
     return no_index;
   }
 
   /// The memory of an entry's name, which is present.
-  [[nodiscard]] char* text(object_entry& e) const noexcept {
-    return is_short(e.name_bytes) ? e.short_name
-                                  : reinterpret_cast<char*>(data_ + e.name_offset.load(std::memory_order_relaxed));
+  [[nodiscard]] char* text(std::uint32_t i) const noexcept {
+    return is_short(details_[i].name_bytes)
+               ? details_[i].short_name
+               : reinterpret_cast<char*>(data_ + entries_[i].name_offset.load(std::memory_order_relaxed));
   }
 
   /// Of an entry that says that it is named.
@@ -53,7 +58,7 @@ class name_table {
       link(i);
   }
   void remove(std::uint32_t i) noexcept {
-    for (std::uint32_t* at = &bucket(entries_[i].name_hash); *at != 0; at = &entries_[*at - 1].next)
+    for (std::uint32_t* at = &bucket(details_[i].name_hash); *at != 0; at = &entries_[*at - 1].next)
       if (*at == i + 1) {
         *at = entries_[i].next;
         --head_.names;
@@ -65,7 +70,7 @@ class name_table {
     std::memset(buckets_, 0, head_.name_buckets * sizeof(std::uint32_t));
   }
   void link(std::uint32_t i) noexcept {
-    std::uint32_t& first = bucket(entries_[i].name_hash);
+    std::uint32_t& first = bucket(details_[i].name_hash);
     entries_[i].next = first;
     first = i + 1;  // 0 is the end
     ++head_.names;
@@ -85,6 +90,7 @@ class name_table {
 
   store_header& head_;
   object_entry* entries_;
+  object_details* details_;
   std::uint32_t* buckets_;
   std::byte* data_;
 };

@@ -25,7 +25,7 @@ class object_moves {
         [&](std::uint32_t i, object_word w) {
           const object_entry& e = table_.entry(i);
           return table_.is_idle(i, w) && (e.flags & object_evictable) == 0 &&
-                 (!written || e.spilled.load(std::memory_order_relaxed) != 0);
+                 (!written || table_.details(i).spilled.load(std::memory_order_relaxed) != 0);
         },
         [&](std::uint32_t i, object_word w) {
           if (!table_.change(i, w, object_word(w.generation(), object_state::spilling, table_.slot()))) return false;
@@ -43,8 +43,8 @@ class object_moves {
   void commit_spill(std::uint32_t i, spill_position place, std::uint64_t checksum) noexcept {
     object_entry& e = table_.entry(i);
     if (place) {
-      e.checksum = checksum;
-      e.spilled.store(place.value(), std::memory_order_release);
+      table_.details(i).checksum = checksum;
+      table_.details(i).spilled.store(place.value(), std::memory_order_release);
     }
     CADRE_STORE_STEP(spill_written);
     table_.mine(i).fetch_sub(hold_view, std::memory_order_seq_cst);
@@ -95,11 +95,10 @@ class object_moves {
     table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
   }
   void end_move(std::uint32_t i, spill_position moved) noexcept {
-    object_entry& e = table_.entry(i);
     if (moved) {
-      const spill_position before(e.spilled.load(std::memory_order_relaxed));
-      e.spilled.store(moved.value(), std::memory_order_release);
-      table_.files().drop(before.file(), e.bytes);
+      const spill_position before(table_.details(i).spilled.load(std::memory_order_relaxed));
+      table_.details(i).spilled.store(moved.value(), std::memory_order_release);
+      table_.files().drop(before.file(), table_.entry(i).bytes);
     }
     table_.mine(i).fetch_sub(hold_view, std::memory_order_release);
     table_.settle(i);

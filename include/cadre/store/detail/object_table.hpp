@@ -30,11 +30,13 @@ class object_table {
       : memory_(memory),
         head_(memory.head()),
         entries_(memory.entries()),
+        details_(memory.details()),
         names_(memory),
         slot_(slot),
         mine_(memory.counts(slot)) {}
 
   [[nodiscard]] object_entry& entry(std::uint32_t i) const noexcept { return entries_[i]; }
+  [[nodiscard]] object_details& details(std::uint32_t i) const noexcept { return details_[i]; }
   [[nodiscard]] object_word word(std::uint32_t i) const noexcept {
     return object_word(entries_[i].word.load(std::memory_order_acquire));
   }
@@ -77,12 +79,12 @@ class object_table {
     }
     const std::uint32_t generation = word(i).generation();
     e.offset.store(r.bytes == 0 ? no_offset : block, std::memory_order_relaxed);
-    describe(e, r);
+    describe(i, r);
     e.name_offset.store(name, std::memory_order_relaxed);
-    e.name_bytes = static_cast<std::uint32_t>(r.name.size());
-    e.name_hash = r.name.empty() ? 0 : name_table::hash(r.name);
+    details_[i].name_bytes = static_cast<std::uint32_t>(r.name.size());
+    details_[i].name_hash = r.name.empty() ? 0 : name_table::hash(r.name);
     e.in_flight = 0;
-    e.spilled.store(0, std::memory_order_relaxed);
+    details_[i].spilled.store(0, std::memory_order_relaxed);
     CADRE_STORE_STEP(entry_written);
     mark_holder(i);
     mine_[i].store(hold_ref + hold_view, std::memory_order_relaxed);  // nobody else has it yet
@@ -114,7 +116,7 @@ class object_table {
         !change(i, w, object_word(w.generation() + 1, object_state::preparing, slot_)))
       return false;
     CADRE_STORE_STEP(reuse_begun);
-    describe(e, r);
+    describe(i, r);
     mine_[i].store(hold_ref + hold_view, std::memory_order_relaxed);
     CADRE_STORE_STEP(reuse_written);
     e.word.store(object_word(w.generation() + 1, object_state::creating, slot_).value(), std::memory_order_release);
@@ -130,7 +132,8 @@ class object_table {
     const object_entry& e = entries_[i];
     return (e.flags & (object_named | object_held_above | object_sent)) == 0 && slot_ < 64 &&
            e.holders.load(std::memory_order_relaxed) == std::uint64_t{1} << slot_ &&
-           e.spilled.load(std::memory_order_relaxed) == 0 && e.offset.load(std::memory_order_relaxed) != no_offset;
+           details_[i].spilled.load(std::memory_order_relaxed) == 0 &&
+           e.offset.load(std::memory_order_relaxed) != no_offset;
   }
   /// Frees all that is kept. Cost: a look at all objects if anything is. False if there was nothing.
   bool release_kept() noexcept {
@@ -160,10 +163,9 @@ class object_table {
   }
   /// Gives a new object the name that it was made with. The memory of the name must be present.
   void enter_name(std::uint32_t i, std::string_view name) noexcept {
-    object_entry& e = entries_[i];
-    std::memcpy(names_.text(e), name.data(), name.size());
+    std::memcpy(names_.text(i), name.data(), name.size());
     CADRE_STORE_STEP(name_written);
-    e.flags |= object_named;
+    entries_[i].flags |= object_named;
     names_.add(i);
     CADRE_STORE_STEP(name_entered);
   }
@@ -347,10 +349,11 @@ class object_table {
 
  private:
   // What an entry says of a new object, but where it lies and its name.
-  void describe(object_entry& e, const request& r) noexcept {
+  void describe(std::uint32_t i, const request& r) noexcept {
+    object_entry& e = entries_[i];
     e.bytes = r.bytes;
-    e.type = r.type;
-    e.site = r.site;
+    details_[i].type = r.type;
+    details_[i].site = r.site;
     e.flags = r.flags;
     e.creator = pid_;
     e.event.store(0, std::memory_order_relaxed);
@@ -401,13 +404,13 @@ class object_table {
   void free_blocks(std::uint32_t i) noexcept {
     object_entry& e = entries_[i];
     free_block(i);
-    if (const spill_position place(e.spilled.load(std::memory_order_relaxed)); place) {
-      e.spilled.store(0, std::memory_order_release);
+    if (const spill_position place(details_[i].spilled.load(std::memory_order_relaxed)); place) {
+      details_[i].spilled.store(0, std::memory_order_release);
       files().drop(place.file(), e.bytes);
     }
     if (const std::uint64_t block = e.name_offset.load(std::memory_order_relaxed); block != no_offset) {
       e.name_offset.store(no_offset, std::memory_order_release);
-      memory_.blocks().free(block, e.name_bytes);
+      memory_.blocks().free(block, details_[i].name_bytes);
     }
     CADRE_STORE_STEP(block_freed);
   }
@@ -423,6 +426,7 @@ class object_table {
   arena& memory_;
   store_header& head_;
   object_entry* entries_;
+  object_details* details_;
   name_table names_;
   std::uint32_t slot_;
   hold_count* mine_;

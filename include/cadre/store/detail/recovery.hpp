@@ -19,7 +19,7 @@ inline void recount_spill_files(object_table& table) noexcept {
   spill_table files = table.files();
   files.begin_recount();
   for (std::uint32_t i = 0; i < table.head().entries_begun; ++i)
-    if (const spill_position at(table.entry(i).spilled.load(std::memory_order_acquire));
+    if (const spill_position at(table.details(i).spilled.load(std::memory_order_acquire));
         at && table.word(i).state() != object_state::free)
       files.recount(at.file(), table.entry(i).bytes);
   table.head().dead_files.store(1, std::memory_order_relaxed);  // perhaps
@@ -49,7 +49,7 @@ inline void rebuild(object_table& table) noexcept {
     if (const std::uint64_t block = e.offset.load(std::memory_order_acquire); block != no_offset)
       blocks.keep(block, e.bytes);
     if (const std::uint64_t block = e.name_offset.load(std::memory_order_acquire); block != no_offset)
-      blocks.keep(block, e.name_bytes);
+      blocks.keep(block, table.details(i).name_bytes);
     if (w.state() == object_state::gone) e.flags &= ~object_named;
     if ((e.flags & object_named) != 0) table.names().link(i);
   }

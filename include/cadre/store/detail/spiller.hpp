@@ -92,9 +92,8 @@ class spiller {
     return std::uint64_t{table_.word(i).generation()} << 32 | i;
   }
   [[nodiscard]] spilled_place place_of(std::uint32_t i) const noexcept {
-    const object_entry& e = table_.entry(i);
-    const spill_position at(e.spilled.load(std::memory_order_acquire));
-    return {at.file(), at.offset(), e.bytes, e.checksum};
+    const spill_position at(table_.details(i).spilled.load(std::memory_order_acquire));
+    return {at.file(), at.offset(), table_.entry(i).bytes, table_.details(i).checksum};
   }
 
   // An object that was on disk before is there still.
@@ -102,7 +101,7 @@ class spiller {
     object_entry& e = table_.entry(i);
     spill_position at;
     std::uint64_t checksum = 0;
-    if (e.spilled.load(std::memory_order_acquire) == 0)
+    if (table_.details(i).spilled.load(std::memory_order_acquire) == 0)
       at = append(i, {table_.memory().data_to_read() + e.offset.load(std::memory_order_relaxed), e.bytes}, checksum);
     store_lock lock(table_, store_lock::patiently{});
     moves().commit_spill(i, at, checksum);
@@ -137,7 +136,7 @@ class spiller {
       file = table_.files().find_sparse();
       if (file == spill_table::none) return;
       for (std::uint32_t i = 0; i < table_.head().entries_begun; ++i)
-        if (const spill_position at(table_.entry(i).spilled.load(std::memory_order_relaxed));
+        if (const spill_position at(table_.details(i).spilled.load(std::memory_order_relaxed));
             table_.word(i).state() != object_state::free && at && at.file() == file)
           wanted.push_back(i);
       for (const std::uint32_t i : wanted) moves().begin_move(i);

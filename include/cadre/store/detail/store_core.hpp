@@ -245,9 +245,10 @@ class store_core : public store_registry::member {
 
   /// Throws wrong_object_type (303).
   void check_type(std::uint32_t i, std::uint64_t type, std::string_view asked) const {
-    if (entries_[i].type == type) [[likely]]
+    const std::uint64_t there = table_.details(i).type;
+    if (there == type) [[likely]]
       return;
-    throw wrong_object_type(asked, type_text(entries_[i].type));
+    throw wrong_object_type(asked, type_text(there));
   }
   [[nodiscard]] std::string type_text(std::uint64_t type) const {
     const store_labels labels(memory_.labels());

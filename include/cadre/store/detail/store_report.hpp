@@ -30,7 +30,7 @@ namespace detail {
 [[gnu::cold]] inline std::string describe_object(const object_table& table, std::uint32_t i) {
   const object_entry& e = table.entry(i);
   return std::string("the object made at ")
-      .append(store_labels(table.memory().labels()).text(e.site))
+      .append(store_labels(table.memory().labels()).text(table.details(i).site))
       .append(" by process ")
       .append(std::to_string(e.creator));
 }
@@ -71,7 +71,7 @@ struct store_holder {
       h.held += e.bytes;
       if (pinned) h.pinned += e.bytes;
       ++h.objects;
-      if (e.bytes > h.largest) h.largest = e.bytes, h.site = e.site;
+      if (e.bytes > h.largest) h.largest = e.bytes, h.site = table.details(i).site;
     };
     table.for_each_holder(i, [&](std::uint32_t s) {
       const std::uint64_t count = table.memory().counts(s)[i].load(std::memory_order_relaxed);
