@@ -13,6 +13,7 @@ enum class place {
 };
 constexpr place place_of(store_step step) {
   switch (step) {
+    case store_step::ref_put_away:
     case store_step::kept:
     case store_step::reuse_begun:
     case store_step::reuse_written:

@@ -16,6 +16,7 @@ enum class store_step {
   creation_committed,
   name_written,
   name_entered,
+  ref_put_away,
   kept,
   reuse_begun,
   reuse_written,

@@ -423,7 +423,7 @@ class store_core : public store_registry::member {
     if (!shelf->has_room(table_, bytes) || !counts_[i].compare_exchange_strong(seen, 0, std::memory_order_seq_cst))
       return false;
     // From here on nothing but the shelf keeps close() from deleting this.
-    CADRE_STORE_STEP(ref_dropped);
+    CADRE_STORE_STEP(ref_put_away);
     if (table_.keep(i)) {
       shelf->add(i, bytes);
     } else {
