@@ -276,6 +276,30 @@ TEST_CASE("When one who makes an object throws, another one makes it", "[store][
   CHECK(store.stats().objects == 1);
 }
 
+TEST_CASE("An object that is made of itself is an error, and can be made of something else then",
+          "[store][object_store]") {
+  using namespace object_store_test;
+  object_store store = small_store();
+  const auto of_itself = [&] {
+    store.get_or_create<int>("a", [&] {
+      const auto b = store.get_or_create<int>("b", [&] {
+        const auto a = store.get_or_create<int>("a", [] { return 1; });
+        const auto v = store.get(a);
+        return *v + 1;
+      });
+      return 3;
+    });
+  };
+  CHECK(
+      text_of<cadre::object_makes_itself>(of_itself) ==
+      "[cadre.store.315] get_or_create of 'a' is called by the function that is to make it; make it of something else");
+  CHECK_FALSE(store.contains("a"));
+  CHECK_FALSE(store.contains("b"));
+  const auto a = store.get_or_create<int>("a", [] { return 1; });
+  const auto v = store.get(a);
+  CHECK(*v == 1);
+}
+
 TEST_CASE("What get_or_create is given is stored as what was asked for", "[store][object_store]") {
   using namespace object_store_test;
   object_store store = small_store();

@@ -95,6 +95,15 @@ class ref_cannot_travel : public store_error {
   explicit ref_cannot_travel(std::string_view message) : store_error(314, message) {}
 };
 
+/// Thrown (315) by a get_or_create that would wait for ever: it is called by the function that is to make that very object.
+class object_makes_itself : public store_error {
+ public:
+  explicit object_makes_itself(std::string_view name)
+      : store_error(315, std::string("get_or_create of '")
+                             .append(name)
+                             .append("' is called by the function that is to make it; make it of something else")) {}
+};
+
 CADRE_NAMESPACE_END
 
 #endif

@@ -3,6 +3,7 @@
 
 #include <cadre/archive/to_bytes.hpp>
 #include <cadre/core/chrono.hpp>
+#include <cadre/store/detail/making.hpp>
 #include <cadre/store/detail/open_store.hpp>
 #include <cadre/store/object_ref.hpp>
 #include <cadre/store/object_writer.hpp>
@@ -155,7 +156,8 @@ class object_store {
     return ref;
   }
   /// The object of that name, or the value that `make` returns, put under it: of all processes that ask at once one makes
-  /// it, the others wait; if that one dies or throws, another does it. Throws what `make` and put() throw.
+  /// it, the others wait; if that one dies or throws, another does it. Throws what `make` and put() throw, and
+  /// object_makes_itself (315).
   template <class T, class Make>
     requires stored_as<std::invoke_result_t<Make>, T>
   object_ref<T> get_or_create(std::string_view name, Make&& make_value,
@@ -268,6 +270,7 @@ object_ref<T> object_store::get_or_create(std::string_view name, Make&& make_val
   const detail::stored_label& label = detail::label_of<T>();
   for (;;) {
     if (std::optional<object_ref<T>> there = find<T>(name)) {
+      if (detail::making::includes(core_->id(), there->index_)) throw object_makes_itself(name);
       core_->wait_until(time::max(), [&] { return !core_->is_pending(there->index_); });
       if (core_->is_there(there->index_)) return *std::move(there);
       continue;  // who was to make it has died or given up
@@ -278,6 +281,7 @@ object_ref<T> object_store::get_or_create(std::string_view name, Make&& make_val
     } catch (const object_name_taken&) {
       continue;
     }
+    const detail::making here(core_->id(), claim->index_);
     using value = std::invoke_result_t<Make>;
     if constexpr (std::is_same_v<stored_type_t<value>, T>)
       write(*claim, std::forward<Make>(make_value)());

@@ -19,7 +19,7 @@ struct store_options {
   std::uint64_t capacity = 0;
   /// A folder on a disk, to which objects go that find no room. Empty: none.
   std::string spill_dir = {};
-  /// Objects that it holds at most, rounded up to a power of two. The first process to open it decides.
+  /// Objects that it holds at most, rounded up to a power of two, at least 512. The first process to open it decides.
   std::uint32_t max_objects = 1u << 20;
   /// How long a put waits for room before it throws store_full (302).
   std::chrono::nanoseconds put_timeout = std::chrono::seconds(10);
