@@ -33,7 +33,7 @@ class put_shelf {
       all += l.bytes;
       found |= l.bytes == 0;
     }
-    return found && all <= table.head().capacity / 8;
+    return found && all <= table.head().capacity / 4;
   }
   /// Of an entry that the table keeps now, where there is room.
   void add(std::uint32_t i, std::uint64_t bytes) noexcept {
