@@ -377,6 +377,12 @@ class object_table {
     return head_.entries_begun++;
   }
 
+  void end_scarcity() noexcept {
+    if (head_.scarce.load(std::memory_order_relaxed) != 0 && head_.room_waiters.load(std::memory_order_relaxed) == 0 &&
+        memory_.blocks().used() < head_.capacity / 4 * 3 && head_.objects < head_.most_objects / 4 * 3)
+      head_.scarce.store(0, std::memory_order_relaxed);
+  }
+
   void forget_holders(std::uint32_t i) noexcept {
     entries_[i].holders.store(0, std::memory_order_relaxed);
     if ((entries_[i].flags & object_held_above) == 0) return;
@@ -394,9 +400,7 @@ class object_table {
     free_blocks(i);
     list_free(i);
     --head_.objects;
-    if (head_.scarce.load(std::memory_order_relaxed) != 0 && memory_.blocks().used() < head_.capacity / 4 * 3 &&
-        head_.objects < head_.most_objects / 4 * 3)
-      head_.scarce.store(0, std::memory_order_relaxed);
+    end_scarcity();
     tell_of_room();
     CADRE_STORE_STEP(entry_listed);
   }
