@@ -45,7 +45,13 @@ inline void rebuild(object_table& table) noexcept {
     }
     ++head.objects;
     e.in_flight = 0;
-    if (w.state() == object_state::spilled) e.offset.store(no_offset, std::memory_order_relaxed);
+    // Who spilled it may have died before it looked for views, which are of what is in memory.
+    if (w.state() == object_state::spilled) {
+      if (e.offset.load(std::memory_order_relaxed) != no_offset && table.count_holding(i, false).views)
+        e.word.store(object_word(w.generation(), object_state::sealed).value(), std::memory_order_release);
+      else
+        e.offset.store(no_offset, std::memory_order_relaxed);
+    }
     if (const std::uint64_t block = e.offset.load(std::memory_order_acquire); block != no_offset)
       blocks.keep(block, e.bytes);
     if (const std::uint64_t block = e.name_offset.load(std::memory_order_acquire); block != no_offset)
