@@ -43,6 +43,12 @@ struct store {
   object_state state(std::uint32_t i) { return table.word(i).state(); }
 };
 
+std::uint32_t take_dead(spill_table files) {
+  const std::uint32_t file = files.find_dead();
+  if (file != spill_table::none) files.forget(file);
+  return file;
+}
+
 TEST_CASE("The place of a spilled object is one word, and nowhere is none") {
   CHECK_FALSE(spill_position());
   for (const std::uint32_t file : {0u, of_slot_3 + 7, (511u << 20) + 0xFFFFFu})
@@ -60,14 +66,14 @@ TEST_CASE("A file is dead when nothing is appended to it any more and nothing in
   spill_table files = s.table.files();
   files.append(of_slot_3, 0, 10'000);
   files.append(of_slot_3, 16'384, 100);
-  CHECK(files.take_dead() == spill_table::none);
+  CHECK(take_dead(files) == spill_table::none);
   files.drop(of_slot_3, 10'000);
   files.drop(of_slot_3, 100);
-  CHECK(files.take_dead() == spill_table::none);  // more is to come
+  CHECK(take_dead(files) == spill_table::none);  // more is to come
   files.close(of_slot_3);
   CHECK(s.memory.head().dead_files == 1);
-  CHECK(files.take_dead() == of_slot_3);
-  CHECK(files.take_dead() == spill_table::none);
+  CHECK(take_dead(files) == of_slot_3);
+  CHECK(take_dead(files) == spill_table::none);
   CHECK(s.memory.head().dead_files == 0);
 }
 
@@ -94,13 +100,28 @@ TEST_CASE("With a process its files are closed, those of others are not") {
   CHECK(files.close_all_of(3));
   CHECK_FALSE(files.close_all_of(5));
   cadre::detail::recount_spill_files(s.table);  // no object is in them
-  CHECK(files.take_dead() == of_slot_3);
-  CHECK(files.take_dead() == of_slot_3 + 1);
-  CHECK(files.take_dead() == spill_table::none);
+  CHECK(take_dead(files) == of_slot_3);
+  CHECK(take_dead(files) == of_slot_3 + 1);
+  CHECK(take_dead(files) == spill_table::none);
   files.close(of_slot_4);
-  CHECK(files.take_dead() == spill_table::none);
+  CHECK(take_dead(files) == spill_table::none);
   files.drop(of_slot_4, 1);
-  CHECK(files.take_dead() == of_slot_4);
+  CHECK(take_dead(files) == of_slot_4);
+}
+
+TEST_CASE("A file that was announced goes with its process, whether or not it was made") {
+  store s;
+  spill_table files = s.table.files();
+  CHECK(files.announce(of_slot_3));
+  CHECK(files.announce(of_slot_3));  // it could not be made
+  CHECK(files.announce(of_slot_3 + 1));
+  files.append(of_slot_3 + 1, 0, 1);
+  CHECK_FALSE(files.announce(of_slot_3 + 1));
+  CHECK(files.find_dead() == spill_table::none);
+  CHECK(files.close_all_of(3));
+  CHECK_FALSE(files.announce(of_slot_3));  // its file may be there
+  CHECK(take_dead(files) == of_slot_3);
+  CHECK(files.find_dead() == spill_table::none);
 }
 
 TEST_CASE("Files beyond what the table takes are left out, and one that was removed makes room") {
@@ -113,13 +134,13 @@ TEST_CASE("Files beyond what the table takes are left out, and one that was remo
   files.append(of_slot_3, 0, 1);
   files.close(of_slot_3);
   files.drop(of_slot_3, 1);
-  CHECK(files.take_dead() == spill_table::none);  // not known
+  CHECK(take_dead(files) == spill_table::none);  // not known
   files.drop(1024, 1);
-  CHECK(files.take_dead() == 1024);
+  CHECK(take_dead(files) == 1024);
   files.append(of_slot_4, 0, 1);
   files.close(of_slot_4);
   files.drop(of_slot_4, 1);
-  CHECK(files.take_dead() == of_slot_4);
+  CHECK(take_dead(files) == of_slot_4);
 }
 
 TEST_CASE("What the objects say of their files is right after a recount, whatever the counts were") {
@@ -137,7 +158,7 @@ TEST_CASE("What the objects say of their files is right after a recount, whateve
   s.table.mine(a).store(0);
   s.table.settle(a);
   CHECK(s.state(a) == object_state::free);
-  CHECK(files.take_dead() == of_slot_3);
+  CHECK(take_dead(files) == of_slot_3);
 }
 
 TEST_CASE("An object that is moved to another file while its memory is given up is found where it has been moved to") {
@@ -156,7 +177,7 @@ TEST_CASE("An object that is moved to another file while its memory is given up 
   s.table.files().append(second.file(), second.offset(), 100 * KiB);
   s.moves.end_move(a, second);
   s.table.files().close(of_slot_3);
-  CHECK(s.table.files().take_dead() == of_slot_3);
+  CHECK(take_dead(s.table.files()) == of_slot_3);
   s.moves.commit_spill(a, {}, 0);
   CHECK(s.state(a) == object_state::spilled);
   CHECK(s.place(a).value() == second.value());
@@ -205,7 +226,7 @@ TEST_CASE("An object that ends while it is written or read frees its memory and 
   CHECK(s.memory.blocks().used() == 0);
   CHECK_FALSE(s.place(a));
   s.table.files().close(of_slot_3);
-  CHECK(s.table.files().take_dead() == of_slot_3);
+  CHECK(take_dead(s.table.files()) == of_slot_3);
 }
 
 }  // namespace spill_table_test

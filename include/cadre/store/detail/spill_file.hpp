@@ -52,12 +52,17 @@ class spill_writer {
   /// of 4096 bytes is not copied in memory. Throws spill_failed (310); nothing of the object is left then, and the next
   /// may succeed. A file beyond RLIMIT_FSIZE is such an error where the host ignores SIGXFSZ.
   spilled_place append(std::uint64_t key, std::span<const std::byte> object) {
+    return append(key, object, [](std::uint32_t) { return true; });
+  }
+  /// The same, with a word from `announce(file)` before a file of that number is made: false if there is one.
+  template <class Announce>
+  spilled_place append(std::uint64_t key, std::span<const std::byte> object, Announce&& announce) {
     const std::uint64_t record = spill_header::record(object.size());
     if (record > file_limit_) {
-      output own = make_output(object.size());
+      output own = make_output(object.size(), announce);
       return write(own, key, object);
     }
-    if (!current_.file || current_.end + record > file_limit_) current_ = make_output(object.size());
+    if (!current_.file || current_.end + record > file_limit_) current_ = make_output(object.size(), announce);
     return write(current_, key, object);
   }
 
@@ -78,15 +83,24 @@ class spill_writer {
     std::uint64_t end = 0;  // in bytes; the next record begins there
   };
 
-  output make_output(std::uint64_t bytes) {
+  // The number of a file that could not be made, or could not be kept, is that of the next.
+  template <class Announce>
+  output make_output(std::uint64_t bytes, Announce&& announce) {
     constexpr std::uint32_t numbers = 1 << 20;
-    for (std::uint32_t tries = 0;; ++tries) {
+    for (std::uint32_t tries = 0;; ++tries, ++counter_) {
       output made;
-      made.number = first_file_ + counter_++ % numbers;
-      made.file = direct_file(folder_.descriptor(), spill_file_name(made.number), O_WRONLY | O_CREAT | O_EXCL, true);
-      if (made.file) return made;
-      if (errno != EEXIST || tries == numbers)
-        throw spill_failed("make the file of", spill_file_path(folder_, made.number), errno, bytes);
+      made.number = first_file_ + counter_ % numbers;
+      int code = EEXIST;
+      if (announce(made.number)) {
+        made.file = direct_file(folder_.descriptor(), spill_file_name(made.number), O_WRONLY | O_CREAT | O_EXCL, true);
+        code = errno;
+      }
+      if (made.file) {
+        ++counter_;
+        return made;
+      }
+      if (code != EEXIST || tries == numbers)
+        throw spill_failed("make the file of", spill_file_path(folder_, made.number), code, bytes);
     }
   }
 
@@ -103,7 +117,10 @@ class spill_writer {
     // An empty file goes, since nobody would remove it; one that cannot be cut gets no further object.
     const std::uint64_t end = out.end;
     if (end == 0 || out.file.truncate(end) != 0) out = output();
-    if (end == 0) remove_spill_file(folder_, place.file);
+    if (end == 0) {
+      remove_spill_file(folder_, place.file);
+      counter_ = place.file - first_file_;
+    }
     throw spill_failed("write", spill_file_path(folder_, place.file), code, object.size());
   }
 

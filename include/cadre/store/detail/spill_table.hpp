@@ -34,6 +34,13 @@ class spill_table {
  public:
   explicit spill_table(store_header& head, spill_file_entry* files) noexcept : head_(head), files_(files) {}
 
+  /// Before a process makes a file of its own, so that it is removed when the process is killed behind that. False if there
+  /// is one of that number.
+  bool announce(std::uint32_t file) noexcept {
+    if (const spill_file_entry* const f = find(file); f != nullptr) return f->closed == 0 && f->bytes == 0;
+    claim(file);
+    return true;
+  }
   /// An object of `bytes` is in the file, whose last record it is.
   void append(std::uint32_t file, std::uint64_t offset, std::uint64_t bytes) noexcept {
     spill_file_entry* f = find(file);
@@ -74,17 +81,17 @@ class spill_table {
   void recount(std::uint32_t file, std::uint64_t bytes) noexcept {
     if (spill_file_entry* const f = find(file); f != nullptr && f->closed != 0) f->live += spill_header::record(bytes);
   }
-  /// A closed file of which nothing is wanted, taken off the table, or `none`.
+  /// A closed file of which nothing is wanted, or `none`.
   static constexpr std::uint32_t none = ~std::uint32_t{0};
-  std::uint32_t take_dead() noexcept {
+  [[nodiscard]] std::uint32_t find_dead() noexcept {
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (files_[k].number != 0 && files_[k].closed != 0 && files_[k].live == 0) {
-        const std::uint32_t file = files_[k].number - 1;
-        files_[k].number = 0;
-        return file;
-      }
+      if (files_[k].number != 0 && files_[k].closed != 0 && files_[k].live == 0) return files_[k].number - 1;
     head_.dead_files.store(0, std::memory_order_relaxed);
     return none;
+  }
+  /// After the file was removed.
+  void forget(std::uint32_t file) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr) f->number = 0;
   }
   /// A closed file of which less than half is wanted, or `none`.
   [[nodiscard]] std::uint32_t find_sparse() const noexcept {

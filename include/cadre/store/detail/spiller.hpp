@@ -1,11 +1,14 @@
 #ifndef CADRE_STORE_DETAIL_SPILLER_HPP
 #define CADRE_STORE_DETAIL_SPILLER_HPP
 
+#include <cadre/store/detail/direct_file.hpp>
 #include <cadre/store/detail/object_moves.hpp>
 #include <cadre/store/detail/spill_file.hpp>
 #include <cadre/store/detail/spill_folder.hpp>
 #include <cadre/store/detail/store_counters.hpp>
 #include <cadre/store/detail/store_lock.hpp>
+
+#include <fcntl.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -75,13 +78,13 @@ class spiller {
   /// Removes the files of which nothing is wanted any more.
   void remove_dead_files() noexcept {
     for (;;) {
-      std::uint32_t file = 0;
-      {
-        store_lock lock(table_, store_lock::patiently{});
-        file = table_.files().take_dead();
-      }
+      direct_file last;  // closed without the lock: not its name but its blocks take long to go
+      store_lock lock(table_, store_lock::patiently{});
+      const std::uint32_t file = table_.files().find_dead();
       if (file == spill_table::none) return;
+      last = direct_file(folder_.descriptor(), spill_file_name(file), O_RDONLY, false);
       remove_spill_file(folder_, file);
+      table_.files().forget(file);
     }
   }
 
@@ -109,7 +112,11 @@ class spiller {
     if (at) close_full_file(at.file());
   }
   spill_position append(std::uint32_t i, std::span<const std::byte> object, std::uint64_t& checksum) {
-    const spilled_place place = writer_.append(key_of(i), object);
+    const spilled_place place = writer_.append(key_of(i), object, [this](std::uint32_t file) {
+      store_lock lock(table_, store_lock::patiently{});
+      const bool is_new = table_.files().announce(file);
+      return is_new;
+    });
     checksum = place.checksum;
     store_lock lock(table_, store_lock::patiently{});
     table_.files().append(place.file, place.offset, object.size());
