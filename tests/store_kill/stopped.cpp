@@ -16,8 +16,6 @@ class short_patience {
   std::chrono::nanoseconds before_ = cadre::detail::store_lock::patience;
 };
 
-bool is_stopped(const process& p) { return cadre::detail::process_state(static_cast<std::uint32_t>(p.id())) == 'T'; }
-
 /// A process that stops while it holds the lock, and makes an object when it goes on.
 process stopped_in_lock(const std::string& name) {
   return process([name] {

@@ -93,11 +93,13 @@ class object_moves {
   void begin_move(std::uint32_t i) noexcept {
     table_.mark_holder(i);
     table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
+    CADRE_STORE_STEP(move_begun);
   }
   void end_move(std::uint32_t i, spill_position moved) noexcept {
     if (moved) {
       const spill_position before(table_.details(i).spilled.load(std::memory_order_relaxed));
       table_.details(i).spilled.store(moved.value(), std::memory_order_release);
+      CADRE_STORE_STEP(move_committed);
       table_.files().drop(before.file(), table_.entry(i).bytes);
     }
     table_.mine(i).fetch_sub(hold_view, std::memory_order_release);

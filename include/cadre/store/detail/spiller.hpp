@@ -84,6 +84,7 @@ class spiller {
       if (file == spill_table::none) return;
       last = direct_file(folder_.descriptor(), spill_file_name(file), O_RDONLY, false);
       remove_spill_file(folder_, file);
+      CADRE_STORE_STEP(dead_file_removed);
       table_.files().forget(file);
     }
   }
@@ -115,11 +116,14 @@ class spiller {
     const spilled_place place = writer_.append(key_of(i), object, [this](std::uint32_t file) {
       store_lock lock(table_, store_lock::patiently{});
       const bool is_new = table_.files().announce(file);
+      CADRE_STORE_STEP(file_announced);
       return is_new;
     });
+    CADRE_STORE_STEP(record_written);
     checksum = place.checksum;
     store_lock lock(table_, store_lock::patiently{});
     table_.files().append(place.file, place.offset, object.size());
+    CADRE_STORE_STEP(record_counted);
     return {place.file, place.offset};
   }
   // After the table knows of the last append: an object above the limit has a file of its own, and after a change of the

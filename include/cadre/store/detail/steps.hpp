@@ -45,6 +45,9 @@ enum class store_step {
   rebuild_blocks,
   rebuild_done,
   spill_begun,
+  file_announced,
+  record_written,
+  record_counted,
   spill_written,
   spill_committed,
   spill_freed,
@@ -52,6 +55,9 @@ enum class store_step {
   restore_allocated,
   restore_read,
   restore_committed,
+  move_begun,
+  move_committed,
+  dead_file_removed,
   count
 };
 
