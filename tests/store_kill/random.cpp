@@ -74,18 +74,73 @@ void maker(cadre::object_store& store, random_bits& r) {
   }
 }
 
+/// Keeps more than there is memory for, so that its objects, and those of others, go to disk and come back.
+void spiller(cadre::object_store& store, random_bits& r) {
+  parcel kept;
+  for (int i = 0; i < 20; ++i) {
+    const std::uint64_t seed = r();
+    kept.add(seed, store.put(pattern(seed, 10'000 + below(r, 50'000))));
+    const std::size_t k = below(r, kept.refs.size());
+    check(is_whole(store.get(kept.refs[k], soon), kept.seeds[k]), "what a spiller keeps is not whole");
+    if (kept.refs.size() > 12) kept.drop(below(r, kept.refs.size()));
+  }
+}
+
+constexpr std::size_t workers_at_once = 6;
+/// What workers tell each other, each in the place of those before it.
+struct exchange {
+  std::array<std::atomic<std::uint32_t>, workers_at_once> slots;            // perhaps of one that is dead
+  std::array<std::array<mailbox, workers_at_once>, workers_at_once> boxes;  // from, to
+};
+/// Sends what it makes and what it was sent to others.
+void traveller(cadre::object_store& store, random_bits& r, exchange& all, std::size_t me) {
+  all.slots[me] = store.process();
+  parcel kept;
+  for (int i = 0; i < 60; ++i) {
+    const std::uint64_t seed = r();
+    kept.add(seed, store.put(pattern(seed, some_size(r))));
+    const std::size_t other = below(r, workers_at_once);
+    if (mailbox& box = all.boxes[me][other]; box.is_empty()) {
+      parcel sent;
+      for (std::size_t n = 1 + below(r, 3); n > 0; --n) {
+        const std::size_t k = below(r, kept.refs.size());
+        sent.add(kept.seeds[k], kept.refs[k]);
+      }
+      cadre::ref_sender sender(store, below(r, 2) == 0 ? all.slots[other].load() : cadre::ref_sender::any_process);
+      const message m = written(sender, sent);
+      if (below(r, 5) != 0) {
+        box.put(m);
+        sender.sent();
+      }
+    }
+    for (auto& from : all.boxes) {
+      mailbox& box = from[me];
+      if (box.is_empty()) continue;
+      try {
+        kept.add(read(store, box.look()));
+      } catch (const cadre::object_gone&) {  // its sender has died, or who read it before this one
+      }
+      box.clear();
+    }
+    while (kept.refs.size() > 10) kept.drop(below(r, kept.refs.size()));
+    check(kept.is_whole(store), "what a traveller keeps is not whole");
+  }
+}
+
 /// Never ends by itself.
-void worker(const std::string& name, std::uint64_t seed) {
+void worker(const std::string& name, std::uint64_t seed, exchange& all, std::size_t me) {
   random_bits r(seed);
   for (;;) {
     cadre::object_store store = open(name);
     for (std::size_t rounds = 1 + below(r, 4); rounds > 0; --rounds) {
       const auto begin = steady::now();
-      switch (below(r, 5)) {
+      switch (below(r, 7)) {
         case 0: writer(store, r); break;
         case 1: name_user(store, r); break;
         case 2: reader(store, r); break;
         case 3: builder(store, r); break;
+        case 4: spiller(store, r); break;
+        case 5: traveller(store, r, all, me); break;
         default: maker(store, r); break;
       }
       check(steady::now() - begin < 20 * soon, "a worker has hung");
@@ -105,15 +160,16 @@ TEST_CASE("Processes killed at random instants leave nothing behind and take not
   const std::uint64_t seed = std::random_device{}();
   CAPTURE(seed);
   random_bits r(seed);
-  scene s;
+  scene s(room::scarce);
+  shared<exchange> all;
   const int asked_for = kills_asked_for();
   int kills = 0;
   std::chrono::nanoseconds slowest{};
   while (kills < asked_for) {
     REQUIRE(s.other().go_on());
-    std::vector<std::unique_ptr<process>> workers(6);
+    std::vector<std::unique_ptr<process>> workers(workers_at_once);
     const auto start = [&](std::size_t k) {
-      workers[k] = std::make_unique<process>([&s, mine = r()] { worker(s.name(), mine); }, 600);
+      workers[k] = std::make_unique<process>([&, k, mine = r()] { worker(s.name(), mine, *all, k); }, 600);
     };
     for (std::size_t k = 0; k < workers.size(); ++k) start(k);
     for (int i = 0; i < 19; ++i) {
