@@ -314,6 +314,32 @@ TEST_CASE("What a sender holds is whole, and what it has sent goes, behind whate
   s.check_end();
 }
 
+TEST_CASE("What is sent to a process that has been killed is nobody's, also when others have swept after it",
+          "[store_kill]") {
+  using namespace steps_test;
+  const std::string name = store_name("kill");
+  cadre::object_store store = open(name);
+  shared<std::atomic<std::uint32_t>> slot;
+  process receiver([&] {
+    const cadre::object_store its = open(name);
+    *slot = its.process();
+    for (;;) nap();
+  });
+  REQUIRE(eventually([&] { return *slot != 0; }));
+  receiver.kill();
+  for (const bool is_swept : {false, true}) {
+    if (is_swept) store.sweep();
+    cadre::ref_sender sender(store, *slot);
+    parcel sent;
+    sent.add(1, store.put(pattern(1, 100)));
+    const message m = written(sender, sent);
+    sender.sent();
+    sent = {};
+    CHECK(store.stats().objects == 0);
+    CHECK_THROWS_AS(read(store, m), cadre::object_gone);
+  }
+}
+
 TEST_CASE("A view that is got while its object goes to disk stays whole when who moves it is killed", "[store_kill]") {
   using namespace steps_test;
   const folder disk;

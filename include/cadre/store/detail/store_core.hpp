@@ -302,6 +302,9 @@ class store_core : public store_registry::member {
   ticket send(std::uint32_t i, std::uint16_t to) {
     check_process();
     store_lock lock(table_);
+    // To one that has died and been swept already it would be on its way for ever: a ticket that is void.
+    if (to != any_receiver && (to >= most_processes || memory_.slots()[to].used.load(std::memory_order_acquire) == 0))
+      return {0, 0};
     const std::uint32_t t = ticket_office(table_).send(i, to);
     if (t == no_index)
       throw store_full("store full: " + std::to_string(head_.most_objects) +
