@@ -239,10 +239,13 @@ class scene {
     if (has == room::scarce) disk_.emplace();
     store_.emplace(disk_ ? open(name_, soon, scarce_capacity, disk_->path()) : open(name_));
     survivor_.emplace(name_);
-    for (std::uint64_t k = 0; k < 10; ++k) kept_.push_back(store_->put(pattern(k, 10 + 500 * k)));
+    for (std::uint64_t k = 0; k < 10; ++k)
+      kept_.push_back(store_->put(pattern(k, 10 + 500 * k), {.name = kept_name(k)}));
     if (!survivor_->quiet()) throw std::runtime_error("the survivor: " + survivor_->end());
     before_ = store_->stats();
   }
+  /// Under which anybody finds one of the ten objects that this process keeps: pattern(k).
+  static std::string kept_name(std::uint64_t k) { return "kept " + std::to_string(k); }
   [[nodiscard]] const std::string& name() const { return name_; }
   [[nodiscard]] cadre::object_store& store() { return *store_; }
   [[nodiscard]] survivor& other() { return *survivor_; }
@@ -261,6 +264,7 @@ class scene {
     CHECK(now.pinned == before_.pinned);
     CHECK(now.spilled == 0);
     CHECK(now.processes == 2);
+    check_states();
     check_disk();
     CHECK(steady::now() - begin < 2 * soon);
   }
@@ -283,6 +287,7 @@ class scene {
     const std::string failure = survivor_->end();
     CHECK(failure == "");
     kept_.clear();
+    for (std::uint64_t k = 0; k < 10; ++k) store_->erase(kept_name(k));
     const cadre::store_stats now = store_->stats();
     CHECK(now.used == 0);
     CHECK(now.spilled == 0);
@@ -295,6 +300,15 @@ class scene {
   }
 
  private:
+  // Nothing is left in the middle of a change.
+  static void check_states() {
+    const cadre::detail::arena memory = memory_once_more();
+    const auto is_settled = [](const cadre::detail::object_entry& e) {
+      const auto state = cadre::detail::object_word(e.word.load()).state();
+      return state == cadre::detail::object_state::free || state == cadre::detail::object_state::sealed;
+    };
+    CHECK(std::all_of(memory.entries(), memory.entries() + memory.head().entries_begun, is_settled));
+  }
   // The files are those that the store knows, and something is wanted of each that nobody appends to.
   void check_disk() {
     if (!disk_) return;

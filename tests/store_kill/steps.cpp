@@ -162,6 +162,9 @@ void work_with_disk(const std::string& name) {
       push_out(other);
     }
     push_out(store);
+    for (std::uint64_t k = 0; k < 10; ++k)
+      check(is_whole(store.get(store.find<numbers>(scene::kept_name(k)).value(), soon), k),
+            "another's object is not whole");
     check(kept.is_whole(store), "what a victim got back from disk is not whole");
     for (std::size_t k = 0; k < 3; ++k) kept.drop(0);
     push_out(store);
