@@ -15,21 +15,28 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <span>
 #include <string>
 #include <string_view>
+#include <thread>
+#include <utility>
 #include <vector>
 
 namespace failing_io {
 
 /// The next so many calls of pwritev or preadv in this program fail with `code`.
 inline int count = 0, code = EIO;
+/// Is called once, before this many further calls of preadv have been made.
+inline void (*meanwhile)() = nullptr;
+inline int reads_before = 0;
 
 inline ssize_t call(long number, int fd, const iovec* pieces, int n, off_t offset) {
   if (count > 0) {
@@ -47,10 +54,14 @@ extern "C" ssize_t pwritev(int fd, const iovec* pieces, int n, off_t offset) {
   return failing_io::call(SYS_pwritev, fd, pieces, n, offset);
 }
 extern "C" ssize_t preadv(int fd, const iovec* pieces, int n, off_t offset) {
+  if (failing_io::meanwhile != nullptr && failing_io::reads_before-- == 0)
+    std::exchange(failing_io::meanwhile, nullptr)();
   return failing_io::call(SYS_preadv, fd, pieces, n, offset);
 }
 
 namespace spill_file_test {
+
+constexpr auto every_number = [](std::uint32_t) { return true; };  // is free
 
 namespace fs = std::filesystem;
 using cadre::detail::read_spilled;
@@ -307,6 +318,155 @@ TEST_CASE("A failing disk is an error for the object at hand only, and passing f
   failing_io::count = 1;
   CHECK(reads_back(spill, cached, 5));
   CHECK(reads_back(spill, next, 3));
+}
+
+ino_t inode_of(const spill_folder& spill, const spilled_place& place) {
+  struct stat status {};
+  REQUIRE(::stat(path_of(spill, place).c_str(), &status) == 0);
+  return status.st_ino;
+}
+
+TEST_CASE("A dead file is written over under another number, and what it held is found no more") {
+  folder dir;
+  const spill_folder spill(dir.path(), job);
+  spill_writer writer(spill, slot_3, MiB);
+  CHECK(writer.needs_file(1));
+  CHECK_FALSE(writer.needs_file(MiB));  // gets one of its own
+  const spilled_place a = append(writer, 1, 300 * KiB), b = append(writer, 2, 600 * KiB);
+  CHECK_FALSE(writer.needs_file(100 * KiB));
+  CHECK(writer.needs_file(300 * KiB));
+  const ino_t inode = inode_of(spill, a);
+  writer.write_over(a.file, every_number);
+  CHECK_FALSE(writer.needs_file(300 * KiB));
+  const spilled_place c = append(writer, 3, 300 * KiB);
+  CHECK(c.file == a.file + 1);
+  CHECK(c.offset == 0);
+  // What lies behind is of before, and whole, but under the name of none that is looked for.
+  spilled_place left = b;
+  left.file = c.file;
+  CHECK(reads_back(spill, left, 2));
+  CHECK_THROWS_WITH(reads_back(spill, left, 5), ContainsSubstring("it is another object's"));
+  const spilled_place d = append(writer, 4, 9000);
+  CHECK(d.file == c.file);
+  CHECK_THROWS_WITH(reads_back(spill, left, 2), ContainsSubstring("it is another object's"));
+  CHECK(inode_of(spill, c) == inode);
+  CHECK(files(spill) == 1);
+  CHECK(reads_back(spill, c, 3));
+  CHECK(reads_back(spill, d, 4));
+  for (const spilled_place& place : {a, b})
+    CHECK_THROWS_WITH(reads_back(spill, place, place.offset == 0 ? 1 : 2), ContainsSubstring("its file is gone"));
+}
+
+TEST_CASE("Where a dead file cannot be written over there is a new one, and numbers that are taken are passed over") {
+  folder dir;
+  const spill_folder spill(dir.path(), job);
+  spill_writer writer(spill, slot_3, MiB);
+  const spilled_place a = append(writer, 1, 9000);
+  cadre::detail::remove_spill_file(spill, a.file);  // by another program
+  writer.write_over(a.file, every_number);
+  CHECK(files(spill) == 0);
+  const spilled_place b = append(writer, 2, 9000);
+  CHECK(reads_back(spill, b, 2));
+  spill_writer earlier(spill, b.file + 1);  // of a process that died, in the same slot
+  const spilled_place theirs = append(earlier, 3, 9000);
+  writer.write_over(b.file, every_number);
+  const spilled_place c = append(writer, 4, 9000);
+  CHECK(c.file == theirs.file + 1);
+  CHECK(reads_back(spill, theirs, 3));
+  CHECK(reads_back(spill, c, 4));
+  // One that cannot be opened goes.
+  fs::remove(path_of(spill, c));
+  fs::create_symlink(path_of(spill, theirs), path_of(spill, c));
+  writer.write_over(c.file, every_number);
+  CHECK(files(spill) == 1);
+  CHECK(reads_back(spill, append(writer, 5, 9000), 5));
+  CHECK(reads_back(spill, theirs, 3));
+}
+
+TEST_CASE("Who reads an object of a file that is written over at this moment is told so, and gets no other's bytes") {
+  static spill_writer* writer = nullptr;
+  static std::uint32_t dead = 0;
+  static std::size_t size = 0;
+  folder dir;
+  const spill_folder spill(dir.path(), job);
+  spill_writer mine(spill, slot_3);
+  writer = &mine;
+  size = GENERATE(std::size_t{100}, std::size_t{20'000}, 6 * MiB);
+  const std::size_t shift = GENERATE(std::size_t{0}, std::size_t{8});
+  const spilled_place place = append(mine, 1, size);
+  dead = place.file;
+  failing_io::meanwhile = [] {
+    writer->write_over(dead, every_number);
+    append(*writer, 2, size);
+  };
+  SECTION("before it begins to read") {
+    failing_io::reads_before = 0;
+    CHECK_THROWS_WITH(reads_back(spill, place, 1, shift), ContainsSubstring("it is another object's"));
+  }
+  SECTION("before it begins to read, and with what bears the same key") {
+    failing_io::reads_before = 0;
+    failing_io::meanwhile = [] {
+      writer->write_over(dead, every_number);
+      writer->append(1, memory(size, 0, 2).span());
+    };
+    CHECK_THROWS_WITH(reads_back(spill, place, 1, shift),
+                      ContainsSubstring("it is not of the size and checksum noted"));
+  }
+  if (size == 6 * MiB) {
+    SECTION("when it has read a part") {
+      failing_io::reads_before = 3;
+      CHECK_THROWS_WITH(reads_back(spill, place, 1, shift), ContainsSubstring("the checksum does not match"));
+    }
+  }
+  CHECK((failing_io::meanwhile == nullptr || failing_io::reads_before == 3));
+  failing_io::meanwhile = nullptr;
+}
+
+TEST_CASE("Readers get whole objects while the files before are written over again and again") {
+  folder dir;
+  const spill_folder spill(dir.path(), job);
+  spill_writer writer(spill, slot_3, 400 * KiB);
+  constexpr std::size_t size = 100 * KiB;
+  std::mutex mutex;  // stands for the lock of the store
+  spilled_place published = append(writer, 1, size);
+  std::uint64_t key = 1;
+  std::atomic<bool> done{false};
+  std::atomic<int> wrong{0}, right{0};
+  std::thread reader([&] {
+    while (!done) {
+      spilled_place place;
+      std::uint64_t wanted = 0;
+      {
+        const std::lock_guard lock(mutex);
+        place = published;
+        wanted = key;
+      }
+      try {
+        reads_back(spill, place, wanted) ? ++right : ++wrong;
+      } catch (const cadre::spill_corrupt&) {
+        const std::lock_guard lock(mutex);
+        if (published.file == place.file) ++wrong;  // else it comes too late
+      }
+    }
+  });
+  constexpr std::uint32_t none = ~std::uint32_t{0};
+  std::uint32_t before = none;
+  for (std::uint64_t k = 2; k < 400; ++k) {
+    if (writer.needs_file(size)) {
+      const std::uint32_t full = writer.current_file();
+      if (before != none) writer.write_over(before, every_number);
+      before = full;
+    }
+    const spilled_place place = append(writer, k, size);
+    const std::lock_guard lock(mutex);
+    published = place;
+    key = k;
+  }
+  while (right == 0) std::this_thread::yield();
+  done = true;
+  reader.join();
+  CHECK(wrong == 0);
+  CHECK(files(spill) == 2);
 }
 
 /// 0 if `code` is the cause for which an object of `bytes` bytes cannot be written.

@@ -43,11 +43,13 @@ struct store {
   object_state state(std::uint32_t i) { return table.word(i).state(); }
 };
 
-std::uint32_t take_dead(spill_table files) {
-  const std::uint32_t file = files.find_dead();
+std::uint32_t taken(spill_table files, std::uint32_t file) {
   if (file != spill_table::none) files.forget(file);
   return file;
 }
+std::uint32_t take_dead(spill_table files) { return taken(files, files.find_dead()); }
+std::uint32_t take_kept(spill_table files) { return taken(files, files.find_kept()); }
+std::uint32_t take_to_reuse(spill_table files, std::uint32_t slot) { return taken(files, files.find_to_reuse(slot)); }
 
 TEST_CASE("The place of a spilled object is one word, and nowhere is none") {
   CHECK_FALSE(spill_position());
@@ -72,9 +74,87 @@ TEST_CASE("A file is dead when nothing is appended to it any more and nothing in
   CHECK(take_dead(files) == spill_table::none);  // more is to come
   files.close(of_slot_3);
   CHECK(s.memory.head().dead_files == 1);
-  CHECK(take_dead(files) == of_slot_3);
+  CHECK(take_to_reuse(files, 4) == spill_table::none);
+  CHECK(take_to_reuse(files, 3) == of_slot_3);
+  CHECK(take_to_reuse(files, 3) == spill_table::none);
   CHECK(take_dead(files) == spill_table::none);
   CHECK(s.memory.head().dead_files == 0);
+}
+
+/// A file that is closed and then dies.
+void leave_dead(spill_table files, std::uint32_t file, std::uint64_t bytes = 1) {
+  files.append(file, 0, bytes);
+  files.close(file);
+  files.drop(file, bytes);
+}
+
+TEST_CASE("Of the dead files of each process one is kept for it, and the others are removed by whoever finds them") {
+  store s;
+  spill_table files = s.table.files();
+  for (const std::uint32_t file : {of_slot_3, of_slot_4, of_slot_3 + 1, of_slot_3 + 2}) leave_dead(files, file);
+  CHECK(take_dead(files) == of_slot_3 + 1);
+  CHECK(take_dead(files) == of_slot_3 + 2);
+  CHECK(take_dead(files) == spill_table::none);
+  CHECK(s.memory.head().dead_files == 0);
+  leave_dead(files, of_slot_3 + 3);
+  CHECK(s.memory.head().dead_files == 1);
+  CHECK(take_dead(files) == of_slot_3 + 3);  // there is one still
+  CHECK(take_to_reuse(files, 3) == of_slot_3);
+  leave_dead(files, of_slot_3 + 4);
+  CHECK(take_dead(files) == spill_table::none);
+  CHECK(take_to_reuse(files, 3) == of_slot_3 + 4);
+  CHECK(take_to_reuse(files, 4) == of_slot_4);
+}
+
+TEST_CASE("A file that could not be copied together with others is kept as well once it is dead") {
+  store s;
+  spill_table files = s.table.files();
+  for (std::uint64_t k = 0; k < 4; ++k) files.append(of_slot_3, k * 8192, 4096);
+  files.close(of_slot_3);
+  for (int k = 0; k < 3; ++k) files.drop(of_slot_3, 4096);
+  REQUIRE(files.find_sparse() == of_slot_3);
+  files.give_up(of_slot_3);
+  CHECK(files.find_sparse() == spill_table::none);
+  files.drop(of_slot_3, 4096);
+  CHECK(take_dead(files) == spill_table::none);
+  CHECK(take_to_reuse(files, 3) == of_slot_3);
+}
+
+TEST_CASE("The file of an object that is larger than those that many share is not kept") {
+  store s;
+  spill_table files = s.table.files();
+  leave_dead(files, of_slot_3, cadre::detail::spill_file_limit);  // and a header
+  CHECK(take_to_reuse(files, 3) == spill_table::none);
+  CHECK(take_dead(files) == of_slot_3);
+  leave_dead(files, of_slot_3 + 1, cadre::detail::spill_file_limit - 4 * KiB);
+  CHECK(take_dead(files) == spill_table::none);
+  CHECK(take_to_reuse(files, 3) == of_slot_3 + 1);
+}
+
+TEST_CASE("What is kept for a process is removed when it has gone, and is not for the next of its slot") {
+  store s;
+  spill_table files = s.table.files();
+  leave_dead(files, of_slot_3);
+  files.append(of_slot_3 + 1, 0, 1);
+  if (GENERATE(false, true)) CHECK(take_dead(files) == spill_table::none);  // it has been seen, or not
+  CHECK(files.close_all_of(3));
+  CHECK(take_to_reuse(files, 3) == spill_table::none);
+  CHECK(take_dead(files) == of_slot_3);
+  files.drop(of_slot_3 + 1, 1);  // outlived its process
+  CHECK(take_to_reuse(files, 3) == spill_table::none);
+  CHECK(take_dead(files) == of_slot_3 + 1);
+}
+
+TEST_CASE("A full disk takes what is kept for any process, and nothing else") {
+  store s;
+  spill_table files = s.table.files();
+  for (const std::uint32_t file : {of_slot_3, of_slot_4}) leave_dead(files, file);
+  files.append(of_slot_3 + 1, 0, 1);
+  CHECK(take_dead(files) == spill_table::none);
+  CHECK(take_kept(files) == of_slot_3);
+  CHECK(take_kept(files) == of_slot_4);
+  CHECK(take_kept(files) == spill_table::none);
+  CHECK(take_to_reuse(files, 3) == spill_table::none);
 }
 
 TEST_CASE("A closed file is sparse when less than half of it is wanted") {
@@ -104,9 +184,9 @@ TEST_CASE("With a process its files are closed, those of others are not") {
   CHECK(take_dead(files) == of_slot_3 + 1);
   CHECK(take_dead(files) == spill_table::none);
   files.close(of_slot_4);
-  CHECK(take_dead(files) == spill_table::none);
+  CHECK(take_to_reuse(files, 4) == spill_table::none);
   files.drop(of_slot_4, 1);
-  CHECK(take_dead(files) == of_slot_4);
+  CHECK(take_to_reuse(files, 4) == of_slot_4);
 }
 
 TEST_CASE("A file that was announced goes with its process, whether or not it was made") {
@@ -131,16 +211,12 @@ TEST_CASE("Files beyond what the table takes are left out, and one that was remo
     files.append(k, 0, 1);
     if (k % 1024 == 0) files.close(k);
   }
-  files.append(of_slot_3, 0, 1);
-  files.close(of_slot_3);
-  files.drop(of_slot_3, 1);
-  CHECK(take_dead(files) == spill_table::none);  // not known
+  leave_dead(files, of_slot_3);
+  CHECK(take_to_reuse(files, 3) == spill_table::none);  // not known
   files.drop(1024, 1);
-  CHECK(take_dead(files) == 1024);
-  files.append(of_slot_4, 0, 1);
-  files.close(of_slot_4);
-  files.drop(of_slot_4, 1);
-  CHECK(take_dead(files) == of_slot_4);
+  CHECK(take_to_reuse(files, 0) == 1024);
+  leave_dead(files, of_slot_4);
+  CHECK(take_to_reuse(files, 4) == of_slot_4);
 }
 
 TEST_CASE("What the objects say of their files is right after a recount, whatever the counts were") {
@@ -177,7 +253,7 @@ TEST_CASE("An object that is moved to another file while its memory is given up 
   s.table.files().append(second.file(), second.offset(), 100 * KiB);
   s.moves.end_move(a, second);
   s.table.files().close(of_slot_3);
-  CHECK(take_dead(s.table.files()) == of_slot_3);
+  CHECK(take_to_reuse(s.table.files(), 3) == of_slot_3);
   s.moves.commit_spill(a, {}, 0);
   CHECK(s.state(a) == object_state::spilled);
   CHECK(s.place(a).value() == second.value());
@@ -226,7 +302,7 @@ TEST_CASE("An object that ends while it is written or read frees its memory and 
   CHECK(s.memory.blocks().used() == 0);
   CHECK_FALSE(s.place(a));
   s.table.files().close(of_slot_3);
-  CHECK(take_dead(s.table.files()) == of_slot_3);
+  CHECK(take_to_reuse(s.table.files(), 3) == of_slot_3);
 }
 
 }  // namespace spill_table_test

@@ -6,6 +6,7 @@
 
 #include <sched.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -19,11 +20,13 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <deque>
 #include <exception>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
 #include <optional>
+#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -81,6 +84,11 @@ bool has(cadre::object_store& store, const ref& r, std::size_t size, std::uint64
   const cadre::view<bytes> v = store.get(r);
   const bytes expected = content(size, number);
   return std::equal((*v).begin(), (*v).end(), expected.begin(), expected.end());
+}
+std::uint64_t inode_of(const fs::path& file) {
+  struct stat status {};
+  REQUIRE(::stat(file.c_str(), &status) == 0);
+  return status.st_ino;
 }
 bool on_disk(cadre::object_store& store, const ref& r) { return !store.try_get(r); }
 
@@ -246,29 +254,46 @@ TEST_CASE("An erased object leaves the disk, and one that is dropped too") {
   CHECK(store.stats().used == 0);
 }
 
-TEST_CASE("Files of which nothing is wanted are removed, and those that are half dead are written anew") {
+TEST_CASE("A process that spills all the time writes over its own files") {
+  folder dir;
+  auto store = open(dir);
+  constexpr std::size_t size = 2 * MiB - 4 * KiB;  // 64 to a file of 128 MiB
+  std::set<std::uint64_t> files;
+  std::deque<ref> window;
+  for (std::uint64_t n = 0; n < 400; ++n) {
+    window.push_back(store.put(content(size, n)));
+    if (window.size() > 10) window.pop_front();
+    for (const fs::path& file : dir.files()) files.insert(inode_of(file));
+    if (n % 16 == 0) CHECK(has(store, window.front(), size, n < 9 ? 0 : n - 9));
+  }
+  CHECK(files.size() == 2);
+  CHECK(dir.size() <= 256 * MiB);
+  for (std::uint64_t k = 0; k < window.size(); ++k) CHECK(has(store, window[k], size, 390 + k));
+}
+
+TEST_CASE("Files of which nothing is wanted are removed but for one, and those that are half dead are written anew") {
   folder dir;
   auto store = open(dir, 8 * MiB);
   std::vector<ref> refs = put_many(store, 200, 2 * MiB - 4 * KiB);  // 64 to a file of 128 MiB
   REQUIRE(dir.files().size() == 4);
   SECTION("nothing is wanted") {
     for (std::size_t k = 0; k < 64; ++k) refs[k] = ref();
-    CHECK(dir.files().size() == 3);
+    CHECK(dir.files().size() == 4);  // it may be written over
     for (std::size_t k = 64; k < 128; ++k) store.erase(refs[k]);
-    CHECK(dir.files().size() == 2);
+    CHECK(dir.files().size() == 3);
   }
   SECTION("a third is wanted") {
     for (std::size_t k = 0; k < 128; ++k)
       if (k % 3 != 0) refs[k] = ref();
     for (std::uint64_t n = 0; n < 6; ++n) refs.push_back(store.put(content(2 * MiB - 4 * KiB, refs.size())));
-    CHECK(dir.size() < 340 * MiB);
+    CHECK(dir.size() < 384 * MiB);  // of which one file is kept
   }
   for (std::size_t k = 128; k < refs.size(); ++k) CHECK(has(store, refs[k], 2 * MiB - 4 * KiB, k));
   for (std::size_t k = 0; k < 128; ++k)
     if (refs[k] && store.contains(refs[k])) CHECK(has(store, refs[k], 2 * MiB - 4 * KiB, k));
   refs.clear();
   CHECK(store.stats().spilled == 0);
-  CHECK(dir.files().size() <= 1);  // the one that is appended to
+  CHECK(dir.files().size() == 2);  // the one that is appended to, and the one that is kept
 }
 
 TEST_CASE("An object larger than a file of spilled objects goes to disk, and its file goes with it") {
@@ -554,6 +579,45 @@ TEST_CASE("Two processes spill and restore each other's objects") {
   CHECK(dir.empty());
 }
 
+TEST_CASE("A file whose objects another process drops is left to who wrote it, and goes with that one") {
+  folder dir;
+  const std::string name = unique_name("left");
+  constexpr std::size_t size = 4 * MiB - 4 * KiB;  // 32 to a file of 128 MiB
+  auto store = open(dir, 12 * MiB, 10s, name);
+  child writer([&](auto tell, auto heard) {
+    auto theirs = open(dir, 12 * MiB, 10s, name);
+    for (std::uint64_t round = 0; round < 3; ++round) {
+      for (std::uint64_t k = 0; k < 40; ++k)
+        theirs.put(content(size, 100 * round + k), {.name = std::to_string(100 * round + k)});
+      tell('1');
+      if (heard() != '1') return 1;
+    }
+    tell('2');
+    heard();
+    return 0;
+  });
+  std::set<std::uint64_t> files;
+  for (std::uint64_t round = 0; round < 3; ++round) {
+    REQUIRE(writer.hear() == '1');
+    for (const fs::path& file : dir.files()) files.insert(inode_of(file));
+    for (std::uint64_t k = 40; k-- > 0;) {
+      const std::string number = std::to_string(100 * round + k);
+      if (k == 0) CHECK(has(store, store.find<bytes>(number).value(), size, 100 * round));
+      CHECK(store.erase(number));
+    }
+    CHECK(dir.files().size() == 2);
+    writer.say('1');
+  }
+  CHECK(files.size() == 2);
+  REQUIRE(writer.hear() == '2');
+  writer.kill();
+  writer.wait();
+  CHECK(store.stats().processes == 1);
+  store.put(content(size, 1));
+  put_many(store, 4, size);
+  CHECK(dir.files().size() == 1);  // ours
+}
+
 TEST_CASE("What is spilled survives the SIGKILL of who wrote it, and after that of all the next start removes it") {
   folder dir;
   const std::string name = unique_name("killed");
@@ -628,6 +692,27 @@ TEST_CASE("A full disk is an error of the put, nothing is lost, and it goes on o
       if (refs[k] && !has(store, refs[k], MiB - 8 * KiB, k)) return 7;
     refs.clear();
     return store.stats().used == 0 && store.stats().spilled == 0 ? 0 : 8;
+  });
+  if (const int code = full.wait(); code == 77)
+    WARN("skipped: needs the right to mount a file system");
+  else
+    CHECK(code == 0);
+}
+
+TEST_CASE("A dead file that is kept to be written over goes before the disk is called full") {
+  folder dir;
+  child full([&](auto, auto) {
+    if (!own_mounts() || ::mount("cadre", dir.path().c_str(), "tmpfs", 0, "size=200m") != 0) return 77;
+    auto store = open(dir, 140 * MiB, 1ms);
+    std::vector<ref> refs = put_many(store, 14, 20 * MiB - 4 * KiB);  // 6 to a file of 128 MiB
+    if (dir.files().size() != 2) return 1;
+    refs.clear();
+    if (dir.files().size() != 2) return 2;
+    const std::uint64_t kept = dir.size();
+    if (kept < 139 * MiB) return 3;
+    const ref huge = store.put(content(130 * MiB, 1)), other = store.put(content(20 * MiB, 2));
+    if (!on_disk(store, huge) || dir.files().size() != 2 || dir.size() > 155 * MiB) return 4;
+    return has(store, huge, 130 * MiB, 1) ? 0 : 5;
   });
   if (const int code = full.wait(); code == 77)
     WARN("skipped: needs the right to mount a file system");

@@ -66,7 +66,8 @@ constexpr part part_of(store_step step) {
     case store_step::restore_committed:
     case store_step::move_begun:
     case store_step::move_committed:
-    case store_step::dead_file_removed: return part::disk;
+    case store_step::dead_file_removed:
+    case store_step::dead_file_reused: return part::disk;
 
     case store_step::count: break;
   }
@@ -83,7 +84,8 @@ constexpr bool is_under_lock(store_step step) {
     case store_step::seal_told:
     case store_step::restore_allocated:
     case store_step::restore_read:
-    case store_step::record_written: return false;
+    case store_step::record_written:
+    case store_step::dead_file_reused: return false;
     default: return true;
   }
 }

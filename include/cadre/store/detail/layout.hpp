@@ -177,7 +177,7 @@ inline constexpr std::uint32_t most_labels = 1 << 14;
 /// A file of spilled objects.
 struct spill_file_entry {
   std::uint32_t number;  // plus 1; 0: free
-  std::uint32_t closed;  // 1: nothing is appended any more; 2: nor can it be copied
+  std::uint32_t state;   // of spill_table
   std::uint64_t live;    // bytes that are wanted
   std::uint64_t bytes;
 };

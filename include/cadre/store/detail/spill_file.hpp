@@ -10,6 +10,7 @@
 #include <cadre/store/spill_error.hpp>
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -22,6 +23,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 CADRE_NAMESPACE_BEGIN
 
@@ -41,8 +43,7 @@ class spill_writer {
   /// `first_file` is the number of the process's first file: its slot in the job << 20. Files that an earlier process
   /// of the slot left are passed over. A file ends before it would exceed `file_limit` bytes; a larger object gets one
   /// of its own. The folder must outlive the writer. Throws mapping_error (159).
-  spill_writer(const spill_folder& folder, std::uint32_t first_file,
-               std::uint64_t file_limit = std::uint64_t{128} << 20)
+  spill_writer(const spill_folder& folder, std::uint32_t first_file, std::uint64_t file_limit = spill_file_limit)
       : folder_(folder),
         first_file_(first_file),
         file_limit_(file_limit),
@@ -57,13 +58,44 @@ class spill_writer {
   /// The same, with a word from `announce(file)` before a file of that number is made: false if there is one.
   template <class Announce>
   spilled_place append(std::uint64_t key, std::span<const std::byte> object, Announce&& announce) {
-    const std::uint64_t record = spill_header::record(object.size());
-    if (record > file_limit_) {
+    if (spill_header::record(object.size()) > file_limit_) {
       output own = make_output(object.size(), announce);
       return write(own, key, object);
     }
-    if (!current_.file || current_.end + record > file_limit_) current_ = make_output(object.size(), announce);
+    if (needs_file(object.size())) current_ = make_output(object.size(), announce);
     return write(current_, key, object);
+  }
+
+  /// Whether the file that many objects share has no room for one of `bytes`, which would go there.
+  [[nodiscard]] bool needs_file(std::uint64_t bytes) const noexcept {
+    const std::uint64_t record = spill_header::record(bytes);
+    return record <= file_limit_ && (!current_.file || current_.end + record > file_limit_);
+  }
+  /// The next objects go to this process's file `dead`, in which no object is wanted any more, from its begin and under a
+  /// new number: nobody finds what it held, and who has it open to read from a place there sees by the record's key and
+  /// checksums that he comes too late. It has its blocks on the disk; to free them and get others takes as long as
+  /// writing. A file with which that cannot be done is removed.
+  template <class Announce>
+  void write_over(std::uint32_t dead, Announce&& announce) {
+    current_ = output();
+    const file_descriptor& folder = folder_.descriptor();
+    for (std::uint32_t tries = 0; tries < numbers; ++tries, ++counter_) {
+      output made{.number = next_number()};
+      const std::string name = spill_file_name(made.number);
+      if (!announce(made.number)) continue;
+      if (::renameat2(folder.get(), spill_file_name(dead).c_str(), folder.get(), name.c_str(), RENAME_NOREPLACE) == 0) {
+        made.file = direct_file(folder, name, O_WRONLY, true);
+        if (made.file) {
+          ++counter_;
+          current_ = std::move(made);
+        } else {
+          remove_spill_file(folder_, made.number);
+        }
+        return;
+      }
+      if (errno != EEXIST) break;
+    }
+    remove_spill_file(folder_, dead);
   }
 
   /// The file to which the next object is appended, if it fits; ~0: none.
@@ -75,21 +107,21 @@ class spill_writer {
   void finish_file() noexcept { current_ = output(); }
 
  private:
+  static constexpr std::uint32_t numbers = 1 << 20;           // of files
   static constexpr std::size_t piece = std::size_t{4} << 20;  // of a large object, written by one call
 
   struct output {
-    direct_file file;
+    direct_file file = {};
     std::uint32_t number = 0;
     std::uint64_t end = 0;  // in bytes; the next record begins there
   };
 
+  std::uint32_t next_number() const noexcept { return first_file_ + counter_ % numbers; }
   // The number of a file that could not be made, or could not be kept, is that of the next.
   template <class Announce>
   output make_output(std::uint64_t bytes, Announce&& announce) {
-    constexpr std::uint32_t numbers = 1 << 20;
     for (std::uint32_t tries = 0;; ++tries, ++counter_) {
-      output made;
-      made.number = first_file_ + counter_ % numbers;
+      output made{.number = next_number()};
       int code = EEXIST;
       if (announce(made.number)) {
         made.file = direct_file(folder_.descriptor(), spill_file_name(made.number), O_WRONLY | O_CREAT | O_EXCL, true);

@@ -20,6 +20,9 @@ struct spilled_place {
   std::uint64_t checksum = 0;  ///< XXH64 of the object
 };
 
+/// The size in bytes of a file that holds many objects.
+inline constexpr std::uint64_t spill_file_limit = std::uint64_t{128} << 20;
+
 /// Files are numbered by the slot of the process that writes them and by a counter of 20 bits.
 [[nodiscard]] inline std::string spill_file_name(std::uint32_t file) {
   return std::to_string(file >> 20).append("-").append(std::to_string(file & 0xFFFFF)).append(".spill");

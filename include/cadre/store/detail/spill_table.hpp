@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -30,6 +31,9 @@ class spill_position {
 /// What the files of spilled objects hold, under the lock of the store. Of how many bytes of a file are wanted it may know
 /// too much, if a process was killed, never too little; recount_spill_files() (recovery.hpp) makes it exact for files that
 /// are closed. A file that is missing here for lack of room is removed with its folder only.
+///
+/// A closed file of which nothing is wanted is dead. Of each process's dead files of up to spill_file_limit bytes one is
+/// kept while the process lives: it writes over that one instead of making another.
 class spill_table {
  public:
   explicit spill_table(store_header& head, spill_file_entry* files) noexcept : head_(head), files_(files) {}
@@ -37,7 +41,7 @@ class spill_table {
   /// Before a process makes a file of its own, so that it is removed when the process is killed behind that. False if there
   /// is one of that number.
   bool announce(std::uint32_t file) noexcept {
-    if (const spill_file_entry* const f = find(file); f != nullptr) return f->closed == 0 && f->bytes == 0;
+    if (const spill_file_entry* const f = find(file); f != nullptr) return f->state == 0 && f->bytes == 0;
     claim(file);
     return true;
   }
@@ -59,51 +63,94 @@ class spill_table {
   /// Nothing is appended to the file any more, and the table of objects knows all that is in it.
   void close(std::uint32_t file) noexcept {
     if (spill_file_entry* const f = find(file); f != nullptr) {
-      f->closed = 1;
+      f->state |= closed;
       note_dead(*f);
     }
   }
   /// A closed file that cannot be copied together with others.
   void give_up(std::uint32_t file) noexcept {
-    if (spill_file_entry* const f = find(file); f != nullptr) f->closed = 2;
+    if (spill_file_entry* const f = find(file); f != nullptr) f->state |= stuck;
   }
-  /// True if there were any.
+  /// With their process, which has gone. True if there were any.
   bool close_all_of(std::uint32_t slot) noexcept {
     bool any = false;
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (files_[k].number != 0 && (files_[k].number - 1) >> 20 == slot) files_[k].closed = any = true;
+      if (is_of(files_[k], slot)) {
+        files_[k].state = closed | left;
+        any = true;
+      }
     return any;
   }
   void begin_recount() noexcept {
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (files_[k].closed != 0) files_[k].live = 0;
+      if ((files_[k].state & closed) != 0) files_[k].live = 0;
   }
   void recount(std::uint32_t file, std::uint64_t bytes) noexcept {
-    if (spill_file_entry* const f = find(file); f != nullptr && f->closed != 0) f->live += spill_header::record(bytes);
+    if (spill_file_entry* const f = find(file); f != nullptr && (f->state & closed) != 0)
+      f->live += spill_header::record(bytes);
   }
-  /// A closed file of which nothing is wanted, or `none`.
   static constexpr std::uint32_t none = ~std::uint32_t{0};
+  /// A dead file that is not kept, to be removed, or `none`.
   [[nodiscard]] std::uint32_t find_dead() noexcept {
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (files_[k].number != 0 && files_[k].closed != 0 && files_[k].live == 0) return files_[k].number - 1;
+      if (spill_file_entry& f = files_[k]; is_dead(f) && (f.state & kept) == 0) {
+        if (!can_be_kept(f) || keeps_one((f.number - 1) >> 20)) return f.number - 1;
+        f.state |= kept;
+      }
     head_.dead_files.store(0, std::memory_order_relaxed);
     return none;
   }
-  /// After the file was removed.
+  /// A dead file of the process, kept to be written over by it under another number, or `none`.
+  [[nodiscard]] std::uint32_t find_to_reuse(std::uint32_t slot) noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (spill_file_entry& f = files_[k]; is_of(f, slot) && is_dead(f) && can_be_kept(f)) {
+        f.state |= kept;
+        return f.number - 1;
+      }
+    return none;
+  }
+  /// A file that is kept, for whichever process, to be removed as the disk is full, or `none`.
+  [[nodiscard]] std::uint32_t find_kept() noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (const spill_file_entry& f = files_[k]; is_dead(f) && (f.state & kept) != 0) return f.number - 1;
+    return none;
+  }
+  /// After the file was removed, or has another number.
   void forget(std::uint32_t file) noexcept {
     if (spill_file_entry* const f = find(file); f != nullptr) f->number = 0;
   }
   /// A closed file of which less than half is wanted, or `none`.
   [[nodiscard]] std::uint32_t find_sparse() const noexcept {
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (files_[k].number != 0 && files_[k].closed == 1 && files_[k].live != 0 && files_[k].live < files_[k].bytes / 2)
-        return files_[k].number - 1;
+      if (const spill_file_entry& f = files_[k];
+          f.number != 0 && (f.state & (closed | stuck)) == closed && f.live != 0 && f.live < f.bytes / 2)
+        return f.number - 1;
     return none;
   }
 
  private:
+  // The states of a file: a sum of these.
+  static constexpr std::uint32_t closed = 1;  // nothing is appended any more
+  static constexpr std::uint32_t stuck = 2;   // nor can it be copied
+  static constexpr std::uint32_t left = 4;    // its process has gone
+  static constexpr std::uint32_t kept = 8;    // dead, and to be written over by its process
+
+  static bool is_of(const spill_file_entry& f, std::uint32_t slot) noexcept {
+    return f.number != 0 && (f.number - 1) >> 20 == slot;
+  }
+  static bool is_dead(const spill_file_entry& f) noexcept {
+    return f.number != 0 && (f.state & closed) != 0 && f.live == 0;
+  }
+  static bool can_be_kept(const spill_file_entry& f) noexcept {
+    return (f.state & left) == 0 && f.bytes <= spill_file_limit;
+  }
+  [[nodiscard]] bool keeps_one(std::uint32_t slot) const noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (is_of(files_[k], slot) && (files_[k].state & kept) != 0) return true;
+    return false;
+  }
   void note_dead(const spill_file_entry& f) noexcept {
-    if (f.closed != 0 && f.live == 0) head_.dead_files.store(1, std::memory_order_relaxed);
+    if (is_dead(f)) head_.dead_files.store(1, std::memory_order_relaxed);
   }
   [[nodiscard]] spill_file_entry* find(std::uint32_t file) const noexcept {
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)

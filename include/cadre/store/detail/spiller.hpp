@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -17,6 +18,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
@@ -28,9 +30,7 @@ class spiller {
  public:
   /// Throws spill_folder_unusable (312), mapping_error (159).
   explicit spiller(object_table& table)
-      : table_(table),
-        folder_(table.head().spill_dir, table.head().id),
-        writer_(folder_, table.slot() << 20, file_limit) {}
+      : table_(table), folder_(table.head().spill_dir, table.head().id), writer_(folder_, table.slot() << 20) {}
 
   /// Moves objects that nobody looks at to disk, of at least `bytes` together if there are such. False if there are none.
   /// What cannot be written stays in memory; throws spill_failed (310) if none could be moved.
@@ -75,23 +75,24 @@ class spiller {
     }
   }
 
-  /// Removes the files of which nothing is wanted any more.
-  void remove_dead_files() noexcept {
-    for (;;) {
+  /// Removes the files of which nothing is wanted any more, but for one of each process, which it will write over.
+  void remove_dead_files() noexcept { remove_files(&spill_table::find_dead); }
+
+ private:
+  // True if there were any.
+  bool remove_files(std::uint32_t (spill_table::*find)() noexcept) noexcept {
+    for (bool any = false;; any = true) {
       direct_file last;  // closed without the lock: not its name but its blocks take long to go
       store_lock lock(table_, store_lock::patiently{});
-      const std::uint32_t file = table_.files().find_dead();
-      if (file == spill_table::none) return;
+      spill_table files = table_.files();
+      const std::uint32_t file = (files.*find)();
+      if (file == spill_table::none) return any;
       last = direct_file(folder_.descriptor(), spill_file_name(file), O_RDONLY, false);
       remove_spill_file(folder_, file);
       CADRE_STORE_STEP(dead_file_removed);
       table_.files().forget(file);
     }
   }
-
- private:
-  static constexpr std::uint64_t file_limit = std::uint64_t{128} << 20;
-
   [[nodiscard]] std::uint64_t key_of(std::uint32_t i) const noexcept {
     return std::uint64_t{table_.word(i).generation()} << 32 | i;
   }
@@ -110,32 +111,53 @@ class spiller {
     store_lock lock(table_, store_lock::patiently{});
     moves().commit_spill(i, at, checksum);
     counters_.spilled_bytes.add(e.bytes);
-    if (at) close_full_file(at.file());
+    if (at) close_own_file(at.file());
   }
   spill_position append(std::uint32_t i, std::span<const std::byte> object, std::uint64_t& checksum) {
-    const spilled_place place = writer_.append(key_of(i), object, [this](std::uint32_t file) {
-      store_lock lock(table_, store_lock::patiently{});
-      const bool is_new = table_.files().announce(file);
-      CADRE_STORE_STEP(file_announced);
-      return is_new;
-    });
+    if (writer_.needs_file(object.size())) change_file();
+    const spilled_place place = write_record(key_of(i), object);
     CADRE_STORE_STEP(record_written);
     checksum = place.checksum;
+    if (place.file == writer_.current_file()) file_ = place.file;
     store_lock lock(table_, store_lock::patiently{});
     table_.files().append(place.file, place.offset, object.size());
     CADRE_STORE_STEP(record_counted);
     return {place.file, place.offset};
   }
-  // After the table knows of the last append: an object above the limit has a file of its own, and after a change of the
-  // file the one before is full.
-  void close_full_file(std::uint32_t file) noexcept {
-    if (file == file_) return;
-    if (file == writer_.current_file()) {
-      if (file_ != spill_table::none) table_.files().close(file_);
-      file_ = file;
-    } else if (file >> 20 == table_.slot()) {
-      table_.files().close(file);
+  // On a full disk, once more without the files that are kept to be written over.
+  spilled_place write_record(std::uint64_t key, std::span<const std::byte> object) {
+    const auto announce = [this](std::uint32_t file) { return this->announce(file); };
+    try {
+      return writer_.append(key, object, announce);
+    } catch (const spill_failed& e) {
+      if ((e.code() != ENOSPC && e.code() != EDQUOT) || !remove_files(&spill_table::find_kept)) throw;
     }
+    return writer_.append(key, object, announce);
+  }
+  // Of a file that is to be made, so that it goes with this process whenever that is killed. False if there is one.
+  bool announce(std::uint32_t file) noexcept {
+    store_lock lock(table_, store_lock::patiently{});
+    const bool is_new = table_.files().announce(file);
+    CADRE_STORE_STEP(file_announced);
+    return is_new;
+  }
+  // From the full one, of which the table of objects knows all, to a dead one, or else a new one.
+  void change_file() {
+    std::uint32_t dead = spill_table::none;
+    {
+      store_lock lock(table_, store_lock::patiently{});
+      if (file_ != spill_table::none) table_.files().close(std::exchange(file_, spill_table::none));
+      dead = table_.files().find_to_reuse(table_.slot());
+    }
+    if (dead == spill_table::none) return;
+    writer_.write_over(dead, [this](std::uint32_t file) { return announce(file); });
+    CADRE_STORE_STEP(dead_file_reused);
+    store_lock lock(table_, store_lock::patiently{});
+    table_.files().forget(dead);
+  }
+  // If it is of an object above the limit, which the table of objects knows now.
+  void close_own_file(std::uint32_t file) noexcept {
+    if (file != file_) table_.files().close(file);
   }
 
   // Copies what is wanted of one file that holds little of it to the present one.
@@ -164,7 +186,7 @@ class spiller {
       }
       store_lock lock(table_, store_lock::patiently{});
       moves().end_move(i, moved);
-      moved ? close_full_file(moved.file()) : table_.files().give_up(file);
+      moved ? close_own_file(moved.file()) : table_.files().give_up(file);
     }
   }
 
@@ -175,7 +197,7 @@ class spiller {
   spill_folder folder_;
   std::mutex mutex_;
   spill_writer writer_;
-  std::uint32_t file_ = spill_table::none;  // that the writer appends to
+  std::uint32_t file_ = spill_table::none;  // that the writer appends to, not closed yet
 };
 
 }  // namespace detail

@@ -58,6 +58,7 @@ enum class store_step {
   move_begun,
   move_committed,
   dead_file_removed,
+  dead_file_reused,
   count
 };
 
