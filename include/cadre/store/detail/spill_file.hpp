@@ -47,7 +47,7 @@ class spill_writer {
       : folder_(folder),
         first_file_(first_file),
         file_limit_(file_limit),
-        staging_(mapping::anonymous(spill_block + piece)) {}
+        staging_(mapping::anonymous(spill_block + staged_piece)) {}
 
   /// Writes the object; when the call returns, every process of the job can read it. An object that begins at a multiple
   /// of 4096 bytes is not copied in memory. Throws spill_failed (310); nothing of the object is left then, and the next
@@ -107,8 +107,11 @@ class spill_writer {
   void finish_file() noexcept { current_ = output(); }
 
  private:
-  static constexpr std::uint32_t numbers = 1 << 20;           // of files
-  static constexpr std::size_t piece = std::size_t{4} << 20;  // of a large object, written by one call
+  static constexpr std::uint32_t numbers = 1 << 20;  // of files
+  // Of a large object, written by one call, from where it lies: between calls the disk idles until this thread has a
+  // processor, which the hash may have.
+  static constexpr std::size_t straight_piece = std::size_t{64} << 20;
+  static constexpr std::size_t staged_piece = std::size_t{4} << 20;
 
   struct output {
     direct_file file = {};
@@ -174,10 +177,11 @@ class spill_writer {
     hash.available(object.size());
     std::array<iovec, 3> pieces{put_header({.magic = 0})};
     std::uint64_t at = out.end;
-    for (std::size_t done = 0; done < object.size(); done += piece) {
-      put(object.subspan(done, std::min(piece, object.size() - done)), pieces[1], pieces[2]);
+    const std::size_t step = is_spill_aligned(object.data()) ? straight_piece : staged_piece;
+    for (std::size_t done = 0; done < object.size(); done += step) {
+      put(object.subspan(done, std::min(step, object.size() - done)), pieces[1], pieces[2]);
       if (const int code = out.file.write(pieces, at); code != 0) return code;
-      at = out.end + spill_block + done + piece;
+      at = out.end + spill_block + done + step;
     }
     place.checksum = hash.digest();
     pieces[0] = put_header(spill_header::of(key, object.size(), place.checksum));
