@@ -2,6 +2,7 @@
 // this program lies.
 #include "store_peers.hpp"
 
+#include <algorithm>
 #include <cstdlib>
 #include <filesystem>
 
@@ -9,7 +10,7 @@ namespace {
 
 using namespace store_peers;
 
-constexpr std::size_t large = 100 * mib, piece = 4 * mib;
+constexpr std::size_t large = 100 * mib, piece = 64 * mib;
 
 /// Removed with all that is in it.
 class folder {
@@ -27,27 +28,41 @@ class folder {
 };
 
 double mib_per_second(double seconds) { return static_cast<double>(large / mib) / seconds; }
+ssize_t signed_of(std::size_t bytes) { return static_cast<ssize_t>(bytes); }
 template <class F>
 double rate(F&& f) {
   return mib_per_second(ns_each(1, f) * 1e-9);
 }
 
-/// A direct write of a new file in pieces of 4 MiB, as the store's are. The file before is removed while the clock runs, as
-/// the store has to, or earlier.
-double raw_write(const std::string& path, const warm_memory& from, bool removal_counts) {
-  if (!removal_counts) ::unlink(path.c_str());
+/// In pieces of 64 MiB, as the store's are.
+void raw_write(const std::string& path, const warm_memory& from) {
+  const cadre::file_descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_DIRECT | O_CLOEXEC, 0600));
+  for (std::size_t at = 0; at < large; at += piece) {
+    const std::size_t bytes = std::min(piece, large - at);
+    require(::pwrite(file.get(), from.data() + at, bytes, static_cast<off_t>(at)) == signed_of(bytes),
+            "a direct write");
+  }
+}
+double raw_write_new(const std::string& path, const warm_memory& from) {
+  ::unlink(path.c_str());
+  return rate([&] { raw_write(path, from); });
+}
+double raw_write_instead(const std::string& path, const warm_memory& from) {
   return rate([&] {
-    if (removal_counts) ::unlink(path.c_str());
-    const cadre::file_descriptor file(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_DIRECT | O_CLOEXEC, 0600));
-    for (std::size_t at = 0; at < large; at += piece)
-      require(::pwrite(file.get(), from.data() + at, piece, static_cast<off_t>(at)) == piece, "a direct write");
+    ::unlink(path.c_str());
+    raw_write(path, from);
   });
+}
+double raw_write_over(const std::string& path, const warm_memory& from) {
+  return rate([&] { raw_write(path, from); });
 }
 double raw_read(const std::string& path, const warm_memory& to) {
   return rate([&] {
     const cadre::file_descriptor file(::open(path.c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC));
-    for (std::size_t at = 0; at < large; at += piece)
-      require(::pread(file.get(), to.data() + at, piece, static_cast<off_t>(at)) == piece, "a direct read");
+    for (std::size_t at = 0; at < large; at += piece) {
+      const std::size_t bytes = std::min(piece, large - at);
+      require(::pread(file.get(), to.data() + at, bytes, static_cast<off_t>(at)) == signed_of(bytes), "a direct read");
+    }
   });
 }
 
@@ -87,8 +102,9 @@ int main() {
   benchmark::measure(
       "spill of 100 MiB", "MiB/s", 9,
       {{"cadre", [&] { return spill(store); }},
-       {"direct writes of a new file", [&] { return raw_write(file, memory, false); }, benchmark::at_least(0.8)},
-       {"the same, and the one before is removed", [&] { return raw_write(file, memory, true); }}});
+       {"direct writes of a new file", [&] { return raw_write_new(file, memory); }, benchmark::at_least(0.8)},
+       {"the same, and the one before is removed", [&] { return raw_write_instead(file, memory); }},
+       {"direct writes over the file before", [&] { return raw_write_over(file, memory); }}});
   benchmark::measure("restore of 100 MiB", "MiB/s", 9,
                      {{"cadre", [&] { return restore(store); }},
                       {"direct reads", [&] { return raw_read(file, memory); }, benchmark::at_least(0.8)}});
