@@ -305,22 +305,23 @@ class scene {
     const cadre::detail::arena memory = memory_once_more();
     const auto is_settled = [](const cadre::detail::object_entry& e) {
       const auto state = cadre::detail::object_word(e.word.load()).state();
-      return state == cadre::detail::object_state::free || state == cadre::detail::object_state::sealed;
+      return state == cadre::detail::object_state::free || state == cadre::detail::object_state::sealed ||
+             state == cadre::detail::object_state::kept;
     };
     CHECK(std::all_of(memory.entries(), memory.entries() + memory.head().entries_begun, is_settled));
   }
-  // The files are those that the store knows, and something is wanted of each that nobody appends to.
+  // The files are those that the store knows, and none of them is to be removed.
   void check_disk() {
     if (!disk_) return;
     store_->erase("nothing");  // removes what nothing is wanted of
     std::set<std::string> known;
     const cadre::detail::arena memory = memory_once_more();
     for (std::uint32_t k = 0; k < memory.head().files_begun; ++k)
-      if (const cadre::detail::spill_file_entry& file = memory.spill_files()[k]; file.number != 0) {
+      if (const cadre::detail::spill_file_entry& file = memory.spill_files()[k]; file.number != 0)
         known.insert(cadre::detail::spill_file_name(file.number - 1));
-        CHECK((file.closed == 0 || file.live != 0));
-      }
     CHECK(disk_->spill_files() == known);
+    CHECK(cadre::detail::spill_table(memory.head(), memory.spill_files()).find_dead() ==
+          cadre::detail::spill_table::none);
   }
 
   std::string name_;

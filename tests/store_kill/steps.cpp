@@ -172,6 +172,12 @@ void work_with_disk(const std::string& name) {
     push_out(store);
     check(kept.is_whole(store), "what a victim got back from another file is not whole");
   }
+  // A file is written over when another one is full.
+  cadre::object_store store = open(name);
+  for (std::uint64_t written = 0; written < 7 * cadre::detail::spill_file_limit; written += scarce_capacity) {
+    std::vector<numbers_ref> all;
+    for (std::uint64_t k = 0; k < 2 * scarce_capacity / (8 * large); ++k) all.push_back(store.put(numbers(large)));
+  }
 }
 
 constexpr auto work_of(part p) {
