@@ -4,6 +4,7 @@
 
 #include <cadre/store.hpp>
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -25,8 +26,8 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
+#include <map>
 #include <optional>
-#include <set>
 #include <string>
 #include <thread>
 #include <utility>
@@ -85,11 +86,27 @@ bool has(cadre::object_store& store, const ref& r, std::size_t size, std::uint64
   const bytes expected = content(size, number);
   return std::equal((*v).begin(), (*v).end(), expected.begin(), expected.end());
 }
-std::uint64_t inode_of(const fs::path& file) {
-  struct stat status {};
-  REQUIRE(::stat(file.c_str(), &status) == 0);
-  return status.st_ino;
-}
+/// All files that were seen in a folder. They are held open, so that no later one gets the inode of one of them.
+class seen_files {
+ public:
+  void look(const folder& dir) {
+    for (const fs::path& path : dir.files()) {
+      cadre::file_descriptor file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+      REQUIRE(file);
+      const std::uint64_t inode = status_of(file).st_ino;
+      files_.try_emplace(inode, std::move(file));
+    }
+  }
+  [[nodiscard]] std::size_t count() const { return files_.size(); }
+
+ private:
+  static struct stat status_of(const cadre::file_descriptor& file) {
+    struct stat status {};
+    REQUIRE(::fstat(file.get(), &status) == 0);
+    return status;
+  }
+  std::map<std::uint64_t, cadre::file_descriptor> files_;
+};
 bool on_disk(cadre::object_store& store, const ref& r) { return !store.try_get(r); }
 
 cadre::object_store open(const folder& dir, std::size_t capacity = 8 * MiB, std::chrono::nanoseconds timeout = 10s,
@@ -258,15 +275,15 @@ TEST_CASE("A process that spills all the time writes over its own files") {
   folder dir;
   auto store = open(dir);
   constexpr std::size_t size = 2 * MiB - 4 * KiB;  // 64 to a file of 128 MiB
-  std::set<std::uint64_t> files;
+  seen_files files;
   std::deque<ref> window;
   for (std::uint64_t n = 0; n < 400; ++n) {
     window.push_back(store.put(content(size, n)));
     if (window.size() > 10) window.pop_front();
-    for (const fs::path& file : dir.files()) files.insert(inode_of(file));
+    files.look(dir);
     if (n % 16 == 0) CHECK(has(store, window.front(), size, n < 9 ? 0 : n - 9));
   }
-  CHECK(files.size() == 2);
+  CHECK(files.count() == 2);
   CHECK(dir.size() <= 256 * MiB);
   for (std::uint64_t k = 0; k < window.size(); ++k) CHECK(has(store, window[k], size, 390 + k));
 }
@@ -596,10 +613,10 @@ TEST_CASE("A file whose objects another process drops is left to who wrote it, a
     heard();
     return 0;
   });
-  std::set<std::uint64_t> files;
+  seen_files files;
   for (std::uint64_t round = 0; round < 3; ++round) {
     REQUIRE(writer.hear() == '1');
-    for (const fs::path& file : dir.files()) files.insert(inode_of(file));
+    files.look(dir);
     for (std::uint64_t k = 40; k-- > 0;) {
       const std::string number = std::to_string(100 * round + k);
       if (k == 0) CHECK(has(store, store.find<bytes>(number).value(), size, 100 * round));
@@ -608,7 +625,7 @@ TEST_CASE("A file whose objects another process drops is left to who wrote it, a
     CHECK(dir.files().size() == 2);
     writer.say('1');
   }
-  CHECK(files.size() == 2);
+  CHECK(files.count() == 2);
   REQUIRE(writer.hear() == '2');
   writer.kill();
   writer.wait();
