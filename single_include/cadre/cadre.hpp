@@ -12940,17 +12940,29 @@ CADRE_NAMESPACE_BEGIN
 
 namespace detail {
 
-/// Metrics are kept in this many copies, each on cache lines of its own, and summed when read; threads take turns in
-/// choosing one, so that up to as many count without disturbing one another.
-inline constexpr std::size_t metric_shards = 8;
+/// Metrics are kept in this many copies, each on cache lines of its own, and summed when read. The first threads of the
+/// process have one each for themselves, which they change without a locked instruction; the others take turns in choosing
+/// one of the rest.
+inline constexpr std::size_t own_metric_shards = 8, metric_shards = 16;
 
 inline constinit std::atomic<std::size_t> next_metric_shard{0};
 
 inline std::size_t metric_shard() noexcept {
   static constinit thread_local std::size_t mine = metric_shards;
-  if (mine == metric_shards) [[unlikely]]
-    mine = next_metric_shard.fetch_add(1, std::memory_order_relaxed) % metric_shards;
+  if (mine == metric_shards) [[unlikely]] {
+    const std::size_t n = next_metric_shard.fetch_add(1, std::memory_order_relaxed);
+    mine = n < own_metric_shards ? n : own_metric_shards + n % (metric_shards - own_metric_shards);
+  }
   return mine;
+}
+
+/// Adds to what is this thread's of a metric.
+template <class T>
+void add_to_shard(std::atomic<T>& value, std::size_t shard, T n) noexcept {
+  if (shard < own_metric_shards)
+    value.store(value.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  else
+    value.fetch_add(n, std::memory_order_relaxed);
 }
 
 }  // namespace detail
@@ -12979,7 +12991,7 @@ CADRE_NAMESPACE_END
 
 CADRE_NAMESPACE_BEGIN
 
-/// A number that only grows: tasks done, bytes sent. Any thread; one relaxed addition.
+/// A number that only grows: tasks done, bytes sent. Any thread; one relaxed addition, or less.
 class counter {
  public:
   counter() = default;
@@ -12987,7 +12999,8 @@ class counter {
   counter& operator=(const counter&) = delete;
 
   void add(std::uint64_t n = 1) noexcept {
-    shards_[detail::metric_shard()].value.fetch_add(n, std::memory_order_relaxed);
+    const std::size_t mine = detail::metric_shard();
+    detail::add_to_shard(shards_[mine].value, mine, n);
   }
   [[nodiscard]] std::uint64_t value() const noexcept {
     std::uint64_t total = 0;
@@ -13048,9 +13061,10 @@ class histogram {
     std::size_t bucket = bounds_.size();
     if (value <= bounds_.back())
       bucket = static_cast<std::size_t>(std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin());
-    shard& mine = shards_[detail::metric_shard()];
-    mine.counts[bucket].fetch_add(1, std::memory_order_relaxed);
-    mine.sum.fetch_add(value, std::memory_order_relaxed);
+    const std::size_t place = detail::metric_shard();
+    shard& mine = shards_[place];
+    detail::add_to_shard(mine.counts[bucket], place, std::uint64_t{1});
+    detail::add_to_shard(mine.sum, place, value);
   }
 
   /// Upper bounds, inclusive, without that of the last bucket, which is infinite.
@@ -16486,6 +16500,15 @@ class ref_cannot_travel : public store_error {
   explicit ref_cannot_travel(std::string_view message) : store_error(314, message) {}
 };
 
+/// Thrown (315) by a get_or_create that would wait for ever: it is called by the function that is to make that very object.
+class object_makes_itself : public store_error {
+ public:
+  explicit object_makes_itself(std::string_view name)
+      : store_error(315, std::string("get_or_create of '")
+                             .append(name)
+                             .append("' is called by the function that is to make it; make it of something else")) {}
+};
+
 CADRE_NAMESPACE_END
 
 #endif
@@ -16877,6 +16900,12 @@ class block_allocator {
     return bytes > largest_block ? (bytes + granule - 1) & ~(granule - 1) : classes.bytes[class_of(bytes)];
   }
 
+  /// Blocks of so many bytes, at most largest_block, differ in size if and only if this does; below class_count.
+  static constexpr std::uint32_t class_count = slab_classes::count;
+  [[nodiscard]] static constexpr std::uint32_t class_of(std::uint64_t bytes) noexcept {
+    return classes.of_units[(bytes + unit - 1) / unit];
+  }
+
   /// The sum of size_of() of the live blocks.
   [[nodiscard]] std::uint64_t used() const noexcept { return header_->used; }
   [[nodiscard]] std::uint64_t capacity() const noexcept { return runs_.granules() * granule; }
@@ -16922,7 +16951,6 @@ class block_allocator {
   static constexpr std::uint64_t unit = slab_classes::unit;
   static constexpr std::uint64_t slab_bytes = slab_classes::slab_bytes;
   static constexpr std::uint32_t slab_granules = slab_bytes / granule;
-  static constexpr std::uint32_t class_count = slab_classes::count;
   static constexpr std::uint32_t no_slab = run_allocator::none;
 
   struct alignas(64) slab {
@@ -16945,9 +16973,6 @@ class block_allocator {
   }
   static constexpr std::size_t slab_state_bytes(std::uint64_t arena_bytes) noexcept {
     return sizeof(header) + (arena_bytes / slab_bytes * sizeof(slab) + 4095) / 4096 * 4096;
-  }
-  static constexpr std::uint32_t class_of(std::uint64_t bytes) noexcept {
-    return classes.of_units[(bytes + unit - 1) / unit];
   }
   static constexpr std::uint32_t slab_of(std::uint64_t offset) noexcept {
     return static_cast<std::uint32_t>(offset / slab_bytes);
@@ -17085,6 +17110,8 @@ enum class object_state : std::uint8_t {
   spilled,    // on disk only
   restoring,  // on disk, and its owner reads it back
   gone,       // unreadable: what is left of it ends with the last that holds it
+  kept,       // no object: the entry, with its memory, waits for the next put of its owner
+  preparing,  // its owner takes it for a new object
 };
 
 /// Why an object is gone.
@@ -17116,35 +17143,59 @@ class object_word {
   std::uint64_t value_ = 0;
 };
 
+/// A number that one process changes while others may read it; what orders that is the word of the entry.
+template <class T>
+class relaxed {
+ public:
+  operator T() const noexcept { return value_.load(std::memory_order_relaxed); }
+  relaxed& operator=(T value) noexcept {
+    value_.store(value, std::memory_order_relaxed);
+    return *this;
+  }
+  // For one that no other changes at the same time.
+  relaxed& operator|=(T bits) noexcept { return *this = *this | bits; }
+  relaxed& operator&=(T bits) noexcept { return *this = *this & bits; }
+
+ private:
+  std::atomic<T> value_;
+};
+
 /// One object. The entry table is the only truth about objects; allocator, free lists and the index of names are made
-/// anew from it. What is not atomic is changed under the lock, or by the owner before it seals, and constant while
-/// anybody holds the object readable.
+/// anew from it. All is changed under the lock, but that the owner of what is `kept` takes it for a new object without,
+/// and seals; and constant while anybody holds the object readable.
 struct alignas(64) object_entry {
   std::atomic<std::uint64_t> word;
   std::atomic<std::uint64_t> offset;   // of its block in the data; no_offset: it has none
-  std::uint64_t bytes;                 // of the block
-  std::uint64_t type;                  // hash of the label of its type
+  relaxed<std::uint64_t> bytes;        // of the block
   std::atomic<std::uint64_t> holders;  // slots 0 to 63 whose counts may be other than 0; the rest in holders_above
+  relaxed<std::uint32_t> flags;
   std::atomic<std::uint32_t> event;    // futex of those who wait for a change of state: bit 0 says that there are any
   std::atomic<std::uint32_t> used_at;  // the store's clock at the last get
   std::uint32_t in_flight;             // tickets that name it; derived
   std::uint32_t next;                  // free entry, or next of its bucket of names; derived
+  relaxed<std::uint32_t> creator;      // pid
+  std::atomic<std::uint64_t> name_offset;  // of the block that has its name; no_offset: none has
+};
+static_assert(sizeof(object_entry) == 64);
 
-  std::atomic<std::uint64_t> name_offset;  // of the block that has its name; no_offset: it has none
-  std::uint64_t name_hash;
+/// The other half of an entry, so that a look at all objects meets only what it needs.
+struct alignas(64) object_details {
+  relaxed<std::uint64_t> type;  // hash of the label of its type
+  relaxed<std::uint32_t> site;  // label of the call that made it
   std::uint32_t name_bytes;
-  std::uint32_t site;  // label of the call that made it
-  std::uint32_t flags;
-  std::uint32_t creator;               // pid
+  std::uint64_t name_hash;
   std::atomic<std::uint64_t> spilled;  // a spill_position: where it is on disk, while it is in memory too perhaps
   std::uint64_t checksum;              // of what is there
+  char short_name[24];
 };
+static_assert(sizeof(object_details) == 64);
+
 // Flags, under the lock.
 inline constexpr std::uint32_t object_evictable = 1;   // may be dropped when memory is short
 inline constexpr std::uint32_t object_named = 2;       // found by its name, which holds it
 inline constexpr std::uint32_t object_weak_name = 8;   // the name does not hold it
 inline constexpr std::uint32_t object_held_above = 4;  // by slots of 64 and more
-static_assert(sizeof(object_entry) == 128);
+inline constexpr std::uint32_t object_sent = 16;       // a ref was sent, so others may have it
 
 /// What one process holds of one object: views in the low half, refs in the high half. Only its process counts. The
 /// others set `notify`, so that a view ends under the lock; so does `closing`, when its process closes the store. Of a
@@ -17161,7 +17212,8 @@ inline constexpr std::uint32_t refs_of(std::uint64_t count) { return std::uint32
 struct alignas(64) process_slot {
   std::atomic<std::uint32_t> used;
   std::uint32_t pid;
-  std::int32_t rank;  // -1: none
+  std::int32_t rank;                 // -1: none
+  std::atomic<std::uint32_t> keeps;  // 1: there may be entries that are kept for it
 };
 
 /// A set of slots of processes.
@@ -17204,7 +17256,7 @@ inline constexpr std::uint32_t most_labels = 1 << 14;
 /// A file of spilled objects.
 struct spill_file_entry {
   std::uint32_t number;  // plus 1; 0: free
-  std::uint32_t closed;  // 1: nothing is appended any more; 2: nor can it be copied
+  std::uint32_t state;   // of spill_table
   std::uint64_t live;    // bytes that are wanted
   std::uint64_t bytes;
 };
@@ -17212,7 +17264,8 @@ inline constexpr std::uint32_t most_spill_files = 1 << 14;
 
 /// Offsets of the parts, in bytes from the beginning; the file is sparse, what is never touched costs nothing.
 struct store_parts {
-  std::uint64_t slots, entries, holders_above, counts, tickets, labels, files, buckets, allocator, present, data, all;
+  std::uint64_t slots, entries, details, holders_above, counts, tickets, labels, files, buckets, allocator, present,
+      data, all;
 };
 
 struct store_header {
@@ -17226,7 +17279,7 @@ struct store_header {
   alignas(64) robust_mutex mutex;
   std::atomic<std::uint32_t> lock_holder;  // pid, for messages
 
-  // Under the lock. Of these only entries_begun is not derived: entries at and above it have never been used.
+  // Under the lock. Of these entries_begun and name_buckets are not derived: entries at and above it have never been used.
   alignas(64) std::uint32_t entries_begun;
   std::uint32_t tickets_begun;
   std::uint32_t free_entry;
@@ -17234,8 +17287,11 @@ struct store_header {
   std::uint32_t files_begun;
   std::atomic<std::uint32_t> dead_files;  // whether there are any, perhaps
   std::uint64_t objects;
+  std::uint32_t names;
+  std::uint32_t name_buckets;  // a power of two
   std::atomic<std::uint64_t> present_extents;
 
+  std::atomic<std::uint32_t> scarce;     // 1: memory or entries were short, so nothing is kept
   std::atomic<std::int64_t> last_sweep;  // by one who waits; nanoseconds of CLOCK_MONOTONIC
 
   alignas(64) std::atomic<std::uint32_t> clock;  // goes on with what is put; orders objects by their last use
@@ -17580,6 +17636,7 @@ class arena {
     head.id = rendezvous::random_id();
     head.mutex.init();
     head.free_entry = head.free_ticket = no_index;
+    head.name_buckets = 512;
     made.blocks().format();
     head.magic = store_magic;
     return made;
@@ -17611,6 +17668,7 @@ class arena {
   [[nodiscard]] const file_descriptor& file() const noexcept { return file_; }
   [[nodiscard]] store_header& head() const noexcept { return *at<store_header>(0); }
   [[nodiscard]] object_entry* entries() const noexcept { return at<object_entry>(parts_.entries); }
+  [[nodiscard]] object_details* details() const noexcept { return at<object_details>(parts_.details); }
   [[nodiscard]] process_slot* slots() const noexcept { return at<process_slot>(parts_.slots); }
   [[nodiscard]] std::atomic<std::uint64_t>* holders_above(std::uint32_t index) const noexcept {
     return at<std::atomic<std::uint64_t>>(parts_.holders_above) + std::size_t{index} * 8;
@@ -17654,10 +17712,12 @@ class arena {
   /// Takes the table of objects, and a process's counts, in huge pages too once it is large: a look at one of a million
   /// objects would else miss in the page tables three times.
   void make_entry_present(std::uint32_t index, std::uint32_t slot) noexcept {
+    static_assert(sizeof(object_entry) == sizeof(object_details));
     constexpr std::uint32_t entries = extent_bytes / sizeof(object_entry), counts = extent_bytes / sizeof(hold_count);
     if (index == 0 || index % entries != 0 || index >= head().most_objects) return;
     try {
       all_.reserve(parts_.entries + index * sizeof(object_entry), extent_bytes);
+      all_.reserve(parts_.details + index * sizeof(object_details), extent_bytes);
       if (index == entries || index % counts == 0)
         all_.reserve(
             parts_.counts + (std::uint64_t{slot} * head().most_objects + index / counts * counts) * sizeof(hold_count),
@@ -17732,6 +17792,7 @@ class arena {
     static_cast<void>(part(sizeof(store_header)));
     p.slots = part(sizeof(process_slot) * most_processes);
     p.entries = part(sizeof(object_entry) * most_objects);
+    p.details = part(sizeof(object_details) * most_objects);
     p.holders_above = part(64 * most_objects);
     p.counts = part(sizeof(hold_count) * most_objects * most_processes);
     p.tickets = part(sizeof(transfer_ticket) * most_objects);
@@ -17813,6 +17874,17 @@ class store_labels {
     }
     return full;
   }
+  /// "train.cpp:88".
+  std::uint32_t add_line(const std::source_location& at) noexcept {
+    std::string_view file(at.file_name());
+    if (const std::size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
+    char text[240];
+    std::size_t n = file.size() < 200 ? file.size() : 200;
+    std::memcpy(text, file.data(), n);
+    text[n++] = ':';
+    n = static_cast<std::size_t>(std::to_chars(text + n, text + sizeof text, at.line()).ptr - text);
+    return add(hash_bytes(std::as_bytes(std::span(text, n))), {text, n});
+  }
   [[nodiscard]] std::uint32_t find(std::uint64_t key) const noexcept {
     key |= 1;
     for (std::uint32_t i = first(key), n = 0; n < probes; ++n, i = next(i)) {
@@ -17835,45 +17907,128 @@ class store_labels {
   store_label* table_;
 };
 
-/// What one process has entered already. Thread-safety: under the lock of the store.
+/// Numbers of labels that were asked for before, by any key that is not 0. For one thread at a time.
 class label_cache {
  public:
-  explicit label_cache(store_label* table) noexcept : labels_(table) {}
-
-  std::uint32_t add(std::uint64_t key, std::string_view text) noexcept {
+  /// add() gives the number of one that is not known.
+  template <class Add>
+  std::uint32_t of(std::uint64_t key, Add&& add) {
     entry& e = known_[key % known];
     if (e.key != key) [[unlikely]]
-      e = {key, labels_.add(key, text)};
-    return e.label;
-  }
-  /// "train.cpp:88".
-  std::uint32_t of_line(const std::source_location& at) noexcept {
-    const std::uint64_t here = hash_combine(reinterpret_cast<std::uintptr_t>(at.file_name()), at.line());
-    entry& e = known_[here % known];
-    if (e.key != here) [[unlikely]]
-      e = {here, add_line(at)};
+      e = {key, add()};
     return e.label;
   }
 
  private:
-  std::uint32_t add_line(const std::source_location& at) noexcept {
-    std::string_view file(at.file_name());
-    if (const std::size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
-    char text[240];
-    std::size_t n = file.size() < 200 ? file.size() : 200;
-    std::memcpy(text, file.data(), n);
-    text[n++] = ':';
-    n = static_cast<std::size_t>(std::to_chars(text + n, text + sizeof text, at.line()).ptr - text);
-    return labels_.add(hash_bytes(std::as_bytes(std::span(text, n))), {text, n});
-  }
-
-  static constexpr std::size_t known = 256;
+  static constexpr std::size_t known = 128;
   struct entry {
     std::uint64_t key = 0;
     std::uint32_t label = 0;
   };
-  store_labels labels_;
   entry known_[known];
+};
+/// Of a line of this program.
+inline std::uint64_t key_of_line(const std::source_location& at) noexcept {
+  return hash_combine(reinterpret_cast<std::uintptr_t>(at.file_name()), at.line());
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/name_table.hpp ----
+#ifndef CADRE_STORE_DETAIL_NAME_TABLE_HPP
+#define CADRE_STORE_DETAIL_NAME_TABLE_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Finds objects by their names, under the lock of the store: a table of hashes, chained through the entries, that grows
+/// with the names, so that few names take few pages. A short name lies in its entry, a longer one in a block of its own.
+/// Nothing throws. Derived: recovery makes the chains anew.
+class name_table {
+ public:
+  explicit name_table(arena& memory) noexcept
+      : head_(memory.head()),
+        entries_(memory.entries()),
+        details_(memory.details()),
+        buckets_(memory.buckets()),
+        data_(memory.data()) {}
+
+  static std::uint64_t hash(std::string_view name) noexcept { return hash_bytes(std::as_bytes(std::span(name))); }
+  /// Whether it lies in the entry.
+  static constexpr bool is_short(std::size_t bytes) noexcept { return bytes <= sizeof object_details::short_name; }
+
+  /// The object of that name, or no_index.
+  [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
+    const std::uint64_t wanted = hash(name);
+    for (std::uint32_t i = bucket(wanted); i != 0; i = entries_[i - 1].next) {
+      const object_details& d = details_[i - 1];
+      if (d.name_hash == wanted && d.name_bytes == name.size() &&
+          std::memcmp(text(i - 1), name.data(), name.size()) == 0)
+        return i - 1;
+    }
+    return no_index;
+  }
+
+  /// The memory of an entry's name, which is present.
+  [[nodiscard]] char* text(std::uint32_t i) const noexcept {
+    return is_short(details_[i].name_bytes)
+               ? details_[i].short_name
+               : reinterpret_cast<char*>(data_ + entries_[i].name_offset.load(std::memory_order_relaxed));
+  }
+
+  /// Of an entry that says that it is named.
+  void add(std::uint32_t i) noexcept {
+    if (head_.names >= head_.name_buckets && head_.name_buckets < head_.most_objects)
+      grow();  // with this one
+    else
+      link(i);
+  }
+  void remove(std::uint32_t i) noexcept {
+    for (std::uint32_t* at = &bucket(details_[i].name_hash); *at != 0; at = &entries_[*at - 1].next)
+      if (*at == i + 1) {
+        *at = entries_[i].next;
+        --head_.names;
+        return;
+      }
+  }
+  void clear() noexcept {
+    head_.names = 0;
+    std::memset(buckets_, 0, head_.name_buckets * sizeof(std::uint32_t));
+  }
+  void link(std::uint32_t i) noexcept {
+    std::uint32_t& first = bucket(details_[i].name_hash);
+    entries_[i].next = first;
+    first = i + 1;  // 0 is the end
+    ++head_.names;
+  }
+
+ private:
+  [[nodiscard]] std::uint32_t& bucket(std::uint64_t hash) const noexcept {
+    return buckets_[hash & (head_.name_buckets - 1)];
+  }
+  void grow() noexcept {
+    const std::uint32_t wanted = head_.name_buckets * 4;
+    head_.name_buckets = wanted < head_.most_objects ? wanted : head_.most_objects;
+    clear();
+    for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
+      if ((entries_[i].flags & object_named) != 0) link(i);
+  }
+
+  store_header& head_;
+  object_entry* entries_;
+  object_details* details_;
+  std::uint32_t* buckets_;
+  std::byte* data_;
 };
 
 }  // namespace detail
@@ -17901,6 +18056,9 @@ struct spilled_place {
   std::uint64_t bytes = 0;     ///< the size of the object itself
   std::uint64_t checksum = 0;  ///< XXH64 of the object
 };
+
+/// The size in bytes of a file that holds many objects.
+inline constexpr std::uint64_t spill_file_limit = std::uint64_t{128} << 20;
 
 /// Files are numbered by the slot of the process that writes them and by a counter of 20 bits.
 [[nodiscard]] inline std::string spill_file_name(std::uint32_t file) {
@@ -17969,6 +18127,7 @@ CADRE_NAMESPACE_END
 
 #include <atomic>
 #include <cstdint>
+#include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -17993,10 +18152,20 @@ class spill_position {
 /// What the files of spilled objects hold, under the lock of the store. Of how many bytes of a file are wanted it may know
 /// too much, if a process was killed, never too little; recount_spill_files() (recovery.hpp) makes it exact for files that
 /// are closed. A file that is missing here for lack of room is removed with its folder only.
+///
+/// A closed file of which nothing is wanted is dead. Of each process's dead files of up to spill_file_limit bytes one is
+/// kept while the process lives: it writes over that one instead of making another.
 class spill_table {
  public:
   explicit spill_table(store_header& head, spill_file_entry* files) noexcept : head_(head), files_(files) {}
 
+  /// Before a process makes a file of its own, so that it is removed when the process is killed behind that. False if there
+  /// is one of that number.
+  bool announce(std::uint32_t file) noexcept {
+    if (const spill_file_entry* const f = find(file); f != nullptr) return f->state == 0 && f->bytes == 0;
+    claim(file);
+    return true;
+  }
   /// An object of `bytes` is in the file, whose last record it is.
   void append(std::uint32_t file, std::uint64_t offset, std::uint64_t bytes) noexcept {
     spill_file_entry* f = find(file);
@@ -18015,51 +18184,94 @@ class spill_table {
   /// Nothing is appended to the file any more, and the table of objects knows all that is in it.
   void close(std::uint32_t file) noexcept {
     if (spill_file_entry* const f = find(file); f != nullptr) {
-      f->closed = 1;
+      f->state |= closed;
       note_dead(*f);
     }
   }
   /// A closed file that cannot be copied together with others.
   void give_up(std::uint32_t file) noexcept {
-    if (spill_file_entry* const f = find(file); f != nullptr) f->closed = 2;
+    if (spill_file_entry* const f = find(file); f != nullptr) f->state |= stuck;
   }
-  /// True if there were any.
+  /// With their process, which has gone. True if there were any.
   bool close_all_of(std::uint32_t slot) noexcept {
     bool any = false;
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (files_[k].number != 0 && (files_[k].number - 1) >> 20 == slot) files_[k].closed = any = true;
+      if (is_of(files_[k], slot)) {
+        files_[k].state = closed | left;
+        any = true;
+      }
     return any;
   }
   void begin_recount() noexcept {
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (files_[k].closed != 0) files_[k].live = 0;
+      if ((files_[k].state & closed) != 0) files_[k].live = 0;
   }
   void recount(std::uint32_t file, std::uint64_t bytes) noexcept {
-    if (spill_file_entry* const f = find(file); f != nullptr && f->closed != 0) f->live += spill_header::record(bytes);
+    if (spill_file_entry* const f = find(file); f != nullptr && (f->state & closed) != 0)
+      f->live += spill_header::record(bytes);
   }
-  /// A closed file of which nothing is wanted, taken off the table, or `none`.
   static constexpr std::uint32_t none = ~std::uint32_t{0};
-  std::uint32_t take_dead() noexcept {
+  /// A dead file that is not kept, to be removed, or `none`.
+  [[nodiscard]] std::uint32_t find_dead() noexcept {
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (files_[k].number != 0 && files_[k].closed != 0 && files_[k].live == 0) {
-        const std::uint32_t file = files_[k].number - 1;
-        files_[k].number = 0;
-        return file;
+      if (spill_file_entry& f = files_[k]; is_dead(f) && (f.state & kept) == 0) {
+        if (!can_be_kept(f) || keeps_one((f.number - 1) >> 20)) return f.number - 1;
+        f.state |= kept;
       }
     head_.dead_files.store(0, std::memory_order_relaxed);
     return none;
   }
+  /// A dead file of the process, kept to be written over by it under another number, or `none`.
+  [[nodiscard]] std::uint32_t find_to_reuse(std::uint32_t slot) noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (spill_file_entry& f = files_[k]; is_of(f, slot) && is_dead(f) && can_be_kept(f)) {
+        f.state |= kept;
+        return f.number - 1;
+      }
+    return none;
+  }
+  /// A file that is kept, for whichever process, to be removed as the disk is full, or `none`.
+  [[nodiscard]] std::uint32_t find_kept() noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (const spill_file_entry& f = files_[k]; is_dead(f) && (f.state & kept) != 0) return f.number - 1;
+    return none;
+  }
+  /// After the file was removed, or has another number.
+  void forget(std::uint32_t file) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr) f->number = 0;
+  }
   /// A closed file of which less than half is wanted, or `none`.
   [[nodiscard]] std::uint32_t find_sparse() const noexcept {
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (files_[k].number != 0 && files_[k].closed == 1 && files_[k].live != 0 && files_[k].live < files_[k].bytes / 2)
-        return files_[k].number - 1;
+      if (const spill_file_entry& f = files_[k];
+          f.number != 0 && (f.state & (closed | stuck)) == closed && f.live != 0 && f.live < f.bytes / 2)
+        return f.number - 1;
     return none;
   }
 
  private:
+  // The states of a file: a sum of these.
+  static constexpr std::uint32_t closed = 1;  // nothing is appended any more
+  static constexpr std::uint32_t stuck = 2;   // nor can it be copied
+  static constexpr std::uint32_t left = 4;    // its process has gone
+  static constexpr std::uint32_t kept = 8;    // dead, and to be written over by its process
+
+  static bool is_of(const spill_file_entry& f, std::uint32_t slot) noexcept {
+    return f.number != 0 && (f.number - 1) >> 20 == slot;
+  }
+  static bool is_dead(const spill_file_entry& f) noexcept {
+    return f.number != 0 && (f.state & closed) != 0 && f.live == 0;
+  }
+  static bool can_be_kept(const spill_file_entry& f) noexcept {
+    return (f.state & left) == 0 && f.bytes <= spill_file_limit;
+  }
+  [[nodiscard]] bool keeps_one(std::uint32_t slot) const noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (is_of(files_[k], slot) && (files_[k].state & kept) != 0) return true;
+    return false;
+  }
   void note_dead(const spill_file_entry& f) noexcept {
-    if (f.closed != 0 && f.live == 0) head_.dead_files.store(1, std::memory_order_relaxed);
+    if (is_dead(f)) head_.dead_files.store(1, std::memory_order_relaxed);
   }
   [[nodiscard]] spill_file_entry* find(std::uint32_t file) const noexcept {
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
@@ -18101,6 +18313,11 @@ enum class store_step {
   creation_committed,
   name_written,
   name_entered,
+  ref_put_away,
+  kept,
+  reuse_begun,
+  reuse_written,
+  reuse_committed,
   sealed,
   seal_told,
   ref_dropped,
@@ -18125,6 +18342,9 @@ enum class store_step {
   rebuild_blocks,
   rebuild_done,
   spill_begun,
+  file_announced,
+  record_written,
+  record_counted,
   spill_written,
   spill_committed,
   spill_freed,
@@ -18132,6 +18352,10 @@ enum class store_step {
   restore_allocated,
   restore_read,
   restore_committed,
+  move_begun,
+  move_committed,
+  dead_file_removed,
+  dead_file_reused,
   count
 };
 
@@ -18167,9 +18391,16 @@ class object_table {
  public:
   /// `memory` must stay where it is.
   object_table(arena& memory, std::uint32_t slot) noexcept
-      : memory_(memory), head_(memory.head()), entries_(memory.entries()), slot_(slot), mine_(memory.counts(slot)) {}
+      : memory_(memory),
+        head_(memory.head()),
+        entries_(memory.entries()),
+        details_(memory.details()),
+        names_(memory),
+        slot_(slot),
+        mine_(memory.counts(slot)) {}
 
   [[nodiscard]] object_entry& entry(std::uint32_t i) const noexcept { return entries_[i]; }
+  [[nodiscard]] object_details& details(std::uint32_t i) const noexcept { return details_[i]; }
   [[nodiscard]] object_word word(std::uint32_t i) const noexcept {
     return object_word(entries_[i].word.load(std::memory_order_acquire));
   }
@@ -18201,9 +18432,10 @@ class object_table {
     object_entry& e = entries_[i];
     block_allocator blocks = memory_.blocks();
     const std::uint64_t block = r.bytes == 0 ? 0 : blocks.allocate(r.bytes);
-    const std::uint64_t name = r.name.empty() || block == no_offset ? no_offset : blocks.allocate(r.name.size());
+    const bool short_name = name_table::is_short(r.name.size());
+    const std::uint64_t name = short_name || block == no_offset ? no_offset : blocks.allocate(r.name.size());
     CADRE_STORE_STEP(block_allocated);
-    if (block == no_offset || (name == no_offset && !r.name.empty())) {
+    if (block == no_offset || (name == no_offset && !short_name)) {
       if (block != no_offset && r.bytes != 0) blocks.free(block, r.bytes);
       list_free(i);
       missing = shortage::memory;
@@ -18211,18 +18443,12 @@ class object_table {
     }
     const std::uint32_t generation = word(i).generation();
     e.offset.store(r.bytes == 0 ? no_offset : block, std::memory_order_relaxed);
-    e.bytes = r.bytes;
-    e.type = r.type;
-    e.site = r.site;
-    e.flags = r.flags;
-    e.creator = pid_;
+    describe(i, r);
     e.name_offset.store(name, std::memory_order_relaxed);
-    e.name_bytes = static_cast<std::uint32_t>(r.name.size());
-    e.name_hash = r.name.empty() ? 0 : hash_text(r.name);
+    details_[i].name_bytes = static_cast<std::uint32_t>(r.name.size());
+    details_[i].name_hash = r.name.empty() ? 0 : name_table::hash(r.name);
     e.in_flight = 0;
-    e.spilled.store(0, std::memory_order_relaxed);
-    e.event.store(0, std::memory_order_relaxed);
-    e.used_at.store(head_.clock.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    details_[i].spilled.store(0, std::memory_order_relaxed);
     CADRE_STORE_STEP(entry_written);
     mark_holder(i);
     mine_[i].store(hold_ref + hold_view, std::memory_order_relaxed);  // nobody else has it yet
@@ -18232,6 +18458,65 @@ class object_table {
     ++head_.objects;
     return i;
   }
+  /// What was the last ref of this process to an object, and is counted no more: if no other has ever had it, its entry
+  /// and memory are kept for reuse(). Else settle() is to follow. Without the lock.
+  bool keep(std::uint32_t i) noexcept {
+    object_word w = word(i);
+    if (w.state() != object_state::sealed || !is_private(i) ||
+        !change(i, w, object_word(w.generation(), object_state::kept, slot_)))
+      return false;
+    CADRE_STORE_STEP(kept);
+    std::atomic<std::uint32_t>& keeps = memory_.slots()[slot_].keeps;
+    if (keeps.load(std::memory_order_seq_cst) == 0) keeps.store(1, std::memory_order_seq_cst);
+    return true;
+  }
+  /// Makes an object, as create() does, of an entry that keep() has kept, without the lock. False if it is kept no more, or
+  /// its memory is of another size.
+  bool reuse(std::uint32_t i, const request& r) noexcept {
+    object_entry& e = entries_[i];
+    object_word w = word(i);
+    if (w.state() != object_state::kept || w.owner() != slot_ ||
+        block_allocator::size_of(e.bytes) != block_allocator::size_of(r.bytes) ||
+        !change(i, w, object_word(w.generation() + 1, object_state::preparing, slot_)))
+      return false;
+    CADRE_STORE_STEP(reuse_begun);
+    describe(i, r);
+    mine_[i].store(hold_ref + hold_view, std::memory_order_relaxed);
+    CADRE_STORE_STEP(reuse_written);
+    e.word.store(object_word(w.generation() + 1, object_state::creating, slot_).value(), std::memory_order_release);
+    CADRE_STORE_STEP(reuse_committed);
+    return true;
+  }
+  /// Whether it is kept, for this process.
+  [[nodiscard]] bool keeps(std::uint32_t i) const noexcept {
+    return word(i).state() == object_state::kept && word(i).owner() == slot_;
+  }
+  /// Whether no other process has ever had it, nor is it found by a name or on disk.
+  [[nodiscard]] bool is_private(std::uint32_t i) const noexcept {
+    const object_entry& e = entries_[i];
+    return (e.flags & (object_named | object_held_above | object_sent)) == 0 && slot_ < 64 &&
+           e.holders.load(std::memory_order_relaxed) == std::uint64_t{1} << slot_ &&
+           details_[i].spilled.load(std::memory_order_relaxed) == 0 &&
+           e.offset.load(std::memory_order_relaxed) != no_offset;
+  }
+  /// Frees all that is kept. Cost: a look at all objects if anything is. False if there was nothing.
+  bool release_kept() noexcept {
+    bool any = false;
+    for (std::uint32_t s = 0; s < most_processes; ++s)
+      any |= memory_.slots()[s].keeps.load(std::memory_order_seq_cst) != 0 &&
+             memory_.slots()[s].keeps.exchange(0, std::memory_order_seq_cst) != 0;
+    bool freed = false;
+    for (std::uint32_t i = 0; any && i < head_.entries_begun; ++i) {
+      object_word w(entries_[i].word.load(std::memory_order_seq_cst));
+      if (w.state() != object_state::kept ||
+          !change(i, w, object_word(w.generation(), object_state::gone, 0, object_end::unreferenced)))
+        continue;
+      free_entry(i, w);
+      freed = true;
+    }
+    return freed;
+  }
+
   /// Gives memory to an object that was made with none. False if there is none.
   bool attach(std::uint32_t i, std::uint64_t bytes) noexcept {
     const std::uint64_t block = memory_.blocks().allocate(bytes);
@@ -18242,25 +18527,13 @@ class object_table {
   }
   /// Gives a new object the name that it was made with. The memory of the name must be present.
   void enter_name(std::uint32_t i, std::string_view name) noexcept {
-    object_entry& e = entries_[i];
-    std::memcpy(memory_.data() + e.name_offset.load(std::memory_order_relaxed), name.data(), name.size());
+    std::memcpy(names_.text(i), name.data(), name.size());
     CADRE_STORE_STEP(name_written);
-    e.flags |= object_named;
-    link_name(i);
+    entries_[i].flags |= object_named;
+    names_.add(i);
     CADRE_STORE_STEP(name_entered);
   }
-
-  /// The object of that name, or no_index.
-  [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
-    const std::uint64_t hash = hash_text(name);
-    for (std::uint32_t i = bucket(hash); i != 0; i = entries_[i - 1].next) {
-      const object_entry& e = entries_[i - 1];
-      if (e.name_hash == hash && e.name_bytes == name.size() &&
-          std::memcmp(memory_.data() + e.name_offset.load(std::memory_order_relaxed), name.data(), name.size()) == 0)
-        return i - 1;
-    }
-    return no_index;
-  }
+  [[nodiscard]] name_table& names() noexcept { return names_; }
 
   /// One more ref of this process.
   void hold(std::uint32_t i) noexcept {
@@ -18268,38 +18541,41 @@ class object_table {
     mine_[i].fetch_add(hold_ref, std::memory_order_seq_cst);
   }
 
+  /// Changes the word from what was seen; if it is another one by now, that has been seen then.
+  bool change(std::uint32_t i, object_word& seen, object_word to) noexcept {
+    std::uint64_t expected = seen.value();
+    const bool done = entries_[i].word.compare_exchange_strong(expected, to.value(), std::memory_order_seq_cst);
+    if (!done) seen = object_word(expected);
+    return done;
+  }
+
   /// Ends an object whoever holds it: it cannot be read any more, its memory is freed with the last view.
   void end(std::uint32_t i, object_end why) noexcept {
-    object_entry& e = entries_[i];
-    std::uint64_t seen = e.word.load(std::memory_order_acquire);
-    object_word w(seen);
-    do {
-      w = object_word(seen);
-      if (w.state() == object_state::free || w.state() == object_state::gone) return;
-    } while (!e.word.compare_exchange_weak(
-        seen, object_word(w.generation(), object_state::gone, w.owner(), why).value(), std::memory_order_seq_cst));
+    object_word w = word(i);
+    while (w.state() != object_state::free && w.state() != object_state::gone)
+      if (end(i, why, w)) return;
+  }
+  /// The same, unless it has changed since `seen`.
+  bool end(std::uint32_t i, object_end why, object_word& seen) noexcept {
+    if (!change(i, seen, object_word(seen.generation(), object_state::gone, seen.owner(), why))) return false;
     CADRE_STORE_STEP(end_committed);
     remove_name(i);
     CADRE_STORE_STEP(name_removed);
-    tell(e);
+    tell(entries_[i]);
     settle(i);
+    return true;
   }
 
   /// Ends what nobody refers to, and frees what nobody holds, of an object that has perhaps lost a holder.
   void settle(std::uint32_t i) noexcept {
     object_entry& e = entries_[i];
-    const object_word w = word(i);
-    if (w.state() == object_state::free) return;
+    object_word w = word(i);
+    if (w.state() == object_state::free || is_kept(w)) return;
     if (w.state() != object_state::gone) {
       if (e.in_flight != 0 || (e.flags & (object_named | object_weak_name)) == object_named) return;
-      const holding all = count_holding(i, false);
-      if (all.refs) return;
-      if (!all.views) {
-        free_entry(i, w);
-        return;
-      }
-      e.word.store(object_word(w.generation(), object_state::gone, 0, object_end::unreferenced).value(),
-                   std::memory_order_release);
+      if (count_holding(i, false).refs) return;
+      // If it has changed, its owner has kept it, or made another one of it.
+      if (!change(i, w, object_word(w.generation(), object_state::gone, 0, object_end::unreferenced))) return;
       CADRE_STORE_STEP(end_committed);
     }
     // Whoever holds a view or a ref of it still is asked to come here when it is let go.
@@ -18314,12 +18590,13 @@ class object_table {
   /// them. Cost: a look at all objects, at most nine times. False if all that is not enough.
   template <class Take>
   bool evict(std::uint32_t& dropped, Take&& take) {
-    return by_last_use([this](std::uint32_t i) { return is_idle(i) && (entries_[i].flags & object_evictable) != 0; },
-                       [&](std::uint32_t i) {
-                         end(i, object_end::evicted);
-                         ++dropped;
-                         return take();
-                       });
+    return by_last_use(
+        [this](std::uint32_t i, object_word w) { return is_idle(i, w) && (entries_[i].flags & object_evictable) != 0; },
+        [&](std::uint32_t i, object_word w) {
+          if (!end(i, object_end::evicted, w)) return false;
+          ++dropped;
+          return take();
+        });
   }
 
   [[nodiscard]] spill_table files() const noexcept { return spill_table(head_, memory_.spill_files()); }
@@ -18390,24 +18667,30 @@ class object_table {
     holders->store(holders->load(std::memory_order_relaxed) | std::uint64_t{1} << slot_ % 64,
                    std::memory_order_relaxed);
   }
+  /// No object, but kept for one.
+  [[nodiscard]] static bool is_kept(object_word w) noexcept {
+    return w.state() == object_state::kept || w.state() == object_state::preparing;
+  }
   /// Readable, in memory, and nobody looks at it.
-  [[nodiscard]] bool is_idle(std::uint32_t i) noexcept {
-    return word(i).state() == object_state::sealed && entries_[i].offset.load(std::memory_order_relaxed) != no_offset &&
+  [[nodiscard]] bool is_idle(std::uint32_t i, object_word w) noexcept {
+    return w.state() == object_state::sealed && entries_[i].offset.load(std::memory_order_relaxed) != no_offset &&
            !count_holding(i, false).views;
   }
-  /// Calls `take` with all that are `wanted`, in eight rounds from those not used for longest to the newest, until it
-  /// returns true. Cost: a look at all objects per round.
+  /// Calls `take` with all that are `wanted` and with their words, in eight rounds from those not used for longest to the
+  /// newest, until it returns true. Cost: a look at all objects per round.
   template <class Wanted, class Take>
   bool by_last_use(Wanted&& wanted, Take&& take) {
     const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
     const auto age = [&](std::uint32_t i) { return now - entries_[i].used_at.load(std::memory_order_relaxed); };
     std::uint32_t oldest = 0;
     for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
-      if (age(i) > oldest && wanted(i)) oldest = age(i);
+      if (age(i) > oldest && wanted(i, word(i))) oldest = age(i);
     constexpr std::uint32_t rounds = 8;
     for (std::uint32_t round = rounds; round-- > 0;)
-      for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
-        if (age(i) >= std::uint64_t{oldest} * round / rounds && wanted(i) && take(i)) return true;
+      for (std::uint32_t i = 0; i < head_.entries_begun; ++i) {
+        if (age(i) < std::uint64_t{oldest} * round / rounds) continue;
+        if (const object_word w = word(i); wanted(i, w) && take(i, w)) return true;
+      }
     return false;
   }
 
@@ -18427,25 +18710,24 @@ class object_table {
     entries_[i].next = head_.free_entry;
     head_.free_entry = i;
   }
-  void clear_names() noexcept { std::memset(memory_.buckets(), 0, head_.most_objects * sizeof(std::uint32_t)); }
-  void link_name(std::uint32_t i) noexcept {
-    std::uint32_t& first = bucket(entries_[i].name_hash);
-    entries_[i].next = first;
-    first = i + 1;  // 0 is the end
-  }
 
  private:
-  [[nodiscard]] std::uint32_t& bucket(std::uint64_t hash) const noexcept {
-    return memory_.buckets()[hash & (head_.most_objects - 1)];
+  // What an entry says of a new object, but where it lies and its name.
+  void describe(std::uint32_t i, const request& r) noexcept {
+    object_entry& e = entries_[i];
+    e.bytes = r.bytes;
+    details_[i].type = r.type;
+    details_[i].site = r.site;
+    e.flags = r.flags;
+    e.creator = pid_;
+    e.event.store(0, std::memory_order_relaxed);
+    e.used_at.store(head_.clock.load(std::memory_order_relaxed), std::memory_order_relaxed);
   }
+
   void remove_name(std::uint32_t i) noexcept {
     if ((entries_[i].flags & object_named) == 0) return;
     entries_[i].flags &= ~object_named;
-    for (std::uint32_t* at = &bucket(entries_[i].name_hash); *at != 0; at = &entries_[*at - 1].next)
-      if (*at == i + 1) {
-        *at = entries_[i].next;
-        return;
-      }
+    names_.remove(i);
   }
 
   std::uint32_t take_entry() noexcept {
@@ -18457,6 +18739,12 @@ class object_table {
     if (head_.entries_begun == head_.most_objects) return no_index;
     memory_.make_entry_present(head_.entries_begun, slot_);
     return head_.entries_begun++;
+  }
+
+  void end_scarcity() noexcept {
+    if (head_.scarce.load(std::memory_order_relaxed) != 0 && head_.room_waiters.load(std::memory_order_relaxed) == 0 &&
+        memory_.blocks().used() < head_.capacity / 4 * 3 && head_.objects < head_.most_objects / 4 * 3)
+      head_.scarce.store(0, std::memory_order_relaxed);
   }
 
   void forget_holders(std::uint32_t i) noexcept {
@@ -18476,6 +18764,7 @@ class object_table {
     free_blocks(i);
     list_free(i);
     --head_.objects;
+    end_scarcity();
     tell_of_room();
     CADRE_STORE_STEP(entry_listed);
   }
@@ -18483,13 +18772,13 @@ class object_table {
   void free_blocks(std::uint32_t i) noexcept {
     object_entry& e = entries_[i];
     free_block(i);
-    if (const spill_position place(e.spilled.load(std::memory_order_relaxed)); place) {
-      e.spilled.store(0, std::memory_order_release);
+    if (const spill_position place(details_[i].spilled.load(std::memory_order_relaxed)); place) {
+      details_[i].spilled.store(0, std::memory_order_release);
       files().drop(place.file(), e.bytes);
     }
     if (const std::uint64_t block = e.name_offset.load(std::memory_order_relaxed); block != no_offset) {
       e.name_offset.store(no_offset, std::memory_order_release);
-      memory_.blocks().free(block, e.name_bytes);
+      memory_.blocks().free(block, details_[i].name_bytes);
     }
     CADRE_STORE_STEP(block_freed);
   }
@@ -18505,9 +18794,128 @@ class object_table {
   arena& memory_;
   store_header& head_;
   object_entry* entries_;
+  object_details* details_;
+  name_table names_;
   std::uint32_t slot_;
   hold_count* mine_;
   const std::uint32_t pid_ = static_cast<std::uint32_t>(::getpid());
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/put_shelves.hpp ----
+#ifndef CADRE_STORE_DETAIL_PUT_SHELVES_HPP
+#define CADRE_STORE_DETAIL_PUT_SHELVES_HPP
+
+#include <sched.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a thread needs to put objects without the lock of the store: entries of objects that have ended, which the table
+/// keeps for this process, by size; and labels that it knows. Whoever is short of memory frees such an entry, of which the
+/// shelf learns when it takes it. For one thread at a time.
+class put_shelf {
+ public:
+  label_cache labels;
+
+  /// Whether there is a place for one more of that size.
+  [[nodiscard]] bool has_room(object_table& table, std::uint64_t bytes) noexcept {
+    if (bytes <= block_allocator::largest_block) return small_[block_allocator::class_of(bytes)].count < small_count;
+    std::uint64_t all = bytes;
+    bool found = false;
+    for (large& l : large_) {
+      if (l.bytes != 0 && !table.keeps(l.entry)) l.bytes = 0;
+      all += l.bytes;
+      found |= l.bytes == 0;
+    }
+    return found && all <= table.head().capacity / 4;
+  }
+  /// Of an entry that the table keeps now, where there is room.
+  void add(std::uint32_t i, std::uint64_t bytes) noexcept {
+    if (bytes <= block_allocator::largest_block) {
+      small& s = small_[block_allocator::class_of(bytes)];
+      s.entries[s.count++] = i;
+      return;
+    }
+    for (large& l : large_)
+      if (l.bytes == 0) {
+        l = {block_allocator::size_of(bytes), i};
+        return;
+      }
+  }
+  /// An object made of an entry of its size, or no_index.
+  std::uint32_t take(object_table& table, const object_table::request& r) noexcept {
+    if (r.bytes <= block_allocator::largest_block) {
+      small& s = small_[block_allocator::class_of(r.bytes)];
+      while (s.count != 0)
+        if (const std::uint32_t i = s.entries[--s.count]; table.reuse(i, r)) return i;
+      return no_index;
+    }
+    for (large& l : large_)
+      if (l.bytes == block_allocator::size_of(r.bytes)) {
+        l.bytes = 0;
+        if (table.reuse(l.entry, r)) return l.entry;
+      }
+    return no_index;
+  }
+
+ private:
+  static constexpr std::uint32_t small_count = 32, large_count = 8;
+  struct small {
+    std::uint32_t count = 0;
+    std::array<std::uint32_t, small_count> entries;
+  };
+  struct large {
+    std::uint64_t bytes = 0;  // 0: nothing
+    std::uint32_t entry = 0;
+  };
+  std::array<small, block_allocator::class_count> small_;
+  std::array<large, large_count> large_;
+};
+
+/// The shelves of a process, among which its threads are spread. Thread-safety: all functions, from any thread.
+class put_shelves {
+  struct alignas(64) place {
+    std::atomic<bool> held{false};
+    put_shelf shelf;
+  };
+
+ public:
+  /// Holds the shelf of this thread while it exists. No thread holds two, nor waits for one with the lock of the store.
+  class hold {
+   public:
+    explicit hold(put_shelves& all) noexcept : hold(all.places_[metric_shard()]) {}
+    hold(const hold&) = delete;
+    hold& operator=(const hold&) = delete;
+    ~hold() { place_.held.store(false, std::memory_order_release); }
+
+    [[nodiscard]] put_shelf* operator->() const noexcept { return &place_.shelf; }
+
+   private:
+    friend put_shelves;
+    explicit hold(place& p) noexcept : place_(p) {
+      for (int tries = 0; p.held.exchange(true, std::memory_order_acquire); ++tries)
+        tries < 100 ? relax() : static_cast<void>(::sched_yield());
+    }
+    place& place_;
+  };
+
+  /// Returns when all who held one at the call have let go of it.
+  void wait() noexcept {
+    for (place& p : places_) const hold each(p);
+  }
+
+ private:
+  std::array<place, metric_shards> places_;
 };
 
 }  // namespace detail
@@ -18538,18 +18946,16 @@ class object_moves {
     std::size_t n = 0;
     std::uint64_t moved = 0;
     table_.by_last_use(
-        [&](std::uint32_t i) {
+        [&](std::uint32_t i, object_word w) {
           const object_entry& e = table_.entry(i);
-          return table_.is_idle(i) && (e.flags & object_evictable) == 0 &&
-                 (!written || e.spilled.load(std::memory_order_relaxed) != 0);
+          return table_.is_idle(i, w) && (e.flags & object_evictable) == 0 &&
+                 (!written || table_.details(i).spilled.load(std::memory_order_relaxed) != 0);
         },
-        [&](std::uint32_t i) {
+        [&](std::uint32_t i, object_word w) {
+          if (!table_.change(i, w, object_word(w.generation(), object_state::spilling, table_.slot()))) return false;
+          CADRE_STORE_STEP(spill_begun);
           table_.mark_holder(i);
           table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
-          table_.entry(i).word.store(
-              object_word(table_.word(i).generation(), object_state::spilling, table_.slot()).value(),
-              std::memory_order_release);
-          CADRE_STORE_STEP(spill_begun);
           found[n++] = i;
           moved += block_allocator::size_of(table_.entry(i).bytes);
           return moved >= bytes || n == most;
@@ -18561,8 +18967,8 @@ class object_moves {
   void commit_spill(std::uint32_t i, spill_position place, std::uint64_t checksum) noexcept {
     object_entry& e = table_.entry(i);
     if (place) {
-      e.checksum = checksum;
-      e.spilled.store(place.value(), std::memory_order_release);
+      table_.details(i).checksum = checksum;
+      table_.details(i).spilled.store(place.value(), std::memory_order_release);
     }
     CADRE_STORE_STEP(spill_written);
     table_.mine(i).fetch_sub(hold_view, std::memory_order_seq_cst);
@@ -18611,13 +19017,14 @@ class object_moves {
   void begin_move(std::uint32_t i) noexcept {
     table_.mark_holder(i);
     table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
+    CADRE_STORE_STEP(move_begun);
   }
   void end_move(std::uint32_t i, spill_position moved) noexcept {
-    object_entry& e = table_.entry(i);
     if (moved) {
-      const spill_position before(e.spilled.load(std::memory_order_relaxed));
-      e.spilled.store(moved.value(), std::memory_order_release);
-      table_.files().drop(before.file(), e.bytes);
+      const spill_position before(table_.details(i).spilled.load(std::memory_order_relaxed));
+      table_.details(i).spilled.store(moved.value(), std::memory_order_release);
+      CADRE_STORE_STEP(move_committed);
+      table_.files().drop(before.file(), table_.entry(i).bytes);
     }
     table_.mine(i).fetch_sub(hold_view, std::memory_order_release);
     table_.settle(i);
@@ -18710,6 +19117,7 @@ class ticket_office {
     ticket.index = i;
     ticket.from = static_cast<std::uint16_t>(table_.slot());
     ticket.to = to;
+    table_.entry(i).flags |= object_sent;
     CADRE_STORE_STEP(ticket_written);
     ticket.used.store(1, std::memory_order_release);
     CADRE_STORE_STEP(ticket_committed);
@@ -18762,7 +19170,7 @@ inline void recount_spill_files(object_table& table) noexcept {
   spill_table files = table.files();
   files.begin_recount();
   for (std::uint32_t i = 0; i < table.head().entries_begun; ++i)
-    if (const spill_position at(table.entry(i).spilled.load(std::memory_order_acquire));
+    if (const spill_position at(table.details(i).spilled.load(std::memory_order_acquire));
         at && table.word(i).state() != object_state::free)
       files.recount(at.file(), table.entry(i).bytes);
   table.head().dead_files.store(1, std::memory_order_relaxed);  // perhaps
@@ -18776,7 +19184,7 @@ inline void rebuild(object_table& table) noexcept {
   block_allocator blocks = table.memory().blocks();
   blocks.format();
   blocks.begin_rebuild();
-  table.clear_names();
+  table.names().clear();
   head.free_entry = no_index;
   head.objects = 0;
   for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
@@ -18788,13 +19196,19 @@ inline void rebuild(object_table& table) noexcept {
     }
     ++head.objects;
     e.in_flight = 0;
-    if (w.state() == object_state::spilled) e.offset.store(no_offset, std::memory_order_relaxed);
+    // Who spilled it may have died before it looked for views, which are of what is in memory.
+    if (w.state() == object_state::spilled) {
+      if (e.offset.load(std::memory_order_relaxed) != no_offset && table.count_holding(i, false).views)
+        e.word.store(object_word(w.generation(), object_state::sealed).value(), std::memory_order_release);
+      else
+        e.offset.store(no_offset, std::memory_order_relaxed);
+    }
     if (const std::uint64_t block = e.offset.load(std::memory_order_acquire); block != no_offset)
       blocks.keep(block, e.bytes);
     if (const std::uint64_t block = e.name_offset.load(std::memory_order_acquire); block != no_offset)
-      blocks.keep(block, e.name_bytes);
+      blocks.keep(block, table.details(i).name_bytes);
     if (w.state() == object_state::gone) e.flags &= ~object_named;
-    if ((e.flags & object_named) != 0) table.link_name(i);
+    if ((e.flags & object_named) != 0) table.names().link(i);
   }
   CADRE_STORE_STEP(rebuild_blocks);
   blocks.end_rebuild();
@@ -18816,7 +19230,9 @@ inline void rebuild(object_table& table) noexcept {
 /// Of an object whose owner has died in the middle of something: back to what was before, or its end.
 inline void abandon(object_table& table, std::uint32_t i) noexcept {
   switch (table.word(i).state()) {
-    case object_state::creating: table.end(i, object_end::producer_died); break;
+    case object_state::creating:
+    case object_state::kept:
+    case object_state::preparing: table.end(i, object_end::producer_died); break;
     case object_state::spilling: object_moves(table).cancel_spill(i); break;
     case object_state::restoring: object_moves(table).cancel_restore(i); break;
     default: break;
@@ -18824,8 +19240,8 @@ inline void abandon(object_table& table, std::uint32_t i) noexcept {
 }
 
 /// Takes from processes all that they held, wrote or sent, and their slots. Cost: a look at all objects, whose holders are
-/// counted only where it may matter, or (`unsettled`) everywhere: when one of them died in the middle of a change.
-inline void sweep_slots(object_table& table, const slot_set& slots, bool unsettled) noexcept {
+/// counted only where one of the processes was in the middle of a change, or has been a holder.
+inline void sweep_slots(object_table& table, const slot_set& slots) noexcept {
   store_header& head = table.head();
   slots.for_each([&](std::uint32_t s) {
     table.memory().clear_counts(s);
@@ -18841,7 +19257,7 @@ inline void sweep_slots(object_table& table, const slot_set& slots, bool unsettl
     if (w.state() == object_state::free) continue;
     const bool owned = slots.has(w.owner());
     if (owned) abandon(table, i);
-    if (owned || unsettled || table.may_be_held_by(i, slots)) table.settle(i);
+    if (owned || w.state() == object_state::gone || table.may_be_held_by(i, slots)) table.settle(i);
   }
   bool closed = false;
   slots.for_each([&](std::uint32_t s) { closed |= table.files().close_all_of(s); });
@@ -18855,12 +19271,12 @@ inline void sweep_slots(object_table& table, const slot_set& slots, bool unsettl
 inline void sweep_slot(object_table& table, std::uint32_t slot) noexcept {
   slot_set one;
   one.add(slot);
-  sweep_slots(table, one, false);
+  sweep_slots(table, one);
 }
 
 /// Sweeps the slots of processes that have died. Cost: a system call per process, and one look at all objects if there are
-/// any. Returns how many there were. `unsettled`: after a rebuild.
-inline std::uint32_t sweep_dead(object_table& table, bool unsettled = false) noexcept {
+/// any. Returns how many there were.
+inline std::uint32_t sweep_dead(object_table& table) noexcept {
   slot_set dead;
   std::uint32_t n = 0;
   for (std::uint32_t s = 0; s < most_processes; ++s) {
@@ -18873,7 +19289,7 @@ inline std::uint32_t sweep_dead(object_table& table, bool unsettled = false) noe
     dead.add(s);
     ++n;
   }
-  if (n != 0 || unsettled) sweep_slots(table, dead, unsettled);
+  if (n != 0) sweep_slots(table, dead);
   store_counters::get().recovered.add(n);
   return n;
 }
@@ -18933,7 +19349,7 @@ class store_lock {
     head_.lock_holder.store(table.pid(), std::memory_order_relaxed);
     if (got == lock_result::owner_died) [[unlikely]] {
       rebuild(table);
-      sweep_dead(table, true);
+      sweep_dead(table);
       head_.mutex.made_consistent();
     }
     return true;
@@ -19044,7 +19460,7 @@ struct store_options {
   std::uint64_t capacity = 0;
   /// A folder on a disk, to which objects go that find no room. Empty: none.
   std::string spill_dir = {};
-  /// Objects that it holds at most, rounded up to a power of two. The first process to open it decides.
+  /// Objects that it holds at most, rounded up to a power of two, at least 512. The first process to open it decides.
   std::uint32_t max_objects = 1u << 20;
   /// How long a put waits for room before it throws store_full (302).
   std::chrono::nanoseconds put_timeout = std::chrono::seconds(10);
@@ -19111,7 +19527,7 @@ namespace detail {
 [[gnu::cold]] inline std::string describe_object(const object_table& table, std::uint32_t i) {
   const object_entry& e = table.entry(i);
   return std::string("the object made at ")
-      .append(store_labels(table.memory().labels()).text(e.site))
+      .append(store_labels(table.memory().labels()).text(table.details(i).site))
       .append(" by process ")
       .append(std::to_string(e.creator));
 }
@@ -19152,7 +19568,7 @@ struct store_holder {
       h.held += e.bytes;
       if (pinned) h.pinned += e.bytes;
       ++h.objects;
-      if (e.bytes > h.largest) h.largest = e.bytes, h.site = e.site;
+      if (e.bytes > h.largest) h.largest = e.bytes, h.site = table.details(i).site;
     };
     table.for_each_holder(i, [&](std::uint32_t s) {
       const std::uint64_t count = table.memory().counts(s)[i].load(std::memory_order_relaxed);
@@ -19771,6 +20187,7 @@ CADRE_NAMESPACE_END
 #define CADRE_STORE_DETAIL_SPILL_FILE_HPP
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -19783,6 +20200,7 @@ CADRE_NAMESPACE_END
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 
 CADRE_NAMESPACE_BEGIN
 
@@ -19802,24 +20220,59 @@ class spill_writer {
   /// `first_file` is the number of the process's first file: its slot in the job << 20. Files that an earlier process
   /// of the slot left are passed over. A file ends before it would exceed `file_limit` bytes; a larger object gets one
   /// of its own. The folder must outlive the writer. Throws mapping_error (159).
-  spill_writer(const spill_folder& folder, std::uint32_t first_file,
-               std::uint64_t file_limit = std::uint64_t{128} << 20)
+  spill_writer(const spill_folder& folder, std::uint32_t first_file, std::uint64_t file_limit = spill_file_limit)
       : folder_(folder),
         first_file_(first_file),
         file_limit_(file_limit),
-        staging_(mapping::anonymous(spill_block + piece)) {}
+        staging_(mapping::anonymous(spill_block + staged_piece)) {}
 
   /// Writes the object; when the call returns, every process of the job can read it. An object that begins at a multiple
   /// of 4096 bytes is not copied in memory. Throws spill_failed (310); nothing of the object is left then, and the next
   /// may succeed. A file beyond RLIMIT_FSIZE is such an error where the host ignores SIGXFSZ.
   spilled_place append(std::uint64_t key, std::span<const std::byte> object) {
-    const std::uint64_t record = spill_header::record(object.size());
-    if (record > file_limit_) {
-      output own = make_output(object.size());
+    return append(key, object, [](std::uint32_t) { return true; });
+  }
+  /// The same, with a word from `announce(file)` before a file of that number is made: false if there is one.
+  template <class Announce>
+  spilled_place append(std::uint64_t key, std::span<const std::byte> object, Announce&& announce) {
+    if (spill_header::record(object.size()) > file_limit_) {
+      output own = make_output(object.size(), announce);
       return write(own, key, object);
     }
-    if (!current_.file || current_.end + record > file_limit_) current_ = make_output(object.size());
+    if (needs_file(object.size())) current_ = make_output(object.size(), announce);
     return write(current_, key, object);
+  }
+
+  /// Whether the file that many objects share has no room for one of `bytes`, which would go there.
+  [[nodiscard]] bool needs_file(std::uint64_t bytes) const noexcept {
+    const std::uint64_t record = spill_header::record(bytes);
+    return record <= file_limit_ && (!current_.file || current_.end + record > file_limit_);
+  }
+  /// The next objects go to this process's file `dead`, in which no object is wanted any more, from its begin and under a
+  /// new number: nobody finds what it held, and who has it open to read from a place there sees by the record's key and
+  /// checksums that he comes too late. It has its blocks on the disk; to free them and get others takes as long as
+  /// writing. A file with which that cannot be done is removed.
+  template <class Announce>
+  void write_over(std::uint32_t dead, Announce&& announce) {
+    current_ = output();
+    const file_descriptor& folder = folder_.descriptor();
+    for (std::uint32_t tries = 0; tries < numbers; ++tries, ++counter_) {
+      output made{.number = next_number()};
+      const std::string name = spill_file_name(made.number);
+      if (!announce(made.number)) continue;
+      if (::renameat2(folder.get(), spill_file_name(dead).c_str(), folder.get(), name.c_str(), RENAME_NOREPLACE) == 0) {
+        made.file = direct_file(folder, name, O_WRONLY, true);
+        if (made.file) {
+          ++counter_;
+          current_ = std::move(made);
+        } else {
+          remove_spill_file(folder_, made.number);
+        }
+        return;
+      }
+      if (errno != EEXIST) break;
+    }
+    remove_spill_file(folder_, dead);
   }
 
   /// The file to which the next object is appended, if it fits; ~0: none.
@@ -19831,23 +20284,35 @@ class spill_writer {
   void finish_file() noexcept { current_ = output(); }
 
  private:
-  static constexpr std::size_t piece = std::size_t{4} << 20;  // of a large object, written by one call
+  static constexpr std::uint32_t numbers = 1 << 20;  // of files
+  // Of a large object, written by one call, from where it lies: between calls the disk idles until this thread has a
+  // processor, which the hash may have.
+  static constexpr std::size_t straight_piece = std::size_t{64} << 20;
+  static constexpr std::size_t staged_piece = std::size_t{4} << 20;
 
   struct output {
-    direct_file file;
+    direct_file file = {};
     std::uint32_t number = 0;
     std::uint64_t end = 0;  // in bytes; the next record begins there
   };
 
-  output make_output(std::uint64_t bytes) {
-    constexpr std::uint32_t numbers = 1 << 20;
-    for (std::uint32_t tries = 0;; ++tries) {
-      output made;
-      made.number = first_file_ + counter_++ % numbers;
-      made.file = direct_file(folder_.descriptor(), spill_file_name(made.number), O_WRONLY | O_CREAT | O_EXCL, true);
-      if (made.file) return made;
-      if (errno != EEXIST || tries == numbers)
-        throw spill_failed("make the file of", spill_file_path(folder_, made.number), errno, bytes);
+  std::uint32_t next_number() const noexcept { return first_file_ + counter_ % numbers; }
+  // The number of a file that could not be made, or could not be kept, is that of the next.
+  template <class Announce>
+  output make_output(std::uint64_t bytes, Announce&& announce) {
+    for (std::uint32_t tries = 0;; ++tries, ++counter_) {
+      output made{.number = next_number()};
+      int code = EEXIST;
+      if (announce(made.number)) {
+        made.file = direct_file(folder_.descriptor(), spill_file_name(made.number), O_WRONLY | O_CREAT | O_EXCL, true);
+        code = errno;
+      }
+      if (made.file) {
+        ++counter_;
+        return made;
+      }
+      if (code != EEXIST || tries == numbers)
+        throw spill_failed("make the file of", spill_file_path(folder_, made.number), code, bytes);
     }
   }
 
@@ -19864,7 +20329,10 @@ class spill_writer {
     // An empty file goes, since nobody would remove it; one that cannot be cut gets no further object.
     const std::uint64_t end = out.end;
     if (end == 0 || out.file.truncate(end) != 0) out = output();
-    if (end == 0) remove_spill_file(folder_, place.file);
+    if (end == 0) {
+      remove_spill_file(folder_, place.file);
+      counter_ = place.file - first_file_;
+    }
     throw spill_failed("write", spill_file_path(folder_, place.file), code, object.size());
   }
 
@@ -19886,10 +20354,11 @@ class spill_writer {
     hash.available(object.size());
     std::array<iovec, 3> pieces{put_header({.magic = 0})};
     std::uint64_t at = out.end;
-    for (std::size_t done = 0; done < object.size(); done += piece) {
-      put(object.subspan(done, std::min(piece, object.size() - done)), pieces[1], pieces[2]);
+    const std::size_t step = is_spill_aligned(object.data()) ? straight_piece : staged_piece;
+    for (std::size_t done = 0; done < object.size(); done += step) {
+      put(object.subspan(done, std::min(step, object.size() - done)), pieces[1], pieces[2]);
       if (const int code = out.file.write(pieces, at); code != 0) return code;
-      at = out.end + spill_block + done + piece;
+      at = out.end + spill_block + done + step;
     }
     place.checksum = hash.digest();
     pieces[0] = put_header(spill_header::of(key, object.size(), place.checksum));
@@ -19975,6 +20444,9 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_STORE_DETAIL_SPILLER_HPP
 #define CADRE_STORE_DETAIL_SPILLER_HPP
 
+#include <fcntl.h>
+
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -19982,6 +20454,7 @@ CADRE_NAMESPACE_END
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
@@ -19993,9 +20466,7 @@ class spiller {
  public:
   /// Throws spill_folder_unusable (312), mapping_error (159).
   explicit spiller(object_table& table)
-      : table_(table),
-        folder_(table.head().spill_dir, table.head().id),
-        writer_(folder_, table.slot() << 20, file_limit) {}
+      : table_(table), folder_(table.head().spill_dir, table.head().id), writer_(folder_, table.slot() << 20) {}
 
   /// Moves objects that nobody looks at to disk, of at least `bytes` together if there are such. False if there are none.
   /// What cannot be written stays in memory; throws spill_failed (310) if none could be moved.
@@ -20040,29 +20511,30 @@ class spiller {
     }
   }
 
-  /// Removes the files of which nothing is wanted any more.
-  void remove_dead_files() noexcept {
-    for (;;) {
-      std::uint32_t file = 0;
-      {
-        store_lock lock(table_, store_lock::patiently{});
-        file = table_.files().take_dead();
-      }
-      if (file == spill_table::none) return;
-      remove_spill_file(folder_, file);
-    }
-  }
+  /// Removes the files of which nothing is wanted any more, but for one of each process, which it will write over.
+  void remove_dead_files() noexcept { remove_files(&spill_table::find_dead); }
 
  private:
-  static constexpr std::uint64_t file_limit = std::uint64_t{128} << 20;
-
+  // True if there were any.
+  bool remove_files(std::uint32_t (spill_table::*find)() noexcept) noexcept {
+    for (bool any = false;; any = true) {
+      direct_file last;  // closed without the lock: not its name but its blocks take long to go
+      store_lock lock(table_, store_lock::patiently{});
+      spill_table files = table_.files();
+      const std::uint32_t file = (files.*find)();
+      if (file == spill_table::none) return any;
+      last = direct_file(folder_.descriptor(), spill_file_name(file), O_RDONLY, false);
+      remove_spill_file(folder_, file);
+      CADRE_STORE_STEP(dead_file_removed);
+      table_.files().forget(file);
+    }
+  }
   [[nodiscard]] std::uint64_t key_of(std::uint32_t i) const noexcept {
     return std::uint64_t{table_.word(i).generation()} << 32 | i;
   }
   [[nodiscard]] spilled_place place_of(std::uint32_t i) const noexcept {
-    const object_entry& e = table_.entry(i);
-    const spill_position at(e.spilled.load(std::memory_order_acquire));
-    return {at.file(), at.offset(), e.bytes, e.checksum};
+    const spill_position at(table_.details(i).spilled.load(std::memory_order_acquire));
+    return {at.file(), at.offset(), table_.entry(i).bytes, table_.details(i).checksum};
   }
 
   // An object that was on disk before is there still.
@@ -20070,30 +20542,58 @@ class spiller {
     object_entry& e = table_.entry(i);
     spill_position at;
     std::uint64_t checksum = 0;
-    if (e.spilled.load(std::memory_order_acquire) == 0)
+    if (table_.details(i).spilled.load(std::memory_order_acquire) == 0)
       at = append(i, {table_.memory().data_to_read() + e.offset.load(std::memory_order_relaxed), e.bytes}, checksum);
     store_lock lock(table_, store_lock::patiently{});
     moves().commit_spill(i, at, checksum);
     counters_.spilled_bytes.add(e.bytes);
-    if (at) close_full_file(at.file());
+    if (at) close_own_file(at.file());
   }
   spill_position append(std::uint32_t i, std::span<const std::byte> object, std::uint64_t& checksum) {
-    const spilled_place place = writer_.append(key_of(i), object);
+    if (writer_.needs_file(object.size())) change_file();
+    const spilled_place place = write_record(key_of(i), object);
+    CADRE_STORE_STEP(record_written);
     checksum = place.checksum;
+    if (place.file == writer_.current_file()) file_ = place.file;
     store_lock lock(table_, store_lock::patiently{});
     table_.files().append(place.file, place.offset, object.size());
+    CADRE_STORE_STEP(record_counted);
     return {place.file, place.offset};
   }
-  // After the table knows of the last append: an object above the limit has a file of its own, and after a change of the
-  // file the one before is full.
-  void close_full_file(std::uint32_t file) noexcept {
-    if (file == file_) return;
-    if (file == writer_.current_file()) {
-      if (file_ != spill_table::none) table_.files().close(file_);
-      file_ = file;
-    } else if (file >> 20 == table_.slot()) {
-      table_.files().close(file);
+  // On a full disk, once more without the files that are kept to be written over.
+  spilled_place write_record(std::uint64_t key, std::span<const std::byte> object) {
+    const auto announce = [this](std::uint32_t file) { return this->announce(file); };
+    try {
+      return writer_.append(key, object, announce);
+    } catch (const spill_failed& e) {
+      if ((e.code() != ENOSPC && e.code() != EDQUOT) || !remove_files(&spill_table::find_kept)) throw;
     }
+    return writer_.append(key, object, announce);
+  }
+  // Of a file that is to be made, so that it goes with this process whenever that is killed. False if there is one.
+  bool announce(std::uint32_t file) noexcept {
+    store_lock lock(table_, store_lock::patiently{});
+    const bool is_new = table_.files().announce(file);
+    CADRE_STORE_STEP(file_announced);
+    return is_new;
+  }
+  // From the full one, of which the table of objects knows all, to a dead one, or else a new one.
+  void change_file() {
+    std::uint32_t dead = spill_table::none;
+    {
+      store_lock lock(table_, store_lock::patiently{});
+      if (file_ != spill_table::none) table_.files().close(std::exchange(file_, spill_table::none));
+      dead = table_.files().find_to_reuse(table_.slot());
+    }
+    if (dead == spill_table::none) return;
+    writer_.write_over(dead, [this](std::uint32_t file) { return announce(file); });
+    CADRE_STORE_STEP(dead_file_reused);
+    store_lock lock(table_, store_lock::patiently{});
+    table_.files().forget(dead);
+  }
+  // If it is of an object above the limit, which the table of objects knows now.
+  void close_own_file(std::uint32_t file) noexcept {
+    if (file != file_) table_.files().close(file);
   }
 
   // Copies what is wanted of one file that holds little of it to the present one.
@@ -20105,7 +20605,7 @@ class spiller {
       file = table_.files().find_sparse();
       if (file == spill_table::none) return;
       for (std::uint32_t i = 0; i < table_.head().entries_begun; ++i)
-        if (const spill_position at(table_.entry(i).spilled.load(std::memory_order_relaxed));
+        if (const spill_position at(table_.details(i).spilled.load(std::memory_order_relaxed));
             table_.word(i).state() != object_state::free && at && at.file() == file)
           wanted.push_back(i);
       for (const std::uint32_t i : wanted) moves().begin_move(i);
@@ -20122,7 +20622,7 @@ class spiller {
       }
       store_lock lock(table_, store_lock::patiently{});
       moves().end_move(i, moved);
-      moved ? close_full_file(moved.file()) : table_.files().give_up(file);
+      moved ? close_own_file(moved.file()) : table_.files().give_up(file);
     }
   }
 
@@ -20133,7 +20633,7 @@ class spiller {
   spill_folder folder_;
   std::mutex mutex_;
   spill_writer writer_;
-  std::uint32_t file_ = spill_table::none;  // that the writer appends to
+  std::uint32_t file_ = spill_table::none;  // that the writer appends to, not closed yet
 };
 
 }  // namespace detail
@@ -20186,8 +20686,7 @@ class store_room {
       object_table::shortage missing{};
       {
         store_lock lock(table_);
-        if (take(missing) || (sweep_dead(table_) != 0 && take(missing)) ||
-            (bytes <= head_.capacity && evict([&] { return take(missing); }))) {
+        if (take(missing) || find_more(bytes, [&] { return take(missing); })) {
           advance_clock(bytes);
           return;
         }
@@ -20244,6 +20743,15 @@ class store_room {
     counters_.restored_bytes.add(bytes);
   }
 
+  /// Something of so many bytes was put: what is used hereafter is younger.
+  void advance_clock(std::uint64_t bytes) noexcept {
+    // Of two at once one may be lost: it is an age.
+    const std::uint64_t since = put_since_tick_.load(std::memory_order_relaxed) + bytes;
+    const bool tick = since >= head_.capacity / 64;
+    put_since_tick_.store(tick ? 0 : since, std::memory_order_relaxed);
+    if (tick) head_.clock.fetch_add(1, std::memory_order_relaxed);
+  }
+
   /// Whether files on disk may have become needless.
   [[nodiscard]] bool is_untidy() const noexcept {
     return spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0;
@@ -20253,6 +20761,13 @@ class store_room {
   }
 
  private:
+  // Of what is kept, of the dead, of what may be dropped.
+  template <class Take>
+  [[gnu::noinline]] bool find_more(std::uint64_t bytes, Take&& take) {
+    head_.scarce.store(1, std::memory_order_relaxed);
+    return (table_.release_kept() && take()) || (sweep_dead(table_) != 0 && take()) ||
+           (bytes <= head_.capacity && evict(take));
+  }
   template <class Take>
   bool evict(Take&& take) {
     std::uint32_t dropped = 0;
@@ -20275,19 +20790,12 @@ class store_room {
                                                                 : describe_full(table_, bytes));
   }
 
-  void advance_clock(std::uint64_t bytes) noexcept {
-    put_since_tick_ += bytes;
-    if (put_since_tick_ < head_.capacity / 64) return;
-    put_since_tick_ = 0;
-    head_.clock.fetch_add(1, std::memory_order_relaxed);
-  }
-
   object_table& table_;
   store_header& head_;
   std::chrono::nanoseconds timeout_;
   const store_counters& counters_ = store_counters::get();
   std::optional<spiller> spiller_;
-  std::uint64_t put_since_tick_ = 0;  // under the lock
+  std::atomic<std::uint64_t> put_since_tick_{0};
 };
 
 }  // namespace detail
@@ -20331,8 +20839,7 @@ class store_core : public store_registry::member {
         data_(memory_.data_to_read()),
         head_(memory_.head()),
         options_(std::move(options)),
-        room_(table_, options_.put_timeout),
-        labels_(memory_.labels()) {
+        room_(table_, options_.put_timeout) {
     store_registry::add(*this);
   }
   store_core(const store_core&) = delete;
@@ -20345,6 +20852,8 @@ class store_core : public store_registry::member {
   void check_process() const {
     if (forked_) throw forked_store();
   }
+  /// Whether this is a copy in a child made by fork().
+  [[nodiscard]] bool is_forked() const noexcept { return forked_; }
 
   // ---- handles, refs and views
 
@@ -20359,6 +20868,7 @@ class store_core : public store_registry::member {
     while (refs_of(seen) > 1)
       if (counts_[i].compare_exchange_weak(seen, seen - hold_ref, std::memory_order_release, std::memory_order_relaxed))
         return;
+    if (seen == hold_ref && (drop_named(i) || put_away(i))) return;
     let_go(i, hold_ref);
   }
 
@@ -20411,21 +20921,23 @@ class store_core : public store_registry::member {
     r.type = type;
     r.flags = flags | (how.evictable ? object_evictable : 0);
     r.name = how.name;
-    std::uint32_t i = no_index;
-    room_.find(bytes + how.name.size(), [&](object_table::shortage& missing) {
-      if (!how.name.empty() && is_taken(how.name)) throw object_name_taken(how.name);
-      r.site = labels_.of_line(at);
-      labels_.add(type, label);
-      i = table_.create(r, missing);
-      return i != no_index;
-    });
+    std::uint32_t i = take_kept(r, label, at);
+    const bool was_kept = i != no_index;
+    if (was_kept)
+      room_.advance_clock(bytes);
+    else
+      room_.find(bytes + how.name.size(), [&](object_table::shortage& missing) {
+        if (!how.name.empty() && is_taken(how.name)) throw object_name_taken(how.name);
+        i = table_.create(r, missing);
+        return i != no_index;
+      });
     counters_.puts.add();
     counters_.put_bytes.add(bytes);
     try {
       object_entry& e = entries_[i];
-      if (bytes != 0) memory_.make_present(e.offset, bytes);
+      if (bytes != 0 && !was_kept) memory_.make_present(e.offset, bytes);
       if (!how.name.empty()) {
-        memory_.make_present(e.name_offset, how.name.size());
+        if (!name_table::is_short(how.name.size())) memory_.make_present(e.name_offset, how.name.size());
         store_lock lock(table_);
         if (is_taken(how.name)) throw object_name_taken(how.name);
         table_.enter_name(i, how.name);
@@ -20446,6 +20958,13 @@ class store_core : public store_registry::member {
     });
     memory_.make_present(entries_[i].offset, bytes);
     return memory_.data() + entries_[i].offset.load(std::memory_order_relaxed);
+  }
+  /// Of an object without a name to which there is no other ref than that of its writer, whom it is left to. Costs two
+  /// stores.
+  void seal_unseen(std::uint32_t i) noexcept {
+    counts_[i].store(hold_ref, std::memory_order_relaxed);
+    entries_[i].word.store(object_word(word(i).generation(), object_state::sealed).value(), std::memory_order_release);
+    CADRE_STORE_STEP(sealed);
   }
   /// Leaves the caller a ref. Throws object_gone (301) if it was erased meanwhile: then abort() is to follow.
   void seal(std::uint32_t i) {
@@ -20479,7 +20998,7 @@ class store_core : public store_registry::member {
   std::uint32_t find(std::string_view name) {
     check_process();
     store_lock lock(table_);
-    const std::uint32_t i = table_.find(name);
+    const std::uint32_t i = table_.names().find(name);
     if (i != no_index) table_.hold(i);
     return i;
   }
@@ -20496,7 +21015,7 @@ class store_core : public store_registry::member {
     std::uint32_t i = no_index;
     {
       store_lock lock(table_);
-      i = table_.find(name);
+      i = table_.names().find(name);
       if (i != no_index) table_.end(i, object_end::erased);
     }
     room_.tidy();
@@ -20519,9 +21038,10 @@ class store_core : public store_registry::member {
 
   /// Throws wrong_object_type (303).
   void check_type(std::uint32_t i, std::uint64_t type, std::string_view asked) const {
-    if (entries_[i].type == type) [[likely]]
+    const std::uint64_t there = table_.details(i).type;
+    if (there == type) [[likely]]
       return;
-    throw wrong_object_type(asked, type_text(entries_[i].type));
+    throw wrong_object_type(asked, type_text(there));
   }
   [[nodiscard]] std::string type_text(std::uint64_t type) const {
     const store_labels labels(memory_.labels());
@@ -20553,47 +21073,16 @@ class store_core : public store_registry::member {
   [[nodiscard]] store_stats stats() {
     check_process();
     store_lock lock(table_);
+    table_.release_kept();
     sweep_dead(table_);
     return collect_stats(table_);
   }
   [[nodiscard]] std::string report() {
     check_process();
     store_lock lock(table_);
+    table_.release_kept();
     sweep_dead(table_);
     return describe_store(table_);
-  }
-
-  // ---- refs that travel
-
-  struct ticket {
-    std::uint32_t number = no_index;
-    std::uint32_t generation = 0;
-  };
-  /// Of an object of which the caller holds a ref. Throws store_full (302).
-  ticket send(std::uint32_t i, std::uint16_t to) {
-    check_process();
-    store_lock lock(table_);
-    const std::uint32_t t = ticket_office(table_).send(i, to);
-    if (t == no_index)
-      throw store_full("store full: " + std::to_string(head_.most_objects) +
-                       " refs are on their way already; receive them, or open the store with larger .max_objects");
-    return {t, memory_.tickets()[t].generation};
-  }
-  /// The object, with a ref for the caller, or no_index if the ticket is void.
-  std::uint32_t receive(ticket t) {
-    check_process();
-    store_lock lock(table_);
-    ticket_office office(table_);
-    const std::uint16_t to = t.number < head_.most_objects ? memory_.tickets()[t.number].to : any_receiver;
-    if (!office.is_valid(t.number, t.generation) || (to != any_receiver && to != table_.slot())) return no_index;
-    const std::uint32_t i = memory_.tickets()[t.number].index;
-    office.finish(t.number, true);
-    return i;
-  }
-  void cancel(ticket t) noexcept {
-    if (forked_) return;
-    store_lock lock(table_, store_lock::patiently{});
-    if (ticket_office office(table_); office.is_valid(t.number, t.generation)) office.finish(t.number, false);
   }
 
   // ---- the end
@@ -20631,6 +21120,7 @@ class store_core : public store_registry::member {
   ~store_core() override {
     store_registry::remove(*this);
     if (forked_) return;
+    shelves_.wait();  // for put_away()
     try {
       if (!options_.name.empty())
         rendezvous(options_.name, clock::now() + slice).leave(static_cast<::pid_t>(table_.pid()), memory_.file().get());
@@ -20647,10 +21137,10 @@ class store_core : public store_registry::member {
 
   // Under the lock. An object whose writer has died is in nobody's way.
   [[nodiscard]] bool is_taken(std::string_view name) {
-    const std::uint32_t there = table_.find(name);
+    const std::uint32_t there = table_.names().find(name);
     if (there == no_index || !is_pending(there)) return there != no_index;
     sweep_dead(table_);
-    return table_.find(name) != no_index;
+    return table_.names().find(name) != no_index;
   }
 
   // Of many who wait at once, one looks for the dead.
@@ -20663,6 +21153,45 @@ class store_core : public store_registry::member {
   }
 
   static std::byte* nowhere() noexcept { return reinterpret_cast<std::byte*>(64); }  // of what has no bytes
+
+  // An object made of what is kept for this process, or no_index. Enters the labels of the request.
+  std::uint32_t take_kept(object_table::request& r, std::string_view type_label, const std::source_location& at) {
+    store_labels labels(memory_.labels());
+    const put_shelves::hold shelf(shelves_);
+    r.site = shelf->labels.of(key_of_line(at), [&] {
+      const store_lock lock(table_);
+      return labels.add_line(at);
+    });
+    shelf->labels.of(r.type, [&] {
+      const store_lock lock(table_);
+      return labels.add(r.type, type_label);
+    });
+    return r.name.empty() ? shelf->take(table_, r) : no_index;
+  }
+  // The last ref of this process to what a name holds: of its end this count would tell.
+  bool drop_named(std::uint32_t i) noexcept {
+    std::uint64_t seen = hold_ref;
+    return (entries_[i].flags & (object_named | object_weak_name)) == object_named &&
+           counts_[i].compare_exchange_strong(seen, 0, std::memory_order_seq_cst);
+  }
+  // The last ref to what no other process has ever had: its entry is kept for the next put of this size.
+  bool put_away(std::uint32_t i) noexcept {
+    const std::uint64_t bytes = entries_[i].bytes;
+    if (!table_.is_private(i) || head_.scarce.load(std::memory_order_relaxed) != 0) return false;
+    const put_shelves::hold shelf(shelves_);
+    std::uint64_t seen = hold_ref;
+    if (!shelf->has_room(table_, bytes) || !counts_[i].compare_exchange_strong(seen, 0, std::memory_order_seq_cst))
+      return false;
+    // From here on nothing but the shelf keeps close() from deleting this.
+    CADRE_STORE_STEP(ref_put_away);
+    if (table_.keep(i)) {
+      shelf->add(i, bytes);
+    } else {
+      store_lock lock(table_, store_lock::patiently{});
+      table_.settle(i);
+    }
+    return true;
+  }
 
   // The last ref, and a view that others wait for, end under the lock, so that close() sees them end.
   [[gnu::noinline]] void let_go(std::uint32_t i, std::uint64_t unit) noexcept {
@@ -20734,7 +21263,7 @@ class store_core : public store_registry::member {
   bool forked_ = false;
   // Under the lock.
   std::uint32_t held_at_close_ = 0;
-  label_cache labels_;
+  put_shelves shelves_;
 };
 
 }  // namespace detail
@@ -20795,6 +21324,45 @@ class object_ref {
   std::uint32_t index_ = 0;
 };
 
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/making.hpp ----
+#ifndef CADRE_STORE_DETAIL_MAKING_HPP
+#define CADRE_STORE_DETAIL_MAKING_HPP
+
+#include <array>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What this thread makes in get_or_create() while this exists, so that a call for the same from within is seen.
+class making {
+ public:
+  making(const std::array<std::uint64_t, 2>& store, std::uint32_t index) noexcept
+      : store_(store), index_(index), outer_(innermost_) {
+    innermost_ = this;
+  }
+  making(const making&) = delete;
+  making& operator=(const making&) = delete;
+  ~making() { innermost_ = outer_; }
+
+  [[nodiscard]] static bool includes(const std::array<std::uint64_t, 2>& store, std::uint32_t index) noexcept {
+    for (const making* m = innermost_; m != nullptr; m = m->outer_)
+      if (m->index_ == index && m->store_ == store) return true;
+    return false;
+  }
+
+ private:
+  const std::array<std::uint64_t, 2> store_;
+  const std::uint32_t index_;
+  making* const outer_;
+  static inline constinit thread_local making* innermost_ = nullptr;
+};
+
+}  // namespace detail
 CADRE_NAMESPACE_END
 
 #endif
@@ -21145,6 +21713,11 @@ class object_writer {
 
  private:
   friend object_store;
+  object_ref<T> seal(bool unseen) && {
+    if (!unseen) return std::move(*this).seal();
+    core_->seal_unseen(index_);
+    return object_ref<T>(*std::exchange(core_, nullptr), index_);
+  }
   object_writer(detail::store_core& core, detail::store_core::made made, std::size_t bytes) noexcept
       : core_(&core), index_(made.index), data_(made.data), bytes_(bytes) {}
 
@@ -21327,13 +21900,13 @@ class object_store {
       const std::size_t bytes = detail::storage<stored_type_t<T>>::bytes(value);
       object_writer<stored_type_t<T>> w(*core_, core_->create(bytes, label.key, label.text, how, at), bytes);
       detail::storage<stored_type_t<T>>::write(value, w.data_);
-      return std::move(w).seal();
+      return std::move(w).seal(how.name.empty());
     } else {
       const byte_buffer buffer = archived(value);
       object_writer<stored_type_t<T>> w(*core_, core_->create(buffer.size(), label.key, label.text, how, at),
                                         buffer.size());
       copy(buffer, w.data_);
-      return std::move(w).seal();
+      return std::move(w).seal(how.name.empty());
     }
   }
 
@@ -21407,7 +21980,8 @@ class object_store {
     return ref;
   }
   /// The object of that name, or the value that `make` returns, put under it: of all processes that ask at once one makes
-  /// it, the others wait; if that one dies or throws, another does it. Throws what `make` and put() throw.
+  /// it, the others wait; if that one dies or throws, another does it. Throws what `make` and put() throw, and
+  /// object_makes_itself (315).
   template <class T, class Make>
     requires stored_as<std::invoke_result_t<Make>, T>
   object_ref<T> get_or_create(std::string_view name, Make&& make_value,
@@ -21520,6 +22094,7 @@ object_ref<T> object_store::get_or_create(std::string_view name, Make&& make_val
   const detail::stored_label& label = detail::label_of<T>();
   for (;;) {
     if (std::optional<object_ref<T>> there = find<T>(name)) {
+      if (detail::making::includes(core_->id(), there->index_)) throw object_makes_itself(name);
       core_->wait_until(time::max(), [&] { return !core_->is_pending(there->index_); });
       if (core_->is_there(there->index_)) return *std::move(there);
       continue;  // who was to make it has died or given up
@@ -21530,6 +22105,7 @@ object_ref<T> object_store::get_or_create(std::string_view name, Make&& make_val
     } catch (const object_name_taken&) {
       continue;
     }
+    const detail::making here(core_->id(), claim->index_);
     using value = std::invoke_result_t<Make>;
     if constexpr (std::is_same_v<stored_type_t<value>, T>)
       write(*claim, std::forward<Make>(make_value)());
@@ -21579,7 +22155,8 @@ class object_source {
     store_.check(ref);
     data_ = store_.core_->pin(index_);
     const detail::object_entry& e = store_.core_->entry(index_);
-    origin_ = {store_.core_->id(), index_, store_.core_->word(index_).generation(), e.bytes, e.type};
+    origin_ = {store_.core_->id(), index_, store_.core_->word(index_).generation(), e.bytes,
+               store_.core_->table().details(index_).type};
   }
   object_source(const object_source&) = delete;
   object_source& operator=(const object_source&) = delete;
@@ -21719,6 +22296,68 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/store/detail/ref_mail.hpp ----
+#ifndef CADRE_STORE_DETAIL_REF_MAIL_HPP
+#define CADRE_STORE_DETAIL_REF_MAIL_HPP
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The refs that a process sends to others and receives. Thread-safety: all functions, from any thread.
+class ref_mail {
+ public:
+  explicit ref_mail(store_core& core) noexcept : core_(core), table_(core.table()) {}
+
+  struct ticket {
+    std::uint32_t number = no_index;
+    std::uint32_t generation = 0;  // of one that was given out: at least 1
+  };
+  /// Of an object of which the caller holds a ref, to the process in slot `to` or any_receiver. Throws store_full (302).
+  ticket send(std::uint32_t i, std::uint16_t to) {
+    core_.check_process();
+    store_lock lock(table_);
+    // To one that has died and been swept already it would be on its way for ever: a ticket that is void.
+    if (to != any_receiver &&
+        (to >= most_processes || table_.memory().slots()[to].used.load(std::memory_order_acquire) == 0))
+      return {0, 0};
+    const std::uint32_t t = ticket_office(table_).send(i, to);
+    if (t == no_index)
+      throw store_full("store full: " + std::to_string(table_.head().most_objects) +
+                       " refs are on their way already; receive them, or open the store with larger .max_objects");
+    return {t, table_.memory().tickets()[t].generation};
+  }
+  /// The object, with a ref for the caller, or no_index if the ticket is void.
+  std::uint32_t receive(ticket t) {
+    core_.check_process();
+    store_lock lock(table_);
+    ticket_office office(table_);
+    const transfer_ticket* const tickets = table_.memory().tickets();
+    const std::uint16_t to = t.number < table_.head().most_objects ? tickets[t.number].to : any_receiver;
+    if (!office.is_valid(t.number, t.generation) || (to != any_receiver && to != table_.slot())) return no_index;
+    const std::uint32_t i = tickets[t.number].index;
+    office.finish(t.number, true);
+    return i;
+  }
+  void cancel(ticket t) noexcept {
+    if (core_.is_forked()) return;
+    store_lock lock(table_, store_lock::patiently{});
+    if (ticket_office office(table_); office.is_valid(t.number, t.generation)) office.finish(t.number, false);
+  }
+
+ private:
+  store_core& core_;
+  object_table& table_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/store/travel.hpp ----
 #ifndef CADRE_STORE_TRAVEL_HPP
 #define CADRE_STORE_TRAVEL_HPP
@@ -21755,7 +22394,7 @@ class ref_sender final : public archive_extension {
   void sent() noexcept { tickets_.clear(); }
   /// The message will not be read: its refs hold nothing any more.
   void take_back() noexcept {
-    for (const detail::store_core::ticket& t : tickets_) store_.core_->cancel(t);
+    for (const detail::ref_mail::ticket& t : tickets_) detail::ref_mail(*store_.core_).cancel(t);
     tickets_.clear();
   }
 
@@ -21765,7 +22404,7 @@ class ref_sender final : public archive_extension {
 
   object_store store_;
   std::uint32_t to_;
-  std::vector<detail::store_core::ticket> tickets_;
+  std::vector<detail::ref_mail::ticket> tickets_;
 };
 
 /// Lets object_refs be read from a message that was written with a ref_sender; each message once.
@@ -21796,12 +22435,12 @@ struct portable<object_ref<T>> {
           "an object_ref is written to what no process of the store will read, such as a checkpoint; write the value "
           "of the "
           "object, or send the ref with a cadre::ref_sender");
-    detail::store_core::ticket ticket;
+    detail::ref_mail::ticket ticket;
     std::array<std::uint64_t, 2> id{};
     if (ref) {
       sender->store_.check(ref);
       sender->tickets_.reserve(sender->tickets_.size() + 1);
-      ticket = sender->store_.core_->send(ref.index_, static_cast<std::uint16_t>(sender->to_));
+      ticket = detail::ref_mail(*sender->store_.core_).send(ref.index_, static_cast<std::uint16_t>(sender->to_));
       sender->tickets_.push_back(ticket);
       id = sender->store_.core_->id();
     }
@@ -21811,14 +22450,14 @@ struct portable<object_ref<T>> {
     auto* const receiver = dynamic_cast<ref_receiver*>(archive.extension());
     if (receiver == nullptr)
       throw ref_cannot_travel("an object_ref is read without a cadre::ref_receiver, which knows the store");
-    detail::store_core::ticket ticket;
+    detail::ref_mail::ticket ticket;
     std::array<std::uint64_t, 2> id{};
     archive(id, ticket.number, ticket.generation);
     ref = {};
     if (ticket.number == detail::no_index) return;
     detail::store_core& core = *receiver->store_.core_;
     if (id != core.id()) throw ref_cannot_travel("an object_ref of another store, or of another node's, is read");
-    const std::uint32_t i = core.receive(ticket);
+    const std::uint32_t i = detail::ref_mail(core).receive(ticket);
     if (i == detail::no_index)
       throw object_gone("an object that was sent is gone: its sender has died, or the message was read before");
     ref = object_ref<T>(core, i);

@@ -3,6 +3,7 @@
 
 #include <cadre/archive/input_archive.hpp>
 #include <cadre/archive/output_archive.hpp>
+#include <cadre/store/detail/ref_mail.hpp>
 #include <cadre/store/object_ref.hpp>
 #include <cadre/store/object_store.hpp>
 
@@ -38,7 +39,7 @@ class ref_sender final : public archive_extension {
   void sent() noexcept { tickets_.clear(); }
   /// The message will not be read: its refs hold nothing any more.
   void take_back() noexcept {
-    for (const detail::store_core::ticket& t : tickets_) store_.core_->cancel(t);
+    for (const detail::ref_mail::ticket& t : tickets_) detail::ref_mail(*store_.core_).cancel(t);
     tickets_.clear();
   }
 
@@ -48,7 +49,7 @@ class ref_sender final : public archive_extension {
 
   object_store store_;
   std::uint32_t to_;
-  std::vector<detail::store_core::ticket> tickets_;
+  std::vector<detail::ref_mail::ticket> tickets_;
 };
 
 /// Lets object_refs be read from a message that was written with a ref_sender; each message once.
@@ -79,12 +80,12 @@ struct portable<object_ref<T>> {
           "an object_ref is written to what no process of the store will read, such as a checkpoint; write the value "
           "of the "
           "object, or send the ref with a cadre::ref_sender");
-    detail::store_core::ticket ticket;
+    detail::ref_mail::ticket ticket;
     std::array<std::uint64_t, 2> id{};
     if (ref) {
       sender->store_.check(ref);
       sender->tickets_.reserve(sender->tickets_.size() + 1);
-      ticket = sender->store_.core_->send(ref.index_, static_cast<std::uint16_t>(sender->to_));
+      ticket = detail::ref_mail(*sender->store_.core_).send(ref.index_, static_cast<std::uint16_t>(sender->to_));
       sender->tickets_.push_back(ticket);
       id = sender->store_.core_->id();
     }
@@ -94,14 +95,14 @@ struct portable<object_ref<T>> {
     auto* const receiver = dynamic_cast<ref_receiver*>(archive.extension());
     if (receiver == nullptr)
       throw ref_cannot_travel("an object_ref is read without a cadre::ref_receiver, which knows the store");
-    detail::store_core::ticket ticket;
+    detail::ref_mail::ticket ticket;
     std::array<std::uint64_t, 2> id{};
     archive(id, ticket.number, ticket.generation);
     ref = {};
     if (ticket.number == detail::no_index) return;
     detail::store_core& core = *receiver->store_.core_;
     if (id != core.id()) throw ref_cannot_travel("an object_ref of another store, or of another node's, is read");
-    const std::uint32_t i = core.receive(ticket);
+    const std::uint32_t i = detail::ref_mail(core).receive(ticket);
     if (i == detail::no_index)
       throw object_gone("an object that was sent is gone: its sender has died, or the message was read before");
     ref = object_ref<T>(core, i);

@@ -61,6 +61,8 @@ class store_core : public store_registry::member {
   void check_process() const {
     if (forked_) throw forked_store();
   }
+  /// Whether this is a copy in a child made by fork().
+  [[nodiscard]] bool is_forked() const noexcept { return forked_; }
 
   // ---- handles, refs and views
 
@@ -290,42 +292,6 @@ class store_core : public store_registry::member {
     table_.release_kept();
     sweep_dead(table_);
     return describe_store(table_);
-  }
-
-  // ---- refs that travel
-
-  struct ticket {
-    std::uint32_t number = no_index;
-    std::uint32_t generation = 0;
-  };
-  /// Of an object of which the caller holds a ref. Throws store_full (302).
-  ticket send(std::uint32_t i, std::uint16_t to) {
-    check_process();
-    store_lock lock(table_);
-    // To one that has died and been swept already it would be on its way for ever: a ticket that is void.
-    if (to != any_receiver && (to >= most_processes || memory_.slots()[to].used.load(std::memory_order_acquire) == 0))
-      return {0, 0};
-    const std::uint32_t t = ticket_office(table_).send(i, to);
-    if (t == no_index)
-      throw store_full("store full: " + std::to_string(head_.most_objects) +
-                       " refs are on their way already; receive them, or open the store with larger .max_objects");
-    return {t, memory_.tickets()[t].generation};
-  }
-  /// The object, with a ref for the caller, or no_index if the ticket is void.
-  std::uint32_t receive(ticket t) {
-    check_process();
-    store_lock lock(table_);
-    ticket_office office(table_);
-    const std::uint16_t to = t.number < head_.most_objects ? memory_.tickets()[t.number].to : any_receiver;
-    if (!office.is_valid(t.number, t.generation) || (to != any_receiver && to != table_.slot())) return no_index;
-    const std::uint32_t i = memory_.tickets()[t.number].index;
-    office.finish(t.number, true);
-    return i;
-  }
-  void cancel(ticket t) noexcept {
-    if (forked_) return;
-    store_lock lock(table_, store_lock::patiently{});
-    if (ticket_office office(table_); office.is_valid(t.number, t.generation)) office.finish(t.number, false);
   }
 
   // ---- the end
