@@ -17213,8 +17213,15 @@ struct alignas(64) process_slot {
   std::atomic<std::uint32_t> used;
   std::uint32_t pid;
   std::int32_t rank;                 // -1: none
+  std::uint32_t generation;          // how often the slot was taken
   std::atomic<std::uint32_t> keeps;  // 1: there may be entries that are kept for it
 };
+
+/// A process as others name it: never the same as one that had its slot before.
+inline constexpr std::uint32_t any_process = ~std::uint32_t{0};
+inline std::uint32_t process_number(std::uint32_t slot, const process_slot& p) {
+  return p.generation % (1u << 22) * most_processes + slot;
+}
 
 /// A set of slots of processes.
 class slot_set {
@@ -20849,6 +20856,9 @@ class store_core : public store_registry::member {
   [[nodiscard]] object_table& table() noexcept { return table_; }
   [[nodiscard]] arena& memory() noexcept { return memory_; }
   [[nodiscard]] const std::array<std::uint64_t, 2>& id() const noexcept { return head_.id; }
+  [[nodiscard]] std::uint32_t process() const noexcept {
+    return process_number(table_.slot(), memory_.slots()[table_.slot()]);
+  }
   void check_process() const {
     if (forked_) throw forked_store();
   }
@@ -21418,6 +21428,7 @@ inline std::uint32_t take_slot(arena& memory, int rank) {
       memory.clear_counts(s);
       slot.pid = static_cast<std::uint32_t>(::getpid());
       slot.rank = rank;
+      ++slot.generation;
       slot.used.store(1, std::memory_order_release);
       CADRE_STORE_STEP(slot_taken);
       return s;
@@ -21996,8 +22007,8 @@ class object_store {
   /// False if there is no object of that name.
   bool erase(std::string_view name) { return core_->erase(name); }
 
-  /// The number of this process in the store: where a ref can be sent to.
-  [[nodiscard]] std::uint32_t process() const noexcept { return core_->table().slot(); }
+  /// The number of this process in the store: where a ref can be sent to. No other process gets the same.
+  [[nodiscard]] std::uint32_t process() const noexcept { return core_->process(); }
 
   /// Takes from processes that have died what they held; else that is done when memory is short or somebody waits for them.
   /// Returns how many there were.
@@ -22316,15 +22327,14 @@ class ref_mail {
     std::uint32_t number = no_index;
     std::uint32_t generation = 0;  // of one that was given out: at least 1
   };
-  /// Of an object of which the caller holds a ref, to the process in slot `to` or any_receiver. Throws store_full (302).
-  ticket send(std::uint32_t i, std::uint16_t to) {
+  /// Of an object of which the caller holds a ref, to the process of that number, or any_process. Throws store_full (302).
+  ticket send(std::uint32_t i, std::uint32_t to) {
     core_.check_process();
     store_lock lock(table_);
     // To one that has died and been swept already it would be on its way for ever: a ticket that is void.
-    if (to != any_receiver &&
-        (to >= most_processes || table_.memory().slots()[to].used.load(std::memory_order_acquire) == 0))
-      return {0, 0};
-    const std::uint32_t t = ticket_office(table_).send(i, to);
+    if (to != any_process && !is_there(to)) return {0, 0};
+    const std::uint32_t t = ticket_office(table_).send(
+        i, to == any_process ? any_receiver : static_cast<std::uint16_t>(to % most_processes));
     if (t == no_index)
       throw store_full("store full: " + std::to_string(table_.head().most_objects) +
                        " refs are on their way already; receive them, or open the store with larger .max_objects");
@@ -22349,6 +22359,11 @@ class ref_mail {
   }
 
  private:
+  [[nodiscard]] bool is_there(std::uint32_t process) const noexcept {
+    const process_slot& p = table_.memory().slots()[process % most_processes];
+    return p.used.load(std::memory_order_acquire) != 0 && process_number(process % most_processes, p) == process;
+  }
+
   store_core& core_;
   object_table& table_;
 };
@@ -22384,7 +22399,7 @@ class ref_sender final : public archive_extension {
  public:
   /// Whoever reads the message first. What is on its way when the receiver dies without having read it then stays with
   /// this process; name the receiver where it is known.
-  static constexpr std::uint32_t any_process = detail::any_receiver;
+  static constexpr std::uint32_t any_process = detail::any_process;
 
   explicit ref_sender(const object_store& store, std::uint32_t to = any_process) : store_(store), to_(to) {}
   /// A message that was not sent takes its refs back.
@@ -22440,7 +22455,7 @@ struct portable<object_ref<T>> {
     if (ref) {
       sender->store_.check(ref);
       sender->tickets_.reserve(sender->tickets_.size() + 1);
-      ticket = detail::ref_mail(*sender->store_.core_).send(ref.index_, static_cast<std::uint16_t>(sender->to_));
+      ticket = detail::ref_mail(*sender->store_.core_).send(ref.index_, sender->to_);
       sender->tickets_.push_back(ticket);
       id = sender->store_.core_->id();
     }

@@ -287,7 +287,7 @@ TEST_CASE("What a sender holds is whole, and what it has sent goes, behind whate
   using namespace steps_test;
   scene s;
   shared<mailbox> box;
-  shared<std::atomic<std::uint32_t>> slot;  // of the receiver; 0 is this process's
+  shared<std::atomic<std::uint32_t>> slot;  // of the receiver; 0: not known yet
   kill_behind(
       {store_step::receiver_holds, store_step::ticket_taken, store_step::ticket_uncounted}, s,
       [&] {
@@ -338,8 +338,10 @@ TEST_CASE("What is sent to a process that has been killed is nobody's, also when
   });
   REQUIRE(eventually([&] { return *slot != 0; }));
   receiver.kill();
-  for (const bool is_swept : {false, true}) {
-    if (is_swept) store.sweep();
+  std::optional<cadre::object_store> successor;  // in its slot
+  for (const int then : {0, 1, 2}) {
+    if (then == 1) store.sweep();
+    if (then == 2) successor.emplace(open(name));
     cadre::ref_sender sender(store, *slot);
     parcel sent;
     sent.add(1, store.put(pattern(1, 100)));

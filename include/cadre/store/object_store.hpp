@@ -172,8 +172,8 @@ class object_store {
   /// False if there is no object of that name.
   bool erase(std::string_view name) { return core_->erase(name); }
 
-  /// The number of this process in the store: where a ref can be sent to.
-  [[nodiscard]] std::uint32_t process() const noexcept { return core_->table().slot(); }
+  /// The number of this process in the store: where a ref can be sent to. No other process gets the same.
+  [[nodiscard]] std::uint32_t process() const noexcept { return core_->process(); }
 
   /// Takes from processes that have died what they held; else that is done when memory is short or somebody waits for them.
   /// Returns how many there were.

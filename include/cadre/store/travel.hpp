@@ -29,7 +29,7 @@ class ref_sender final : public archive_extension {
  public:
   /// Whoever reads the message first. What is on its way when the receiver dies without having read it then stays with
   /// this process; name the receiver where it is known.
-  static constexpr std::uint32_t any_process = detail::any_receiver;
+  static constexpr std::uint32_t any_process = detail::any_process;
 
   explicit ref_sender(const object_store& store, std::uint32_t to = any_process) : store_(store), to_(to) {}
   /// A message that was not sent takes its refs back.
@@ -85,7 +85,7 @@ struct portable<object_ref<T>> {
     if (ref) {
       sender->store_.check(ref);
       sender->tickets_.reserve(sender->tickets_.size() + 1);
-      ticket = detail::ref_mail(*sender->store_.core_).send(ref.index_, static_cast<std::uint16_t>(sender->to_));
+      ticket = detail::ref_mail(*sender->store_.core_).send(ref.index_, sender->to_);
       sender->tickets_.push_back(ticket);
       id = sender->store_.core_->id();
     }

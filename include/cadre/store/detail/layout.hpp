@@ -134,8 +134,15 @@ struct alignas(64) process_slot {
   std::atomic<std::uint32_t> used;
   std::uint32_t pid;
   std::int32_t rank;                 // -1: none
+  std::uint32_t generation;          // how often the slot was taken
   std::atomic<std::uint32_t> keeps;  // 1: there may be entries that are kept for it
 };
+
+/// A process as others name it: never the same as one that had its slot before.
+inline constexpr std::uint32_t any_process = ~std::uint32_t{0};
+inline std::uint32_t process_number(std::uint32_t slot, const process_slot& p) {
+  return p.generation % (1u << 22) * most_processes + slot;
+}
 
 /// A set of slots of processes.
 class slot_set {

@@ -55,6 +55,7 @@ inline std::uint32_t take_slot(arena& memory, int rank) {
       memory.clear_counts(s);
       slot.pid = static_cast<std::uint32_t>(::getpid());
       slot.rank = rank;
+      ++slot.generation;
       slot.used.store(1, std::memory_order_release);
       CADRE_STORE_STEP(slot_taken);
       return s;

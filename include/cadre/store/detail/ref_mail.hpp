@@ -21,15 +21,14 @@ class ref_mail {
     std::uint32_t number = no_index;
     std::uint32_t generation = 0;  // of one that was given out: at least 1
   };
-  /// Of an object of which the caller holds a ref, to the process in slot `to` or any_receiver. Throws store_full (302).
-  ticket send(std::uint32_t i, std::uint16_t to) {
+  /// Of an object of which the caller holds a ref, to the process of that number, or any_process. Throws store_full (302).
+  ticket send(std::uint32_t i, std::uint32_t to) {
     core_.check_process();
     store_lock lock(table_);
     // To one that has died and been swept already it would be on its way for ever: a ticket that is void.
-    if (to != any_receiver &&
-        (to >= most_processes || table_.memory().slots()[to].used.load(std::memory_order_acquire) == 0))
-      return {0, 0};
-    const std::uint32_t t = ticket_office(table_).send(i, to);
+    if (to != any_process && !is_there(to)) return {0, 0};
+    const std::uint32_t t = ticket_office(table_).send(
+        i, to == any_process ? any_receiver : static_cast<std::uint16_t>(to % most_processes));
     if (t == no_index)
       throw store_full("store full: " + std::to_string(table_.head().most_objects) +
                        " refs are on their way already; receive them, or open the store with larger .max_objects");
@@ -54,6 +53,11 @@ class ref_mail {
   }
 
  private:
+  [[nodiscard]] bool is_there(std::uint32_t process) const noexcept {
+    const process_slot& p = table_.memory().slots()[process % most_processes];
+    return p.used.load(std::memory_order_acquire) != 0 && process_number(process % most_processes, p) == process;
+  }
+
   store_core& core_;
   object_table& table_;
 };

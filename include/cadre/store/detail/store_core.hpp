@@ -58,6 +58,9 @@ class store_core : public store_registry::member {
   [[nodiscard]] object_table& table() noexcept { return table_; }
   [[nodiscard]] arena& memory() noexcept { return memory_; }
   [[nodiscard]] const std::array<std::uint64_t, 2>& id() const noexcept { return head_.id; }
+  [[nodiscard]] std::uint32_t process() const noexcept {
+    return process_number(table_.slot(), memory_.slots()[table_.slot()]);
+  }
   void check_process() const {
     if (forked_) throw forked_store();
   }
