@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "text_of.hpp"
 
 #include <cadre/eigen.hpp>
 #include <cadre/store.hpp>
@@ -19,6 +20,7 @@ using cadre::object_ref;
 using cadre::object_store;
 using cadre::view;
 using row_major = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using at_most_4 = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, 0, 4, 4>;
 using Eigen::MatrixXd;
 using Eigen::MatrixXf;
 using Eigen::VectorXd;
@@ -182,6 +184,50 @@ TEST_CASE("A matrix that is larger than any store is refused, also where its siz
   CHECK(asked(large, large / 2) == "[cadre.store.308] an object of more than 2 TiB");
   CHECK(asked(~std::size_t{0}, 1) == "[cadre.store.308] an object of more than 2 TiB");
   CHECK(asked(1, ~std::size_t{0}) == "[cadre.store.308] an object of more than 2 TiB");
+}
+
+TEST_CASE("A matrix is created with the extents that its type can have", "[store][eigen]") {
+  using namespace eigen_stored_test;
+  object_store store = small_store();
+  auto w = store.create<Eigen::Matrix3f>(3, 3);
+  CHECK(w.span().size() == 9);
+  w.map().setIdentity();
+  const auto v = store.get(std::move(w).seal());
+  CHECK(v->isIdentity());
+
+  CHECK(store.create<VectorXd>(5, 1).map().size() == 5);
+  CHECK(store.create<Eigen::RowVectorXf>(1, 5).map().size() == 5);
+  CHECK(store.create<at_most_4>(4, 0).map().rows() == 4);
+  CHECK(store.create<Eigen::Array<int, 2, Eigen::Dynamic>>(2, 7).map().cols() == 7);
+}
+
+TEST_CASE("A matrix of extents that its type cannot have is refused, and leaves nothing", "[store][eigen]") {
+  using namespace eigen_stored_test;
+  object_store store = small_store();
+  const auto asked = [&]<class M>(std::type_identity<M>, std::size_t rows, std::size_t cols) {
+    return text_of<cadre::bad_store_option>([&] { static_cast<void>(store.create<M>(rows, cols)); });
+  };
+  const std::type_identity<Eigen::Matrix3f> fixed;
+  CHECK(asked(fixed, 4, 3) ==
+        "[cadre.store.308] create() is asked for 4 x 3 elements, but its type is 3 x 3; give extents that it can have");
+  CHECK(asked(fixed, 3, 2) ==
+        "[cadre.store.308] create() is asked for 3 x 2 elements, but its type is 3 x 3; give extents that it can have");
+  CHECK(asked(fixed, std::size_t{1} << 32 | 3, 3) ==
+        "[cadre.store.308] create() is asked for 4294967299 x 3 elements, but its type is 3 x 3; give extents that it "
+        "can have");
+  CHECK(asked(std::type_identity<VectorXd>(), 5, 2) ==
+        "[cadre.store.308] create() is asked for 5 x 2 elements, but its type is Dynamic x 1; give extents that it can "
+        "have");
+  CHECK(asked(std::type_identity<Eigen::RowVectorXf>(), 5, 1) ==
+        "[cadre.store.308] create() is asked for 5 x 1 elements, but its type is 1 x Dynamic; give extents that it can "
+        "have");
+  CHECK(asked(std::type_identity<Eigen::Array<int, 2, Eigen::Dynamic>>(), 3, 7) ==
+        "[cadre.store.308] create() is asked for 3 x 7 elements, but its type is 2 x Dynamic; give extents that it can "
+        "have");
+  CHECK(asked(std::type_identity<at_most_4>(), 2, 5) ==
+        "[cadre.store.308] create() is asked for 2 x 5 elements, but its type is Dynamic (at most 4) x Dynamic (at "
+        "most 4); give extents that it can have");
+  CHECK(store.stats().objects == 0);
 }
 
 TEST_CASE("A matrix that is asked for in another storage order is refused", "[store][eigen]") {

@@ -94,10 +94,16 @@ class object_store {
     if (n > most_bytes / sizeof(E)) throw bad_store_option("an object of more than 2 TiB");
     return make<std::vector<E>>(n * sizeof(E), how, at);
   }
-  /// A matrix to be written in place: `create<Eigen::MatrixXf>(rows, cols)`. Throws as put().
+  /// A matrix to be written in place: `create<Eigen::MatrixXf>(rows, cols)`. Throws as put(), and bad_store_option (308)
+  /// if M cannot have so many rows and columns.
   template <detail::stored_array M>
   object_writer<M> create(std::size_t rows, std::size_t cols, const put_options& how = {},
                           const std::source_location& at = std::source_location::current()) {
+    if constexpr (requires { stored_type<M>::fits(rows, cols); })
+      if (!stored_type<M>::fits(rows, cols))
+        throw bad_store_option("create() is asked for " + std::to_string(rows) + " x " + std::to_string(cols) +
+                               " elements, but its type is " + stored_type<M>::extents() +
+                               "; give extents that it can have");
     constexpr std::size_t most = most_bytes / sizeof(typename detail::storage<M>::element);
     if (rows > most || cols > most || (cols != 0 && rows > most / cols))
       throw bad_store_option("an object of more than 2 TiB");

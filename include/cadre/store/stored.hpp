@@ -27,6 +27,8 @@ CADRE_NAMESPACE_BEGIN
 ///     type                       what is stored
 ///     shape(const T&)            its extents, outermost first
 ///     write(const T&, element*)  writes the elements into memory of the store
+///     fits(rows, cols)           whether it can have these extents, and
+///     extents()                  those it can have, as text; only for types that cannot have all
 template <class T>
 struct stored_type {
   using type = T;
