@@ -88,9 +88,12 @@ class object_store {
 
   /// An object of `n` elements to be written in place: `create<float>(n)` gives an object_writer<std::vector<float>>.
   /// Throws as put().
-  template <detail::stored_element E>
+  template <class E>
   object_writer<std::vector<E>> create(std::size_t n, const put_options& how = {},
                                        const std::source_location& at = std::source_location::current()) {
+    static_assert(detail::stored_element<E>,
+                  "cadre: create<E>(n) is of elements that are copied as bytes: trivially copyable, not pointers or "
+                  "views, aligned to 64 bytes at most; a matrix is made by create<M>(rows, cols), all else by put()");
     if (n > most_bytes / sizeof(E)) throw bad_store_option("an object of more than 2 TiB");
     return make<std::vector<E>>(n * sizeof(E), how, at);
   }

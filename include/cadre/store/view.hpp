@@ -50,7 +50,8 @@ class view {
   }
 
   [[nodiscard]] shown operator*() const& noexcept { return show(); }
-  shown operator*() const&& = delete;
+  // What compilers show of what is deleted is its line: the reason stands there.
+  shown operator*() const&& = delete;  // cadre: what a temporary view shows is gone with it: give the view a name
   [[nodiscard]] auto operator->() const& noexcept {
     if constexpr (std::is_reference_v<shown>) {
       return &show();
@@ -62,11 +63,11 @@ class view {
       return arrow{show()};
     }
   }
-  void operator->() const&& = delete;
+  void operator->() const&& = delete;  // cadre: what a temporary view shows is gone with it: give the view a name
 
   /// The bytes of the object as they are stored.
   [[nodiscard]] std::span<const std::byte> bytes() const& noexcept { return {data_, bytes_}; }
-  void bytes() const&& = delete;
+  void bytes() const&& = delete;  // cadre: what a temporary view shows is gone with it: give the view a name
 
  private:
   friend object_store;
@@ -96,6 +97,12 @@ class view {
   std::size_t bytes_;
   [[no_unique_address]] std::conditional_t<storage::in_place, nothing, std::unique_ptr<T>> value_;
 };
+
+/// A view is of this process's memory, and means nothing elsewhere.
+template <class Archive, class T>
+void CEREAL_SAVE_FUNCTION_NAME(Archive&, const view<T>&) {
+  static_assert(sizeof(Archive) == 0, "cadre: a view cannot be written: write *view, or send the object_ref");
+}
 
 CADRE_NAMESPACE_END
 
