@@ -21487,6 +21487,8 @@ CADRE_NAMESPACE_BEGIN
 ///     type                       what is stored
 ///     shape(const T&)            its extents, outermost first
 ///     write(const T&, element*)  writes the elements into memory of the store
+///     fits(rows, cols)           whether it can have these extents, and
+///     extents()                  those it can have, as text; only for types that cannot have all
 template <class T>
 struct stored_type {
   using type = T;
@@ -21791,7 +21793,8 @@ class view {
   }
 
   [[nodiscard]] shown operator*() const& noexcept { return show(); }
-  shown operator*() const&& = delete;
+  // What compilers show of what is deleted is its line: the reason stands there.
+  shown operator*() const&& = delete;  // cadre: what a temporary view shows is gone with it: give the view a name
   [[nodiscard]] auto operator->() const& noexcept {
     if constexpr (std::is_reference_v<shown>) {
       return &show();
@@ -21803,11 +21806,11 @@ class view {
       return arrow{show()};
     }
   }
-  void operator->() const&& = delete;
+  void operator->() const&& = delete;  // cadre: what a temporary view shows is gone with it: give the view a name
 
   /// The bytes of the object as they are stored.
   [[nodiscard]] std::span<const std::byte> bytes() const& noexcept { return {data_, bytes_}; }
-  void bytes() const&& = delete;
+  void bytes() const&& = delete;  // cadre: what a temporary view shows is gone with it: give the view a name
 
  private:
   friend object_store;
@@ -21837,6 +21840,12 @@ class view {
   std::size_t bytes_;
   [[no_unique_address]] std::conditional_t<storage::in_place, nothing, std::unique_ptr<T>> value_;
 };
+
+/// A view is of this process's memory, and means nothing elsewhere.
+template <class Archive, class T>
+void CEREAL_SAVE_FUNCTION_NAME(Archive&, const view<T>&) {
+  static_assert(sizeof(Archive) == 0, "cadre: a view cannot be written: write *view, or send the object_ref");
+}
 
 CADRE_NAMESPACE_END
 
@@ -21923,16 +21932,25 @@ class object_store {
 
   /// An object of `n` elements to be written in place: `create<float>(n)` gives an object_writer<std::vector<float>>.
   /// Throws as put().
-  template <detail::stored_element E>
+  template <class E>
   object_writer<std::vector<E>> create(std::size_t n, const put_options& how = {},
                                        const std::source_location& at = std::source_location::current()) {
+    static_assert(detail::stored_element<E>,
+                  "cadre: create<E>(n) is of elements that are copied as bytes: trivially copyable, not pointers or "
+                  "views, aligned to 64 bytes at most; a matrix is made by create<M>(rows, cols), all else by put()");
     if (n > most_bytes / sizeof(E)) throw bad_store_option("an object of more than 2 TiB");
     return make<std::vector<E>>(n * sizeof(E), how, at);
   }
-  /// A matrix to be written in place: `create<Eigen::MatrixXf>(rows, cols)`. Throws as put().
+  /// A matrix to be written in place: `create<Eigen::MatrixXf>(rows, cols)`. Throws as put(), and bad_store_option (308)
+  /// if M cannot have so many rows and columns.
   template <detail::stored_array M>
   object_writer<M> create(std::size_t rows, std::size_t cols, const put_options& how = {},
                           const std::source_location& at = std::source_location::current()) {
+    if constexpr (requires { stored_type<M>::fits(rows, cols); })
+      if (!stored_type<M>::fits(rows, cols))
+        throw bad_store_option("create() is asked for " + std::to_string(rows) + " x " + std::to_string(cols) +
+                               " elements, but its type is " + stored_type<M>::extents() +
+                               "; give extents that it can have");
     constexpr std::size_t most = most_bytes / sizeof(typename detail::storage<M>::element);
     if (rows > most || cols > most || (cols != 0 && rows > most / cols))
       throw bad_store_option("an object of more than 2 TiB");

@@ -269,6 +269,7 @@ void CEREAL_LOAD_FUNCTION_NAME(Archive& archive, Map<Plain, Options, Stride<0, 0
 #include <array>
 #include <concepts>
 #include <cstddef>
+#include <string>
 
 CADRE_NAMESPACE_BEGIN
 
@@ -279,6 +280,15 @@ inline constexpr bool is_dense_eigen_expression = std::derived_from<T, Eigen::De
 // What segment(), head() and tail() give derives from another type than itself.
 template <class Vector, int Size>
 inline constexpr bool is_dense_eigen_expression<Eigen::VectorBlock<Vector, Size>> = true;
+
+inline bool eigen_extent_fits(std::size_t n, int fixed, int most) noexcept {
+  return fixed == Eigen::Dynamic ? most == Eigen::Dynamic || n <= static_cast<std::size_t>(most)
+                                 : n == static_cast<std::size_t>(fixed);
+}
+inline std::string eigen_extent_text(int fixed, int most) {
+  if (fixed != Eigen::Dynamic) return std::to_string(fixed);
+  return most == Eigen::Dynamic ? "Dynamic" : "Dynamic (at most " + std::to_string(most) + ")";
+}
 
 }  // namespace detail
 
@@ -291,6 +301,14 @@ struct stored_type<T> {
 
   static std::array<std::size_t, 2> shape(const T& value) noexcept {
     return {static_cast<std::size_t>(value.rows()), static_cast<std::size_t>(value.cols())};
+  }
+  static bool fits(std::size_t rows, std::size_t cols) noexcept {
+    return detail::eigen_extent_fits(rows, T::RowsAtCompileTime, T::MaxRowsAtCompileTime) &&
+           detail::eigen_extent_fits(cols, T::ColsAtCompileTime, T::MaxColsAtCompileTime);
+  }
+  static std::string extents() {
+    return detail::eigen_extent_text(T::RowsAtCompileTime, T::MaxRowsAtCompileTime) + " x " +
+           detail::eigen_extent_text(T::ColsAtCompileTime, T::MaxColsAtCompileTime);
   }
   static void write(const T& value, typename type::Scalar* to) {
     Eigen::Map<type> map(to, value.rows(), value.cols());
