@@ -18593,17 +18593,29 @@ class object_table {
       free_blocks(i);
   }
 
-  /// Drops evictable objects that nobody looks at, those not used for longest first, until take() has what it wants; counts
-  /// them. Cost: a look at all objects, at most nine times. False if all that is not enough.
+  /// Drops evictable objects that nobody looks at, those not used for longest first, until take() has what it wants, and
+  /// then up to batch_bytes(); counts them. Cost: a look at all objects, at most nine times. False if all that is not
+  /// enough.
   template <class Take>
   bool evict(std::uint32_t& dropped, Take&& take) {
-    return by_last_use(
+    std::uint64_t freed = 0;
+    bool enough = false;
+    by_last_use(
         [this](std::uint32_t i, object_word w) { return is_idle(i, w) && (entries_[i].flags & object_evictable) != 0; },
         [&](std::uint32_t i, object_word w) {
+          const std::uint64_t bytes = entries_[i].bytes;
           if (!end(i, object_end::evicted, w)) return false;
           ++dropped;
-          return take();
+          freed += block_allocator::size_of(bytes);
+          enough = enough || take();
+          return enough && freed >= batch_bytes(head_);
         });
+    return enough;
+  }
+  /// How much is dropped or moved to disk at once, so that the look at all objects is worth it.
+  static std::uint64_t batch_bytes(const store_header& head) noexcept {
+    constexpr std::uint64_t most = std::uint64_t{16} << 20;
+    return head.capacity / 64 < most ? head.capacity / 64 : most;
   }
 
   [[nodiscard]] spill_table files() const noexcept { return spill_table(head_, memory_.spill_files()); }
@@ -20233,27 +20245,36 @@ class spill_writer {
         file_limit_(file_limit),
         staging_(mapping::anonymous(spill_block + staged_piece)) {}
 
-  /// Writes the object; when the call returns, every process of the job can read it. An object that begins at a multiple
-  /// of 4096 bytes is not copied in memory. Throws spill_failed (310); nothing of the object is left then, and the next
-  /// may succeed. A file beyond RLIMIT_FSIZE is such an error where the host ignores SIGXFSZ.
-  spilled_place append(std::uint64_t key, std::span<const std::byte> object) {
-    return append(key, object, [](std::uint32_t) { return true; });
-  }
-  /// The same, with a word from `announce(file)` before a file of that number is made: false if there is one.
+  struct record {
+    std::uint64_t key;
+    std::span<const std::byte> object;
+    spilled_place place{};  // where it is, afterwards
+  };
+  /// Several objects go to disk by one call to the kernel; their records take at most so many bytes together.
+  static constexpr std::size_t most_together = std::size_t{4} << 20;
+
+  /// Writes one object, or several; when the call returns, every process of the job can read them. One that begins at a
+  /// multiple of 4096 bytes is not copied in memory; several are. `announce(file)` is asked before a file of that number is
+  /// made: false if there is one. Throws spill_failed (310); nothing of them is left then, and the next may succeed. A file
+  /// beyond RLIMIT_FSIZE is such an error where the host ignores SIGXFSZ.
   template <class Announce>
-  spilled_place append(std::uint64_t key, std::span<const std::byte> object, Announce&& announce) {
-    if (spill_header::record(object.size()) > file_limit_) {
-      output own = make_output(object.size(), announce);
-      return write(own, key, object);
-    }
-    if (needs_file(object.size())) current_ = make_output(object.size(), announce);
-    return write(current_, key, object);
+  void append(std::span<record> records, Announce&& announce) {
+    const std::uint64_t bytes = bytes_of(records);
+    output own;
+    const bool is_own = bytes > file_limit_;
+    if (is_own || needs_file(bytes)) (is_own ? own : current_) = make_output(records[0].object.size(), announce);
+    write(is_own ? own : current_, bytes, records);
+  }
+  /// What the records of these take in a file.
+  static std::uint64_t bytes_of(std::span<const record> records) noexcept {
+    std::uint64_t bytes = 0;
+    for (const record& r : records) bytes += spill_header::record(r.object.size());
+    return bytes;
   }
 
-  /// Whether the file that many objects share has no room for one of `bytes`, which would go there.
+  /// Whether the file that many objects share has no room for so many bytes of records, which would go there.
   [[nodiscard]] bool needs_file(std::uint64_t bytes) const noexcept {
-    const std::uint64_t record = spill_header::record(bytes);
-    return record <= file_limit_ && (!current_.file || current_.end + record > file_limit_);
+    return bytes <= file_limit_ && (!current_.file || current_.end + bytes > file_limit_);
   }
   /// The next objects go to this process's file `dead`, in which no object is wanted any more, from its begin and under a
   /// new number: nobody finds what it held, and who has it open to read from a place there sees by the record's key and
@@ -20295,7 +20316,7 @@ class spill_writer {
   // Of a large object, written by one call, from where it lies: between calls the disk idles until this thread has a
   // processor, which the hash may have.
   static constexpr std::size_t straight_piece = std::size_t{64} << 20;
-  static constexpr std::size_t staged_piece = std::size_t{4} << 20;
+  static constexpr std::size_t staged_piece = most_together;
 
   struct output {
     direct_file file = {};
@@ -20323,30 +20344,53 @@ class spill_writer {
     }
   }
 
-  spilled_place write(output& out, std::uint64_t key, std::span<const std::byte> object) {
-    spilled_place place{out.number, out.end, object.size(), 0};
-    const std::uint64_t record = spill_header::record(object.size());
-    int code = object.size() < hash_beside::worth_while ? write_small(out, key, object, place)
-                                                        : write_large(out, key, object, place);
-    if (code == 0) code = out.file.drain(out.end, record);
+  void write(output& out, std::uint64_t bytes, std::span<record> records) {
+    std::uint64_t at = out.end;
+    for (record& r : records) {
+      r.place = {out.number, at, r.object.size(), 0};
+      at += spill_header::record(r.object.size());
+    }
+    int code = records.size() > 1                                    ? write_several(out, bytes, records)
+               : records[0].object.size() < hash_beside::worth_while ? write_small(out, records[0])
+                                                                     : write_large(out, records[0]);
+    if (code == 0) code = out.file.drain(out.end, bytes);
     if (code == 0) {
-      out.end += record;
-      return place;
+      out.end += bytes;
+      return;
     }
     // An empty file goes, since nobody would remove it; one that cannot be cut gets no further object.
     const std::uint64_t end = out.end;
+    const std::uint32_t file = out.number;
     if (end == 0 || out.file.truncate(end) != 0) out = output();
     if (end == 0) {
-      remove_spill_file(folder_, place.file);
-      counter_ = place.file - first_file_;
+      remove_spill_file(folder_, file);
+      counter_ = file - first_file_;
     }
-    throw spill_failed("write", spill_file_path(folder_, place.file), code, object.size());
+    throw spill_failed("write", spill_file_path(folder_, file), code, records[0].object.size());
   }
 
+  /// All in one call to the kernel, from the staging memory.
+  int write_several(output& out, std::uint64_t bytes, std::span<record> records) noexcept {
+    std::byte* at = staging_.data();
+    for (record& r : records) {
+      r.place.checksum = hash_bytes(r.object);
+      const spill_header header = spill_header::of(r.key, r.object.size(), r.place.checksum);
+      std::byte* const end = at + spill_header::record(r.object.size());
+      std::memcpy(at, &header, sizeof header);
+      std::memset(at + sizeof header, 0, header.begin - sizeof header);
+      std::byte* const object = at + header.begin;
+      if (!r.object.empty()) std::memcpy(object, r.object.data(), r.object.size());
+      std::memset(object + r.object.size(), 0, static_cast<std::size_t>(end - object) - r.object.size());
+      at = end;
+    }
+    iovec piece{staging_.data(), bytes};
+    return out.file.write(std::span(&piece, 1), out.end);
+  }
   /// In one call to the kernel.
-  int write_small(output& out, std::uint64_t key, std::span<const std::byte> object, spilled_place& place) noexcept {
-    place.checksum = hash_bytes(object);
-    std::array<iovec, 3> pieces{put_header(spill_header::of(key, object.size(), place.checksum))};
+  int write_small(output& out, record& r) noexcept {
+    const std::span<const std::byte> object = r.object;
+    r.place.checksum = hash_bytes(object);
+    std::array<iovec, 3> pieces{put_header(spill_header::of(r.key, object.size(), r.place.checksum))};
     if (const std::size_t begin = spill_header::begin_of(object.size()); begin == spill_block) {
       put(object, pieces[1], pieces[2]);
     } else if (!object.empty()) {
@@ -20356,7 +20400,8 @@ class spill_writer {
   }
 
   /// The header goes last, when the checksum is known; an empty one holds its place in the file.
-  int write_large(output& out, std::uint64_t key, std::span<const std::byte> object, spilled_place& place) {
+  int write_large(output& out, record& r) {
+    const std::span<const std::byte> object = r.object;
     hash_beside hash(object);
     hash.available(object.size());
     std::array<iovec, 3> pieces{put_header({.magic = 0})};
@@ -20367,8 +20412,8 @@ class spill_writer {
       if (const int code = out.file.write(pieces, at); code != 0) return code;
       at = out.end + spill_block + done + step;
     }
-    place.checksum = hash.digest();
-    pieces[0] = put_header(spill_header::of(key, object.size(), place.checksum));
+    r.place.checksum = hash.digest();
+    pieces[0] = put_header(spill_header::of(r.key, object.size(), r.place.checksum));
     return out.file.write(std::span(pieces).first(1), out.end);
   }
 
@@ -20453,6 +20498,7 @@ CADRE_NAMESPACE_END
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -20481,15 +20527,17 @@ class spiller {
     std::exception_ptr failure;
     // Where nothing can be written, there may be some that have been.
     for (const bool written : {false, true}) {
-      std::uint32_t found[64];
+      std::uint32_t found[4096];
       std::size_t n = 0, moved = 0;
       {
         store_lock lock(table_);
-        n = moves().begin_spill(bytes, found, std::size(found), written);
+        // Some more than is wanted, since the look at all objects costs the same.
+        n = moves().begin_spill(std::max(bytes, object_table::batch_bytes(table_.head())), found, std::size(found),
+                                written);
       }
       const std::lock_guard one_at_a_time(mutex_);
       try {
-        for (; moved < n; ++moved) write(found[moved]);
+        while (moved < n) moved += write(std::span(found, n).subspan(moved));
       } catch (...) {
         failure = std::current_exception();
         store_lock lock(table_, store_lock::patiently{});
@@ -20544,38 +20592,62 @@ class spiller {
     return {at.file(), at.offset(), table_.entry(i).bytes, table_.details(i).checksum};
   }
 
-  // An object that was on disk before is there still.
-  void write(std::uint32_t i) {
-    object_entry& e = table_.entry(i);
-    spill_position at;
-    std::uint64_t checksum = 0;
-    if (table_.details(i).spilled.load(std::memory_order_acquire) == 0)
-      at = append(i, {table_.memory().data_to_read() + e.offset.load(std::memory_order_relaxed), e.bytes}, checksum);
+  // Moves the first of the objects to disk, and with it those behind it that go by the same call. Returns how many.
+  std::size_t write(std::span<const std::uint32_t> objects) {
+    const auto is_there = [this](std::uint32_t i) {  // it was on disk before, and is still
+      return table_.details(i).spilled.load(std::memory_order_acquire) != 0;
+    };
+    if (is_there(objects[0])) {
+      store_lock lock(table_, store_lock::patiently{});
+      commit(objects[0], {}, 0);
+      return 1;
+    }
+    records_.clear();
+    std::uint64_t bytes = 0;
+    for (const std::uint32_t i : objects) {
+      const object_entry& e = table_.entry(i);
+      bytes += spill_header::record(e.bytes);
+      if (!records_.empty() && (is_there(i) || bytes > spill_writer::most_together)) break;
+      records_.push_back(
+          {key_of(i), {table_.memory().data_to_read() + e.offset.load(std::memory_order_relaxed), e.bytes}});
+    }
+    try {
+      append(records_);
+    } catch (const spill_failed&) {  // for one there may be room
+      if (records_.size() == 1) throw;
+      records_.resize(1);
+      append(records_);
+    }
     store_lock lock(table_, store_lock::patiently{});
-    moves().commit_spill(i, at, checksum);
-    counters_.spilled_bytes.add(e.bytes);
-    if (at) close_own_file(at.file());
+    for (std::size_t k = 0; k < records_.size(); ++k) {
+      const spilled_place& place = records_[k].place;
+      count(place);
+      commit(objects[k], {place.file, place.offset}, place.checksum);
+    }
+    close_own_file(records_[0].place.file);
+    return records_.size();
   }
-  spill_position append(std::uint32_t i, std::span<const std::byte> object, std::uint64_t& checksum) {
-    if (writer_.needs_file(object.size())) change_file();
-    const spilled_place place = write_record(key_of(i), object);
-    CADRE_STORE_STEP(record_written);
-    checksum = place.checksum;
-    if (place.file == writer_.current_file()) file_ = place.file;
-    store_lock lock(table_, store_lock::patiently{});
-    table_.files().append(place.file, place.offset, object.size());
+  // Both under the lock.
+  void count(const spilled_place& place) noexcept {
+    table_.files().append(place.file, place.offset, place.bytes);
     CADRE_STORE_STEP(record_counted);
-    return {place.file, place.offset};
+  }
+  void commit(std::uint32_t i, spill_position at, std::uint64_t checksum) noexcept {
+    counters_.spilled_bytes.add(table_.entry(i).bytes);
+    moves().commit_spill(i, at, checksum);
   }
   // On a full disk, once more without the files that are kept to be written over.
-  spilled_place write_record(std::uint64_t key, std::span<const std::byte> object) {
+  void append(std::span<spill_writer::record> records) {
+    if (writer_.needs_file(spill_writer::bytes_of(records))) change_file();
     const auto announce = [this](std::uint32_t file) { return this->announce(file); };
     try {
-      return writer_.append(key, object, announce);
+      writer_.append(records, announce);
     } catch (const spill_failed& e) {
       if ((e.code() != ENOSPC && e.code() != EDQUOT) || !remove_files(&spill_table::find_kept)) throw;
+      writer_.append(records, announce);
     }
-    return writer_.append(key, object, announce);
+    CADRE_STORE_STEP(record_written);
+    if (records[0].place.file == writer_.current_file()) file_ = records[0].place.file;
   }
   // Of a file that is to be made, so that it goes with this process whenever that is killed. False if there is one.
   bool announce(std::uint32_t file) noexcept {
@@ -20620,14 +20692,17 @@ class spiller {
     std::vector<std::byte> bytes;
     for (const std::uint32_t i : wanted) {
       spill_position moved;
+      spill_writer::record copy{key_of(i), {}};
       try {
         bytes.resize(table_.entry(i).bytes);
         read(i, bytes);
-        std::uint64_t checksum = 0;
-        moved = append(i, bytes, checksum);
+        copy.object = bytes;
+        append({&copy, 1});
+        moved = {copy.place.file, copy.place.offset};
       } catch (...) {  // it stays where it is; whoever gets it is told
       }
       store_lock lock(table_, store_lock::patiently{});
+      if (moved) count(copy.place);
       moves().end_move(i, moved);
       moved ? close_own_file(moved.file()) : table_.files().give_up(file);
     }
@@ -20640,7 +20715,8 @@ class spiller {
   spill_folder folder_;
   std::mutex mutex_;
   spill_writer writer_;
-  std::uint32_t file_ = spill_table::none;  // that the writer appends to, not closed yet
+  std::vector<spill_writer::record> records_;  // on their way
+  std::uint32_t file_ = spill_table::none;     // that the writer appends to, not closed yet
 };
 
 }  // namespace detail

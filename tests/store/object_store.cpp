@@ -1,6 +1,7 @@
 #include "catch.hpp"
 #include "text_of.hpp"
 
+#include <cadre/observe/metrics.hpp>
 #include <cadre/store.hpp>
 
 #include <cereal/types/map.hpp>
@@ -527,6 +528,23 @@ TEST_CASE("A store full of small evictable objects takes an object of another si
   CHECK(store.contains(page));
   CHECK(store.contains("more"));
   CHECK(store.contains(large));
+}
+
+TEST_CASE("When small evictable objects have to go, many go at once", "[store][object_store]") {
+  using namespace object_store_test;
+  object_store store = object_store::open({.capacity = 16 * mib, .max_objects = 1 << 15, .put_timeout = 0ns});
+  const cadre::counter& evicted = cadre::metrics().counter("cadre_store_evicted_total");
+  std::vector<object_ref<std::array<char, 1024>>> refs;
+  int times = 0;
+  for (std::size_t k = 0; k < 40'000; ++k) {
+    const std::uint64_t before = evicted.value();
+    refs.push_back(store.put(std::array<char, 1024>{}, {.evictable = true}));
+    times += evicted.value() != before;
+    if (k >= 20'000) refs[k - 20'000] = {};
+  }
+  CHECK(times > 10);
+  CHECK(times <= 40'000 / 200);  // each time is a look at all objects
+  CHECK(store.contains(refs.back()));
 }
 
 // ---- figures

@@ -118,7 +118,13 @@ bool reads_back(const spill_folder& spill, const spilled_place& place, std::uint
   return got == expected;
 }
 spilled_place append(spill_writer& writer, std::uint64_t key, std::size_t bytes, std::size_t shift = 0) {
-  return writer.append(key, memory(bytes, shift, key).span());
+  const memory object(bytes, shift, key);
+  spill_writer::record record{key, object.span()};
+  writer.append({&record, 1}, every_number);
+  return record.place;
+}
+bool needs_file(const spill_writer& writer, std::size_t bytes) {
+  return writer.needs_file(cadre::detail::spill_header::record(bytes));
 }
 std::string path_of(const spill_folder& spill, const spilled_place& place) {
   return cadre::detail::spill_file_path(spill, place.file);
@@ -321,18 +327,62 @@ TEST_CASE("A failing disk is an error for the object at hand only, and passing f
   CHECK(reads_back(spill, next, 3));
 }
 
+TEST_CASE("Several objects go to disk by one call, one behind the other, and are read back each") {
+  folder dir;
+  const spill_folder spill(dir.path(), job);
+  spill_writer writer(spill, slot_3, 2 * MiB);
+  for (int round = 0; round < 3; ++round) {  // into the staging memory that was used before
+    std::vector<memory> objects;
+    std::vector<spill_writer::record> records;
+    std::uint64_t key = 1;
+    for (const std::size_t bytes : {std::size_t{0}, std::size_t{1}, std::size_t{4048}, std::size_t{4049},
+                                    std::size_t{4096}, 100 * KiB + 1, 200 * KiB, std::size_t{1000}})
+      objects.emplace_back(bytes, bytes % 64, key++);
+    for (std::uint64_t k = 0; k < objects.size(); ++k) records.push_back({k + 1, objects[k].span()});
+    writer.append(records, every_number);
+    std::uint64_t end = records[0].place.offset;
+    for (std::uint64_t k = 0; k < records.size(); ++k) {
+      CHECK(records[k].place.file == records[0].place.file);
+      CHECK(records[k].place.offset == end);
+      CHECK(reads_back(spill, records[k].place, k + 1));
+      end += cadre::detail::spill_header::record(records[k].object.size());
+    }
+    CHECK(end - records[0].place.offset == spill_writer::bytes_of(records));
+  }
+  CHECK(files(spill) == 1);
+}
+
+TEST_CASE("Of several objects that cannot be written none is, and the file is as it was") {
+  folder dir;
+  const spill_folder spill(dir.path(), job);
+  spill_writer writer(spill, slot_3);
+  const spilled_place first = append(writer, 1, 9000);
+  const memory a(20'000, 0, 2), b(1000, 0, 3);
+  spill_writer::record records[] = {{2, a.span()}, {3, b.span()}};
+  failing_io::count = 1;
+  failing_io::code = ENOSPC;
+  CHECK_THROWS_WITH(writer.append(records, every_number),
+                    ContainsSubstring("cannot write a spilled object of 20000 bytes"));
+  failing_io::count = 0;
+  CHECK(fs::file_size(path_of(spill, first)) == cadre::detail::spill_header::record(9000));
+  writer.append(records, every_number);
+  CHECK(reads_back(spill, first, 1));
+  CHECK(reads_back(spill, records[0].place, 2));
+  CHECK(reads_back(spill, records[1].place, 3));
+}
+
 TEST_CASE("A dead file is written over under another number, and what it held is found no more") {
   folder dir;
   const spill_folder spill(dir.path(), job);
   spill_writer writer(spill, slot_3, MiB);
-  CHECK(writer.needs_file(1));
-  CHECK_FALSE(writer.needs_file(MiB));  // gets one of its own
+  CHECK(needs_file(writer, 1));
+  CHECK_FALSE(needs_file(writer, MiB));  // gets one of its own
   const spilled_place a = append(writer, 1, 300 * KiB), b = append(writer, 2, 600 * KiB);
-  CHECK_FALSE(writer.needs_file(100 * KiB));
-  CHECK(writer.needs_file(300 * KiB));
+  CHECK_FALSE(needs_file(writer, 100 * KiB));
+  CHECK(needs_file(writer, 300 * KiB));
   const cadre::file_descriptor file(::open(path_of(spill, a).c_str(), O_RDONLY | O_CLOEXEC));
   writer.write_over(a.file, every_number);
-  CHECK_FALSE(writer.needs_file(300 * KiB));
+  CHECK_FALSE(needs_file(writer, 300 * KiB));
   const spilled_place c = append(writer, 3, 300 * KiB);
   CHECK(c.file == a.file + 1);
   CHECK(c.offset == 0);
@@ -406,7 +456,9 @@ TEST_CASE("Who reads an object of a file that is written over at this moment is 
     failing_io::reads_before = 0;
     failing_io::meanwhile = [] {
       writer->write_over(dead, every_number);
-      writer->append(1, memory(size, 0, 2).span());
+      const memory other(size, 0, 2);
+      spill_writer::record record{1, other.span()};
+      writer->append({&record, 1}, every_number);
     };
     CHECK_THROWS_WITH(reads_back(spill, place, 1, shift),
                       ContainsSubstring("it is not of the size and checksum noted"));
@@ -451,7 +503,7 @@ TEST_CASE("Readers get whole objects while the files before are written over aga
   constexpr std::uint32_t none = ~std::uint32_t{0};
   std::uint32_t before = none;
   for (std::uint64_t k = 2; k < 400; ++k) {
-    if (writer.needs_file(size)) {
+    if (needs_file(writer, size)) {
       const std::uint32_t full = writer.current_file();
       if (before != none) writer.write_over(before, every_number);
       before = full;

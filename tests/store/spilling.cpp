@@ -2,6 +2,7 @@
 #include "in_child.hpp"
 #include "store/flip.hpp"
 
+#include <cadre/observe/metrics.hpp>
 #include <cadre/store.hpp>
 
 #include <fcntl.h>
@@ -134,6 +135,24 @@ TEST_CASE("Objects that find no room go to disk and come back with the same byte
     CHECK(store.stats().objects == 40);
   }
   CHECK(dir.empty());
+}
+
+TEST_CASE("Small objects go to disk many at once, and each comes back") {
+  folder dir;
+  auto store = cadre::object_store::open({.capacity = 4 * MiB, .spill_dir = dir.path(), .max_objects = 1 << 15});
+  const cadre::counter& spilled = cadre::metrics().counter("cadre_store_spilled_bytes_total");
+  constexpr std::size_t n = 16'000, size = 1000;
+  std::vector<ref> refs;
+  int times = 0;
+  for (std::size_t k = 0; k < n; ++k) {
+    const std::uint64_t before = spilled.value();
+    refs.push_back(store.put(content(size, k)));
+    times += spilled.value() != before;
+  }
+  CHECK(times > 10);
+  CHECK(times <= 400);  // each time is a look at all objects
+  CHECK(store.stats().spilled >= (n - 4096) * size);
+  for (std::size_t k = 0; k < n; k += 7) REQUIRE(has(store, refs[k], size, k));
 }
 
 TEST_CASE("Objects of all sizes and kinds go to disk and come back") {

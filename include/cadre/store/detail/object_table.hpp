@@ -222,17 +222,29 @@ class object_table {
       free_blocks(i);
   }
 
-  /// Drops evictable objects that nobody looks at, those not used for longest first, until take() has what it wants; counts
-  /// them. Cost: a look at all objects, at most nine times. False if all that is not enough.
+  /// Drops evictable objects that nobody looks at, those not used for longest first, until take() has what it wants, and
+  /// then up to batch_bytes(); counts them. Cost: a look at all objects, at most nine times. False if all that is not
+  /// enough.
   template <class Take>
   bool evict(std::uint32_t& dropped, Take&& take) {
-    return by_last_use(
+    std::uint64_t freed = 0;
+    bool enough = false;
+    by_last_use(
         [this](std::uint32_t i, object_word w) { return is_idle(i, w) && (entries_[i].flags & object_evictable) != 0; },
         [&](std::uint32_t i, object_word w) {
+          const std::uint64_t bytes = entries_[i].bytes;
           if (!end(i, object_end::evicted, w)) return false;
           ++dropped;
-          return take();
+          freed += block_allocator::size_of(bytes);
+          enough = enough || take();
+          return enough && freed >= batch_bytes(head_);
         });
+    return enough;
+  }
+  /// How much is dropped or moved to disk at once, so that the look at all objects is worth it.
+  static std::uint64_t batch_bytes(const store_header& head) noexcept {
+    constexpr std::uint64_t most = std::uint64_t{16} << 20;
+    return head.capacity / 64 < most ? head.capacity / 64 : most;
   }
 
   [[nodiscard]] spill_table files() const noexcept { return spill_table(head_, memory_.spill_files()); }

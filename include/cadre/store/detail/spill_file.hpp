@@ -49,27 +49,36 @@ class spill_writer {
         file_limit_(file_limit),
         staging_(mapping::anonymous(spill_block + staged_piece)) {}
 
-  /// Writes the object; when the call returns, every process of the job can read it. An object that begins at a multiple
-  /// of 4096 bytes is not copied in memory. Throws spill_failed (310); nothing of the object is left then, and the next
-  /// may succeed. A file beyond RLIMIT_FSIZE is such an error where the host ignores SIGXFSZ.
-  spilled_place append(std::uint64_t key, std::span<const std::byte> object) {
-    return append(key, object, [](std::uint32_t) { return true; });
-  }
-  /// The same, with a word from `announce(file)` before a file of that number is made: false if there is one.
+  struct record {
+    std::uint64_t key;
+    std::span<const std::byte> object;
+    spilled_place place{};  // where it is, afterwards
+  };
+  /// Several objects go to disk by one call to the kernel; their records take at most so many bytes together.
+  static constexpr std::size_t most_together = std::size_t{4} << 20;
+
+  /// Writes one object, or several; when the call returns, every process of the job can read them. One that begins at a
+  /// multiple of 4096 bytes is not copied in memory; several are. `announce(file)` is asked before a file of that number is
+  /// made: false if there is one. Throws spill_failed (310); nothing of them is left then, and the next may succeed. A file
+  /// beyond RLIMIT_FSIZE is such an error where the host ignores SIGXFSZ.
   template <class Announce>
-  spilled_place append(std::uint64_t key, std::span<const std::byte> object, Announce&& announce) {
-    if (spill_header::record(object.size()) > file_limit_) {
-      output own = make_output(object.size(), announce);
-      return write(own, key, object);
-    }
-    if (needs_file(object.size())) current_ = make_output(object.size(), announce);
-    return write(current_, key, object);
+  void append(std::span<record> records, Announce&& announce) {
+    const std::uint64_t bytes = bytes_of(records);
+    output own;
+    const bool is_own = bytes > file_limit_;
+    if (is_own || needs_file(bytes)) (is_own ? own : current_) = make_output(records[0].object.size(), announce);
+    write(is_own ? own : current_, bytes, records);
+  }
+  /// What the records of these take in a file.
+  static std::uint64_t bytes_of(std::span<const record> records) noexcept {
+    std::uint64_t bytes = 0;
+    for (const record& r : records) bytes += spill_header::record(r.object.size());
+    return bytes;
   }
 
-  /// Whether the file that many objects share has no room for one of `bytes`, which would go there.
+  /// Whether the file that many objects share has no room for so many bytes of records, which would go there.
   [[nodiscard]] bool needs_file(std::uint64_t bytes) const noexcept {
-    const std::uint64_t record = spill_header::record(bytes);
-    return record <= file_limit_ && (!current_.file || current_.end + record > file_limit_);
+    return bytes <= file_limit_ && (!current_.file || current_.end + bytes > file_limit_);
   }
   /// The next objects go to this process's file `dead`, in which no object is wanted any more, from its begin and under a
   /// new number: nobody finds what it held, and who has it open to read from a place there sees by the record's key and
@@ -111,7 +120,7 @@ class spill_writer {
   // Of a large object, written by one call, from where it lies: between calls the disk idles until this thread has a
   // processor, which the hash may have.
   static constexpr std::size_t straight_piece = std::size_t{64} << 20;
-  static constexpr std::size_t staged_piece = std::size_t{4} << 20;
+  static constexpr std::size_t staged_piece = most_together;
 
   struct output {
     direct_file file = {};
@@ -139,30 +148,53 @@ class spill_writer {
     }
   }
 
-  spilled_place write(output& out, std::uint64_t key, std::span<const std::byte> object) {
-    spilled_place place{out.number, out.end, object.size(), 0};
-    const std::uint64_t record = spill_header::record(object.size());
-    int code = object.size() < hash_beside::worth_while ? write_small(out, key, object, place)
-                                                        : write_large(out, key, object, place);
-    if (code == 0) code = out.file.drain(out.end, record);
+  void write(output& out, std::uint64_t bytes, std::span<record> records) {
+    std::uint64_t at = out.end;
+    for (record& r : records) {
+      r.place = {out.number, at, r.object.size(), 0};
+      at += spill_header::record(r.object.size());
+    }
+    int code = records.size() > 1                                    ? write_several(out, bytes, records)
+               : records[0].object.size() < hash_beside::worth_while ? write_small(out, records[0])
+                                                                     : write_large(out, records[0]);
+    if (code == 0) code = out.file.drain(out.end, bytes);
     if (code == 0) {
-      out.end += record;
-      return place;
+      out.end += bytes;
+      return;
     }
     // An empty file goes, since nobody would remove it; one that cannot be cut gets no further object.
     const std::uint64_t end = out.end;
+    const std::uint32_t file = out.number;
     if (end == 0 || out.file.truncate(end) != 0) out = output();
     if (end == 0) {
-      remove_spill_file(folder_, place.file);
-      counter_ = place.file - first_file_;
+      remove_spill_file(folder_, file);
+      counter_ = file - first_file_;
     }
-    throw spill_failed("write", spill_file_path(folder_, place.file), code, object.size());
+    throw spill_failed("write", spill_file_path(folder_, file), code, records[0].object.size());
   }
 
+  /// All in one call to the kernel, from the staging memory.
+  int write_several(output& out, std::uint64_t bytes, std::span<record> records) noexcept {
+    std::byte* at = staging_.data();
+    for (record& r : records) {
+      r.place.checksum = hash_bytes(r.object);
+      const spill_header header = spill_header::of(r.key, r.object.size(), r.place.checksum);
+      std::byte* const end = at + spill_header::record(r.object.size());
+      std::memcpy(at, &header, sizeof header);
+      std::memset(at + sizeof header, 0, header.begin - sizeof header);
+      std::byte* const object = at + header.begin;
+      if (!r.object.empty()) std::memcpy(object, r.object.data(), r.object.size());
+      std::memset(object + r.object.size(), 0, static_cast<std::size_t>(end - object) - r.object.size());
+      at = end;
+    }
+    iovec piece{staging_.data(), bytes};
+    return out.file.write(std::span(&piece, 1), out.end);
+  }
   /// In one call to the kernel.
-  int write_small(output& out, std::uint64_t key, std::span<const std::byte> object, spilled_place& place) noexcept {
-    place.checksum = hash_bytes(object);
-    std::array<iovec, 3> pieces{put_header(spill_header::of(key, object.size(), place.checksum))};
+  int write_small(output& out, record& r) noexcept {
+    const std::span<const std::byte> object = r.object;
+    r.place.checksum = hash_bytes(object);
+    std::array<iovec, 3> pieces{put_header(spill_header::of(r.key, object.size(), r.place.checksum))};
     if (const std::size_t begin = spill_header::begin_of(object.size()); begin == spill_block) {
       put(object, pieces[1], pieces[2]);
     } else if (!object.empty()) {
@@ -172,7 +204,8 @@ class spill_writer {
   }
 
   /// The header goes last, when the checksum is known; an empty one holds its place in the file.
-  int write_large(output& out, std::uint64_t key, std::span<const std::byte> object, spilled_place& place) {
+  int write_large(output& out, record& r) {
+    const std::span<const std::byte> object = r.object;
     hash_beside hash(object);
     hash.available(object.size());
     std::array<iovec, 3> pieces{put_header({.magic = 0})};
@@ -183,8 +216,8 @@ class spill_writer {
       if (const int code = out.file.write(pieces, at); code != 0) return code;
       at = out.end + spill_block + done + step;
     }
-    place.checksum = hash.digest();
-    pieces[0] = put_header(spill_header::of(key, object.size(), place.checksum));
+    r.place.checksum = hash.digest();
+    pieces[0] = put_header(spill_header::of(r.key, object.size(), r.place.checksum));
     return out.file.write(std::span(pieces).first(1), out.end);
   }
 

@@ -10,6 +10,7 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
@@ -38,15 +39,17 @@ class spiller {
     std::exception_ptr failure;
     // Where nothing can be written, there may be some that have been.
     for (const bool written : {false, true}) {
-      std::uint32_t found[64];
+      std::uint32_t found[4096];
       std::size_t n = 0, moved = 0;
       {
         store_lock lock(table_);
-        n = moves().begin_spill(bytes, found, std::size(found), written);
+        // Some more than is wanted, since the look at all objects costs the same.
+        n = moves().begin_spill(std::max(bytes, object_table::batch_bytes(table_.head())), found, std::size(found),
+                                written);
       }
       const std::lock_guard one_at_a_time(mutex_);
       try {
-        for (; moved < n; ++moved) write(found[moved]);
+        while (moved < n) moved += write(std::span(found, n).subspan(moved));
       } catch (...) {
         failure = std::current_exception();
         store_lock lock(table_, store_lock::patiently{});
@@ -101,38 +104,62 @@ class spiller {
     return {at.file(), at.offset(), table_.entry(i).bytes, table_.details(i).checksum};
   }
 
-  // An object that was on disk before is there still.
-  void write(std::uint32_t i) {
-    object_entry& e = table_.entry(i);
-    spill_position at;
-    std::uint64_t checksum = 0;
-    if (table_.details(i).spilled.load(std::memory_order_acquire) == 0)
-      at = append(i, {table_.memory().data_to_read() + e.offset.load(std::memory_order_relaxed), e.bytes}, checksum);
+  // Moves the first of the objects to disk, and with it those behind it that go by the same call. Returns how many.
+  std::size_t write(std::span<const std::uint32_t> objects) {
+    const auto is_there = [this](std::uint32_t i) {  // it was on disk before, and is still
+      return table_.details(i).spilled.load(std::memory_order_acquire) != 0;
+    };
+    if (is_there(objects[0])) {
+      store_lock lock(table_, store_lock::patiently{});
+      commit(objects[0], {}, 0);
+      return 1;
+    }
+    records_.clear();
+    std::uint64_t bytes = 0;
+    for (const std::uint32_t i : objects) {
+      const object_entry& e = table_.entry(i);
+      bytes += spill_header::record(e.bytes);
+      if (!records_.empty() && (is_there(i) || bytes > spill_writer::most_together)) break;
+      records_.push_back(
+          {key_of(i), {table_.memory().data_to_read() + e.offset.load(std::memory_order_relaxed), e.bytes}});
+    }
+    try {
+      append(records_);
+    } catch (const spill_failed&) {  // for one there may be room
+      if (records_.size() == 1) throw;
+      records_.resize(1);
+      append(records_);
+    }
     store_lock lock(table_, store_lock::patiently{});
-    moves().commit_spill(i, at, checksum);
-    counters_.spilled_bytes.add(e.bytes);
-    if (at) close_own_file(at.file());
+    for (std::size_t k = 0; k < records_.size(); ++k) {
+      const spilled_place& place = records_[k].place;
+      count(place);
+      commit(objects[k], {place.file, place.offset}, place.checksum);
+    }
+    close_own_file(records_[0].place.file);
+    return records_.size();
   }
-  spill_position append(std::uint32_t i, std::span<const std::byte> object, std::uint64_t& checksum) {
-    if (writer_.needs_file(object.size())) change_file();
-    const spilled_place place = write_record(key_of(i), object);
-    CADRE_STORE_STEP(record_written);
-    checksum = place.checksum;
-    if (place.file == writer_.current_file()) file_ = place.file;
-    store_lock lock(table_, store_lock::patiently{});
-    table_.files().append(place.file, place.offset, object.size());
+  // Both under the lock.
+  void count(const spilled_place& place) noexcept {
+    table_.files().append(place.file, place.offset, place.bytes);
     CADRE_STORE_STEP(record_counted);
-    return {place.file, place.offset};
+  }
+  void commit(std::uint32_t i, spill_position at, std::uint64_t checksum) noexcept {
+    counters_.spilled_bytes.add(table_.entry(i).bytes);
+    moves().commit_spill(i, at, checksum);
   }
   // On a full disk, once more without the files that are kept to be written over.
-  spilled_place write_record(std::uint64_t key, std::span<const std::byte> object) {
+  void append(std::span<spill_writer::record> records) {
+    if (writer_.needs_file(spill_writer::bytes_of(records))) change_file();
     const auto announce = [this](std::uint32_t file) { return this->announce(file); };
     try {
-      return writer_.append(key, object, announce);
+      writer_.append(records, announce);
     } catch (const spill_failed& e) {
       if ((e.code() != ENOSPC && e.code() != EDQUOT) || !remove_files(&spill_table::find_kept)) throw;
+      writer_.append(records, announce);
     }
-    return writer_.append(key, object, announce);
+    CADRE_STORE_STEP(record_written);
+    if (records[0].place.file == writer_.current_file()) file_ = records[0].place.file;
   }
   // Of a file that is to be made, so that it goes with this process whenever that is killed. False if there is one.
   bool announce(std::uint32_t file) noexcept {
@@ -177,14 +204,17 @@ class spiller {
     std::vector<std::byte> bytes;
     for (const std::uint32_t i : wanted) {
       spill_position moved;
+      spill_writer::record copy{key_of(i), {}};
       try {
         bytes.resize(table_.entry(i).bytes);
         read(i, bytes);
-        std::uint64_t checksum = 0;
-        moved = append(i, bytes, checksum);
+        copy.object = bytes;
+        append({&copy, 1});
+        moved = {copy.place.file, copy.place.offset};
       } catch (...) {  // it stays where it is; whoever gets it is told
       }
       store_lock lock(table_, store_lock::patiently{});
+      if (moved) count(copy.place);
       moves().end_move(i, moved);
       moved ? close_own_file(moved.file()) : table_.files().give_up(file);
     }
@@ -197,7 +227,8 @@ class spiller {
   spill_folder folder_;
   std::mutex mutex_;
   spill_writer writer_;
-  std::uint32_t file_ = spill_table::none;  // that the writer appends to, not closed yet
+  std::vector<spill_writer::record> records_;  // on their way
+  std::uint32_t file_ = spill_table::none;     // that the writer appends to, not closed yet
 };
 
 }  // namespace detail
