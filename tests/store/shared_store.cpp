@@ -454,8 +454,8 @@ TEST_CASE("A store is refused to the 513th process, until one of the others has 
 
 TEST_CASE("A dead process's slot is swept though its number is that of a living one", "[shared_store]") {
   using namespace shared_store_test;
-  // The kernel cannot be made to give a number out again; but numbers are in messages only, and who is alive is said by
-  // the lock of the slot, which no stranger with that number has.
+  // Only root can have a number given out again (process_numbers.cpp); but numbers are in messages only, and who is alive
+  // is said by the lock of the slot, which no stranger with that number has.
   const std::string name = store_name("shared");
   object_store store = open(name);
   shared<stage> s;
