@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "in_child.hpp"
 #include "text_of.hpp"
 
 #include <cadre/observe/metrics.hpp>
@@ -74,16 +75,6 @@ class thread {
   std::atomic<int> id_{0};
   std::thread thread_;
 };
-
-/// What a child made by fork() returns as its exit status.
-template <class F>
-int in_child(F f) {
-  const pid_t child = ::fork();
-  if (child == 0) ::_exit(f());
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
 
 /// What would be read as something else than it is does not compile.
 template <class T, class Value>

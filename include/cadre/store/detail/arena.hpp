@@ -5,6 +5,7 @@
 #include <cadre/os/memory_limit.hpp>
 #include <cadre/store/detail/block_allocator.hpp>
 #include <cadre/store/detail/layout.hpp>
+#include <cadre/store/detail/own_file.hpp>
 #include <cadre/store/detail/rendezvous.hpp>
 #include <cadre/store/error.hpp>
 
@@ -20,8 +21,8 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
-#include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -39,7 +40,7 @@ class arena {
     // Nobody can cut off what others have mapped, which would end them by SIGBUS.
     if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
       throw mapping_error("cannot seal the size of a store's memory", errno);
-    arena made(std::move(file), parts);
+    arena made(file, parts);
     auto& head = made.head();
     ::new (static_cast<void*>(&head)) store_header{};
     head.version = store_layout_version;
@@ -56,7 +57,7 @@ class arena {
   }
 
   /// The memory that another process has made. Throws store_unreachable (309) if it is of another version of cadre.
-  static arena open(file_descriptor file) {
+  static arena open(const file_descriptor& file) {
     store_header seen{};
     struct stat status {};
     if (::fstat(file.get(), &status) != 0 ||
@@ -68,7 +69,7 @@ class arena {
                               ": compile all programs of the job with the same cadre");
     if (static_cast<std::uint64_t>(status.st_size) != seen.parts.all)
       throw store_unreachable("the store's memory has another size than it says");
-    return arena(std::move(file), seen.parts);
+    return arena(file, seen.parts);
   }
   /// Whether `file` is the memory of the store `id`.
   static bool is(const file_descriptor& file, const std::array<std::uint64_t, 2>& id) {
@@ -78,7 +79,7 @@ class arena {
            seen.magic == store_magic && seen.id == id;
   }
 
-  [[nodiscard]] const file_descriptor& file() const noexcept { return file_; }
+  [[nodiscard]] const file_descriptor& file() const noexcept { return file_->get(); }
   [[nodiscard]] store_header& head() const noexcept { return *at<store_header>(0); }
   [[nodiscard]] object_entry* entries() const noexcept { return at<object_entry>(parts_.entries); }
   [[nodiscard]] object_details* details() const noexcept { return at<object_details>(parts_.details); }
@@ -147,14 +148,14 @@ class arena {
       if ((present(k).fetch_and(~bit, std::memory_order_relaxed) & bit) != 0)
         head().present_extents.fetch_sub(1, std::memory_order_relaxed);
     }
-    ::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+    ::fallocate(file().get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                 static_cast<off_t>(parts_.data + first * extent_bytes),
                 static_cast<off_t>((end - first) * extent_bytes));
   }
   /// Zeroes a slot's counts at the cost of what was touched.
   void clear_counts(std::uint32_t slot) noexcept {
     const std::uint64_t bytes = std::uint64_t{head().most_objects} * sizeof(hold_count);
-    ::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+    ::fallocate(file().get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                 static_cast<off_t>(parts_.counts + slot * bytes), static_cast<off_t>(bytes));
   }
   /// Extents that take memory; counted anew after a crash.
@@ -165,8 +166,6 @@ class arena {
     head().present_extents.store(n, std::memory_order_relaxed);
   }
 
-  /// In a child made by fork(): this process is no part of the job. Its views stay readable, but hold nothing any more.
-  void forget_after_fork() noexcept { file_ = file_descriptor(); }
   /// So that what is no more allowed is a SIGSEGV.
   void make_inaccessible() noexcept { ::mprotect(all_.data(), all_.size(), PROT_NONE); }
 
@@ -174,14 +173,17 @@ class arena {
   // The lock of a process's slot ends with the last of what was opened and mapped through file_. A child made by fork()
   // keeps what it maps, for the sake of its views, so all that is mapped through another opening. One page is mapped
   // through this one, in no child: closing all descriptors, as daemons do, is not the end of a process.
-  arena(file_descriptor file, const store_parts& parts)
-      : file_(std::move(file)), parts_(parts), alive_(mapping::shared(file_, 1)) {
-    ::madvise(alive_.data(), alive_.size(), MADV_DONTFORK);
-    const file_descriptor again(::open(("/proc/self/fd/" + std::to_string(file_.get())).c_str(), O_RDWR | O_CLOEXEC));
-    if (!again) throw mapping_error("cannot open a store's memory again through /proc/self/fd", errno);
-    all_ = mapping::shared(again, parts.all);
-    to_read_ = mapping::shared_read_only(again, parts.data, parts.all - parts.data);
-  }
+  arena(const file_descriptor& file, const store_parts& parts)
+      : parts_(parts),
+        file_(std::make_unique<own_file>([&] {
+          file_descriptor own(::open(("/proc/self/fd/" + std::to_string(file.get())).c_str(), O_RDWR | O_CLOEXEC));
+          if (!own) throw mapping_error("cannot open a store's memory again through /proc/self/fd", errno);
+          alive_ = mapping::shared(own, 1);
+          ::madvise(alive_.data(), alive_.size(), MADV_DONTFORK);
+          return own;
+        })),
+        all_(mapping::shared(file, parts.all)),
+        to_read_(mapping::shared_read_only(file, parts.data, parts.all - parts.data)) {}
 
   template <class T>
   [[nodiscard]] T* at(std::uint64_t offset) const noexcept {
@@ -237,9 +239,9 @@ class arena {
                           ENOMEM);
   }
 
-  file_descriptor file_;
   store_parts parts_;
   mapping alive_;
+  std::unique_ptr<own_file> file_;
   mapping all_;
   mapping to_read_;
 };

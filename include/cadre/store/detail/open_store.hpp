@@ -78,7 +78,7 @@ inline store_core* open_shared_store(store_options options) {
   std::optional<file_descriptor> found =
       meeting.open_existing([&meeting](const file_descriptor& file) { return arena::is(file, meeting.id()); });
   const bool is_first = !found;
-  arena memory = is_first ? make_arena(options) : arena::open(*std::move(found));
+  arena memory = is_first ? make_arena(options) : arena::open(*found);
   if (is_first) meeting.start_new(memory.head().id);
   const std::uint32_t slot = take_slot(memory, options.rank);
   auto core = std::make_unique<store_core>(std::move(memory), slot, std::move(options));

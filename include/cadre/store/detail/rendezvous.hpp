@@ -4,6 +4,7 @@
 #include <cadre/core/chrono.hpp>
 #include <cadre/core/hash.hpp>
 #include <cadre/os/file_lock.hpp>
+#include <cadre/store/detail/own_file.hpp>
 #include <cadre/store/error.hpp>
 
 #include <fcntl.h>
@@ -71,7 +72,7 @@ class rendezvous {
   ~rendezvous() {
     if (list_->count == 0 && is_record_in_place()) ::unlinkat(folder_.get(), file_name_.c_str(), 0);
     try {
-      unlock_file(record_);         // closing would not do if the process was forked meanwhile
+      unlock_file(record_->get());  // a child that is forked at this moment may close it later
     } catch (const file_error&) {}  // closed by somebody else: not locked
   }
 
@@ -203,11 +204,14 @@ class rendezvous {
 
   void lock_record(clock::time_point deadline) {
     do {
-      record_ = file_descriptor(
-          ::openat(folder_.get(), file_name_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
-      if (!record_) fail("open", errno);
+      record_.emplace([this] {
+        file_descriptor record(
+            ::openat(folder_.get(), file_name_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
+        if (!record) fail("open", errno);
+        return record;
+      });
       try {
-        if (!lock_file_until(record_, deadline))
+        if (!lock_file_until(record_->get(), deadline))
           fail("another process has held it until the deadline",
                "see which one has it open (fuser), and whether it is stopped");
       } catch (const file_error& e) {
@@ -219,7 +223,7 @@ class rendezvous {
   [[nodiscard]] bool is_record_in_place() const noexcept {
     struct stat held {
     }, named{};
-    return ::fstat(record_.get(), &held) == 0 &&
+    return ::fstat(record_->get().get(), &held) == 0 &&
            ::fstatat(folder_.get(), file_name_.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
            held.st_ino == named.st_ino && held.st_dev == named.st_dev;
   }
@@ -230,7 +234,7 @@ class rendezvous {
     std::memset(static_cast<void*>(list_.get()), 0, sizeof(list));
     const auto found = std::make_unique<list>();
     for (const std::size_t at : {std::size_t{0}, place}) {
-      const ::ssize_t n = ::pread(record_.get(), found.get(), sizeof(list), static_cast<off_t>(at));
+      const ::ssize_t n = ::pread(record_->get().get(), found.get(), sizeof(list), static_cast<off_t>(at));
       if (n < 0) fail("reading", errno);
       if (static_cast<std::size_t>(n) < offsetof(list, members) || found->count > max_members ||
           static_cast<std::size_t>(n) < found->bytes() || found->name_length > max_name ||
@@ -248,7 +252,7 @@ class rendezvous {
     list_->name_length = static_cast<std::uint32_t>(name_.copy(list_->name.data(), max_name));
     list_->checksum = list_->sum();
     const std::size_t bytes = list_->bytes(), at = list_->serial % 2 == 0 ? 0 : place;
-    const ::ssize_t n = ::pwrite(record_.get(), list_.get(), bytes, static_cast<off_t>(at));
+    const ::ssize_t n = ::pwrite(record_->get().get(), list_.get(), bytes, static_cast<off_t>(at));
     if (n == static_cast<::ssize_t>(bytes)) return;
     --list_->serial;  // the next write must not go to the place of the list that counts
     fail("writing", n < 0 ? errno : ENOSPC);
@@ -275,7 +279,8 @@ class rendezvous {
   }
 
   std::string name_, path_, file_name_;
-  file_descriptor folder_, record_;
+  file_descriptor folder_;
+  std::optional<own_file> record_;
   std::unique_ptr<list> list_ = std::make_unique<list>();
 };
 

@@ -325,7 +325,6 @@ class store_core : public store_registry::member {
     } else {
       memory_.make_inaccessible();
     }
-    memory_.forget_after_fork();
   }
 
   /// Gives the slot back; nothing is held any more.

@@ -10,8 +10,8 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// The stores that this process has open, so that a child made by fork() lets go of them at once: it would keep the lock
-/// by which others see that this process lives.
+/// What this process has of stores, so that a child made by fork() lets go of it at once: it would keep the lock by which
+/// others see that this process lives.
 class store_registry {
  public:
   class member {
@@ -29,16 +29,25 @@ class store_registry {
     member* previous_ = nullptr;
   };
 
-  static void add(member& m) {
+  /// While this exists no thread makes a child; one that is about to waits, so do nothing that waits meanwhile.
+  class no_forks {
+   public:
+    no_forks() { the_state().mutex.lock(); }
+    no_forks(const no_forks&) = delete;
+    no_forks& operator=(const no_forks&) = delete;
+    ~no_forks() { the_state().mutex.unlock(); }
+  };
+
+  static void add(member& m) { add(m, no_forks()); }
+  static void remove(member& m) noexcept { remove(m, no_forks()); }
+  static void add(member& m, const no_forks&) noexcept {
     state& s = the_state();
-    const std::lock_guard lock(s.mutex);
     m.next_ = s.first;
     if (s.first != nullptr) s.first->previous_ = &m;
     s.first = &m;
   }
-  static void remove(member& m) noexcept {
+  static void remove(member& m, const no_forks&) noexcept {
     state& s = the_state();
-    const std::lock_guard lock(s.mutex);
     (m.previous_ != nullptr ? m.previous_->next_ : s.first) = m.next_;
     if (m.next_ != nullptr) m.next_->previous_ = m.previous_;
   }
