@@ -210,6 +210,33 @@ TEST_CASE("A forked child that ends does not take its parent's spill folder with
   CHECK(fs::exists(dir / first_name));
 }
 
+TEST_CASE("What a killed job spilled is removed by the next job though a forked child of it lives on") {
+  folder dir;
+  std::array<int, 2> words{};
+  REQUIRE(::pipe(words.data()) == 0);
+  other_process killed([&] {
+    auto made = std::make_unique<spill_folder>(dir.path(), first_id);
+    write_file(made->path() + "/3-0.spill");
+    if (::fork() == 0) {
+      const pid_t me = ::getpid();
+      static_cast<void>(!::write(words[1], &me, sizeof me));
+      ::alarm(60);
+      for (;;) ::pause();
+    }
+    return made;
+  });
+  REQUIRE(killed.started());
+  pid_t child = -1;
+  REQUIRE(::read(words[0], &child, sizeof child) == sizeof child);
+  killed.kill();
+  const spill_folder next(dir.path(), second_id);
+  CHECK(::kill(child, 0) == 0);
+  CHECK_FALSE(fs::exists(dir / first_name));
+  ::kill(child, SIGKILL);
+  ::close(words[0]);
+  ::close(words[1]);
+}
+
 TEST_CASE("Processes that come and go all the time always find a folder that stays while they use it") {
   folder dir;
   std::vector<pid_t> children;

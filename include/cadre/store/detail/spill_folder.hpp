@@ -2,6 +2,7 @@
 #define CADRE_STORE_DETAIL_SPILL_FOLDER_HPP
 
 #include <cadre/os/mapping.hpp>
+#include <cadre/store/detail/own_file.hpp>
 #include <cadre/store/spill_error.hpp>
 
 #include <dirent.h>
@@ -14,6 +15,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -56,8 +58,8 @@ class spill_folder {
   ~spill_folder() {
     if (::getpid() != process_) return;
     // Unlocked first: of two that leave at once, each with its shared lock, neither would get the exclusive one.
-    try_lock(lock_, F_UNLCK);
-    if (try_lock(lock_, F_WRLCK) && status_of(lock_).st_nlink != 0) dismantle(folder_, name_.c_str());
+    try_lock(lock_->get(), F_UNLCK);
+    if (try_lock(lock_->get(), F_WRLCK) && status_of(lock_->get()).st_nlink != 0) dismantle(folder_, name_.c_str());
   }
 
   [[nodiscard]] const file_descriptor& descriptor() const noexcept { return folder_; }
@@ -158,29 +160,31 @@ class spill_folder {
     if (!folder_) throw spill_folder_unusable("open", path_, errno);
     const struct stat status = status_of(folder_);
     if (status.st_uid != ::geteuid() || (status.st_mode & 077) != 0) throw spill_folder_unusable::open_to_others(path_);
-    lock_ = open_at(folder_, "lock", O_RDWR | O_CREAT);
-    if (!lock_ && errno == ENOENT) return false;
-    if (!lock_) give_up("make a file in", errno);
-    if (try_lock(lock_, F_WRLCK)) {
+    lock_.emplace([this] { return open_at(folder_, "lock", O_RDWR | O_CREAT); });
+    const file_descriptor& lock = lock_->get();
+    if (!lock && errno == ENOENT) return false;
+    if (!lock) give_up("make a file in", errno);
+    if (try_lock(lock, F_WRLCK)) {
       clear(folder_);  // of an earlier job of this id
       const machine here = machine::here();
-      if (::pwrite(lock_.get(), &here, sizeof here, 0) != sizeof here) give_up("write to", errno);
+      if (::pwrite(lock.get(), &here, sizeof here, 0) != sizeof here) give_up("write to", errno);
     } else if (errno != EAGAIN && errno != EACCES) {
       give_up("lock", errno);
     }
     // Between opening and locking it, another process may have taken the folder for a leftover.
-    return try_lock(lock_, F_RDLCK) && status_of(lock_).st_nlink != 0;
+    return try_lock(lock, F_RDLCK) && status_of(lock).st_nlink != 0;
   }
   /// Removes the folder if nothing is in it yet.
   [[noreturn]] void give_up(const char* action, int code) {
-    if (lock_ && status_of(lock_).st_size == 0) ::unlinkat(folder_.get(), "lock", 0);
+    if (lock_ && lock_->get() && status_of(lock_->get()).st_size == 0) ::unlinkat(folder_.get(), "lock", 0);
     ::unlinkat(parent_.get(), name_.c_str(), AT_REMOVEDIR);
     throw spill_folder_unusable(action, path_, code);
   }
 
   std::string name_, path_;
   pid_t process_;
-  file_descriptor parent_, folder_, lock_;
+  file_descriptor parent_, folder_;
+  std::optional<own_file> lock_;
 };
 
 }  // namespace detail
