@@ -17315,6 +17315,118 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/store/detail/store_registry.hpp ----
+#ifndef CADRE_STORE_DETAIL_STORE_REGISTRY_HPP
+#define CADRE_STORE_DETAIL_STORE_REGISTRY_HPP
+
+#include <pthread.h>
+
+#include <mutex>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What this process has of stores, so that a child made by fork() lets go of it at once: it would keep the lock by which
+/// others see that this process lives.
+class store_registry {
+ public:
+  class member {
+   public:
+    member() = default;
+    member(const member&) = delete;
+    member& operator=(const member&) = delete;
+    virtual ~member() = default;
+    /// In the child, which has one thread.
+    virtual void forget_after_fork() noexcept = 0;
+
+   private:
+    friend store_registry;
+    member* next_ = nullptr;
+    member* previous_ = nullptr;
+  };
+
+  /// While this exists no thread makes a child; one that is about to waits, so do nothing that waits meanwhile.
+  class no_forks {
+   public:
+    no_forks() { the_state().mutex.lock(); }
+    no_forks(const no_forks&) = delete;
+    no_forks& operator=(const no_forks&) = delete;
+    ~no_forks() { the_state().mutex.unlock(); }
+  };
+
+  static void add(member& m) { add(m, no_forks()); }
+  static void remove(member& m) noexcept { remove(m, no_forks()); }
+  static void add(member& m, const no_forks&) noexcept {
+    state& s = the_state();
+    m.next_ = s.first;
+    if (s.first != nullptr) s.first->previous_ = &m;
+    s.first = &m;
+  }
+  static void remove(member& m, const no_forks&) noexcept {
+    state& s = the_state();
+    (m.previous_ != nullptr ? m.previous_->next_ : s.first) = m.next_;
+    if (m.next_ != nullptr) m.next_->previous_ = m.previous_;
+  }
+
+ private:
+  struct state {
+    std::mutex mutex;
+    member* first = nullptr;
+    state() {
+      ::pthread_atfork([] { the_state().mutex.lock(); }, [] { the_state().mutex.unlock(); },
+                       [] {
+                         for (member* m = the_state().first; m != nullptr; m = m->next_) m->forget_after_fork();
+                         the_state().mutex.unlock();
+                       });
+    }
+  };
+  static state& the_state() {
+    static state& s = *new state;  // never destroyed: refs in static storage may outlive it
+    return s;
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/own_file.hpp ----
+#ifndef CADRE_STORE_DETAIL_OWN_FILE_HPP
+#define CADRE_STORE_DETAIL_OWN_FILE_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// An opening of a file that no child made by fork() has, at whatever instant it is made: its locks end with this process,
+/// since the kernel drops them with the last descriptor of the opening.
+class own_file final : public store_registry::member {
+ public:
+  /// `open()` gives the descriptor. It is called while no thread can fork, so it should not wait; what it throws passes
+  /// through.
+  template <class Open>
+  explicit own_file(Open open) {
+    const store_registry::no_forks until_it_is_known;
+    file_ = open();
+    store_registry::add(*this, until_it_is_known);
+  }
+  ~own_file() override {
+    const store_registry::no_forks until_it_is_closed;
+    store_registry::remove(*this, until_it_is_closed);
+    file_ = file_descriptor();
+  }
+  [[nodiscard]] const file_descriptor& get() const noexcept { return file_; }
+  void forget_after_fork() noexcept override { file_ = file_descriptor(); }
+
+ private:
+  file_descriptor file_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/store/detail/rendezvous.hpp ----
 #ifndef CADRE_STORE_DETAIL_RENDEZVOUS_HPP
 #define CADRE_STORE_DETAIL_RENDEZVOUS_HPP
@@ -17384,7 +17496,7 @@ class rendezvous {
   ~rendezvous() {
     if (list_->count == 0 && is_record_in_place()) ::unlinkat(folder_.get(), file_name_.c_str(), 0);
     try {
-      unlock_file(record_);         // closing would not do if the process was forked meanwhile
+      unlock_file(record_->get());  // a child that is forked at this moment may close it later
     } catch (const file_error&) {}  // closed by somebody else: not locked
   }
 
@@ -17516,11 +17628,14 @@ class rendezvous {
 
   void lock_record(clock::time_point deadline) {
     do {
-      record_ = file_descriptor(
-          ::openat(folder_.get(), file_name_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
-      if (!record_) fail("open", errno);
+      record_.emplace([this] {
+        file_descriptor record(
+            ::openat(folder_.get(), file_name_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
+        if (!record) fail("open", errno);
+        return record;
+      });
       try {
-        if (!lock_file_until(record_, deadline))
+        if (!lock_file_until(record_->get(), deadline))
           fail("another process has held it until the deadline",
                "see which one has it open (fuser), and whether it is stopped");
       } catch (const file_error& e) {
@@ -17532,7 +17647,7 @@ class rendezvous {
   [[nodiscard]] bool is_record_in_place() const noexcept {
     struct stat held {
     }, named{};
-    return ::fstat(record_.get(), &held) == 0 &&
+    return ::fstat(record_->get().get(), &held) == 0 &&
            ::fstatat(folder_.get(), file_name_.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
            held.st_ino == named.st_ino && held.st_dev == named.st_dev;
   }
@@ -17543,7 +17658,7 @@ class rendezvous {
     std::memset(static_cast<void*>(list_.get()), 0, sizeof(list));
     const auto found = std::make_unique<list>();
     for (const std::size_t at : {std::size_t{0}, place}) {
-      const ::ssize_t n = ::pread(record_.get(), found.get(), sizeof(list), static_cast<off_t>(at));
+      const ::ssize_t n = ::pread(record_->get().get(), found.get(), sizeof(list), static_cast<off_t>(at));
       if (n < 0) fail("reading", errno);
       if (static_cast<std::size_t>(n) < offsetof(list, members) || found->count > max_members ||
           static_cast<std::size_t>(n) < found->bytes() || found->name_length > max_name ||
@@ -17561,7 +17676,7 @@ class rendezvous {
     list_->name_length = static_cast<std::uint32_t>(name_.copy(list_->name.data(), max_name));
     list_->checksum = list_->sum();
     const std::size_t bytes = list_->bytes(), at = list_->serial % 2 == 0 ? 0 : place;
-    const ::ssize_t n = ::pwrite(record_.get(), list_.get(), bytes, static_cast<off_t>(at));
+    const ::ssize_t n = ::pwrite(record_->get().get(), list_.get(), bytes, static_cast<off_t>(at));
     if (n == static_cast<::ssize_t>(bytes)) return;
     --list_->serial;  // the next write must not go to the place of the list that counts
     fail("writing", n < 0 ? errno : ENOSPC);
@@ -17588,7 +17703,8 @@ class rendezvous {
   }
 
   std::string name_, path_, file_name_;
-  file_descriptor folder_, record_;
+  file_descriptor folder_;
+  std::optional<own_file> record_;
   std::unique_ptr<list> list_ = std::make_unique<list>();
 };
 
@@ -17614,8 +17730,8 @@ CADRE_NAMESPACE_END
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
-#include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -17633,7 +17749,7 @@ class arena {
     // Nobody can cut off what others have mapped, which would end them by SIGBUS.
     if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
       throw mapping_error("cannot seal the size of a store's memory", errno);
-    arena made(std::move(file), parts);
+    arena made(file, parts);
     auto& head = made.head();
     ::new (static_cast<void*>(&head)) store_header{};
     head.version = store_layout_version;
@@ -17650,7 +17766,7 @@ class arena {
   }
 
   /// The memory that another process has made. Throws store_unreachable (309) if it is of another version of cadre.
-  static arena open(file_descriptor file) {
+  static arena open(const file_descriptor& file) {
     store_header seen{};
     struct stat status {};
     if (::fstat(file.get(), &status) != 0 ||
@@ -17662,7 +17778,7 @@ class arena {
                               ": compile all programs of the job with the same cadre");
     if (static_cast<std::uint64_t>(status.st_size) != seen.parts.all)
       throw store_unreachable("the store's memory has another size than it says");
-    return arena(std::move(file), seen.parts);
+    return arena(file, seen.parts);
   }
   /// Whether `file` is the memory of the store `id`.
   static bool is(const file_descriptor& file, const std::array<std::uint64_t, 2>& id) {
@@ -17672,7 +17788,7 @@ class arena {
            seen.magic == store_magic && seen.id == id;
   }
 
-  [[nodiscard]] const file_descriptor& file() const noexcept { return file_; }
+  [[nodiscard]] const file_descriptor& file() const noexcept { return file_->get(); }
   [[nodiscard]] store_header& head() const noexcept { return *at<store_header>(0); }
   [[nodiscard]] object_entry* entries() const noexcept { return at<object_entry>(parts_.entries); }
   [[nodiscard]] object_details* details() const noexcept { return at<object_details>(parts_.details); }
@@ -17741,14 +17857,14 @@ class arena {
       if ((present(k).fetch_and(~bit, std::memory_order_relaxed) & bit) != 0)
         head().present_extents.fetch_sub(1, std::memory_order_relaxed);
     }
-    ::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+    ::fallocate(file().get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                 static_cast<off_t>(parts_.data + first * extent_bytes),
                 static_cast<off_t>((end - first) * extent_bytes));
   }
   /// Zeroes a slot's counts at the cost of what was touched.
   void clear_counts(std::uint32_t slot) noexcept {
     const std::uint64_t bytes = std::uint64_t{head().most_objects} * sizeof(hold_count);
-    ::fallocate(file_.get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+    ::fallocate(file().get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                 static_cast<off_t>(parts_.counts + slot * bytes), static_cast<off_t>(bytes));
   }
   /// Extents that take memory; counted anew after a crash.
@@ -17759,8 +17875,6 @@ class arena {
     head().present_extents.store(n, std::memory_order_relaxed);
   }
 
-  /// In a child made by fork(): this process is no part of the job. Its views stay readable, but hold nothing any more.
-  void forget_after_fork() noexcept { file_ = file_descriptor(); }
   /// So that what is no more allowed is a SIGSEGV.
   void make_inaccessible() noexcept { ::mprotect(all_.data(), all_.size(), PROT_NONE); }
 
@@ -17768,14 +17882,17 @@ class arena {
   // The lock of a process's slot ends with the last of what was opened and mapped through file_. A child made by fork()
   // keeps what it maps, for the sake of its views, so all that is mapped through another opening. One page is mapped
   // through this one, in no child: closing all descriptors, as daemons do, is not the end of a process.
-  arena(file_descriptor file, const store_parts& parts)
-      : file_(std::move(file)), parts_(parts), alive_(mapping::shared(file_, 1)) {
-    ::madvise(alive_.data(), alive_.size(), MADV_DONTFORK);
-    const file_descriptor again(::open(("/proc/self/fd/" + std::to_string(file_.get())).c_str(), O_RDWR | O_CLOEXEC));
-    if (!again) throw mapping_error("cannot open a store's memory again through /proc/self/fd", errno);
-    all_ = mapping::shared(again, parts.all);
-    to_read_ = mapping::shared_read_only(again, parts.data, parts.all - parts.data);
-  }
+  arena(const file_descriptor& file, const store_parts& parts)
+      : parts_(parts),
+        file_(std::make_unique<own_file>([&] {
+          file_descriptor own(::open(("/proc/self/fd/" + std::to_string(file.get())).c_str(), O_RDWR | O_CLOEXEC));
+          if (!own) throw mapping_error("cannot open a store's memory again through /proc/self/fd", errno);
+          alive_ = mapping::shared(own, 1);
+          ::madvise(alive_.data(), alive_.size(), MADV_DONTFORK);
+          return own;
+        })),
+        all_(mapping::shared(file, parts.all)),
+        to_read_(mapping::shared_read_only(file, parts.data, parts.all - parts.data)) {}
 
   template <class T>
   [[nodiscard]] T* at(std::uint64_t offset) const noexcept {
@@ -17831,9 +17948,9 @@ class arena {
                           ENOMEM);
   }
 
-  file_descriptor file_;
   store_parts parts_;
   mapping alive_;
+  std::unique_ptr<own_file> file_;
   mapping all_;
   mapping to_read_;
 };
@@ -19393,73 +19510,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/store/detail/store_registry.hpp ----
-#ifndef CADRE_STORE_DETAIL_STORE_REGISTRY_HPP
-#define CADRE_STORE_DETAIL_STORE_REGISTRY_HPP
-
-#include <pthread.h>
-
-#include <mutex>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// The stores that this process has open, so that a child made by fork() lets go of them at once: it would keep the lock
-/// by which others see that this process lives.
-class store_registry {
- public:
-  class member {
-   public:
-    member() = default;
-    member(const member&) = delete;
-    member& operator=(const member&) = delete;
-    virtual ~member() = default;
-    /// In the child, which has one thread.
-    virtual void forget_after_fork() noexcept = 0;
-
-   private:
-    friend store_registry;
-    member* next_ = nullptr;
-    member* previous_ = nullptr;
-  };
-
-  static void add(member& m) {
-    state& s = the_state();
-    const std::lock_guard lock(s.mutex);
-    m.next_ = s.first;
-    if (s.first != nullptr) s.first->previous_ = &m;
-    s.first = &m;
-  }
-  static void remove(member& m) noexcept {
-    state& s = the_state();
-    const std::lock_guard lock(s.mutex);
-    (m.previous_ != nullptr ? m.previous_->next_ : s.first) = m.next_;
-    if (m.next_ != nullptr) m.next_->previous_ = m.previous_;
-  }
-
- private:
-  struct state {
-    std::mutex mutex;
-    member* first = nullptr;
-    state() {
-      ::pthread_atfork([] { the_state().mutex.lock(); }, [] { the_state().mutex.unlock(); },
-                       [] {
-                         for (member* m = the_state().first; m != nullptr; m = m->next_) m->forget_after_fork();
-                         the_state().mutex.unlock();
-                       });
-    }
-  };
-  static state& the_state() {
-    static state& s = *new state;  // never destroyed: refs in static storage may outlive it
-    return s;
-  }
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/store/options.hpp ----
 #ifndef CADRE_STORE_OPTIONS_HPP
 #define CADRE_STORE_OPTIONS_HPP
@@ -20026,6 +20076,7 @@ CADRE_NAMESPACE_END
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -20068,8 +20119,8 @@ class spill_folder {
   ~spill_folder() {
     if (::getpid() != process_) return;
     // Unlocked first: of two that leave at once, each with its shared lock, neither would get the exclusive one.
-    try_lock(lock_, F_UNLCK);
-    if (try_lock(lock_, F_WRLCK) && status_of(lock_).st_nlink != 0) dismantle(folder_, name_.c_str());
+    try_lock(lock_->get(), F_UNLCK);
+    if (try_lock(lock_->get(), F_WRLCK) && status_of(lock_->get()).st_nlink != 0) dismantle(folder_, name_.c_str());
   }
 
   [[nodiscard]] const file_descriptor& descriptor() const noexcept { return folder_; }
@@ -20170,29 +20221,31 @@ class spill_folder {
     if (!folder_) throw spill_folder_unusable("open", path_, errno);
     const struct stat status = status_of(folder_);
     if (status.st_uid != ::geteuid() || (status.st_mode & 077) != 0) throw spill_folder_unusable::open_to_others(path_);
-    lock_ = open_at(folder_, "lock", O_RDWR | O_CREAT);
-    if (!lock_ && errno == ENOENT) return false;
-    if (!lock_) give_up("make a file in", errno);
-    if (try_lock(lock_, F_WRLCK)) {
+    lock_.emplace([this] { return open_at(folder_, "lock", O_RDWR | O_CREAT); });
+    const file_descriptor& lock = lock_->get();
+    if (!lock && errno == ENOENT) return false;
+    if (!lock) give_up("make a file in", errno);
+    if (try_lock(lock, F_WRLCK)) {
       clear(folder_);  // of an earlier job of this id
       const machine here = machine::here();
-      if (::pwrite(lock_.get(), &here, sizeof here, 0) != sizeof here) give_up("write to", errno);
+      if (::pwrite(lock.get(), &here, sizeof here, 0) != sizeof here) give_up("write to", errno);
     } else if (errno != EAGAIN && errno != EACCES) {
       give_up("lock", errno);
     }
     // Between opening and locking it, another process may have taken the folder for a leftover.
-    return try_lock(lock_, F_RDLCK) && status_of(lock_).st_nlink != 0;
+    return try_lock(lock, F_RDLCK) && status_of(lock).st_nlink != 0;
   }
   /// Removes the folder if nothing is in it yet.
   [[noreturn]] void give_up(const char* action, int code) {
-    if (lock_ && status_of(lock_).st_size == 0) ::unlinkat(folder_.get(), "lock", 0);
+    if (lock_ && lock_->get() && status_of(lock_->get()).st_size == 0) ::unlinkat(folder_.get(), "lock", 0);
     ::unlinkat(parent_.get(), name_.c_str(), AT_REMOVEDIR);
     throw spill_folder_unusable(action, path_, code);
   }
 
   std::string name_, path_;
   pid_t process_;
-  file_descriptor parent_, folder_, lock_;
+  file_descriptor parent_, folder_;
+  std::optional<own_file> lock_;
 };
 
 }  // namespace detail
@@ -21199,7 +21252,6 @@ class store_core : public store_registry::member {
     } else {
       memory_.make_inaccessible();
     }
-    memory_.forget_after_fork();
   }
 
   /// Gives the slot back; nothing is held any more.
@@ -21234,7 +21286,8 @@ class store_core : public store_registry::member {
     check_process();
     const std::int64_t now = clock::now().time_since_epoch().count();
     std::int64_t last = head_.last_sweep.load(std::memory_order_relaxed);
-    if (now - last < std::chrono::nanoseconds(slice).count() / 2) return;
+    // One in the future is of a process whose clock has another beginning: containers may have their own.
+    if (last <= now && now - last < std::chrono::nanoseconds(slice).count() / 2) return;
     if (head_.last_sweep.compare_exchange_strong(last, now, std::memory_order_relaxed)) sweep();
   }
 
@@ -21527,7 +21580,7 @@ inline store_core* open_shared_store(store_options options) {
   std::optional<file_descriptor> found =
       meeting.open_existing([&meeting](const file_descriptor& file) { return arena::is(file, meeting.id()); });
   const bool is_first = !found;
-  arena memory = is_first ? make_arena(options) : arena::open(*std::move(found));
+  arena memory = is_first ? make_arena(options) : arena::open(*found);
   if (is_first) meeting.start_new(memory.head().id);
   const std::uint32_t slot = take_slot(memory, options.rank);
   auto core = std::make_unique<store_core>(std::move(memory), slot, std::move(options));
@@ -21610,6 +21663,11 @@ concept stored_array = !stored_text<T> && !stored_range<T> && contiguous<T> &&
 template <class T>
 concept stored_value =
     !stored_text<T> && !stored_range<T> && !stored_array<T> && archived_by_bytes<T> && alignof(T) <= 64;
+
+/// A value that the archive can write, as far as that can be seen without writing it.
+template <class T>
+concept can_be_archived =
+    archived_by_bytes<T> || custom_portable<T> || cereal::traits::is_output_serializable<T, output_archive>::value;
 
 inline constexpr std::size_t shape_bytes = 64;
 
@@ -22147,6 +22205,11 @@ class object_store {
   }
   template <class T>
   static byte_buffer archived(const T& value) {
+    static_assert(!std::is_pointer_v<std::decay_t<T>>,
+                  "cadre: a pointer means nothing to other processes; put a std::span of what it points to");
+    static_assert(std::is_pointer_v<std::decay_t<T>> || detail::can_be_archived<T>,
+                  "cadre: this type cannot be put into a store: its bytes are not its value, and the archive cannot "
+                  "write it; give it a serialize, or include what cereal has for it (<cereal/types/map.hpp>)");
     byte_buffer buffer;
     output_archive archive(buffer);
     archive(value);

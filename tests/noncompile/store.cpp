@@ -44,10 +44,13 @@ void views(cadre::object_store& store, const ref& r, cadre::output_archive& arch
 }
 
 void values_without_bytes(cadre::object_store& store, int* pointer, const std::vector<double*>& pointers) {
-  // error: cereal could not find any output serialization functions for the provided type
+  // error: cadre: this type cannot be put into a store: its bytes are not its value, and the archive cannot write it; give it a serialize, or include what cereal has for it (<cereal/types/map.hpp>)
   store.put(linked{});
-  // error: Cereal does not support serializing raw pointers
+  // error: cadre: a pointer means nothing to other processes; put a std::span of what it points to
   store.put(pointer);
+  const int raw[3] = {1, 2, 3};
+  // error: cadre: a pointer means nothing to other processes; put a std::span of what it points to
+  store.put(raw);
   // error: Cereal does not support serializing raw pointers
   store.put(pointers);
   // error: cadre: create<E>(n) is of elements that are copied as bytes: trivially copyable

@@ -227,6 +227,11 @@ class object_store {
   }
   template <class T>
   static byte_buffer archived(const T& value) {
+    static_assert(!std::is_pointer_v<std::decay_t<T>>,
+                  "cadre: a pointer means nothing to other processes; put a std::span of what it points to");
+    static_assert(std::is_pointer_v<std::decay_t<T>> || detail::can_be_archived<T>,
+                  "cadre: this type cannot be put into a store: its bytes are not its value, and the archive cannot "
+                  "write it; give it a serialize, or include what cereal has for it (<cereal/types/map.hpp>)");
     byte_buffer buffer;
     output_archive archive(buffer);
     archive(value);

@@ -75,6 +75,11 @@ template <class T>
 concept stored_value =
     !stored_text<T> && !stored_range<T> && !stored_array<T> && archived_by_bytes<T> && alignof(T) <= 64;
 
+/// A value that the archive can write, as far as that can be seen without writing it.
+template <class T>
+concept can_be_archived =
+    archived_by_bytes<T> || custom_portable<T> || cereal::traits::is_output_serializable<T, output_archive>::value;
+
 inline constexpr std::size_t shape_bytes = 64;
 
 /// How a T lies in the store, and what a view of it shows. The last of these takes what the archive can write: its bytes
