@@ -228,7 +228,7 @@ class world {
     };
     for (const object& o : objects_) {
       if (!exists(o)) continue;
-      count(o.name.size());
+      if (has_name_block(o.name)) count(o.name.size());
       const bool idle = o.state == object::sealed && o.views == 0;
       if (!(idle && (spills_ || o.evictable)) && has_memory(o)) count(o.size);
     }
@@ -238,6 +238,10 @@ class world {
     const std::size_t need =
         std::max({asked <= allocator::largest_block ? 31 : granules(asked), name != 0 ? std::size_t{31} : 0});
     return taken >= 1024 || (1024 - taken) / (blocks + 1) < need;
+  }
+  // A short name lies in its entry.
+  [[nodiscard]] static bool has_name_block(std::string_view name) {
+    return !cadre::detail::name_table::is_short(name.size());
   }
   [[nodiscard]] static bool has_memory(const object& o) {
     return o.size != 0 && (o.state != object::ended || o.views != 0 || o.writers != 0);
@@ -534,7 +538,7 @@ class world {
       ++objects;
       if (o.views != 0 || o.writers != 0) pinned += o.size;
       if (has_memory(o)) used += allocator::size_of(o.size);
-      if (!o.name.empty() && (o.state != object::ended || o.views != 0 || o.writers != 0))
+      if (has_name_block(o.name) && (o.state != object::ended || o.views != 0 || o.writers != 0))
         used += allocator::size_of(o.name.size());
     }
     const auto alive = std::count_if(processes_.begin(), processes_.end(), [](const process& q) { return q.alive(); });

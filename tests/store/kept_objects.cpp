@@ -145,6 +145,13 @@ TEST_CASE("A put lies where an object of its size was dropped, and what is kept 
   }
 }
 
+TEST_CASE("What has no bytes takes no memory that was dropped") {
+  object_store store = small_store();
+  { const object_ref<char> one = store.put('a'); }
+  const numbers_ref none = store.put(numbers());
+  CHECK(store.stats().used == 0);
+}
+
 TEST_CASE("However much was dropped, all of the memory and all of the objects can be had") {
   object_store store = small_store();
   for (int round = 0; round < 3; ++round) {

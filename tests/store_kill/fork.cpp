@@ -65,7 +65,7 @@ TEST_CASE("A child that is forked while its parent opens, uses or closes a store
           "[store_kill]") {
   using namespace fork_test;
   for (const store_step step : {store_step::slot_locked, store_step::slot_taken, store_step::entry_taken,
-                                store_step::seal_told, store_step::slot_void, store_step::slot_free})
+                                store_step::sealed, store_step::slot_void, store_step::slot_free})
     for (const bool dies_there : {true, false}) {
       INFO("step " << static_cast<int>(step) << (dies_there ? ", where the parent dies" : ", after which it goes on"));
       const std::string name = store_name("fork");

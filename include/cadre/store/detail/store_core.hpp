@@ -378,7 +378,7 @@ class store_core : public store_registry::member {
       const store_lock lock(table_);
       return labels.add(r.type, type_label);
     });
-    return r.name.empty() ? shelf->take(table_, r) : no_index;
+    return r.name.empty() && r.bytes != 0 ? shelf->take(table_, r) : no_index;
   }
   // The last ref of this process to what a name holds: of its end this count would tell.
   bool drop_named(std::uint32_t i) noexcept {
