@@ -17095,7 +17095,7 @@ namespace detail {
 /// What lies in the memory of a store, which every process maps somewhere else: numbers and offsets, never a pointer.
 /// docs/store.md has the picture and says why each state survives a SIGKILL.
 inline constexpr std::uint64_t store_magic = 0x65726f7473646163;  // "cadstore"
-inline constexpr std::uint32_t store_layout_version = 1;
+inline constexpr std::uint32_t store_layout_version = 2;
 inline constexpr std::uint32_t most_processes = 512;
 inline constexpr std::uint64_t extent_bytes = std::uint64_t{2} << 20;  // what memory is made present by
 inline constexpr std::uint64_t no_offset = ~std::uint64_t{0};
@@ -17161,8 +17161,8 @@ class relaxed {
 };
 
 /// One object. The entry table is the only truth about objects; allocator, free lists and the index of names are made
-/// anew from it. All is changed under the lock, but that the owner of what is `kept` takes it for a new object without,
-/// and seals; and constant while anybody holds the object readable.
+/// anew from it. All is changed under the lock, but that its owner seals an object, keeps what it alone has had, and takes
+/// that for a new one without; and constant while anybody holds the object readable.
 struct alignas(64) object_entry {
   std::atomic<std::uint64_t> word;
   std::atomic<std::uint64_t> offset;   // of its block in the data; no_offset: it has none
@@ -17286,7 +17286,7 @@ struct store_header {
   alignas(64) robust_mutex mutex;
   std::atomic<std::uint32_t> lock_holder;  // pid, for messages
 
-  // Under the lock. Of these entries_begun and name_buckets are not derived: entries at and above it have never been used.
+  // Under the lock. Of these entries_begun and name_buckets are not derived; entries from the former on have never been used.
   alignas(64) std::uint32_t entries_begun;
   std::uint32_t tickets_begun;
   std::uint32_t free_entry;
@@ -18251,7 +18251,6 @@ CADRE_NAMESPACE_END
 
 #include <atomic>
 #include <cstdint>
-#include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -18337,28 +18336,25 @@ class spill_table {
   static constexpr std::uint32_t none = ~std::uint32_t{0};
   /// A dead file that is not kept, to be removed, or `none`.
   [[nodiscard]] std::uint32_t find_dead() noexcept {
-    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (spill_file_entry& f = files_[k]; is_dead(f) && (f.state & kept) == 0) {
-        if (!can_be_kept(f) || keeps_one((f.number - 1) >> 20)) return f.number - 1;
-        f.state |= kept;
-      }
+    while (spill_file_entry* const f = first([](const spill_file_entry& e) { return is_dead(e) && !is_kept(e); })) {
+      const std::uint32_t slot = (f->number - 1) >> 20;
+      const auto kept_of_slot = [slot](const spill_file_entry& e) { return is_of(e, slot) && is_kept(e); };
+      if (!can_be_kept(*f) || first(kept_of_slot) != nullptr) return f->number - 1;
+      f->state |= kept;
+    }
     head_.dead_files.store(0, std::memory_order_relaxed);
     return none;
   }
   /// A dead file of the process, kept to be written over by it under another number, or `none`.
   [[nodiscard]] std::uint32_t find_to_reuse(std::uint32_t slot) noexcept {
-    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (spill_file_entry& f = files_[k]; is_of(f, slot) && is_dead(f) && can_be_kept(f)) {
-        f.state |= kept;
-        return f.number - 1;
-      }
-    return none;
+    spill_file_entry* const f =
+        first([slot](const spill_file_entry& e) { return is_of(e, slot) && is_dead(e) && can_be_kept(e); });
+    if (f != nullptr) f->state |= kept;
+    return file_of(f);
   }
   /// A file that is kept, for whichever process, to be removed as the disk is full, or `none`.
   [[nodiscard]] std::uint32_t find_kept() noexcept {
-    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (const spill_file_entry& f = files_[k]; is_dead(f) && (f.state & kept) != 0) return f.number - 1;
-    return none;
+    return file_of(first([](const spill_file_entry& e) { return is_dead(e) && is_kept(e); }));
   }
   /// After the file was removed, or has another number.
   void forget(std::uint32_t file) noexcept {
@@ -18366,11 +18362,9 @@ class spill_table {
   }
   /// A closed file of which less than half is wanted, or `none`.
   [[nodiscard]] std::uint32_t find_sparse() const noexcept {
-    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (const spill_file_entry& f = files_[k];
-          f.number != 0 && (f.state & (closed | stuck)) == closed && f.live != 0 && f.live < f.bytes / 2)
-        return f.number - 1;
-    return none;
+    return file_of(first([](const spill_file_entry& e) {
+      return e.number != 0 && (e.state & (closed | stuck)) == closed && e.live != 0 && e.live < e.bytes / 2;
+    }));
   }
 
  private:
@@ -18389,18 +18383,19 @@ class spill_table {
   static bool can_be_kept(const spill_file_entry& f) noexcept {
     return (f.state & left) == 0 && f.bytes <= spill_file_limit;
   }
-  [[nodiscard]] bool keeps_one(std::uint32_t slot) const noexcept {
+  static bool is_kept(const spill_file_entry& f) noexcept { return (f.state & kept) != 0; }
+  static std::uint32_t file_of(const spill_file_entry* f) noexcept { return f == nullptr ? none : f->number - 1; }
+  template <class Predicate>
+  [[nodiscard]] spill_file_entry* first(Predicate&& wanted) const noexcept {
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (is_of(files_[k], slot) && (files_[k].state & kept) != 0) return true;
-    return false;
+      if (wanted(files_[k])) return &files_[k];
+    return nullptr;
   }
   void note_dead(const spill_file_entry& f) noexcept {
     if (is_dead(f)) head_.dead_files.store(1, std::memory_order_relaxed);
   }
   [[nodiscard]] spill_file_entry* find(std::uint32_t file) const noexcept {
-    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (files_[k].number == file + 1) return &files_[k];
-    return nullptr;
+    return first([file](const spill_file_entry& e) { return e.number == file + 1; });
   }
   spill_file_entry* claim(std::uint32_t file) noexcept {
     std::uint32_t k = 0;
@@ -18599,8 +18594,7 @@ class object_table {
   bool reuse(std::uint32_t i, const request& r) noexcept {
     object_entry& e = entries_[i];
     object_word w = word(i);
-    if (w.state() != object_state::kept || w.owner() != slot_ ||
-        block_allocator::size_of(e.bytes) != block_allocator::size_of(r.bytes) ||
+    if (!keeps(w) || block_allocator::size_of(e.bytes) != block_allocator::size_of(r.bytes) ||
         !change(i, w, object_word(w.generation() + 1, object_state::preparing, slot_)))
       return false;
     CADRE_STORE_STEP(reuse_begun);
@@ -18612,9 +18606,7 @@ class object_table {
     return true;
   }
   /// Whether it is kept, for this process.
-  [[nodiscard]] bool keeps(std::uint32_t i) const noexcept {
-    return word(i).state() == object_state::kept && word(i).owner() == slot_;
-  }
+  [[nodiscard]] bool keeps(std::uint32_t i) const noexcept { return keeps(word(i)); }
   /// Whether no other process has ever had it, nor is it found by a name or on disk.
   [[nodiscard]] bool is_private(std::uint32_t i) const noexcept {
     const object_entry& e = entries_[i];
@@ -18848,6 +18840,9 @@ class object_table {
   }
 
  private:
+  [[nodiscard]] bool keeps(object_word w) const noexcept {
+    return w.state() == object_state::kept && w.owner() == slot_;
+  }
   // What an entry says of a new object, but where it lies and its name.
   void describe(std::uint32_t i, const request& r) noexcept {
     object_entry& e = entries_[i];

@@ -229,6 +229,13 @@ void kill_behind(const std::vector<store_step>& steps, scene& s, Work work, Mean
   }
 }
 
+/// What the `n`-th message takes along.
+parcel two_objects(cadre::object_store& store, std::uint64_t n) {
+  parcel two;
+  for (const std::uint64_t seed : {n, 1000 + n}) two.add(seed, store.put(pattern(seed, 1 + seed * 10)));
+  return two;
+}
+
 }  // namespace steps_test
 
 TEST_CASE("A process killed behind any step leaves nothing behind and takes nothing from others", "[store_kill]") {
@@ -250,8 +257,7 @@ TEST_CASE("What a process sends is received whole or not at all, behind whatever
       [&, to = s.store().process()] {
         cadre::object_store store = open(s.name());
         for (std::uint64_t n = 0; n < 50; ++n) {
-          parcel sent;
-          for (const std::uint64_t seed : {n, 1000 + n}) sent.add(seed, store.put(pattern(seed, 1 + seed * 10)));
+          parcel sent = two_objects(store, n);
           cadre::ref_sender sender(store, n % 2 == 0 ? to : cadre::ref_sender::any_process);
           const message m = written(sender, sent);
           sent = {};
@@ -306,8 +312,7 @@ TEST_CASE("What a sender holds is whole, and what it has sent goes, behind whate
         REQUIRE(eventually([&] { return *slot != 0 || victim.has_ended(); }));
         parcel kept;
         for (std::uint64_t n = 0; !victim.has_ended(); ++n) {
-          parcel sent;
-          for (const std::uint64_t seed : {n, 1000 + n}) sent.add(seed, s.store().put(pattern(seed, 1 + seed * 10)));
+          parcel sent = two_objects(s.store(), n);
           const bool is_named = n % 2 == 0;
           cadre::ref_sender sender(s.store(), is_named ? slot->load() : cadre::ref_sender::any_process);
           box->put(written(sender, sent));

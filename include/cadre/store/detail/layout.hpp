@@ -16,7 +16,7 @@ namespace detail {
 /// What lies in the memory of a store, which every process maps somewhere else: numbers and offsets, never a pointer.
 /// docs/store.md has the picture and says why each state survives a SIGKILL.
 inline constexpr std::uint64_t store_magic = 0x65726f7473646163;  // "cadstore"
-inline constexpr std::uint32_t store_layout_version = 1;
+inline constexpr std::uint32_t store_layout_version = 2;
 inline constexpr std::uint32_t most_processes = 512;
 inline constexpr std::uint64_t extent_bytes = std::uint64_t{2} << 20;  // what memory is made present by
 inline constexpr std::uint64_t no_offset = ~std::uint64_t{0};
@@ -82,8 +82,8 @@ class relaxed {
 };
 
 /// One object. The entry table is the only truth about objects; allocator, free lists and the index of names are made
-/// anew from it. All is changed under the lock, but that the owner of what is `kept` takes it for a new object without,
-/// and seals; and constant while anybody holds the object readable.
+/// anew from it. All is changed under the lock, but that its owner seals an object, keeps what it alone has had, and takes
+/// that for a new one without; and constant while anybody holds the object readable.
 struct alignas(64) object_entry {
   std::atomic<std::uint64_t> word;
   std::atomic<std::uint64_t> offset;   // of its block in the data; no_offset: it has none
@@ -207,7 +207,7 @@ struct store_header {
   alignas(64) robust_mutex mutex;
   std::atomic<std::uint32_t> lock_holder;  // pid, for messages
 
-  // Under the lock. Of these entries_begun and name_buckets are not derived: entries at and above it have never been used.
+  // Under the lock. Of these entries_begun and name_buckets are not derived; entries from the former on have never been used.
   alignas(64) std::uint32_t entries_begun;
   std::uint32_t tickets_begun;
   std::uint32_t free_entry;

@@ -111,8 +111,7 @@ class object_table {
   bool reuse(std::uint32_t i, const request& r) noexcept {
     object_entry& e = entries_[i];
     object_word w = word(i);
-    if (w.state() != object_state::kept || w.owner() != slot_ ||
-        block_allocator::size_of(e.bytes) != block_allocator::size_of(r.bytes) ||
+    if (!keeps(w) || block_allocator::size_of(e.bytes) != block_allocator::size_of(r.bytes) ||
         !change(i, w, object_word(w.generation() + 1, object_state::preparing, slot_)))
       return false;
     CADRE_STORE_STEP(reuse_begun);
@@ -124,9 +123,7 @@ class object_table {
     return true;
   }
   /// Whether it is kept, for this process.
-  [[nodiscard]] bool keeps(std::uint32_t i) const noexcept {
-    return word(i).state() == object_state::kept && word(i).owner() == slot_;
-  }
+  [[nodiscard]] bool keeps(std::uint32_t i) const noexcept { return keeps(word(i)); }
   /// Whether no other process has ever had it, nor is it found by a name or on disk.
   [[nodiscard]] bool is_private(std::uint32_t i) const noexcept {
     const object_entry& e = entries_[i];
@@ -360,6 +357,9 @@ class object_table {
   }
 
  private:
+  [[nodiscard]] bool keeps(object_word w) const noexcept {
+    return w.state() == object_state::kept && w.owner() == slot_;
+  }
   // What an entry says of a new object, but where it lies and its name.
   void describe(std::uint32_t i, const request& r) noexcept {
     object_entry& e = entries_[i];

@@ -6,7 +6,6 @@
 
 #include <atomic>
 #include <cstdint>
-#include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -92,28 +91,25 @@ class spill_table {
   static constexpr std::uint32_t none = ~std::uint32_t{0};
   /// A dead file that is not kept, to be removed, or `none`.
   [[nodiscard]] std::uint32_t find_dead() noexcept {
-    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (spill_file_entry& f = files_[k]; is_dead(f) && (f.state & kept) == 0) {
-        if (!can_be_kept(f) || keeps_one((f.number - 1) >> 20)) return f.number - 1;
-        f.state |= kept;
-      }
+    while (spill_file_entry* const f = first([](const spill_file_entry& e) { return is_dead(e) && !is_kept(e); })) {
+      const std::uint32_t slot = (f->number - 1) >> 20;
+      const auto kept_of_slot = [slot](const spill_file_entry& e) { return is_of(e, slot) && is_kept(e); };
+      if (!can_be_kept(*f) || first(kept_of_slot) != nullptr) return f->number - 1;
+      f->state |= kept;
+    }
     head_.dead_files.store(0, std::memory_order_relaxed);
     return none;
   }
   /// A dead file of the process, kept to be written over by it under another number, or `none`.
   [[nodiscard]] std::uint32_t find_to_reuse(std::uint32_t slot) noexcept {
-    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (spill_file_entry& f = files_[k]; is_of(f, slot) && is_dead(f) && can_be_kept(f)) {
-        f.state |= kept;
-        return f.number - 1;
-      }
-    return none;
+    spill_file_entry* const f =
+        first([slot](const spill_file_entry& e) { return is_of(e, slot) && is_dead(e) && can_be_kept(e); });
+    if (f != nullptr) f->state |= kept;
+    return file_of(f);
   }
   /// A file that is kept, for whichever process, to be removed as the disk is full, or `none`.
   [[nodiscard]] std::uint32_t find_kept() noexcept {
-    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (const spill_file_entry& f = files_[k]; is_dead(f) && (f.state & kept) != 0) return f.number - 1;
-    return none;
+    return file_of(first([](const spill_file_entry& e) { return is_dead(e) && is_kept(e); }));
   }
   /// After the file was removed, or has another number.
   void forget(std::uint32_t file) noexcept {
@@ -121,11 +117,9 @@ class spill_table {
   }
   /// A closed file of which less than half is wanted, or `none`.
   [[nodiscard]] std::uint32_t find_sparse() const noexcept {
-    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (const spill_file_entry& f = files_[k];
-          f.number != 0 && (f.state & (closed | stuck)) == closed && f.live != 0 && f.live < f.bytes / 2)
-        return f.number - 1;
-    return none;
+    return file_of(first([](const spill_file_entry& e) {
+      return e.number != 0 && (e.state & (closed | stuck)) == closed && e.live != 0 && e.live < e.bytes / 2;
+    }));
   }
 
  private:
@@ -144,18 +138,19 @@ class spill_table {
   static bool can_be_kept(const spill_file_entry& f) noexcept {
     return (f.state & left) == 0 && f.bytes <= spill_file_limit;
   }
-  [[nodiscard]] bool keeps_one(std::uint32_t slot) const noexcept {
+  static bool is_kept(const spill_file_entry& f) noexcept { return (f.state & kept) != 0; }
+  static std::uint32_t file_of(const spill_file_entry* f) noexcept { return f == nullptr ? none : f->number - 1; }
+  template <class Predicate>
+  [[nodiscard]] spill_file_entry* first(Predicate&& wanted) const noexcept {
     for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (is_of(files_[k], slot) && (files_[k].state & kept) != 0) return true;
-    return false;
+      if (wanted(files_[k])) return &files_[k];
+    return nullptr;
   }
   void note_dead(const spill_file_entry& f) noexcept {
     if (is_dead(f)) head_.dead_files.store(1, std::memory_order_relaxed);
   }
   [[nodiscard]] spill_file_entry* find(std::uint32_t file) const noexcept {
-    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (files_[k].number == file + 1) return &files_[k];
-    return nullptr;
+    return first([file](const spill_file_entry& e) { return e.number == file + 1; });
   }
   spill_file_entry* claim(std::uint32_t file) noexcept {
     std::uint32_t k = 0;
