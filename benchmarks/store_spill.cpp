@@ -1,8 +1,9 @@
-// Objects of 100 MiB that move to disk and back, beside direct writes and reads of as much. The disk is the one on which
-// this program lies.
+// Objects that move to disk and back, large and small, beside direct writes and reads of as much. The disk is the one on
+// which this program lies.
 #include "store_peers.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 
@@ -90,6 +91,36 @@ double restore(cadre::object_store& store) {
   });
 }
 
+/// A store that is full of objects of 1 KiB, of which the oldest go when more are put: to disk, or (evictable) for good.
+class full_store {
+ public:
+  static constexpr std::size_t puts = 50'000;
+
+  explicit full_store(const std::string& spill_dir)
+      : is_evictable_(spill_dir.empty()),
+        store_(cadre::object_store::open({.capacity = 64 * mib, .spill_dir = spill_dir, .max_objects = 1 << 18})),
+        refs_(2 * puts) {
+    static_cast<void>(microseconds_of_put());
+    static_cast<void>(microseconds_of_put());
+  }
+  double microseconds_of_put() {
+    return 1e-3 * ns_per_call(puts, [&](std::size_t) {
+             refs_[next_++ % refs_.size()] = store_.put(std::span(value_), {.evictable = is_evictable_});
+           });
+  }
+
+ private:
+  const std::array<std::byte, kib> value_{};
+  bool is_evictable_;
+  cadre::object_store store_;
+  std::vector<bytes_ref> refs_;
+  std::size_t next_ = 0;
+};
+/// As many blocks of 4 KiB, which is what an object of 1 KiB takes there.
+double microseconds_of_block(const std::string& path, const warm_memory& from) {
+  return 1e6 / (raw_write_over(path, from) * mib / 4096);
+}
+
 }  // namespace
 
 int main() {
@@ -108,4 +139,9 @@ int main() {
   benchmark::measure("restore of 100 MiB", "MiB/s", 9,
                      {{"cadre", [&] { return restore(store); }},
                       {"direct reads", [&] { return raw_read(file, memory); }, benchmark::at_least(0.8)}});
+  full_store drops(""), spills(place.path());
+  benchmark::measure("put 1 KiB into a store that is full of such", "us", 5,
+                     {{"cadre, the oldest are dropped", [&] { return drops.microseconds_of_put(); }},
+                      {"cadre, the oldest go to disk", [&] { return spills.microseconds_of_put(); }},
+                      {"direct writes, 4 KiB of 64 MiB", [&] { return microseconds_of_block(file, memory); }}});
 }
