@@ -18710,7 +18710,7 @@ class object_table {
     std::uint64_t freed = 0;
     bool enough = false;
     by_last_use(
-        [this](std::uint32_t i, object_word w) { return is_idle(i, w) && (entries_[i].flags & object_evictable) != 0; },
+        [this](std::uint32_t i, object_word w) { return (entries_[i].flags & object_evictable) != 0 && is_idle(i, w); },
         [&](std::uint32_t i, object_word w) {
           const std::uint64_t bytes = entries_[i].bytes;
           if (!end(i, object_end::evicted, w)) return false;
@@ -18811,8 +18811,13 @@ class object_table {
     const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
     const auto age = [&](std::uint32_t i) { return now - entries_[i].used_at.load(std::memory_order_relaxed); };
     std::uint32_t oldest = 0;
+    bool any = false;
     for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
-      if (age(i) > oldest && wanted(i, word(i))) oldest = age(i);
+      if ((age(i) > oldest || !any) && wanted(i, word(i))) {
+        oldest = age(i);
+        any = true;
+      }
+    if (!any) return false;
     constexpr std::uint32_t rounds = 8;
     for (std::uint32_t round = rounds; round-- > 0;)
       for (std::uint32_t i = 0; i < head_.entries_begun; ++i) {
@@ -19079,7 +19084,7 @@ class object_moves {
     table_.by_last_use(
         [&](std::uint32_t i, object_word w) {
           const object_entry& e = table_.entry(i);
-          return table_.is_idle(i, w) && (e.flags & object_evictable) == 0 &&
+          return (e.flags & object_evictable) == 0 && table_.is_idle(i, w) &&
                  (!written || table_.details(i).spilled.load(std::memory_order_relaxed) != 0);
         },
         [&](std::uint32_t i, object_word w) {
@@ -20534,6 +20539,32 @@ inline void read_spilled(const spill_folder& folder, const spilled_place& place,
     throw spill_corrupt(spill_file_path(folder, place.file), place.offset, "the checksum does not match");
 }
 
+/// Reads objects of one file, in the order in which they lie there, by one call to the kernel. Their records lie within the
+/// size of `into`, which begins at a multiple of 4096. Returns how many are right, counted from the first to one that is
+/// not; their `object` is in `into`.
+inline std::size_t read_spilled_together(const spill_folder& folder, std::span<spill_writer::record> records,
+                                         std::span<std::byte> into) noexcept {
+  if (records.empty()) return 0;
+  const std::uint64_t begin = records.front().place.offset;
+  const spilled_place& last = records.back().place;
+  const std::uint64_t bytes = last.offset + spill_header::record(last.bytes) - begin;
+  iovec piece{into.data(), bytes};
+  direct_file file(folder.descriptor(), spill_file_name(last.file), O_RDONLY, true);
+  if (!file || file.read(std::span(&piece, 1), begin) != 0) return 0;
+  file.forget(begin, bytes);
+  std::size_t right = 0;
+  for (spill_writer::record& r : records) {
+    const std::byte* const at = into.data() + (r.place.offset - begin);
+    spill_header header;
+    std::memcpy(&header, at, sizeof header);
+    if (header.fault(r.place, r.key)) break;
+    r.object = {at + header.begin, r.place.bytes};
+    if (hash_bytes(r.object) != r.place.checksum) break;
+    ++right;
+  }
+  return right;
+}
+
 }  // namespace detail
 
 CADRE_NAMESPACE_END
@@ -20723,9 +20754,9 @@ class spiller {
     if (file != file_) table_.files().close(file);
   }
 
-  // Copies what is wanted of one file that holds little of it to the present one.
+  // Copies what is wanted of one file that holds little of it to the present one, in the order in which it lies there.
   void compact() {
-    std::vector<std::uint32_t> wanted;
+    std::vector<wanted_object> wanted;
     std::uint32_t file = 0;
     {
       store_lock lock(table_);
@@ -20733,27 +20764,58 @@ class spiller {
       if (file == spill_table::none) return;
       for (std::uint32_t i = 0; i < table_.head().entries_begun; ++i)
         if (const spill_position at(table_.details(i).spilled.load(std::memory_order_relaxed));
-            table_.word(i).state() != object_state::free && at && at.file() == file)
-          wanted.push_back(i);
-      for (const std::uint32_t i : wanted) moves().begin_move(i);
+            at && at.file() == file && table_.word(i).state() != object_state::free)
+          wanted.push_back({at.offset(), i});
+      for (const wanted_object& o : wanted) moves().begin_move(o.index);
     }
-    std::vector<std::byte> bytes;
-    for (const std::uint32_t i : wanted) {
-      spill_position moved;
-      spill_writer::record copy{key_of(i), {}};
-      try {
-        bytes.resize(table_.entry(i).bytes);
-        read(i, bytes);
-        copy.object = bytes;
-        append({&copy, 1});
-        moved = {copy.place.file, copy.place.offset};
-      } catch (...) {  // it stays where it is; whoever gets it is told
+    std::sort(wanted.begin(), wanted.end(), [](const auto& a, const auto& b) { return a.offset < b.offset; });
+    const mapping buffer = mapping::anonymous(spill_writer::most_together);
+    const std::span<std::byte> pieces(buffer.data(), spill_writer::most_together);
+    std::size_t moved = 0;
+    while (moved < wanted.size()) {
+      const std::size_t n = move(file, std::span(wanted).subspan(moved), pieces);
+      if (n == 0) break;
+      moved += n;
+    }
+    if (moved == wanted.size()) return;
+    // They stay where they are; whoever gets the one that cannot be read is told.
+    store_lock lock(table_, store_lock::patiently{});
+    table_.files().give_up(file);
+    for (; moved < wanted.size(); ++moved) moves().end_move(wanted[moved].index, {});
+  }
+  struct wanted_object {
+    std::uint64_t offset;
+    std::uint32_t index;
+  };
+  // Moves the first of the objects of a file, and with it those behind it that are read by the same call. Returns how many;
+  // 0: it cannot be moved.
+  std::size_t move(std::uint32_t file, std::span<const wanted_object> objects, std::span<std::byte> buffer) {
+    records_.clear();
+    for (const wanted_object& o : objects) {
+      const object_entry& e = table_.entry(o.index);
+      if (o.offset + spill_header::record(e.bytes) - objects[0].offset > buffer.size()) break;
+      records_.push_back({key_of(o.index), {}, {file, o.offset, e.bytes, table_.details(o.index).checksum}});
+    }
+    std::vector<std::byte> alone;
+    try {
+      records_.resize(read_spilled_together(folder_, records_, buffer));
+      if (records_.empty()) {
+        const std::uint32_t i = objects[0].index;
+        alone.resize(table_.entry(i).bytes);
+        read(i, alone);
+        records_.push_back({key_of(i), alone});
       }
-      store_lock lock(table_, store_lock::patiently{});
-      if (moved) count(copy.place);
-      moves().end_move(i, moved);
-      moved ? close_own_file(moved.file()) : table_.files().give_up(file);
+      append(records_);
+    } catch (...) {
+      return 0;
     }
+    store_lock lock(table_, store_lock::patiently{});
+    for (std::size_t k = 0; k < records_.size(); ++k) {
+      const spilled_place& place = records_[k].place;
+      count(place);
+      moves().end_move(objects[k].index, {place.file, place.offset});
+    }
+    return records_.size();
   }
 
   [[nodiscard]] object_moves moves() const noexcept { return object_moves(table_); }

@@ -352,6 +352,60 @@ TEST_CASE("Several objects go to disk by one call, one behind the other, and are
   CHECK(files(spill) == 1);
 }
 
+TEST_CASE("Several objects of a file are read together, up to the first that is not right") {
+  folder dir;
+  const spill_folder spill(dir.path(), job);
+  spill_writer writer(spill, slot_3);
+  std::vector<spill_writer::record> records;
+  std::uint64_t key = 1;
+  for (const std::size_t bytes : {5000, 0, 1, 4048, 4049, 100'000, 1000}) {
+    append(writer, 100, bytes + 1);  // wanted no more
+    records.push_back({key, {}, append(writer, key, bytes)});
+    ++key;
+  }
+  const cadre::mapping buffer = cadre::mapping::anonymous(MiB);
+  const auto read = [&](std::span<spill_writer::record> wanted) {
+    const std::size_t n = read_spilled_together(spill, wanted, {buffer.data(), MiB});
+    for (const spill_writer::record& r : wanted.first(n)) {
+      const memory expected(r.place.bytes, 0, r.key);
+      CHECK(std::equal(r.object.begin(), r.object.end(), expected.span().begin(), expected.span().end()));
+    }
+    return n;
+  };
+  const std::span<spill_writer::record> all(records);
+  CHECK(read(all) == 7);
+  CHECK(read(all.subspan(2, 3)) == 3);
+  CHECK(read(all.first(0)) == 0);
+  const std::string path = path_of(spill, records[0].place);
+  SECTION("a changed bit of an object") {
+    flip(path, records[4].place.offset + cadre::detail::spill_block + 4000);
+    CHECK(read(all) == 4);
+    CHECK(read(all.subspan(4)) == 0);
+    CHECK(read(all.subspan(5)) == 2);
+  }
+  SECTION("a changed bit of a header") {
+    flip(path, records[0].place.offset + 20);
+    CHECK(read(all) == 0);
+  }
+  SECTION("another object") {
+    records[3].key = 100;
+    CHECK(read(all) == 3);
+  }
+  SECTION("a file that ends before") {
+    fs::resize_file(path, records[6].place.offset);
+    CHECK(read(all) == 0);
+    CHECK(read(all.first(6)) == 6);
+  }
+  SECTION("a failing disk, and a file that is gone") {
+    failing_io::count = 1;
+    failing_io::code = EIO;
+    CHECK(read(all) == 0);
+    CHECK(read(all) == 7);
+    fs::remove(path);
+    CHECK(read(all) == 0);
+  }
+}
+
 TEST_CASE("Of several objects that cannot be written none is, and the file is as it was") {
   folder dir;
   const spill_folder spill(dir.path(), job);

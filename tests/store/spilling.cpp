@@ -345,6 +345,41 @@ TEST_CASE("An object larger than a file of spilled objects goes to disk, and its
   CHECK(has(store, other, 60 * MiB, 2));
 }
 
+TEST_CASE("Small objects of a file that is half dead are written anew, but for those behind a damaged one") {
+  folder dir;
+  auto store = open(dir, 8 * MiB);
+  constexpr std::size_t size = 64 * KiB - 4096;  // 2048 to a file of 128 MiB, and 64 are read by one call
+  std::vector<ref> refs = put_many(store, 2300, size);
+  REQUIRE(dir.files().size() == 2);
+  const fs::path first = dir.files()[0];
+  const auto is_wanted = [](std::size_t k) { return k % 3 == 0; };
+  const auto room_is_made = [&] {
+    const std::vector<ref> more = put_many(store, 200, size, 5000);
+    for (std::size_t k = 0; k < more.size(); ++k) CHECK(has(store, more[k], size, 5000 + k));
+  };
+  SECTION("all are well") {
+    for (std::size_t k = 0; k < 2048; ++k)
+      if (!is_wanted(k)) refs[k] = ref();
+    room_is_made();
+    fs::resize_file(first, 0);  // nothing is wanted of it any more
+    for (std::size_t k = 0; k < refs.size(); ++k)
+      if (refs[k]) CHECK(has(store, refs[k], size, k));
+  }
+  SECTION("one is damaged") {
+    constexpr std::size_t damaged = 999;
+    flip(first.string(), damaged * 64 * KiB + 5000);
+    for (std::size_t k = 0; k < 2048; ++k)
+      if (!is_wanted(k)) refs[k] = ref();
+    room_is_made();
+    CHECK(fs::exists(first));
+    for (std::size_t k = 0; k < refs.size(); ++k)
+      if (k == damaged)
+        CHECK_THROWS_AS(store.get(refs[k]), cadre::spill_corrupt);
+      else if (refs[k])
+        CHECK(has(store, refs[k], size, k));
+  }
+}
+
 TEST_CASE("Several threads that get a spilled object at once all get it, and it is read once") {
   folder dir;
   auto store = open(dir);

@@ -24,7 +24,7 @@ class object_moves {
     table_.by_last_use(
         [&](std::uint32_t i, object_word w) {
           const object_entry& e = table_.entry(i);
-          return table_.is_idle(i, w) && (e.flags & object_evictable) == 0 &&
+          return (e.flags & object_evictable) == 0 && table_.is_idle(i, w) &&
                  (!written || table_.details(i).spilled.load(std::memory_order_relaxed) != 0);
         },
         [&](std::uint32_t i, object_word w) {

@@ -227,7 +227,7 @@ class object_table {
     std::uint64_t freed = 0;
     bool enough = false;
     by_last_use(
-        [this](std::uint32_t i, object_word w) { return is_idle(i, w) && (entries_[i].flags & object_evictable) != 0; },
+        [this](std::uint32_t i, object_word w) { return (entries_[i].flags & object_evictable) != 0 && is_idle(i, w); },
         [&](std::uint32_t i, object_word w) {
           const std::uint64_t bytes = entries_[i].bytes;
           if (!end(i, object_end::evicted, w)) return false;
@@ -328,8 +328,13 @@ class object_table {
     const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
     const auto age = [&](std::uint32_t i) { return now - entries_[i].used_at.load(std::memory_order_relaxed); };
     std::uint32_t oldest = 0;
+    bool any = false;
     for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
-      if (age(i) > oldest && wanted(i, word(i))) oldest = age(i);
+      if ((age(i) > oldest || !any) && wanted(i, word(i))) {
+        oldest = age(i);
+        any = true;
+      }
+    if (!any) return false;
     constexpr std::uint32_t rounds = 8;
     for (std::uint32_t round = rounds; round-- > 0;)
       for (std::uint32_t i = 0; i < head_.entries_begun; ++i) {

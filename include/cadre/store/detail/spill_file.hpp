@@ -290,6 +290,32 @@ inline void read_spilled(const spill_folder& folder, const spilled_place& place,
     throw spill_corrupt(spill_file_path(folder, place.file), place.offset, "the checksum does not match");
 }
 
+/// Reads objects of one file, in the order in which they lie there, by one call to the kernel. Their records lie within the
+/// size of `into`, which begins at a multiple of 4096. Returns how many are right, counted from the first to one that is
+/// not; their `object` is in `into`.
+inline std::size_t read_spilled_together(const spill_folder& folder, std::span<spill_writer::record> records,
+                                         std::span<std::byte> into) noexcept {
+  if (records.empty()) return 0;
+  const std::uint64_t begin = records.front().place.offset;
+  const spilled_place& last = records.back().place;
+  const std::uint64_t bytes = last.offset + spill_header::record(last.bytes) - begin;
+  iovec piece{into.data(), bytes};
+  direct_file file(folder.descriptor(), spill_file_name(last.file), O_RDONLY, true);
+  if (!file || file.read(std::span(&piece, 1), begin) != 0) return 0;
+  file.forget(begin, bytes);
+  std::size_t right = 0;
+  for (spill_writer::record& r : records) {
+    const std::byte* const at = into.data() + (r.place.offset - begin);
+    spill_header header;
+    std::memcpy(&header, at, sizeof header);
+    if (header.fault(r.place, r.key)) break;
+    r.object = {at + header.begin, r.place.bytes};
+    if (hash_bytes(r.object) != r.place.checksum) break;
+    ++right;
+  }
+  return right;
+}
+
 }  // namespace detail
 
 CADRE_NAMESPACE_END

@@ -187,9 +187,9 @@ class spiller {
     if (file != file_) table_.files().close(file);
   }
 
-  // Copies what is wanted of one file that holds little of it to the present one.
+  // Copies what is wanted of one file that holds little of it to the present one, in the order in which it lies there.
   void compact() {
-    std::vector<std::uint32_t> wanted;
+    std::vector<wanted_object> wanted;
     std::uint32_t file = 0;
     {
       store_lock lock(table_);
@@ -197,27 +197,58 @@ class spiller {
       if (file == spill_table::none) return;
       for (std::uint32_t i = 0; i < table_.head().entries_begun; ++i)
         if (const spill_position at(table_.details(i).spilled.load(std::memory_order_relaxed));
-            table_.word(i).state() != object_state::free && at && at.file() == file)
-          wanted.push_back(i);
-      for (const std::uint32_t i : wanted) moves().begin_move(i);
+            at && at.file() == file && table_.word(i).state() != object_state::free)
+          wanted.push_back({at.offset(), i});
+      for (const wanted_object& o : wanted) moves().begin_move(o.index);
     }
-    std::vector<std::byte> bytes;
-    for (const std::uint32_t i : wanted) {
-      spill_position moved;
-      spill_writer::record copy{key_of(i), {}};
-      try {
-        bytes.resize(table_.entry(i).bytes);
-        read(i, bytes);
-        copy.object = bytes;
-        append({&copy, 1});
-        moved = {copy.place.file, copy.place.offset};
-      } catch (...) {  // it stays where it is; whoever gets it is told
+    std::sort(wanted.begin(), wanted.end(), [](const auto& a, const auto& b) { return a.offset < b.offset; });
+    const mapping buffer = mapping::anonymous(spill_writer::most_together);
+    const std::span<std::byte> pieces(buffer.data(), spill_writer::most_together);
+    std::size_t moved = 0;
+    while (moved < wanted.size()) {
+      const std::size_t n = move(file, std::span(wanted).subspan(moved), pieces);
+      if (n == 0) break;
+      moved += n;
+    }
+    if (moved == wanted.size()) return;
+    // They stay where they are; whoever gets the one that cannot be read is told.
+    store_lock lock(table_, store_lock::patiently{});
+    table_.files().give_up(file);
+    for (; moved < wanted.size(); ++moved) moves().end_move(wanted[moved].index, {});
+  }
+  struct wanted_object {
+    std::uint64_t offset;
+    std::uint32_t index;
+  };
+  // Moves the first of the objects of a file, and with it those behind it that are read by the same call. Returns how many;
+  // 0: it cannot be moved.
+  std::size_t move(std::uint32_t file, std::span<const wanted_object> objects, std::span<std::byte> buffer) {
+    records_.clear();
+    for (const wanted_object& o : objects) {
+      const object_entry& e = table_.entry(o.index);
+      if (o.offset + spill_header::record(e.bytes) - objects[0].offset > buffer.size()) break;
+      records_.push_back({key_of(o.index), {}, {file, o.offset, e.bytes, table_.details(o.index).checksum}});
+    }
+    std::vector<std::byte> alone;
+    try {
+      records_.resize(read_spilled_together(folder_, records_, buffer));
+      if (records_.empty()) {
+        const std::uint32_t i = objects[0].index;
+        alone.resize(table_.entry(i).bytes);
+        read(i, alone);
+        records_.push_back({key_of(i), alone});
       }
-      store_lock lock(table_, store_lock::patiently{});
-      if (moved) count(copy.place);
-      moves().end_move(i, moved);
-      moved ? close_own_file(moved.file()) : table_.files().give_up(file);
+      append(records_);
+    } catch (...) {
+      return 0;
     }
+    store_lock lock(table_, store_lock::patiently{});
+    for (std::size_t k = 0; k < records_.size(); ++k) {
+      const spilled_place& place = records_[k].place;
+      count(place);
+      moves().end_move(objects[k].index, {place.file, place.offset});
+    }
+    return records_.size();
   }
 
   [[nodiscard]] object_moves moves() const noexcept { return object_moves(table_); }
