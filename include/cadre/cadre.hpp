@@ -4,6 +4,7 @@
 /// All that needs no third party beyond Eigen and cereal. The adapters (eigen.hpp, zlib.hpp, mpi.hpp, cuda.hpp,
 /// nccl.hpp) are included beside it by who uses them.
 
+#include <cadre/actor.hpp>
 #include <cadre/archive.hpp>
 #include <cadre/async.hpp>
 #include <cadre/async/blocking.hpp>

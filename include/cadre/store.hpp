@@ -4,6 +4,7 @@
 /// Objects in memory that the processes of a job share: put once, read in place.
 #include <cadre/store/error.hpp>
 #include <cadre/store/fwd.hpp>
+#include <cadre/store/object_promise.hpp>
 #include <cadre/store/object_ref.hpp>
 #include <cadre/store/object_store.hpp>
 #include <cadre/store/object_writer.hpp>

@@ -14,6 +14,8 @@ template <class T>
 class view;
 template <class T>
 class object_writer;
+template <class T>
+class object_promise;
 struct store_options;
 struct put_options;
 struct store_stats;

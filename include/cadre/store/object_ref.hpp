@@ -9,6 +9,18 @@
 
 CADRE_NAMESPACE_BEGIN
 
+namespace detail {
+struct object_ref_access {
+  /// Of one that is not empty: no other object of its store has, or has had, the same.
+  template <class T>
+  static std::uint64_t key(const object_ref<T>& ref) noexcept {
+    return std::uint64_t{object_word(ref.core_->entry(ref.index_).word.load(std::memory_order_acquire)).generation()}
+               << 32 |
+           ref.index_;
+  }
+};
+}  // namespace detail
+
 /// Refers to an object of a store, and keeps it: it ends with its last ref and view, in whichever process that is. Cheap to
 /// copy (one atomic addition); may outlive the object_store it is of.
 ///
@@ -39,6 +51,7 @@ class object_ref {
 
  private:
   friend object_store;
+  friend detail::object_ref_access;
   template <class>
   friend class object_writer;
   template <class>

@@ -116,6 +116,11 @@ class object_store {
     return w;
   }
 
+  /// An object whose value is to come, of which refs can be given away at once: see object_promise.hpp. Throws as put().
+  template <class T>
+  object_promise<T> promise(const put_options& how = {},
+                            const std::source_location& at = std::source_location::current());
+
   /// The object, in place; waits until it is sealed. Throws object_gone (301), empty_object_ref (313), and of one that is on
   /// disk store_full (302) if there is no room for it, spill_failed (310), spill_corrupt (311).
   template <class T>
@@ -195,6 +200,8 @@ class object_store {
  private:
   friend class ref_sender;
   friend class object_source;
+  template <class>
+  friend class object_promise;
   template <class>
   friend class object_fetch;
   template <class>

@@ -3,6 +3,7 @@
 
 #include <cadre/async/detail/cancel.hpp>
 #include <cadre/async/detail/deadlines.hpp>
+#include <cadre/async/detail/gate.hpp>
 #include <cadre/async/detail/resource_ledger.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/state.hpp>
@@ -14,6 +15,7 @@
 #include <exception>
 #include <memory>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -60,6 +62,15 @@ inline void start_granted(task& t) noexcept {
   if (t.make_claimable())
     schedule_configured(t);
   else
+    t.release();  // cancelled meanwhile
+}
+
+/// What it was to come after is done. Until now the reference of the queue was with the gate.
+inline void start_ungated(task& t) noexcept {
+  task_extras& e = *t.extras();
+  if (e.share == nullptr)
+    start_granted(t);
+  else if (!e.ledger->enqueue(e.share, start_granted))
     t.release();  // cancelled meanwhile
 }
 
@@ -142,9 +153,11 @@ class configured_task final : public state<R> {
   };
 };
 
-/// Makes the task and hands it to its pool. Throws impossible_request (209), bad_task_option (211), thread_error (151).
+/// Makes the task and hands it to its pool, to be begun when those before it are done. Throws impossible_request (209),
+/// bad_task_option (211), thread_error (151).
 template <class R, class F>
-task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<task_extras> extras, std::uint8_t flags) {
+task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<task_extras> extras, std::uint8_t flags,
+                                     std::span<task* const> before = {}) {
   task_extras& e = *extras;
   const task_options& o = e.options;
   if (o.worker != any_worker && o.worker >= pool.size())
@@ -161,10 +174,11 @@ task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<tas
   if (holds) flags |= task::holds;
   if (e.source) flags |= task::hears_stop;
   const bool has_future = !(flags & task::no_future);
+  auto way_in = before.empty() ? nullptr : std::make_unique<gate>(before.size());
   auto* const t = new configured_task<R, std::decay_t<F>>(std::forward<F>(f), std::move(extras), pool.id(), flags);
   if (holds) e.share->who = t;
   t->set_parent();
-  t->publish(holds ? task::pending : task::queued, 2);  // this function's own, for now, and the queue's
+  t->publish(holds || way_in ? task::pending : task::queued, 2);  // this function's own, for now, and the queue's
   task_ref<state<R>> result(t);
   // From here on it may be done at any time.
   try {
@@ -175,8 +189,10 @@ task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<tas
     t->release();  // the queue's, where it will never be
     throw;
   }
-  if (holds)
-    e.ledger->enqueue(e.share, start_granted);
+  if (way_in)
+    way_in.release()->close(before, *t, start_ungated);
+  else if (holds)
+    start_ungated(*t);
   else
     schedule_configured(*t);
   return has_future ? std::move(result) : task_ref<state<R>>();

@@ -81,14 +81,16 @@ class resource_ledger {
     return h;
   }
 
-  /// Calls `start(task&)`, outside of the lock, for those that can begin now: this one, if it can.
+  /// Calls `start(task&)`, outside of the lock, for those that can begin now: this one, if it can. False if it has ended.
   template <class Start>
-  void enqueue(std::shared_ptr<holding> h, Start&& start) {
+  bool enqueue(std::shared_ptr<holding> h, Start&& start) {
     {
       const std::lock_guard lock(mutex_);
+      if (h->who == nullptr) return false;
       waiting_.push_back(std::move(h));
     }
     serve(start);
+    return true;
   }
   /// The task has ended, whether it was granted anything or not. Calls `start` for those that can begin now. True if it
   /// was still waiting.

@@ -179,13 +179,14 @@ class function_task : public state<R> {
     finish(task::completion::from_elsewhere);
   }
 
- private:
+ protected:
   void finish(task::completion by) noexcept {
     f_.~room_for<F>();
     this->report_if_posted();
     if (!this->has(task::no_future) || this->has_offspring()) this->complete(by);
   }
 
+ private:
   union {
     room_for<F> f_;
   };

@@ -82,7 +82,7 @@ class task {
   enum : std::uint8_t {
     no_future = 1,     ///< nobody can wait for it
     bare = 2,          ///< part of the task that waits for it, on its stack or frame: neither claimed nor counted
-    not_for_help = 4,  ///< a waiter must not run it itself: it belongs to a certain worker
+    not_for_help = 4,  ///< a waiter must not run it itself: it belongs to a certain worker, or actor
     no_closure = 8,    ///< promises and joins: completed from elsewhere, never run
     hears_stop = 16,   ///< on_stop() is to be called
     holds = 32,        ///< resources: on_wait() is to be called
@@ -142,6 +142,11 @@ class task {
   virtual void on_stop() noexcept {}
   /// The thread that runs it falls asleep in a wait, or is awake again.
   virtual void on_wait(bool /*begins*/) noexcept {}
+  /// Of one that is not_for_help: does some of what comes before it on the thread that waits for it. False if there is
+  /// nothing to do.
+  virtual bool bring_nearer() noexcept { return false; }
+  /// The running task that must end before this one can begin, or null; with a reference.
+  [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
   /// Destroys value or error, as only children keep the node from now on.
   virtual void drop_result() noexcept {}
   /// What it has if it was submitted with options, else null.

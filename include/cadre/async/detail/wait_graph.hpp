@@ -11,6 +11,7 @@
 #include <mutex>
 #include <span>
 #include <string>
+#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -38,8 +39,12 @@ class sleeping_wait {
   sleeping_wait(running_frame* stack, std::span<const watch> targets, std::size_t needed)
       : stack_(stack), targets_(targets), needed_(needed) {
     if (fork_count.load(std::memory_order_relaxed) != 0) check_process();
+    kept_tasks kept;  // let go without the lock
     const std::lock_guard lock(the_locks().waits);
-    if (stack_ != nullptr && needed_ == targets_.size()) check_cycle();
+    if (stack_ != nullptr && needed_ == targets_.size()) {
+      check_cycle();
+      check_actors(kept);
+    }
     next_ = first();
     if (next_ != nullptr) next_->previous_ = this;
     first() = this;
@@ -116,6 +121,36 @@ class sleeping_wait {
     const auto at = reinterpret_cast<std::uintptr_t>(&c);
     return at >= reinterpret_cast<std::uintptr_t>(targets_.data()) &&
            at < reinterpret_cast<std::uintptr_t>(targets_.data() + targets_.size());
+  }
+  // The other way round for calls of actors, which nothing hangs on: from a call to what its actor is at, to what that waits
+  // for, and so on.
+  using kept_tasks = std::vector<task_ref<task>>;
+  void check_actors(kept_tasks& kept) const {
+    int looks = most_looks;
+    for (const watch& w : targets_)
+      if (w.target->has(task::not_for_help)) follow_actors({*w.target, nullptr}, looks, kept);
+  }
+  void follow_actors(const held_up& target, int& looks, kept_tasks& kept) const {
+    for (const held_up* h = target.by; h != nullptr; h = h->by)
+      if (&h->which == &target.which) return;  // a circle of others
+    task* at = target.which.held_up_by();
+    if (at != nullptr)
+      kept.emplace_back(at);
+    else
+      at = &target.which;
+    if (runs(*at)) tell_cycle_of_calls(target, *at);
+    for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
+      if (!s->runs(*at) || s->needed_ != s->targets_.size()) continue;
+      for (const watch& w : s->targets_)
+        if (--looks > 0) follow_actors({*w.target, &target}, looks, kept);
+    }
+  }
+  [[noreturn, gnu::cold]] void tell_cycle_of_calls(const held_up& last, const task& at) const {
+    std::string path;
+    for (const held_up* h = &last; h != nullptr; h = h->by)
+      path.insert(0, " waits for " + describe(h->which.name(), h->which.at()));
+    throw wait_cycle(describe(top()->name(), top()->at()) + path + ", which its actor can begin only after " +
+                     describe(at.name(), at.at()));
   }
   [[noreturn, gnu::cold]] void tell_cycle(const held_up& last) const {
     std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";

@@ -22,7 +22,7 @@ namespace detail {
 inline constexpr std::uint32_t unrelated_limit = 64;
 
 /// A wait until `needed` of some tasks are done. A worker that waits helps, in this order:
-///  1. it runs the task waited for, if nobody has begun it;
+///  1. it runs the task waited for, if nobody has begun it, or, of a call of an actor, the calls before it and then it;
 ///  2. it runs what the waiting task itself has queued;
 ///  3. it steals what the running task that it waits for has queued (leapfrogging: D. B. Wagner, B. G. Calder, 1993);
 ///  4. only if a target has no task yet (a promise, or a continuation whose time has not come) it runs anything;
@@ -52,9 +52,10 @@ class wait_frame {
     worker* const w = context.worker;
     if (w != nullptr) ++w->waits;
     const at_end leave{w};
+    bring_nearer(deadline);
     if (watches_.size() != 1 || (w == nullptr && !look_for_a_moment())) watch_all();
     while (!enough()) {
-      if (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline) return false;
+      if (is_past(deadline)) return false;
       if (context.here != nullptr && context.here->run_first()) continue;
       if (w != nullptr && help(*w)) continue;
       watch_all();
@@ -72,6 +73,9 @@ class wait_frame {
     }
   };
 
+  [[nodiscard]] static bool is_past(time_point deadline) noexcept {
+    return deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline;
+  }
   [[nodiscard]] bool enough() const noexcept {
     return watching_ ? sleeper_.satisfied() : sleeper_.needed == 0 || watches_.front().target->done();
   }
@@ -86,6 +90,11 @@ class wait_frame {
         sleeper_.count_event();
       }
     }
+  }
+
+  void bring_nearer(time_point deadline) noexcept {
+    for (const watch& w : watches_)
+      while (w.target->has(task::not_for_help) && !enough() && !is_past(deadline) && w.target->bring_nearer()) {}
   }
 
   // To fall asleep and be woken takes both sides some microseconds, which a task that is under way, or is taken up by a

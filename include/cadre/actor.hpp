@@ -1,0 +1,14 @@
+#ifndef CADRE_ACTOR_HPP
+#define CADRE_ACTOR_HPP
+
+/// Tasks, actors and objects anywhere in a job.
+#include <cadre/actor/actor.hpp>
+#include <cadre/actor/error.hpp>
+#include <cadre/actor/fwd.hpp>
+#include <cadre/actor/method.hpp>
+#include <cadre/actor/options.hpp>
+#include <cadre/actor/placement.hpp>
+#include <cadre/actor/run.hpp>
+#include <cadre/actor/runtime.hpp>
+
+#endif

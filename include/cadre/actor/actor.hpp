@@ -1,0 +1,164 @@
+#ifndef CADRE_ACTOR_ACTOR_HPP
+#define CADRE_ACTOR_ACTOR_HPP
+
+#include <cadre/actor/detail/bound_call.hpp>
+#include <cadre/actor/detail/runtime_core.hpp>
+#include <cadre/actor/error.hpp>
+#include <cadre/actor/fwd.hpp>
+#include <cadre/async/future.hpp>
+
+#include <concepts>
+#include <cstdint>
+#include <exception>
+#include <source_location>
+#include <string_view>
+#include <type_traits>
+#include <typeinfo>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// An object that lives somewhere in the job and is called by messages. This is its handle: 16 bytes that may be copied,
+/// sent as arguments and results, and kept in other objects. Made by runtime::actor(); the actor lives until it is stopped
+/// or its runtime ends, whatever becomes of handles.
+///
+///     cadre::actor<counter> c = rt.actor<counter>({.name = "counter"}, 10);
+///     cadre::future<int> n = c.call<&counter::increment>(3);
+///     c.tell<&counter::reset>();
+///
+/// Calls of one caller run in the order in which they were made, one at a time unless the actor's .max_concurrency says
+/// otherwise. Arguments are converted to the types of the method's parameters; futures and object_refs among them are waited
+/// for in the method's place. A call that waits for one which the actor can only come to later throws wait_cycle (208),
+/// which names all on the way.
+///
+/// Thread-safety: as an int; any number of threads may call through copies of one handle.
+template <class T>
+class actor {
+ public:
+  /// Refers to none.
+  constexpr actor() noexcept = default;
+
+  explicit operator bool() const noexcept { return generation_ != 0; }
+  friend bool operator==(const actor&, const actor&) = default;
+
+  /// Calls a method: `c.call<&T::m>(arguments...)`. The future has what it returns, or throws, with its type; or actor_died
+  /// (601). Throws empty_actor (606), too_many_calls (605). The cost, where the actor is of this process: a node from memory
+  /// that is recycled, and two locks of a mutex.
+  template <auto Method, class... A>
+    requires(sizeof...(A) > 2)
+  auto call(A&&... arguments) const {
+    return call_at<Method>({}, std::forward<A>(arguments)...);
+  }
+  // With few arguments the place of the call comes along: see thread_pool::submit.
+  template <auto Method>
+  auto call(std::source_location at = std::source_location::current()) const {
+    return call_at<Method>(at);
+  }
+  template <auto Method, class A>
+  auto call(A&& a, std::source_location at = std::source_location::current()) const {
+    return call_at<Method>(at, std::forward<A>(a));
+  }
+  template <auto Method, class A, class B>
+  auto call(A&& a, B&& b, std::source_location at = std::source_location::current()) const {
+    return call_at<Method>(at, std::forward<A>(a), std::forward<B>(b));
+  }
+
+  /// The same without an answer: what the method returns is dropped, what it throws goes to the runtime's handler of errors
+  /// that nobody observed.
+  template <auto Method, class... A>
+    requires(sizeof...(A) > 2)
+  void tell(A&&... arguments) const {
+    tell_at<Method>({}, std::forward<A>(arguments)...);
+  }
+  template <auto Method>
+  void tell(std::source_location at = std::source_location::current()) const {
+    tell_at<Method>(at);
+  }
+  template <auto Method, class A>
+  void tell(A&& a, std::source_location at = std::source_location::current()) const {
+    tell_at<Method>(at, std::forward<A>(a));
+  }
+  template <auto Method, class A, class B>
+  void tell(A&& a, B&& b, std::source_location at = std::source_location::current()) const {
+    tell_at<Method>(at, std::forward<A>(a), std::forward<B>(b));
+  }
+
+  /// Ends it when the calls made before have run; those made later fail with actor_died (601). Throws empty_actor (606).
+  future<void> stop(std::source_location at = std::source_location::current()) const {
+    detail::runtime_core& core = checked();
+    const detail::actor_address here{cell_, generation_};
+    return push<void>(core, at, 0, "stop", [&core, here] { core.actors().end(here, "it was stopped"); });
+  }
+  /// Ends it at once: a call that runs is finished, those that wait fail with actor_died (601). False if it had ended.
+  bool kill() const { return checked().actors().end({cell_, generation_}, "it was killed"); }
+
+ private:
+  friend class runtime;
+  actor(detail::actor_address where, std::uint32_t runtime) noexcept
+      : cell_(where.cell), generation_(where.generation), runtime_(runtime) {}
+
+  template <auto Method>
+  static consteval void check() {
+    using known = detail::signature_of<Method>;
+    static_assert(known::is_known, "cadre: name a method: call<&T::m>(...)");
+    static_assert(std::is_base_of_v<typename known::object, T>, "cadre: this is not a method of the actor's class");
+    static_assert(!known::takes_stop, "cadre: a method asks this_task::stop_requested()");
+  }
+  template <auto Method, class... A>
+  auto call_at(std::source_location at, A&&... arguments) const {
+    check<Method>();
+    using result = typename detail::signature_of<Method>::result;
+    return push<result>(checked(), at, 0, detail::function_name<Method>(),
+                        bound<Method>(std::forward<A>(arguments)...));
+  }
+  template <auto Method, class... A>
+  void tell_at(std::source_location at, A&&... arguments) const {
+    check<Method>();
+    auto f = [call = bound<Method>(std::forward<A>(arguments)...)]() mutable { static_cast<void>(call()); };
+    push<void>(checked(), at, detail::task::no_future, detail::function_name<Method>(), std::move(f));
+  }
+  template <auto Method, class... A>
+  auto bound(A&&... arguments) const {
+    detail::runtime_core& core = checked();
+    return [&cell = core.actors()[cell_],
+            call = detail::bind_call<Method>(core, std::forward<A>(arguments)...)]() mutable {
+      return call(false, *static_cast<T*>(cell.object()));
+    };
+  }
+  template <class R, class F>
+  future<R> push(detail::runtime_core& core, std::source_location at, std::uint8_t flags, std::string_view name,
+                 F&& f) const {
+    detail::actor_cell& cell = core.actors()[cell_];
+    auto* const t = new detail::call_task<R, std::decay_t<F>>(std::forward<F>(f), cell, name, core.home(), flags, at);
+    t->set_parent();
+    const bool has_future = (flags & detail::task::no_future) == 0;
+    t->publish(detail::task::queued, has_future ? 2 : 1);
+    detail::task_ref<detail::state<R>> result(has_future ? t : nullptr);
+    try {
+      if (!cell.push(generation_, *t)) {
+        t->fail(std::make_exception_ptr(actor_died(detail::type_name(typeid(T)), "it has ended")));
+        t->release();
+      }
+    } catch (...) {
+      t->cancel_alone();
+      t->release();
+      throw;
+    }
+    return detail::future_access::make<R>(std::move(result));
+  }
+  detail::runtime_core& checked() const {
+    detail::runtime_core* const core = generation_ == 0 ? nullptr : detail::runtime_core::find(runtime_);
+    if (core == nullptr) [[unlikely]]
+      throw empty_actor(generation_ != 0);
+    return *core;
+  }
+
+  std::uint32_t cell_ = 0;
+  std::uint32_t generation_ = 0;  // 0: none
+  std::uint32_t runtime_ = 0;
+  std::uint32_t rank_ = 0;
+};
+
+CADRE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,126 @@
+#ifndef CADRE_ACTOR_DETAIL_ACTOR_TABLE_HPP
+#define CADRE_ACTOR_DETAIL_ACTOR_TABLE_HPP
+
+#include <cadre/actor/detail/actor_cell.hpp>
+#include <cadre/actor/error.hpp>
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Which actor of this process: its cell, and which one of that it is.
+struct actor_address {
+  std::uint32_t cell = 0;
+  std::uint32_t generation = 0;  // 0: none
+};
+
+/// The actors of one process, and their names. Thread-safety: all functions, from any thread.
+class actor_table {
+ public:
+  actor_table() = default;
+  actor_table(const actor_table&) = delete;
+  actor_table& operator=(const actor_table&) = delete;
+  ~actor_table() {
+    for (std::size_t k = 0; k < chunks_.size(); ++k) delete[] chunks_[k].load();
+  }
+
+  struct named {
+    actor_address where;
+    const std::type_info* type;
+  };
+
+  /// A cell for an actor that is to be made.
+  actor_address add(pool_id pool, const std::string& label, std::uint32_t most_at_once, std::size_t most_pending) {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t k = 0; k < ended_.size() && k < 8; ++k) {  // most have gone when they are looked at
+      const std::uint32_t i = ended_[k];
+      const std::uint32_t generation = (*this)[i].begin(pool, label, most_at_once, most_pending);
+      if (generation == 0) continue;
+      ended_[k] = ended_.back();
+      ended_.pop_back();
+      return {i, generation};
+    }
+    const std::uint32_t i = begun_;
+    std::atomic<actor_cell*>& chunk = chunks_[chunk_of(i)];
+    if (chunk.load(std::memory_order_relaxed) == nullptr)
+      chunk.store(new actor_cell[first_of(chunk_of(i) + 1) - first_of(chunk_of(i))], std::memory_order_release);
+    ++begun_;
+    return {i, (*this)[i].begin(pool, label, most_at_once, most_pending)};
+  }
+  [[nodiscard]] actor_cell& operator[](std::uint32_t i) noexcept {
+    const std::size_t k = chunk_of(i);
+    return chunks_[k].load(std::memory_order_acquire)[i - first_of(k)];
+  }
+  /// False if it has ended already.
+  bool end(actor_address a, std::string why) {
+    if (!(*this)[a.cell].end(a.generation, std::move(why))) return false;
+    const std::lock_guard lock(mutex_);
+    ended_.push_back(a.cell);
+    if (const auto name = name_of_.find(a.cell); name != name_of_.end()) {
+      names_.erase(name->second);
+      name_of_.erase(name);
+    }
+    return true;
+  }
+  void end_all(const std::string& why) {
+    for (std::uint32_t i = 0; i < begun_; ++i) (*this)[i].end(actor_cell::any, why);
+  }
+
+  /// Gives it the name, and calls `begin()` before anybody can find it. Or, if the name is taken, who has it.
+  template <class Begin>
+  std::optional<named> enter(const std::string& name, named who, Begin&& begin) {
+    const std::lock_guard lock(mutex_);
+    if (const auto taken = names_.find(name); taken != names_.end()) return taken->second;
+    begin();
+    names_.emplace(name, who);
+    name_of_[who.where.cell] = name;
+    return std::nullopt;
+  }
+  /// Throws no_such_actor (602).
+  [[nodiscard]] named find(const std::string& name) const {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = names_.find(name); found != names_.end()) return found->second;
+    std::string others;
+    for (const auto& [other, who] : names_) {
+      if (others.size() > 200) {
+        others += ", ...";
+        break;
+      }
+      others.append(others.empty() ? "'" : ", '").append(other).append("'");
+    }
+    throw no_such_actor(name, others);
+  }
+
+ private:
+  // Chunk k has 64 * 2^k cells.
+  static constexpr std::uint32_t smallest = 64;
+  static constexpr std::size_t chunk_of(std::uint32_t i) noexcept {
+    return static_cast<std::size_t>(std::bit_width(i / smallest + 1) - 1);
+  }
+  static constexpr std::uint32_t first_of(std::size_t chunk) noexcept { return smallest * ((1u << chunk) - 1); }
+
+  mutable std::mutex mutex_;
+  std::array<std::atomic<actor_cell*>, 24> chunks_{};
+  std::uint32_t begun_ = 0;
+  std::vector<std::uint32_t> ended_;  // cells that can be used again, once their calls are over
+  std::map<std::string, named> names_;
+  std::map<std::uint32_t, std::string> name_of_;  // by cell
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,177 @@
+#ifndef CADRE_ACTOR_DETAIL_ARGUMENT_HPP
+#define CADRE_ACTOR_DETAIL_ARGUMENT_HPP
+
+#include <cadre/archive/to_bytes.hpp>
+#include <cadre/async/future.hpp>
+#include <cadre/async/shared_future.hpp>
+#include <cadre/core/portable.hpp>
+#include <cadre/store/object_store.hpp>
+#include <cadre/store/stored.hpp>
+#include <cadre/store/travel.hpp>
+#include <cadre/store/view.hpp>
+
+#include <concepts>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+template <class T>
+inline constexpr bool is_object_ref = false;
+template <class T>
+inline constexpr bool is_object_ref<object_ref<T>> = true;
+template <class T>
+inline constexpr bool is_view = false;
+template <class T>
+inline constexpr bool is_view<view<T>> = true;
+template <class T>
+inline constexpr bool is_future = false;
+template <class T>
+inline constexpr bool is_future<future<T>> = true;
+template <class T>
+inline constexpr bool is_future<shared_future<T>> = true;
+
+/// A value that may be written here and read in another process.
+template <class T>
+concept travels =
+    std::is_void_v<T> ||
+    (std::is_object_v<T> && !std::is_array_v<T> && !is_reference_like<T> && !std::ranges::enable_view<T> &&
+     !is_view<T> && !is_future<T> && can_be_archived<T> &&
+     (archived_by_bytes<T> || custom_portable<T> || cereal::traits::is_input_serializable<T, input_archive>::value));
+template <class T>
+concept travels_as_argument = travels<T> && std::default_initializable<T>;
+
+/// A type that would hold a copy of what lies in the store.
+template <class T>
+concept owns_what_is_stored = std::same_as<stored_type_t<T>, T> && !stored_value<T>;
+/// Whether a parameter P can show an object stored as an X, where it lies.
+template <class P, class X>
+concept shows_stored =
+    std::is_convertible_v<typename view<X>::shown, P> &&
+    (!owns_what_is_stored<std::remove_cvref_t<P>> ||
+     (std::is_lvalue_reference_v<P> && std::same_as<typename view<X>::shown, std::remove_reference_t<P>&>));
+
+/// An argument on its way to a parameter declared as P: by value, converted to the parameter's type where the call is made.
+template <class P>
+class value_argument {
+  using type = std::remove_cvref_t<P>;
+  static_assert(
+      travels_as_argument<type>,
+      "cadre: an argument of this type cannot travel to another process: it is, or holds, a pointer, a view or a "
+      "capture, or the archive cannot write and read it; give it a serialize and a default constructor, or "
+      "include what cereal has for it (<cereal/types/map.hpp>). What looks at memory (std::span, Eigen::Map, "
+      "std::string_view) can be given an object_ref only");
+
+ public:
+  template <class A>
+  explicit value_argument(A&& a) : value_(static_cast<type>(std::forward<A>(a))) {}
+
+  /// For the parameter; a copy, where it is to be called again.
+  template <class Core>
+  decltype(auto) give(Core&, bool again) {
+    if constexpr (std::is_lvalue_reference_v<P>)
+      return static_cast<const type&>(value_);
+    else if constexpr (std::copy_constructible<type>)
+      return again ? type(value_) : type(std::move(value_));
+    else
+      return type(std::move(value_));
+  }
+  void let_go() noexcept {}
+  template <class Core>
+  [[nodiscard]] task_ref<task> comes_from(Core&) const noexcept {
+    return {};
+  }
+
+ private:
+  type value_;
+};
+
+/// A stored object that the parameter shows where it lies.
+template <class P, class X>
+class stored_argument {
+  static_assert(
+      shows_stored<P, X>,
+      "cadre: this parameter would copy the stored object, or cannot show it: a task takes a stored matrix as "
+      "Eigen::Map<const M> or Eigen::Ref<const M>, a stored range as std::span<const T>, text as "
+      "std::string_view, all else as const T&");
+
+ public:
+  explicit stored_argument(object_ref<X> ref) : ref_(std::move(ref)) {}
+
+  template <class Core>
+  decltype(auto) give(Core& core, bool) {
+    view_.emplace(core.get(ref_));
+    return **view_;
+  }
+  void let_go() noexcept { view_.reset(); }
+  template <class Core>
+  [[nodiscard]] task_ref<task> comes_from(Core& core) const {
+    return core.producer_of(ref_);
+  }
+
+ private:
+  object_ref<X> ref_;
+  std::optional<view<X>> view_;
+};
+
+/// What another task gives.
+template <class P, class Future>
+class future_argument {
+  using type = std::remove_cvref_t<P>;
+
+ public:
+  template <class F>
+  explicit future_argument(F&& f) : future_(std::forward<F>(f)) {
+    if (!future_.valid()) throw empty_future("an argument that depends");
+  }
+
+  template <class Core>
+  decltype(auto) give(Core& core, bool again) {
+    if (!value_) value_.emplace(std::move(future_).get());
+    return value_->give(core, again);
+  }
+  void let_go() noexcept {}
+  template <class Core>
+  [[nodiscard]] task_ref<task> comes_from(Core&) const noexcept {
+    task* const t = future_access::get(future_);
+    t->retain();
+    return task_ref<task>(t);
+  }
+
+ private:
+  Future future_;
+  std::optional<value_argument<P>> value_;
+};
+
+/// How an argument given as an A waits for a parameter declared as P.
+template <class P, class A>
+consteval auto argument_kind() {
+  using parameter = std::remove_cvref_t<P>;
+  using given = std::decay_t<A>;
+  static_assert(!std::is_lvalue_reference_v<P> || std::is_const_v<std::remove_reference_t<P>>,
+                "cadre: a task cannot write to a variable of its caller: take the argument by value or by const&, and "
+                "return what is changed");
+  static_assert(!is_view<given>, "cadre: a view is of this process's memory: give the task the object_ref");
+  if constexpr (is_object_ref<given> && !is_object_ref<parameter>) {
+    return []<class X>(object_ref<X>*) {
+      return std::type_identity<stored_argument<P, X>>();
+    }(static_cast<given*>(nullptr));
+  } else if constexpr (is_future<given>) {
+    static_assert(std::is_convertible_v<typename given::value_type, parameter>,
+                  "cadre: what this future gives cannot be converted to the parameter");
+    return std::type_identity<future_argument<P, given>>();
+  } else {
+    static_assert(std::is_convertible_v<A, parameter>, "cadre: this argument cannot be converted to the parameter");
+    return std::type_identity<value_argument<P>>();
+  }
+}
+template <class P, class A>
+using argument = typename decltype(argument_kind<P, A>())::type;
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

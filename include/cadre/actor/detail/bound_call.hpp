@@ -1,0 +1,85 @@
+#ifndef CADRE_ACTOR_DETAIL_BOUND_CALL_HPP
+#define CADRE_ACTOR_DETAIL_BOUND_CALL_HPP
+
+#include <cadre/actor/detail/argument.hpp>
+#include <cadre/actor/detail/signature.hpp>
+#include <cadre/core/function.hpp>
+
+#include <cstddef>
+#include <stop_token>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A function that was named at compile time, with its arguments. Core has the store of the objects among them.
+template <auto F, class Core, class... Arguments>
+class bound_call {
+  using known = signature_of<F>;
+
+ public:
+  using result = typename known::result;
+
+  template <class... A>
+  explicit bound_call(Core& core, A&&... arguments) : core_(&core), arguments_(std::forward<A>(arguments)...) {}
+
+  /// `front` stands before the arguments: an object, a std::stop_token. With `again` it can be called once more.
+  template <class... Front>
+  result operator()(bool again, Front&&... front) {
+    const let_go_at_end views{*this};
+    return std::apply(
+        [&](Arguments&... a) -> result {
+          return detail::invoke(F, std::forward<Front>(front)..., a.give(*core_, again)...);
+        },
+        arguments_);
+  }
+
+  /// The tasks that give arguments.
+  void add_sources(std::vector<task_ref<task>>& to) const {
+    const auto add = [&](const auto& a) {
+      if (task_ref<task> t = a.comes_from(*core_); t && !t->done()) to.push_back(std::move(t));
+    };
+    std::apply([&](const Arguments&... a) { (add(a), ...); }, arguments_);
+  }
+
+ private:
+  struct let_go_at_end {
+    bound_call& call;
+    ~let_go_at_end() {
+      std::apply([](Arguments&... a) { (a.let_go(), ...); }, call.arguments_);
+    }
+  };
+
+  Core* core_;
+  std::tuple<Arguments...> arguments_;
+};
+
+template <auto F, class... A>
+consteval void check_call() {
+  using known = signature_of<F>;
+  static_assert(known::is_known,
+                "cadre: name a function (&f), a method (&T::m), or a lambda without captures that is not generic");
+  if constexpr (known::is_known) {
+    static_assert(known::parameters::size == sizeof...(A), "cadre: this call has too few or too many arguments");
+    static_assert(
+        travels<typename known::result>,
+        "cadre: the result of this function cannot travel to another process: it is, or holds, a pointer or a "
+        "view, or the archive cannot write and read it");
+  }
+}
+
+template <auto F, class Core, class... A>
+auto bind_call(Core& core, A&&... arguments) {
+  check_call<F, A...>();
+  return [&]<class... P>(parameter_list<P...>) {
+    return bound_call<F, Core, argument<P, A>...>(core, std::forward<A>(arguments)...);
+  }(typename signature_of<F>::parameters());
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

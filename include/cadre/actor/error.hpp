@@ -1,0 +1,77 @@
+#ifndef CADRE_ACTOR_ERROR_HPP
+#define CADRE_ACTOR_ERROR_HPP
+
+#include <cadre/core/error.hpp>
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Thrown (601) by the future of a call whose actor has ended, was never made, or ends before it comes to the call.
+class actor_died : public error {
+ public:
+  [[gnu::cold]] actor_died(std::string_view actor, std::string_view why)
+      : error("actor", 601,
+              "the actor " + std::string(actor) + " cannot be called: " + std::string(why) +
+                  "; make another one, or ask find_actor() for its successor") {}
+};
+
+/// Thrown (602) when no actor of that name lives.
+class no_such_actor : public error {
+ public:
+  [[gnu::cold]] no_such_actor(std::string_view name, const std::string& others)
+      : error("actor", 602,
+              "there is no actor '" + std::string(name) + "'; " +
+                  (others.empty() ? "none has a name" : "those with names are " + others) +
+                  ". Make it before it is looked for, or make it by .get_or_create = true wherever it is wanted") {}
+};
+
+/// Thrown (603) when an actor is made under a name that another one has.
+class actor_name_taken : public error {
+ public:
+  [[gnu::cold]] explicit actor_name_taken(std::string_view name)
+      : error("actor", 603,
+              "an actor '" + std::string(name) +
+                  "' lives already; look for it by find_actor(), say .get_or_create = true, or stop it first") {}
+};
+
+/// Thrown (604) when an actor of that name is of another class.
+class wrong_actor_type : public error {
+ public:
+  [[gnu::cold]] wrong_actor_type(std::string_view name, std::string_view is, std::string_view wanted)
+      : error("actor", 604,
+              "the actor '" + std::string(name) + "' is a " + std::string(is) + ", not a " + std::string(wanted) +
+                  "; ask for it as what it is") {}
+};
+
+/// Thrown (605) by a call to an actor that has as many waiting as .max_pending_calls allows.
+class too_many_calls : public error {
+ public:
+  [[gnu::cold]] too_many_calls(std::string_view actor, std::size_t most)
+      : error("actor", 605,
+              "the actor " + std::string(actor) + " has " + std::to_string(most) +
+                  " calls waiting, as many as its .max_pending_calls; wait for some of their futures first") {}
+};
+
+/// Thrown (606) when an actor's handle is used that refers to none, or to one of a runtime that has ended.
+class empty_actor : public error {
+ public:
+  [[gnu::cold]] explicit empty_actor(bool had_one)
+      : error("actor", 606,
+              had_one ? "the runtime of this actor has ended; call it while that lives"
+                      : "this handle refers to no actor; keep what runtime::actor() or find_actor() returned") {}
+};
+
+/// Thrown (607) by this_task::runtime() outside of the tasks and actors of a runtime.
+class no_runtime : public error {
+ public:
+  [[gnu::cold]] no_runtime()
+      : error("actor", 607,
+              "this thread runs no task of a runtime; call this_task::runtime() in one, or hand the runtime on") {}
+};
+
+CADRE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,74 @@
+#ifndef CADRE_ACTOR_OPTIONS_HPP
+#define CADRE_ACTOR_OPTIONS_HPP
+
+#include <cadre/actor/placement.hpp>
+#include <cadre/async/resources.hpp>
+#include <cadre/async/task_options.hpp>
+#include <cadre/async/thread_pool.hpp>
+#include <cadre/store/options.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+#include <stop_token>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+/// How a runtime is made: `cadre::runtime rt{{.threads = 4, .resources = {{"TPU", 8}}}};`
+struct runtime_options {
+  /// Of this process's pool. 0: one for each processor that it may use.
+  std::size_t threads = 0;
+  /// What this process has for tasks and actors, beside "cpu" and "memory": see thread_pool_options.
+  resource_set resources = {};
+  /// Where objects lie. It is opened when the first object is put.
+  store_options store = {};
+  /// Gets each error that nobody asked for: see thread_pool_options.
+  move_only_function<void(const unobserved_error&)> on_unobserved_error = {};
+  /// A wait that takes longer is told to the log.
+  long_wait report_waits_after = {};
+};
+
+/// How one task is to be run anywhere in the job: `rt.submit<&f>({.resources = {{"gpu", 1}}, .max_retries = 2}, x)`.
+struct remote_options {
+  /// Said where the task's error is reported; the function's name, if empty.
+  std::string name = {};
+  /// What it holds while it runs, all of it on one rank; without a word one "cpu".
+  resource_set resources = {};
+  /// Where.
+  placement on = {};
+  /// How often it is tried again: when its worker is lost, and after an error of those in .retry_on.
+  int max_retries = 0;
+  /// Which errors are worth another try: cadre::errors<E...>(). Null: none.
+  retry_filter retry_on = nullptr;
+  /// Cancels the task: see future::cancel().
+  std::stop_token stop = {};
+  enum priority priority = priority::normal;
+  /// If it has not begun by then, its future holds deadline_passed (210); if it runs, it is asked to stop.
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+  /// Where it is submitted; says so by itself.
+  std::source_location at = std::source_location::current();
+};
+
+/// How an actor is made: `rt.actor<T>({.name = "counter"}, arguments of its constructor...)`.
+struct actor_options {
+  /// Others find it by this name. Empty: none.
+  std::string name = {};
+  /// Names are of a namespace.
+  std::string name_space = {};
+  /// The actor of that name, if it lives, in place of actor_name_taken (603).
+  bool get_or_create = false;
+  /// Where.
+  placement on = {};
+  /// Calls that may run at the same time. More than 1: the class sees to its own locks, and only the order in which calls
+  /// begin is kept.
+  std::uint32_t max_concurrency = 1;
+  /// Calls that may wait; one more throws too_many_calls (605). 0: any number.
+  std::size_t max_pending_calls = 0;
+  /// Where it is made; says so by itself.
+  std::source_location at = std::source_location::current();
+};
+
+CADRE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,56 @@
+#ifndef CADRE_STORE_OBJECT_PROMISE_HPP
+#define CADRE_STORE_OBJECT_PROMISE_HPP
+
+#include <cadre/store/object_store.hpp>
+
+#include <source_location>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// An object whose value, and size, are to come: refs to it can be given away at once, and whoever gets one waits for the
+/// value. Made by object_store::promise(). One that is destroyed without a value is given up: who waits, in whichever
+/// process, gets object_gone (301); so is one whose process dies.
+///
+///     cadre::object_promise<std::vector<float>> p = store.promise<std::vector<float>>();
+///     give_away(p.ref());
+///     std::move(p).set(values);
+///
+/// Thread-safety: as an int.
+template <class T>
+class object_promise {
+ public:
+  /// Takes no memory of the store.
+  [[nodiscard]] object_ref<T> ref() const noexcept { return writer_.ref(); }
+
+  /// Copies the value into the store, as put() does, and tells who waits. Throws as put().
+  template <class Value>
+    requires stored_as<Value, T>
+  object_ref<T> set(const Value& value) && {
+    object_writer<T> writer(std::move(writer_));
+    if constexpr (std::is_same_v<stored_type_t<Value>, T>)
+      store_.write(writer, value);
+    else
+      store_.write(writer, static_cast<T>(value));
+    return std::move(writer).seal();
+  }
+
+ private:
+  friend object_store;
+  object_promise(object_store store, object_writer<T> writer) noexcept
+      : store_(std::move(store)), writer_(std::move(writer)) {}
+
+  object_store store_;
+  object_writer<T> writer_;  // without memory yet
+};
+
+template <class T>
+object_promise<T> object_store::promise(const put_options& how, const std::source_location& at) {
+  const detail::stored_label& label = detail::label_of<T>();
+  return {*this, object_writer<T>(*core_, core_->create(0, label.key, label.text, how, at), 0)};
+}
+
+CADRE_NAMESPACE_END
+
+#endif
