@@ -1,6 +1,8 @@
 #ifndef CADRE_TESTS_ACTOR_JOB_HPP
 #define CADRE_TESTS_ACTOR_JOB_HPP
 
+#include "catch.hpp"
+
 #include <cadre/actor/runtime.hpp>
 
 #include <optional>
@@ -10,6 +12,7 @@
 class job {
  public:
   explicit job(cadre::runtime_options options = {.threads = 2}) {
+    options.round_trip = GENERATE(false, true);  // each test case runs twice
     if (spanning == nullptr) own_.emplace(std::move(options));
   }
   cadre::runtime& operator*() { return spanning != nullptr ? *spanning : *own_; }

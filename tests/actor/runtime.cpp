@@ -291,6 +291,43 @@ TEST_CASE("The end of a runtime runs what was submitted", "[runtime]") {
   CHECK(tries == 100);
 }
 
+/// Loses its second half on the way.
+struct forgetful {
+  int kept = 0, lost = 0;
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(kept);
+  }
+};
+forgetful through(forgetful f) {
+  f.lost += 100;
+  return f;
+}
+struct unreadable {
+  int n = 0;
+  template <class Archive>
+  void save(Archive& archive) const {
+    archive(n);
+  }
+  template <class Archive>
+  void load(Archive& archive) {
+    archive(n, n);
+  }
+};
+
+TEST_CASE("With .round_trip a program of one process sees what its types would lose between ranks", "[runtime]") {
+  for (const bool round_trip : {false, true}) {
+    cadre::runtime rt({.threads = 1, .round_trip = round_trip});
+    const forgetful back = rt.submit<&through>(forgetful{1, 2}).get();
+    CHECK(back.kept == 1);
+    CHECK(back.lost == (round_trip ? 0 : 102));
+    if (round_trip)
+      CHECK_THROWS_AS(rt.submit<[](unreadable u) { return u.n; }>(unreadable{3}), cadre::archive_truncated);
+    else
+      CHECK(rt.submit<[](unreadable u) { return u.n; }>(unreadable{3}).get() == 3);
+  }
+}
+
 TEST_CASE("run() gives the program a runtime and returns its exit code", "[runtime]") {
   char name[] = "program";
   char* arguments[] = {name, nullptr};

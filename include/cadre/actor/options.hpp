@@ -27,6 +27,9 @@ struct runtime_options {
   move_only_function<void(const unobserved_error&)> on_unobserved_error = {};
   /// A wait that takes longer is told to the log.
   long_wait report_waits_after = {};
+  /// Writes and reads back all arguments and results, as between ranks, though they stay in this process: a test of what
+  /// programs send, without mpirun.
+  bool round_trip = false;
 };
 
 /// How one task is to be run anywhere in the job: `rt.submit<&f>({.resources = {{"gpu", 1}}, .max_retries = 2}, x)`.

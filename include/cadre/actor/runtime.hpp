@@ -293,7 +293,7 @@ class runtime {
   cadre::actor<T> make_actor(actor_options o, A&&... arguments) {
     static_assert(std::is_object_v<T> && !std::is_const_v<T>, "cadre: an actor is of a class");
     static_assert(
-        (detail::travels_as_argument<typename detail::kept_argument<A>::type> && ...),
+        (detail::travels<typename detail::kept_argument<A>::type> && ...),
         "cadre: an argument of this constructor cannot travel to another process: it is, or holds, a pointer, a "
         "view or a capture, or the archive cannot write and read it");
     static_assert(std::is_constructible_v<T, typename detail::kept_argument<A>::type...>,
@@ -305,6 +305,7 @@ class runtime {
         core_.actors().add(core_.home(), label, o.max_concurrency == 0 ? 1 : o.max_concurrency, o.max_pending_calls);
     const cadre::actor<T> made(where, core_.number());
     std::tuple<typename detail::kept_argument<A>::type...> kept(std::forward<A>(arguments)...);
+    if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_.store(), a), ...); }, kept);
     const auto begin = [&] {
       made.template push<void>(
           core_, o.at, detail::task::no_future, detail::constructor_name<T>(),

@@ -1,48 +1,20 @@
 #ifndef CADRE_ACTOR_DETAIL_ARGUMENT_HPP
 #define CADRE_ACTOR_DETAIL_ARGUMENT_HPP
 
-#include <cadre/archive/to_bytes.hpp>
+#include <cadre/actor/detail/travel.hpp>
 #include <cadre/async/future.hpp>
 #include <cadre/async/shared_future.hpp>
-#include <cadre/core/portable.hpp>
-#include <cadre/store/object_store.hpp>
+#include <cadre/store/object_ref.hpp>
 #include <cadre/store/stored.hpp>
-#include <cadre/store/travel.hpp>
 #include <cadre/store/view.hpp>
 
 #include <concepts>
 #include <optional>
-#include <string>
 #include <type_traits>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
-
-template <class T>
-inline constexpr bool is_object_ref = false;
-template <class T>
-inline constexpr bool is_object_ref<object_ref<T>> = true;
-template <class T>
-inline constexpr bool is_view = false;
-template <class T>
-inline constexpr bool is_view<view<T>> = true;
-template <class T>
-inline constexpr bool is_future = false;
-template <class T>
-inline constexpr bool is_future<future<T>> = true;
-template <class T>
-inline constexpr bool is_future<shared_future<T>> = true;
-
-/// A value that may be written here and read in another process.
-template <class T>
-concept travels =
-    std::is_void_v<T> ||
-    (std::is_object_v<T> && !std::is_array_v<T> && !is_reference_like<T> && !std::ranges::enable_view<T> &&
-     !is_view<T> && !is_future<T> && can_be_archived<T> &&
-     (archived_by_bytes<T> || custom_portable<T> || cereal::traits::is_input_serializable<T, input_archive>::value));
-template <class T>
-concept travels_as_argument = travels<T> && std::default_initializable<T>;
 
 /// A type that would hold a copy of what lies in the store.
 template <class T>
@@ -59,7 +31,7 @@ template <class P>
 class value_argument {
   using type = std::remove_cvref_t<P>;
   static_assert(
-      travels_as_argument<type>,
+      travels<type>,
       "cadre: an argument of this type cannot travel to another process: it is, or holds, a pointer, a view or a "
       "capture, or the archive cannot write and read it; give it a serialize and a default constructor, or "
       "include what cereal has for it (<cereal/types/map.hpp>). What looks at memory (std::span, Eigen::Map, "
@@ -69,6 +41,10 @@ class value_argument {
   template <class A>
   explicit value_argument(A&& a) : value_(static_cast<type>(std::forward<A>(a))) {}
 
+  template <class Core>
+  void pack(Core& core) {
+    if (core.packs()) round_trip(core.store(), value_);
+  }
   /// For the parameter; a copy, where it is to be called again.
   template <class Core>
   decltype(auto) give(Core&, bool again) {
@@ -102,6 +78,10 @@ class stored_argument {
   explicit stored_argument(object_ref<X> ref) : ref_(std::move(ref)) {}
 
   template <class Core>
+  void pack(Core& core) {
+    if (core.packs()) round_trip(core.store(), ref_);
+  }
+  template <class Core>
   decltype(auto) give(Core& core, bool) {
     view_.emplace(core.get(ref_));
     return **view_;
@@ -130,9 +110,13 @@ class future_argument {
 
   template <class Core>
   decltype(auto) give(Core& core, bool again) {
-    if (!value_) value_.emplace(std::move(future_).get());
+    if (!value_) {
+      value_.emplace(std::move(future_).get());
+      value_->pack(core);
+    }
     return value_->give(core, again);
   }
+  void pack(const auto&) noexcept {}  // when it is there
   void let_go() noexcept {}
   template <class Core>
   [[nodiscard]] task_ref<task> comes_from(Core&) const noexcept {

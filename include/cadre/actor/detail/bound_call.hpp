@@ -24,17 +24,29 @@ class bound_call {
   using result = typename known::result;
 
   template <class... A>
-  explicit bound_call(Core& core, A&&... arguments) : core_(&core), arguments_(std::forward<A>(arguments)...) {}
+  explicit bound_call(Core& core, A&&... arguments) : core_(&core), arguments_(std::forward<A>(arguments)...) {
+    std::apply([&](Arguments&... a) { (a.pack(core), ...); }, arguments_);
+  }
 
   /// `front` stands before the arguments: an object, a std::stop_token. With `again` it can be called once more.
   template <class... Front>
   result operator()(bool again, Front&&... front) {
     const let_go_at_end views{*this};
-    return std::apply(
-        [&](Arguments&... a) -> result {
-          return detail::invoke(F, std::forward<Front>(front)..., a.give(*core_, again)...);
-        },
-        arguments_);
+    const auto call = [&]() -> result {
+      return std::apply(
+          [&](Arguments&... a) -> result {
+            return detail::invoke(F, std::forward<Front>(front)..., a.give(*core_, again)...);
+          },
+          arguments_);
+    };
+    if constexpr (std::is_void_v<result>) {
+      call();
+    } else {
+      result r = call();
+      if (core_->packs()) [[unlikely]]
+        round_trip(core_->store(), r);
+      return r;
+    }
   }
 
   /// The tasks that give arguments.

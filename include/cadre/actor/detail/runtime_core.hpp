@@ -29,7 +29,7 @@ class runtime_core {
  public:
   /// Throws thread_error (151), impossible_request (209).
   explicit runtime_core(runtime_options options, runtime& face)
-      : store_options_(std::move(options.store)), number_(enter(*this)), face_(face) {
+      : store_options_(std::move(options.store)), packs_(options.round_trip), number_(enter(*this)), face_(face) {
     try {
       pool_.emplace(thread_pool_options{.threads = options.threads,
                                         .on_unobserved_error = std::move(options.on_unobserved_error),
@@ -55,6 +55,8 @@ class runtime_core {
   [[nodiscard]] actor_table& actors() noexcept { return actors_; }
   [[nodiscard]] producers& results() noexcept { return producers_; }
   [[nodiscard]] runtime& face() noexcept { return face_; }
+  /// Whether arguments and results are written and read back though they stay in this process.
+  [[nodiscard]] bool packs() const noexcept { return packs_; }
   /// Throws store_unreachable (309), mapping_error (159), spill_folder_unusable (312).
   [[nodiscard]] object_store& store() {
     if (object_store* const there = ready_store_.load(std::memory_order_acquire)) [[likely]]
@@ -139,6 +141,7 @@ class runtime_core {
 
   std::mutex mutex_;
   const store_options store_options_;
+  const bool packs_;
   std::optional<object_store> store_;
   std::atomic<object_store*> ready_store_{nullptr};
   producers producers_;
