@@ -1,0 +1,114 @@
+#ifndef CADRE_MPI_DETAIL_INBOX_HPP
+#define CADRE_MPI_DETAIL_INBOX_HPP
+
+#include <cadre/mpi/detail/batch.hpp>
+#include <cadre/mpi/detail/mpi_api.hpp>
+#include <cadre/mpi/environment.hpp>
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// The receives of batches that are posted, from whomever. One thread at a time; where it says so under the lock of MPI.
+class inbox {
+ public:
+  struct arrival {
+    std::size_t slot;
+    int from;
+    int code;  // of MPI
+    std::span<const std::byte> bytes;
+  };
+
+  /// Under the lock.
+  inbox(MPI_Comm comm, int tag, std::size_t slots) : comm_(comm), tag_(tag) { add(slots); }
+
+  /// Under the lock. In place of those that a dead rank may have left half received.
+  void add(std::size_t slots) {
+    for (; slots != 0; --slots) {
+      slots_.push_back({std::make_shared<memory>(), MPI_REQUEST_NULL});
+      post(slots_.size() - 1);
+    }
+  }
+
+  /// Under the lock: a batch that has come. Its bytes are valid until release().
+  std::optional<arrival> test() {
+    while (!released_.empty()) {
+      post(released_.back());
+      released_.pop_back();
+    }
+    if (order_.empty()) return {};
+    if (auto found = test(0)) return found;
+    // The oldest receive is the first to complete, unless its batch is large and the next ones are small.
+    constexpr unsigned often = 64;
+    if (++misses_ % often != 0) return {};
+    for (std::size_t i = 1; i < order_.size(); ++i)
+      if (auto found = test(i)) {
+        order_.push_back(order_.front());
+        order_.erase(order_.begin());
+        return found;
+      }
+    return {};
+  }
+  /// The slot can be received into again.
+  void release(std::size_t slot) { released_.push_back(slot); }
+
+  /// Under the lock. Receives that MPI does not let go of are kept until the process ends.
+  void stop() {
+    for (const std::size_t i : order_) {
+      int done = 0;
+      ::MPI_Cancel(&slots_[i].request);
+      ::MPI_Test(&slots_[i].request, &done, MPI_STATUS_IGNORE);
+      if (done != 0) continue;
+      ::MPI_Request_free(&slots_[i].request);
+      environment::get().keep(slots_[i].bytes);
+    }
+    order_.clear();
+    released_.clear();
+  }
+
+ private:
+  struct memory {
+    std::byte bytes[batch_bytes];
+  };
+  struct posted {
+    std::shared_ptr<memory> bytes;
+    MPI_Request request;
+  };
+
+  void post(std::size_t i) {
+    ::MPI_Irecv(slots_[i].bytes->bytes, static_cast<int>(batch_bytes), MPI_BYTE, MPI_ANY_SOURCE, tag_, comm_,
+                &slots_[i].request);
+    order_.push_back(i);
+  }
+  std::optional<arrival> test(std::size_t place) {
+    posted& s = slots_[order_[place]];
+    int done = 0, bytes = 0;
+    MPI_Status status;
+    const int code = ::MPI_Test(&s.request, &done, &status);
+    if (done == 0 && code == MPI_SUCCESS) return {};
+    ::MPI_Get_count(&status, MPI_BYTE, &bytes);
+    const std::size_t i = order_[place];
+    order_.erase(order_.begin() + static_cast<std::ptrdiff_t>(place));
+    return arrival{i, status.MPI_SOURCE, code, std::span(s.bytes->bytes).first(static_cast<std::size_t>(bytes))};
+  }
+
+  MPI_Comm comm_;
+  int tag_;
+  std::vector<posted> slots_;
+  std::vector<std::size_t> order_;  // in which they were posted
+  std::vector<std::size_t> released_;
+  unsigned misses_ = 0;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif

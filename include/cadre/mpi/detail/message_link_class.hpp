@@ -1,0 +1,239 @@
+#ifndef CADRE_MPI_DETAIL_MESSAGE_LINK_CLASS_HPP
+#define CADRE_MPI_DETAIL_MESSAGE_LINK_CLASS_HPP
+
+#include <cadre/actor/detail/link.hpp>
+#include <cadre/core/chrono.hpp>
+#include <cadre/mpi/detail/batch.hpp>
+#include <cadre/mpi/detail/doorbell.hpp>
+#include <cadre/mpi/detail/inbound.hpp>
+#include <cadre/mpi/detail/inbox.hpp>
+#include <cadre/mpi/detail/mpi_api.hpp>
+#include <cadre/mpi/detail/node_watch.hpp>
+#include <cadre/mpi/detail/outbox.hpp>
+#include <cadre/mpi/detail/topology.hpp>
+#include <cadre/mpi/detail/transfers.hpp>
+#include <cadre/mpi/environment.hpp>
+#include <cadre/mpi/error.hpp>
+#include <cadre/os/thread.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+struct link_options {
+  /// Bytes under way to a rank above which senders make progress first.
+  std::uint64_t credit = std::uint64_t{16} << 20;
+  /// For making the link, and for how long a rank may take nothing from a sender that has used up its credit.
+  std::chrono::nanoseconds timeout = std::chrono::seconds(60);
+};
+
+/// Messages between ranks by MPI. Small ones are put together in batches, received into posted buffers; blocks are
+/// messages of their own between the users' memory. All calls of MPI are nonblocking, under the lock of the environment.
+/// A rank has one thread of its own for when nobody else makes progress: it sleeps on the rank's doorbell and looks by
+/// itself every 50 us after something has come, up to every 5 ms when nothing does. It also sees ranks of its node die;
+/// for those of other nodes somebody has to call declare_dead(). A process that is to outlive others ignores SIGPIPE, which
+/// comes of writing to their sockets. To be closed or destroyed before MPI_Finalize.
+///
+/// Two threads of a rank may race for the progress; whoever has it delivers, with no lock but that right held.
+class message_link final : public cadre::detail::link {
+  using time_point = std::chrono::steady_clock::time_point;
+  using urgency = cadre::detail::urgency;
+
+ public:
+  /// Every rank of `comm`, which is duplicated. Throws communicator_timeout (401), mapping_error (159), mpi_error
+  /// (1101, 1102).
+  explicit message_link(MPI_Comm comm, const link_options& options = {});
+  message_link(const message_link&) = delete;
+  message_link& operator=(const message_link&) = delete;
+  /// Without a close() before, or after a death, what MPI may still touch is kept until the process ends, and MPI is not
+  /// finalised.
+  ~message_link() override { stop(); }
+
+  [[nodiscard]] int rank() const noexcept override { return rank_; }
+  [[nodiscard]] int world_size() const noexcept override { return static_cast<int>(peers_.size()); }
+
+  void start(cadre::detail::message_sink& sink) override;
+
+  /// Throws peer_died (1103), message_error (1104, 1105, 1108).
+  void send(int to, std::span<const std::byte> bytes, urgency how) override {
+    peer& p = target(to);
+    if (how == urgency::normal && p.out.under_way() > options_.credit) [[unlikely]]
+      wait_for_room(to, p);
+    note(to, p, p.out.append(bytes));
+  }
+  void send(int to, cadre::detail::outgoing&& message, urgency how) override;
+  void flush() override {
+    for (std::size_t word = 0; word < unsent_.size(); ++word)
+      if (unsent_[word].load(std::memory_order_relaxed) != 0) flush(word);
+  }
+
+  bool poll() noexcept override {
+    if (busy_.load(std::memory_order_relaxed) || busy_.exchange(true, std::memory_order_acquire)) return false;
+    const bool moved = sink_ != nullptr && progress();
+    busy_.store(false, std::memory_order_release);
+    if (moved) wake();
+    return moved;
+  }
+  /// Throws message_error (1108) when called by the sink.
+  bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override {
+    return wait([&] { return word.load(std::memory_order_acquire) != value; }, deadline);
+  }
+  void wake() noexcept override {
+    // An exchange of the same word on both sides: a waiter that is not seen here sees what was done before.
+    if (sleepers_.fetch_add(0, std::memory_order_acq_rel) != 0) bell().ring();
+  }
+
+  [[nodiscard]] bool is_alive(int rank) const noexcept override {
+    return peers_[static_cast<std::size_t>(rank)]->alive.load(std::memory_order_acquire);
+  }
+  void declare_dead(int rank, std::string how) override;
+  /// Throws message_error (1106).
+  void close(time_point deadline) override;
+
+ private:
+  friend class inbound;
+
+  struct piece {
+    std::byte* into;
+    std::uint64_t bytes;
+    std::uint64_t number;
+    std::shared_ptr<blocks_in> whole;
+  };
+  struct peer {
+    explicit peer(int rank) : in(rank) {}
+    outbox out;
+    std::atomic<bool> alive{true};
+    std::atomic<std::uint32_t> taken{0};  // bytes of its records, modulo 2^32
+    std::atomic<std::uint32_t> told{0};   // of these it knows
+    doorbell* bell = nullptr;
+    std::string how_it_died;  // under deaths_mutex_
+    // Under the lock of MPI:
+    std::uint32_t sequence = 0;
+    int leaving = 0;        // batches that MPI has not done with
+    bool flushing = false;  // what is in the open batch is to go when one of these has
+    std::deque<piece> to_come;
+    int coming = 0;  // pieces
+    // Of whoever makes progress:
+    inbound in;
+    bool buried = false;
+  };
+  // A large batch needs the receiver: no more of them than receives that a rank can lose when another one dies.
+  static constexpr int most_leaving = 4;
+  static constexpr std::size_t receives = 8;
+  static constexpr int most_coming = 2;
+  static constexpr int batch_tag = 0;
+
+  std::mutex& mpi() const noexcept { return environment_.mutex(); }
+  [[nodiscard]] peer& at(int rank) const noexcept { return *peers_[static_cast<std::size_t>(rank)]; }
+  [[nodiscard]] doorbell& bell() const noexcept { return *at(rank_).bell; }
+  [[nodiscard]] int tag_of(std::uint64_t piece_number) const noexcept {
+    return 1 + static_cast<int>(piece_number % static_cast<std::uint64_t>(last_tag_));
+  }
+  // Whoever sends no more need not know what was taken.
+  [[nodiscard]] bool owes_acknowledgement(const peer& p) const noexcept {
+    const std::uint32_t untold = p.taken.load(std::memory_order_relaxed) - p.told.load(std::memory_order_relaxed);
+    return untold > options_.credit / 4 && !p.in.has_farewell();
+  }
+  [[nodiscard]] bool is_delivering() const noexcept { return delivering_ == this; }
+
+  peer& target(int to) {
+    if (to < 0 || to >= world_size() || to == rank_) [[unlikely]]
+      throw message_error::misuse("no message goes from rank " + std::to_string(rank_) + " to rank " +
+                                  std::to_string(to) + " of " + std::to_string(world_size()));
+    peer& p = at(to);
+    if (!p.alive.load(std::memory_order_acquire)) [[unlikely]]
+      refuse(to, p);
+    return p;
+  }
+  [[noreturn]] [[gnu::cold]] void refuse(int to, peer& p);
+  void note(int to, peer& p, outbox::appended done) {
+    if (!done.allowed) [[unlikely]]
+      refuse(to, p);
+    if (done.first)
+      unsent_[static_cast<std::size_t>(to) / 64].fetch_or(std::uint64_t{1} << (to % 64), std::memory_order_acq_rel);
+    if (done.filled) [[unlikely]]
+      push_full(to, p);
+  }
+  void push_full(int to, peer& p);
+  [[gnu::cold]] void wait_for_room(int to, peer& p);
+  void flush(std::size_t word);
+  void push(int to, peer& p, bool all, bool acknowledge = false);
+  void push_block(int to, const block_out& block);
+
+  bool progress() noexcept;
+  void deliver(const inbox::arrival& batch);
+  void settle(transfer&& done, int code);
+  void finish();
+  void receive_blocks(int from, cadre::detail::incoming& message, std::uint64_t first_piece);
+  void post_pieces(int from, peer& p);
+  void bury() noexcept;
+
+  // What `inbound` tells.
+  bool acknowledged(int from, std::uint32_t taken) noexcept { return at(from).out.acknowledge(taken); }
+  void message(int from, std::span<const std::byte> bytes, std::span<const std::uint64_t> block_sizes,
+               std::uint64_t first_piece) {
+    cadre::detail::incoming one(bytes, block_sizes);
+    sink_->receive(from, one);
+    if (!block_sizes.empty()) [[unlikely]]
+      receive_blocks(from, one, first_piece);
+  }
+  [[gnu::cold]] void malformed(int from, const std::string& why) {
+    const auto error = message_error::malformed(from, why);
+    sink_->fault(from, error);
+    declare_dead(from, error.what());
+  }
+
+  template <class Ready>
+  bool wait(Ready&& ready, time_point deadline);
+  void tend() noexcept;
+  void stop() noexcept;
+
+  static inline constinit thread_local const message_link* delivering_ = nullptr;
+
+  environment& environment_;
+  link_options options_;
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  int rank_ = 0;
+  int last_tag_ = 0;
+  bool is_one_node_ = true;
+  std::uint64_t spin_ticks_ = 0, transfer_ticks_ = 0;
+  cadre::detail::message_sink* sink_ = nullptr;
+  std::vector<std::unique_ptr<peer>> peers_;
+  std::optional<doorbells> bells_;
+  std::optional<node_watch> watch_;
+  std::optional<inbox> inbox_;
+  transfers transfers_;                           // under the lock of MPI
+  std::vector<std::shared_ptr<void>> let_go_;     // of whoever makes progress, as the next ones
+  std::vector<std::shared_ptr<blocks_in>> came_;  // all pieces are there
+  std::vector<int> with_blocks_;                  // ranks whose blocks are to be received
+  unsigned quiet_ = 0;  // looks since a batch of a dead rank came, while its death is to be told
+  std::vector<std::atomic<std::uint64_t>> unsent_;  // a bit per rank: its outbox has an open batch
+  alignas(64) std::atomic<bool> busy_{false};       // somebody makes progress
+  std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do
+  std::atomic<bool> transferring_{false};           // requests of MPI are not complete: it needs both sides
+  alignas(64) std::atomic<std::uint32_t> sleepers_{0};
+  std::mutex deaths_mutex_;
+  std::vector<int> deaths_;  // to be told
+  std::atomic<bool> has_deaths_{false};
+  std::atomic<bool> somebody_died_{false};
+  std::atomic<bool> stopping_{false};
+  bool closed_ = false;
+  native_thread thread_;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif

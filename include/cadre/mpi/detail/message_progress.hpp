@@ -1,0 +1,289 @@
+#ifndef CADRE_MPI_DETAIL_MESSAGE_PROGRESS_HPP
+#define CADRE_MPI_DETAIL_MESSAGE_PROGRESS_HPP
+
+// How a message_link receives, and waits.
+#include <cadre/actor/detail/link.hpp>
+#include <cadre/async/detail/spin.hpp>
+#include <cadre/core/chrono.hpp>
+#include <cadre/mpi/detail/batch.hpp>
+#include <cadre/mpi/detail/inbox.hpp>
+#include <cadre/mpi/detail/message_link_class.hpp>
+#include <cadre/mpi/detail/mpi_api.hpp>
+#include <cadre/mpi/detail/transfers.hpp>
+#include <cadre/mpi/environment.hpp>
+#include <cadre/mpi/error.hpp>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+inline bool message_link::progress() noexcept {
+  bool moved = false;
+  try {
+    std::optional<inbox::arrival> batch;
+    {
+      const std::unique_lock lock(mpi(), std::try_to_lock);
+      if (!lock) return false;
+      looks_.store(looks_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+      // The lock costs as much as a test, and who waits for an answer tests again and again.
+      constexpr int tests = 4;
+      for (int i = 0; i < tests && !batch; ++i) batch = inbox_->test();
+      if (!transfers_.empty()) transfers_.test([&](transfer&& done, int code) { settle(std::move(done), code); });
+      transferring_.store(!transfers_.empty(), std::memory_order_relaxed);
+    }
+    if (batch) {
+      deliver(*batch);
+      moved = true;
+    }
+    if (!came_.empty() || !let_go_.empty()) {
+      finish();
+      moved = true;
+    }
+    if (has_deaths_.load(std::memory_order_acquire)) [[unlikely]] {
+      // What a rank has sent before it died comes first.
+      constexpr unsigned enough = 20;
+      quiet_ = batch && !is_alive(batch->from) ? 0 : quiet_ + 1;
+      if (quiet_ >= enough) {
+        quiet_ = 0;
+        bury();
+        moved = true;
+      }
+    }
+  } catch (const std::exception&) {
+    // Without memory for its own tables it can only try again.
+  }
+  return moved;
+}
+
+inline void message_link::deliver(const inbox::arrival& batch) {
+  if (batch.from < 0 || batch.from >= world_size()) return inbox_->release(batch.slot);  // of a receive that failed
+  peer& p = at(batch.from);
+  delivering_ = this;
+  if (batch.code != MPI_SUCCESS) {
+    p.in.close();
+    malformed(batch.from, mpi_error::call_failed("a receive", batch.code).what());
+  } else {
+    p.in.take(batch.bytes, *this);
+  }
+  delivering_ = nullptr;
+  inbox_->release(batch.slot);
+  p.taken.store(p.in.taken(), std::memory_order_relaxed);
+  const bool acknowledge = owes_acknowledgement(p);
+  if (!acknowledge && with_blocks_.empty()) return;
+  const std::lock_guard lock(mpi());
+  if (acknowledge) push(batch.from, p, false, true);
+  for (const int from : with_blocks_) post_pieces(from, at(from));
+  with_blocks_.clear();
+}
+
+// Under the lock of MPI.
+inline void message_link::settle(transfer&& done, int code) {
+  peer& p = at(done.peer);
+  if (code != MPI_SUCCESS) declare_dead(done.peer, mpi_error::call_failed("a message", code).what());
+  if (done.batch) {
+    --p.leaving;
+    p.out.recycle(std::move(done.batch));
+    push(done.peer, p, false, owes_acknowledgement(p));
+  } else if (done.into) {
+    --p.coming;
+    done.into->failed |= code != MPI_SUCCESS;
+    if (--done.into->pieces_left == 0) came_.push_back(std::move(done.into));
+    post_pieces(done.peer, p);
+  } else {
+    p.out.block_left(done.bytes);
+    if (done.keep) let_go_.push_back(std::move(done.keep));
+  }
+}
+
+inline void message_link::finish() {
+  delivering_ = this;
+  for (const auto& one : std::exchange(came_, {}))
+    if (!std::exchange(one->over, true) && one->where.done) one->where.done(!one->failed);
+  let_go_.clear();
+  delivering_ = nullptr;
+}
+
+inline void message_link::receive_blocks(int from, cadre::detail::incoming& message, std::uint64_t first_piece) {
+  const auto sizes = message.block_sizes();
+  const auto whole = std::make_shared<blocks_in>();
+  whole->from = from;
+  bool fits = message.where().has_value();
+  if (fits) {
+    whole->where = std::move(*message.where());
+    fits = whole->where.into.size() == sizes.size();
+    for (std::size_t i = 0; fits && i < sizes.size(); ++i) fits = whole->where.into[i].size() == sizes[i];
+    if (!fits && whole->where.done) whole->where.done(false);
+  }
+  std::shared_ptr<std::vector<std::byte>> thrown_away;
+  if (!fits) {
+    std::uint64_t largest = 0;
+    for (const std::uint64_t size : sizes) largest = std::max(largest, size);
+    thrown_away = std::make_shared<std::vector<std::byte>>(std::min(largest, piece_bytes));
+    whole->where = {{}, thrown_away, {}};
+  }
+  peer& p = at(from);
+  const std::lock_guard lock(mpi());
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    for (std::uint64_t done = 0; done < sizes[i]; done += piece_bytes) {
+      std::byte* const into = fits ? whole->where.into[i].data() + done : thrown_away->data();
+      p.to_come.push_back({into, std::min(piece_bytes, sizes[i] - done), first_piece++, whole});
+      ++whole->pieces_left;
+    }
+  }
+  if (whole->pieces_left == 0)
+    came_.push_back(whole);
+  else
+    with_blocks_.push_back(from);
+}
+
+// Under the lock of MPI.
+inline void message_link::post_pieces(int from, peer& p) {
+  if (!p.alive.load(std::memory_order_acquire)) return;
+  while (p.coming < most_coming && !p.to_come.empty()) {
+    piece next = std::move(p.to_come.front());
+    p.to_come.pop_front();
+    MPI_Request request = MPI_REQUEST_NULL;
+    const int code =
+        ::MPI_Irecv(next.into, static_cast<int>(next.bytes), MPI_BYTE, from, tag_of(next.number), comm_, &request);
+    if (code != MPI_SUCCESS) return declare_dead(from, mpi_error::call_failed("a receive", code).what());
+    ++p.coming;
+    transfers_.add(request, {.peer = from, .batch = {}, .keep = {}, .bytes = 0, .into = std::move(next.whole)});
+  }
+}
+
+// ---- Deaths
+
+inline void message_link::declare_dead(int rank, std::string how) {
+  {
+    const std::lock_guard lock(deaths_mutex_);
+    peer& p = at(rank);
+    if (rank == rank_ || !p.alive.load(std::memory_order_relaxed)) return;
+    p.how_it_died = std::move(how);
+    deaths_.push_back(rank);
+    p.alive.store(false, std::memory_order_release);
+    somebody_died_.store(true);
+    has_deaths_.store(true, std::memory_order_release);
+  }
+  bell().ring();
+}
+
+inline void message_link::bury() noexcept {
+  std::vector<int> dead;
+  {
+    const std::lock_guard lock(deaths_mutex_);
+    dead.swap(deaths_);
+    has_deaths_.store(false, std::memory_order_release);
+  }
+  for (const int rank : dead) {
+    peer& p = at(rank);
+    p.in.close();
+    p.buried = true;
+    std::vector<std::shared_ptr<blocks_in>> lost;
+    std::vector<std::shared_ptr<void>> keeps;  // let go without a lock
+    {
+      const std::lock_guard lock(mpi());
+      transfers_.drop(rank, [&](transfer&& undone, bool may_be_touched) {
+        if (undone.into) lost.push_back(undone.into);
+        std::shared_ptr<void> memory = undone.batch  ? std::shared_ptr<void>(std::move(undone.batch))
+                                       : undone.into ? std::shared_ptr<void>(undone.into)
+                                                     : std::move(undone.keep);
+        if (may_be_touched) environment_.keep(memory);
+        keeps.push_back(std::move(memory));
+      });
+      for (piece& one : p.to_come) lost.push_back(std::move(one.whole));
+      p.to_come.clear();
+      inbox_->add(most_leaving);
+    }
+    const auto unsent = p.out.abandon();
+    delivering_ = this;
+    for (const auto& one : lost)
+      if (!std::exchange(one->over, true) && one->where.done) one->where.done(false);
+    sink_->died(rank, p.how_it_died);
+    delivering_ = nullptr;
+  }
+}
+
+// ---- Waiting
+
+template <class Ready>
+bool message_link::wait(Ready&& ready, time_point deadline) {
+  if (is_delivering())
+    throw message_error::misuse("a sink of messages waits for messages: none comes before it returns");
+  flush();
+  for (;;) {
+    std::uint64_t begin = 0;
+    for (unsigned looks = 1;; ++looks) {
+      if (ready()) return true;
+      if (poll()) looks = 0;
+      constexpr unsigned some = 16;  // the time is looked at now and then
+      if (looks == some) {
+        begin = cadre::detail::ticks();
+      } else if (looks % some == 0 && looks != 0) {
+        const bool transferring = transferring_.load(std::memory_order_relaxed);
+        if (cadre::detail::ticks() - begin > (transferring ? transfer_ticks_ : spin_ticks_)) break;
+      }
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= deadline) return ready();
+    // Where MPI needs both sides nobody rings, and nobody at all from another node.
+    const auto nap = is_one_node_ && !transferring_.load(std::memory_order_relaxed) ? std::chrono::microseconds(5000)
+                                                                                    : std::chrono::microseconds(200);
+    sleepers_.fetch_add(1, std::memory_order_acq_rel);
+    const std::uint32_t rings = bell().rings();
+    bell().announce_sleep();
+    if (!poll() && !ready()) bell().sleep(rings, std::min(deadline, now + nap));
+    sleepers_.fetch_sub(1, std::memory_order_acq_rel);
+  }
+}
+
+// What the thread does: looks again soon after something has come, and ever later when nothing does.
+inline void message_link::tend() noexcept {
+  constexpr auto shortest = std::chrono::microseconds(50), longest = std::chrono::microseconds(5000),
+                 while_others_look = std::chrono::microseconds(1000),
+                 while_transferring = std::chrono::microseconds(200);
+  auto nap = shortest;
+  std::uint64_t looks = 0;
+  while (!stopping_.load(std::memory_order_acquire)) {
+    const bool others_look = looks_.load(std::memory_order_relaxed) != looks;
+    const std::uint32_t rings = bell().rings();
+    // Others who look need not be rung for; when they stop this one takes over at the end of its nap.
+    if (!others_look) bell().announce_sleep();
+    try {
+      flush();
+    } catch (const std::bad_alloc&) {
+      // At the next look, perhaps.
+    }
+    bool moved = false;
+    for (int i = 0; i < 64; ++i) {
+      const bool dead = has_deaths_.load(std::memory_order_acquire);
+      if ((others_look && !dead) || (!poll() && !dead)) break;
+      moved = true;
+    }
+    watch_->look([&](int rank, std::string how) { declare_dead(rank, std::move(how)); });
+    const auto most = others_look                                     ? while_others_look
+                      : transferring_.load(std::memory_order_relaxed) ? while_transferring
+                                                                      : longest;
+    nap = moved ? shortest : std::min(2 * nap, most);
+    looks = looks_.load(std::memory_order_relaxed);
+    if (!stopping_.load(std::memory_order_acquire)) bell().sleep(rings, std::chrono::steady_clock::now() + nap);
+  }
+}
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,269 @@
+#ifndef CADRE_MPI_DETAIL_MESSAGE_SENDING_HPP
+#define CADRE_MPI_DETAIL_MESSAGE_SENDING_HPP
+
+// How a message_link begins, sends and ends.
+#include <cadre/actor/detail/link.hpp>
+#include <cadre/core/chrono.hpp>
+#include <cadre/mpi/detail/batch.hpp>
+#include <cadre/mpi/detail/message_link_class.hpp>
+#include <cadre/mpi/detail/message_progress.hpp>
+#include <cadre/mpi/detail/mpi_api.hpp>
+#include <cadre/mpi/detail/outbox.hpp>
+#include <cadre/mpi/detail/root_gather.hpp>
+#include <cadre/mpi/detail/topology.hpp>
+#include <cadre/mpi/detail/transfers.hpp>
+#include <cadre/mpi/environment.hpp>
+#include <cadre/mpi/error.hpp>
+#include <cadre/os/detail/relax.hpp>
+#include <cadre/os/thread.hpp>
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+inline message_link::message_link(MPI_Comm comm, const link_options& options)
+    : environment_(environment::get()), options_(options) {
+  const auto deadline = std::chrono::steady_clock::now() + options_.timeout;
+  int size = 0;
+  const auto duplicate = std::make_shared<MPI_Comm>(MPI_COMM_NULL);  // MPI writes it when all ranks have come
+  MPI_Request request = MPI_REQUEST_NULL;
+  {
+    const std::lock_guard lock(mpi());
+    check(::MPI_Comm_size(comm, &size), "MPI_Comm_size");
+    check(::MPI_Comm_rank(comm, &rank_), "MPI_Comm_rank");
+    check(::MPI_Comm_idup(comm, duplicate.get(), &request), "MPI_Comm_idup");
+  }
+  try {
+    wait_to_join(request, deadline);
+  } catch (...) {
+    const std::lock_guard lock(mpi());
+    environment_.keep(duplicate);
+    throw;
+  }
+  comm_ = *duplicate;
+  {
+    const std::lock_guard lock(mpi());
+    check(::MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    int* bound = nullptr;
+    int found = 0;
+    check(::MPI_Comm_get_attr(comm_, MPI_TAG_UB, static_cast<void*>(&bound), &found), "MPI_Comm_get_attr");
+    last_tag_ = found != 0 ? *bound : 32767;
+  }
+  const root_gather gather(comm_, size, deadline);
+  std::vector<int> ranks;
+  for (int r = 0; r < size; ++r) ranks.push_back(r);
+  const topology who(std::move(ranks), gather(node_identity()));
+  is_one_node_ = who.nodes() == 1;
+  bells_.emplace(who, rank_, gather);
+  watch_.emplace(who, rank_, gather(static_cast<int>(::getpid())));
+  unsent_ = std::vector<std::atomic<std::uint64_t>>((static_cast<std::size_t>(size) + 63) / 64);
+  for (int r = 0; r < size; ++r) {
+    peers_.push_back(std::make_unique<peer>(r));
+    peers_.back()->bell = bells_->of(r);
+  }
+  // Where there are more ranks than processors, the one that is waited for needs this one.
+  const auto processors = static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN));
+  const bool crowded = who.members(who.node_of[static_cast<std::size_t>(rank_)]).size() > processors;
+  spin_ticks_ = crowded ? 2'000 : 60'000;
+  transfer_ticks_ = crowded ? spin_ticks_ : 4'000'000;
+  environment_.enter();
+}
+
+inline void message_link::start(cadre::detail::message_sink& sink) {
+  {
+    const std::lock_guard lock(mpi());
+    inbox_.emplace(comm_, batch_tag, receives);
+  }
+  while (busy_.exchange(true, std::memory_order_acquire)) cadre::detail::relax();
+  sink_ = &sink;
+  busy_.store(false, std::memory_order_release);
+  thread_ = native_thread("cadre-link", [this] { tend(); });
+}
+
+// ---- Sending
+
+inline void message_link::send(int to, cadre::detail::outgoing&& message, urgency how) {
+  peer& p = target(to);
+  if (message.blocks.size() > outbox::most_blocks)
+    throw message_error::misuse("a message of " + std::to_string(message.blocks.size()) + " blocks to rank " +
+                                std::to_string(to) + ": at most " + std::to_string(outbox::most_blocks));
+  if (how == urgency::normal && p.out.under_way() > options_.credit) wait_for_room(to, p);
+  const auto pieces = message.bytes.pieces();
+  std::vector<std::byte> copy;
+  std::span<const std::byte> bytes;
+  if (pieces.size() == 1) {
+    bytes = pieces[0];
+  } else {
+    copy = message.bytes.to_vector();
+    bytes = copy;
+  }
+  note(to, p, message.blocks.empty() ? p.out.append(bytes) : p.out.append(bytes, message.blocks, message.keep));
+}
+
+inline void message_link::refuse(int to, peer& p) {
+  if (p.alive.load(std::memory_order_acquire)) throw message_error::closed(to);
+  const std::lock_guard lock(deaths_mutex_);
+  throw peer_died(to, p.how_it_died);
+}
+
+inline void message_link::wait_for_room(int to, peer& p) {
+  if (is_delivering()) return;  // nobody makes progress until it returns
+  for (;;) {
+    const std::uint64_t before = p.out.under_way();
+    const bool moved = wait([&] { return !p.alive.load() || p.out.under_way() <= options_.credit; },
+                            std::chrono::steady_clock::now() + options_.timeout);
+    if (!p.alive.load()) refuse(to, p);
+    if (moved) return;
+    if (p.out.under_way() >= before)
+      throw message_error::stalled(
+          to, std::to_string(before) + " bytes are under way to it, and in " +
+                  std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(options_.timeout).count()) +
+                  " ms it has taken none: it is stopped, or its host cannot be reached");
+  }
+}
+
+inline void message_link::flush(std::size_t word) {
+  std::uint64_t bits = unsent_[word].exchange(0, std::memory_order_acq_rel);
+  if (bits == 0) return;
+  const std::lock_guard lock(mpi());
+  for (; bits != 0; bits &= bits - 1) {
+    const int to = static_cast<int>(word) * 64 + __builtin_ctzll(bits);
+    push(to, at(to), true);
+  }
+}
+
+inline void message_link::push_full(int to, peer& p) {
+  {
+    const std::lock_guard lock(mpi());
+    push(to, p, false);
+  }
+  poll();  // large batches leave only while somebody makes progress
+}
+
+// Under the lock of MPI: sends what is full, or all; or an empty batch that says what was taken.
+inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
+  if (!p.alive.load(std::memory_order_acquire)) return;
+  all |= p.flushing;
+  bool sent = false;
+  while (p.leaving < most_leaving) {
+    auto batch = p.out.take(all);
+    if (batch == nullptr) {
+      if (!acknowledge) break;
+      batch = std::make_unique<batch_out>();
+    }
+    acknowledge = false;
+    const batch_header header{p.sequence++, p.taken.load(std::memory_order_relaxed)};
+    p.told.store(header.taken, std::memory_order_relaxed);
+    std::memcpy(batch->bytes.get(), &header, header_bytes);
+    MPI_Request request = MPI_REQUEST_NULL;
+    int done = 0;
+    int code = ::MPI_Isend(batch->bytes.get(), static_cast<int>(batch->used), MPI_BYTE, to, batch_tag, comm_, &request);
+    if (code == MPI_SUCCESS) code = ::MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+    if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a message to it", code).what());
+    sent = true;
+    for (const block_out& block : batch->blocks) push_block(to, block);
+    if (done != 0) {
+      p.out.recycle(std::move(batch));
+    } else {
+      ++p.leaving;
+      transfers_.add(request, {.peer = to, .batch = std::move(batch), .keep = {}, .bytes = 0, .into = {}});
+    }
+  }
+  p.flushing = all && p.leaving == most_leaving;
+  if (sent && p.bell != nullptr) p.bell->knock();
+}
+
+inline void message_link::push_block(int to, const block_out& block) {
+  std::span<const std::byte> rest = block.bytes;
+  for (std::uint64_t number = block.first_piece; !rest.empty(); ++number) {
+    const std::size_t n = std::min<std::size_t>(rest.size(), piece_bytes);
+    MPI_Request request = MPI_REQUEST_NULL;
+    const int code = ::MPI_Isend(rest.data(), static_cast<int>(n), MPI_BYTE, to, tag_of(number), comm_, &request);
+    if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a block to it", code).what());
+    transfers_.add(request, {.peer = to, .batch = {}, .keep = block.keep, .bytes = n, .into = {}});
+    rest = rest.subspan(n);
+  }
+}
+
+// ---- The end
+
+inline void message_link::close(time_point deadline) {
+  for (int r = 0; r < world_size(); ++r) {
+    peer& p = at(r);
+    if (r == rank_ || !p.alive.load(std::memory_order_acquire) || !p.out.close()) continue;
+    const std::lock_guard lock(mpi());
+    push(r, p, true);
+  }
+  std::string missing;
+  const auto finished = [&] {
+    // No two threads at what makes progress guards.
+    if (busy_.exchange(true, std::memory_order_acquire)) return false;
+    missing.clear();
+    for (int r = 0; r < world_size(); ++r) {
+      peer& p = at(r);
+      if (r == rank_ || p.buried) continue;
+      // What it has told of its end comes before all of ours has been taken; what confirms that is the last.
+      if (p.in.has_farewell() && p.out.confirm()) {
+        const std::lock_guard lock(mpi());
+        push(r, p, true);
+      }
+      if (!p.in.is_complete() || !p.out.is_empty()) missing += (missing.empty() ? "" : ", ") + std::to_string(r);
+    }
+    bool done = missing.empty() && came_.empty() && !has_deaths_.load(std::memory_order_acquire);
+    {
+      const std::lock_guard lock(mpi());
+      done = done && transfers_.empty();
+    }
+    busy_.store(false, std::memory_order_release);
+    return done;
+  };
+  if (!wait(finished, deadline))
+    throw message_error::unfinished(
+        "rank " + std::to_string(rank_) + " closes, and not all messages were received in time" +
+        (missing.empty() ? std::string("; blocks are under way") : "; not closed, or not taking: ranks " + missing) +
+        ". Every rank has to close");
+  closed_ = true;
+  stop();
+}
+
+inline void message_link::stop() noexcept {
+  if (comm_ == MPI_COMM_NULL) return;
+  stopping_.store(true, std::memory_order_release);
+  bell().ring();
+  thread_.join();
+  if (environment::finalized()) return;
+  const bool clean = closed_ && !somebody_died_.load();
+  {
+    const std::lock_guard lock(mpi());
+    if (inbox_) inbox_->stop();
+    transfers_.drop(transfers::everyone, [&](transfer&& undone, bool may_be_touched) {
+      if (!may_be_touched) return;
+      if (undone.batch) environment_.keep(std::shared_ptr<batch_out>(std::move(undone.batch)));
+      if (undone.into) environment_.keep(std::move(undone.into));
+      if (undone.keep) environment_.keep(std::move(undone.keep));
+    });
+    if (clean) ::MPI_Comm_free(&comm_);
+    comm_ = MPI_COMM_NULL;
+  }
+  if (clean) environment_.leave();
+}
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
