@@ -6,4 +6,13 @@
 #include <catch2/catch.hpp>
 #endif
 
+#include "catch_main.hpp"
+
+int run_tests(int argc, char** argv, const char* which) {
+  Catch::Session session;
+  const char* const chosen[] = {argv[0], which};
+  const int error = argc > 1 ? session.applyCommandLine(argc, argv) : session.applyCommandLine(2, chosen);
+  return error != 0 ? error : session.run();
+}
+
 __attribute__((weak)) int main(int argc, char** argv) { return Catch::Session().run(argc, argv); }

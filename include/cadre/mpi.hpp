@@ -4,5 +4,7 @@
 #include <cadre/mpi/communicator.hpp>
 #include <cadre/mpi/environment.hpp>
 #include <cadre/mpi/error.hpp>
+#include <cadre/mpi/run.hpp>
+#include <cadre/mpi/runtime.hpp>
 
 #endif

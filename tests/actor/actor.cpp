@@ -211,7 +211,7 @@ TEST_CASE("Calls of one caller run in their order and one at a time, from many c
   CHECK(r.call<&recorder::others_inside>().get() == 0);
 }
 
-TEST_CASE("With .max_concurrency so many calls run at once, after the constructor", "[actor]") {
+TEST_CASE("With .max_concurrency so many calls run at once, after the constructor", "[actor][one process]") {
   job rt({.threads = 4});
   gate::reset();
   const auto g = rt->actor<gate>({.max_concurrency = 3});
@@ -245,7 +245,7 @@ TEST_CASE("A pool of one thread is enough for actors that wait for each other", 
   CHECK(cadre::get(calls).back() == 101);
 }
 
-TEST_CASE("Calls that go round in a circle are an error that names them", "[actor]") {
+TEST_CASE("Calls that go round in a circle are an error that names them", "[actor][one process]") {
   job rt;
   const auto a = rt->actor<caller>(), b = rt->actor<caller>();
   SECTION("to itself") {
@@ -270,7 +270,7 @@ TEST_CASE("Calls that go round in a circle are an error that names them", "[acto
   CHECK(a.call<&caller::ask>(0).get() == 0);  // it lives on
 }
 
-TEST_CASE("A call that is cancelled before its turn does not run, and those behind it do", "[actor]") {
+TEST_CASE("A call that is cancelled before its turn does not run, and those behind it do", "[actor][one process]") {
   job rt;
   gate::reset();
   const auto g = rt->actor<gate>();
@@ -284,7 +284,7 @@ TEST_CASE("A call that is cancelled before its turn does not run, and those behi
   CHECK(third.get() == 2);
 }
 
-TEST_CASE("A wait for a call ends at its time though the actor is busy", "[actor]") {
+TEST_CASE("A wait for a call ends at its time though the actor is busy", "[actor][one process]") {
   job rt;
   gate::reset();
   const auto g = rt->actor<gate>();
@@ -306,7 +306,7 @@ TEST_CASE("An actor whose constructor throws says so to all who call it", "[acto
         "bricks; make another one, or ask find_actor() for its successor");
 }
 
-TEST_CASE("A stopped actor has run what was called before; a killed one only what it was at", "[actor]") {
+TEST_CASE("A stopped actor has run what was called before; a killed one only what it was at", "[actor][one process]") {
   job rt;
   gate::reset();
   SECTION("stopped") {
@@ -334,7 +334,7 @@ TEST_CASE("A stopped actor has run what was called before; a killed one only wha
   }
 }
 
-TEST_CASE("An actor's object ends with it, once its last call is over", "[actor]") {
+TEST_CASE("An actor's object ends with it, once its last call is over", "[actor][one process]") {
   counted::alive = 0;
   {
     job rt;
@@ -413,7 +413,7 @@ TEST_CASE("Of many who get or create an actor at once one makes it, and all have
   }
 }
 
-TEST_CASE("An actor with .max_pending_calls refuses one more, and goes on", "[actor]") {
+TEST_CASE("An actor with .max_pending_calls refuses one more, and goes on", "[actor][one process]") {
   job rt;
   gate::reset();
   const auto g = rt->actor<gate>({.name = "narrow", .max_pending_calls = 2});

@@ -90,7 +90,7 @@ TEST_CASE("A function named at compile time runs with its arguments converted, a
   CHECK_THROWS_AS(rt->submit<&fails>().get(), std::out_of_range);
 }
 
-TEST_CASE("Futures as arguments are waited for without holding a thread", "[runtime]") {
+TEST_CASE("Futures as arguments are waited for without holding a thread", "[runtime][one process]") {
   job rt({.threads = 1});
   reset();
   auto slow = rt->submit<&when_open>(5);
@@ -113,7 +113,7 @@ TEST_CASE("The error of a task on which another depends passes on with its type"
   CHECK_THROWS_WITH(rt->submit<&twice>(std::move(depends)).get(), "early");
 }
 
-TEST_CASE("A task that is cancelled while it waits for another never runs", "[runtime]") {
+TEST_CASE("A task that is cancelled while it waits for another never runs", "[runtime][one process]") {
   job rt;
   for (const bool holds : {false, true}) {
     reset();
@@ -130,7 +130,7 @@ TEST_CASE("A task that is cancelled while it waits for another never runs", "[ru
   }
 }
 
-TEST_CASE("Stored objects are shown to tasks where they lie", "[runtime]") {
+TEST_CASE("Stored objects are shown to tasks where they lie", "[runtime][one process]") {
   job rt;
   const auto floats = rt->put(ramp(1000));
   CHECK(rt->submit<&last>(floats).get() == 999);
@@ -145,7 +145,7 @@ TEST_CASE("Stored objects are shown to tasks where they lie", "[runtime]") {
   CHECK(rt->submit<&size_of_ref>(floats).get() == 1000);
 }
 
-TEST_CASE("A result can stay in the store: a ref at once, waited for by tasks and gets", "[runtime]") {
+TEST_CASE("A result can stay in the store: a ref at once, waited for by tasks and gets", "[runtime][one process]") {
   job rt;
   reset();
   const auto ref = rt->submit_ref<&made_when_open>(500);
@@ -169,7 +169,7 @@ TEST_CASE("The error of a task that was to make an object reaches all who ask fo
   CHECK_FALSE(rt->store().contains(ref));
 }
 
-TEST_CASE("A pool of one thread makes objects that its tasks wait for", "[runtime]") {
+TEST_CASE("A pool of one thread makes objects that its tasks wait for", "[runtime][one process]") {
   job rt({.threads = 1});
   CHECK(rt->submit<[] {
             cadre::runtime& inner = cadre::this_task::runtime();
@@ -187,7 +187,7 @@ TEST_CASE("A pool of one thread makes objects that its tasks wait for", "[runtim
             .get() == 5);
 }
 
-TEST_CASE("wait() tells which objects are there", "[runtime]") {
+TEST_CASE("wait() tells which objects are there", "[runtime][one process]") {
   job rt;
   reset();
   std::vector<cadre::object_ref<std::vector<float>>> refs{rt->put(ramp(3)), rt->submit_ref<&made_when_open>(4),
@@ -203,7 +203,7 @@ TEST_CASE("wait() tells which objects are there", "[runtime]") {
   CHECK_THROWS_AS(rt->wait(refs, 4), cadre::bad_store_option);
 }
 
-TEST_CASE("A task is tried again after the errors that it names, and no others", "[runtime]") {
+TEST_CASE("A task is tried again after the errors that it names, and no others", "[runtime][one process]") {
   job rt;
   reset();
   CHECK(rt->submit<&third_time>({.max_retries = 2, .retry_on = cadre::errors<std::runtime_error>()}, 9).get() == 9);
@@ -218,7 +218,7 @@ TEST_CASE("A task is tried again after the errors that it names, and no others",
   CHECK(tries == 1);
 }
 
-TEST_CASE("Running tasks hear that they are cancelled, as a token or by asking", "[runtime]") {
+TEST_CASE("Running tasks hear that they are cancelled, as a token or by asking", "[runtime][one process]") {
   job rt;
   reset();
   auto takes_token = rt->submit<&until_stopped>(1);
@@ -235,7 +235,7 @@ TEST_CASE("Running tasks hear that they are cancelled, as a token or by asking",
   CHECK(by_source.get());
 }
 
-TEST_CASE("A task that has not begun by its deadline does not", "[runtime]") {
+TEST_CASE("A task that has not begun by its deadline does not", "[runtime][one process]") {
   job rt({.threads = 1});
   reset();
   auto blocks = rt->submit<&when_open>(1);
@@ -282,7 +282,7 @@ TEST_CASE("Several runtimes live side by side, and one after another", "[runtime
   }
 }
 
-TEST_CASE("The end of a runtime runs what was submitted", "[runtime]") {
+TEST_CASE("The end of a runtime runs what was submitted", "[runtime][one process]") {
   reset();
   {
     cadre::runtime rt({.threads = 1});

@@ -2,6 +2,7 @@
 #define CADRE_ACTOR_ACTOR_HPP
 
 #include <cadre/actor/detail/bound_call.hpp>
+#include <cadre/actor/detail/remote.hpp>
 #include <cadre/actor/detail/runtime_core.hpp>
 #include <cadre/actor/error.hpp>
 #include <cadre/actor/fwd.hpp>
@@ -63,8 +64,8 @@ class actor {
     return call_at<Method>(at, std::forward<A>(a), std::forward<B>(b));
   }
 
-  /// The same without an answer: what the method returns is dropped, what it throws goes to the runtime's handler of errors
-  /// that nobody observed.
+  /// The same without an answer: what the method returns is dropped, what it throws goes to the handler of errors that nobody
+  /// observed of the runtime that the actor is in, or to its log.
   template <auto Method, class... A>
     requires(sizeof...(A) > 2)
   void tell(A&&... arguments) const {
@@ -86,16 +87,26 @@ class actor {
   /// Ends it when the calls made before have run; those made later fail with actor_died (601). Throws empty_actor (606).
   future<void> stop(std::source_location at = std::source_location::current()) const {
     detail::runtime_core& core = checked();
-    const detail::actor_address here{cell_, generation_};
-    return push<void>(core, at, 0, "stop", [&core, here] { core.actors().end(here, "it was stopped"); });
+    const detail::actor_address here = address();
+    if (rank_ != core.rank())
+      return detail::ask<detail::stop_request<T>, void>(*core.jobs(), rank_, head(), false, "stop", true, at,
+                                                        [](output_archive&) {});
+    return detail::push_call<T, void>(core, here, at, 0, "stop",
+                                      [&core, here] { core.actors().end(here, "it was stopped"); });
   }
   /// Ends it at once: a call that runs is finished, those that wait fail with actor_died (601). False if it had ended.
-  bool kill() const { return checked().actors().end({cell_, generation_}, "it was killed"); }
+  bool kill() const {
+    detail::runtime_core& core = checked();
+    if (rank_ == core.rank()) return core.actors().end(address(), "it was killed");
+    return detail::ask<detail::kill_request, bool>(*core.jobs(), rank_, head(), false, "kill", true, {},
+                                                   [](output_archive&) {})
+        .get();
+  }
 
  private:
   friend class runtime;
-  actor(detail::actor_address where, std::uint32_t runtime) noexcept
-      : cell_(where.cell), generation_(where.generation), runtime_(runtime) {}
+  actor(detail::actor_place where, std::uint32_t runtime) noexcept
+      : cell_(where.at.cell), generation_(where.at.generation), runtime_(runtime), rank_(where.rank) {}
 
   template <auto Method>
   static consteval void check() {
@@ -104,47 +115,61 @@ class actor {
     static_assert(std::is_base_of_v<typename known::object, T>, "cadre: this is not a method of the actor's class");
     static_assert(!known::takes_stop, "cadre: a method asks this_task::stop_requested()");
   }
+  [[nodiscard]] detail::actor_address address() const noexcept { return {cell_, generation_}; }
+  [[nodiscard]] detail::job::head head() const noexcept { return {.cell = cell_, .generation = generation_}; }
+
   template <auto Method, class... A>
   auto call_at(std::source_location at, A&&... arguments) const {
     check<Method>();
     using result = typename detail::signature_of<Method>::result;
-    return push<result>(checked(), at, 0, detail::function_name<Method>(),
-                        bound<Method>(std::forward<A>(arguments)...));
+    detail::runtime_core& core = checked();
+    auto call = detail::bind_call<Method>(core, std::forward<A>(arguments)...);
+    if (rank_ == core.rank())
+      return detail::push_call<T, result>(core, address(), at, 0, detail::function_name<Method>(),
+                                          here(core, std::move(call)));
+    using settled = typename decltype(call)::settled;
+    std::optional<settled> all;
+    try {
+      all.emplace(std::move(call).settle());
+    } catch (...) {  // what an argument comes from has failed
+      return detail::failed_future<result>(*core.jobs(), std::current_exception(), at);
+    }
+    return detail::ask<detail::call_request<T, Method, settled>, result>(
+        *core.jobs(), rank_, head(), settled::may_hold_refs, detail::function_name<Method>(), true, at,
+        [&](output_archive& out) { all->save(out); });
   }
   template <auto Method, class... A>
   void tell_at(std::source_location at, A&&... arguments) const {
     check<Method>();
-    auto f = [call = bound<Method>(std::forward<A>(arguments)...)]() mutable { static_cast<void>(call()); };
-    push<void>(checked(), at, detail::task::no_future, detail::function_name<Method>(), std::move(f));
-  }
-  template <auto Method, class... A>
-  auto bound(A&&... arguments) const {
     detail::runtime_core& core = checked();
-    return [&cell = core.actors()[cell_],
-            call = detail::bind_call<Method>(core, std::forward<A>(arguments)...)]() mutable {
+    auto call = detail::bind_call<Method>(core, std::forward<A>(arguments)...);
+    if (rank_ == core.rank()) {
+      auto f = [&core, call = here(core, std::move(call))]() mutable {
+        try {
+          static_cast<void>(call());
+        } catch (...) {
+          detail::report_unobserved({std::current_exception(), detail::function_name<Method>(), {}},
+                                    detail::scheduler_of(core.pool()).unobserved(), false);
+        }
+      };
+      detail::push_call<T, void>(core, address(), at, detail::task::no_future, detail::function_name<Method>(),
+                                 std::move(f));
+    } else {
+      using settled = typename decltype(call)::settled;
+      try {
+        const settled all = std::move(call).settle();
+        core.jobs()->template ask<detail::call_request<T, Method, settled>>(
+            rank_, head(), settled::may_hold_refs, [&](output_archive& out) { all.save(out); });
+      } catch (...) {
+        core.jobs()->tell_of(std::current_exception(), detail::function_name<Method>());
+      }
+    }
+  }
+  template <class Call>
+  auto here(detail::runtime_core& core, Call call) const {
+    return [&cell = core.actors()[cell_], call = std::move(call)]() mutable {
       return call(false, *static_cast<T*>(cell.object()));
     };
-  }
-  template <class R, class F>
-  future<R> push(detail::runtime_core& core, std::source_location at, std::uint8_t flags, std::string_view name,
-                 F&& f) const {
-    detail::actor_cell& cell = core.actors()[cell_];
-    auto* const t = new detail::call_task<R, std::decay_t<F>>(std::forward<F>(f), cell, name, core.home(), flags, at);
-    t->set_parent();
-    const bool has_future = (flags & detail::task::no_future) == 0;
-    t->publish(detail::task::queued, has_future ? 2 : 1);
-    detail::task_ref<detail::state<R>> result(has_future ? t : nullptr);
-    try {
-      if (!cell.push(generation_, *t)) {
-        t->fail(std::make_exception_ptr(actor_died(detail::type_name(typeid(T)), "it has ended")));
-        t->release();
-      }
-    } catch (...) {
-      t->cancel_alone();
-      t->release();
-      throw;
-    }
-    return detail::future_access::make<R>(std::move(result));
   }
   detail::runtime_core& checked() const {
     detail::runtime_core* const core = generation_ == 0 ? nullptr : detail::runtime_core::find(runtime_);
@@ -156,7 +181,7 @@ class actor {
   std::uint32_t cell_ = 0;
   std::uint32_t generation_ = 0;  // 0: none
   std::uint32_t runtime_ = 0;
-  std::uint32_t rank_ = 0;
+  std::int32_t rank_ = 0;
 };
 
 CADRE_NAMESPACE_END

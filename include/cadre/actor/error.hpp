@@ -12,6 +12,7 @@ CADRE_NAMESPACE_BEGIN
 /// Thrown (601) by the future of a call whose actor has ended, was never made, or ends before it comes to the call.
 class actor_died : public error {
  public:
+  using error::error;
   [[gnu::cold]] actor_died(std::string_view actor, std::string_view why)
       : error("actor", 601,
               "the actor " + std::string(actor) + " cannot be called: " + std::string(why) +
@@ -21,6 +22,7 @@ class actor_died : public error {
 /// Thrown (602) when no actor of that name lives.
 class no_such_actor : public error {
  public:
+  using error::error;
   [[gnu::cold]] no_such_actor(std::string_view name, const std::string& others)
       : error("actor", 602,
               "there is no actor '" + std::string(name) + "'; " +
@@ -31,6 +33,7 @@ class no_such_actor : public error {
 /// Thrown (603) when an actor is made under a name that another one has.
 class actor_name_taken : public error {
  public:
+  using error::error;
   [[gnu::cold]] explicit actor_name_taken(std::string_view name)
       : error("actor", 603,
               "an actor '" + std::string(name) +
@@ -40,6 +43,7 @@ class actor_name_taken : public error {
 /// Thrown (604) when an actor of that name is of another class.
 class wrong_actor_type : public error {
  public:
+  using error::error;
   [[gnu::cold]] wrong_actor_type(std::string_view name, std::string_view is, std::string_view wanted)
       : error("actor", 604,
               "the actor '" + std::string(name) + "' is a " + std::string(is) + ", not a " + std::string(wanted) +
@@ -49,6 +53,7 @@ class wrong_actor_type : public error {
 /// Thrown (605) by a call to an actor that has as many waiting as .max_pending_calls allows.
 class too_many_calls : public error {
  public:
+  using error::error;
   [[gnu::cold]] too_many_calls(std::string_view actor, std::size_t most)
       : error("actor", 605,
               "the actor " + std::string(actor) + " has " + std::to_string(most) +
@@ -58,6 +63,7 @@ class too_many_calls : public error {
 /// Thrown (606) when an actor's handle is used that refers to none, or to one of a runtime that has ended.
 class empty_actor : public error {
  public:
+  using error::error;
   [[gnu::cold]] explicit empty_actor(bool had_one)
       : error("actor", 606,
               had_one ? "the runtime of this actor has ended; call it while that lives"
@@ -67,9 +73,51 @@ class empty_actor : public error {
 /// Thrown (607) by this_task::runtime() outside of the tasks and actors of a runtime.
 class no_runtime : public error {
  public:
+  using error::error;
   [[gnu::cold]] no_runtime()
       : error("actor", 607,
               "this thread runs no task of a runtime; call this_task::runtime() in one, or hand the runtime on") {}
+};
+
+/// What a task or an actor of another rank threw (608), if that is of a type that does not travel: of a type that is neither
+/// the standard library's nor cadre's.
+class remote_error : public error {
+ public:
+  [[gnu::cold]] remote_error(const std::string& type, const std::string& text, const std::string& where)
+      : error("actor", 608,
+              where + " threw a " + (type.empty() ? std::string("value") : type) + ": " + text +
+                  "; catch it there, or throw one of the standard library's types"),
+        type_(type),
+        text_(text),
+        where_(where) {}
+  /// As the compiler calls it.
+  [[nodiscard]] std::string_view type() const noexcept { return type_; }
+  /// Its what().
+  [[nodiscard]] std::string_view text() const noexcept { return text_; }
+  /// The rank and its host.
+  [[nodiscard]] std::string_view where() const noexcept { return where_; }
+
+ private:
+  std::string type_, text_, where_;
+};
+
+/// Thrown (609) by the future of a task whose rank has died.
+class worker_died : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] worker_died(std::string_view task, std::string_view how)
+      : error("actor", 609,
+              std::string(task) + " is lost: " + std::string(how) +
+                  "; say .max_retries to have it run again elsewhere") {}
+};
+
+/// Thrown (610) at the start of a job by ranks that run different programs, or builds of one.
+class different_programs : public error {
+ public:
+  [[gnu::cold]] explicit different_programs(const std::string& ranks)
+      : error("actor", 610,
+              "the ranks of this job do not run the same build: " + ranks + "; start all of them from one executable") {
+  }
 };
 
 CADRE_NAMESPACE_END

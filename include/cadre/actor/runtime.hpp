@@ -3,7 +3,9 @@
 
 #include <cadre/actor/actor.hpp>
 #include <cadre/actor/detail/bound_call.hpp>
+#include <cadre/actor/detail/remote.hpp>
 #include <cadre/actor/detail/runtime_core.hpp>
+#include <cadre/actor/detail/start_call.hpp>
 #include <cadre/actor/error.hpp>
 #include <cadre/actor/fwd.hpp>
 #include <cadre/actor/options.hpp>
@@ -24,6 +26,7 @@
 #include <stop_token>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <tuple>
 #include <type_traits>
 #include <typeinfo>
@@ -33,18 +36,6 @@
 CADRE_NAMESPACE_BEGIN
 
 namespace detail {
-
-/// A task of a function with a name, without options.
-template <class R, class F>
-class named_task final : public function_task<R, F> {
- public:
-  named_task(F&& f, std::string_view name, pool_id home, std::source_location at)
-      : function_task<R, F>(std::move(f), home, 0, at), name_(name) {}
-  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
-
- private:
-  std::string_view name_;
-};
 
 template <class Options, class... A>
 inline constexpr bool begins_with = false;
@@ -79,8 +70,8 @@ class runtime {
   /// The threads of this process, for any callable.
   [[nodiscard]] thread_pool& pool() noexcept { return core_.pool(); }
   /// Of this process among all of the job, and how many they are.
-  [[nodiscard]] int rank() const noexcept { return 0; }
-  [[nodiscard]] int world_size() const noexcept { return 1; }
+  [[nodiscard]] int rank() const noexcept { return core_.rank(); }
+  [[nodiscard]] int world_size() const noexcept { return core_.jobs() == nullptr ? 1 : core_.jobs()->world_size(); }
 
   // ---- Tasks
 
@@ -143,7 +134,11 @@ class runtime {
   /// The actor of that name. Throws no_such_actor (602), wrong_actor_type (604).
   template <class T>
   [[nodiscard]] cadre::actor<T> find_actor(std::string_view name, std::string_view name_space = {}) {
-    return checked<T>(core_.actors().find(full_name(name, name_space)), name);
+    const std::string full = full_name(name, name_space);
+    if (core_.jobs() == nullptr) return checked<T>(core_.actors().find(full), name);
+    const detail::name_answer found = settled_answer(detail::name_question::find, full);
+    if (found.what == detail::name_answer::kind::none) throw no_such_actor(full, found.others);
+    return checked<T>(found, name);
   }
 
   // ---- Objects
@@ -197,57 +192,60 @@ class runtime {
   auto submit_plainly(std::source_location at, A&&... arguments) {
     using result = typename detail::signature_of<F>::result;
     auto call = detail::bind_call<F>(core_, std::forward<A>(arguments)...);
-    std::vector<detail::task_ref<detail::task>> sources;
+    detail::task_refs sources;
     call.add_sources(sources);
-    if constexpr (!detail::signature_of<F>::takes_stop) {
-      if (sources.empty()) {
-        auto run = [call = std::move(call)]() mutable -> result { return call(false); };
-        auto* const t =
-            new detail::named_task<result, decltype(run)>(std::move(run), detail::function_name<F>(), core_.home(), at);
-        t->set_parent();
-        t->publish(detail::task::queued, 2);
-        detail::task_ref<detail::state<result>> task(t);
-        detail::scheduler_of(pool()).push(t);
-        return detail::future_access::make<result>(std::move(task));
-      }
-    }
-    return submit_call<result, F>({.at = at}, std::move(call), std::move(sources));
+    if (core_.jobs() != nullptr) return submit_somewhere<F>({.at = at}, std::move(call), std::move(sources));
+    return detail::start_plain_call<F, result>(core_, at, std::move(call), sources);
   }
   template <auto F, class... A>
   auto submit_with(remote_options options, A&&... arguments) {
-    core_.check(options.on);
+    using result = typename detail::signature_of<F>::result;
     auto call = detail::bind_call<F>(core_, std::forward<A>(arguments)...);
-    std::vector<detail::task_ref<detail::task>> sources;
+    detail::task_refs sources;
     call.add_sources(sources);
-    return submit_call<typename detail::signature_of<F>::result, F>(std::move(options), std::move(call),
-                                                                    std::move(sources));
+    if (core_.jobs() != nullptr) return submit_somewhere<F>(std::move(options), std::move(call), std::move(sources));
+    core_.check(options.on);
+    return detail::start_call<F, result>(core_, std::move(options), std::move(call), sources);
   }
-  template <class R, auto F, class Call>
-  future<R> submit_call(remote_options o, Call call, std::vector<detail::task_ref<detail::task>> sources) {
-    if (o.name.empty()) o.name = detail::function_name<F>();
-    if (o.retry_on == nullptr) o.max_retries = 0;  // nothing else can be lost in one process
-    auto extras = std::make_unique<detail::task_extras>(task_options{.name = std::move(o.name),
-                                                                     .resources = std::move(o.resources),
-                                                                     .stop = std::move(o.stop),
-                                                                     .max_retries = o.max_retries,
-                                                                     .retry_on = o.retry_on,
-                                                                     .priority = o.priority,
-                                                                     .deadline = o.deadline,
-                                                                     .at = o.at});
-    std::vector<detail::task*> before;
-    for (const auto& t : sources) before.push_back(t.get());
-    const auto submit = [&](auto&& run) {
-      return detail::future_access::make<R>(
-          detail::submit_configured<R>(detail::scheduler_of(pool()), std::move(run), std::move(extras), 0, before));
-    };
-    if constexpr (detail::signature_of<F>::takes_stop) {
-      extras->source.emplace();
-      return submit([call = std::move(call), token = extras->source->get_token()](bool again) mutable -> R {
-        return call(again, token);
-      });
-    } else {
-      return submit([call = std::move(call)](bool again) mutable -> R { return call(again); });
+  // In a job of several ranks.
+  template <auto F, class Call>
+  auto submit_somewhere(remote_options o, Call call, detail::task_refs sources) {
+    using result = typename Call::result;
+    detail::job& j = *core_.jobs();
+    const int to = j.choose(o.on, o.resources);
+    if (to == rank()) return detail::start_call<F, result>(core_, std::move(o), std::move(call), sources);
+    if (sources.empty() && o.max_retries == 0 && !o.stop.stop_possible()) {
+      std::optional<typename Call::settled> all;
+      try {
+        all.emplace(std::move(call).settle());
+      } catch (...) {  // what an argument comes from has failed
+        return detail::failed_future<result>(j, std::current_exception(), o.at);
+      }
+      return send_task<F>(to, o, *all);
     }
+    // A task of this rank waits for the arguments, sends, and waits for the answer.
+    remote_options here{.stop = o.stop, .at = o.at};
+    o.stop = {};
+    auto wait = [this, &j, to, o = std::move(o), call = std::move(call)](bool, auto&&...) mutable -> result {
+      const auto settled = std::move(call).settle();
+      for (int left = o.max_retries, at = to;; --left) {
+        try {
+          return send_task<F>(at, o, settled).get();
+        } catch (const worker_died&) {
+          if (left <= 0) throw;
+          at = j.choose(o.on.is_soft() ? placement{} : o.on, o.resources);
+        }
+      }
+    };
+    return detail::start_call<F, result>(core_, std::move(here), std::move(wait), sources);
+  }
+  template <auto F, class Call>
+  auto send_task(int to, const remote_options& o, const Call& call) {
+    return detail::ask<detail::task_request<F, Call>, typename Call::result>(
+        *core_.jobs(), to, {}, Call::may_hold_refs, detail::function_name<F>(), false, o.at, [&](output_archive& out) {
+          out(detail::sent_options::of(o));
+          call.save(out);
+        });
   }
 
   template <auto F, class... A>
@@ -255,14 +253,14 @@ class runtime {
     using made = typename detail::signature_of<F>::result;
     static_assert(!std::is_void_v<made>, "cadre: submit_ref() is of a function that returns something");
     using stored = stored_type_t<made>;
-    core_.check(options.on);
+    if (core_.jobs() == nullptr) core_.check(options.on);
     auto call = detail::bind_call<F>(core_, std::forward<A>(arguments)...);
-    std::vector<detail::task_ref<detail::task>> sources;
+    detail::task_refs sources;
     call.add_sources(sources);
     object_promise<stored> promise = store().template promise<stored>({}, options.at);
     object_ref<stored> ref = promise.ref();
     to_store<stored, decltype(call)> all{&core_, std::move(call), std::move(promise)};
-    core_.results().add(ref, submit_call<void, F>(std::move(options), std::move(all), std::move(sources)));
+    core_.results().add(ref, detail::start_call<F, void>(core_, std::move(options), std::move(all), sources));
     return ref;
   }
   // Runs a call and keeps what it gives.
@@ -287,6 +285,12 @@ class runtime {
   cadre::actor<T> checked(const detail::actor_table::named& found, std::string_view name) const {
     if (*found.type != typeid(T))
       throw wrong_actor_type(name, detail::type_name(*found.type), detail::type_name(typeid(T)));
+    return cadre::actor<T>({rank(), found.where}, core_.number());
+  }
+  template <class T>
+  cadre::actor<T> checked(const detail::name_answer& found, std::string_view name) const {
+    const std::string wanted = detail::type_name(typeid(T));
+    if (found.type != wanted) throw wrong_actor_type(name, found.type, wanted);
     return cadre::actor<T>(found.where, core_.number());
   }
   template <class T, class... A>
@@ -298,19 +302,16 @@ class runtime {
         "view or a capture, or the archive cannot write and read it");
     static_assert(std::is_constructible_v<T, typename detail::kept_argument<A>::type...>,
                   "cadre: the actor's class has no constructor for these arguments");
-    core_.check(o.on);
     const std::string name = o.name.empty() ? std::string() : full_name(o.name, o.name_space);
-    std::string label = "'" + (name.empty() ? detail::type_name(typeid(T)) : name) + "'";
-    const detail::actor_address where =
-        core_.actors().add(core_.home(), label, o.max_concurrency == 0 ? 1 : o.max_concurrency, o.max_pending_calls);
-    const cadre::actor<T> made(where, core_.number());
     std::tuple<typename detail::kept_argument<A>::type...> kept(std::forward<A>(arguments)...);
+    if (o.max_concurrency == 0) o.max_concurrency = 1;
+    if (core_.jobs() != nullptr) return make_somewhere<T>(o, name, std::move(kept));
+    core_.check(o.on);
     if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_.store(), a), ...); }, kept);
-    const auto begin = [&] {
-      made.template push<void>(
-          core_, o.at, detail::task::no_future, detail::constructor_name<T>(),
-          [&core = core_, where, kept = std::move(kept)]() mutable { construct<T>(core, where, std::move(kept)); });
-    };
+    const detail::actor_address where =
+        core_.actors().add(core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls);
+    const cadre::actor<T> made({rank(), where}, core_.number());
+    const auto begin = [&] { detail::push_constructor<T>(core_, where, o.at, std::move(kept)); };
     if (name.empty()) {
       begin();
     } else if (const auto taken = core_.actors().enter(name, {where, &typeid(T)}, begin)) {
@@ -320,18 +321,58 @@ class runtime {
     }
     return made;
   }
-  template <class T, class Arguments>
-  static void construct(detail::runtime_core& core, detail::actor_address where, Arguments arguments) {
+  template <class T>
+  static std::string label_of(const std::string& name) {
+    return "'" + (name.empty() ? detail::type_name(typeid(T)) : name) + "'";
+  }
+  // In a job of several ranks.
+  template <class T, class Kept>
+  cadre::actor<T> make_somewhere(const actor_options& o, const std::string& name, Kept kept) {
+    detail::job& j = *core_.jobs();
+    const int to = j.choose(o.on, {});
+    if (!name.empty()) {
+      const detail::name_answer has_it =
+          settled_answer(detail::name_question::reserve, name, detail::type_name(typeid(T)));
+      if (has_it.what == detail::name_answer::kind::taken) {
+        if (!o.get_or_create) throw actor_name_taken(name);
+        return checked<T>(has_it, name);
+      }
+    }
     try {
-      core.actors()[where.cell].set_object(
-          std::apply([](auto&... a) { return std::make_shared<T>(std::move(a)...); }, arguments));
-    } catch (const std::exception& e) {
-      core.actors().end(where, std::string("its constructor threw: ") + e.what());
+      detail::actor_place where{to, {}};
+      if (to == rank()) {
+        where.at = core_.actors().add(core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls);
+        core_.actors().set_name(where.at, name);
+        detail::push_constructor<T>(core_, where.at, o.at, std::move(kept));
+      } else {
+        where.at = detail::ask<detail::make_request<T, Kept>, detail::actor_address>(
+                       j, to, {}, true, detail::constructor_name<T>(), true, o.at,
+                       [&](output_archive& out) {
+                         out(label_of<T>(name), name, o.max_concurrency, std::uint64_t{o.max_pending_calls});
+                         std::apply([&](const auto&... a) { out(a...); }, kept);
+                       })
+                       .get();
+      }
+      if (!name.empty()) detail::ask_about_name(j, detail::name_question::bind, name, {}, where);
+      return cadre::actor<T>(where, core_.number());
     } catch (...) {
-      core.actors().end(where, "its constructor threw what is not a std::exception");
+      if (!name.empty()) detail::ask_about_name(j, detail::name_question::drop, name);
+      throw;
+    }
+  }
+  // When whoever is making the actor of that name is done.
+  detail::name_answer settled_answer(detail::name_question q, const std::string& name, const std::string& type = {}) {
+    for (;;) {
+      detail::name_answer a = detail::ask_about_name(*core_.jobs(), q, name, type);
+      if (a.what != detail::name_answer::kind::being_made) return a;
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
   }
 
+ protected:
+  [[nodiscard]] detail::runtime_core& core() noexcept { return core_; }
+
+ private:
   detail::runtime_core core_;
 };
 

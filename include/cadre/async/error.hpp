@@ -56,6 +56,7 @@ class impossible_wait : public error {
 /// has been cancelled.
 class task_cancelled : public error {
  public:
+  using error::error;
   [[gnu::cold]] explicit task_cancelled(const std::string& task, std::string_view when = "before it began")
       : error("async", 206,
               task + " was cancelled " + std::string(when) +
@@ -74,6 +75,7 @@ class forked_process : public error {
 /// Thrown (208) by a wait that could never end, because what it waits for waits for it.
 class wait_cycle : public error {
  public:
+  using error::error;
   [[gnu::cold]] explicit wait_cycle(const std::string& path)
       : error("async", 208,
               "this wait would never end: " + path + ", which is under way here; use then() in one place") {}
@@ -82,6 +84,7 @@ class wait_cycle : public error {
 /// Thrown (209) when a task asks for resources that its pool can never give, or that make no sense.
 class impossible_request : public error {
  public:
+  using error::error;
   [[gnu::cold]] explicit impossible_request(const std::string& what)
       : error("async", 209, "this request of resources can never be met: " + what) {}
 };
@@ -89,6 +92,7 @@ class impossible_request : public error {
 /// Thrown (210) by the future of a task that had not begun by its deadline.
 class deadline_passed : public error {
  public:
+  using error::error;
   [[gnu::cold]] explicit deadline_passed(const std::string& task)
       : error("async", 210, task + " had not begun by its deadline; give it more time, or the pool less to do") {}
 };
@@ -96,6 +100,7 @@ class deadline_passed : public error {
 /// Thrown (211) when options of a task do not go together with it or its pool.
 class bad_task_option : public error {
  public:
+  using error::error;
   [[gnu::cold]] explicit bad_task_option(const std::string& what) : error("async", 211, what) {}
 };
 

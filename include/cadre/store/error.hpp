@@ -10,6 +10,9 @@ CADRE_NAMESPACE_BEGIN
 
 /// The base of what the object store throws.
 class store_error : public error {
+ public:
+  using error::error;
+
  protected:
   [[gnu::cold]] store_error(int number, std::string_view message) : error("store", number, message) {}
 };
@@ -18,12 +21,14 @@ class store_error : public error {
 /// gave up, dropped for lack of memory, lost with its file.
 class object_gone : public store_error {
  public:
+  using store_error::store_error;
   explicit object_gone(std::string_view message) : store_error(301, message) {}
 };
 
 /// Thrown (302) when there is no room and none has become free in time. The text names who holds most.
 class store_full : public store_error {
  public:
+  using store_error::store_error;
   explicit store_full(std::string_view message) : store_error(302, message) {}
 };
 

@@ -212,7 +212,10 @@ class call_task final : public function_task<R, F> {
   /// In place of its run. By who holds a reference.
   void fail(std::exception_ptr why) noexcept {
     if (!this->try_claim()) return;
-    this->set_error(std::move(why));
+    if constexpr (requires(F& f) { f.refuse(why); })
+      this->function().refuse(why);
+    else
+      this->set_error(std::move(why));
     this->finish(task::completion::from_elsewhere);
   }
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }

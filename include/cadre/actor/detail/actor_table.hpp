@@ -3,6 +3,7 @@
 
 #include <cadre/actor/detail/actor_cell.hpp>
 #include <cadre/actor/error.hpp>
+#include <cadre/core/function.hpp>
 
 #include <array>
 #include <atomic>
@@ -60,6 +61,11 @@ class actor_table {
     ++begun_;
     return {i, (*this)[i].begin(pool, label, most_at_once, most_pending)};
   }
+  /// Null if there is none of that number.
+  [[nodiscard]] actor_cell* find(std::uint32_t i) noexcept {
+    const std::lock_guard lock(mutex_);
+    return i < begun_ ? &(*this)[i] : nullptr;
+  }
   [[nodiscard]] actor_cell& operator[](std::uint32_t i) noexcept {
     const std::size_t k = chunk_of(i);
     return chunks_[k].load(std::memory_order_acquire)[i - first_of(k)];
@@ -67,17 +73,31 @@ class actor_table {
   /// False if it has ended already.
   bool end(actor_address a, std::string why) {
     if (!(*this)[a.cell].end(a.generation, std::move(why))) return false;
-    const std::lock_guard lock(mutex_);
-    ended_.push_back(a.cell);
-    if (const auto name = name_of_.find(a.cell); name != name_of_.end()) {
-      names_.erase(name->second);
-      name_of_.erase(name);
+    std::string name;
+    {
+      const std::lock_guard lock(mutex_);
+      ended_.push_back(a.cell);
+      if (const auto found = name_of_.find(a.cell); found != name_of_.end()) {
+        name = std::move(found->second);
+        names_.erase(name);
+        name_of_.erase(found);
+      }
     }
+    if (!name.empty() && when_name_ends) when_name_ends(name, a);
     return true;
   }
   void end_all(const std::string& why) {
     for (std::uint32_t i = 0; i < begun_; ++i) (*this)[i].end(actor_cell::any, why);
   }
+
+  /// In a job of several ranks, where rank 0 has the names.
+  void set_name(actor_address a, const std::string& name) {
+    if (name.empty()) return;
+    const std::lock_guard lock(mutex_);
+    name_of_[a.cell] = name;
+  }
+  /// Called for each actor with a name that ends. To be set before there are actors.
+  move_only_function<void(const std::string&, actor_address)> when_name_ends;
 
   /// Gives it the name, and calls `begin()` before anybody can find it. Or, if the name is taken, who has it.
   template <class Begin>

@@ -10,11 +10,21 @@
 
 #include <concepts>
 #include <optional>
+#include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
+
+struct from_archive {};
+
+/// Types in which no object_ref can be.
+template <class T>
+inline constexpr bool holds_no_refs = archived_by_bytes<T> || std::same_as<T, std::string>;
+template <class T, class Allocator>
+inline constexpr bool holds_no_refs<std::vector<T, Allocator>> = holds_no_refs<T>;
 
 /// A type that would hold a copy of what lies in the store.
 template <class T>
@@ -38,8 +48,18 @@ class value_argument {
       "std::string_view) can be given an object_ref only");
 
  public:
+  /// What it is when it has come to where the call is made.
+  using settled = value_argument;
+  static constexpr bool may_hold_refs = !holds_no_refs<type>;
+
   template <class A>
   explicit value_argument(A&& a) : value_(static_cast<type>(std::forward<A>(a))) {}
+  value_argument(const from_archive&, input_archive& in) : value_{} { in(value_); }
+  void save(output_archive& out) const { out(value_); }
+  template <class Core>
+  value_argument settle(Core&) && {
+    return std::move(*this);
+  }
 
   template <class Core>
   void pack(Core& core) {
@@ -75,7 +95,18 @@ class stored_argument {
       "std::string_view, all else as const T&");
 
  public:
+  using settled = stored_argument;
+  static constexpr bool may_hold_refs = true;
+
   explicit stored_argument(object_ref<X> ref) : ref_(std::move(ref)) {}
+  stored_argument(const from_archive&, input_archive& in) { in(ref_); }
+  void save(output_archive& out) const { out(ref_); }
+  /// Throws what the task threw that was to make the object, if that is known here.
+  template <class Core>
+  stored_argument settle(Core& core) && {
+    core.wait_for_producer_of(ref_);
+    return std::move(*this);
+  }
 
   template <class Core>
   void pack(Core& core) {
@@ -103,6 +134,12 @@ class future_argument {
   using type = std::remove_cvref_t<P>;
 
  public:
+  using settled = value_argument<P>;
+  template <class Core>
+  value_argument<P> settle(Core&) && {
+    return value_argument<P>(std::move(future_).get());
+  }
+
   template <class F>
   explicit future_argument(F&& f) : future_(std::forward<F>(f)) {
     if (!future_.valid()) throw empty_future("an argument that depends");

@@ -5,6 +5,7 @@
 #include <cadre/actor/detail/signature.hpp>
 #include <cadre/core/function.hpp>
 
+#include <concepts>
 #include <cstddef>
 #include <stop_token>
 #include <tuple>
@@ -22,10 +23,34 @@ class bound_call {
 
  public:
   using result = typename known::result;
+  /// When all arguments are there.
+  using settled = bound_call<F, Core, typename Arguments::settled...>;
+  static constexpr bool may_hold_refs = (Arguments::settled::may_hold_refs || ...);
 
   template <class... A>
+    requires(sizeof...(A) == sizeof...(Arguments) && (std::constructible_from<Arguments, A> && ...))
   explicit bound_call(Core& core, A&&... arguments) : core_(&core), arguments_(std::forward<A>(arguments)...) {
     std::apply([&](Arguments&... a) { (a.pack(core), ...); }, arguments_);
+  }
+
+  explicit bound_call(Core& core, std::tuple<Arguments...> arguments)
+      : core_(&core), arguments_(std::move(arguments)) {}
+  /// As save() wrote it. Throws archive_error (501-504).
+  static bound_call read(Core& core, input_archive& in) {
+    bound_call call(core, std::tuple<Arguments...>{Arguments(from_archive{}, in)...});  // in braces: in this order
+    in.expect_end();
+    return call;
+  }
+  void save(output_archive& out) const {
+    std::apply([&](const Arguments&... a) { (a.save(out), ...); }, arguments_);
+  }
+  /// Waits for those that others give.
+  settled settle() && {
+    return std::apply(
+        [&](Arguments&... a) {
+          return settled(*core_, std::tuple<typename Arguments::settled...>(std::move(a).settle(*core_)...));
+        },
+        arguments_);
   }
 
   /// `front` stands before the arguments: an object, a std::stop_token. With `again` it can be called once more.

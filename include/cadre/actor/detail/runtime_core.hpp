@@ -13,6 +13,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -23,6 +24,8 @@ CADRE_NAMESPACE_BEGIN
 class runtime;
 
 namespace detail {
+
+class job;
 
 /// What a runtime is made of. Thread-safety: all functions, from any thread.
 class runtime_core {
@@ -55,6 +58,30 @@ class runtime_core {
   [[nodiscard]] actor_table& actors() noexcept { return actors_; }
   [[nodiscard]] producers& results() noexcept { return producers_; }
   [[nodiscard]] runtime& face() noexcept { return face_; }
+  /// Of a job of several ranks; else null.
+  [[nodiscard]] job* jobs() const noexcept { return job_.get(); }
+  void join(std::shared_ptr<job> j) noexcept { job_ = std::move(j); }
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  void set_rank(int rank) noexcept { rank_ = rank; }
+  [[nodiscard]] const resource_set& resources() const noexcept { return scheduler_->resources(); }
+  /// One job of several ranks from now on: handles of all of them have the same number, and the ranks of a node one store.
+  void begin_job(std::uint32_t number, const std::string& store) {
+    store_options_.name = store_options_.name.empty() ? store : store_options_.name;
+    store_options_.rank = rank_;
+    const std::lock_guard lock(all().mutex);
+    std::atomic<runtime_core*>& slot = all().jobs[number % most_jobs];
+    if (slot.load(std::memory_order_relaxed) != nullptr)
+      throw impossible_request("a job beside 16 others of this process; end one of them");
+    all().cores[number_ % most].store(nullptr, std::memory_order_release);
+    all().jobs_made = number;
+    number_ = number | of_job;
+    slot.store(this, std::memory_order_release);
+  }
+  /// How many jobs this process has been in, at least.
+  [[nodiscard]] static std::uint32_t jobs_made() noexcept {
+    const std::lock_guard lock(all().mutex);
+    return all().jobs_made;
+  }
   /// Whether arguments and results are written and read back though they stay in this process.
   [[nodiscard]] bool packs() const noexcept { return packs_; }
   /// Throws store_unreachable (309), mapping_error (159), spill_folder_unusable (312).
@@ -69,8 +96,12 @@ class runtime_core {
   /// Throws what the task threw that was to make it.
   template <class T>
   [[nodiscard]] view<T> get(const object_ref<T>& ref) {
-    if (const auto producer = producers_.find(ref)) producer->get();
+    wait_for_producer_of(ref);
     return store().get(ref);
+  }
+  template <class T>
+  void wait_for_producer_of(const object_ref<T>& ref) {
+    if (const auto producer = producers_.find(ref)) producer->get();
   }
   template <class T>
   [[nodiscard]] task_ref<task> producer_of(const object_ref<T>& ref) {
@@ -99,25 +130,31 @@ class runtime_core {
   /// In handles. None that a process makes has that of an earlier one.
   [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
   [[nodiscard]] static runtime_core* find(std::uint32_t number) noexcept {
-    runtime_core* const c = all().cores[number % most].load(std::memory_order_acquire);
+    runtime_core* const c = slot_of(number).load(std::memory_order_acquire);
     return c != nullptr && c->number_ == number ? c : nullptr;
   }
   /// The one of that pool; null if there is none.
   [[nodiscard]] static runtime_core* of_pool(pool_id pool) noexcept {
     const std::lock_guard lock(all().mutex);
+    const auto is_it = [pool](const std::atomic<runtime_core*>& slot) {
+      const runtime_core* const c = slot.load(std::memory_order_relaxed);
+      return c != nullptr && c->scheduler_ != nullptr && c->home() == pool;
+    };
     for (std::uint32_t n = 0; n < all().begun; ++n)
-      if (runtime_core* const c = all().cores[n].load(std::memory_order_relaxed);
-          c != nullptr && c->scheduler_ != nullptr && c->home() == pool)
-        return c;
+      if (is_it(all().cores[n])) return all().cores[n].load(std::memory_order_relaxed);
+    for (const auto& slot : all().jobs)
+      if (is_it(slot)) return slot.load(std::memory_order_relaxed);
     return nullptr;
   }
 
  private:
-  static constexpr std::uint32_t most = 256;
+  static constexpr std::uint32_t most = 256, most_jobs = 16;
+  static constexpr std::uint32_t of_job = 0x80000000;
   struct registry {
     std::mutex mutex;
     std::array<std::atomic<runtime_core*>, most> cores{};
-    std::uint32_t begun = 0, made = 0;
+    std::array<std::atomic<runtime_core*>, most_jobs> jobs{};
+    std::uint32_t begun = 0, made = 0, jobs_made = 0;
   };
   // Never destroyed: a static of the program may have a handle.
   static registry& all() noexcept {
@@ -136,18 +173,23 @@ class runtime_core {
   }
   void leave() noexcept {
     const std::lock_guard lock(all().mutex);
-    all().cores[number_ % most].store(nullptr, std::memory_order_release);
+    slot_of(number_).store(nullptr, std::memory_order_release);
+  }
+  static std::atomic<runtime_core*>& slot_of(std::uint32_t number) noexcept {
+    return (number & of_job) != 0 ? all().jobs[number % most_jobs] : all().cores[number % most];
   }
 
   std::mutex mutex_;
-  const store_options store_options_;
+  store_options store_options_;
   const bool packs_;
   std::optional<object_store> store_;
   std::atomic<object_store*> ready_store_{nullptr};
   producers producers_;
   actor_table actors_;
-  const std::uint32_t number_;
+  std::uint32_t number_;
   runtime& face_;
+  int rank_ = 0;
+  std::shared_ptr<job> job_;
   scheduler* scheduler_ = nullptr;
   std::optional<thread_pool> pool_;
 };

@@ -220,6 +220,15 @@ class scheduler {
     return idle_.idle() < queues_.size();
   }
 
+  /// Whether all threads sleep between tasks and nothing is queued.
+  [[nodiscard]] bool is_idle() noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    if (idle_.sleeping_between_tasks() != threads_ || queues_.has_any()) return false;
+    for (std::size_t i = 0; i < threads_; ++i)
+      if (!queues_.at(i).pinned.empty()) return false;
+    return true;
+  }
+
   /// One worker more, or fewer, may take tasks. False if one more was asked for and cannot be had.
   bool allow(std::ptrdiff_t change) noexcept {
     const std::lock_guard lock(idle_.mutex());

@@ -180,6 +180,8 @@ class function_task : public state<R> {
   }
 
  protected:
+  /// As long as it has neither run nor been cancelled.
+  F& function() noexcept { return f_.get(); }
   void finish(task::completion by) noexcept {
     f_.~room_for<F>();
     this->report_if_posted();

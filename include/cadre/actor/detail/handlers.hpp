@@ -1,0 +1,86 @@
+#ifndef CADRE_ACTOR_DETAIL_HANDLERS_HPP
+#define CADRE_ACTOR_DETAIL_HANDLERS_HPP
+
+#include <cadre/archive/input_archive.hpp>
+#include <cadre/archive/type_label.hpp>
+#include <cadre/core/hash.hpp>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <typeinfo>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class job;
+
+/// A request that has come from another rank, to be read on.
+struct request {
+  job& at;
+  int from;
+  std::uint64_t number;  ///< for the answer; 0: none is wanted
+  std::uint32_t cell, generation;
+  input_archive& in;
+};
+
+/// What this program can be asked to do by another rank: of the same build, so that both have the same in the same order.
+class handler {
+ public:
+  using action = void (*)(request&);
+
+  /// For the life of the program. `tag` is a type of its own.
+  handler(const std::type_info& tag, action serve) noexcept : name_(tag.name()), run_(serve), next_(first()) {
+    first() = this;
+  }
+  handler(const handler&) = delete;
+  handler& operator=(const handler&) = delete;
+
+  [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
+  [[nodiscard]] action run() const noexcept { return run_; }
+
+  /// All that there are, by id.
+  static std::vector<const handler*> seal() {
+    std::vector<handler*> all;
+    for (handler* h = first(); h != nullptr; h = h->next_) all.push_back(h);
+    // Functions of one name in two anonymous namespaces are told apart by where they lie in the program.
+    std::sort(all.begin(), all.end(), [](const handler* a, const handler* b) {
+      const int order = std::string_view(a->name_).compare(b->name_);
+      return order != 0 ? order < 0
+                        : reinterpret_cast<std::uintptr_t>(a->run_) < reinterpret_cast<std::uintptr_t>(b->run_);
+    });
+    for (std::size_t i = 0; i < all.size(); ++i) all[i]->id_ = static_cast<std::uint32_t>(i);
+    return {all.begin(), all.end()};
+  }
+  /// The same on ranks that can work together.
+  static std::uint64_t fingerprint(const std::vector<const handler*>& all) noexcept {
+    std::uint64_t hash = all.size();
+    for (const handler* h : all) hash = hash_combine(hash, hash_text(h->name_));
+    return hash;
+  }
+
+ private:
+  static handler*& first() noexcept {
+    static constinit handler* f = nullptr;
+    return f;
+  }
+
+  const char* name_;
+  action run_;
+  handler* next_;
+  std::uint32_t id_ = 0;
+};
+
+/// The handler of a Tag, which has a `static void serve(request&)`; there before main() if its id is asked for anywhere.
+template <class Tag>
+struct handler_of {
+  static inline handler entry{typeid(Tag), &Tag::serve};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

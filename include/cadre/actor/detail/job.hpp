@@ -1,0 +1,292 @@
+#ifndef CADRE_ACTOR_DETAIL_JOB_HPP
+#define CADRE_ACTOR_DETAIL_JOB_HPP
+
+#include <cadre/actor/detail/error_codec.hpp>
+#include <cadre/actor/detail/handlers.hpp>
+#include <cadre/actor/detail/link.hpp>
+#include <cadre/actor/detail/names.hpp>
+#include <cadre/actor/detail/requests.hpp>
+#include <cadre/actor/detail/runtime_core.hpp>
+#include <cadre/actor/detail/served.hpp>
+#include <cadre/actor/options.hpp>
+#include <cadre/archive/byte_buffer.hpp>
+#include <cadre/archive/output_archive.hpp>
+#include <cadre/async/detail/spin.hpp>
+#include <cadre/async/detail/state.hpp>
+#include <cadre/async/detail/unobserved.hpp>
+#include <cadre/async/future.hpp>
+#include <cadre/observe/log.hpp>
+#include <cadre/store/travel.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <source_location>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a rank tells the others of itself when the job begins.
+struct peer_facts {
+  std::string host;
+  resource_set resources;
+};
+
+/// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
+/// functions, from any thread, but for serve() and finish().
+class job final : public message_sink {
+ public:
+  job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
+      : core_(core), way_(std::move(way)), all_(std::move(all)), handlers_(handler::seal()) {}
+  /// Messages are received from now on. Once, when all else is there.
+  void start() { way_->start(*this); }
+  job(const job&) = delete;
+  job& operator=(const job&) = delete;
+  ~job() = default;
+
+  [[nodiscard]] runtime_core& core() noexcept { return core_; }
+  [[nodiscard]] int rank() const noexcept { return way_->rank(); }
+  [[nodiscard]] int world_size() const noexcept { return way_->world_size(); }
+  [[nodiscard]] std::string where() const {
+    return "rank " + std::to_string(rank()) + " on " + all_[static_cast<std::size_t>(rank())].host;
+  }
+
+  // ---- Requests
+
+  enum class kind : std::uint8_t { ask, answer, failure, cancel, shutdown };
+  struct head {
+    std::uint64_t number = 0;
+    std::uint32_t cell = 0, generation = 0;
+    std::uint32_t handler = 0;
+    kind what{};
+    bool counts = true;  // for the end of the job: see finish()
+    bool with_refs = false;
+  };
+
+  /// Asks rank `to` for what Tag is. `write(archive)` writes the arguments; `refs`: they may hold object_refs. Throws what the
+  /// link's send() throws, and what writing throws.
+  template <class Tag, class Write>
+  void ask(int to, head h, bool refs, Write&& write) {
+    h.what = kind::ask;
+    h.handler = handler_of<Tag>::entry.id();
+    send(to, h, refs, write, urgency::normal);
+  }
+  template <class Write>
+  void answer(int to, std::uint64_t number, bool refs, Write&& write, bool counts = true) noexcept {
+    if (number == 0) return;
+    try {
+      send(to, {.number = number, .what = kind::answer, .counts = counts}, refs, write, urgency::urgent);
+      way_->flush();
+    } catch (...) {  // what cannot be written, or nobody to write to
+      fail(to, number, std::current_exception());
+    }
+  }
+  void fail(int to, std::uint64_t number, const std::exception_ptr& why) noexcept {
+    if (number == 0) return tell_of(why);
+    try {
+      const sent_error e = send_error(why, where());
+      send(
+          to, {.number = number, .what = kind::failure}, false, [&](output_archive& a) { a(e.type, e.text, e.where); },
+          urgency::urgent);
+      way_->flush();
+    } catch (const std::exception& e) {
+      log(log_level::debug, "actor", [&] { return std::string("an answer was not sent: ") + e.what(); });
+    }
+  }
+  /// Of an error that nobody has asked for: to the runtime's handler.
+  void tell_of(const std::exception_ptr& why, std::string_view name = "a message from another rank") noexcept {
+    report_unobserved({why, name, {}}, scheduler_of(core_.pool()).unobserved(), false);
+  }
+  void cancel(int to, std::uint64_t number) noexcept {
+    try {
+      send(
+          to, {.number = number, .what = kind::cancel}, false, [](output_archive&) {}, urgency::urgent);
+      way_->flush();
+    } catch (const std::exception&) {  // it has died, which its requests are told of
+    }
+  }
+
+  [[nodiscard]] requests& open() noexcept { return requests_; }
+  [[nodiscard]] served_tasks& served() noexcept { return served_; }
+  /// On rank 0.
+  [[nodiscard]] job_names& names() noexcept { return names_; }
+
+  /// Makes progress for a while, or until the task is done. True if it is.
+  bool bring_nearer(const task& t) noexcept {
+    constexpr std::uint64_t patience = 100'000;  // ticks: 25 to 50 us
+    way_->flush();
+    for (const std::uint64_t begun = ticks(); ticks() - begun < patience;) {
+      for (int i = 0; i < 16; ++i) {
+        if (t.done()) return true;
+        way_->poll();
+      }
+    }
+    return t.done();
+  }
+
+  // ---- Where
+
+  /// Throws impossible_request (209).
+  int choose(const placement& on, const resource_set& wanted) {
+    std::vector<int> can;
+    for (int r = 0; r < world_size(); ++r)
+      if (is_at(on, r) && has(r, wanted) && is_alive(r)) can.push_back(r);
+    if (can.empty() && on.is_soft()) return choose({}, wanted);
+    if (can.empty()) throw impossible_request(none_for(on, wanted));
+    if (on.what() == placement::kind::pack) return can.front();
+    return can[next_.fetch_add(1, std::memory_order_relaxed) % can.size()];
+  }
+
+  // ---- The life of the job
+
+  /// Every rank but 0: until that says that the job is over.
+  void serve() {
+    while (over_.load(std::memory_order_acquire) == 0)
+      static_cast<void>(way_->wait_while(over_, 0, std::chrono::steady_clock::time_point::max()));
+  }
+  void close() { way_->close(std::chrono::steady_clock::now() + std::chrono::seconds(30)); }
+  /// What a rank has sent and received, and whether anything goes on there.
+  struct activity {
+    std::uint64_t sent = 0, received = 0;
+    bool idle = false;
+    friend bool operator==(const activity&, const activity&) = default;
+  };
+  [[nodiscard]] activity look() {
+    activity a;
+    a.received = received_.load();  // before sent_: see finish()
+    a.idle = requests_.open() == 0 && scheduler_of(core_.pool()).is_idle();
+    a.sent = sent_.load();
+    return a;
+  }
+  /// By rank 0.
+  void end_others() {
+    for (int r = 0; r < world_size(); ++r) {
+      if (r == rank() || !is_alive(r)) continue;
+      try {
+        send(
+            r, {.what = kind::shutdown, .counts = false}, false, [](output_archive&) {}, urgency::urgent);
+      } catch (const error&) {  // it has died just now
+      }
+    }
+    way_->flush();
+  }
+  [[nodiscard]] bool is_alive(int r) const noexcept { return r == rank() || way_->is_alive(r); }
+
+  // ---- message_sink
+
+  void receive(int from, incoming& message) noexcept override {
+    head h;
+    std::optional<ref_receiver> receiver;
+    try {
+      input_archive plain(message.bytes());
+      plain(h);
+      if (h.with_refs) receiver.emplace(core_.store());
+      input_archive in(message.bytes().subspan(plain.offset()), receiver ? &*receiver : nullptr);
+      take(from, h, in);
+    } catch (...) {
+      if (h.what == kind::ask)
+        fail(from, h.number, std::current_exception());
+      else
+        tell_of(std::current_exception());
+    }
+    if (h.counts) received_.fetch_add(1);  // behind what it made
+  }
+  void fault(int from, const error& what) noexcept override {
+    log(log_level::error, "actor",
+        [&] { return "rank " + std::to_string(from) + " of the job sends what no rank sends: " + what.what(); });
+  }
+  void died(int rank, std::string_view how) noexcept override {
+    names_.drop_all_of(rank);
+    for (waits_for_answer* const w : requests_.take_all_of(rank)) w->lost(how);
+  }
+
+ private:
+  template <class Write>
+  void send(int to, head h, bool refs, Write&& write, urgency how) {
+    byte_buffer bytes;
+    std::optional<ref_sender> sender;
+    h.with_refs = refs && all_[static_cast<std::size_t>(to)].host == all_[static_cast<std::size_t>(rank())].host;
+    if (h.with_refs) sender.emplace(core_.store());  // elsewhere no ref means anything: writing one throws
+    output_archive plain(bytes);
+    plain(h);
+    output_archive archive(bytes, sender ? &*sender : nullptr);
+    write(archive);
+    if (h.counts) sent_.fetch_add(1);
+    try {
+      way_->send(to, {.bytes = std::move(bytes), .blocks = {}, .keep = {}}, how);
+    } catch (...) {
+      if (h.counts) sent_.fetch_sub(1);
+      throw;
+    }
+    if (sender) sender->sent();
+  }
+  void take(int from, const head& h, input_archive& in) {
+    switch (h.what) {
+      case kind::ask: {
+        if (h.handler >= handlers_.size()) throw archive_corrupt("a request of number " + std::to_string(h.handler), 0);
+        request r{*this, from, h.number, h.cell, h.generation, in};
+        handlers_[h.handler]->run()(r);
+        break;
+      }
+      case kind::answer:
+        if (waits_for_answer* const w = requests_.take(h.number)) w->arrive(in);
+        break;
+      case kind::failure: {
+        sent_error e;
+        in(e.type, e.text, e.where);
+        if (waits_for_answer* const w = requests_.take(h.number)) w->fail(receive_error(e));
+        break;
+      }
+      case kind::cancel: served_.cancel(from, h.number); break;
+      case kind::shutdown:
+        over_.store(1, std::memory_order_release);
+        way_->wake();
+        break;
+    }
+  }
+
+  [[nodiscard]] bool is_at(const placement& on, int r) const {
+    return on.what() == placement::kind::on_rank   ? r == on.rank()
+           : on.what() == placement::kind::on_node ? all_[static_cast<std::size_t>(r)].host == on.node()
+                                                   : true;
+  }
+  [[nodiscard]] bool has(int r, const resource_set& wanted) const {
+    for (const resource_set::entry& e : wanted.entries()) {
+      const resource_set::entry* const there = all_[static_cast<std::size_t>(r)].resources.find(e.name);
+      if (e.units != 0 && (there == nullptr || there->units < e.units)) return false;
+    }
+    return true;
+  }
+  [[nodiscard]] std::string none_for(const placement& on, const resource_set& wanted) const {
+    std::string text = wanted.text();
+    if (on.what() == placement::kind::on_rank) text += " on rank " + std::to_string(on.rank());
+    if (on.what() == placement::kind::on_node) text += " on node '" + on.node() + "'";
+    text += "; this job has ";
+    for (std::size_t r = 0; r < all_.size() && r < 16; ++r)
+      text += (r ? "; rank " : "rank ") + std::to_string(r) + " on '" + all_[r].host + "' " + all_[r].resources.text();
+    return text;
+  }
+
+  runtime_core& core_;
+  std::unique_ptr<link> way_;
+  std::vector<peer_facts> all_;
+  std::vector<const handler*> handlers_;
+  requests requests_;
+  served_tasks served_;
+  job_names names_;
+  std::atomic<std::uint64_t> sent_{0}, received_{0};
+  std::atomic<std::uint32_t> over_{0}, next_{0};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

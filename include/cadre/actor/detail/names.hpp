@@ -1,0 +1,98 @@
+#ifndef CADRE_ACTOR_DETAIL_NAMES_HPP
+#define CADRE_ACTOR_DETAIL_NAMES_HPP
+
+#include <cadre/actor/detail/actor_table.hpp>
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Where in the job an actor is.
+struct actor_place {
+  int rank = 0;
+  actor_address at;
+};
+
+/// What is said about a name.
+struct name_answer {
+  enum class kind : std::uint8_t { none, yours, being_made, taken };
+  kind what{};
+  actor_place where;
+  std::string type;    ///< of the one that has it
+  std::string others;  ///< that have names, as a list, where it has none
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(what, where, type, others);
+  }
+};
+
+/// The names of a job's actors, on rank 0. Who makes an actor has the name reserved first. Thread-safety: all functions, from
+/// any thread.
+class job_names {
+ public:
+  name_answer reserve(const std::string& name, const std::string& type, int by) {
+    const std::lock_guard lock(mutex_);
+    const auto [at, is_new] = all_.try_emplace(name, entry{type, by, {}, false});
+    return is_new ? name_answer{name_answer::kind::yours, {}, {}, {}} : answer(at->second);
+  }
+  void bind(const std::string& name, actor_place where) {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = all_.find(name); found != all_.end()) {
+      found->second.where = where;
+      found->second.is_bound = true;
+    }
+  }
+  name_answer find(const std::string& name) const {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = all_.find(name); found != all_.end()) return answer(found->second);
+    name_answer none;
+    for (const auto& [other, e] : all_) {
+      if (none.others.size() > 200) {
+        none.others += ", ...";
+        break;
+      }
+      none.others.append(none.others.empty() ? "'" : ", '").append(other).append("'");
+    }
+    return none;
+  }
+  /// The actor has ended, or was not made.
+  void drop(const std::string& name, actor_place where) {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(name);
+    if (found == all_.end()) return;
+    const entry& e = found->second;
+    if (!e.is_bound || (e.where.rank == where.rank && e.where.at.cell == where.at.cell &&
+                        e.where.at.generation == where.at.generation))
+      all_.erase(found);
+  }
+  /// A rank has died.
+  void drop_all_of(int rank) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(
+        all_, [rank](const auto& e) { return e.second.is_bound ? e.second.where.rank == rank : e.second.by == rank; });
+  }
+
+ private:
+  struct entry {
+    std::string type;
+    int by;
+    actor_place where;
+    bool is_bound;
+  };
+  static name_answer answer(const entry& e) {
+    return {e.is_bound ? name_answer::kind::taken : name_answer::kind::being_made, e.where, e.type, {}};
+  }
+
+  mutable std::mutex mutex_;
+  std::map<std::string, entry> all_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

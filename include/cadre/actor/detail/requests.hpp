@@ -1,0 +1,98 @@
+#ifndef CADRE_ACTOR_DETAIL_REQUESTS_HPP
+#define CADRE_ACTOR_DETAIL_REQUESTS_HPP
+
+#include <cadre/archive/input_archive.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <string_view>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Somebody who waits for the answer of another rank. One of these is called, once, and ends it.
+class waits_for_answer {
+ public:
+  virtual void arrive(input_archive& answer) noexcept = 0;
+  virtual void fail(std::exception_ptr why) noexcept = 0;
+  /// The rank has died, and how.
+  virtual void lost(std::string_view how) noexcept = 0;
+
+ protected:
+  ~waits_for_answer() = default;
+};
+
+/// The requests of this rank that have not been answered. Thread-safety: all functions, from any thread.
+class requests {
+ public:
+  /// A number for it, which is not 0 and comes again after 2^32 others of its place only.
+  std::uint64_t add(waits_for_answer& who, int to) {
+    const std::lock_guard lock(mutex_);
+    if (free_ == none) {
+      entries_.push_back({});
+      free_ = static_cast<std::uint32_t>(entries_.size() - 1);
+      entries_[free_].next = none;
+    }
+    const std::uint32_t i = free_;
+    entry& e = entries_[i];
+    free_ = e.next;
+    e.who = &who;
+    e.to = to;
+    ++e.generation;
+    ++open_;
+    return number(i);
+  }
+  /// Null if it is answered already.
+  [[nodiscard]] waits_for_answer* take(std::uint64_t n) noexcept {
+    const std::lock_guard lock(mutex_);
+    const auto i = static_cast<std::uint32_t>(n);
+    if (i >= entries_.size() || entries_[i].who == nullptr || number(i) != n) return nullptr;
+    return release(i);
+  }
+  /// Those of a rank that has died.
+  [[nodiscard]] std::vector<waits_for_answer*> take_all_of(int rank) {
+    const std::lock_guard lock(mutex_);
+    std::vector<waits_for_answer*> all;
+    for (std::uint32_t i = 0; i < entries_.size(); ++i)
+      if (entries_[i].who != nullptr && entries_[i].to == rank) all.push_back(release(i));
+    return all;
+  }
+  [[nodiscard]] std::size_t open() const noexcept {
+    const std::lock_guard lock(mutex_);
+    return open_;
+  }
+
+ private:
+  static constexpr std::uint32_t none = ~std::uint32_t{0};
+  struct entry {
+    waits_for_answer* who = nullptr;
+    int to = 0;
+    std::uint32_t generation = 0;
+    std::uint32_t next = none;
+  };
+  [[nodiscard]] std::uint64_t number(std::uint32_t i) const noexcept {
+    return std::uint64_t{entries_[i].generation} << 32 | i;
+  }
+  waits_for_answer* release(std::uint32_t i) noexcept {
+    entry& e = entries_[i];
+    waits_for_answer* const who = e.who;
+    e.who = nullptr;
+    e.next = free_;
+    free_ = i;
+    --open_;
+    return who;
+  }
+
+  mutable std::mutex mutex_;
+  std::vector<entry> entries_;
+  std::uint32_t free_ = none;
+  std::size_t open_ = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

@@ -1,0 +1,127 @@
+#ifndef CADRE_ACTOR_DETAIL_START_CALL_HPP
+#define CADRE_ACTOR_DETAIL_START_CALL_HPP
+
+#include <cadre/actor/detail/actor_cell.hpp>
+#include <cadre/actor/detail/bound_call.hpp>
+#include <cadre/actor/detail/runtime_core.hpp>
+#include <cadre/actor/options.hpp>
+#include <cadre/async/detail/configured_task.hpp>
+#include <cadre/async/future.hpp>
+
+#include <exception>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+using task_refs = std::vector<task_ref<task>>;
+
+/// A task of a function with a name, without options.
+template <class R, class F>
+class named_task final : public function_task<R, F> {
+ public:
+  named_task(F&& f, std::string_view name, pool_id home, std::source_location at)
+      : function_task<R, F>(std::move(f), home, 0, at), name_(name) {}
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+
+ private:
+  std::string_view name_;
+};
+
+/// Runs a bound call, or what wraps one, on this process's pool, when the tasks before it are done.
+template <auto F, class R, class Call>
+future<R> start_call(runtime_core& core, remote_options o, Call call, const task_refs& sources) {
+  if (o.name.empty()) o.name = function_name<F>();
+  if (o.retry_on == nullptr) o.max_retries = 0;  // a worker that is lost is the caller's matter
+  auto extras = std::make_unique<task_extras>(task_options{.name = std::move(o.name),
+                                                           .resources = std::move(o.resources),
+                                                           .stop = std::move(o.stop),
+                                                           .max_retries = o.max_retries,
+                                                           .retry_on = o.retry_on,
+                                                           .priority = o.priority,
+                                                           .deadline = o.deadline,
+                                                           .at = o.at});
+  std::vector<task*> before;
+  for (const auto& t : sources) before.push_back(t.get());
+  const auto submit = [&](auto&& run) {
+    return future_access::make<R>(
+        submit_configured<R>(scheduler_of(core.pool()), std::move(run), std::move(extras), 0, before));
+  };
+  if constexpr (signature_of<F>::takes_stop) {
+    extras->source.emplace();
+    return submit([call = std::move(call), token = extras->source->get_token()](bool again) mutable -> R {
+      return call(again, token);
+    });
+  } else {
+    return submit([call = std::move(call)](bool again) mutable -> R { return call(again); });
+  }
+}
+/// The same without options, for which a smaller task will do if nothing comes before it.
+template <auto F, class R, class Call>
+future<R> start_plain_call(runtime_core& core, std::source_location at, Call call, const task_refs& sources) {
+  if constexpr (!signature_of<F>::takes_stop) {
+    if (sources.empty()) {
+      auto run = [call = std::move(call)]() mutable -> R { return call(false); };
+      auto* const t = new named_task<R, decltype(run)>(std::move(run), function_name<F>(), core.home(), at);
+      t->set_parent();
+      t->publish(task::queued, 2);
+      task_ref<state<R>> made(t);
+      scheduler_of(core.pool()).push(t);
+      return future_access::make<R>(std::move(made));
+    }
+  }
+  return start_call<F, R>(core, {.at = at}, std::move(call), sources);
+}
+
+/// Puts a call into the mailbox of an actor of this process. What cannot be put there fails: see actor::call().
+template <class T, class R, class F>
+future<R> push_call(runtime_core& core, actor_address to, std::source_location at, std::uint8_t flags,
+                    std::string_view name, F&& f) {
+  actor_cell& cell = core.actors()[to.cell];
+  auto* const t = new call_task<R, std::decay_t<F>>(std::forward<F>(f), cell, name, core.home(), flags, at);
+  t->set_parent();
+  const bool has_future = (flags & task::no_future) == 0;
+  t->publish(task::queued, has_future ? 2 : 1);
+  task_ref<state<R>> result(has_future ? t : nullptr);
+  try {
+    if (!cell.push(to.generation, *t)) {
+      t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
+      t->release();
+    }
+  } catch (...) {
+    t->cancel_alone();
+    t->release();
+    throw;
+  }
+  return future_access::make<R>(std::move(result));
+}
+
+/// Makes the actor's object, by its first call.
+template <class T, class Arguments>
+void construct(runtime_core& core, actor_address where, Arguments arguments) {
+  try {
+    core.actors()[where.cell].set_object(
+        std::apply([](auto&... a) { return std::make_shared<T>(std::move(a)...); }, arguments));
+  } catch (const std::exception& e) {
+    core.actors().end(where, std::string("its constructor threw: ") + e.what());
+  } catch (...) {
+    core.actors().end(where, "its constructor threw what is not a std::exception");
+  }
+}
+template <class T, class Arguments>
+void push_constructor(runtime_core& core, actor_address where, std::source_location at, Arguments arguments) {
+  push_call<T, void>(
+      core, where, at, task::no_future, constructor_name<T>(),
+      [&core, where, arguments = std::move(arguments)]() mutable { construct<T>(core, where, std::move(arguments)); });
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

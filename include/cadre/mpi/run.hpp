@@ -1,0 +1,33 @@
+#ifndef CADRE_MPI_RUN_HPP
+#define CADRE_MPI_RUN_HPP
+
+#include <cadre/actor/run.hpp>
+#include <cadre/mpi/environment.hpp>
+#include <cadre/mpi/runtime.hpp>
+
+#include <concepts>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi {
+
+/// cadre::run() for a job of several ranks: under mpirun rank 0 calls the program, and the others run what it, and the tasks
+/// and actors of the job, give them to do. Without mpirun it is cadre::run().
+template <class Program>
+  requires std::invocable<Program&, cadre::runtime&>
+int run(int argc, char** argv, Program&& program, runtime_options options = {}) {
+  if (!launched()) return cadre::run(argc, argv, program, std::move(options));
+  return cadre::detail::run_main(argc, argv, [&]() -> int {
+    runtime rt(std::move(options));
+    if (rt.rank() == 0) return cadre::detail::run_program(program, rt);
+    rt.serve();
+    return 0;
+  });
+}
+
+}  // namespace mpi
+
+CADRE_NAMESPACE_END
+
+#endif

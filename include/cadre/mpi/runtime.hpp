@@ -1,0 +1,189 @@
+#ifndef CADRE_MPI_RUNTIME_HPP
+#define CADRE_MPI_RUNTIME_HPP
+
+#include <cadre/actor/detail/job.hpp>
+#include <cadre/actor/detail/remote.hpp>
+#include <cadre/actor/runtime.hpp>
+#include <cadre/core/chrono.hpp>
+#include <cadre/core/hash.hpp>
+#include <cadre/mpi/detail/message_link.hpp>
+#include <cadre/mpi/detail/mpi_api.hpp>
+#include <cadre/mpi/detail/root_gather.hpp>
+#include <cadre/mpi/environment.hpp>
+#include <cadre/observe/log.hpp>
+#include <cadre/os/mapping.hpp>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi {
+
+namespace detail {
+
+/// What each rank tells all others when a job begins.
+struct introduction {
+  std::array<char, 256> host{};
+  std::uint64_t build = 0, handlers = 0;
+  std::array<std::uint64_t, 2> job{};  // of rank 0: a name for what the job has on each node
+  std::uint32_t jobs_made = 0;
+  std::uint32_t bytes = 0;
+  std::array<std::byte, 4096> resources{};
+};
+
+/// The bytes of the program that runs, as a hash. Cost: a read of its file.
+inline std::uint64_t build_of_this_program() {
+  const file_descriptor file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  std::vector<std::byte> piece(std::size_t{1} << 20);
+  xxh64 hash;
+  for (ssize_t n = 0; file && (n = ::read(file.get(), piece.data(), piece.size())) > 0;)
+    hash.update(std::span(piece).first(static_cast<std::size_t>(n)));
+  return hash.digest();
+}
+
+}  // namespace detail
+
+/// The runtime of a job of several ranks: tasks and actors may be on any of them, and the ranks of a node share one store.
+/// The program, and all that it names, must be the same build on all ranks.
+///
+/// mpi::run() makes one on each rank; a program of which every rank has a main of its own makes one by itself. Making and
+/// destroying it is collective: rank 0 waits in the destructor until nothing goes on in the whole job, whoever began it; the
+/// others work for the job until then, in serve() or in the destructor.
+class runtime : public cadre::runtime {
+ public:
+  /// Every rank of `comm`, which is duplicated. Throws as cadre::runtime; different_programs (610), communicator_timeout
+  /// (401), mapping_error (159), mpi_error (1101, 1102).
+  explicit runtime(MPI_Comm comm, runtime_options options = {}) : cadre::runtime(std::move(options)) {
+    int rank = 0, size = 0;
+    {
+      const std::lock_guard lock(detail::environment::get().mutex());
+      detail::check(::MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
+      detail::check(::MPI_Comm_size(comm, &size), "MPI_Comm_size");
+    }
+    core().set_rank(rank);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    const std::vector<detail::introduction> all = detail::root_gather(comm, size, deadline)(introduction());
+    check_that_all_are_one(all);
+    std::uint32_t number = 0;
+    std::vector<cadre::detail::peer_facts> peers;
+    for (const detail::introduction& i : all) {
+      number = std::max(number, i.jobs_made + 1);
+      cadre::detail::sent_options o;
+      from_bytes(std::span(i.resources).first(i.bytes), o);
+      peers.push_back({i.host.data(), o.resources});
+    }
+    core().begin_job(number, "cadre-job-" + std::to_string(all[0].job[0]) + "-" + std::to_string(all[0].job[1]));
+    job_ = std::make_shared<cadre::detail::job>(core(), std::make_unique<detail::message_link>(comm), std::move(peers));
+    core().join(job_);
+    core().actors().when_name_ends = [this](const std::string& name, cadre::detail::actor_address where) {
+      drop_name(name, {this->rank(), where});
+    };
+    job_->start();
+  }
+  explicit runtime(runtime_options options = {}) : runtime(detail::world(), std::move(options)) {}
+  ~runtime() override {
+    try {
+      rank() == 0 ? finish() : serve();
+      job_->close();
+    } catch (const std::exception& e) {
+      log(log_level::error, "actor", [&] { return std::string("the job did not end in order: ") + e.what(); });
+    }
+  }
+
+  /// Ranks other than 0: works for the job until rank 0 ends it.
+  void serve() { job_->serve(); }
+
+ private:
+  detail::introduction introduction() {
+    const auto now = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
+    detail::introduction me{.build = detail::build_of_this_program(),
+                            .handlers = cadre::detail::handler::fingerprint(cadre::detail::handler::seal()),
+                            .job = {hash_combine(now, static_cast<std::uint64_t>(::getpid())), now},
+                            .jobs_made = cadre::detail::runtime_core::jobs_made()};
+    const std::string host = cadre::detail::runtime_core::host();
+    std::memcpy(me.host.data(), host.data(), std::min(host.size(), me.host.size() - 1));
+    cadre::detail::sent_options o;
+    o.resources = core().resources();
+    const std::vector<std::byte> resources = to_bytes(o);
+    if (resources.size() > me.resources.size()) throw impossible_request("resources with names of more than 4 KiB");
+    std::copy(resources.begin(), resources.end(), me.resources.begin());
+    me.bytes = static_cast<std::uint32_t>(resources.size());
+    return me;
+  }
+  static void check_that_all_are_one(const std::vector<detail::introduction>& all) {
+    std::string others;
+    for (std::size_t r = 0; r < all.size(); ++r)
+      if (all[r].build != all[0].build || all[r].handlers != all[0].handlers)
+        others += (others.empty() ? "rank " : ", ") + std::to_string(r) + " on " + all[r].host.data();
+    if (!others.empty()) throw different_programs(others + " from rank 0 on " + all[0].host.data());
+  }
+
+  void drop_name(const std::string& name, cadre::detail::actor_place where) {
+    if (rank() == 0)
+      job_->names().drop(name, where);
+    else
+      job_->ask<cadre::detail::name_request>(0, {}, false, [&](output_archive& out) {
+        out(cadre::detail::name_question::drop, name, std::string(), where);
+      });
+  }
+
+  // Until nothing goes on anywhere and nothing is on its way: two looks at all ranks, one after the other, that see the same
+  // and as much received as sent (F. Mattern, Algorithms for distributed termination detection, 1987). What was on its way to
+  // or from a rank that has died nobody can count: without it.
+  void finish() {
+    using activity = cadre::detail::job::activity;
+    std::vector<activity> before;
+    for (;;) {
+      std::vector<activity> now;
+      activity sum{.idle = true};
+      bool all_live = true;
+      for (int r = 0; r < world_size(); ++r) {
+        if (!job_->is_alive(r)) {
+          all_live = false;
+          continue;
+        }
+        try {
+          now.push_back(r == 0 ? job_->look() : ask_for_activity(r));
+        } catch (const error&) {  // it has died just now
+          all_live = false;
+          continue;
+        }
+        sum.sent += now.back().sent;
+        sum.received += now.back().received;
+        sum.idle = sum.idle && now.back().idle;
+      }
+      if (sum.idle && (sum.sent == sum.received || !all_live) && now == before) break;
+      before = std::move(now);
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+    job_->end_others();
+  }
+  cadre::detail::job::activity ask_for_activity(int r) {
+    return cadre::detail::ask<cadre::detail::activity_request, cadre::detail::job::activity>(
+               *job_, r, {.counts = false}, false, "the end of the job", false, {}, [](output_archive&) {})
+        .get();
+  }
+
+  std::shared_ptr<cadre::detail::job> job_;
+};
+
+}  // namespace mpi
+
+CADRE_NAMESPACE_END
+
+#endif

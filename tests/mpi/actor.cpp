@@ -1,0 +1,78 @@
+// ranks: 1 2 4
+// The suite of one process, with tasks and actors on all ranks.
+#include "actor/actor.cpp"
+
+#include "actor/runtime.cpp"
+#include "catch_main.hpp"
+
+#include <cadre/mpi.hpp>
+
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+namespace mpi_actor {
+
+struct own_error : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+[[noreturn]] int fail(int how) {
+  if (how == 0) throw std::out_of_range("how");
+  if (how == 1) throw own_error("mine");
+  throw 3;
+}
+int where() { return cadre::this_task::runtime().rank(); }
+struct resident {
+  int where() const { return cadre::this_task::runtime().rank(); }
+  void throw_it() { throw own_error("told"); }
+};
+
+TEST_CASE("Tasks and actors run on the rank that they are given", "[mpi]") {
+  job rt;
+  for (int r = 0; r < rt->world_size(); ++r) {
+    CHECK(rt->submit<&where>({.on = cadre::on_rank(r)}).get() == r);
+    const auto a = rt->actor<resident>({.on = cadre::on_rank(r)});
+    CHECK(a.call<&resident::where>().get() == r);
+    a.stop().get();
+  }
+  std::vector<int> seen(static_cast<std::size_t>(rt->world_size()));
+  std::vector<cadre::future<int>> all;
+  for (int k = 0; k < 100; ++k) all.push_back(rt->submit<&where>({.on = cadre::spread}));
+  for (auto& f : all) ++seen[static_cast<std::size_t>(f.get())];
+  for (const int n : seen) CHECK(n >= 100 / rt->world_size() - 1);
+  CHECK_THROWS_WITH(rt->submit<&where>({.on = cadre::on_rank(99)}),
+                    Catch::Contains("on rank 99; this job has rank 0 on '"));
+}
+
+TEST_CASE("An error of another rank keeps its type if that travels, else says what and where it was", "[mpi]") {
+  job rt;
+  const cadre::remote_options last{.on = cadre::on_rank(rt->world_size() - 1)};
+  CHECK_THROWS_WITH(rt->submit<&fail>(last, 0).get(), "how");
+  CHECK_THROWS_AS(rt->submit<&fail>(last, 0).get(), std::out_of_range);
+  if (rt->world_size() == 1) return;
+  CHECK_THROWS_WITH(
+      rt->submit<&fail>(last, 1).get(),
+      Catch::Matchers::StartsWith("[cadre.actor.608] rank " + std::to_string(rt->world_size() - 1) + " on ") &&
+          Catch::Contains("own_error") &&
+          Catch::Contains(": mine; catch it there, or throw one of the "
+                          "standard library's types"));
+  CHECK_THROWS_AS(rt->submit<&fail>(last, 2).get(), cadre::remote_error);
+}
+
+TEST_CASE("Work of other ranks for further ranks is done before the job ends", "[mpi]") {
+  job rt;
+  for (int k = 0; k < 20; ++k)
+    static_cast<void>(rt->submit<[](int depth) {
+      cadre::runtime& here = cadre::this_task::runtime();
+      for (int d = 0; d < depth; ++d) static_cast<void>(here.submit<&where>({.on = cadre::spread}));
+    }>(k));
+}
+
+}  // namespace mpi_actor
+
+int main(int argc, char** argv) {
+  return cadre::mpi::run(argc, argv, [&](cadre::runtime& rt) {
+    job::spanning = &rt;
+    return run_tests(argc, argv, "~[one process]");
+  });
+}

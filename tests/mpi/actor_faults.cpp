@@ -1,0 +1,114 @@
+// ranks: 1
+// Jobs that go wrong, each under an mpirun of its own: it runs the hidden cases of this program.
+#include "catch.hpp"
+
+#include <cadre/mpi.hpp>
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <memory>
+#include <string>
+#include <thread>
+
+namespace mpi_actor_faults {
+
+namespace fs = std::filesystem;
+using Catch::Matchers::Contains;
+
+std::string this_program() { return fs::read_symlink("/proc/self/exe").string(); }
+
+/// What the ranks print. Without this process's own MPI variables, as the job is none of its.
+std::string run_job(const std::string& arguments) {
+  const std::string command =
+      "env -i PATH=\"$PATH\" HOME=\"$HOME\" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout -k 2 60 "
+      "mpirun --oversubscribe --bind-to none " +
+      arguments + " 2>&1";
+  std::string output;
+  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(::popen(command.c_str(), "r"), ::pclose);
+  char line[2048];
+  while (std::fgets(line, sizeof line, pipe.get()) != nullptr) output += line;
+  return output;
+}
+
+int die() { return ::raise(SIGKILL); }
+struct mortal {
+  int live() const { return 1; }
+  int end() const { return ::raise(SIGKILL); }
+};
+
+template <class F>
+void say_error(const char* what, F&& f) {
+  const auto begin = std::chrono::steady_clock::now();
+  try {
+    f();
+    std::printf("%s: no error\n", what);
+  } catch (const std::exception& e) {
+    const bool soon = std::chrono::steady_clock::now() - begin < std::chrono::seconds(2);
+    std::printf("%s %s: %s\n", what, soon ? "soon" : "late", e.what());
+  }
+  std::fflush(stdout);
+}
+
+}  // namespace mpi_actor_faults
+
+TEST_CASE("what is asked of a rank that is killed fails with how it died, and the others go on", "[mpi]") {
+  using namespace mpi_actor_faults;
+  const std::string output = run_job("--enable-recovery -n 3 '" + this_program() + "' 'job: a rank is killed'");
+  INFO(output);
+  CHECK_THAT(output, Contains("the task soon: [cadre.actor.609] mpi_actor_faults::die is lost: "));
+  CHECK_THAT(output, Contains(" has ended by signal 9; say .max_retries to have it run again elsewhere"));
+  CHECK_THAT(output,
+             Contains("the call soon: [cadre.actor.601] the actor mpi_actor_faults::mortal::end cannot be called: "));
+  CHECK_THAT(output, Contains("tried elsewhere: 1"));
+  CHECK_THAT(output, Contains("a later task soon: [cadre.async.209] "));
+  CHECK_THAT(output, Contains("the other rank: 1"));
+}
+
+TEST_CASE("job: a rank is killed", "[.job]") {
+  using namespace mpi_actor_faults;
+  cadre::mpi::runtime rt({.threads = 1});
+  if (rt.rank() != 0) return rt.serve();
+  const auto there = rt.actor<mortal>({.on = cadre::on_rank(2)}), other = rt.actor<mortal>({.on = cadre::on_rank(1)});
+  CHECK(there.call<&mortal::live>().get() == 1);
+  auto call = there.call<&mortal::end>();
+  say_error("the call", [&] { call.get(); });
+  say_error("a later task", [&] { rt.submit<&die>({.on = cadre::on_rank(2)}).get(); });
+  std::printf("the other rank: %d\n", other.call<&mortal::live>().get());
+  auto task = rt.submit<&die>({.on = cadre::on_rank(1)});
+  say_error("the task", [&] { task.get(); });
+  std::printf("tried elsewhere: %d\n", rt.submit<[] { return 1; }>({.max_retries = 1}).get());
+  std::fflush(stdout);
+  std::this_thread::sleep_for(std::chrono::milliseconds(500));
+  MPI_Abort(MPI_COMM_WORLD, 0);  // MPI_Finalize would wait for the dead
+}
+
+TEST_CASE("ranks that run different builds are told so when the job begins", "[mpi]") {
+  using namespace mpi_actor_faults;
+  const fs::path other = fs::temp_directory_path() / ("cadre-other-build-" + std::to_string(::getpid()));
+  fs::copy_file(this_program(), other);
+  std::ofstream(other, std::ios::app) << "another";
+  const std::string output =
+      run_job("-n 2 '" + this_program() + "' 'job: two builds' : -n 1 '" + other.string() + "' 'job: two builds'");
+  fs::remove(other);
+  INFO(output);
+  for (const char* rank : {"rank 0: ", "rank 1: ", "rank 2: "})
+    CHECK_THAT(output, Contains(std::string(rank) +
+                                "[cadre.actor.610] the ranks of this job do not run the same build: rank 2 on "));
+  CHECK_THAT(output, Contains("; start all of them from one executable"));
+}
+
+TEST_CASE("job: two builds", "[.job]") {
+  try {
+    const cadre::mpi::runtime rt;
+  } catch (const cadre::different_programs& e) {
+    int rank = 0;
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    std::printf("rank %d: %s\n", rank, e.what());
+    std::fflush(stdout);
+  }
+}
