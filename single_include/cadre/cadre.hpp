@@ -154,6 +154,52 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/archive/detail/padding.hpp ----
+#ifndef CADRE_ARCHIVE_DETAIL_PADDING_HPP
+#define CADRE_ARCHIVE_DETAIL_PADDING_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// Sets the bytes of `object`, which holds a T, that belong to no member to zero.
+template <class T>
+void clear_padding([[maybe_unused]] std::byte* object) noexcept {
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_clear_padding)
+  __builtin_clear_padding(reinterpret_cast<T*>(object));
+#endif
+#endif
+}
+
+/// Whether a T has bytes that clear_padding clears. No trait tells: has_unique_object_representations is false for
+/// every type with a float. So it is tried once per type.
+template <class T>
+bool has_padding() noexcept {
+  if constexpr (std::has_unique_object_representations_v<T> || std::is_floating_point_v<T>) {
+    return false;
+  } else {
+    static const bool result = [] {
+      alignas(T) std::byte object[sizeof(T)];
+      std::memset(object, 0xFF, sizeof object);
+      clear_padding<T>(object);
+      return std::any_of(object, object + sizeof object, [](std::byte b) { return b != std::byte{0xFF}; });
+    }();
+    return result;
+  }
+}
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/core/error.hpp ----
 #ifndef CADRE_CORE_ERROR_HPP
 #define CADRE_CORE_ERROR_HPP
@@ -164,11 +210,20 @@ CADRE_NAMESPACE_END
 
 CADRE_NAMESPACE_BEGIN
 
+/// The text of an error that was thrown in another process.
+struct received_text {
+  std::string_view text;
+};
+
 /// The base of every exception that cadre itself throws. Its text begins with the room and a number that stays the
 /// same over versions, and says what happened, where, and what to do: `[cadre.persist.502] ...`. Each number has an
 /// entry in docs/errors.md; each kind of mistake has a subclass, defined in the room that throws it.
 class error : public std::runtime_error {
  public:
+  /// One of another process. Those that may go from one to another inherit this constructor.
+  [[gnu::cold]] explicit error(const received_text& from)
+      : std::runtime_error(std::string(from.text)), number_(number_in(from.text)) {}
+
   /// The number that docs/errors.md lists.
   [[nodiscard]] int number() const noexcept { return number_; }
 
@@ -181,6 +236,13 @@ class error : public std::runtime_error {
   [[gnu::cold]] static std::string text(std::string_view room, int number, std::string_view message) {
     std::string all = "[cadre.";
     return all.append(room).append(".").append(std::to_string(number)).append("] ").append(message);
+  }
+
+  [[gnu::cold]] static int number_in(std::string_view text) noexcept {
+    int number = 0;
+    for (const char c : text.substr(0, text.find(']')))
+      if (c >= '0' && c <= '9') number = 10 * number + (c - '0');
+    return number;
   }
 
   int number_;
@@ -237,69 +299,6 @@ class archive_not_exhausted : public archive_error {
                                " bytes are left after the value was read; it was written as another type, or by "
                                "another version of its serialize function") {}
 };
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/archive/fwd.hpp ----
-#ifndef CADRE_ARCHIVE_FWD_HPP
-#define CADRE_ARCHIVE_FWD_HPP
-
-CADRE_NAMESPACE_BEGIN
-
-class archive_extension;
-class byte_buffer;
-class input_archive;
-class output_archive;
-template <class T>
-struct type_label;
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/archive/detail/padding.hpp ----
-#ifndef CADRE_ARCHIVE_DETAIL_PADDING_HPP
-#define CADRE_ARCHIVE_DETAIL_PADDING_HPP
-
-#include <algorithm>
-#include <cstddef>
-#include <cstring>
-#include <type_traits>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-/// Sets the bytes of `object`, which holds a T, that belong to no member to zero.
-template <class T>
-void clear_padding([[maybe_unused]] std::byte* object) noexcept {
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_clear_padding)
-  __builtin_clear_padding(reinterpret_cast<T*>(object));
-#endif
-#endif
-}
-
-/// Whether a T has bytes that clear_padding clears. No trait tells: has_unique_object_representations is false for
-/// every type with a float. So it is tried once per type.
-template <class T>
-bool has_padding() noexcept {
-  if constexpr (std::has_unique_object_representations_v<T> || std::is_floating_point_v<T>) {
-    return false;
-  } else {
-    static const bool result = [] {
-      alignas(T) std::byte object[sizeof(T)];
-      std::memset(object, 0xFF, sizeof object);
-      clear_padding<T>(object);
-      return std::any_of(object, object + sizeof object, [](std::byte b) { return b != std::byte{0xFF}; });
-    }();
-    return result;
-  }
-}
-
-}  // namespace detail
 
 CADRE_NAMESPACE_END
 
@@ -724,231 +723,6 @@ template <class T>
   from_bytes(bytes, value);
   return value;
 }
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/archive/type_label.hpp ----
-#ifndef CADRE_ARCHIVE_TYPE_LABEL_HPP
-#define CADRE_ARCHIVE_TYPE_LABEL_HPP
-
-#include <cxxabi.h>
-
-#include <cstdlib>
-#include <string>
-#include <string_view>
-#include <typeinfo>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-inline void erase_all(std::string& text, std::string_view part) {
-  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at)) text.erase(at, part.size());
-}
-
-/// A type's name as in source code, without the inline namespaces that carry versions of the standard library and of
-/// cadre, so that files outlive these.
-inline std::string type_name(const std::type_info& type) {
-  int status = 0;
-  char* demangled = abi::__cxa_demangle(type.name(), nullptr, nullptr, &status);
-  std::string name = demangled != nullptr ? demangled : type.name();
-  std::free(demangled);
-  erase_all(name, "__cxx11::");
-  erase_all(name, "__1::");
-  for (std::size_t at = name.find("cadre::v"); at != std::string::npos; at = name.find("cadre::v", at + 1)) {
-    const std::size_t digits = at + 8, end = name.find_first_not_of("0123456789", digits);
-    if (end != std::string::npos && end != digits && name.compare(end, 2, "::") == 0)
-      name.erase(at + 7, end + 2 - at - 7);
-  }
-  return name;
-}
-
-}  // namespace detail
-
-/// The name under which a T is filed: a value is read back only as a type of the same label. Specialise it for types
-/// that share one format, or to keep files readable after a type was renamed.
-template <class T>
-struct type_label {
-  static std::string get() { return detail::type_name(typeid(T)); }
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/archive.hpp ----
-#ifndef CADRE_ARCHIVE_HPP
-#define CADRE_ARCHIVE_HPP
-
-/// The one archive over byte buffers that checkpoints, stores and messages share.
-
-#endif
-
-// ---- cadre/async/error.hpp ----
-#ifndef CADRE_ASYNC_ERROR_HPP
-#define CADRE_ASYNC_ERROR_HPP
-
-#include <cstddef>
-#include <string>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Thrown (201) when a future is used that refers to no task.
-class empty_future : public error {
- public:
-  [[gnu::cold]] explicit empty_future(std::string_view call)
-      : error("async", 201,
-              std::string(call) +
-                  " on an empty future: it was never set, was moved from, or gave its value away by get(), then() or "
-                  "when_all(); keep what get() returned, or ask valid() first") {}
-};
-
-/// Thrown (202) by the future of a promise that was destroyed without a value or an error.
-class broken_promise : public error {
- public:
-  [[gnu::cold]] broken_promise()
-      : error("async", 202,
-              "the promise of this future was destroyed without a value; call set_value() or set_error() on every way "
-              "out") {}
-};
-
-/// Thrown (203) when a promise is given a second value or error, or a value after it was moved from.
-class promise_already_satisfied : public error {
- public:
-  [[gnu::cold]] promise_already_satisfied()
-      : error("async", 203, "this promise has been kept already, or was moved from; set a value or an error once") {}
-};
-
-/// Thrown (204) when a promise is asked for its future a second time.
-class future_already_taken : public error {
- public:
-  [[gnu::cold]] future_already_taken()
-      : error("async", 204,
-              "this promise has given its future away already, or was moved from; ask for it once and move it") {}
-};
-
-/// Thrown (205) by wait() when more futures are to become ready than it was given.
-class impossible_wait : public error {
- public:
-  impossible_wait(std::size_t wanted, std::size_t given)
-      : error("async", 205,
-              "wait for " + std::to_string(wanted) + " of " + std::to_string(given) +
-                  " futures can never succeed; ask for at most as many as there are") {}
-};
-
-/// Thrown (206) by the future of a task that was cancelled before it began, and in a coroutine by each co_await once it
-/// has been cancelled.
-class task_cancelled : public error {
- public:
-  [[gnu::cold]] explicit task_cancelled(const std::string& task, std::string_view when = "before it began")
-      : error("async", 206,
-              task + " was cancelled " + std::string(when) +
-                  ": by cancel(), its stop token, its parent's or its pool's end") {}
-};
-
-/// Thrown (207) when a process made by fork() uses a pool, or waits for a task, of the process that it came from.
-class forked_process : public error {
- public:
-  [[gnu::cold]] forked_process()
-      : error("async", 207,
-              "this process was made by fork(), and the threads of the pool stayed in the other; make a pool after the "
-              "fork, or call exec()") {}
-};
-
-/// Thrown (208) by a wait that could never end, because what it waits for waits for it.
-class wait_cycle : public error {
- public:
-  [[gnu::cold]] explicit wait_cycle(const std::string& path)
-      : error("async", 208,
-              "this wait would never end: " + path + ", which is under way here; use then() in one place") {}
-};
-
-/// Thrown (209) when a task asks for resources that its pool can never give, or that make no sense.
-class impossible_request : public error {
- public:
-  [[gnu::cold]] explicit impossible_request(const std::string& what)
-      : error("async", 209, "this request of resources can never be met: " + what) {}
-};
-
-/// Thrown (210) by the future of a task that had not begun by its deadline.
-class deadline_passed : public error {
- public:
-  [[gnu::cold]] explicit deadline_passed(const std::string& task)
-      : error("async", 210, task + " had not begun by its deadline; give it more time, or the pool less to do") {}
-};
-
-/// Thrown (211) when options of a task do not go together with it or its pool.
-class bad_task_option : public error {
- public:
-  [[gnu::cold]] explicit bad_task_option(const std::string& what) : error("async", 211, what) {}
-};
-
-/// Thrown (212) when a channel is made that could hold nothing.
-class bad_channel : public error {
- public:
-  [[gnu::cold]] bad_channel() : error("async", 212, "a channel of capacity 0 could hold nothing; give it 1 or more") {}
-};
-
-/// Thrown (213) by a send into a closed channel.
-class channel_closed : public error {
- public:
-  [[gnu::cold]] channel_closed()
-      : error("async", 213,
-              "this channel is closed, so nobody will receive what is sent; close it when all have sent") {}
-};
-
-/// Thrown (215) by the call of a coroutine that g++ 12 has compiled wrongly: one that begins with `if (co_await f ...)` and
-/// has no variable of its own.
-class miscompiled_coroutine : public error {
- public:
-  explicit miscompiled_coroutine(const std::string& coroutine)
-      : error("async", 215,
-              coroutine +
-                  " is a coroutine that this compiler has laid out wrongly, as g++ 12 does if one begins with `if "
-                  "(co_await "
-                  "f ...)`; write `const auto x = co_await f; if (x ...)`") {}
-};
-
-/// Thrown (220) by task_graph::run() when nodes come before themselves.
-class graph_cycle : public error {
- public:
-  graph_cycle(const std::string& path, std::size_t nodes)
-      : error("async", 220,
-              "the task graph has a cycle of " + std::to_string(nodes) + " node" + (nodes == 1 ? "" : "s") + ": " +
-                  path + "; none of them could ever run, so remove one of these edges") {}
-};
-
-/// Thrown (221) when a task graph is changed, or run once more, while it runs.
-class graph_is_running : public error {
- public:
-  explicit graph_is_running(std::string_view call)
-      : error("async", 221,
-              std::string(call) +
-                  " on a task graph that runs; wait for the future of that run first, or use a second "
-                  "graph") {}
-};
-
-/// Thrown (222) by the future of a graph's run that was cancelled after it had begun.
-class graph_cancelled : public error {
- public:
-  graph_cancelled(const std::string& run, std::size_t skipped, std::size_t nodes)
-      : error("async", 222,
-              "the run of a task graph, " + run + ", was cancelled: " + std::to_string(skipped) + " of its " +
-                  std::to_string(nodes) + " nodes were skipped") {}
-};
-
-/// Thrown (223) when an edge is to lead from or to a node of another task graph, or of none.
-class foreign_node : public error {
- public:
-  foreign_node()
-      : error(
-            "async", 223,
-            "both ends of an edge must be nodes of the same task graph: use what its add() returned, and not after the "
-            "graph was assigned to") {}
-};
 
 CADRE_NAMESPACE_END
 
@@ -1650,7 +1424,7 @@ class task {
   enum : std::uint8_t {
     no_future = 1,     ///< nobody can wait for it
     bare = 2,          ///< part of the task that waits for it, on its stack or frame: neither claimed nor counted
-    not_for_help = 4,  ///< a waiter must not run it itself: it belongs to a certain worker
+    not_for_help = 4,  ///< a waiter must not run it itself: it belongs to a certain worker, or actor
     no_closure = 8,    ///< promises and joins: completed from elsewhere, never run
     hears_stop = 16,   ///< on_stop() is to be called
     holds = 32,        ///< resources: on_wait() is to be called
@@ -1710,6 +1484,11 @@ class task {
   virtual void on_stop() noexcept {}
   /// The thread that runs it falls asleep in a wait, or is awake again.
   virtual void on_wait(bool /*begins*/) noexcept {}
+  /// Of one that is not_for_help: does some of what comes before it on the thread that waits for it. False if there is
+  /// nothing to do.
+  virtual bool bring_nearer() noexcept { return false; }
+  /// The running task that must end before this one can begin, or null; with a reference.
+  [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
   /// Destroys value or error, as only children keep the node from now on.
   virtual void drop_result() noexcept {}
   /// What it has if it was submitted with options, else null.
@@ -3045,6 +2824,179 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/async/error.hpp ----
+#ifndef CADRE_ASYNC_ERROR_HPP
+#define CADRE_ASYNC_ERROR_HPP
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Thrown (201) when a future is used that refers to no task.
+class empty_future : public error {
+ public:
+  [[gnu::cold]] explicit empty_future(std::string_view call)
+      : error("async", 201,
+              std::string(call) +
+                  " on an empty future: it was never set, was moved from, or gave its value away by get(), then() or "
+                  "when_all(); keep what get() returned, or ask valid() first") {}
+};
+
+/// Thrown (202) by the future of a promise that was destroyed without a value or an error.
+class broken_promise : public error {
+ public:
+  [[gnu::cold]] broken_promise()
+      : error("async", 202,
+              "the promise of this future was destroyed without a value; call set_value() or set_error() on every way "
+              "out") {}
+};
+
+/// Thrown (203) when a promise is given a second value or error, or a value after it was moved from.
+class promise_already_satisfied : public error {
+ public:
+  [[gnu::cold]] promise_already_satisfied()
+      : error("async", 203, "this promise has been kept already, or was moved from; set a value or an error once") {}
+};
+
+/// Thrown (204) when a promise is asked for its future a second time.
+class future_already_taken : public error {
+ public:
+  [[gnu::cold]] future_already_taken()
+      : error("async", 204,
+              "this promise has given its future away already, or was moved from; ask for it once and move it") {}
+};
+
+/// Thrown (205) by wait() when more futures are to become ready than it was given.
+class impossible_wait : public error {
+ public:
+  impossible_wait(std::size_t wanted, std::size_t given)
+      : error("async", 205,
+              "wait for " + std::to_string(wanted) + " of " + std::to_string(given) +
+                  " futures can never succeed; ask for at most as many as there are") {}
+};
+
+/// Thrown (206) by the future of a task that was cancelled before it began, and in a coroutine by each co_await once it
+/// has been cancelled.
+class task_cancelled : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit task_cancelled(const std::string& task, std::string_view when = "before it began")
+      : error("async", 206,
+              task + " was cancelled " + std::string(when) +
+                  ": by cancel(), its stop token, its parent's or its pool's end") {}
+};
+
+/// Thrown (207) when a process made by fork() uses a pool, or waits for a task, of the process that it came from.
+class forked_process : public error {
+ public:
+  [[gnu::cold]] forked_process()
+      : error("async", 207,
+              "this process was made by fork(), and the threads of the pool stayed in the other; make a pool after the "
+              "fork, or call exec()") {}
+};
+
+/// Thrown (208) by a wait that could never end, because what it waits for waits for it.
+class wait_cycle : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit wait_cycle(const std::string& path)
+      : error("async", 208,
+              "this wait would never end: " + path + ", which is under way here; use then() in one place") {}
+};
+
+/// Thrown (209) when a task asks for resources that its pool can never give, or that make no sense.
+class impossible_request : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit impossible_request(const std::string& what)
+      : error("async", 209, "this request of resources can never be met: " + what) {}
+};
+
+/// Thrown (210) by the future of a task that had not begun by its deadline.
+class deadline_passed : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit deadline_passed(const std::string& task)
+      : error("async", 210, task + " had not begun by its deadline; give it more time, or the pool less to do") {}
+};
+
+/// Thrown (211) when options of a task do not go together with it or its pool.
+class bad_task_option : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit bad_task_option(const std::string& what) : error("async", 211, what) {}
+};
+
+/// Thrown (212) when a channel is made that could hold nothing.
+class bad_channel : public error {
+ public:
+  [[gnu::cold]] bad_channel() : error("async", 212, "a channel of capacity 0 could hold nothing; give it 1 or more") {}
+};
+
+/// Thrown (213) by a send into a closed channel.
+class channel_closed : public error {
+ public:
+  [[gnu::cold]] channel_closed()
+      : error("async", 213,
+              "this channel is closed, so nobody will receive what is sent; close it when all have sent") {}
+};
+
+/// Thrown (215) by the call of a coroutine that g++ 12 has compiled wrongly: one that begins with `if (co_await f ...)` and
+/// has no variable of its own.
+class miscompiled_coroutine : public error {
+ public:
+  explicit miscompiled_coroutine(const std::string& coroutine)
+      : error("async", 215,
+              coroutine +
+                  " is a coroutine that this compiler has laid out wrongly, as g++ 12 does if one begins with `if "
+                  "(co_await "
+                  "f ...)`; write `const auto x = co_await f; if (x ...)`") {}
+};
+
+/// Thrown (220) by task_graph::run() when nodes come before themselves.
+class graph_cycle : public error {
+ public:
+  graph_cycle(const std::string& path, std::size_t nodes)
+      : error("async", 220,
+              "the task graph has a cycle of " + std::to_string(nodes) + " node" + (nodes == 1 ? "" : "s") + ": " +
+                  path + "; none of them could ever run, so remove one of these edges") {}
+};
+
+/// Thrown (221) when a task graph is changed, or run once more, while it runs.
+class graph_is_running : public error {
+ public:
+  explicit graph_is_running(std::string_view call)
+      : error("async", 221,
+              std::string(call) +
+                  " on a task graph that runs; wait for the future of that run first, or use a second "
+                  "graph") {}
+};
+
+/// Thrown (222) by the future of a graph's run that was cancelled after it had begun.
+class graph_cancelled : public error {
+ public:
+  graph_cancelled(const std::string& run, std::size_t skipped, std::size_t nodes)
+      : error("async", 222,
+              "the run of a task graph, " + run + ", was cancelled: " + std::to_string(skipped) + " of its " +
+                  std::to_string(nodes) + " nodes were skipped") {}
+};
+
+/// Thrown (223) when an edge is to lead from or to a node of another task graph, or of none.
+class foreign_node : public error {
+ public:
+  foreign_node()
+      : error(
+            "async", 223,
+            "both ends of an edge must be nodes of the same task graph: use what its add() returned, and not after the "
+            "graph was assigned to") {}
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/resources.hpp ----
 #ifndef CADRE_ASYNC_RESOURCES_HPP
 #define CADRE_ASYNC_RESOURCES_HPP
@@ -3897,6 +3849,15 @@ class scheduler {
     return idle_.idle() < queues_.size();
   }
 
+  /// Whether all threads sleep between tasks and nothing is queued.
+  [[nodiscard]] bool is_idle() noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    if (idle_.sleeping_between_tasks() != threads_ || queues_.has_any()) return false;
+    for (std::size_t i = 0; i < threads_; ++i)
+      if (!queues_.at(i).pinned.empty()) return false;
+    return true;
+  }
+
   /// One worker more, or fewer, may take tasks. False if one more was asked for and cannot be had.
   bool allow(std::ptrdiff_t change) noexcept {
     const std::lock_guard lock(idle_.mutex());
@@ -4257,13 +4218,16 @@ class function_task : public state<R> {
     finish(task::completion::from_elsewhere);
   }
 
- private:
+ protected:
+  /// As long as it has neither run nor been cancelled.
+  F& function() noexcept { return f_.get(); }
   void finish(task::completion by) noexcept {
     f_.~room_for<F>();
     this->report_if_posted();
     if (!this->has(task::no_future) || this->has_offspring()) this->complete(by);
   }
 
+ private:
   union {
     room_for<F> f_;
   };
@@ -4320,6 +4284,7 @@ CADRE_NAMESPACE_END
 #include <mutex>
 #include <span>
 #include <string>
+#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -4347,8 +4312,12 @@ class sleeping_wait {
   sleeping_wait(running_frame* stack, std::span<const watch> targets, std::size_t needed)
       : stack_(stack), targets_(targets), needed_(needed) {
     if (fork_count.load(std::memory_order_relaxed) != 0) check_process();
+    kept_tasks kept;  // let go without the lock
     const std::lock_guard lock(the_locks().waits);
-    if (stack_ != nullptr && needed_ == targets_.size()) check_cycle();
+    if (stack_ != nullptr && needed_ == targets_.size()) {
+      check_cycle();
+      check_actors(kept);
+    }
     next_ = first();
     if (next_ != nullptr) next_->previous_ = this;
     first() = this;
@@ -4426,6 +4395,36 @@ class sleeping_wait {
     return at >= reinterpret_cast<std::uintptr_t>(targets_.data()) &&
            at < reinterpret_cast<std::uintptr_t>(targets_.data() + targets_.size());
   }
+  // The other way round for calls of actors, which nothing hangs on: from a call to what its actor is at, to what that waits
+  // for, and so on.
+  using kept_tasks = std::vector<task_ref<task>>;
+  void check_actors(kept_tasks& kept) const {
+    int looks = most_looks;
+    for (const watch& w : targets_)
+      if (w.target->has(task::not_for_help)) follow_actors({*w.target, nullptr}, looks, kept);
+  }
+  void follow_actors(const held_up& target, int& looks, kept_tasks& kept) const {
+    for (const held_up* h = target.by; h != nullptr; h = h->by)
+      if (&h->which == &target.which) return;  // a circle of others
+    task* at = target.which.held_up_by();
+    if (at != nullptr)
+      kept.emplace_back(at);
+    else
+      at = &target.which;
+    if (runs(*at)) tell_cycle_of_calls(target, *at);
+    for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
+      if (!s->runs(*at) || s->needed_ != s->targets_.size()) continue;
+      for (const watch& w : s->targets_)
+        if (--looks > 0) follow_actors({*w.target, &target}, looks, kept);
+    }
+  }
+  [[noreturn, gnu::cold]] void tell_cycle_of_calls(const held_up& last, const task& at) const {
+    std::string path;
+    for (const held_up* h = &last; h != nullptr; h = h->by)
+      path.insert(0, " waits for " + describe(h->which.name(), h->which.at()));
+    throw wait_cycle(describe(top()->name(), top()->at()) + path + ", which its actor can begin only after " +
+                     describe(at.name(), at.at()));
+  }
   [[noreturn, gnu::cold]] void tell_cycle(const held_up& last) const {
     std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";
     for (const held_up* h = &last; h != nullptr; h = h->by)
@@ -4466,7 +4465,7 @@ namespace detail {
 inline constexpr std::uint32_t unrelated_limit = 64;
 
 /// A wait until `needed` of some tasks are done. A worker that waits helps, in this order:
-///  1. it runs the task waited for, if nobody has begun it;
+///  1. it runs the task waited for, if nobody has begun it, or, of a call of an actor, the calls before it and then it;
 ///  2. it runs what the waiting task itself has queued;
 ///  3. it steals what the running task that it waits for has queued (leapfrogging: D. B. Wagner, B. G. Calder, 1993);
 ///  4. only if a target has no task yet (a promise, or a continuation whose time has not come) it runs anything;
@@ -4496,9 +4495,10 @@ class wait_frame {
     worker* const w = context.worker;
     if (w != nullptr) ++w->waits;
     const at_end leave{w};
+    bring_nearer(deadline);
     if (watches_.size() != 1 || (w == nullptr && !look_for_a_moment())) watch_all();
     while (!enough()) {
-      if (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline) return false;
+      if (is_past(deadline)) return false;
       if (context.here != nullptr && context.here->run_first()) continue;
       if (w != nullptr && help(*w)) continue;
       watch_all();
@@ -4516,6 +4516,9 @@ class wait_frame {
     }
   };
 
+  [[nodiscard]] static bool is_past(time_point deadline) noexcept {
+    return deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline;
+  }
   [[nodiscard]] bool enough() const noexcept {
     return watching_ ? sleeper_.satisfied() : sleeper_.needed == 0 || watches_.front().target->done();
   }
@@ -4530,6 +4533,11 @@ class wait_frame {
         sleeper_.count_event();
       }
     }
+  }
+
+  void bring_nearer(time_point deadline) noexcept {
+    for (const watch& w : watches_)
+      while (w.target->has(task::not_for_help) && !enough() && !is_past(deadline) && w.target->bring_nearer()) {}
   }
 
   // To fall asleep and be woken takes both sides some microseconds, which a task that is under way, or is taken up by a
@@ -4953,33 +4961,9194 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/async/fwd.hpp ----
-#ifndef CADRE_ASYNC_FWD_HPP
-#define CADRE_ASYNC_FWD_HPP
+// ---- cadre/async/shared_future.hpp ----
+#ifndef CADRE_ASYNC_SHARED_FUTURE_HPP
+#define CADRE_ASYNC_SHARED_FUTURE_HPP
+
+#include <exception>
+#include <source_location>
+#include <type_traits>
+#include <utility>
 
 CADRE_NAMESPACE_BEGIN
 
-class thread_pool;
-class task_group;
-class task_graph;
-class graph_node;
-struct thread_pool_options;
-struct loop_options;
-struct task_options;
-struct unobserved_error;
-struct unit;
+namespace detail {
 
 template <class T>
-class future;
+using shared_reference_t = std::conditional_t<std::is_void_v<T>, void, std::add_lvalue_reference_t<const T>>;
+
+template <class F, class T>
+struct shared_then_result : task_result<F, const T&> {};
+template <class F>
+struct shared_then_result<F, void> : task_result<F> {};
+
+}  // namespace detail
+
+/// A result that any number of holders read: a copyable future, made by `std::move(f).share()`. The value lies where the
+/// task has put it, is never moved, and lives as long as a shared_future of it.
+///
+/// An error is thrown to each who calls get(), as the same object, so who catches it by reference must not change it. The
+/// handler of unobserved errors gets it only if nobody asked.
+///
+/// Thread-safety: all const members may run in several threads at once, on one object or on copies. What they do with a
+/// value that is not const (T is a reference) is theirs to order.
+template <class T>
+class shared_future {
+ public:
+  using value_type = T;
+
+  shared_future() noexcept = default;
+  /// `f` is empty afterwards.
+  shared_future(future<T>&& f) noexcept : state_(detail::future_access::take(std::move(f))) {}
+  shared_future(const shared_future& other) noexcept : state_(other.state_.get()) {
+    if (state_) state_->retain();
+  }
+  shared_future(shared_future&&) noexcept = default;
+  shared_future& operator=(shared_future other) noexcept {
+    state_ = std::move(other.state_);
+    return *this;
+  }
+  ~shared_future() = default;
+
+  /// False for one that was never set or was moved from.
+  [[nodiscard]] bool valid() const noexcept { return static_cast<bool>(state_); }
+
+  /// True if get() would not wait. Throws empty_future (201).
+  [[nodiscard]] bool ready() const { return checked("ready()").done(); }
+
+  /// Throws empty_future (201). This and the waits below: as those of future.
+  void wait() const { static_cast<void>(detail::wait_for_task(checked("wait()"))); }
+
+  /// False if the time passed first. Throws empty_future (201).
+  template <class Rep, class Period>
+  [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& timeout) const {
+    return detail::wait_for_task(checked("wait_for()"), detail::deadline_after(timeout));
+  }
+
+  /// As wait_for(); on another clock than steady_clock, the time left is looked at once.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration>& deadline) const {
+    return wait_for(deadline - Clock::now());
+  }
+
+  /// Waits, then gives `const T&` (T& for a reference, nothing for void), valid as long as a shared_future of this result
+  /// lives; or throws what the task threw. As often as one likes. Throws empty_future (201).
+  detail::shared_reference_t<T> get() const& {
+    detail::state<T>& s = checked("get()");
+    static_cast<void>(detail::wait_for_task(s));
+    if (s.failed()) {
+      s.set_observed();
+      std::rethrow_exception(s.error());
+    }
+    return s.value();
+  }
+  /// Of a temporary, which may be the last holder: a copy.
+  T get() const&& { return get_of_this(); }
+
+  /// A new task `f(const T&)` (`f(T&)`, `f()`) that the same pool runs once this one is done: the future of its result. Any
+  /// number of them may follow; each keeps the value alive. If this task fails, `f` is not called and its error passes on.
+  /// Without a pool as future::then(). Throws empty_future (201).
+  template <class F>
+  auto then(F&& f, std::source_location at = std::source_location::current()) const {
+    return follow(checked("then()").home(), std::forward<F>(f), at);
+  }
+
+  /// The same, run by another pool.
+  template <class F>
+  auto then(thread_pool& pool, F&& f, std::source_location at = std::source_location::current()) const {
+    return follow(detail::id_of(pool), std::forward<F>(f), at);
+  }
+
+  /// Asks the task to stop, for all who share it: as future::cancel(). Throws empty_future (201).
+  bool cancel() const { return detail::cancel(checked("cancel()")); }
+
+ private:
+  friend struct detail::future_access;
+
+  detail::state<T>& checked(const char* call) const {
+    if (!state_) [[unlikely]]
+      throw empty_future(call);
+    return *state_;
+  }
+
+  detail::shared_reference_t<T> get_of_this() const { return get(); }
+
+  template <class F>
+  auto follow(detail::pool_id home, F&& f, std::source_location at) const {
+    using result_type = typename detail::shared_then_result<std::decay_t<F>, T>::type;
+    detail::state<T>& s = checked("then()");
+    s.retain();
+    return detail::make_then<detail::follows::shared_value, result_type>(
+        std::forward<F>(f), detail::task_ref<detail::state<T>>(&s), home, at);
+  }
+
+  detail::task_ref<detail::state<T>> state_;
+};
 
 template <class T>
-class shared_future;
+shared_future<T> future<T>::share() && {
+  static_cast<void>(checked("share()"));
+  return shared_future<T>(std::move(*this));
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/making.hpp ----
+#ifndef CADRE_STORE_DETAIL_MAKING_HPP
+#define CADRE_STORE_DETAIL_MAKING_HPP
+
+#include <array>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What this thread makes in get_or_create() while this exists, so that a call for the same from within is seen.
+class making {
+ public:
+  making(const std::array<std::uint64_t, 2>& store, std::uint32_t index) noexcept
+      : store_(store), index_(index), outer_(innermost_) {
+    innermost_ = this;
+  }
+  making(const making&) = delete;
+  making& operator=(const making&) = delete;
+  ~making() { innermost_ = outer_; }
+
+  [[nodiscard]] static bool includes(const std::array<std::uint64_t, 2>& store, std::uint32_t index) noexcept {
+    for (const making* m = innermost_; m != nullptr; m = m->outer_)
+      if (m->index_ == index && m->store_ == store) return true;
+    return false;
+  }
+
+ private:
+  const std::array<std::uint64_t, 2> store_;
+  const std::uint32_t index_;
+  making* const outer_;
+  static inline constinit thread_local making* innermost_ = nullptr;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/file_error.hpp ----
+#ifndef CADRE_OS_FILE_ERROR_HPP
+#define CADRE_OS_FILE_ERROR_HPP
+
+#include <cerrno>
+#include <string>
+#include <system_error>
+
+CADRE_NAMESPACE_BEGIN
+
+/// What the operating system refused to do with a file. Thrown as one of the kinds below, or as itself (158) for other
+/// failures of input and output.
+class file_error : public error {
+ public:
+  /// The errno of the failed call.
+  [[nodiscard]] int code() const noexcept { return code_; }
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+  /// Throws the kind that belongs to `code`, an errno. `action` completes "cannot ...", as in "write" or "open".
+  [[noreturn]] static void raise(const std::string& action, const std::string& path, int code);
+  /// Of any other cause (158).
+  static file_error failed(const std::string& action, const std::string& path, int code) {
+    return {158, action, path, code, "the file system or the device below it failed"};
+  }
+
+ protected:
+  file_error(int number, const std::string& action, const std::string& path, int code, const std::string& advice)
+      : error("os", number,
+              "cannot " + action + " '" + path + "': " + std::generic_category().message(code) + " (errno " +
+                  std::to_string(code) + "); " + advice),
+        code_(code),
+        path_(path) {}
+
+ private:
+  int code_;
+  std::string path_;
+};
+
+/// Thrown (155) when the file, or a folder on the way to it, does not exist.
+class file_not_found : public file_error {
+ public:
+  file_not_found(const std::string& action, const std::string& path, int code)
+      : file_error(155, action, path, code, "check the path, and create its folder first") {}
+};
+
+/// Thrown (156) when the disk, the quota or the largest permitted file is full.
+class disk_full : public file_error {
+ public:
+  disk_full(const std::string& action, const std::string& path, int code)
+      : file_error(156, action, path, code,
+                   "free some space or choose another folder; what was there before is unchanged") {}
+};
+
+/// Thrown (157) when permissions or a read-only file system forbid the access.
+class file_access_denied : public file_error {
+ public:
+  file_access_denied(const std::string& action, const std::string& path, int code)
+      : file_error(157, action, path, code, "check the owner and permissions of the file and of its folder") {}
+};
+
+inline void file_error::raise(const std::string& action, const std::string& path, int code) {
+  switch (code) {
+    case ENOENT:
+    case ENOTDIR: throw file_not_found(action, path, code);
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: throw disk_full(action, path, code);
+    case EACCES:
+    case EPERM:
+    case EROFS: throw file_access_denied(action, path, code);
+    default: throw failed(action, path, code);
+  }
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/mapping.hpp ----
+#ifndef CADRE_OS_MAPPING_HPP
+#define CADRE_OS_MAPPING_HPP
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#ifndef MADV_POPULATE_WRITE  // Linux 5.14
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE  // Linux 6.1
+#define MADV_COLLAPSE 25
+#endif
+
+CADRE_NAMESPACE_BEGIN
+
+/// Thrown (159) when memory cannot be made, mapped or reserved. `code()` is the system's error.
+class mapping_error : public error {
+ public:
+  mapping_error(std::string_view message, int code)
+      : error("os", 159, std::string(message) + ": " + std::generic_category().message(code)), code_(code) {}
+  [[nodiscard]] int code() const noexcept { return code_; }
+
+ private:
+  int code_;
+};
+
+/// A file descriptor that is closed at the end. Move-only.
+class file_descriptor {
+ public:
+  file_descriptor() = default;
+  explicit file_descriptor(int number) noexcept : number_(number) {}
+  file_descriptor(file_descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+  file_descriptor& operator=(file_descriptor&& other) noexcept {
+    std::swap(number_, other.number_);
+    return *this;
+  }
+  ~file_descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+
+  [[nodiscard]] int get() const noexcept { return number_; }
+  explicit operator bool() const noexcept { return number_ >= 0; }
+
+ private:
+  int number_ = -1;
+};
+
+namespace detail {
+// Linux 5.14. Where it is missing, the memory of files is reserved when they are made.
+inline bool can_populate() noexcept {
+  static const bool can = ::madvise(nullptr, 0, MADV_POPULATE_WRITE) == 0;
+  return can;
+}
+}  // namespace detail
+
+/// An anonymous file in memory, zeroed, that the kernel frees with its last mapping and descriptor, however the
+/// processes end. Not bound by the size of /dev/shm. Other processes of the user open it as /proc/PID/fd/NUMBER.
+/// Throws mapping_error (159).
+[[nodiscard]] inline file_descriptor make_memory_file(const char* name, std::size_t bytes) {
+  file_descriptor file(::memfd_create(name, MFD_CLOEXEC));
+  if (!file) throw mapping_error("cannot make a file in memory", errno);
+  if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0)
+    throw mapping_error("cannot make a file of " + std::to_string(bytes) + " bytes in memory", errno);
+  if (!detail::can_populate())
+    if (const int code = ::posix_fallocate(file.get(), 0, static_cast<off_t>(bytes)); code != 0)
+      throw mapping_error("cannot reserve a file of " + std::to_string(bytes) + " bytes in memory", code);
+  return file;
+}
+
+/// Memory mapped into this process, unmapped at the end. Move-only.
+class mapping {
+ public:
+  static constexpr std::size_t huge_page = std::size_t{2} << 20;
+
+  mapping() = default;
+  /// The first `bytes` of a file, shared with all who map it. Mappings of 2 MiB and more begin at a multiple of 2 MiB.
+  /// Reserves nothing: call `reserve` before touching memory that may not be there. Throws mapping_error (159).
+  static mapping shared(const file_descriptor& file, std::size_t bytes) {
+    mapping made;
+    made.map(bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
+    return made;
+  }
+  /// The `bytes` from `offset`, a multiple of the page size, to be read only: a write is a SIGSEGV. Otherwise as shared().
+  static mapping shared_read_only(const file_descriptor& file, std::size_t offset, std::size_t bytes) {
+    mapping made;
+    made.map(bytes, PROT_READ, MAP_SHARED, file.get(), offset);
+    return made;
+  }
+  /// Zeroed memory of this process alone, in huge pages where the system has them. Throws mapping_error (159).
+  static mapping anonymous(std::size_t bytes) {
+    mapping made;
+    made.map(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (bytes >= huge_page) ::madvise(made.data_, bytes, MADV_HUGEPAGE);
+    return made;
+  }
+  mapping(mapping&& other) noexcept
+      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  mapping& operator=(mapping&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~mapping() {
+    if (data_ != nullptr) ::munmap(data_, size_);
+  }
+
+  [[nodiscard]] std::byte* data() const noexcept { return data_; }
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+
+  /// Makes bytes [offset, offset + bytes) present, so that touching them cannot fail: where memory is short this throws
+  /// mapping_error (159) in place of a later SIGBUS. Huge pages are used where the kernel gives them (shared memory:
+  /// Linux 6.1), which makes the first touch several times cheaper.
+  void reserve(std::size_t offset, std::size_t bytes) {
+    if (bytes == 0) return;
+    const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    const std::size_t begin = offset / page * page, end = (offset + bytes + page - 1) / page * page;
+    // A huge page is collapsed from a range that has one page present; where that does not work, all are made present.
+    const std::size_t huge_begin = (begin + huge_page - 1) / huge_page * huge_page,
+                      huge_end = end / huge_page * huge_page;
+    if (huge_begin < huge_end) {
+      for (std::size_t at = huge_begin; at < huge_end; at += huge_page) populate(at, page);
+      ::madvise(data_ + huge_begin, huge_end - huge_begin, MADV_COLLAPSE);
+    }
+    populate(begin, end - begin);
+  }
+
+ private:
+  void map(std::size_t bytes, int access, int flags, int file, std::size_t offset) {
+    if (bytes == 0) throw mapping_error("cannot map 0 bytes", EINVAL);
+    // Address space for the alignment first, then the mapping over the aligned part of it.
+    const std::size_t slack = bytes >= huge_page ? huge_page : 0;
+    if (bytes > std::numeric_limits<std::size_t>::max() / 2)
+      throw mapping_error("cannot map " + std::to_string(bytes) + " bytes", ENOMEM);
+    void* const space = ::mmap(nullptr, bytes + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (space == MAP_FAILED) throw mapping_error("cannot map " + std::to_string(bytes) + " bytes", errno);
+    auto* const begin = static_cast<std::byte*>(space);
+    const std::size_t shift =
+        slack == 0 ? 0 : (huge_page - reinterpret_cast<std::uintptr_t>(begin) % huge_page) % huge_page;
+    void* const made = ::mmap(begin + shift, bytes, access, flags | MAP_FIXED, file, static_cast<off_t>(offset));
+    if (made == MAP_FAILED) {
+      const int code = errno;
+      ::munmap(space, bytes + slack);
+      throw mapping_error("cannot map " + std::to_string(bytes) + " bytes", code);
+    }
+    data_ = begin + shift;
+    size_ = bytes;
+    const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+    const std::size_t tail = shift + (bytes + page - 1) / page * page;
+    if (shift != 0) ::munmap(begin, shift);
+    if (tail < bytes + slack) ::munmap(begin + tail, bytes + slack - tail);
+  }
+
+  void populate(std::size_t offset, std::size_t bytes) {
+    if (!detail::can_populate() || ::madvise(data_ + offset, bytes, MADV_POPULATE_WRITE) == 0) return;
+    throw mapping_error("cannot reserve " + std::to_string(bytes) + " bytes of memory",
+                        errno == EFAULT ? ENOMEM : errno);
+  }
+
+  std::byte* data_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/file_lock.hpp ----
+#ifndef CADRE_OS_FILE_LOCK_HPP
+#define CADRE_OS_FILE_LOCK_HPP
+
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+[[noreturn, gnu::cold]] inline void throw_lock_error(const char* action, int file, int code) {
+  std::string link = "/proc/self/fd/" + std::to_string(file);
+  char path[512];
+  const ::ssize_t length = ::readlink(link.c_str(), path, sizeof path);
+  throw file_error::failed(action, length > 0 ? std::string(path, static_cast<std::size_t>(length)) : link, code);
+}
+
+/// The lock of `bytes` bytes (0: all that follow) is set to `type` by `command`. False if somebody else holds one.
+inline bool set_lock(const file_descriptor& file, int command, short type, std::uint64_t at, std::int64_t bytes) {
+  struct flock range {};
+  range.l_type = type;
+  range.l_whence = SEEK_SET;
+  range.l_start = static_cast<off_t>(at);
+  range.l_len = bytes;
+  while (::fcntl(file.get(), command, &range) == -1) {
+    if (errno == EAGAIN || errno == EACCES) return false;
+    if (errno != EINTR) throw_lock_error(type == F_UNLCK ? "unlock" : "lock", file.get(), errno);
+  }
+  return true;
+}
+
+}  // namespace detail
+
+/// Takes the lock of the byte at offset `at`, if no other opening of the file holds it. True if this one did already.
+///
+/// Exclusive locks on bytes of a file, or on all of it, that belong to an opening of the file ("open file description
+/// locks" of fcntl(2)): whoever opens the file again, also in the same process, is somebody else; copies of a descriptor,
+/// also those that a forked child inherits, are the same one. The kernel drops a lock when the last copy is closed, so
+/// at once when a process is killed, even before it is reaped. Bytes beyond the end can be locked. A file in memory is
+/// opened again as /proc/PID/fd/NUMBER. Files must be open for writing. About 1 us each; all throw file_error (158) on
+/// what is not a question of who holds the lock.
+[[nodiscard]] inline bool try_lock_byte(const file_descriptor& file, std::uint64_t at) {
+  return detail::set_lock(file, F_OFD_SETLK, F_WRLCK, at, 1);
+}
+inline void unlock_byte(const file_descriptor& file, std::uint64_t at) {
+  detail::set_lock(file, F_OFD_SETLK, F_UNLCK, at, 1);
+}
+/// Whether an opening of the file other than this one holds the lock of the byte.
+[[nodiscard]] inline bool is_byte_locked_by_other(const file_descriptor& file, std::uint64_t at) {
+  struct flock range {};
+  range.l_type = F_WRLCK;
+  range.l_whence = SEEK_SET;
+  range.l_start = static_cast<off_t>(at);
+  range.l_len = 1;
+  if (::fcntl(file.get(), F_OFD_GETLK, &range) == -1) detail::throw_lock_error("examine a lock of", file.get(), errno);
+  return range.l_type != F_UNLCK;
+}
+
+/// Takes the lock of all bytes, also of those that are still to be written.
+[[nodiscard]] inline bool try_lock_file(const file_descriptor& file) {
+  return detail::set_lock(file, F_OFD_SETLK, F_WRLCK, 0, 0);
+}
+inline void unlock_file(const file_descriptor& file) { detail::set_lock(file, F_OFD_SETLK, F_UNLCK, 0, 0); }
+
+/// As try_lock_file, but waits for the lock; time_point::max() waits for ever. False if the deadline has passed. The
+/// kernel has no timed wait for it: looks again after 50 us, then less and less often, at last every 10 ms.
+[[nodiscard]] inline bool lock_file_until(const file_descriptor& file, std::chrono::steady_clock::time_point deadline) {
+  if (deadline == std::chrono::steady_clock::time_point::max())
+    return detail::set_lock(file, F_OFD_SETLKW, F_WRLCK, 0, 0);
+  for (std::int64_t nanoseconds = 50'000; !try_lock_file(file); nanoseconds *= 2) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= deadline) return false;
+    if (nanoseconds > 10'000'000) nanoseconds = 10'000'000;
+    const std::int64_t left = std::chrono::nanoseconds(deadline - now).count();
+    const ::timespec pause{0, left < nanoseconds ? left : nanoseconds};
+    ::nanosleep(&pause, nullptr);
+  }
+  return true;
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/detail/cgroup.hpp ----
+#ifndef CADRE_OS_DETAIL_CGROUP_HPP
+#define CADRE_OS_DETAIL_CGROUP_HPP
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+// A file of /proc or /sys; empty if it cannot be read.
+[[gnu::cold]] inline std::string read_small_file(const std::string& path) {
+  std::string text;
+  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return text;
+  char buffer[4096];
+  for (;;) {
+    const ::ssize_t n = ::read(fd, buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    text.append(buffer, static_cast<std::size_t>(n));
+  }
+  ::close(fd);
+  return text;
+}
+
+// Up to the separator; `text` keeps what is behind it.
+[[gnu::noinline]] inline std::string_view split_off(std::string_view& text, char separator) {
+  const std::size_t at = text.find(separator);
+  const std::string_view part = text.substr(0, at);
+  text.remove_prefix(at == std::string_view::npos ? text.size() : at + 1);
+  return part;
+}
+inline bool has_entry(std::string_view list, std::string_view name) {
+  while (!list.empty())
+    if (split_off(list, ',') == name) return true;
+  return false;
+}
+
+inline bool parse_integer(std::string_view text, std::int64_t& value) {
+  return std::from_chars(text.data(), text.data() + text.size(), value).ec == std::errc();
+}
+
+/// Where this process stands in the hierarchy of a controller, out of /proc/self/cgroup.
+struct cgroup_place {
+  bool unified = false;   // version 2
+  std::string_view path;  // "/" or "/a/b"; empty if there is none
+};
+[[gnu::cold]] inline cgroup_place parse_cgroup(std::string_view text, std::string_view controller) {
+  cgroup_place unified;
+  while (!text.empty()) {
+    std::string_view line = split_off(text, '\n');
+    const std::string_view id = split_off(line, ':');
+    const std::string_view controllers = split_off(line, ':');
+    if (id == "0" && controllers.empty())
+      unified = {true, line};
+    else if (has_entry(controllers, controller))
+      return {false, line};
+  }
+  return unified;
+}
+
+/// Where a hierarchy is mounted, and which of its folders is seen there, out of a line of /proc/self/mountinfo.
+struct cgroup_mount {
+  std::string_view point;  // empty if the line is of another file system or controller
+  std::string_view root;
+};
+[[gnu::cold]] inline cgroup_mount parse_mount(std::string_view line, bool unified, std::string_view controller) {
+  // id parent device root point options [optional...] - type source super-options
+  const std::size_t dash = line.find(" - ");
+  if (dash == std::string_view::npos) return {};
+  std::string_view tail = line.substr(dash + 3);
+  const std::string_view type = split_off(tail, ' ');
+  split_off(tail, ' ');
+  if (unified ? type != "cgroup2" : type != "cgroup" || !has_entry(tail, controller)) return {};
+  for (int skip = 0; skip < 3; ++skip) split_off(line, ' ');
+  const std::string_view root = split_off(line, ' ');
+  return {split_off(line, ' '), root};
+}
+
+/// The file `name` of the group in `folder`, which comes back as it was.
+[[gnu::cold]] inline std::string read_cgroup_file(std::string& folder, const char* name) {
+  const std::size_t length = folder.size();
+  std::string text = read_small_file(folder.append(name));
+  folder.resize(length);
+  return text;
+}
+
+/// Calls visit(folder, unified) for the group of this process in the hierarchy of `controller`, and for all above.
+/// `root` stands before every path read, for tests; `folder` is a std::string that must come back as it was.
+template <class Visit>
+[[gnu::cold]] void for_each_cgroup(std::string_view root, std::string_view controller, Visit visit) {
+  std::string path(root);
+  const std::string groups = read_cgroup_file(path, "/proc/self/cgroup");
+  const std::string mounts = read_cgroup_file(path, "/proc/self/mountinfo");
+  const cgroup_place place = parse_cgroup(groups, controller);
+  for (std::string_view rest = mounts; !place.path.empty() && !rest.empty();) {
+    const cgroup_mount mount = parse_mount(split_off(rest, '\n'), place.unified, controller);
+    if (mount.point.empty()) continue;
+    // In a container the mount often shows the group itself as its root.
+    std::string_view group = place.path;
+    if (mount.root != "/" && group.starts_with(mount.root) &&
+        (group.size() == mount.root.size() || group[mount.root.size()] == '/'))
+      group.remove_prefix(mount.root.size());
+    if (group == "/") group = {};
+    path.resize(root.size());
+    path.append(mount.point);
+    const std::size_t top = path.size();
+    path.append(group);
+    for (;;) {
+      visit(path, place.unified);
+      if (path.size() == top) break;
+      const std::size_t slash = path.rfind('/');
+      path.resize(slash == std::string::npos || slash < top ? top : slash);
+    }
+  }
+}
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/memory_limit.hpp ----
+#ifndef CADRE_OS_MEMORY_LIMIT_HPP
+#define CADRE_OS_MEMORY_LIMIT_HPP
+
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// The number behind `key` at the beginning of a line, as in "MemAvailable:   1024 kB"; -1 if there is none.
+[[gnu::cold]] inline std::int64_t number_behind(std::string_view text, std::string_view key) {
+  while (!text.empty()) {
+    std::string_view line = split_off(text, '\n');
+    if (!line.starts_with(key)) continue;
+    line.remove_prefix(key.size());
+    while (line.starts_with(' ')) line.remove_prefix(1);
+    std::int64_t value = -1;
+    return parse_integer(line, value) ? value : -1;
+  }
+  return -1;
+}
+
+/// What the group in `folder` limits itself to, in bytes; -1 if to nothing.
+[[gnu::cold]] inline std::int64_t cgroup_memory_max(std::string& folder, bool unified) {
+  const std::string text = read_cgroup_file(folder, unified ? "/memory.max" : "/memory.limit_in_bytes");
+  const std::int64_t limit = number_behind(text, "");
+  return limit > std::numeric_limits<std::int64_t>::max() / 2 ? -1 : limit;  // version 1 says "none" by a huge number
+}
+
+/// What the group in `folder` holds, less the file pages that the kernel drops before it kills; -1 if nothing is said.
+[[gnu::cold]] inline std::int64_t cgroup_memory_held(std::string& folder, bool unified) {
+  const std::string text = read_cgroup_file(folder, unified ? "/memory.current" : "/memory.usage_in_bytes");
+  const std::int64_t held = number_behind(text, "");
+  if (held < 0) return -1;
+  // The pages of a file in memory (memfd, tmpfs) are not among them.
+  const std::int64_t dropped =
+      number_behind(read_cgroup_file(folder, "/memory.stat"), unified ? "inactive_file " : "total_inactive_file ");
+  return dropped <= 0 ? held : dropped < held ? held - dropped : 0;
+}
+
+}  // namespace detail
+
+/// Bytes of memory that the machine has.
+[[nodiscard, gnu::cold]] inline std::size_t physical_memory() {
+  return static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
+}
+
+/// Bytes that the cgroups around this process allow it and its neighbours in them: the least of its own group and of all
+/// above, for version 1 and 2. 0 if there is no limit. `root` stands before every path read, for tests.
+[[nodiscard, gnu::cold]] inline std::size_t cgroup_memory_limit(std::string_view root = {}) {
+  std::int64_t least = 0;
+  detail::for_each_cgroup(root, "memory", [&least](std::string& folder, bool unified) {
+    const std::int64_t limit = detail::cgroup_memory_max(folder, unified);
+    if (limit > 0 && (least == 0 || limit < least)) least = limit;
+  });
+  return static_cast<std::size_t>(least);
+}
+
+/// Bytes that can still be taken before the kernel would kill a process for them: what the machine has available, and
+/// what is left below the limit of each cgroup around this process, whichever is less. Others take memory too, so it
+/// holds for a moment only. Where nothing is known it is physical_memory(). Reads some ten small files, in 50 us and
+/// more: for when memory is taken from the system, not for each object that is put there. `root` stands before
+/// every path read, for tests.
+[[nodiscard, gnu::cold]] inline std::size_t memory_headroom(std::string_view root = {}) {
+  std::string path(root);
+  const std::string machine = detail::read_cgroup_file(path, "/proc/meminfo");
+  const std::int64_t available = detail::number_behind(machine, "MemAvailable:");
+  std::int64_t least = available < 0 ? static_cast<std::int64_t>(physical_memory()) : available * 1024;
+  detail::for_each_cgroup(root, "memory", [&least](std::string& folder, bool unified) {
+    const std::int64_t limit = detail::cgroup_memory_max(folder, unified);
+    if (limit < 0) return;
+    const std::int64_t held = detail::cgroup_memory_held(folder, unified);
+    const std::int64_t left = held < 0 ? limit : held < limit ? limit - held : 0;
+    if (left < least) least = left;
+  });
+  return static_cast<std::size_t>(least);
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/run_allocator.hpp ----
+#ifndef CADRE_STORE_DETAIL_RUN_ALLOCATOR_HPP
+#define CADRE_STORE_DETAIL_RUN_ALLOCATOR_HPP
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Hands out runs of neighbouring granules (pages of 4 KiB, to who uses it; here they are but numbers). Two-level
+/// segregated fit: free runs hang in lists by size, 16 bins to a doubling, with a bit per bin that says whether it has any
+/// (M. Masmano et al., "TLSF: a new dynamic memory allocator for real-time systems", ECRTS 2004). Free neighbours are
+/// always one run.
+///
+/// What it knows lies in the state, which several processes may map at different addresses: there is no pointer in it.
+/// An object is one process's view. All calls are made under one lock, which the caller holds; none throws.
+///
+/// The state is large, 12 bytes and a bit per granule, but meant to be a sparse mapping: allocated runs touch 8 bytes of
+/// it, free ones 16. Nothing is read that was not written since format() or begin_rebuild(), so it may hold anything before.
+class run_allocator {
+ public:
+  static constexpr std::uint32_t none = 0xFFFFFFFF;
+  static constexpr std::uint32_t most_granules = std::uint32_t{1} << 28;
+
+  struct run {
+    std::uint32_t first;
+    std::uint32_t count;
+  };
+
+  /// How much memory the state takes. 0 < granules <= most_granules.
+  [[nodiscard]] static constexpr std::size_t state_bytes(std::uint32_t granules) noexcept {
+    return sizeof(header) + whole_pages(granules * sizeof(std::uint32_t)) + whole_pages(granules * sizeof(link)) +
+           whole_pages((std::size_t{granules} + 7) / 8);
+  }
+
+  /// A view of a state, which is aligned to 4096 bytes and outlives it. Of a new state, format() comes first.
+  run_allocator(std::byte* state, std::uint32_t granules) noexcept
+      : header_(reinterpret_cast<header*>(state)),
+        tags_(reinterpret_cast<std::uint32_t*>(state + sizeof(header))),
+        links_(reinterpret_cast<link*>(state + sizeof(header) + whole_pages(granules * sizeof(std::uint32_t)))),
+        kept_(reinterpret_cast<std::uint64_t*>(reinterpret_cast<std::byte*>(links_) +
+                                               whole_pages(granules * sizeof(link)))),
+        granules_(granules) {}
+
+  /// Makes everything free, whatever was before. O(1).
+  void format() noexcept {
+    clear();
+    insert(0, granules_);
+  }
+
+  /// The first of n > 0 granules that were free, a multiple of `alignment`, which is a power of two; or none. O(1), unless
+  /// all that is left are runs of about that size: then it looks through these, so that what fits somewhere is found.
+  [[nodiscard]] std::uint32_t allocate(std::uint32_t n, std::uint32_t alignment = 1) noexcept {
+    std::uint32_t from = find(n, alignment, looks);
+    if (from == none) from = find(n, alignment, none);
+    if (from == none) return none;
+    const std::uint32_t end = from + count(from);
+    const std::uint32_t first = aligned(from, alignment);
+    remove(from);
+    if (from != first) insert(from, first - from);
+    if (first + n != end) insert(first + n, end - (first + n));
+    tag(first, n, false);
+    return first;
+  }
+
+  /// Frees what allocate() or keep() gave and returns the free run of which it is now a part. O(1).
+  run free(std::uint32_t first) noexcept {
+    std::uint32_t end = first + count(first);
+    if (first > 0 && is_free(first - 1)) {
+      first -= count(first - 1);
+      remove(first);
+    }
+    if (end < granules_ && is_free(end)) {
+      const std::uint32_t right = end;
+      end += count(right);
+      remove(right);
+    }
+    insert(first, end - first);
+    return {first, end - first};
+  }
+
+  [[nodiscard]] std::uint32_t granules() const noexcept { return granules_; }
+  [[nodiscard]] std::uint32_t free_granules() const noexcept { return header_->free; }
+
+  /// The largest n that allocate(n) would find. Looks through the runs of about that size.
+  [[nodiscard]] std::uint32_t largest_free() const noexcept {
+    for (std::uint32_t word = words; word-- > 0;)
+      if (header_->occupied[word] != 0) {
+        std::uint32_t largest = 0;
+        const auto bin = word * 64 + static_cast<std::uint32_t>(std::bit_width(header_->occupied[word])) - 1;
+        for (std::uint32_t at = header_->heads[bin]; at != none; at = links_[at].next)
+          if (count(at) > largest) largest = count(at);
+        return largest;
+      }
+    return 0;
+  }
+
+  /// Makes the state anew from what is allocated, whatever it holds: begin_rebuild(), then keep() for each allocated run,
+  /// in any order, then end_rebuild(); no other calls but kept() between. O(1), O(1), and O(kept runs + granules / 2^15).
+  void begin_rebuild() noexcept {
+    clear();
+    for (std::uint64_t& page : header_->kept_pages) page = 0;
+  }
+  /// The run must not overlap another one that is kept.
+  void keep(std::uint32_t first, std::uint32_t n) noexcept {
+    tags_[first] = n << 1;  // the tag at its end waits for the sweep, which goes through memory in order
+    const std::uint32_t page = first / page_bits;
+    std::uint64_t& pages = header_->kept_pages[page / 64];
+    if ((pages >> page % 64 & 1) == 0) {
+      pages |= std::uint64_t{1} << page % 64;
+      for (std::uint32_t word = 0; word < page_bits / 64; ++word) kept_[page * (page_bits / 64) + word] = 0;
+    }
+    kept_[first / 64] |= std::uint64_t{1} << first % 64;
+  }
+  /// Whether a run that begins there has been kept since begin_rebuild().
+  [[nodiscard]] bool kept(std::uint32_t first) const noexcept {
+    const std::uint32_t page = first / page_bits;
+    return (header_->kept_pages[page / 64] >> page % 64 & 1) != 0 && (kept_[first / 64] >> first % 64 & 1) != 0;
+  }
+  void end_rebuild() noexcept {
+    std::uint32_t end = 0;  // of the last run
+    for_each_bit(header_->kept_pages, (granules_ - 1) / (page_bits * 64) + 1, 0, [&](std::uint32_t page) {
+      for_each_bit(kept_ + page * (page_bits / 64), page_bits / 64, page * page_bits, [&](std::uint32_t first) {
+        if (first != end) insert(end, first - end);
+        tag(first, count(first), false);
+        end = first + count(first);
+      });
+    });
+    if (end != granules_) insert(end, granules_ - end);
+  }
+
+ private:
+  static constexpr std::uint32_t steps = 16;  // bins per doubling
+  static constexpr std::uint32_t words = 7;   // of 64 bins: enough for most_granules
+  static constexpr std::uint32_t looks = 8;   // runs of a bin that may or may not fit
+  static constexpr std::uint32_t page_bits = 4096 * 8;
+
+  struct link {
+    std::uint32_t next;
+    std::uint32_t previous;
+  };
+  struct alignas(4096) header {
+    std::uint32_t free;                                          // granules
+    std::uint64_t occupied[words];                               // a bit per bin that has a free run
+    std::uint32_t heads[words * 64];                             // of the lists of bins that have
+    std::uint64_t kept_pages[most_granules / (page_bits * 64)];  // a bit per page of kept_ that is valid
+  };
+  static_assert(sizeof(header) == 4096);
+
+  static constexpr std::size_t whole_pages(std::size_t bytes) noexcept { return (bytes + 4095) & ~std::size_t{4095}; }
+
+  // Bins of runs below `steps` granules hold one size each.
+  static constexpr std::uint32_t bin_of(std::uint32_t n) noexcept {
+    if (n < steps) return n;
+    const auto shift = static_cast<std::uint32_t>(std::bit_width(n / steps)) - 1;
+    return shift * steps + (n >> shift);
+  }
+
+  static constexpr std::uint32_t aligned(std::uint32_t first, std::uint32_t alignment) noexcept {
+    return (first + alignment - 1) & ~(alignment - 1);
+  }
+
+  template <class Visit>
+  static void for_each_bit(const std::uint64_t* bits, std::uint32_t n, std::uint32_t number, Visit visit) noexcept {
+    for (std::uint32_t word = 0; word < n; ++word)
+      for (std::uint64_t left = bits[word]; left != 0; left &= left - 1)
+        visit(number + word * 64 + static_cast<std::uint32_t>(std::countr_zero(left)));
+  }
+
+  void clear() noexcept {
+    header_->free = 0;
+    for (std::uint64_t& word : header_->occupied) word = 0;
+  }
+
+  // A run's tag, at its first granule and at its last, so that both neighbours see what it is.
+  void tag(std::uint32_t first, std::uint32_t n, bool is_free) noexcept {
+    tags_[first] = tags_[first + n - 1] = n << 1 | std::uint32_t{is_free};
+  }
+  [[nodiscard]] std::uint32_t count(std::uint32_t end_of_run) const noexcept { return tags_[end_of_run] >> 1; }
+  [[nodiscard]] bool is_free(std::uint32_t end_of_run) const noexcept { return (tags_[end_of_run] & 1) != 0; }
+
+  [[nodiscard]] std::uint32_t next_bin(std::uint32_t bin) const noexcept {
+    static_assert(bin_of(most_granules) < words * 64);
+    std::uint32_t word = bin / 64;
+    if (word >= words) return none;
+    std::uint64_t bits = header_->occupied[word] & ~std::uint64_t{0} << bin % 64;
+    while (bits == 0) {
+      if (++word == words) return none;
+      bits = header_->occupied[word];
+    }
+    return word * 64 + static_cast<std::uint32_t>(std::countr_zero(bits));
+  }
+
+  // A free run in which n aligned granules lie, among the first few of each bin. In bins well above n the first one does.
+  [[nodiscard]] std::uint32_t find(std::uint32_t n, std::uint32_t alignment, std::uint32_t per_bin) const noexcept {
+    if (n > granules_) return none;
+    for (std::uint32_t bin = next_bin(bin_of(n)); bin != none; bin = next_bin(bin + 1)) {
+      std::uint32_t at = header_->heads[bin];
+      for (std::uint32_t i = 0; i < per_bin && at != none; ++i, at = links_[at].next)
+        if (aligned(at, alignment) - at + std::uint64_t{n} <= count(at)) return at;
+    }
+    return none;
+  }
+
+  void insert(std::uint32_t first, std::uint32_t n) noexcept {
+    const std::uint32_t bin = bin_of(n);
+    std::uint64_t& word = header_->occupied[bin / 64];
+    const std::uint64_t bit = std::uint64_t{1} << bin % 64;
+    const std::uint32_t next = (word & bit) != 0 ? header_->heads[bin] : none;
+    if (next != none) links_[next].previous = first;
+    links_[first] = {next, none};
+    header_->heads[bin] = first;
+    word |= bit;
+    tag(first, n, true);
+    header_->free += n;
+  }
+
+  void remove(std::uint32_t first) noexcept {
+    const link l = links_[first];
+    const std::uint32_t n = count(first);
+    if (l.next != none) links_[l.next].previous = l.previous;
+    if (l.previous != none) {
+      links_[l.previous].next = l.next;
+    } else {
+      const std::uint32_t bin = bin_of(n);
+      header_->heads[bin] = l.next;
+      if (l.next == none) header_->occupied[bin / 64] &= ~(std::uint64_t{1} << bin % 64);
+    }
+    header_->free -= n;
+  }
+
+  header* header_;
+  std::uint32_t* tags_;
+  link* links_;
+  std::uint64_t* kept_;  // a bit per granule, used in a rebuild: a kept run begins there
+  std::uint32_t granules_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/block_allocator.hpp ----
+#ifndef CADRE_STORE_DETAIL_BLOCK_ALLOCATOR_HPP
+#define CADRE_STORE_DETAIL_BLOCK_ALLOCATOR_HPP
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The sizes of blocks that slabs hold: multiples of 64 bytes up to 512, then four to a doubling.
+struct slab_classes {
+  static constexpr std::uint32_t unit = 64;
+  static constexpr std::uint32_t slab_bytes = 65536;
+  static constexpr std::uint32_t largest = 8192;
+  static constexpr std::uint32_t count = 24;
+
+  std::uint32_t bytes[count] = {};
+  std::uint32_t blocks[count] = {};   // per slab
+  std::uint32_t inverse[count] = {};  // 2^20 / units, rounded up: units < 1024 are divided by it exactly
+  std::uint8_t of_units[largest / unit + 1] = {};
+
+  constexpr slab_classes() {
+    std::uint32_t units = 0;
+    std::uint32_t step = 1;
+    for (std::uint32_t c = 0; c < count; ++c) {
+      if (units == 8 * step) step *= 2;
+      for (std::uint32_t i = 0; i < step; ++i) of_units[++units] = static_cast<std::uint8_t>(c);
+      bytes[c] = units * unit;
+      blocks[c] = slab_bytes / bytes[c];
+      inverse[c] = ((1u << 20) + units - 1) / units;
+    }
+  }
+};
+
+/// Says where in an arena an object may lie; the arena itself it never touches. Up to 8 KiB a block comes from a slab,
+/// which is 64 KiB that hold blocks of one size only; sizes are multiples of 64 bytes, with four steps per doubling.
+/// Larger blocks are runs of 4 KiB.
+///
+/// What it knows lies in the state, which several processes may map at different addresses: there is no pointer in it.
+/// An object is one process's view. All calls are made under one lock, which the caller holds; none throws.
+///
+/// The state is an index, derived from a table of what is live, and made anew from that when a process died while it
+/// changed it. It takes about 0.6 % of the arena's size, of which only what is used is touched, if the mapping is sparse.
+class block_allocator {
+ public:
+  static constexpr std::uint64_t none = ~std::uint64_t{0};
+  static constexpr std::uint64_t granule = 4096;
+  static constexpr std::uint64_t largest_block = slab_classes::largest;  ///< of a slab
+  static constexpr std::uint64_t most_bytes = granule * run_allocator::most_granules;
+
+  /// A part of the arena, in bytes.
+  struct extent {
+    std::uint64_t offset;
+    std::uint64_t bytes;
+  };
+
+  /// How much memory the state takes. `arena_bytes` is a multiple of 2 MiB, at most most_bytes and not 0.
+  [[nodiscard]] static constexpr std::size_t state_bytes(std::uint64_t arena_bytes) noexcept {
+    return slab_state_bytes(arena_bytes) + run_allocator::state_bytes(granules(arena_bytes));
+  }
+
+  /// A view of a state, which is aligned to 4096 bytes and outlives it. Of a new state, format() comes first.
+  block_allocator(std::byte* state, std::uint64_t arena_bytes) noexcept
+      : header_(reinterpret_cast<header*>(state)),
+        slabs_(reinterpret_cast<slab*>(state + sizeof(header))),
+        runs_(state + slab_state_bytes(arena_bytes), granules(arena_bytes)) {}
+
+  /// Makes everything free, whatever was before. O(1).
+  void format() noexcept {
+    clear();
+    runs_.format();
+  }
+
+  /// The offset of a block of at least so many bytes (none count as one), or `none` if there is no room. Blocks are
+  /// aligned to 64 bytes, those above 8 KiB to 4096.
+  [[nodiscard]] std::uint64_t allocate(std::uint64_t bytes) noexcept {
+    if (bytes > largest_block) return allocate_run(bytes);
+    const std::uint32_t c = class_of(bytes);
+    std::uint32_t s = header_->partial[c];
+    if (s == no_slab) [[unlikely]] {
+      s = another_slab(c);
+      if (s == no_slab) return none;
+    }
+    const auto word = static_cast<std::uint32_t>(std::countr_zero(slabs_[s].words_with_free));
+    const std::uint32_t block = word * 64 + static_cast<std::uint32_t>(std::countr_zero(slabs_[s].free[word]));
+    take(s, c, block);
+    return s * slab_bytes + block * classes.bytes[c];
+  }
+
+  /// Frees a block; `bytes` is what was asked for. Returns what is free around it now, down to whole granules: the free
+  /// run that grew by this, or nothing if the block's slab stays. An empty slab that is kept for its size and given up
+  /// later, when room is short, is not told of by itself: it is a part of what is told when a neighbour is freed.
+  extent free(std::uint64_t offset, std::uint64_t bytes) noexcept {
+    if (bytes > largest_block) {
+      header_->used -= size_of(bytes);
+      return free_run(offset);
+    }
+    const std::uint32_t c = class_of(bytes);
+    const std::uint32_t s = slab_of(offset);
+    const std::uint32_t block = block_of(offset, c);
+    slab& b = slabs_[s];
+    b.free[block / 64] |= std::uint64_t{1} << block % 64;
+    b.words_with_free |= 1u << block / 64;
+    header_->used -= classes.bytes[c];
+    if (b.live-- == classes.blocks[c]) link(s, c);
+    return b.live == 0 ? retire(s, c) : extent{0, 0};
+  }
+
+  /// What a block of so many bytes takes from the arena.
+  [[nodiscard]] static constexpr std::uint64_t size_of(std::uint64_t bytes) noexcept {
+    return bytes > largest_block ? (bytes + granule - 1) & ~(granule - 1) : classes.bytes[class_of(bytes)];
+  }
+
+  /// Blocks of so many bytes, at most largest_block, differ in size if and only if this does; below class_count.
+  static constexpr std::uint32_t class_count = slab_classes::count;
+  [[nodiscard]] static constexpr std::uint32_t class_of(std::uint64_t bytes) noexcept {
+    return classes.of_units[(bytes + unit - 1) / unit];
+  }
+
+  /// The sum of size_of() of the live blocks.
+  [[nodiscard]] std::uint64_t used() const noexcept { return header_->used; }
+  [[nodiscard]] std::uint64_t capacity() const noexcept { return runs_.granules() * granule; }
+  /// What is free and in no slab. capacity() - used() - free_in_runs() is what lies idle in slabs.
+  [[nodiscard]] std::uint64_t free_in_runs() const noexcept { return runs_.free_granules() * granule; }
+
+  /// The most bytes that one allocate() could give now; gives up slabs without blocks, as allocate() does before it fails.
+  /// Up to 8 KiB may find no room though more would: a slab needs 64 KiB at a multiple of 64 KiB.
+  [[nodiscard]] std::uint64_t largest_free() noexcept {
+    release_spares();
+    const std::uint64_t largest = runs_.largest_free() * granule;
+    if (largest > largest_block) return largest;
+    for (std::uint32_t c = class_count; c-- > 0;)
+      if (header_->partial[c] != no_slab) return classes.bytes[c];
+    return 0;
+  }
+
+  /// Makes the state anew, whatever it holds: begin_rebuild(), then keep() for each live block, in any order, with the
+  /// bytes that were asked for, then end_rebuild(), and no other calls between. Afterwards all is as if only these had ever
+  /// been allocated. Costs O(live blocks + arena / 128 MiB).
+  void begin_rebuild() noexcept {
+    clear();
+    runs_.begin_rebuild();
+  }
+  void keep(std::uint64_t offset, std::uint64_t bytes) noexcept {
+    const auto first = static_cast<std::uint32_t>(offset / granule);
+    if (bytes > largest_block) {
+      runs_.keep(first, granules(size_of(bytes)));
+      header_->used += size_of(bytes);
+      return;
+    }
+    const std::uint32_t c = class_of(bytes);
+    const std::uint32_t s = slab_of(offset);
+    if (!runs_.kept(s * slab_granules)) {
+      runs_.keep(s * slab_granules, slab_granules);
+      open(s, c);
+    }
+    take(s, c, block_of(offset, c));
+  }
+  void end_rebuild() noexcept { runs_.end_rebuild(); }
+
+ private:
+  static constexpr std::uint64_t unit = slab_classes::unit;
+  static constexpr std::uint64_t slab_bytes = slab_classes::slab_bytes;
+  static constexpr std::uint32_t slab_granules = slab_bytes / granule;
+  static constexpr std::uint32_t no_slab = run_allocator::none;
+
+  struct alignas(64) slab {
+    std::uint32_t next;
+    std::uint32_t previous;
+    std::uint32_t live;
+    std::uint32_t words_with_free;  // a bit per word of `free` that is not 0
+    std::uint64_t free[slab_bytes / unit / 64];
+  };
+  struct alignas(4096) header {
+    std::uint64_t used;
+    std::uint32_t partial[class_count];  // lists of slabs that have both live and free blocks
+    std::uint32_t spare[class_count];    // one slab without live blocks, in no list, against going to and fro
+  };
+
+  static constexpr slab_classes classes{};
+
+  static constexpr std::uint32_t granules(std::uint64_t bytes) noexcept {
+    return static_cast<std::uint32_t>(bytes / granule);
+  }
+  static constexpr std::size_t slab_state_bytes(std::uint64_t arena_bytes) noexcept {
+    return sizeof(header) + (arena_bytes / slab_bytes * sizeof(slab) + 4095) / 4096 * 4096;
+  }
+  static constexpr std::uint32_t slab_of(std::uint64_t offset) noexcept {
+    return static_cast<std::uint32_t>(offset / slab_bytes);
+  }
+  static constexpr std::uint32_t block_of(std::uint64_t offset, std::uint32_t c) noexcept {
+    return static_cast<std::uint32_t>(offset % slab_bytes / unit) * classes.inverse[c] >> 20;
+  }
+
+  void clear() noexcept {
+    header_->used = 0;
+    for (std::uint32_t& s : header_->partial) s = no_slab;
+    for (std::uint32_t& s : header_->spare) s = no_slab;
+  }
+
+  void take(std::uint32_t s, std::uint32_t c, std::uint32_t block) noexcept {
+    slab& b = slabs_[s];
+    std::uint64_t& word = b.free[block / 64];
+    word &= ~(std::uint64_t{1} << block % 64);
+    if (word == 0) b.words_with_free &= ~(1u << block / 64);
+    if (++b.live == classes.blocks[c]) unlink(s, c);
+    header_->used += classes.bytes[c];
+  }
+
+  [[gnu::noinline]] std::uint32_t another_slab(std::uint32_t c) noexcept {
+    if (const std::uint32_t spare = header_->spare[c]; spare != no_slab) {
+      header_->spare[c] = no_slab;
+      link(spare, c);
+      return spare;
+    }
+    const std::uint32_t first = find_run(slab_granules, slab_granules);
+    if (first == run_allocator::none) return no_slab;
+    open(first / slab_granules, c);
+    return first / slab_granules;
+  }
+
+  // Begins a slab in which all is free.
+  void open(std::uint32_t s, std::uint32_t c) noexcept {
+    slab& b = slabs_[s];
+    const std::uint32_t blocks = classes.blocks[c];
+    const std::uint32_t full_words = blocks / 64;
+    for (std::uint32_t word = 0; word < full_words; ++word) b.free[word] = ~std::uint64_t{0};
+    if (blocks % 64 != 0) b.free[full_words] = (std::uint64_t{1} << blocks % 64) - 1;
+    b.words_with_free = (1u << (blocks + 63) / 64) - 1;
+    b.live = 0;
+    link(s, c);
+  }
+
+  // Its last block was freed.
+  extent retire(std::uint32_t s, std::uint32_t c) noexcept {
+    unlink(s, c);
+    if (header_->spare[c] != no_slab) return free_run(s * slab_bytes);
+    header_->spare[c] = s;
+    return {0, 0};
+  }
+
+  bool release_spares() noexcept {
+    bool any = false;
+    for (std::uint32_t& spare : header_->spare)
+      if (spare != no_slab) {
+        runs_.free(spare * slab_granules);
+        spare = no_slab;
+        any = true;
+      }
+    return any;
+  }
+
+  void link(std::uint32_t s, std::uint32_t c) noexcept {
+    const std::uint32_t next = header_->partial[c];
+    if (next != no_slab) slabs_[next].previous = s;
+    slabs_[s].next = next;
+    slabs_[s].previous = no_slab;
+    header_->partial[c] = s;
+  }
+  void unlink(std::uint32_t s, std::uint32_t c) noexcept {
+    const std::uint32_t next = slabs_[s].next;
+    const std::uint32_t previous = slabs_[s].previous;
+    if (next != no_slab) slabs_[next].previous = previous;
+    (previous != no_slab ? slabs_[previous].next : header_->partial[c]) = next;
+  }
+
+  [[nodiscard]] std::uint64_t allocate_run(std::uint64_t bytes) noexcept {
+    if (bytes > capacity()) return none;
+    const std::uint32_t first = find_run(granules(size_of(bytes)), 1);
+    if (first == run_allocator::none) return none;
+    header_->used += size_of(bytes);
+    return first * granule;
+  }
+  [[nodiscard]] std::uint32_t find_run(std::uint32_t n, std::uint32_t alignment) noexcept {
+    const std::uint32_t first = runs_.allocate(n, alignment);
+    return first != run_allocator::none || !release_spares() ? first : runs_.allocate(n, alignment);
+  }
+  extent free_run(std::uint64_t offset) noexcept {
+    const run_allocator::run free = runs_.free(static_cast<std::uint32_t>(offset / granule));
+    return {free.first * granule, free.count * granule};
+  }
+
+  header* header_;
+  slab* slabs_;
+  run_allocator runs_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/robust_mutex.hpp ----
+#ifndef CADRE_OS_ROBUST_MUTEX_HPP
+#define CADRE_OS_ROBUST_MUTEX_HPP
+
+#include <pthread.h>
+#include <time.h>
+
+#include <cerrno>
+
+CADRE_NAMESPACE_BEGIN
+
+/// How an attempt to lock a robust_mutex ended.
+enum class lock_result {
+  locked,      ///< held, and what it guards is whole
+  owner_died,  ///< held; whoever held it before died with it, so what it guards must be repaired first
+  timed_out,   ///< not held
+};
+
+/// A mutex that lies in memory which several processes map, and that outlives those who die while they hold it: the next
+/// one gets it at once, with `owner_died`. Meant for critical sections of less than a microsecond.
+///
+///     if (mutex.lock_until(deadline) == lock_result::owner_died) {
+///       repair();                 // may throw or die: then the next one is told to repair
+///       mutex.made_consistent();
+///     }
+///     ...
+///     mutex.unlock();
+///
+/// `owner_died` is returned until a holder has called `made_consistent`, also if those before it have unlocked or died
+/// without. So the state ENOTRECOVERABLE of POSIX, in which nobody can lock any more, is not reached. Not recursive. A
+/// thread must not unmap the memory while it holds the mutex, since the kernel looks for it there when the thread ends.
+class robust_mutex {
+ public:
+  robust_mutex() = default;  // does nothing, so that it can be found in mapped memory
+  robust_mutex(const robust_mutex&) = delete;
+  robust_mutex& operator=(const robust_mutex&) = delete;
+
+  /// Once, by whoever makes the memory, before another process can see it. Throws mapping_error (159).
+  [[gnu::cold]] void init() {
+    needs_repair_ = false;
+    ::pthread_mutexattr_t how;
+    int code = ::pthread_mutexattr_init(&how);
+    if (code == 0) {
+      code = ::pthread_mutexattr_setpshared(&how, PTHREAD_PROCESS_SHARED);
+      if (code == 0) code = ::pthread_mutexattr_setrobust(&how, PTHREAD_MUTEX_ROBUST);
+      if (code == 0) code = ::pthread_mutex_init(&mutex_, &how);
+      ::pthread_mutexattr_destroy(&how);
+    }
+    if (code != 0) throw mapping_error("cannot make a mutex that processes share", code);
+  }
+
+  /// Tries for a few microseconds, then sleeps until the deadline; time_point::max() waits for ever. One that is free is
+  /// taken even after the deadline, without a look at the clock, for the price of pthread_mutex_trylock.
+  [[nodiscard]] lock_result lock_until(std::chrono::steady_clock::time_point deadline) noexcept {
+    int code = ::pthread_mutex_trylock(&mutex_);
+    // Sections are short, so the holder is most likely done before a sleep would have begun.
+    for (int tries = 0; code == EBUSY && tries < 100; ++tries) {
+      detail::relax();
+      code = ::pthread_mutex_trylock(&mutex_);
+    }
+    if (code == EBUSY) code = sleep_until(deadline);
+    if (code == 0) return needs_repair_ ? lock_result::owner_died : lock_result::locked;
+    if (code != EOWNERDEAD) return lock_result::timed_out;
+    // In this order: whoever dies between the two leaves the mutex to be reported as orphaned again.
+    needs_repair_ = true;
+    ::pthread_mutex_consistent(&mutex_);
+    return lock_result::owner_died;
+  }
+
+  /// Says that what the mutex guards is whole again. By the holder, after `owner_died`.
+  void made_consistent() noexcept { needs_repair_ = false; }
+
+  /// By the thread that holds it.
+  void unlock() noexcept { ::pthread_mutex_unlock(&mutex_); }
+
+ private:
+  [[gnu::cold]] int sleep_until(std::chrono::steady_clock::time_point deadline) noexcept {
+    if (deadline == std::chrono::steady_clock::time_point::max()) return ::pthread_mutex_lock(&mutex_);
+#ifdef CADRE_TSAN  // that of g++ 12 does not know pthread_mutex_clocklock
+    const ::timespec moment{0, 100'000};
+    int code = 0;
+    while ((code = ::pthread_mutex_trylock(&mutex_)) == EBUSY && std::chrono::steady_clock::now() < deadline)
+      ::nanosleep(&moment, nullptr);
+    return code;
+#else
+    const auto since = deadline.time_since_epoch();
+    if (since.count() <= 0) return ETIMEDOUT;
+    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
+    ::timespec until{};
+    until.tv_sec = seconds.count();
+    until.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count();
+    return ::pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &until);  // the clock of steady_clock
+#endif
+  }
+
+  ::pthread_mutex_t mutex_;
+  bool needs_repair_;  // guarded by the mutex
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/layout.hpp ----
+#ifndef CADRE_STORE_DETAIL_LAYOUT_HPP
+#define CADRE_STORE_DETAIL_LAYOUT_HPP
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What lies in the memory of a store, which every process maps somewhere else: numbers and offsets, never a pointer.
+/// docs/store.md has the picture and says why each state survives a SIGKILL.
+inline constexpr std::uint64_t store_magic = 0x65726f7473646163;  // "cadstore"
+inline constexpr std::uint32_t store_layout_version = 2;
+inline constexpr std::uint32_t most_processes = 512;
+inline constexpr std::uint64_t extent_bytes = std::uint64_t{2} << 20;  // what memory is made present by
+inline constexpr std::uint64_t no_offset = ~std::uint64_t{0};
+inline constexpr std::uint32_t no_index = ~std::uint32_t{0};
+
+/// Where an object is in its life. Only `object_entry::word` says so; one store to it is the commit of each step.
+enum class object_state : std::uint8_t {
+  free,       // no object
+  creating,   // its owner writes it
+  sealed,     // readable, and never changed again
+  spilling,   // readable, while its owner writes it to disk
+  spilled,    // on disk only
+  restoring,  // on disk, and its owner reads it back
+  gone,       // unreadable: what is left of it ends with the last that holds it
+  kept,       // no object: the entry, with its memory, waits for the next put of its owner
+  preparing,  // its owner takes it for a new object
+};
+
+/// Why an object is gone.
+enum class object_end : std::uint8_t { unreferenced, erased, aborted, producer_died, evicted, damaged };
+
+/// generation | owner slot | why it is gone | readable | state.
+class object_word {
+ public:
+  constexpr object_word() = default;
+  constexpr explicit object_word(std::uint64_t value) : value_(value) {}
+  constexpr object_word(std::uint32_t generation, object_state state, std::uint32_t owner = 0, object_end end = {})
+      : value_(std::uint64_t{generation} << 32 | std::uint64_t{owner} << 16 | std::uint64_t(end) << 12 |
+               (state == object_state::sealed || state == object_state::spilling ? readable_bit : 0) |
+               std::uint64_t(state)) {}
+
+  [[nodiscard]] constexpr std::uint64_t value() const { return value_; }
+  [[nodiscard]] constexpr object_state state() const { return object_state(value_ & 0xff); }
+  [[nodiscard]] constexpr object_end end() const { return object_end(value_ >> 12 & 0xf); }
+  [[nodiscard]] constexpr std::uint32_t owner() const { return std::uint32_t(value_ >> 16 & 0xffff); }
+  [[nodiscard]] constexpr std::uint32_t generation() const { return std::uint32_t(value_ >> 32); }
+  [[nodiscard]] constexpr bool readable() const { return (value_ & readable_bit) != 0; }
+  [[nodiscard]] constexpr bool readable_as(std::uint32_t generation) const {
+    return (value_ & (generation_bits | readable_bit)) == (std::uint64_t{generation} << 32 | readable_bit);
+  }
+
+ private:
+  static constexpr std::uint64_t readable_bit = 1 << 8;
+  static constexpr std::uint64_t generation_bits = ~std::uint64_t{0} << 32;
+  std::uint64_t value_ = 0;
+};
+
+/// A number that one process changes while others may read it; what orders that is the word of the entry.
+template <class T>
+class relaxed {
+ public:
+  operator T() const noexcept { return value_.load(std::memory_order_relaxed); }
+  relaxed& operator=(T value) noexcept {
+    value_.store(value, std::memory_order_relaxed);
+    return *this;
+  }
+  // For one that no other changes at the same time.
+  relaxed& operator|=(T bits) noexcept { return *this = *this | bits; }
+  relaxed& operator&=(T bits) noexcept { return *this = *this & bits; }
+
+ private:
+  std::atomic<T> value_;
+};
+
+/// One object. The entry table is the only truth about objects; allocator, free lists and the index of names are made
+/// anew from it. All is changed under the lock, but that its owner seals an object, keeps what it alone has had, and takes
+/// that for a new one without; and constant while anybody holds the object readable.
+struct alignas(64) object_entry {
+  std::atomic<std::uint64_t> word;
+  std::atomic<std::uint64_t> offset;   // of its block in the data; no_offset: it has none
+  relaxed<std::uint64_t> bytes;        // of the block
+  std::atomic<std::uint64_t> holders;  // slots 0 to 63 whose counts may be other than 0; the rest in holders_above
+  relaxed<std::uint32_t> flags;
+  std::atomic<std::uint32_t> event;    // futex of those who wait for a change of state: bit 0 says that there are any
+  std::atomic<std::uint32_t> used_at;  // the store's clock at the last get
+  std::uint32_t in_flight;             // tickets that name it; derived
+  std::uint32_t next;                  // free entry, or next of its bucket of names; derived
+  relaxed<std::uint32_t> creator;      // pid
+  std::atomic<std::uint64_t> name_offset;  // of the block that has its name; no_offset: none has
+};
+static_assert(sizeof(object_entry) == 64);
+
+/// The other half of an entry, so that a look at all objects meets only what it needs.
+struct alignas(64) object_details {
+  relaxed<std::uint64_t> type;  // hash of the label of its type
+  relaxed<std::uint32_t> site;  // label of the call that made it
+  std::uint32_t name_bytes;
+  std::uint64_t name_hash;
+  std::atomic<std::uint64_t> spilled;  // a spill_position: where it is on disk, while it is in memory too perhaps
+  std::uint64_t checksum;              // of what is there
+  char short_name[24];
+};
+static_assert(sizeof(object_details) == 64);
+
+// Flags, under the lock.
+inline constexpr std::uint32_t object_evictable = 1;   // may be dropped when memory is short
+inline constexpr std::uint32_t object_named = 2;       // found by its name, which holds it
+inline constexpr std::uint32_t object_weak_name = 8;   // the name does not hold it
+inline constexpr std::uint32_t object_held_above = 4;  // by slots of 64 and more
+inline constexpr std::uint32_t object_sent = 16;       // a ref was sent, so others may have it
+
+/// What one process holds of one object: views in the low half, refs in the high half. Only its process counts. The
+/// others set `notify`, so that a view ends under the lock; so does `closing`, when its process closes the store. Of a
+/// process that has died the counts are void, so that no SIGKILL can tear one.
+using hold_count = std::atomic<std::uint64_t>;
+inline constexpr std::uint64_t hold_view = 1;
+inline constexpr std::uint64_t hold_ref = std::uint64_t{1} << 32;
+inline constexpr std::uint64_t hold_closing = std::uint64_t{1} << 62;
+inline constexpr std::uint64_t hold_notify = std::uint64_t{1} << 63;
+inline constexpr std::uint32_t views_of(std::uint64_t count) { return std::uint32_t(count); }
+inline constexpr std::uint32_t refs_of(std::uint64_t count) { return std::uint32_t(count >> 32) & 0x3fffffff; }
+
+/// A process of the job. Alive as long as it has the byte of its slot locked.
+struct alignas(64) process_slot {
+  std::atomic<std::uint32_t> used;
+  std::uint32_t pid;
+  std::int32_t rank;                 // -1: none
+  std::uint32_t generation;          // how often the slot was taken
+  std::atomic<std::uint32_t> keeps;  // 1: there may be entries that are kept for it
+};
+
+/// A process as others name it: never the same as one that had its slot before.
+inline constexpr std::uint32_t any_process = ~std::uint32_t{0};
+inline std::uint32_t process_number(std::uint32_t slot, const process_slot& p) {
+  return p.generation % (1u << 22) * most_processes + slot;
+}
+
+/// A set of slots of processes.
+class slot_set {
+ public:
+  void add(std::uint32_t slot) noexcept { words_[slot / 64] |= std::uint64_t{1} << slot % 64; }
+  [[nodiscard]] bool has(std::uint32_t slot) const noexcept {
+    return slot < most_processes && (words_[slot / 64] >> slot % 64 & 1) != 0;
+  }
+  [[nodiscard]] std::uint64_t word(std::uint32_t k) const noexcept { return words_[k]; }
+  template <class F>
+  void for_each(F&& f) const {
+    for (std::uint32_t k = 0; k < most_processes / 64; ++k)
+      for (std::uint64_t bits = words_[k]; bits != 0; bits &= bits - 1)
+        f(64 * k + static_cast<std::uint32_t>(std::countr_zero(bits)));
+  }
+
+ private:
+  std::uint64_t words_[most_processes / 64] = {};
+};
+
+/// A ref on its way to another process: holds the object for its sender until it is taken.
+struct alignas(32) transfer_ticket {
+  std::atomic<std::uint32_t> used;  // the commit: 0 or 1
+  std::uint32_t generation;         // of the ticket
+  std::uint32_t index;              // of the object
+  std::uint16_t from;               // slots
+  std::uint16_t to;                 // any_receiver: whoever reads it
+  std::uint32_t next;               // free ticket; derived
+};
+inline constexpr std::uint16_t any_receiver = 0xffff;
+
+/// A text that is never removed: the label of a type, or file:line of a call.
+struct store_label {
+  std::atomic<std::uint64_t> key;  // 0: free; written last
+  char text[248];
+};
+inline constexpr std::uint32_t most_labels = 1 << 14;
+
+/// A file of spilled objects.
+struct spill_file_entry {
+  std::uint32_t number;  // plus 1; 0: free
+  std::uint32_t state;   // of spill_table
+  std::uint64_t live;    // bytes that are wanted
+  std::uint64_t bytes;
+};
+inline constexpr std::uint32_t most_spill_files = 1 << 14;
+
+/// Offsets of the parts, in bytes from the beginning; the file is sparse, what is never touched costs nothing.
+struct store_parts {
+  std::uint64_t slots, entries, details, holders_above, counts, tickets, labels, files, buckets, allocator, present,
+      data, all;
+};
+
+struct store_header {
+  std::uint64_t magic;
+  std::uint32_t version;
+  std::uint32_t most_objects;  // a power of two
+  std::uint64_t capacity;      // bytes of data, a multiple of extent_bytes
+  std::array<std::uint64_t, 2> id;
+  store_parts parts;
+  char spill_dir[1024];  // empty: none
+  alignas(64) robust_mutex mutex;
+  std::atomic<std::uint32_t> lock_holder;  // pid, for messages
+
+  // Under the lock. Of these entries_begun and name_buckets are not derived; entries from the former on have never been used.
+  alignas(64) std::uint32_t entries_begun;
+  std::uint32_t tickets_begun;
+  std::uint32_t free_entry;
+  std::uint32_t free_ticket;
+  std::uint32_t files_begun;
+  std::atomic<std::uint32_t> dead_files;  // whether there are any, perhaps
+  std::uint64_t objects;
+  std::uint32_t names;
+  std::uint32_t name_buckets;  // a power of two
+  std::atomic<std::uint64_t> present_extents;
+
+  std::atomic<std::uint32_t> scarce;     // 1: memory or entries were short, so nothing is kept
+  std::atomic<std::int64_t> last_sweep;  // by one who waits; nanoseconds of CLOCK_MONOTONIC
+
+  alignas(64) std::atomic<std::uint32_t> clock;  // goes on with what is put; orders objects by their last use
+  // The futexes change only if somebody waits: who does sets `waiters` each time before it looks and sleeps, who wakes
+  // clears it. A count would be wrong for ever after a waiter was killed.
+  alignas(64) std::atomic<std::uint32_t> seals;  // changes with a seal or an end
+  std::atomic<std::uint32_t> seal_waiters;
+  alignas(64) std::atomic<std::uint32_t> room;  // changes when memory becomes free
+  std::atomic<std::uint32_t> room_waiters;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/store_registry.hpp ----
+#ifndef CADRE_STORE_DETAIL_STORE_REGISTRY_HPP
+#define CADRE_STORE_DETAIL_STORE_REGISTRY_HPP
+
+#include <pthread.h>
+
+#include <mutex>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What this process has of stores, so that a child made by fork() lets go of it at once: it would keep the lock by which
+/// others see that this process lives.
+class store_registry {
+ public:
+  class member {
+   public:
+    member() = default;
+    member(const member&) = delete;
+    member& operator=(const member&) = delete;
+    virtual ~member() = default;
+    /// In the child, which has one thread.
+    virtual void forget_after_fork() noexcept = 0;
+
+   private:
+    friend store_registry;
+    member* next_ = nullptr;
+    member* previous_ = nullptr;
+  };
+
+  /// While this exists no thread makes a child; one that is about to waits, so do nothing that waits meanwhile.
+  class no_forks {
+   public:
+    no_forks() { the_state().mutex.lock(); }
+    no_forks(const no_forks&) = delete;
+    no_forks& operator=(const no_forks&) = delete;
+    ~no_forks() { the_state().mutex.unlock(); }
+  };
+
+  static void add(member& m) { add(m, no_forks()); }
+  static void remove(member& m) noexcept { remove(m, no_forks()); }
+  static void add(member& m, const no_forks&) noexcept {
+    state& s = the_state();
+    m.next_ = s.first;
+    if (s.first != nullptr) s.first->previous_ = &m;
+    s.first = &m;
+  }
+  static void remove(member& m, const no_forks&) noexcept {
+    state& s = the_state();
+    (m.previous_ != nullptr ? m.previous_->next_ : s.first) = m.next_;
+    if (m.next_ != nullptr) m.next_->previous_ = m.previous_;
+  }
+
+ private:
+  struct state {
+    std::mutex mutex;
+    member* first = nullptr;
+    state() {
+      ::pthread_atfork([] { the_state().mutex.lock(); }, [] { the_state().mutex.unlock(); },
+                       [] {
+                         for (member* m = the_state().first; m != nullptr; m = m->next_) m->forget_after_fork();
+                         the_state().mutex.unlock();
+                       });
+    }
+  };
+  static state& the_state() {
+    static state& s = *new state;  // never destroyed: refs in static storage may outlive it
+    return s;
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/own_file.hpp ----
+#ifndef CADRE_STORE_DETAIL_OWN_FILE_HPP
+#define CADRE_STORE_DETAIL_OWN_FILE_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// An opening of a file that no child made by fork() has, at whatever instant it is made: its locks end with this process,
+/// since the kernel drops them with the last descriptor of the opening.
+class own_file final : public store_registry::member {
+ public:
+  /// `open()` gives the descriptor. It is called while no thread can fork, so it should not wait; what it throws passes
+  /// through.
+  template <class Open>
+  explicit own_file(Open open) {
+    const store_registry::no_forks until_it_is_known;
+    file_ = open();
+    store_registry::add(*this, until_it_is_known);
+  }
+  ~own_file() override {
+    const store_registry::no_forks until_it_is_closed;
+    store_registry::remove(*this, until_it_is_closed);
+    file_ = file_descriptor();
+  }
+  [[nodiscard]] const file_descriptor& get() const noexcept { return file_; }
+  void forget_after_fork() noexcept override { file_ = file_descriptor(); }
+
+ private:
+  file_descriptor file_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/core/hash.hpp ----
+#ifndef CADRE_CORE_HASH_HPP
+#define CADRE_CORE_HASH_HPP
+
+#include <array>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+/// XXH64 of bytes that arrive in pieces: the checksum of every file and message of cadre. Written from the public
+/// specification (xxHash, doc/xxhash_spec.md); not for cryptography. However the bytes are cut, the result is the same.
+class xxh64 {
+ public:
+  explicit xxh64(std::uint64_t seed = 0) noexcept
+      : lanes_{seed + prime1 + prime2, seed + prime2, seed, seed - prime1}, seed_(seed) {}
+
+  xxh64& update(std::span<const std::byte> bytes) noexcept {
+    if (bytes.empty()) return *this;
+    const std::size_t held = total_ % stripe;
+    total_ += bytes.size();
+    if (held != 0) {
+      const std::size_t wanted = bytes.size() < stripe - held ? bytes.size() : stripe - held;
+      std::memcpy(rest_.data() + held, bytes.data(), wanted);
+      bytes = bytes.subspan(wanted);
+      if (held + wanted < stripe) return *this;
+      consume(rest_.data(), 1);
+    }
+    const std::size_t stripes = bytes.size() / stripe;
+    consume(bytes.data(), stripes);
+    bytes = bytes.subspan(stripes * stripe);
+    if (!bytes.empty()) std::memcpy(rest_.data(), bytes.data(), bytes.size());
+    return *this;
+  }
+
+  /// The hash of what came so far; more may follow.
+  [[nodiscard]] std::uint64_t digest() const noexcept {
+    std::uint64_t h = seed_ + prime5;
+    if (total_ >= stripe) {
+      h = std::rotl(lanes_[0], 1) + std::rotl(lanes_[1], 7) + std::rotl(lanes_[2], 12) + std::rotl(lanes_[3], 18);
+      for (std::uint64_t lane : lanes_) h = (h ^ round(0, lane)) * prime1 + prime4;
+    }
+    h += total_;
+    const std::byte* p = rest_.data();
+    std::size_t left = total_ % stripe;
+    for (; left >= 8; left -= 8, p += 8) h = std::rotl(h ^ round(0, load<std::uint64_t>(p)), 27) * prime1 + prime4;
+    for (; left >= 4; left -= 4, p += 4) h = std::rotl(h ^ (load<std::uint32_t>(p) * prime1), 23) * prime2 + prime3;
+    for (; left != 0; --left, ++p) h = std::rotl(h ^ (std::to_integer<std::uint64_t>(*p) * prime5), 11) * prime1;
+    h = (h ^ (h >> 33)) * prime2;
+    h = (h ^ (h >> 29)) * prime3;
+    return h ^ (h >> 32);
+  }
+
+ private:
+  static constexpr std::uint64_t prime1 = 0x9E3779B185EBCA87, prime2 = 0xC2B2AE3D27D4EB4F, prime3 = 0x165667B19E3779F9,
+                                 prime4 = 0x85EBCA77C2B2AE63, prime5 = 0x27D4EB2F165667C5;
+  static constexpr std::size_t stripe = 32;
+
+  template <class Word>
+  static std::uint64_t load(const std::byte* p) noexcept {
+    static_assert(std::endian::native == std::endian::little);
+    Word word;
+    std::memcpy(&word, p, sizeof word);
+    return word;
+  }
+  static constexpr std::uint64_t round(std::uint64_t lane, std::uint64_t input) noexcept {
+    return std::rotl(lane + input * prime2, 31) * prime1;
+  }
+  void consume(const std::byte* p, std::size_t stripes) noexcept {
+    auto [a, b, c, d] = lanes_;
+    for (; stripes != 0; --stripes, p += stripe) {
+      a = round(a, load<std::uint64_t>(p));
+      b = round(b, load<std::uint64_t>(p + 8));
+      c = round(c, load<std::uint64_t>(p + 16));
+      d = round(d, load<std::uint64_t>(p + 24));
+    }
+    lanes_ = {a, b, c, d};
+  }
+
+  std::array<std::uint64_t, 4> lanes_;
+  std::array<std::byte, stripe> rest_{};
+  std::uint64_t seed_;
+  std::uint64_t total_ = 0;
+};
+
+/// XXH64 of `bytes`.
+[[nodiscard]] inline std::uint64_t hash_bytes(std::span<const std::byte> bytes, std::uint64_t seed = 0) noexcept {
+  return xxh64(seed).update(bytes).digest();
+}
+
+/// A bijection of 64-bit words in which every input bit changes every output bit with a probability near one half
+/// (variant 13 of Stafford's mixers, as in SplitMix64).
+[[nodiscard]] constexpr std::uint64_t hash_mix(std::uint64_t x) noexcept {
+  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
+  x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
+  return x ^ (x >> 31);
+}
+
+/// Adds `value` to the hash of an ordered list. For a given hash this is a bijection of values.
+[[nodiscard]] constexpr std::uint64_t hash_combine(std::uint64_t hash, std::uint64_t value) noexcept {
+  return hash_mix(hash_mix(hash + 0x9E3779B97F4A7C15) ^ value);
+}
+
+/// A hash of text that is the same in every process and can be had at compile time (FNV-1a, mixed): for short names.
+[[nodiscard]] constexpr std::uint64_t hash_text(std::string_view text) noexcept {
+  std::uint64_t hash = 0xCBF29CE484222325;
+  for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3;
+  return hash_mix(hash);
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/error.hpp ----
+#ifndef CADRE_STORE_ERROR_HPP
+#define CADRE_STORE_ERROR_HPP
+
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+/// The base of what the object store throws.
+class store_error : public error {
+ public:
+  using error::error;
+
+ protected:
+  [[gnu::cold]] store_error(int number, std::string_view message) : error("store", number, message) {}
+};
+
+/// Thrown (301) when an object that is asked for does not exist any more; the text says why: erased, its producer died or
+/// gave up, dropped for lack of memory, lost with its file.
+class object_gone : public store_error {
+ public:
+  using store_error::store_error;
+  explicit object_gone(std::string_view message) : store_error(301, message) {}
+};
+
+/// Thrown (302) when there is no room and none has become free in time. The text names who holds most.
+class store_full : public store_error {
+ public:
+  using store_error::store_error;
+  explicit store_full(std::string_view message) : store_error(302, message) {}
+};
+
+/// Thrown (303) when an object is asked for as another type than it was put as; the text has both.
+class wrong_object_type : public store_error {
+ public:
+  wrong_object_type(std::string_view asked, std::string_view stored)
+      : store_error(303, std::string("the object was put as '")
+                             .append(stored)
+                             .append("' and is asked for as '")
+                             .append(asked)
+                             .append("'; ask for it as what it is")) {}
+};
+
+/// Thrown (304) when an object is put under a name that another one has.
+class object_name_taken : public store_error {
+ public:
+  explicit object_name_taken(std::string_view name)
+      : store_error(304, std::string("an object named '")
+                             .append(name)
+                             .append("' is there already; erase it first, or use get_or_create")) {}
+};
+
+/// Thrown (305) when an object was not there in the time given.
+class store_timeout : public store_error {
+ public:
+  explicit store_timeout(std::string_view message) : store_error(305, message) {}
+};
+
+/// Thrown (306) when another process does not let go of the store's lock, which is held for microseconds as a rule: it has
+/// been stopped, say in a debugger. The text names it.
+class store_stalled : public store_error {
+ public:
+  explicit store_stalled(std::string_view message) : store_error(306, message) {}
+};
+
+/// Thrown (307) when a child made by fork() uses a store that its parent opened.
+class forked_store : public store_error {
+ public:
+  forked_store()
+      : store_error(
+            307,
+            "a process made by fork() uses a store that its parent opened; open the store in the child, or call "
+            "exec()") {}
+};
+
+/// Thrown (308) when the options of a store, or a name, make no sense.
+class bad_store_option : public store_error {
+ public:
+  explicit bad_store_option(std::string_view message) : store_error(308, message) {}
+};
+
+/// Thrown (309) when the memory of a store cannot be found or used.
+class store_unreachable : public store_error {
+ public:
+  explicit store_unreachable(std::string_view message) : store_error(309, message) {}
+};
+
+/// Thrown (313) when a ref that refers to nothing is used: default-made or moved from.
+class empty_object_ref : public store_error {
+ public:
+  empty_object_ref()
+      : store_error(313, "an object_ref that refers to nothing is used: it was default-made or moved from") {}
+};
+
+/// Thrown (314) when a ref is written where no process of its store reads it, or read where it does not belong.
+class ref_cannot_travel : public store_error {
+ public:
+  explicit ref_cannot_travel(std::string_view message) : store_error(314, message) {}
+};
+
+/// Thrown (315) by a get_or_create that would wait for ever: it is called by the function that is to make that very object.
+class object_makes_itself : public store_error {
+ public:
+  explicit object_makes_itself(std::string_view name)
+      : store_error(315, std::string("get_or_create of '")
+                             .append(name)
+                             .append("' is called by the function that is to make it; make it of something else")) {}
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/rendezvous.hpp ----
+#ifndef CADRE_STORE_DETAIL_RENDEZVOUS_HPP
+#define CADRE_STORE_DETAIL_RENDEZVOUS_HPP
+
+#include <fcntl.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// A process that has the memory of a store open, as the file /proc/<pid>/fd/<descriptor>.
+struct rendezvous_member {
+  ::pid_t pid;
+  int descriptor;
+  friend bool operator==(const rendezvous_member&, const rendezvous_member&) = default;
+};
+
+/// How the processes of one user on one node find the memory of a named store, its arena, without a daemon: a file per
+/// name lists the processes that have it open. While an object of this class lives, no other process sees or changes the
+/// list of this name, so it should live briefly:
+///
+///     rendezvous r(name, deadline);
+///     if (auto memory = r.open_existing([&](const file_descriptor& f) { return has_header(f, r.id()); })) ...
+///     else r.start_new(rendezvous::random_id());   // and the memory is made, with that id in its header
+///     r.join(::getpid(), number);
+///
+/// The files lie in `$XDG_RUNTIME_DIR/cadre` if that is in a folder of the user's own, else in `/tmp/cadre-<uid>`, which
+/// must be the user's and closed to all others: who could write there could pass other memory off as the store's.
+/// Processes in another pid namespace, and other versions of the list, have a file of their own, since the process
+/// numbers of the one mean nothing to the other. Throws bad_store_option (308) and store_unreachable (309).
+class rendezvous {
+ public:
+  static constexpr std::size_t max_name = 200, max_members = 4000;
+  using clock = std::chrono::steady_clock;
+
+  /// Waits for other processes that hold the list of `name`, until the deadline. `folder` is for tests.
+  rendezvous(std::string_view name, clock::time_point deadline, std::string_view folder = {})
+      : name_(checked(name)), path_(folder.empty() ? usual_folder() : std::string(folder)) {
+    open_folder();
+    file_name_ = record_name(name);
+    lock_record(deadline);
+    read();
+  }
+  rendezvous(const rendezvous&) = delete;
+  rendezvous& operator=(const rendezvous&) = delete;
+  /// A record that lists nobody is removed.
+  ~rendezvous() {
+    if (list_->count == 0 && is_record_in_place()) ::unlinkat(folder_.get(), file_name_.c_str(), 0);
+    try {
+      unlock_file(record_->get());  // a child that is forked at this moment may close it later
+    } catch (const file_error&) {}  // closed by somebody else: not locked
+  }
+
+  /// The arena's random number; of use while there are members.
+  [[nodiscard]] std::array<std::uint64_t, 2> id() const noexcept { return list_->id; }
+  [[nodiscard]] std::span<const rendezvous_member> members() const noexcept {
+    return {list_->members.data(), list_->count};
+  }
+
+  /// The memory, opened through the first member that lives and of which `accept(const file_descriptor&)` says that it
+  /// is the arena with this id (a process number may be in use again by another process). Members that fail are struck
+  /// out. Nothing if none is left. What `accept` throws passes through, and the list stays.
+  template <class Accept>
+  [[nodiscard]] std::optional<file_descriptor> open_existing(Accept accept) {
+    while (list_->count != 0) {
+      file_descriptor memory = open_memory(list_->members[0]);
+      if (memory && accept(std::as_const(memory))) return memory;
+      strike(0);
+    }
+    return std::nullopt;
+  }
+
+  /// Begins the list anew, for another arena. Others see it when somebody joins.
+  void start_new(std::array<std::uint64_t, 2> id) noexcept {
+    list_->count = 0;
+    list_->id = id;
+  }
+
+  /// Others can open the memory through this descriptor from now on.
+  void join(::pid_t pid, int descriptor) {
+    if (list_->count == max_members)
+      fail("it has " + std::to_string(max_members) + " processes, and no room for more", "end some of them");
+    list_->members[list_->count++] = {pid, descriptor};
+    write();
+  }
+
+  /// They no longer can; before the descriptor is closed. Members that have died meanwhile go as well.
+  void leave(::pid_t pid, int descriptor) {
+    const rendezvous_member gone{pid, descriptor};
+    for (std::uint32_t i = list_->count; i-- != 0;)
+      if (list_->members[i] == gone || !is_open(list_->members[i])) strike(i);
+    write();
+  }
+
+  /// 128 random bits.
+  [[nodiscard]] static std::array<std::uint64_t, 2> random_id() {
+    std::array<std::uint64_t, 2> id{};
+    while (::getrandom(id.data(), sizeof id, 0) != sizeof id)
+      if (errno != EINTR) throw store_unreachable("the system gives no random numbers: " + reason(errno));
+    return id;
+  }
+
+ private:
+  /// What the file holds, twice. A write replaces the older of the two, so a process killed in it leaves the newer.
+  struct list {
+    std::uint64_t checksum;  // of what follows, up to the last member
+    std::uint64_t serial;    // the list with the higher one counts
+    std::array<std::uint64_t, 2> id;
+    std::uint32_t name_length, count;
+    std::array<char, max_name> name;
+    std::array<rendezvous_member, max_members> members;
+
+    [[nodiscard]] std::size_t bytes() const noexcept {
+      return offsetof(list, members) + count * sizeof(rendezvous_member);
+    }
+    [[nodiscard]] std::uint64_t sum() const noexcept {
+      return hash_bytes(std::as_bytes(std::span(this, 1)).subspan(sizeof checksum, bytes() - sizeof checksum));
+    }
+    [[nodiscard]] std::string_view store() const noexcept { return {name.data(), name_length}; }
+  };
+  static constexpr std::size_t place = std::size_t{64} << 10;  // of the second list
+  static_assert(sizeof(list) <= place && std::is_trivially_copyable_v<list>);
+
+  static std::string_view checked(std::string_view name) {
+    const char* wrong = nullptr;
+    if (name.empty()) wrong = "is empty";
+    if (name.size() > max_name) wrong = "is too long";
+    if (name.find('/') != name.npos) wrong = "has a slash in it";
+    if (name.find('\0') != name.npos) wrong = "has a NUL in it";
+    if (wrong == nullptr) return name;
+    throw bad_store_option("the name '" + std::string(name.substr(0, std::min(name.find('\0'), max_name))) +
+                           "' of a store " + wrong + "; give it 1 to 200 bytes without a slash or NUL");
+  }
+
+  static std::string reason(int code) { return std::generic_category().message(code); }
+
+  [[noreturn, gnu::cold]] void fail(std::string_view why, std::string_view advice) const {
+    std::string text = "cannot reach the other processes of store '";
+    text.append(name_).append("' through '").append(path_);
+    if (!file_name_.empty()) text.append("/").append(file_name_);
+    throw store_unreachable(text.append("': ").append(why).append("; ").append(advice));
+  }
+  [[noreturn, gnu::cold]] void fail(const char* call, int code) const {
+    fail(std::string(call) + " failed, " + reason(code), "check the folder, its file system, and what others do there");
+  }
+
+  static std::string usual_folder() {
+    struct stat status {};
+    const char* const runtime = std::getenv("XDG_RUNTIME_DIR");
+    if (runtime != nullptr && runtime[0] == '/' && ::stat(runtime, &status) == 0 && S_ISDIR(status.st_mode) &&
+        status.st_uid == ::geteuid() && (status.st_mode & 022) == 0)
+      return std::string(runtime) + "/cadre";
+    return "/tmp/cadre-" + std::to_string(::geteuid());
+  }
+
+  void open_folder() {
+    constexpr const char* advice =
+        "remove it, or have XDG_RUNTIME_DIR name a folder that belongs to you and that others cannot write to";
+    if (::mkdir(path_.c_str(), 0700) != 0 && errno != EEXIST) fail("mkdir", errno);
+    folder_ = file_descriptor(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
+    if (!folder_ && (errno == ENOTDIR || errno == ELOOP)) fail("it is a link or a file, not a folder", advice);
+    if (!folder_) fail("open", errno);
+    struct stat status {};
+    if (::fstat(folder_.get(), &status) != 0) fail("fstat", errno);
+    if (status.st_uid != ::geteuid())
+      fail("the folder belongs to user " + std::to_string(status.st_uid) + ", not to " + std::to_string(::geteuid()),
+           advice);
+    if ((status.st_mode & 077) != 0) fail("the folder is open to other users", "close it (chmod 700)");
+  }
+
+  static std::string record_name(std::string_view name) {
+    struct stat pids {};
+    static_cast<void>(::stat("/proc/self/ns/pid", &pids));
+    char digits[16];
+    const std::uint64_t hash = hash_bytes(std::as_bytes(std::span(name)), pids.st_ino);
+    const char* const end = std::to_chars(digits, digits + sizeof digits, hash, 16).ptr;
+    return std::string(digits, static_cast<std::size_t>(end - digits)).append(".v1");
+  }
+
+  void lock_record(clock::time_point deadline) {
+    do {
+      record_.emplace([this] {
+        file_descriptor record(
+            ::openat(folder_.get(), file_name_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
+        if (!record) fail("open", errno);
+        return record;
+      });
+      try {
+        if (!lock_file_until(record_->get(), deadline))
+          fail("another process has held it until the deadline",
+               "see which one has it open (fuser), and whether it is stopped");
+      } catch (const file_error& e) {
+        fail("locking", e.code());
+      }
+    } while (!is_record_in_place());  // its last member removed it while this process waited for it
+  }
+
+  [[nodiscard]] bool is_record_in_place() const noexcept {
+    struct stat held {
+    }, named{};
+    return ::fstat(record_->get().get(), &held) == 0 &&
+           ::fstatat(folder_.get(), file_name_.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
+           held.st_ino == named.st_ino && held.st_dev == named.st_dev;
+  }
+
+  /// Takes the newer list of the file. If both are damaged it is empty, and a new arena is begun: writes leave one whole,
+  /// so this is the work of another program, or of a power failure, which no member survives.
+  void read() {
+    std::memset(static_cast<void*>(list_.get()), 0, sizeof(list));
+    const auto found = std::make_unique<list>();
+    for (const std::size_t at : {std::size_t{0}, place}) {
+      const ::ssize_t n = ::pread(record_->get().get(), found.get(), sizeof(list), static_cast<off_t>(at));
+      if (n < 0) fail("reading", errno);
+      if (static_cast<std::size_t>(n) < offsetof(list, members) || found->count > max_members ||
+          static_cast<std::size_t>(n) < found->bytes() || found->name_length > max_name ||
+          found->checksum != found->sum() || found->serial <= list_->serial)
+        continue;
+      std::memcpy(static_cast<void*>(list_.get()), found.get(), sizeof(list));
+    }
+    if (list_->count != 0 && list_->store() != name_)
+      fail("it belongs to store '" + std::string(list_->store()) + "', whose name has the same hash",
+           "choose another name");
+  }
+
+  void write() {
+    ++list_->serial;
+    list_->name_length = static_cast<std::uint32_t>(name_.copy(list_->name.data(), max_name));
+    list_->checksum = list_->sum();
+    const std::size_t bytes = list_->bytes(), at = list_->serial % 2 == 0 ? 0 : place;
+    const ::ssize_t n = ::pwrite(record_->get().get(), list_.get(), bytes, static_cast<off_t>(at));
+    if (n == static_cast<::ssize_t>(bytes)) return;
+    --list_->serial;  // the next write must not go to the place of the list that counts
+    fail("writing", n < 0 ? errno : ENOSPC);
+  }
+
+  void strike(std::uint32_t i) noexcept { list_->members[i] = list_->members[--list_->count]; }
+
+  static std::string memory_path(const rendezvous_member& m) {
+    return "/proc/" + std::to_string(m.pid) + "/fd/" + std::to_string(m.descriptor);
+  }
+
+  /// Whether it may be a file of this user in memory. Never opens a device or pipe of a process that has its number now.
+  static bool is_open(const rendezvous_member& m) {
+    struct stat status {};
+    return ::stat(memory_path(m).c_str(), &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == ::geteuid();
+  }
+
+  [[nodiscard]] file_descriptor open_memory(const rendezvous_member& m) const {
+    if (!is_open(m)) return {};
+    file_descriptor memory(::open(memory_path(m).c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
+    // A shortage of this process says nothing about the member, which must not be struck out for it.
+    if (!memory && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) fail("opening its memory", errno);
+    return memory;
+  }
+
+  std::string name_, path_, file_name_;
+  file_descriptor folder_;
+  std::optional<own_file> record_;
+  std::unique_ptr<list> list_ = std::make_unique<list>();
+};
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/arena.hpp ----
+#ifndef CADRE_STORE_DETAIL_ARENA_HPP
+#define CADRE_STORE_DETAIL_ARENA_HPP
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The memory of a store as this process maps it: all of it to be written, and its data once more to be read only, so
+/// that a write through a view faults. The kernel frees it with the last process that has it, however that ends.
+class arena {
+ public:
+  /// New memory: `capacity` a multiple of extent_bytes, `most_objects` a power of two. Throws mapping_error (159).
+  static arena make(std::uint64_t capacity, std::uint32_t most_objects) {
+    const store_parts parts = parts_of(capacity, most_objects);
+    file_descriptor file(::memfd_create("cadre-store", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (!file) throw mapping_error("cannot make a file in memory", errno);
+    resize(file, parts.all);
+    // Nobody can cut off what others have mapped, which would end them by SIGBUS.
+    if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
+      throw mapping_error("cannot seal the size of a store's memory", errno);
+    arena made(file, parts);
+    auto& head = made.head();
+    ::new (static_cast<void*>(&head)) store_header{};
+    head.version = store_layout_version;
+    head.most_objects = most_objects;
+    head.capacity = capacity;
+    head.parts = parts;
+    head.id = rendezvous::random_id();
+    head.mutex.init();
+    head.free_entry = head.free_ticket = no_index;
+    head.name_buckets = 512;
+    made.blocks().format();
+    head.magic = store_magic;
+    return made;
+  }
+
+  /// The memory that another process has made. Throws store_unreachable (309) if it is of another version of cadre.
+  static arena open(const file_descriptor& file) {
+    store_header seen{};
+    struct stat status {};
+    if (::fstat(file.get(), &status) != 0 ||
+        ::pread(file.get(), &seen, 4096 < sizeof seen ? 4096 : sizeof seen, 0) < 256 || seen.magic != store_magic)
+      throw store_unreachable("what should be a store's memory is none");
+    if (seen.version != store_layout_version)
+      throw store_unreachable("the store was made by a cadre of layout version " + std::to_string(seen.version) +
+                              ", this one has " + std::to_string(store_layout_version) +
+                              ": compile all programs of the job with the same cadre");
+    if (static_cast<std::uint64_t>(status.st_size) != seen.parts.all)
+      throw store_unreachable("the store's memory has another size than it says");
+    return arena(file, seen.parts);
+  }
+  /// Whether `file` is the memory of the store `id`.
+  static bool is(const file_descriptor& file, const std::array<std::uint64_t, 2>& id) {
+    store_header seen{};
+    return ::pread(file.get(), &seen, offsetof(store_header, parts), 0) ==
+               static_cast<ssize_t>(offsetof(store_header, parts)) &&
+           seen.magic == store_magic && seen.id == id;
+  }
+
+  [[nodiscard]] const file_descriptor& file() const noexcept { return file_->get(); }
+  [[nodiscard]] store_header& head() const noexcept { return *at<store_header>(0); }
+  [[nodiscard]] object_entry* entries() const noexcept { return at<object_entry>(parts_.entries); }
+  [[nodiscard]] object_details* details() const noexcept { return at<object_details>(parts_.details); }
+  [[nodiscard]] process_slot* slots() const noexcept { return at<process_slot>(parts_.slots); }
+  [[nodiscard]] std::atomic<std::uint64_t>* holders_above(std::uint32_t index) const noexcept {
+    return at<std::atomic<std::uint64_t>>(parts_.holders_above) + std::size_t{index} * 8;
+  }
+  [[nodiscard]] hold_count* counts(std::uint32_t slot) const noexcept {
+    return at<hold_count>(parts_.counts) + std::size_t{slot} * head().most_objects;
+  }
+  [[nodiscard]] transfer_ticket* tickets() const noexcept { return at<transfer_ticket>(parts_.tickets); }
+  [[nodiscard]] store_label* labels() const noexcept { return at<store_label>(parts_.labels); }
+  [[nodiscard]] spill_file_entry* spill_files() const noexcept { return at<spill_file_entry>(parts_.files); }
+  [[nodiscard]] std::uint32_t* buckets() const noexcept { return at<std::uint32_t>(parts_.buckets); }
+  [[nodiscard]] block_allocator blocks() const noexcept {
+    return {at<std::byte>(parts_.allocator), (parts_.all - parts_.data)};
+  }
+  [[nodiscard]] std::byte* data() const noexcept { return at<std::byte>(parts_.data); }
+  [[nodiscard]] const std::byte* data_to_read() const noexcept { return to_read_.data(); }
+  [[nodiscard]] std::uint64_t lock_byte(std::uint32_t slot) const noexcept { return parts_.all + slot; }
+
+  /// Makes data [offset, offset + bytes) present, in huge pages where there are any, so that touching them cannot fail.
+  /// Throws mapping_error (159) where memory is short, in place of a later SIGBUS or of an end by the kernel.
+  void make_present(std::uint64_t offset, std::uint64_t bytes) {
+    if (bytes == 0) return;
+    const std::uint64_t end = (offset + bytes - 1) / extent_bytes + 1;
+    for (std::uint64_t i = offset / extent_bytes; i < end; ++i) {
+      if (i % 64 == 0 && present(i).load(std::memory_order_acquire) == ~std::uint64_t{0}) {
+        i += 63;
+        continue;
+      }
+      if (is_present(i)) continue;
+      const std::uint64_t first = i;
+      while (i + 1 < end && !is_present(i + 1)) ++i;
+      check_headroom((i + 1 - first) * extent_bytes);
+      all_.reserve(parts_.data + first * extent_bytes, (i + 1 - first) * extent_bytes);
+      for (std::uint64_t k = first; k <= i; ++k) {
+        const std::uint64_t bit = std::uint64_t{1} << k % 64;
+        if ((present(k).fetch_or(bit, std::memory_order_release) & bit) == 0)
+          head().present_extents.fetch_add(1, std::memory_order_relaxed);
+      }
+    }
+  }
+  /// Takes the table of objects, and a process's counts, in huge pages too once it is large: a look at one of a million
+  /// objects would else miss in the page tables three times.
+  void make_entry_present(std::uint32_t index, std::uint32_t slot) noexcept {
+    static_assert(sizeof(object_entry) == sizeof(object_details));
+    constexpr std::uint32_t entries = extent_bytes / sizeof(object_entry), counts = extent_bytes / sizeof(hold_count);
+    if (index == 0 || index % entries != 0 || index >= head().most_objects) return;
+    try {
+      all_.reserve(parts_.entries + index * sizeof(object_entry), extent_bytes);
+      all_.reserve(parts_.details + index * sizeof(object_details), extent_bytes);
+      if (index == entries || index % counts == 0)
+        all_.reserve(
+            parts_.counts + (std::uint64_t{slot} * head().most_objects + index / counts * counts) * sizeof(hold_count),
+            extent_bytes);
+    } catch (const mapping_error&) {  // then in small pages, as they are touched
+    }
+  }
+  /// Gives free data back to the system: whole extents of [offset, offset + bytes). Under the lock.
+  void give_back(std::uint64_t offset, std::uint64_t bytes) noexcept {
+    const std::uint64_t first = (offset + extent_bytes - 1) / extent_bytes, end = (offset + bytes) / extent_bytes;
+    if (first >= end) return;
+    for (std::uint64_t k = first; k < end; ++k) {
+      const std::uint64_t bit = std::uint64_t{1} << k % 64;
+      if ((present(k).fetch_and(~bit, std::memory_order_relaxed) & bit) != 0)
+        head().present_extents.fetch_sub(1, std::memory_order_relaxed);
+    }
+    ::fallocate(file().get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                static_cast<off_t>(parts_.data + first * extent_bytes),
+                static_cast<off_t>((end - first) * extent_bytes));
+  }
+  /// Zeroes a slot's counts at the cost of what was touched.
+  void clear_counts(std::uint32_t slot) noexcept {
+    const std::uint64_t bytes = std::uint64_t{head().most_objects} * sizeof(hold_count);
+    ::fallocate(file().get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                static_cast<off_t>(parts_.counts + slot * bytes), static_cast<off_t>(bytes));
+  }
+  /// Extents that take memory; counted anew after a crash.
+  void count_present() noexcept {
+    std::uint64_t n = 0;
+    for (std::uint64_t k = 0; k < head().capacity / extent_bytes; k += 64)
+      n += static_cast<std::uint64_t>(std::popcount(present(k).load(std::memory_order_relaxed)));
+    head().present_extents.store(n, std::memory_order_relaxed);
+  }
+
+  /// So that what is no more allowed is a SIGSEGV.
+  void make_inaccessible() noexcept { ::mprotect(all_.data(), all_.size(), PROT_NONE); }
+
+ private:
+  // The lock of a process's slot ends with the last of what was opened and mapped through file_. A child made by fork()
+  // keeps what it maps, for the sake of its views, so all that is mapped through another opening. One page is mapped
+  // through this one, in no child: closing all descriptors, as daemons do, is not the end of a process.
+  arena(const file_descriptor& file, const store_parts& parts)
+      : parts_(parts),
+        file_(std::make_unique<own_file>([&] {
+          file_descriptor own(::open(("/proc/self/fd/" + std::to_string(file.get())).c_str(), O_RDWR | O_CLOEXEC));
+          if (!own) throw mapping_error("cannot open a store's memory again through /proc/self/fd", errno);
+          alive_ = mapping::shared(own, 1);
+          ::madvise(alive_.data(), alive_.size(), MADV_DONTFORK);
+          return own;
+        })),
+        all_(mapping::shared(file, parts.all)),
+        to_read_(mapping::shared_read_only(file, parts.data, parts.all - parts.data)) {}
+
+  template <class T>
+  [[nodiscard]] T* at(std::uint64_t offset) const noexcept {
+    return reinterpret_cast<T*>(all_.data() + offset);
+  }
+  [[nodiscard]] std::atomic<std::uint64_t>& present(std::uint64_t extent) const noexcept {
+    return at<std::atomic<std::uint64_t>>(parts_.present)[extent / 64];
+  }
+  [[nodiscard]] bool is_present(std::uint64_t extent) const noexcept {
+    return (present(extent).load(std::memory_order_acquire) >> extent % 64 & 1) != 0;
+  }
+
+  static store_parts parts_of(std::uint64_t capacity, std::uint64_t most_objects) {
+    std::uint64_t end = 0;
+    const auto part = [&end](std::uint64_t bytes) {
+      const std::uint64_t begin = end;
+      end = (end + bytes + extent_bytes - 1) / extent_bytes * extent_bytes;
+      return begin;
+    };
+    store_parts p{};
+    static_cast<void>(part(sizeof(store_header)));
+    p.slots = part(sizeof(process_slot) * most_processes);
+    p.entries = part(sizeof(object_entry) * most_objects);
+    p.details = part(sizeof(object_details) * most_objects);
+    p.holders_above = part(64 * most_objects);
+    p.counts = part(sizeof(hold_count) * most_objects * most_processes);
+    p.tickets = part(sizeof(transfer_ticket) * most_objects);
+    p.labels = part(sizeof(store_label) * most_labels);
+    p.files = part(sizeof(spill_file_entry) * most_spill_files);
+    p.buckets = part(sizeof(std::uint32_t) * most_objects);
+    p.allocator = part(block_allocator::state_bytes(capacity));
+    p.present = part((capacity / extent_bytes + 63) / 64 * 8);
+    p.data = part(capacity);
+    p.all = end;
+    return p;
+  }
+  static void resize(const file_descriptor& file, std::uint64_t bytes) {
+    // Beyond this limit the kernel would send SIGXFSZ.
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < bytes)
+      throw mapping_error("a store needs a file in memory of " + std::to_string(bytes) +
+                              " bytes (most of it never touched); raise ulimit -f",
+                          EFBIG);
+    if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0)
+      throw mapping_error("cannot make a file of " + std::to_string(bytes) + " bytes in memory", errno);
+  }
+  // What a file in memory takes is charged to the cgroup, which kills where it should fail.
+  static void check_headroom(std::uint64_t bytes) {
+    const std::uint64_t room = memory_headroom();
+    if (bytes >= room)
+      throw mapping_error("asked for " + std::to_string(bytes >> 20) + " MiB, " + std::to_string(room >> 20) +
+                              " MiB are left to this machine or cgroup",
+                          ENOMEM);
+  }
+
+  store_parts parts_;
+  mapping alive_;
+  std::unique_ptr<own_file> file_;
+  mapping all_;
+  mapping to_read_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/labels.hpp ----
+#ifndef CADRE_STORE_DETAIL_LABELS_HPP
+#define CADRE_STORE_DETAIL_LABELS_HPP
+
+#include <atomic>
+#include <charconv>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <source_location>
+#include <span>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Texts that all processes of a store can read, found by their hash: labels of types, and lines of the program. They are
+/// never removed. Thread-safety: add() under the lock of the store, find() at any time.
+class store_labels {
+ public:
+  explicit store_labels(store_label* table) noexcept : table_(table) {}
+
+  /// The number of the text, which is cut to what a label takes; `full` if there is no room: a label is for people only.
+  static constexpr std::uint32_t full = most_labels;
+  std::uint32_t add(std::uint64_t key, std::string_view text) noexcept {
+    key |= 1;  // 0 is free
+    for (std::uint32_t i = first(key), n = 0; n < probes; ++n, i = next(i)) {
+      const std::uint64_t there = table_[i].key.load(std::memory_order_acquire);
+      if (there == key) return i;
+      if (there != 0) continue;
+      const std::size_t length = text.size() < sizeof table_[i].text - 1 ? text.size() : sizeof table_[i].text - 1;
+      std::memcpy(table_[i].text, text.data(), length);
+      table_[i].text[length] = 0;
+      table_[i].key.store(key, std::memory_order_release);
+      return i;
+    }
+    return full;
+  }
+  /// "train.cpp:88".
+  std::uint32_t add_line(const std::source_location& at) noexcept {
+    std::string_view file(at.file_name());
+    if (const std::size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
+    char text[240];
+    std::size_t n = file.size() < 200 ? file.size() : 200;
+    std::memcpy(text, file.data(), n);
+    text[n++] = ':';
+    n = static_cast<std::size_t>(std::to_chars(text + n, text + sizeof text, at.line()).ptr - text);
+    return add(hash_bytes(std::as_bytes(std::span(text, n))), {text, n});
+  }
+  [[nodiscard]] std::uint32_t find(std::uint64_t key) const noexcept {
+    key |= 1;
+    for (std::uint32_t i = first(key), n = 0; n < probes; ++n, i = next(i)) {
+      const std::uint64_t there = table_[i].key.load(std::memory_order_acquire);
+      if (there == key) return i;
+      if (there == 0) break;
+    }
+    return full;
+  }
+  [[nodiscard]] std::string_view text(std::uint32_t label) const noexcept {
+    return label < most_labels && table_[label].key.load(std::memory_order_acquire) != 0 ? table_[label].text
+                                                                                         : std::string_view("?");
+  }
+
+ private:
+  static constexpr std::uint32_t probes = 64;
+  static std::uint32_t first(std::uint64_t key) noexcept { return std::uint32_t(hash_mix(key)) % most_labels; }
+  static std::uint32_t next(std::uint32_t i) noexcept { return (i + 1) % most_labels; }
+
+  store_label* table_;
+};
+
+/// Numbers of labels that were asked for before, by any key that is not 0. For one thread at a time.
+class label_cache {
+ public:
+  /// add() gives the number of one that is not known.
+  template <class Add>
+  std::uint32_t of(std::uint64_t key, Add&& add) {
+    entry& e = known_[key % known];
+    if (e.key != key) [[unlikely]]
+      e = {key, add()};
+    return e.label;
+  }
+
+ private:
+  static constexpr std::size_t known = 128;
+  struct entry {
+    std::uint64_t key = 0;
+    std::uint32_t label = 0;
+  };
+  entry known_[known];
+};
+/// Of a line of this program.
+inline std::uint64_t key_of_line(const std::source_location& at) noexcept {
+  return hash_combine(reinterpret_cast<std::uintptr_t>(at.file_name()), at.line());
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/name_table.hpp ----
+#ifndef CADRE_STORE_DETAIL_NAME_TABLE_HPP
+#define CADRE_STORE_DETAIL_NAME_TABLE_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Finds objects by their names, under the lock of the store: a table of hashes, chained through the entries, that grows
+/// with the names, so that few names take few pages. A short name lies in its entry, a longer one in a block of its own.
+/// Nothing throws. Derived: recovery makes the chains anew.
+class name_table {
+ public:
+  explicit name_table(arena& memory) noexcept
+      : head_(memory.head()),
+        entries_(memory.entries()),
+        details_(memory.details()),
+        buckets_(memory.buckets()),
+        data_(memory.data()) {}
+
+  static std::uint64_t hash(std::string_view name) noexcept { return hash_bytes(std::as_bytes(std::span(name))); }
+  /// Whether it lies in the entry.
+  static constexpr bool is_short(std::size_t bytes) noexcept { return bytes <= sizeof object_details::short_name; }
+
+  /// The object of that name, or no_index.
+  [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
+    const std::uint64_t wanted = hash(name);
+    for (std::uint32_t i = bucket(wanted); i != 0; i = entries_[i - 1].next) {
+      const object_details& d = details_[i - 1];
+      if (d.name_hash == wanted && d.name_bytes == name.size() &&
+          std::memcmp(text(i - 1), name.data(), name.size()) == 0)
+        return i - 1;
+    }
+    return no_index;
+  }
+
+  /// The memory of an entry's name, which is present.
+  [[nodiscard]] char* text(std::uint32_t i) const noexcept {
+    return is_short(details_[i].name_bytes)
+               ? details_[i].short_name
+               : reinterpret_cast<char*>(data_ + entries_[i].name_offset.load(std::memory_order_relaxed));
+  }
+
+  /// Of an entry that says that it is named.
+  void add(std::uint32_t i) noexcept {
+    if (head_.names >= head_.name_buckets && head_.name_buckets < head_.most_objects)
+      grow();  // with this one
+    else
+      link(i);
+  }
+  void remove(std::uint32_t i) noexcept {
+    for (std::uint32_t* at = &bucket(details_[i].name_hash); *at != 0; at = &entries_[*at - 1].next)
+      if (*at == i + 1) {
+        *at = entries_[i].next;
+        --head_.names;
+        return;
+      }
+  }
+  void clear() noexcept {
+    head_.names = 0;
+    std::memset(buckets_, 0, head_.name_buckets * sizeof(std::uint32_t));
+  }
+  void link(std::uint32_t i) noexcept {
+    std::uint32_t& first = bucket(details_[i].name_hash);
+    entries_[i].next = first;
+    first = i + 1;  // 0 is the end
+    ++head_.names;
+  }
+
+ private:
+  [[nodiscard]] std::uint32_t& bucket(std::uint64_t hash) const noexcept {
+    return buckets_[hash & (head_.name_buckets - 1)];
+  }
+  void grow() noexcept {
+    const std::uint32_t wanted = head_.name_buckets * 4;
+    head_.name_buckets = wanted < head_.most_objects ? wanted : head_.most_objects;
+    clear();
+    for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
+      if ((entries_[i].flags & object_named) != 0) link(i);
+  }
+
+  store_header& head_;
+  object_entry* entries_;
+  object_details* details_;
+  std::uint32_t* buckets_;
+  std::byte* data_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/spill_record.hpp ----
+#ifndef CADRE_STORE_DETAIL_SPILL_RECORD_HPP
+#define CADRE_STORE_DETAIL_SPILL_RECORD_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// Where a spilled object lies, for every process of the job.
+struct spilled_place {
+  std::uint32_t file = 0;      ///< names the file, see spill_file_name
+  std::uint64_t offset = 0;    ///< where its record begins, in bytes
+  std::uint64_t bytes = 0;     ///< the size of the object itself
+  std::uint64_t checksum = 0;  ///< XXH64 of the object
+};
+
+/// The size in bytes of a file that holds many objects.
+inline constexpr std::uint64_t spill_file_limit = std::uint64_t{128} << 20;
+
+/// Files are numbered by the slot of the process that writes them and by a counter of 20 bits.
+[[nodiscard]] inline std::string spill_file_name(std::uint32_t file) {
+  return std::to_string(file >> 20).append("-").append(std::to_string(file & 0xFFFFF)).append(".spill");
+}
+
+/// What direct input and output ask of offsets, sizes and addresses in all common file systems.
+inline constexpr std::size_t spill_block = 4096;
+[[nodiscard]] inline bool is_spill_aligned(const std::byte* address) noexcept {
+  return reinterpret_cast<std::uintptr_t>(address) % spill_block == 0;
+}
+
+/// The head of an object's record. The object follows at once if it fits into the rest of the block, else in the next
+/// block, so that it can go from memory to disk without a copy. Records begin at blocks.
+struct spill_header {
+  static constexpr std::uint64_t right_magic = 0x4C4C495053444143;  // "CADSPILL", least byte first
+  static constexpr std::uint32_t right_version = 1;
+
+  std::uint64_t magic = right_magic;
+  std::uint32_t version = right_version;
+  std::uint32_t begin = 0;  ///< of the object, from the record's begin
+  std::uint64_t key = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t checksum = 0;
+  std::uint64_t own_checksum = 0;  ///< of all before
+
+  static spill_header of(std::uint64_t key, std::uint64_t bytes, std::uint64_t checksum) noexcept {
+    spill_header header{.begin = begin_of(bytes), .key = key, .bytes = bytes, .checksum = checksum};
+    header.own_checksum = header.hash();
+    return header;
+  }
+  [[nodiscard]] static std::uint32_t begin_of(std::uint64_t bytes) noexcept {
+    return bytes <= spill_block - sizeof(spill_header) ? sizeof(spill_header) : spill_block;
+  }
+  /// The size of a record in bytes.
+  [[nodiscard]] static std::uint64_t record(std::uint64_t bytes) noexcept {
+    return (begin_of(bytes) + bytes + spill_block - 1) / spill_block * spill_block;
+  }
+
+  /// What is wrong with the header found at `place`, if anything.
+  [[nodiscard]] const char* fault(const spilled_place& place, std::uint64_t wanted_key) const noexcept {
+    if (magic != right_magic) return "there is no header";
+    if (own_checksum != hash()) return "the header's checksum does not match";
+    if (version != right_version || begin != begin_of(bytes)) return "it is of another version of the format";
+    if (key != wanted_key) return "it is another object's";
+    if (bytes != place.bytes || checksum != place.checksum) return "it is not of the size and checksum noted";
+    return nullptr;
+  }
+
+ private:
+  [[nodiscard]] std::uint64_t hash() const noexcept {
+    return hash_bytes(std::as_bytes(std::span(this, 1)).first(sizeof *this - sizeof own_checksum));
+  }
+};
+static_assert(sizeof(spill_header) == 48);
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/spill_table.hpp ----
+#ifndef CADRE_STORE_DETAIL_SPILL_TABLE_HPP
+#define CADRE_STORE_DETAIL_SPILL_TABLE_HPP
+
+#include <atomic>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Where a spilled object lies, in one word, so that one store says so: the number of the file and its block there.
+class spill_position {
+ public:
+  constexpr spill_position() = default;  // nowhere
+  constexpr explicit spill_position(std::uint64_t value) : value_(value) {}
+  constexpr spill_position(std::uint32_t file, std::uint64_t offset)
+      : value_((std::uint64_t{file} + 1) << 32 | offset / spill_block) {}
+
+  explicit constexpr operator bool() const { return value_ != 0; }
+  [[nodiscard]] constexpr std::uint64_t value() const { return value_; }
+  [[nodiscard]] constexpr std::uint32_t file() const { return std::uint32_t(value_ >> 32) - 1; }
+  [[nodiscard]] constexpr std::uint64_t offset() const { return (value_ & 0xffffffff) * spill_block; }
+
+ private:
+  std::uint64_t value_ = 0;
+};
+
+/// What the files of spilled objects hold, under the lock of the store. Of how many bytes of a file are wanted it may know
+/// too much, if a process was killed, never too little; recount_spill_files() (recovery.hpp) makes it exact for files that
+/// are closed. A file that is missing here for lack of room is removed with its folder only.
+///
+/// A closed file of which nothing is wanted is dead. Of each process's dead files of up to spill_file_limit bytes one is
+/// kept while the process lives: it writes over that one instead of making another.
+class spill_table {
+ public:
+  explicit spill_table(store_header& head, spill_file_entry* files) noexcept : head_(head), files_(files) {}
+
+  /// Before a process makes a file of its own, so that it is removed when the process is killed behind that. False if there
+  /// is one of that number.
+  bool announce(std::uint32_t file) noexcept {
+    if (const spill_file_entry* const f = find(file); f != nullptr) return f->state == 0 && f->bytes == 0;
+    claim(file);
+    return true;
+  }
+  /// An object of `bytes` is in the file, whose last record it is.
+  void append(std::uint32_t file, std::uint64_t offset, std::uint64_t bytes) noexcept {
+    spill_file_entry* f = find(file);
+    if (f == nullptr) f = claim(file);
+    if (f == nullptr) return;
+    f->live += spill_header::record(bytes);
+    f->bytes = offset + spill_header::record(bytes);
+  }
+  /// They are wanted no more.
+  void drop(std::uint32_t file, std::uint64_t bytes) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr) {
+      f->live -= spill_header::record(bytes);
+      note_dead(*f);
+    }
+  }
+  /// Nothing is appended to the file any more, and the table of objects knows all that is in it.
+  void close(std::uint32_t file) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr) {
+      f->state |= closed;
+      note_dead(*f);
+    }
+  }
+  /// A closed file that cannot be copied together with others.
+  void give_up(std::uint32_t file) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr) f->state |= stuck;
+  }
+  /// With their process, which has gone. True if there were any.
+  bool close_all_of(std::uint32_t slot) noexcept {
+    bool any = false;
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (is_of(files_[k], slot)) {
+        files_[k].state = closed | left;
+        any = true;
+      }
+    return any;
+  }
+  void begin_recount() noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if ((files_[k].state & closed) != 0) files_[k].live = 0;
+  }
+  void recount(std::uint32_t file, std::uint64_t bytes) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr && (f->state & closed) != 0)
+      f->live += spill_header::record(bytes);
+  }
+  static constexpr std::uint32_t none = ~std::uint32_t{0};
+  /// A dead file that is not kept, to be removed, or `none`.
+  [[nodiscard]] std::uint32_t find_dead() noexcept {
+    while (spill_file_entry* const f = first([](const spill_file_entry& e) { return is_dead(e) && !is_kept(e); })) {
+      const std::uint32_t slot = (f->number - 1) >> 20;
+      const auto kept_of_slot = [slot](const spill_file_entry& e) { return is_of(e, slot) && is_kept(e); };
+      if (!can_be_kept(*f) || first(kept_of_slot) != nullptr) return f->number - 1;
+      f->state |= kept;
+    }
+    head_.dead_files.store(0, std::memory_order_relaxed);
+    return none;
+  }
+  /// A dead file of the process, kept to be written over by it under another number, or `none`.
+  [[nodiscard]] std::uint32_t find_to_reuse(std::uint32_t slot) noexcept {
+    spill_file_entry* const f =
+        first([slot](const spill_file_entry& e) { return is_of(e, slot) && is_dead(e) && can_be_kept(e); });
+    if (f != nullptr) f->state |= kept;
+    return file_of(f);
+  }
+  /// A file that is kept, for whichever process, to be removed as the disk is full, or `none`.
+  [[nodiscard]] std::uint32_t find_kept() noexcept {
+    return file_of(first([](const spill_file_entry& e) { return is_dead(e) && is_kept(e); }));
+  }
+  /// After the file was removed, or has another number.
+  void forget(std::uint32_t file) noexcept {
+    if (spill_file_entry* const f = find(file); f != nullptr) f->number = 0;
+  }
+  /// A closed file of which less than half is wanted, or `none`.
+  [[nodiscard]] std::uint32_t find_sparse() const noexcept {
+    return file_of(first([](const spill_file_entry& e) {
+      return e.number != 0 && (e.state & (closed | stuck)) == closed && e.live != 0 && e.live < e.bytes / 2;
+    }));
+  }
+
+ private:
+  // The states of a file: a sum of these.
+  static constexpr std::uint32_t closed = 1;  // nothing is appended any more
+  static constexpr std::uint32_t stuck = 2;   // nor can it be copied
+  static constexpr std::uint32_t left = 4;    // its process has gone
+  static constexpr std::uint32_t kept = 8;    // dead, and to be written over by its process
+
+  static bool is_of(const spill_file_entry& f, std::uint32_t slot) noexcept {
+    return f.number != 0 && (f.number - 1) >> 20 == slot;
+  }
+  static bool is_dead(const spill_file_entry& f) noexcept {
+    return f.number != 0 && (f.state & closed) != 0 && f.live == 0;
+  }
+  static bool can_be_kept(const spill_file_entry& f) noexcept {
+    return (f.state & left) == 0 && f.bytes <= spill_file_limit;
+  }
+  static bool is_kept(const spill_file_entry& f) noexcept { return (f.state & kept) != 0; }
+  static std::uint32_t file_of(const spill_file_entry* f) noexcept { return f == nullptr ? none : f->number - 1; }
+  template <class Predicate>
+  [[nodiscard]] spill_file_entry* first(Predicate&& wanted) const noexcept {
+    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
+      if (wanted(files_[k])) return &files_[k];
+    return nullptr;
+  }
+  void note_dead(const spill_file_entry& f) noexcept {
+    if (is_dead(f)) head_.dead_files.store(1, std::memory_order_relaxed);
+  }
+  [[nodiscard]] spill_file_entry* find(std::uint32_t file) const noexcept {
+    return first([file](const spill_file_entry& e) { return e.number == file + 1; });
+  }
+  spill_file_entry* claim(std::uint32_t file) noexcept {
+    std::uint32_t k = 0;
+    while (k < head_.files_begun && files_[k].number != 0) ++k;
+    if (k == most_spill_files) return nullptr;
+    files_[k] = {file + 1, 0, 0, 0};
+    if (k == head_.files_begun) ++head_.files_begun;
+    return &files_[k];
+  }
+
+  store_header& head_;
+  spill_file_entry* files_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/steps.hpp ----
+#ifndef CADRE_STORE_DETAIL_STEPS_HPP
+#define CADRE_STORE_DETAIL_STEPS_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Each step that changes what processes share, in the order of the code. tests/store_kill ends processes by SIGKILL right
+/// behind each of them.
+enum class store_step {
+  entry_taken,
+  block_allocated,
+  entry_written,
+  creator_holds,
+  creation_committed,
+  name_written,
+  name_entered,
+  ref_put_away,
+  kept,
+  reuse_begun,
+  reuse_written,
+  reuse_committed,
+  sealed,
+  seal_told,
+  ref_dropped,
+  end_committed,
+  name_removed,
+  block_given_up,
+  block_freed,
+  entry_freed,
+  entry_listed,
+  ticket_written,
+  ticket_committed,
+  ticket_counted,
+  receiver_holds,
+  ticket_taken,
+  ticket_uncounted,
+  slot_locked,
+  slot_taken,
+  slot_void,
+  slot_swept,
+  slot_free,
+  rebuild_begun,
+  rebuild_blocks,
+  rebuild_done,
+  spill_begun,
+  file_announced,
+  record_written,
+  record_counted,
+  spill_written,
+  spill_committed,
+  spill_freed,
+  restore_begun,
+  restore_allocated,
+  restore_read,
+  restore_committed,
+  move_begun,
+  move_committed,
+  dead_file_removed,
+  dead_file_reused,
+  count
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#ifndef CADRE_STORE_STEP  // a test may define it before it includes anything of the store
+#define CADRE_STORE_STEP(step) static_cast<void>(0)
+#endif
+
+#endif
+
+// ---- cadre/store/detail/object_table.hpp ----
+#ifndef CADRE_STORE_DETAIL_OBJECT_TABLE_HPP
+#define CADRE_STORE_DETAIL_OBJECT_TABLE_HPP
+
+#include <unistd.h>
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What happens to objects under the lock of the store. Each function leaves the table whole at every instant: what makes
+/// a change true is one store to the entry's word, to its offset or to a count; all else can be made anew (recovery.hpp).
+/// Nothing throws, nothing allocates.
+class object_table {
+ public:
+  /// `memory` must stay where it is.
+  object_table(arena& memory, std::uint32_t slot) noexcept
+      : memory_(memory),
+        head_(memory.head()),
+        entries_(memory.entries()),
+        details_(memory.details()),
+        names_(memory),
+        slot_(slot),
+        mine_(memory.counts(slot)) {}
+
+  [[nodiscard]] object_entry& entry(std::uint32_t i) const noexcept { return entries_[i]; }
+  [[nodiscard]] object_details& details(std::uint32_t i) const noexcept { return details_[i]; }
+  [[nodiscard]] object_word word(std::uint32_t i) const noexcept {
+    return object_word(entries_[i].word.load(std::memory_order_acquire));
+  }
+  [[nodiscard]] hold_count& mine(std::uint32_t i) const noexcept { return mine_[i]; }
+  [[nodiscard]] std::uint32_t slot() const noexcept { return slot_; }
+  /// Of the process that made this, since asking the system is dear.
+  [[nodiscard]] std::uint32_t pid() const noexcept { return pid_; }
+  [[nodiscard]] arena& memory() const noexcept { return memory_; }
+  [[nodiscard]] store_header& head() const noexcept { return head_; }
+
+  struct request {
+    std::uint64_t bytes = 0;
+    std::uint64_t type = 0;
+    std::uint32_t site = 0;
+    std::uint32_t flags = 0;
+    std::string_view name;
+  };
+  enum class shortage { none, memory, entries };
+
+  /// A new object that this process writes, of which it holds a ref and, so that its memory stays its own whoever erases
+  /// it meanwhile, a view; or no_index and what is short.
+  std::uint32_t create(const request& r, shortage& missing) noexcept {
+    const std::uint32_t i = take_entry();
+    if (i == no_index) {
+      missing = shortage::entries;
+      return no_index;
+    }
+    CADRE_STORE_STEP(entry_taken);
+    object_entry& e = entries_[i];
+    block_allocator blocks = memory_.blocks();
+    const std::uint64_t block = r.bytes == 0 ? 0 : blocks.allocate(r.bytes);
+    const bool short_name = name_table::is_short(r.name.size());
+    const std::uint64_t name = short_name || block == no_offset ? no_offset : blocks.allocate(r.name.size());
+    CADRE_STORE_STEP(block_allocated);
+    if (block == no_offset || (name == no_offset && !short_name)) {
+      if (block != no_offset && r.bytes != 0) blocks.free(block, r.bytes);
+      list_free(i);
+      missing = shortage::memory;
+      return no_index;
+    }
+    const std::uint32_t generation = word(i).generation();
+    e.offset.store(r.bytes == 0 ? no_offset : block, std::memory_order_relaxed);
+    describe(i, r);
+    e.name_offset.store(name, std::memory_order_relaxed);
+    details_[i].name_bytes = static_cast<std::uint32_t>(r.name.size());
+    details_[i].name_hash = r.name.empty() ? 0 : name_table::hash(r.name);
+    e.in_flight = 0;
+    details_[i].spilled.store(0, std::memory_order_relaxed);
+    CADRE_STORE_STEP(entry_written);
+    mark_holder(i);
+    mine_[i].store(hold_ref + hold_view, std::memory_order_relaxed);  // nobody else has it yet
+    CADRE_STORE_STEP(creator_holds);
+    e.word.store(object_word(generation, object_state::creating, slot_).value(), std::memory_order_release);
+    CADRE_STORE_STEP(creation_committed);
+    ++head_.objects;
+    return i;
+  }
+  /// What was the last ref of this process to an object, and is counted no more: if no other has ever had it, its entry
+  /// and memory are kept for reuse(). Else settle() is to follow. Without the lock.
+  bool keep(std::uint32_t i) noexcept {
+    object_word w = word(i);
+    if (w.state() != object_state::sealed || !is_private(i) ||
+        !change(i, w, object_word(w.generation(), object_state::kept, slot_)))
+      return false;
+    CADRE_STORE_STEP(kept);
+    std::atomic<std::uint32_t>& keeps = memory_.slots()[slot_].keeps;
+    if (keeps.load(std::memory_order_seq_cst) == 0) keeps.store(1, std::memory_order_seq_cst);
+    return true;
+  }
+  /// Makes an object, as create() does, of an entry that keep() has kept, without the lock. False if it is kept no more, or
+  /// its memory is of another size.
+  bool reuse(std::uint32_t i, const request& r) noexcept {
+    object_entry& e = entries_[i];
+    object_word w = word(i);
+    if (!keeps(w) || block_allocator::size_of(e.bytes) != block_allocator::size_of(r.bytes) ||
+        !change(i, w, object_word(w.generation() + 1, object_state::preparing, slot_)))
+      return false;
+    CADRE_STORE_STEP(reuse_begun);
+    describe(i, r);
+    mine_[i].store(hold_ref + hold_view, std::memory_order_relaxed);
+    CADRE_STORE_STEP(reuse_written);
+    e.word.store(object_word(w.generation() + 1, object_state::creating, slot_).value(), std::memory_order_release);
+    CADRE_STORE_STEP(reuse_committed);
+    return true;
+  }
+  /// Whether it is kept, for this process.
+  [[nodiscard]] bool keeps(std::uint32_t i) const noexcept { return keeps(word(i)); }
+  /// Whether no other process has ever had it, nor is it found by a name or on disk.
+  [[nodiscard]] bool is_private(std::uint32_t i) const noexcept {
+    const object_entry& e = entries_[i];
+    return (e.flags & (object_named | object_held_above | object_sent)) == 0 && slot_ < 64 &&
+           e.holders.load(std::memory_order_relaxed) == std::uint64_t{1} << slot_ &&
+           details_[i].spilled.load(std::memory_order_relaxed) == 0 &&
+           e.offset.load(std::memory_order_relaxed) != no_offset;
+  }
+  /// Frees all that is kept. Cost: a look at all objects if anything is. False if there was nothing.
+  bool release_kept() noexcept {
+    bool any = false;
+    for (std::uint32_t s = 0; s < most_processes; ++s)
+      any |= memory_.slots()[s].keeps.load(std::memory_order_seq_cst) != 0 &&
+             memory_.slots()[s].keeps.exchange(0, std::memory_order_seq_cst) != 0;
+    bool freed = false;
+    for (std::uint32_t i = 0; any && i < head_.entries_begun; ++i) {
+      object_word w(entries_[i].word.load(std::memory_order_seq_cst));
+      if (w.state() != object_state::kept ||
+          !change(i, w, object_word(w.generation(), object_state::gone, 0, object_end::unreferenced)))
+        continue;
+      free_entry(i, w);
+      freed = true;
+    }
+    return freed;
+  }
+
+  /// Gives memory to an object that was made with none. False if there is none.
+  bool attach(std::uint32_t i, std::uint64_t bytes) noexcept {
+    const std::uint64_t block = memory_.blocks().allocate(bytes);
+    if (block == no_offset) return false;
+    entries_[i].bytes = bytes;
+    entries_[i].offset.store(block, std::memory_order_release);
+    return true;
+  }
+  /// Gives a new object the name that it was made with. The memory of the name must be present.
+  void enter_name(std::uint32_t i, std::string_view name) noexcept {
+    std::memcpy(names_.text(i), name.data(), name.size());
+    CADRE_STORE_STEP(name_written);
+    entries_[i].flags |= object_named;
+    names_.add(i);
+    CADRE_STORE_STEP(name_entered);
+  }
+  [[nodiscard]] name_table& names() noexcept { return names_; }
+
+  /// One more ref of this process.
+  void hold(std::uint32_t i) noexcept {
+    mark_holder(i);
+    mine_[i].fetch_add(hold_ref, std::memory_order_seq_cst);
+  }
+
+  /// Changes the word from what was seen; if it is another one by now, that has been seen then.
+  bool change(std::uint32_t i, object_word& seen, object_word to) noexcept {
+    std::uint64_t expected = seen.value();
+    const bool done = entries_[i].word.compare_exchange_strong(expected, to.value(), std::memory_order_seq_cst);
+    if (!done) seen = object_word(expected);
+    return done;
+  }
+
+  /// Ends an object whoever holds it: it cannot be read any more, its memory is freed with the last view.
+  void end(std::uint32_t i, object_end why) noexcept {
+    object_word w = word(i);
+    while (w.state() != object_state::free && w.state() != object_state::gone)
+      if (end(i, why, w)) return;
+  }
+  /// The same, unless it has changed since `seen`.
+  bool end(std::uint32_t i, object_end why, object_word& seen) noexcept {
+    if (!change(i, seen, object_word(seen.generation(), object_state::gone, seen.owner(), why))) return false;
+    CADRE_STORE_STEP(end_committed);
+    remove_name(i);
+    CADRE_STORE_STEP(name_removed);
+    tell(entries_[i]);
+    settle(i);
+    return true;
+  }
+
+  /// Ends what nobody refers to, and frees what nobody holds, of an object that has perhaps lost a holder.
+  void settle(std::uint32_t i) noexcept {
+    object_entry& e = entries_[i];
+    object_word w = word(i);
+    if (w.state() == object_state::free || is_kept(w)) return;
+    if (w.state() != object_state::gone) {
+      if (e.in_flight != 0 || (e.flags & (object_named | object_weak_name)) == object_named) return;
+      if (count_holding(i, false).refs) return;
+      // If it has changed, its owner has kept it, or made another one of it.
+      if (!change(i, w, object_word(w.generation(), object_state::gone, 0, object_end::unreferenced))) return;
+      CADRE_STORE_STEP(end_committed);
+    }
+    // Whoever holds a view or a ref of it still is asked to come here when it is let go.
+    const holding all = count_holding(i, true);
+    if (!all.views && !all.refs && e.in_flight == 0)
+      free_entry(i, w);
+    else if (!all.views)
+      free_blocks(i);
+  }
+
+  /// Drops evictable objects that nobody looks at, those not used for longest first, until take() has what it wants, and
+  /// then up to batch_bytes(); counts them. Cost: a look at all objects, at most nine times. False if all that is not
+  /// enough.
+  template <class Take>
+  bool evict(std::uint32_t& dropped, Take&& take) {
+    std::uint64_t freed = 0;
+    bool enough = false;
+    by_last_use(
+        [this](std::uint32_t i, object_word w) { return (entries_[i].flags & object_evictable) != 0 && is_idle(i, w); },
+        [&](std::uint32_t i, object_word w) {
+          const std::uint64_t bytes = entries_[i].bytes;
+          if (!end(i, object_end::evicted, w)) return false;
+          ++dropped;
+          freed += block_allocator::size_of(bytes);
+          enough = enough || take();
+          return enough && freed >= batch_bytes(head_);
+        });
+    return enough;
+  }
+  /// How much is dropped or moved to disk at once, so that the look at all objects is worth it.
+  static std::uint64_t batch_bytes(const store_header& head) noexcept {
+    constexpr std::uint64_t most = std::uint64_t{16} << 20;
+    return head.capacity / 64 < most ? head.capacity / 64 : most;
+  }
+
+  [[nodiscard]] spill_table files() const noexcept { return spill_table(head_, memory_.spill_files()); }
+
+  /// Wakes who waits for a change of the object.
+  void tell(object_entry& e) noexcept {
+    if ((e.event.load(std::memory_order_seq_cst) & 1) != 0) {
+      e.event.fetch_add(2, std::memory_order_seq_cst);
+      futex::wake_all(e.event, futex::scope::shared);
+    }
+    if (head_.seal_waiters.load(std::memory_order_seq_cst) != 0 &&
+        head_.seal_waiters.exchange(0, std::memory_order_seq_cst) != 0) {
+      head_.seals.fetch_add(1, std::memory_order_seq_cst);
+      futex::wake_all(head_.seals, futex::scope::shared);
+    }
+  }
+  void tell_of_room() noexcept {
+    if (head_.room_waiters.load(std::memory_order_seq_cst) == 0) return;
+    head_.room_waiters.store(0, std::memory_order_seq_cst);  // under the lock, as who waits sets it
+    head_.room.fetch_add(1, std::memory_order_seq_cst);
+    futex::wake_all(head_.room, futex::scope::shared);
+  }
+
+  struct holding {
+    bool views = false;
+    bool refs = false;
+  };
+  /// Whether any process holds views or refs; with `ask`, each that does is asked to call the store when it lets go.
+  holding count_holding(std::uint32_t i, bool ask) noexcept {
+    holding all;
+    for_each_holder(i, [&](std::uint32_t s) {
+      hold_count& count = memory_.counts(s)[i];
+      std::uint64_t seen = count.load(std::memory_order_seq_cst);
+      while (ask && (views_of(seen) != 0 || refs_of(seen) != 0) && (seen & hold_notify) == 0 &&
+             !count.compare_exchange_weak(seen, seen | hold_notify, std::memory_order_seq_cst)) {}
+      all.views |= views_of(seen) != 0;
+      all.refs |= refs_of(seen) != 0;
+    });
+    return all;
+  }
+  /// Whether one of these slots has held it.
+  [[nodiscard]] bool may_be_held_by(std::uint32_t i, const slot_set& slots) const noexcept {
+    if ((entries_[i].holders.load(std::memory_order_relaxed) & slots.word(0)) != 0) return true;
+    if ((entries_[i].flags & object_held_above) == 0) return false;
+    for (std::uint32_t k = 1; k < most_processes / 64; ++k)
+      if ((memory_.holders_above(i)[k].load(std::memory_order_relaxed) & slots.word(k)) != 0) return true;
+    return false;
+  }
+  template <class F>
+  void for_each_holder(std::uint32_t i, F&& f) const {
+    const auto each = [&f](std::uint64_t bits, std::uint32_t first) {
+      for (; bits != 0; bits &= bits - 1) f(first + static_cast<std::uint32_t>(std::countr_zero(bits)));
+    };
+    each(entries_[i].holders.load(std::memory_order_relaxed), 0);
+    if ((entries_[i].flags & object_held_above) != 0)
+      for (std::uint32_t k = 1; k < most_processes / 64; ++k)
+        each(memory_.holders_above(i)[k].load(std::memory_order_relaxed), 64 * k);
+  }
+
+  /// Notes that this process has, or may have, a count other than 0.
+  void mark_holder(std::uint32_t i) noexcept {
+    std::atomic<std::uint64_t>* holders = &entries_[i].holders;
+    if (slot_ >= 64) [[unlikely]] {
+      entries_[i].flags |= object_held_above;
+      holders = &memory_.holders_above(i)[slot_ / 64];
+    }
+    // Under the lock, as all changes of it.
+    holders->store(holders->load(std::memory_order_relaxed) | std::uint64_t{1} << slot_ % 64,
+                   std::memory_order_relaxed);
+  }
+  /// No object, but kept for one.
+  [[nodiscard]] static bool is_kept(object_word w) noexcept {
+    return w.state() == object_state::kept || w.state() == object_state::preparing;
+  }
+  /// Readable, in memory, and nobody looks at it.
+  [[nodiscard]] bool is_idle(std::uint32_t i, object_word w) noexcept {
+    return w.state() == object_state::sealed && entries_[i].offset.load(std::memory_order_relaxed) != no_offset &&
+           !count_holding(i, false).views;
+  }
+  /// Calls `take` with all that are `wanted` and with their words, in eight rounds from those not used for longest to the
+  /// newest, until it returns true. Cost: a look at all objects per round.
+  template <class Wanted, class Take>
+  bool by_last_use(Wanted&& wanted, Take&& take) {
+    const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
+    const auto age = [&](std::uint32_t i) { return now - entries_[i].used_at.load(std::memory_order_relaxed); };
+    std::uint32_t oldest = 0;
+    bool any = false;
+    for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
+      if ((age(i) > oldest || !any) && wanted(i, word(i))) {
+        oldest = age(i);
+        any = true;
+      }
+    if (!any) return false;
+    constexpr std::uint32_t rounds = 8;
+    for (std::uint32_t round = rounds; round-- > 0;)
+      for (std::uint32_t i = 0; i < head_.entries_begun; ++i) {
+        if (age(i) < std::uint64_t{oldest} * round / rounds) continue;
+        if (const object_word w = word(i); wanted(i, w) && take(i, w)) return true;
+      }
+    return false;
+  }
+
+  /// Frees the memory of the object's bytes.
+  void free_block(std::uint32_t i) noexcept {
+    object_entry& e = entries_[i];
+    const std::uint64_t block = e.offset.load(std::memory_order_relaxed);
+    if (block == no_offset) return;
+    e.offset.store(no_offset, std::memory_order_release);
+    CADRE_STORE_STEP(block_given_up);
+    give_back(memory_.blocks().free(block, e.bytes));
+    tell_of_room();
+  }
+  // ---- what recovery makes anew
+
+  void list_free(std::uint32_t i) noexcept {
+    entries_[i].next = head_.free_entry;
+    head_.free_entry = i;
+  }
+
+ private:
+  [[nodiscard]] bool keeps(object_word w) const noexcept {
+    return w.state() == object_state::kept && w.owner() == slot_;
+  }
+  // What an entry says of a new object, but where it lies and its name.
+  void describe(std::uint32_t i, const request& r) noexcept {
+    object_entry& e = entries_[i];
+    e.bytes = r.bytes;
+    details_[i].type = r.type;
+    details_[i].site = r.site;
+    e.flags = r.flags;
+    e.creator = pid_;
+    e.event.store(0, std::memory_order_relaxed);
+    e.used_at.store(head_.clock.load(std::memory_order_relaxed), std::memory_order_relaxed);
+  }
+
+  void remove_name(std::uint32_t i) noexcept {
+    if ((entries_[i].flags & object_named) == 0) return;
+    entries_[i].flags &= ~object_named;
+    names_.remove(i);
+  }
+
+  std::uint32_t take_entry() noexcept {
+    const std::uint32_t i = head_.free_entry;
+    if (i != no_index) {
+      head_.free_entry = entries_[i].next;
+      return i;
+    }
+    if (head_.entries_begun == head_.most_objects) return no_index;
+    memory_.make_entry_present(head_.entries_begun, slot_);
+    return head_.entries_begun++;
+  }
+
+  void end_scarcity() noexcept {
+    if (head_.scarce.load(std::memory_order_relaxed) != 0 && head_.room_waiters.load(std::memory_order_relaxed) == 0 &&
+        memory_.blocks().used() < head_.capacity / 4 * 3 && head_.objects < head_.most_objects / 4 * 3)
+      head_.scarce.store(0, std::memory_order_relaxed);
+  }
+
+  void forget_holders(std::uint32_t i) noexcept {
+    entries_[i].holders.store(0, std::memory_order_relaxed);
+    if ((entries_[i].flags & object_held_above) == 0) return;
+    for (std::uint32_t k = 1; k < most_processes / 64; ++k)
+      memory_.holders_above(i)[k].store(0, std::memory_order_relaxed);
+  }
+
+  void free_entry(std::uint32_t i, object_word w) noexcept {
+    object_entry& e = entries_[i];
+    for_each_holder(i, [&](std::uint32_t s) { memory_.counts(s)[i].store(0, std::memory_order_relaxed); });
+    forget_holders(i);
+    remove_name(i);
+    e.word.store(object_word(w.generation() + 1, object_state::free).value(), std::memory_order_release);
+    CADRE_STORE_STEP(entry_freed);
+    free_blocks(i);
+    list_free(i);
+    --head_.objects;
+    end_scarcity();
+    tell_of_room();
+    CADRE_STORE_STEP(entry_listed);
+  }
+  // With what is on disk, and the name.
+  void free_blocks(std::uint32_t i) noexcept {
+    object_entry& e = entries_[i];
+    free_block(i);
+    if (const spill_position place(details_[i].spilled.load(std::memory_order_relaxed)); place) {
+      details_[i].spilled.store(0, std::memory_order_release);
+      files().drop(place.file(), e.bytes);
+    }
+    if (const std::uint64_t block = e.name_offset.load(std::memory_order_relaxed); block != no_offset) {
+      e.name_offset.store(no_offset, std::memory_order_release);
+      memory_.blocks().free(block, details_[i].name_bytes);
+    }
+    CADRE_STORE_STEP(block_freed);
+  }
+  // Free memory is dear to get anew, so some is kept: a quarter of the capacity, and at least 256 MiB.
+  template <class Run>
+  void give_back(const Run& run) noexcept {
+    const std::uint64_t free =
+        head_.present_extents.load(std::memory_order_relaxed) * extent_bytes - memory_.blocks().used();
+    const std::uint64_t kept = head_.capacity / 4 > (256 << 20) ? head_.capacity / 4 : 256 << 20;
+    if (static_cast<std::int64_t>(free) > static_cast<std::int64_t>(kept)) memory_.give_back(run.offset, run.bytes);
+  }
+
+  arena& memory_;
+  store_header& head_;
+  object_entry* entries_;
+  object_details* details_;
+  name_table names_;
+  std::uint32_t slot_;
+  hold_count* mine_;
+  const std::uint32_t pid_ = static_cast<std::uint32_t>(::getpid());
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/observe/detail/shards.hpp ----
+#ifndef CADRE_OBSERVE_DETAIL_SHARDS_HPP
+#define CADRE_OBSERVE_DETAIL_SHARDS_HPP
+
+#include <atomic>
+#include <cstddef>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// Metrics are kept in this many copies, each on cache lines of its own, and summed when read. The first threads of the
+/// process have one each for themselves, which they change without a locked instruction; the others take turns in choosing
+/// one of the rest.
+inline constexpr std::size_t own_metric_shards = 8, metric_shards = 16;
+
+inline constinit std::atomic<std::size_t> next_metric_shard{0};
+
+inline std::size_t metric_shard() noexcept {
+  static constinit thread_local std::size_t mine = metric_shards;
+  if (mine == metric_shards) [[unlikely]] {
+    const std::size_t n = next_metric_shard.fetch_add(1, std::memory_order_relaxed);
+    mine = n < own_metric_shards ? n : own_metric_shards + n % (metric_shards - own_metric_shards);
+  }
+  return mine;
+}
+
+/// Adds to what is this thread's of a metric.
+template <class T>
+void add_to_shard(std::atomic<T>& value, std::size_t shard, T n) noexcept {
+  if (shard < own_metric_shards)
+    value.store(value.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+  else
+    value.fetch_add(n, std::memory_order_relaxed);
+}
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/put_shelves.hpp ----
+#ifndef CADRE_STORE_DETAIL_PUT_SHELVES_HPP
+#define CADRE_STORE_DETAIL_PUT_SHELVES_HPP
+
+#include <sched.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a thread needs to put objects without the lock of the store: entries of objects that have ended, which the table
+/// keeps for this process, by size; and labels that it knows. Whoever is short of memory frees such an entry, of which the
+/// shelf learns when it takes it. For one thread at a time.
+class put_shelf {
+ public:
+  label_cache labels;
+
+  /// Whether there is a place for one more of that size.
+  [[nodiscard]] bool has_room(object_table& table, std::uint64_t bytes) noexcept {
+    if (bytes <= block_allocator::largest_block) return small_[block_allocator::class_of(bytes)].count < small_count;
+    std::uint64_t all = bytes;
+    bool found = false;
+    for (large& l : large_) {
+      if (l.bytes != 0 && !table.keeps(l.entry)) l.bytes = 0;
+      all += l.bytes;
+      found |= l.bytes == 0;
+    }
+    return found && all <= table.head().capacity / 4;
+  }
+  /// Of an entry that the table keeps now, where there is room.
+  void add(std::uint32_t i, std::uint64_t bytes) noexcept {
+    if (bytes <= block_allocator::largest_block) {
+      small& s = small_[block_allocator::class_of(bytes)];
+      s.entries[s.count++] = i;
+      return;
+    }
+    for (large& l : large_)
+      if (l.bytes == 0) {
+        l = {block_allocator::size_of(bytes), i};
+        return;
+      }
+  }
+  /// An object made of an entry of its size, or no_index.
+  std::uint32_t take(object_table& table, const object_table::request& r) noexcept {
+    if (r.bytes <= block_allocator::largest_block) {
+      small& s = small_[block_allocator::class_of(r.bytes)];
+      while (s.count != 0)
+        if (const std::uint32_t i = s.entries[--s.count]; table.reuse(i, r)) return i;
+      return no_index;
+    }
+    for (large& l : large_)
+      if (l.bytes == block_allocator::size_of(r.bytes)) {
+        l.bytes = 0;
+        if (table.reuse(l.entry, r)) return l.entry;
+      }
+    return no_index;
+  }
+
+ private:
+  static constexpr std::uint32_t small_count = 32, large_count = 8;
+  struct small {
+    std::uint32_t count = 0;
+    std::array<std::uint32_t, small_count> entries;
+  };
+  struct large {
+    std::uint64_t bytes = 0;  // 0: nothing
+    std::uint32_t entry = 0;
+  };
+  std::array<small, block_allocator::class_count> small_;
+  std::array<large, large_count> large_;
+};
+
+/// The shelves of a process, among which its threads are spread. Thread-safety: all functions, from any thread.
+class put_shelves {
+  struct alignas(64) place {
+    std::atomic<bool> held{false};
+    put_shelf shelf;
+  };
+
+ public:
+  /// Holds the shelf of this thread while it exists. No thread holds two, nor waits for one with the lock of the store.
+  class hold {
+   public:
+    explicit hold(put_shelves& all) noexcept : hold(all.places_[metric_shard()]) {}
+    hold(const hold&) = delete;
+    hold& operator=(const hold&) = delete;
+    ~hold() { place_.held.store(false, std::memory_order_release); }
+
+    [[nodiscard]] put_shelf* operator->() const noexcept { return &place_.shelf; }
+
+   private:
+    friend put_shelves;
+    explicit hold(place& p) noexcept : place_(p) {
+      for (int tries = 0; p.held.exchange(true, std::memory_order_acquire); ++tries)
+        tries < 100 ? relax() : static_cast<void>(::sched_yield());
+    }
+    place& place_;
+  };
+
+  /// Returns when all who held one at the call have let go of it.
+  void wait() noexcept {
+    for (place& p : places_) const hold each(p);
+  }
+
+ private:
+  std::array<place, metric_shards> places_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/processors.hpp ----
+#ifndef CADRE_OS_PROCESSORS_HPP
+#define CADRE_OS_PROCESSORS_HPP
+
+#include <sched.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+inline std::size_t processors_of_quota(std::int64_t quota, std::int64_t period) {
+  if (quota <= 0 || period <= 0) return 0;
+  return static_cast<std::size_t>((quota - 1) / period + 1);
+}
+
+/// Processors that a cgroup v2 "cpu.max" grants ("150000 100000" is 1.5, so 2); 0 for "max", no limit, or anything else.
+[[gnu::cold]] inline std::size_t parse_cpu_max(std::string_view text) {
+  std::int64_t quota = 0;
+  std::int64_t period = 100000;
+  const std::string_view first = split_off(text, ' ');
+  if (!parse_integer(first, quota)) return 0;
+  static_cast<void>(parse_integer(text, period));  // the kernel's default if it is not there
+  return processors_of_quota(quota, period);
+}
+
+/// What the group in `folder` grants itself; 0 if nothing is said. `folder` comes back as it was.
+[[gnu::cold]] inline std::size_t cgroup_quota(std::string& folder, bool unified) {
+  if (unified) return parse_cpu_max(read_cgroup_file(folder, "/cpu.max"));
+  std::int64_t quota = 0;
+  std::int64_t period = 0;
+  if (!parse_integer(read_cgroup_file(folder, "/cpu.cfs_quota_us"), quota) ||
+      !parse_integer(read_cgroup_file(folder, "/cpu.cfs_period_us"), period))
+    return 0;
+  return processors_of_quota(quota, period);
+}
+
+}  // namespace detail
+
+/// Processors that the cgroup quotas around this process grant, rounded up: the least of its own group and of all above,
+/// for version 1 and 2. 0 if there is no limit. `root` stands before every path read, for tests.
+[[nodiscard, gnu::cold]] inline std::size_t cgroup_processors(std::string_view root = {}) {
+  std::size_t least = 0;
+  detail::for_each_cgroup(root, "cpu", [&least](std::string& folder, bool unified) {
+    const std::size_t granted = detail::cgroup_quota(folder, unified);
+    if (granted != 0 && (least == 0 || granted < least)) least = granted;
+  });
+  return least;
+}
+
+/// Processors that the calling thread's affinity mask allows (`taskset`, cpusets); at least 1.
+[[nodiscard, gnu::cold]] inline std::size_t affinity_processors() {
+  cpu_set_t mask[64];  // room for 65,536: the kernel refuses a mask that is too narrow for it
+  if (::sched_getaffinity(0, sizeof mask, mask) != 0) return 1;
+  const int count = CPU_COUNT_S(sizeof mask, mask);
+  return count > 1 ? static_cast<std::size_t>(count) : 1;
+}
+
+/// How many threads can run at once: affinity mask and cgroup quota, at least 1.
+[[nodiscard]] inline std::size_t usable_processors() {
+  const std::size_t by_mask = affinity_processors();
+  const std::size_t by_quota = cgroup_processors();
+  return by_quota != 0 && by_quota < by_mask ? by_quota : by_mask;
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/object_moves.hpp ----
+#ifndef CADRE_STORE_DETAIL_OBJECT_MOVES_HPP
+#define CADRE_STORE_DETAIL_OBJECT_MOVES_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The steps in which objects go to disk and come back, under the lock of the store; what is between a begin and its commit
+/// is done without. The process that does it owns the object meanwhile, and holds a view of it.
+class object_moves {
+ public:
+  explicit object_moves(object_table& table) noexcept : table_(table) {}
+
+  /// Finds up to `most` objects to be moved to disk, of at least `bytes` together if there are such, those not used for
+  /// longest first; with `written` only those that are on disk already. Returns how many. Cost as evict().
+  std::size_t begin_spill(std::uint64_t bytes, std::uint32_t* found, std::size_t most, bool written) noexcept {
+    std::size_t n = 0;
+    std::uint64_t moved = 0;
+    table_.by_last_use(
+        [&](std::uint32_t i, object_word w) {
+          const object_entry& e = table_.entry(i);
+          return (e.flags & object_evictable) == 0 && table_.is_idle(i, w) &&
+                 (!written || table_.details(i).spilled.load(std::memory_order_relaxed) != 0);
+        },
+        [&](std::uint32_t i, object_word w) {
+          if (!table_.change(i, w, object_word(w.generation(), object_state::spilling, table_.slot()))) return false;
+          CADRE_STORE_STEP(spill_begun);
+          table_.mark_holder(i);
+          table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
+          found[n++] = i;
+          moved += block_allocator::size_of(table_.entry(i).bytes);
+          return moved >= bytes || n == most;
+        });
+    return n;
+  }
+  /// The object is on disk, at `place` (none: where it was before, or has been moved to meanwhile): its memory is freed,
+  /// unless somebody looks at it or it has ended meanwhile.
+  void commit_spill(std::uint32_t i, spill_position place, std::uint64_t checksum) noexcept {
+    object_entry& e = table_.entry(i);
+    if (place) {
+      table_.details(i).checksum = checksum;
+      table_.details(i).spilled.store(place.value(), std::memory_order_release);
+    }
+    CADRE_STORE_STEP(spill_written);
+    table_.mine(i).fetch_sub(hold_view, std::memory_order_seq_cst);
+    const object_word w = table_.word(i);
+    if (w.state() == object_state::spilling) {
+      e.word.store(object_word(w.generation(), object_state::spilled).value(), std::memory_order_seq_cst);
+      CADRE_STORE_STEP(spill_committed);
+      // A get either finds it spilled, or has counted its view before this looks.
+      if (table_.count_holding(i, false).views)
+        e.word.store(object_word(w.generation(), object_state::sealed).value(), std::memory_order_release);
+      else
+        table_.free_block(i);
+      CADRE_STORE_STEP(spill_freed);
+    }
+    table_.settle(i);
+  }
+  /// By the owner.
+  void give_up_spill(std::uint32_t i) noexcept {
+    table_.mine(i).fetch_sub(hold_view, std::memory_order_release);
+    if (table_.word(i).state() == object_state::spilling) cancel_spill(i);
+    table_.settle(i);
+  }
+  /// Has this process read a spilled object back, which it holds a view of. False if somebody else does, or has.
+  bool begin_restore(std::uint32_t i) noexcept {
+    const object_word w = table_.word(i);
+    if (w.state() != object_state::spilled) return false;
+    table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
+    table_.entry(i).word.store(object_word(w.generation(), object_state::restoring, table_.slot()).value(),
+                               std::memory_order_release);
+    CADRE_STORE_STEP(restore_begun);
+    return true;
+  }
+  void commit_restore(std::uint32_t i) noexcept {
+    object_entry& e = table_.entry(i);
+    const object_word w = table_.word(i);
+    if (w.state() == object_state::restoring)
+      e.word.store(object_word(w.generation(), object_state::sealed).value(), std::memory_order_seq_cst);
+    CADRE_STORE_STEP(restore_committed);
+    end_restore(i);
+  }
+  void give_up_restore(std::uint32_t i) noexcept {
+    if (table_.word(i).state() == object_state::restoring) cancel_restore(i);
+    end_restore(i);
+  }
+  /// For a copy of what is on disk to another place: the object stays until end_move(), with where it is then, if it was.
+  void begin_move(std::uint32_t i) noexcept {
+    table_.mark_holder(i);
+    table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
+    CADRE_STORE_STEP(move_begun);
+  }
+  void end_move(std::uint32_t i, spill_position moved) noexcept {
+    if (moved) {
+      const spill_position before(table_.details(i).spilled.load(std::memory_order_relaxed));
+      table_.details(i).spilled.store(moved.value(), std::memory_order_release);
+      CADRE_STORE_STEP(move_committed);
+      table_.files().drop(before.file(), table_.entry(i).bytes);
+    }
+    table_.mine(i).fetch_sub(hold_view, std::memory_order_release);
+    table_.settle(i);
+  }
+
+  // ---- back to what was before
+
+  void cancel_spill(std::uint32_t i) noexcept {
+    table_.entry(i).word.store(object_word(table_.word(i).generation(), object_state::sealed).value(),
+                               std::memory_order_release);
+  }
+  void cancel_restore(std::uint32_t i) noexcept {
+    table_.free_block(i);
+    table_.entry(i).word.store(object_word(table_.word(i).generation(), object_state::spilled).value(),
+                               std::memory_order_release);
+  }
+
+ private:
+  void end_restore(std::uint32_t i) noexcept {
+    table_.mine(i).fetch_sub(hold_view, std::memory_order_seq_cst);
+    table_.tell(table_.entry(i));
+    table_.settle(i);
+  }
+
+  object_table& table_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/observe/error.hpp ----
+#ifndef CADRE_OBSERVE_ERROR_HPP
+#define CADRE_OBSERVE_ERROR_HPP
+
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+/// The base of this room's errors, 1050 to 1099.
+class observe_error : public error {
+ protected:
+  observe_error(int number, std::string_view message) : error("observe", number, message) {}
+};
+
+/// Thrown (1050) when a metric is registered again as another kind or with other buckets.
+class metric_mismatch : public observe_error {
+ public:
+  explicit metric_mismatch(std::string_view message) : observe_error(1050, message) {}
+};
+
+/// Thrown (1051) when a metric's or label's name or a bucket option is not one that Prometheus accepts.
+class invalid_metric : public observe_error {
+ public:
+  explicit invalid_metric(std::string_view message) : observe_error(1051, message) {}
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/observe/metrics.hpp ----
+#ifndef CADRE_OBSERVE_METRICS_HPP
+#define CADRE_OBSERVE_METRICS_HPP
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// A number that only grows: tasks done, bytes sent. Any thread; one relaxed addition, or less.
+class counter {
+ public:
+  counter() = default;
+  counter(const counter&) = delete;
+  counter& operator=(const counter&) = delete;
+
+  void add(std::uint64_t n = 1) noexcept {
+    const std::size_t mine = detail::metric_shard();
+    detail::add_to_shard(shards_[mine].value, mine, n);
+  }
+  [[nodiscard]] std::uint64_t value() const noexcept {
+    std::uint64_t total = 0;
+    for (const shard& s : shards_) total += s.value.load(std::memory_order_relaxed);
+    return total;
+  }
+
+ private:
+  struct alignas(64) shard {
+    std::atomic<std::uint64_t> value{0};
+  };
+  std::array<shard, detail::metric_shards> shards_;
+};
+
+/// A number that goes up and down: queue length, bytes in use. Any thread.
+class gauge {
+ public:
+  gauge() = default;
+  gauge(const gauge&) = delete;
+  gauge& operator=(const gauge&) = delete;
+
+  void set(double value) noexcept { value_.store(value, std::memory_order_relaxed); }
+  void add(double amount) noexcept { value_.fetch_add(amount, std::memory_order_relaxed); }
+  [[nodiscard]] double value() const noexcept { return value_.load(std::memory_order_relaxed); }
+
+ private:
+  alignas(64) std::atomic<double> value_{0};
+};
+
+/// The upper bounds of a histogram's buckets: first, first * factor, first * factor^2, ...; a last bucket takes the
+/// rest. The default spans 10 us to 84 s when what is observed are seconds.
+struct histogram_buckets {
+  double first = 1e-5;
+  double factor = 2;
+  std::size_t count = 24;
+
+  friend bool operator==(const histogram_buckets&, const histogram_buckets&) = default;
+};
+
+/// How observations are distributed: seconds per task, bytes per message. Any thread; two relaxed additions and a
+/// search among the bounds.
+class histogram {
+ public:
+  /// Throws invalid_metric (1051) unless first > 0, factor > 1, 1 <= count <= 64, and all bounds are finite.
+  explicit histogram(histogram_buckets buckets = {}) {
+    if (!(buckets.first > 0) || !(buckets.factor > 1) || buckets.count < 1 || buckets.count > most)
+      throw invalid_metric("a histogram's buckets need first > 0, factor > 1 and a count from 1 to 64");
+    double bound = buckets.first;
+    for (std::size_t i = 0; i < buckets.count; ++i, bound *= buckets.factor) bounds_.push_back(bound);
+    if (!std::isfinite(bounds_.back()))
+      throw invalid_metric("a histogram's buckets grow beyond what a double holds; choose a smaller factor or count");
+  }
+  histogram(const histogram&) = delete;
+  histogram& operator=(const histogram&) = delete;
+
+  /// A NaN counts in the last bucket and makes the sum NaN, as it does in Prometheus' own clients.
+  void observe(double value) noexcept {
+    std::size_t bucket = bounds_.size();
+    if (value <= bounds_.back())
+      bucket = static_cast<std::size_t>(std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin());
+    const std::size_t place = detail::metric_shard();
+    shard& mine = shards_[place];
+    detail::add_to_shard(mine.counts[bucket], place, std::uint64_t{1});
+    detail::add_to_shard(mine.sum, place, value);
+  }
+
+  /// Upper bounds, inclusive, without that of the last bucket, which is infinite.
+  [[nodiscard]] const std::vector<double>& bounds() const noexcept { return bounds_; }
+  /// One count per bound and one for the rest.
+  [[nodiscard]] std::vector<std::uint64_t> counts() const {
+    std::vector<std::uint64_t> total(bounds_.size() + 1);
+    for (const shard& s : shards_)
+      for (std::size_t i = 0; i < total.size(); ++i) total[i] += s.counts[i].load(std::memory_order_relaxed);
+    return total;
+  }
+  [[nodiscard]] double sum() const noexcept {
+    double total = 0;
+    for (const shard& s : shards_) total += s.sum.load(std::memory_order_relaxed);
+    return total;
+  }
+
+ private:
+  static constexpr std::size_t most = 64;
+  struct alignas(64) shard {
+    std::array<std::atomic<std::uint64_t>, most + 1> counts{};
+    std::atomic<double> sum{0};
+  };
+  std::vector<double> bounds_;
+  std::array<shard, detail::metric_shards> shards_;
+};
+
+/// What tells apart the metrics of one name: {{"room", "pool"}, {"kind", "steal"}}. The order does not matter.
+using metric_labels = std::vector<std::pair<std::string, std::string>>;
+
+enum class metric_kind : std::uint8_t { counter, gauge, histogram };
+
+[[nodiscard]] constexpr std::string_view to_string(metric_kind kind) noexcept {
+  return kind == metric_kind::counter ? "counter" : kind == metric_kind::gauge ? "gauge" : "histogram";
+}
+
+/// One metric as it stood when a snapshot was taken.
+struct metric_sample {
+  std::string name, help;
+  metric_kind kind;
+  metric_labels labels;                 ///< sorted by name
+  double value = 0;                     ///< of a counter or gauge; the number of observations of a histogram
+  double sum = 0;                       ///< of a histogram's observations
+  std::vector<double> bounds{};         ///< of a histogram's buckets
+  std::vector<std::uint64_t> counts{};  ///< per bucket, not cumulative; one more than bounds
+};
+
+/// Metrics by name and labels. Registering takes a lock and happens once; keep the reference, which stays good as long
+/// as the registry, and count through it without a lock:
+///
+///     static cadre::counter& stolen = cadre::metrics().counter("cadre_pool_stolen_total", "tasks taken from others");
+///     stolen.add();
+///
+/// Names are Prometheus': [a-zA-Z_:][a-zA-Z0-9_:]*, for labels without the colon and not beginning with two
+/// underscores; else invalid_metric (1051). The same name and labels give the same metric; the same name as another
+/// kind, or a histogram with other buckets, is metric_mismatch (1050). A help text given later fills an empty one.
+///
+/// A template so that only those who count pay to compile it; its name is metrics_registry.
+template <class Labels = metric_labels>
+class basic_metrics_registry {
+ public:
+  basic_metrics_registry() = default;
+  basic_metrics_registry(const basic_metrics_registry&) = delete;
+  basic_metrics_registry& operator=(const basic_metrics_registry&) = delete;
+
+  cadre::counter& counter(std::string_view name, std::string_view help = {}, Labels labels = {}) {
+    return find_or_add(&family::counters, name, help, metric_kind::counter, std::move(labels), {});
+  }
+
+  cadre::gauge& gauge(std::string_view name, std::string_view help = {}, Labels labels = {}) {
+    return find_or_add(&family::gauges, name, help, metric_kind::gauge, std::move(labels), {});
+  }
+
+  cadre::histogram& histogram(std::string_view name, std::string_view help = {}, Labels labels = {},
+                              histogram_buckets buckets = {}) {
+    return find_or_add(&family::histograms, name, help, metric_kind::histogram, std::move(labels), buckets, buckets);
+  }
+
+  /// All metrics, ordered by name and labels. Counting goes on meanwhile; each number was right at some instant.
+  [[nodiscard]] std::vector<metric_sample> snapshot() const {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    std::vector<metric_sample> samples;
+    for (const auto& [name, f] : families_) {
+      for (const auto& [labels, c] : f.counters)
+        samples.push_back({name, f.help, f.kind, labels, static_cast<double>(c->value())});
+      for (const auto& [labels, g] : f.gauges) samples.push_back({name, f.help, f.kind, labels, g->value()});
+      for (const auto& [labels, h] : f.histograms) {
+        std::vector<std::uint64_t> counts = h->counts();
+        std::uint64_t all = 0;
+        for (std::uint64_t n : counts) all += n;
+        samples.push_back(
+            {name, f.help, f.kind, labels, static_cast<double>(all), h->sum(), h->bounds(), std::move(counts)});
+      }
+    }
+    return samples;
+  }
+
+ private:
+  template <class Metric>
+  using by_labels = std::map<Labels, std::unique_ptr<Metric>>;
+
+  struct family {
+    metric_kind kind;
+    std::string help;
+    histogram_buckets buckets;
+    by_labels<cadre::counter> counters{};
+    by_labels<cadre::gauge> gauges{};
+    by_labels<cadre::histogram> histograms{};
+  };
+
+  static bool valid_name(std::string_view name, bool colon) noexcept {
+    const auto letter = [&](char c) {
+      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (colon && c == ':');
+    };
+    return !name.empty() && letter(name.front()) &&
+           std::all_of(name.begin(), name.end(), [&](char c) { return letter(c) || (c >= '0' && c <= '9'); });
+  }
+
+  family& family_of(std::string_view name, std::string_view help, metric_kind kind, histogram_buckets buckets) {
+    if (!valid_name(name, true))
+      throw invalid_metric("'" + std::string(name) +
+                           "' is no name for a metric; it must match [a-zA-Z_:][a-zA-Z0-9_:]*");
+    family& f = families_.try_emplace(std::string(name), kind, std::string(), buckets).first->second;
+    if (f.kind != kind)
+      throw metric_mismatch("metric '" + std::string(name) + "' is a " + std::string(to_string(f.kind)) +
+                            " and was asked for as a " + std::string(to_string(kind)) + "; choose another name");
+    if (f.buckets != buckets)
+      throw metric_mismatch("histogram '" + std::string(name) +
+                            "' was registered with other buckets; all of one name share them");
+    if (f.help.empty()) f.help = help;
+    return f;
+  }
+
+  static void check_and_sort(Labels& labels, metric_kind kind) {
+    std::sort(labels.begin(), labels.end());
+    for (std::size_t i = 0; i < labels.size(); ++i) {
+      const std::string& label = labels[i].first;
+      if (!valid_name(label, false) || label.starts_with("__") || (kind == metric_kind::histogram && label == "le"))
+        throw invalid_metric("'" + label +
+                             "' is no name for a label; it must match [a-zA-Z_][a-zA-Z0-9_]*, not begin with '__', and "
+                             "not be 'le' on a histogram");
+      if (i > 0 && labels[i - 1].first == label) throw invalid_metric("label '" + label + "' is given twice");
+    }
+  }
+
+  template <class Metric, class... Arguments>
+  Metric& find_or_add(by_labels<Metric> family::*metrics, std::string_view name, std::string_view help,
+                      metric_kind kind, Labels labels, histogram_buckets buckets, const Arguments&... arguments) {
+    check_and_sort(labels, kind);
+    auto made = std::make_unique<Metric>(arguments...);  // refuses bad buckets before the name is taken
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return *(family_of(name, help, kind, buckets).*metrics)
+                .try_emplace(std::move(labels), std::move(made))
+                .first->second;
+  }
+
+  mutable std::mutex mutex_;
+  std::map<std::string, family> families_;
+};
+
+using metrics_registry = basic_metrics_registry<>;
+
+/// The registry of the process, which cadre's own rooms count in. Never destroyed, so that threads may count until the
+/// very end.
+template <class Registry = metrics_registry>
+[[nodiscard]] Registry& metrics() {
+  static Registry& registry = *new Registry;
+  return registry;
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/store_counters.hpp ----
+#ifndef CADRE_STORE_DETAIL_STORE_COUNTERS_HPP
+#define CADRE_STORE_DETAIL_STORE_COUNTERS_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What this process does in its stores, in the registry of metrics.
+struct store_counters {
+  counter& puts = metrics().counter("cadre_store_puts_total", "objects made");
+  counter& put_bytes = metrics().counter("cadre_store_put_bytes_total", "bytes of the objects made");
+  counter& waits = metrics().counter("cadre_store_waits_total", "times that a put waited for room");
+  counter& evicted = metrics().counter("cadre_store_evicted_total", "objects dropped for lack of memory");
+  counter& spilled_bytes = metrics().counter("cadre_store_spilled_bytes_total", "bytes moved out of memory to disk");
+  counter& restored_bytes = metrics().counter("cadre_store_restored_bytes_total", "bytes read back from disk");
+  counter& recovered =
+      metrics().counter("cadre_store_recovered_total", "processes that died, and whose holds were taken");
+
+  static const store_counters& get() {
+    static const store_counters all;
+    return all;
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/tickets.hpp ----
+#ifndef CADRE_STORE_DETAIL_TICKETS_HPP
+#define CADRE_STORE_DETAIL_TICKETS_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Refs on their way to other processes, under the lock of the store. A ticket holds its object for as long as its sender
+/// lives, and the receiver, if that is known; of both it is taken by recovery.
+class ticket_office {
+ public:
+  explicit ticket_office(object_table& table) noexcept : table_(table) {}
+
+  /// A ref that travels to the process in slot `to`; no_index if there is no room for one.
+  std::uint32_t send(std::uint32_t i, std::uint16_t to) noexcept {
+    std::uint32_t t = table_.head().free_ticket;
+    if (t != no_index)
+      table_.head().free_ticket = table_.memory().tickets()[t].next;
+    else if (table_.head().tickets_begun < table_.head().most_objects)
+      t = table_.head().tickets_begun++;
+    else
+      return no_index;
+    transfer_ticket& ticket = table_.memory().tickets()[t];
+    ++ticket.generation;
+    ticket.index = i;
+    ticket.from = static_cast<std::uint16_t>(table_.slot());
+    ticket.to = to;
+    table_.entry(i).flags |= object_sent;
+    CADRE_STORE_STEP(ticket_written);
+    ticket.used.store(1, std::memory_order_release);
+    CADRE_STORE_STEP(ticket_committed);
+    ++table_.entry(i).in_flight;
+    CADRE_STORE_STEP(ticket_counted);
+    return t;
+  }
+  /// Whether it is on its way still; a ticket that was ended and given out again has another generation.
+  [[nodiscard]] bool is_valid(std::uint32_t t, std::uint32_t generation) const noexcept {
+    const transfer_ticket& ticket = table_.memory().tickets()[t];
+    return t < table_.head().tickets_begun && ticket.used.load(std::memory_order_acquire) != 0 &&
+           ticket.generation == generation;
+  }
+  /// Ends a ticket that is used, without or (take) with a ref of this process in its place.
+  void finish(std::uint32_t t, bool take) noexcept {
+    transfer_ticket& ticket = table_.memory().tickets()[t];
+    const std::uint32_t i = ticket.index;
+    if (take) table_.hold(i);
+    CADRE_STORE_STEP(receiver_holds);
+    ticket.used.store(0, std::memory_order_release);
+    CADRE_STORE_STEP(ticket_taken);
+    --table_.entry(i).in_flight;
+    ticket.next = table_.head().free_ticket;
+    table_.head().free_ticket = t;
+    CADRE_STORE_STEP(ticket_uncounted);
+    if (!take) table_.settle(i);
+  }
+
+ private:
+  object_table& table_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/recovery.hpp ----
+#ifndef CADRE_STORE_DETAIL_RECOVERY_HPP
+#define CADRE_STORE_DETAIL_RECOVERY_HPP
+
+#include <atomic>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+inline void recount_spill_files(object_table& table) noexcept {
+  if (table.head().files_begun == 0) return;
+  spill_table files = table.files();
+  files.begin_recount();
+  for (std::uint32_t i = 0; i < table.head().entries_begun; ++i)
+    if (const spill_position at(table.details(i).spilled.load(std::memory_order_acquire));
+        at && table.word(i).state() != object_state::free)
+      files.recount(at.file(), table.entry(i).bytes);
+  table.head().dead_files.store(1, std::memory_order_relaxed);  // perhaps
+}
+
+/// Makes everything anew that is derived from the table of objects, after a process has died with the lock. A sweep of all
+/// objects follows. May itself be cut off at any instant: the next begins again.
+inline void rebuild(object_table& table) noexcept {
+  store_header& head = table.head();
+  CADRE_STORE_STEP(rebuild_begun);
+  block_allocator blocks = table.memory().blocks();
+  blocks.format();
+  blocks.begin_rebuild();
+  table.names().clear();
+  head.free_entry = no_index;
+  head.objects = 0;
+  for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
+    object_entry& e = table.entry(i);
+    const object_word w = table.word(i);
+    if (w.state() == object_state::free) {
+      table.list_free(i);
+      continue;
+    }
+    ++head.objects;
+    e.in_flight = 0;
+    // Who spilled it may have died before it looked for views, which are of what is in memory.
+    if (w.state() == object_state::spilled) {
+      if (e.offset.load(std::memory_order_relaxed) != no_offset && table.count_holding(i, false).views)
+        e.word.store(object_word(w.generation(), object_state::sealed).value(), std::memory_order_release);
+      else
+        e.offset.store(no_offset, std::memory_order_relaxed);
+    }
+    if (const std::uint64_t block = e.offset.load(std::memory_order_acquire); block != no_offset)
+      blocks.keep(block, e.bytes);
+    if (const std::uint64_t block = e.name_offset.load(std::memory_order_acquire); block != no_offset)
+      blocks.keep(block, table.details(i).name_bytes);
+    if (w.state() == object_state::gone) e.flags &= ~object_named;
+    if ((e.flags & object_named) != 0) table.names().link(i);
+  }
+  CADRE_STORE_STEP(rebuild_blocks);
+  blocks.end_rebuild();
+  table.memory().count_present();
+  head.free_ticket = no_index;
+  for (std::uint32_t t = 0; t < head.tickets_begun; ++t) {
+    transfer_ticket& ticket = table.memory().tickets()[t];
+    if (ticket.used.load(std::memory_order_acquire) != 0) {
+      ++table.entry(ticket.index).in_flight;
+    } else {
+      ticket.next = head.free_ticket;
+      head.free_ticket = t;
+    }
+  }
+  recount_spill_files(table);
+  CADRE_STORE_STEP(rebuild_done);
+}
+
+/// Of an object whose owner has died in the middle of something: back to what was before, or its end.
+inline void abandon(object_table& table, std::uint32_t i) noexcept {
+  switch (table.word(i).state()) {
+    case object_state::creating:
+    case object_state::kept:
+    case object_state::preparing: table.end(i, object_end::producer_died); break;
+    case object_state::spilling: object_moves(table).cancel_spill(i); break;
+    case object_state::restoring: object_moves(table).cancel_restore(i); break;
+    default: break;
+  }
+}
+
+/// Takes from processes all that they held, wrote or sent, and their slots. Cost: a look at all objects, whose holders are
+/// counted only where one of the processes was in the middle of a change, or has been a holder.
+inline void sweep_slots(object_table& table, const slot_set& slots) noexcept {
+  store_header& head = table.head();
+  slots.for_each([&](std::uint32_t s) {
+    table.memory().clear_counts(s);
+    CADRE_STORE_STEP(slot_void);
+  });
+  for (std::uint32_t t = 0; t < head.tickets_begun; ++t) {
+    const transfer_ticket& ticket = table.memory().tickets()[t];
+    if (ticket.used.load(std::memory_order_acquire) != 0 && (slots.has(ticket.from) || slots.has(ticket.to)))
+      ticket_office(table).finish(t, false);
+  }
+  for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
+    const object_word w = table.word(i);
+    if (w.state() == object_state::free) continue;
+    const bool owned = slots.has(w.owner());
+    if (owned) abandon(table, i);
+    if (owned || w.state() == object_state::gone || table.may_be_held_by(i, slots)) table.settle(i);
+  }
+  bool closed = false;
+  slots.for_each([&](std::uint32_t s) { closed |= table.files().close_all_of(s); });
+  if (closed) recount_spill_files(table);
+  CADRE_STORE_STEP(slot_swept);
+  slots.for_each([&](std::uint32_t s) {
+    table.memory().slots()[s].used.store(0, std::memory_order_release);
+    CADRE_STORE_STEP(slot_free);
+  });
+}
+inline void sweep_slot(object_table& table, std::uint32_t slot) noexcept {
+  slot_set one;
+  one.add(slot);
+  sweep_slots(table, one);
+}
+
+/// Sweeps the slots of processes that have died. Cost: a system call per process, and one look at all objects if there are
+/// any. Returns how many there were.
+inline std::uint32_t sweep_dead(object_table& table) noexcept {
+  slot_set dead;
+  std::uint32_t n = 0;
+  for (std::uint32_t s = 0; s < most_processes; ++s) {
+    if (s == table.slot() || table.memory().slots()[s].used.load(std::memory_order_acquire) == 0) continue;
+    try {
+      if (is_byte_locked_by_other(table.memory().file(), table.memory().lock_byte(s))) continue;
+    } catch (const error&) {  // the system does not say: then it lives
+      continue;
+    }
+    dead.add(s);
+    ++n;
+  }
+  if (n != 0) sweep_slots(table, dead);
+  store_counters::get().recovered.add(n);
+  return n;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/store_lock.hpp ----
+#ifndef CADRE_STORE_DETAIL_STORE_LOCK_HPP
+#define CADRE_STORE_DETAIL_STORE_LOCK_HPP
+
+#include <atomic>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The letter of /proc/PID/stat (R, S, T: stopped, ...), or '?' if there is no such process.
+[[gnu::cold]] inline char process_state(std::uint32_t pid) {
+  const std::string text = read_small_file("/proc/" + std::to_string(pid) + "/stat");
+  const std::size_t end = text.rfind(") ");
+  return end == std::string::npos || end + 2 >= text.size() ? '?' : text[end + 2];
+}
+
+/// The lock of a store, held while this exists. If it was left by a process that died, all is made whole first.
+class store_lock {
+ public:
+  using clock = std::chrono::steady_clock;
+  /// How long a holder of the lock is waited for; tests shorten it.
+  static inline std::chrono::nanoseconds patience = std::chrono::seconds(10);
+
+  /// Throws store_stalled (306) if another process holds on to it for longer than `patience`.
+  explicit store_lock(object_table& table) : head_(table.head()) {
+    if (!lock(table, patience)) throw store_stalled(describe() + "; continue or end that process");
+  }
+  /// Waits as long as it takes, with a warning each time that `patience` ends: for what has to be done and cannot fail.
+  struct patiently {};
+  store_lock(object_table& table, patiently) noexcept : head_(table.head()) {
+    while (!lock(table, patience)) log(log_level::warning, "store", [this] { return describe(); });
+  }
+  store_lock(const store_lock&) = delete;
+  store_lock& operator=(const store_lock&) = delete;
+  ~store_lock() { head_.mutex.unlock(); }
+
+ private:
+  bool lock(object_table& table, clock::duration limit) noexcept {
+    // One that is free is taken without a look at the clock.
+    lock_result got = head_.mutex.lock_until(clock::time_point::min());
+    if (got == lock_result::timed_out) [[unlikely]] {
+      got = head_.mutex.lock_until(clock::now() + limit);
+      if (got == lock_result::timed_out) return false;
+    }
+    head_.lock_holder.store(table.pid(), std::memory_order_relaxed);
+    if (got == lock_result::owner_died) [[unlikely]] {
+      rebuild(table);
+      sweep_dead(table);
+      head_.mutex.made_consistent();
+    }
+    return true;
+  }
+  [[gnu::cold]] static std::string describe_seconds(std::chrono::nanoseconds time) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%g s", std::chrono::duration<double>(time).count());
+    return text;
+  }
+  [[gnu::cold]] std::string describe() const {
+    const std::uint32_t pid = head_.lock_holder.load(std::memory_order_relaxed);
+    const char state = process_state(pid);
+    return "process " + std::to_string(pid) + (state == 'T' || state == 't' ? ", which has been stopped," : "") +
+           " has kept the store's lock for " + describe_seconds(patience);
+  }
+
+  store_header& head_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/core/units.hpp ----
+#ifndef CADRE_CORE_UNITS_HPP
+#define CADRE_CORE_UNITS_HPP
+
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+
+/// `using namespace cadre::literals;` gives sizes in bytes (64_KiB, 25_MiB, 8_GiB) and the standard library's times
+/// (200ms, 5s).
+namespace literals {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint64_t operator""_KiB(unsigned long long n) noexcept { return n << 10; }
+constexpr std::uint64_t operator""_MiB(unsigned long long n) noexcept { return n << 20; }
+constexpr std::uint64_t operator""_GiB(unsigned long long n) noexcept { return n << 30; }
+constexpr std::uint64_t operator""_TiB(unsigned long long n) noexcept { return n << 40; }
+
+}  // namespace literals
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/options.hpp ----
+#ifndef CADRE_STORE_OPTIONS_HPP
+#define CADRE_STORE_OPTIONS_HPP
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+/// How a store is opened.
+struct store_options {
+  /// Processes of the same user on this node that give the same name share one store. Empty: a store of this process alone.
+  std::string name = {};
+  /// Bytes of data that it holds at most; the first process to open it decides. 0: the least of 30 % of the machine's
+  /// memory and 30 % of the cgroup's limit. Rounded up to 2 MiB; at most 1 TiB.
+  std::uint64_t capacity = 0;
+  /// A folder on a disk, to which objects go that find no room. Empty: none.
+  std::string spill_dir = {};
+  /// Objects that it holds at most, rounded up to a power of two, at least 512. The first process to open it decides.
+  std::uint32_t max_objects = 1u << 20;
+  /// How long a put waits for room before it throws store_full (302).
+  std::chrono::nanoseconds put_timeout = std::chrono::seconds(10);
+  /// This process's rank, for messages; -1: none.
+  int rank = -1;
+};
+
+/// How an object is put.
+struct put_options {
+  /// Others find the object by this name, which holds it until it is erased. Empty: none.
+  std::string_view name = {};
+  /// May be dropped when memory is short and nobody looks at it: for what can be made again. A get then throws object_gone
+  /// (301).
+  bool evictable = false;
+};
+
+/// What a store holds at a moment. Bytes.
+struct store_stats {
+  std::uint64_t capacity = 0;
+  std::uint64_t used = 0;          ///< by objects, rounded up to what they take
+  std::uint64_t pinned = 0;        ///< of objects with a view in some process, or that are being written
+  std::uint64_t spilled = 0;       ///< on disk
+  std::uint64_t largest_free = 0;  ///< the largest object that could be put without moving others out
+  std::uint64_t resident = 0;      ///< memory taken from the system
+  std::uint64_t objects = 0;
+  std::uint32_t processes = 0;
+  /// The share of the free memory that one largest object could not use.
+  [[nodiscard]] double fragmentation() const noexcept {
+    const std::uint64_t free = capacity - used;
+    return free == 0 ? 0 : 1 - static_cast<double>(largest_free) / static_cast<double>(free);
+  }
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/store_report.hpp ----
+#ifndef CADRE_STORE_DETAIL_STORE_REPORT_HPP
+#define CADRE_STORE_DETAIL_STORE_REPORT_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// "1.5 GiB".
+[[gnu::cold]] inline std::string describe_bytes(std::uint64_t bytes) {
+  static constexpr const char* units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
+  std::size_t unit = 0;
+  double n = static_cast<double>(bytes);
+  for (; n >= 1024 && unit < 4; ++unit) n /= 1024;
+  char text[32];
+  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", n, units[unit]);
+  return text;
+}
+
+/// "the object made at train.cpp:88 by process 4711".
+[[gnu::cold]] inline std::string describe_object(const object_table& table, std::uint32_t i) {
+  const object_entry& e = table.entry(i);
+  return std::string("the object made at ")
+      .append(store_labels(table.memory().labels()).text(table.details(i).site))
+      .append(" by process ")
+      .append(std::to_string(e.creator));
+}
+/// Why it cannot be read any more.
+[[gnu::cold]] inline std::string describe_end(const object_table& table, std::uint32_t i, object_word w) {
+  const std::string what = describe_object(table, i);
+  switch (w.end()) {
+    case object_end::erased: return what + " was erased";
+    case object_end::aborted: return what + " was given up by who wrote it";
+    case object_end::producer_died: return what + " is lost: that process died before it had sealed it";
+    case object_end::evicted: return what + " was dropped for lack of memory (it was put as evictable); make it again";
+    case object_end::damaged: return what + " is lost: its file on disk is damaged";
+    default: return what + " is referred to by nobody any more";
+  }
+}
+
+/// What one process holds, or (slot most_processes) what only names hold.
+struct store_holder {
+  std::uint32_t slot = 0;
+  std::uint64_t held = 0;
+  std::uint64_t pinned = 0;
+  std::uint64_t objects = 0;
+  std::uint32_t site = 0;  // of its largest object
+  std::uint64_t largest = 0;
+};
+
+/// Under the lock, as all here. Those who hold most first. Cost: a look at all objects.
+[[gnu::cold]] inline std::vector<store_holder> list_holders(object_table& table) {
+  std::vector<store_holder> all(most_processes + 1);
+  for (std::uint32_t i = 0; i < table.head().entries_begun; ++i) {
+    const object_word w = table.word(i);
+    const object_entry& e = table.entry(i);
+    if (w.state() == object_state::free || e.offset.load(std::memory_order_relaxed) == no_offset) continue;
+    bool by_process = false;
+    const auto hold = [&](std::uint32_t slot, bool pinned) {
+      store_holder& h = all[slot];
+      h.slot = slot;
+      h.held += e.bytes;
+      if (pinned) h.pinned += e.bytes;
+      ++h.objects;
+      if (e.bytes > h.largest) h.largest = e.bytes, h.site = table.details(i).site;
+    };
+    table.for_each_holder(i, [&](std::uint32_t s) {
+      const std::uint64_t count = table.memory().counts(s)[i].load(std::memory_order_relaxed);
+      if (views_of(count) == 0 && refs_of(count) == 0) return;
+      by_process = true;
+      hold(s, views_of(count) != 0);
+    });
+    if (!by_process && (e.flags & object_named) != 0) hold(most_processes, false);
+  }
+  std::erase_if(all, [](const store_holder& h) { return h.objects == 0; });
+  std::sort(all.begin(), all.end(), [](const store_holder& a, const store_holder& b) { return a.held > b.held; });
+  return all;
+}
+
+/// "process 4711 (rank 3): 2.1 GiB in 17 objects, 1.0 GiB of it pinned, the largest made at train.cpp:88".
+[[gnu::cold]] inline std::string describe_holder(object_table& table, const store_holder& h) {
+  std::string text;
+  if (h.slot == most_processes) {
+    text = "names alone";
+  } else {
+    const process_slot& p = table.memory().slots()[h.slot];
+    text = "process " + std::to_string(p.pid);
+    if (p.rank >= 0) text += " (rank " + std::to_string(p.rank) + ")";
+  }
+  text +=
+      ": " + describe_bytes(h.held) + " in " + std::to_string(h.objects) + (h.objects == 1 ? " object" : " objects");
+  if (h.pinned != 0) text += ", " + describe_bytes(h.pinned) + " of it pinned";
+  text += h.objects == 1 ? ", made at " : ", the largest made at ";
+  return text.append(store_labels(table.memory().labels()).text(h.site));
+}
+[[gnu::cold]] inline std::string describe_top_holders(object_table& table) {
+  std::string text;
+  const std::vector<store_holder> all = list_holders(table);
+  for (std::size_t k = 0; k < all.size() && k < 3; ++k) text += (k == 0 ? "" : "; ") + describe_holder(table, all[k]);
+  if (all.size() > 3) text += "; and " + std::to_string(all.size() - 3) + " more";
+  return text;
+}
+
+[[gnu::cold]] inline std::string describe_full(object_table& table, std::uint64_t bytes) {
+  block_allocator blocks = table.memory().blocks();
+  const std::uint64_t capacity = table.head().capacity, free = capacity - blocks.used();
+  std::string text = "store full: asked " + describe_bytes(bytes) + ", " + describe_bytes(free) + " free of " +
+                     describe_bytes(capacity);
+  if (const std::uint64_t largest = blocks.largest_free(); free >= bytes && largest < bytes)
+    text += " (the largest piece of it " + describe_bytes(largest) + ")";
+  if (bytes > capacity) return text + "; open it with a larger .capacity";
+  return text + "; held by " + describe_top_holders(table) +
+         "; drop refs and views, or open the store with a larger .capacity or a .spill_dir";
+}
+[[gnu::cold]] inline std::string describe_too_many(object_table& table) {
+  return "store full: it holds " + std::to_string(table.head().objects) +
+         " objects, as many as it was opened for; held by " + describe_top_holders(table) +
+         "; drop refs, or open the store with larger .max_objects";
+}
+
+[[gnu::cold]] inline store_stats collect_stats(object_table& table) {
+  block_allocator blocks = table.memory().blocks();
+  const store_header& head = table.head();
+  store_stats s;
+  s.capacity = head.capacity;
+  s.used = blocks.used();
+  s.largest_free = blocks.largest_free();
+  s.objects = head.objects;
+  s.resident = head.present_extents.load(std::memory_order_relaxed) * extent_bytes;
+  for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
+    const object_state state = table.word(i).state();
+    if (state == object_state::spilled || state == object_state::restoring)
+      s.spilled += table.entry(i).bytes;
+    else if (state != object_state::free && table.count_holding(i, false).views)
+      s.pinned += table.entry(i).bytes;
+  }
+  for (std::uint32_t k = 0; k < most_processes; ++k)
+    s.processes += table.memory().slots()[k].used.load(std::memory_order_relaxed) != 0;
+  return s;
+}
+
+[[gnu::cold]] inline std::string describe_store(object_table& table) {
+  const store_stats s = collect_stats(table);
+  std::string text = describe_bytes(s.used) + " used of " + describe_bytes(s.capacity) + " in " +
+                     std::to_string(s.objects) + " objects of " + std::to_string(s.processes) + " processes; " +
+                     describe_bytes(s.pinned) + " pinned, " + describe_bytes(s.spilled) +
+                     " on disk, largest free piece " + describe_bytes(s.largest_free) + ", " +
+                     describe_bytes(s.resident) + " resident\n";
+  for (const store_holder& h : list_holders(table)) text += "  " + describe_holder(table, h) + "\n";
+  return text;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/direct_file.hpp ----
+#ifndef CADRE_STORE_DETAIL_DIRECT_FILE_HPP
+#define CADRE_STORE_DETAIL_DIRECT_FILE_HPP
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// A file that is written and read past the page cache (O_DIRECT) if asked for and its file system can; else through
+/// it, without staying there. Nothing throws: calls return 0 or an errno. For one thread at a time.
+class direct_file {
+ public:
+  direct_file() = default;
+  /// Opens `name` in the folder; links are not followed. Where that fails, `*this` is false and errno says why.
+  direct_file(const file_descriptor& folder, const std::string& name, int flags, bool direct) noexcept
+      : direct_(direct) {
+    const auto open = [&](int more) noexcept {
+      return file_descriptor(::openat(folder.get(), name.c_str(), flags | more | O_NOFOLLOW | O_CLOEXEC, 0600));
+    };
+    if (direct_) {
+      descriptor_ = open(O_DIRECT);
+      if (descriptor_ || errno != EINVAL) return;
+      // The file system has no direct access, which it says after it has made the file.
+      if ((flags & O_EXCL) != 0) ::unlinkat(folder.get(), name.c_str(), 0);
+    }
+    descriptor_ = open(0);
+    go_through_cache();
+  }
+
+  explicit operator bool() const noexcept { return static_cast<bool>(descriptor_); }
+
+  /// Writes all pieces, one after another, from `offset`. The pieces are used up.
+  [[nodiscard]] int write(std::span<iovec> pieces, std::uint64_t offset) noexcept {
+    const std::uint64_t begin = offset;
+    const int code = move(&::pwritev, pieces, offset);
+    if (code == 0 && !direct_)
+      ::sync_file_range(descriptor_.get(), signed_of(begin), signed_of(offset - begin), SYNC_FILE_RANGE_WRITE);
+    return code;
+  }
+  /// Fills all pieces, one after another, from `offset`; ENODATA where the file ends before. The pieces are used up.
+  [[nodiscard]] int read(std::span<iovec> pieces, std::uint64_t offset) noexcept {
+    return move(&::preadv, pieces, offset);
+  }
+  /// Waits until what was written through the page cache is on the disk, and takes it out of the cache.
+  [[nodiscard]] int drain(std::uint64_t offset, std::uint64_t bytes) noexcept {
+    if (direct_) return 0;
+    constexpr unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
+    if (::sync_file_range(descriptor_.get(), signed_of(offset), signed_of(bytes), all) != 0 &&
+        (errno == EIO || errno == ENOSPC || errno == EDQUOT))
+      return errno;
+    forget(offset, bytes);
+    return 0;
+  }
+  /// Takes what was read through the page cache out of it.
+  void forget(std::uint64_t offset, std::uint64_t bytes) noexcept {
+    if (!direct_) ::posix_fadvise(descriptor_.get(), signed_of(offset), signed_of(bytes), POSIX_FADV_DONTNEED);
+  }
+  [[nodiscard]] int truncate(std::uint64_t bytes) noexcept {
+    return ::ftruncate(descriptor_.get(), signed_of(bytes)) == 0 ? 0 : errno;
+  }
+
+ private:
+  using vector_call = ssize_t (*)(int, const iovec*, int, off_t);
+  static constexpr int most_tries = 100;
+
+  static off_t signed_of(std::uint64_t bytes) noexcept { return static_cast<off_t>(bytes); }
+
+  void go_through_cache() noexcept {
+    direct_ = false;
+    const int flags = ::fcntl(descriptor_.get(), F_GETFL);
+    if (flags != -1) ::fcntl(descriptor_.get(), F_SETFL, flags & ~O_DIRECT);
+    // No reading ahead: what lies behind may be written directly at this moment.
+    ::posix_fadvise(descriptor_.get(), 0, 0, POSIX_FADV_RANDOM);
+  }
+
+  int move(vector_call call, std::span<iovec> pieces, std::uint64_t& offset) noexcept {
+    for (int fruitless = 0; !pieces.empty();) {
+      if (pieces[0].iov_len == 0) {
+        pieces = pieces.subspan(1);
+        continue;
+      }
+      const ssize_t moved = call(descriptor_.get(), pieces.data(), static_cast<int>(pieces.size()), signed_of(offset));
+      if (moved > 0) {
+        fruitless = 0;
+        offset += static_cast<std::uint64_t>(moved);
+        advance(pieces, static_cast<std::size_t>(moved));
+      } else if (moved == 0) {
+        return ENODATA;
+      } else if (errno == EINVAL && direct_) {
+        go_through_cache();  // larger blocks than ours, or the rest after a call that ended within a block
+      } else if ((errno != EINTR && errno != EAGAIN) || ++fruitless == most_tries) {
+        return errno;
+      }
+    }
+    return 0;
+  }
+  static void advance(std::span<iovec> pieces, std::size_t bytes) noexcept {
+    for (iovec& piece : pieces) {
+      const std::size_t step = bytes < piece.iov_len ? bytes : piece.iov_len;
+      piece.iov_base = static_cast<std::byte*>(piece.iov_base) + step;
+      piece.iov_len -= step;
+      bytes -= step;
+    }
+  }
+
+  file_descriptor descriptor_;
+  bool direct_ = false;
+};
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/hash_beside.hpp ----
+#ifndef CADRE_STORE_DETAIL_HASH_BESIDE_HPP
+#define CADRE_STORE_DETAIL_HASH_BESIDE_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <span>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// XXH64 of a large range, worked out by a thread of its own while the caller's thread moves the range to or from a
+/// disk, so that a checksum costs the slower of the two and not the sum. Where no thread is to be had, the caller's
+/// works it out. The range must outlive the object, which belongs to one thread.
+class hash_beside {
+ public:
+  /// From this many bytes on it pays for its thread, which costs some 30 us.
+  static constexpr std::size_t worth_while = std::size_t{512} << 10;
+
+  explicit hash_beside(std::span<const std::byte> bytes) : bytes_(bytes) {
+    try {
+      worker_ = native_thread("cadre spill", [this] { follow(); });
+      threaded_ = true;
+    } catch (const thread_error&) {}
+  }
+  hash_beside(const hash_beside&) = delete;
+  hash_beside& operator=(const hash_beside&) = delete;
+  ~hash_beside() {
+    if (threaded_) tell(given_up);  // of no effect once all is hashed
+  }
+
+  /// The first `count` bytes are there, and stay as they are from now on: all, or a multiple of 4096 no less than before.
+  void available(std::size_t count) noexcept {
+    if (threaded_) {
+      tell(static_cast<std::uint32_t>((count + unit - 1) / unit));
+    } else {
+      hash_up_to(count);
+    }
+  }
+  /// The hash of all bytes, once all are available.
+  [[nodiscard]] std::uint64_t digest() noexcept {
+    worker_.join();
+    return hash_.digest();
+  }
+
+ private:
+  static constexpr std::size_t unit = 4096;  // in which what is available is counted, as a futex has 32 bits
+  static constexpr std::size_t step = std::size_t{256} << 10;
+  static constexpr std::uint32_t given_up = std::numeric_limits<std::uint32_t>::max();
+
+  void tell(std::uint32_t units) noexcept {
+    available_.store(units, std::memory_order_release);
+    futex::wake_one(available_);
+  }
+  void hash_up_to(std::size_t end) noexcept {
+    hash_.update(bytes_.subspan(hashed_, end - hashed_));
+    hashed_ = end;
+  }
+  void follow() noexcept {
+    while (hashed_ != bytes_.size()) {
+      const std::uint32_t units = available_.load(std::memory_order_acquire);
+      if (units == given_up) return;
+      std::size_t end = units * unit;
+      if (end > hashed_ + step) end = hashed_ + step;
+      if (end > bytes_.size()) end = bytes_.size();
+      if (end == hashed_) {
+        futex::wait(available_, units);
+      } else {
+        hash_up_to(end);
+      }
+    }
+  }
+
+  std::span<const std::byte> bytes_;
+  xxh64 hash_;
+  std::size_t hashed_ = 0;
+  std::atomic<std::uint32_t> available_{0};
+  bool threaded_ = false;
+  native_thread worker_;  // last: it is joined before what it uses is gone
+};
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/spill_error.hpp ----
+#ifndef CADRE_STORE_SPILL_ERROR_HPP
+#define CADRE_STORE_SPILL_ERROR_HPP
+
+#include <cerrno>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Anything that goes wrong between the object store and the files to which it spills objects.
+class spill_error : public error {
+ public:
+  /// The file or folder concerned.
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+ protected:
+  [[gnu::cold]] spill_error(int number, std::string_view message, const std::string& path)
+      : error("store", number, message), path_(path) {}
+
+  [[gnu::cold]] static std::string cause(int code) {
+    return std::generic_category().message(code).append(" (errno ").append(std::to_string(code)).append("); ");
+  }
+
+ private:
+  std::string path_;
+};
+
+/// Thrown (310) when the system refuses to write or read an object: a full disk or quota, a limit, a failing device.
+/// What was spilled before can still be read, and the next object may be spilled.
+class spill_failed : public spill_error {
+ public:
+  /// `action` completes "cannot ...", as in "write"; `bytes` is the size of the object.
+  [[gnu::cold]] spill_failed(const std::string& action, const std::string& path, int code, std::uint64_t bytes)
+      : spill_error(310,
+                    "cannot " + action + " a spilled object of " + std::to_string(bytes) + " bytes, file '" + path +
+                        "': " + cause(code) + advice(code),
+                    path),
+        code_(code),
+        bytes_(bytes) {}
+
+  /// The errno of the failed call.
+  [[nodiscard]] int code() const noexcept { return code_; }
+  /// The size of the object in bytes.
+  [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
+
+ private:
+  [[gnu::cold]] static const char* advice(int code) noexcept {
+    switch (code) {
+      case ENOSPC:
+      case EDQUOT: return "free space there, raise the quota, or name a larger file system as spill_dir";
+      case EFBIG: return "raise the limit on the size of files (ulimit -f)";
+      case EMFILE:
+      case ENFILE: return "raise the limit on open files (ulimit -n)";
+      default: return "check the disk and its file system (the kernel's log says more), or name another as spill_dir";
+    }
+  }
+
+  int code_;
+  std::uint64_t bytes_;
+};
+
+/// Thrown (311) when a spilled object is not what was written: its file is gone or too short, or a checksum, key or
+/// size differs. The object is lost.
+class spill_corrupt : public spill_error {
+ public:
+  [[gnu::cold]] spill_corrupt(const std::string& path, std::uint64_t offset, std::string_view what)
+      : spill_error(311,
+                    "the spilled object at offset " + std::to_string(offset) + " of '" + path +
+                        "' is damaged: " + std::string(what) +
+                        "; make the object anew, and check the disk and whether other programs write to the folder",
+                    path),
+        offset_(offset) {}
+
+  /// Where the object begins in its file, in bytes.
+  [[nodiscard]] std::uint64_t offset() const noexcept { return offset_; }
+
+ private:
+  std::uint64_t offset_;
+};
+
+/// Thrown (312) when the folder for spilled objects cannot be made or entered, or is open to other users.
+class spill_folder_unusable : public spill_error {
+ public:
+  [[gnu::cold]] spill_folder_unusable(const std::string& action, const std::string& path, int code)
+      : spill_error(312,
+                    "cannot " + action + " the spill folder '" + path + "': " + cause(code) +
+                        "name a folder as spill_dir that exists, that this user may write to, and whose file system "
+                        "has locks and space, such as one of a local disk",
+                    path),
+        code_(code) {}
+  /// The folder belongs to another user, or others may enter it.
+  [[gnu::cold]] static spill_folder_unusable open_to_others(const std::string& path) {
+    return {
+        "the spill folder '" + path +
+            "' belongs to another user, or others may enter it: objects could be read or replaced there; remove it, "
+            "or name another spill_dir",
+        EPERM, path};
+  }
+
+  /// The errno of the failed call; EPERM where the folder is open to others.
+  [[nodiscard]] int code() const noexcept { return code_; }
+
+ private:
+  spill_folder_unusable(const std::string& message, int code, const std::string& path)
+      : spill_error(312, message, path), code_(code) {}
+
+  int code_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/spill_folder.hpp ----
+#ifndef CADRE_STORE_DETAIL_SPILL_FOLDER_HPP
+#define CADRE_STORE_DETAIL_SPILL_FOLDER_HPP
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// The folder of one job's spilled objects, `<spill_dir>/cadre-<32 hex digits>` of mode 0700, which the job's first
+/// process makes, later ones join and the last one to leave removes. Each holds a shared lock of an open file
+/// description on its file `lock`, which the kernel drops when the process ends in whatever way: a folder whose lock is
+/// free was left by a crash, and whoever next opens a folder beside it removes it.
+///
+/// Folders are found from descriptors and links are never followed; only folders of that name, owned by this user, and
+/// in them only spill files and the lock, are removed. `lock` names the machine, since locks of network file systems
+/// may not reach beyond it: leftovers of other machines stay.
+///
+/// A child made by fork() shares its parent's lock. It destroys its copy without effect on the folder; should the
+/// parent be killed, the folder is a leftover once the child has ended or executed another program.
+class spill_folder {
+ public:
+  using job_id = std::array<std::uint64_t, 2>;
+
+  /// Throws spill_folder_unusable (312). Costs some system calls for each leftover and each file in it.
+  spill_folder(const std::string& spill_dir, job_id id)
+      : name_(name_of(id)), path_(spill_dir + "/" + name_), process_(::getpid()) {
+    parent_ = file_descriptor(::open(spill_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!parent_) throw spill_folder_unusable("open", spill_dir, errno);
+    for_each_name(parent_, [this](const char* name) {
+      if (name != name_ && is_folder_name(name)) remove_leftover(name);
+    });
+    // It fails to enter while another process makes or removes the folder, which takes as long as unlinking its files.
+    constexpr timespec millisecond{0, 1'000'000};
+    for (int tries = 0; !enter(); ++tries) {
+      if (tries == 10'000) throw spill_folder_unusable("enter", path_, EBUSY);
+      ::nanosleep(&millisecond, nullptr);
+    }
+  }
+  spill_folder(const spill_folder&) = delete;
+  spill_folder& operator=(const spill_folder&) = delete;
+  ~spill_folder() {
+    if (::getpid() != process_) return;
+    // Unlocked first: of two that leave at once, each with its shared lock, neither would get the exclusive one.
+    try_lock(lock_->get(), F_UNLCK);
+    if (try_lock(lock_->get(), F_WRLCK) && status_of(lock_->get()).st_nlink != 0) dismantle(folder_, name_.c_str());
+  }
+
+  [[nodiscard]] const file_descriptor& descriptor() const noexcept { return folder_; }
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+ private:
+  static std::string name_of(job_id id) {
+    constexpr char digits[] = "0123456789abcdef";
+    std::string name = "cadre-";
+    for (const std::uint64_t half : id)
+      for (int shift = 60; shift >= 0; shift -= 4) name += digits[half >> shift & 15];
+    return name;
+  }
+  static bool is_folder_name(std::string_view name) noexcept {
+    return name.size() == 38 && name.starts_with("cadre-") &&
+           name.find_first_not_of("0123456789abcdef", 6) == std::string_view::npos;
+  }
+  static bool is_file_name(std::string_view name) noexcept {
+    return name.ends_with(".spill") &&
+           name.substr(0, name.size() - 6).find_first_not_of("0123456789-") == std::string_view::npos;
+  }
+
+  static file_descriptor open_at(const file_descriptor& folder, const char* name, int flags) noexcept {
+    return file_descriptor(::openat(folder.get(), name, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
+  }
+  static struct stat status_of(const file_descriptor& file) noexcept {
+    struct stat status {};  // of a file that has no name any more, should the call fail
+    ::fstat(file.get(), &status);
+    return status;
+  }
+  /// False if another open file description has a lock in the way, or the file system has none (ENOLCK, EINVAL, ...).
+  static bool try_lock(const file_descriptor& file, short kind) noexcept {
+    struct flock whole {};
+    whole.l_type = kind;
+    whole.l_whence = SEEK_SET;
+    return ::fcntl(file.get(), F_OFD_SETLK, &whole) == 0;
+  }
+  template <class Body>
+  static void for_each_name(const file_descriptor& folder, Body body) noexcept {
+    DIR* const list = ::fdopendir(::openat(folder.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (list == nullptr) return;
+    while (const dirent* entry = ::readdir(list)) body(entry->d_name);
+    ::closedir(list);
+  }
+
+  /// The running kernel and the host's name: containers have the one in common, and a machine keeps the other when it
+  /// boots.
+  struct machine {
+    std::array<char, 36> boot{};
+    std::array<char, 65> host{};  // ends in a zero
+
+    static machine here() noexcept {
+      machine here;
+      const file_descriptor file(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
+      [[maybe_unused]] const ssize_t got = ::read(file.get(), here.boot.data(), here.boot.size());
+      ::gethostname(here.host.data(), here.host.size() - 1);
+      return here;
+    }
+    /// Whether `lock` was signed here, or its maker was killed before it signed.
+    static bool signed_here(const file_descriptor& lock) noexcept {
+      machine there;
+      const ssize_t got = ::pread(lock.get(), &there, sizeof there, 0);
+      if (got != sizeof there) return got == 0;
+      const machine here = machine::here();
+      return there.boot == here.boot || there.host == here.host;
+    }
+  };
+
+  /// Removes what spilling left in the folder.
+  static void clear(const file_descriptor& folder) noexcept {
+    for_each_name(folder, [&folder](const char* name) {
+      if (is_file_name(name)) ::unlinkat(folder.get(), name, 0);
+    });
+  }
+  /// Removes the folder, whose lock the caller holds exclusively. The lock goes last: one without is empty.
+  void dismantle(const file_descriptor& folder, const char* name) noexcept {
+    clear(folder);
+    ::unlinkat(folder.get(), "lock", 0);
+    ::unlinkat(parent_.get(), name, AT_REMOVEDIR);
+  }
+  void remove_leftover(const char* name) noexcept {
+    const file_descriptor folder = open_at(parent_, name, O_RDONLY | O_DIRECTORY);
+    if (!folder || status_of(folder).st_uid != ::geteuid()) return;
+    const file_descriptor lock = open_at(folder, "lock", O_RDWR);
+    if (!lock) {  // succeeds if empty: its maker has died, or begins anew
+      if (errno == ENOENT) ::unlinkat(parent_.get(), name, AT_REMOVEDIR);
+    } else if (try_lock(lock, F_WRLCK) && status_of(lock).st_nlink != 0 && machine::signed_here(lock)) {
+      dismantle(folder, name);
+    }
+  }
+
+  /// False if it has to be tried again: another process makes or removes the folder.
+  bool enter() {
+    if (::mkdirat(parent_.get(), name_.c_str(), 0700) != 0 && errno != EEXIST)
+      throw spill_folder_unusable("make", path_, errno);
+    folder_ = open_at(parent_, name_.c_str(), O_RDONLY | O_DIRECTORY);
+    if (!folder_ && errno == ENOENT) return false;
+    if (!folder_) throw spill_folder_unusable("open", path_, errno);
+    const struct stat status = status_of(folder_);
+    if (status.st_uid != ::geteuid() || (status.st_mode & 077) != 0) throw spill_folder_unusable::open_to_others(path_);
+    lock_.emplace([this] { return open_at(folder_, "lock", O_RDWR | O_CREAT); });
+    const file_descriptor& lock = lock_->get();
+    if (!lock && errno == ENOENT) return false;
+    if (!lock) give_up("make a file in", errno);
+    if (try_lock(lock, F_WRLCK)) {
+      clear(folder_);  // of an earlier job of this id
+      const machine here = machine::here();
+      if (::pwrite(lock.get(), &here, sizeof here, 0) != sizeof here) give_up("write to", errno);
+    } else if (errno != EAGAIN && errno != EACCES) {
+      give_up("lock", errno);
+    }
+    // Between opening and locking it, another process may have taken the folder for a leftover.
+    return try_lock(lock, F_RDLCK) && status_of(lock).st_nlink != 0;
+  }
+  /// Removes the folder if nothing is in it yet.
+  [[noreturn]] void give_up(const char* action, int code) {
+    if (lock_ && lock_->get() && status_of(lock_->get()).st_size == 0) ::unlinkat(folder_.get(), "lock", 0);
+    ::unlinkat(parent_.get(), name_.c_str(), AT_REMOVEDIR);
+    throw spill_folder_unusable(action, path_, code);
+  }
+
+  std::string name_, path_;
+  pid_t process_;
+  file_descriptor parent_, folder_;
+  std::optional<own_file> lock_;
+};
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/spill_file.hpp ----
+#ifndef CADRE_STORE_DETAIL_SPILL_FILE_HPP
+#define CADRE_STORE_DETAIL_SPILL_FILE_HPP
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+[[nodiscard]] inline std::string spill_file_path(const spill_folder& folder, std::uint32_t file) {
+  return folder.path() + "/" + spill_file_name(file);
+}
+/// Removes the file, in which no object is wanted any more and to which no writer appends. False if it is not there.
+inline bool remove_spill_file(const spill_folder& folder, std::uint32_t file) {
+  return ::unlinkat(folder.descriptor().get(), spill_file_name(file).c_str(), 0) == 0;
+}
+
+/// Writes objects of one process to files of the job's folder, many to a file. For one thread at a time.
+class spill_writer {
+ public:
+  /// `first_file` is the number of the process's first file: its slot in the job << 20. Files that an earlier process
+  /// of the slot left are passed over. A file ends before it would exceed `file_limit` bytes; a larger object gets one
+  /// of its own. The folder must outlive the writer. Throws mapping_error (159).
+  spill_writer(const spill_folder& folder, std::uint32_t first_file, std::uint64_t file_limit = spill_file_limit)
+      : folder_(folder),
+        first_file_(first_file),
+        file_limit_(file_limit),
+        staging_(mapping::anonymous(spill_block + staged_piece)) {}
+
+  struct record {
+    std::uint64_t key;
+    std::span<const std::byte> object;
+    spilled_place place{};  // where it is, afterwards
+  };
+  /// Several objects go to disk by one call to the kernel; their records take at most so many bytes together.
+  static constexpr std::size_t most_together = std::size_t{4} << 20;
+
+  /// Writes one object, or several; when the call returns, every process of the job can read them. One that begins at a
+  /// multiple of 4096 bytes is not copied in memory; several are. `announce(file)` is asked before a file of that number is
+  /// made: false if there is one. Throws spill_failed (310); nothing of them is left then, and the next may succeed. A file
+  /// beyond RLIMIT_FSIZE is such an error where the host ignores SIGXFSZ.
+  template <class Announce>
+  void append(std::span<record> records, Announce&& announce) {
+    const std::uint64_t bytes = bytes_of(records);
+    output own;
+    const bool is_own = bytes > file_limit_;
+    if (is_own || needs_file(bytes)) (is_own ? own : current_) = make_output(records[0].object.size(), announce);
+    write(is_own ? own : current_, bytes, records);
+  }
+  /// What the records of these take in a file.
+  static std::uint64_t bytes_of(std::span<const record> records) noexcept {
+    std::uint64_t bytes = 0;
+    for (const record& r : records) bytes += spill_header::record(r.object.size());
+    return bytes;
+  }
+
+  /// Whether the file that many objects share has no room for so many bytes of records, which would go there.
+  [[nodiscard]] bool needs_file(std::uint64_t bytes) const noexcept {
+    return bytes <= file_limit_ && (!current_.file || current_.end + bytes > file_limit_);
+  }
+  /// The next objects go to this process's file `dead`, in which no object is wanted any more, from its begin and under a
+  /// new number: nobody finds what it held, and who has it open to read from a place there sees by the record's key and
+  /// checksums that he comes too late. It has its blocks on the disk; to free them and get others takes as long as
+  /// writing. A file with which that cannot be done is removed.
+  template <class Announce>
+  void write_over(std::uint32_t dead, Announce&& announce) {
+    current_ = output();
+    const file_descriptor& folder = folder_.descriptor();
+    for (std::uint32_t tries = 0; tries < numbers; ++tries, ++counter_) {
+      output made{.number = next_number()};
+      const std::string name = spill_file_name(made.number);
+      if (!announce(made.number)) continue;
+      if (::renameat2(folder.get(), spill_file_name(dead).c_str(), folder.get(), name.c_str(), RENAME_NOREPLACE) == 0) {
+        made.file = direct_file(folder, name, O_WRONLY, true);
+        if (made.file) {
+          ++counter_;
+          current_ = std::move(made);
+        } else {
+          remove_spill_file(folder_, made.number);
+        }
+        return;
+      }
+      if (errno != EEXIST) break;
+    }
+    remove_spill_file(folder_, dead);
+  }
+
+  /// The file to which the next object is appended, if it fits; ~0: none.
+  [[nodiscard]] std::uint32_t current_file() const noexcept {
+    return current_.file ? current_.number : ~std::uint32_t{0};
+  }
+
+  /// The next object goes to a new file, so that the present one may be removed.
+  void finish_file() noexcept { current_ = output(); }
+
+ private:
+  static constexpr std::uint32_t numbers = 1 << 20;  // of files
+  // Of a large object, written by one call, from where it lies: between calls the disk idles until this thread has a
+  // processor, which the hash may have.
+  static constexpr std::size_t straight_piece = std::size_t{64} << 20;
+  static constexpr std::size_t staged_piece = most_together;
+
+  struct output {
+    direct_file file = {};
+    std::uint32_t number = 0;
+    std::uint64_t end = 0;  // in bytes; the next record begins there
+  };
+
+  std::uint32_t next_number() const noexcept { return first_file_ + counter_ % numbers; }
+  // The number of a file that could not be made, or could not be kept, is that of the next.
+  template <class Announce>
+  output make_output(std::uint64_t bytes, Announce&& announce) {
+    for (std::uint32_t tries = 0;; ++tries, ++counter_) {
+      output made{.number = next_number()};
+      int code = EEXIST;
+      if (announce(made.number)) {
+        made.file = direct_file(folder_.descriptor(), spill_file_name(made.number), O_WRONLY | O_CREAT | O_EXCL, true);
+        code = errno;
+      }
+      if (made.file) {
+        ++counter_;
+        return made;
+      }
+      if (code != EEXIST || tries == numbers)
+        throw spill_failed("make the file of", spill_file_path(folder_, made.number), code, bytes);
+    }
+  }
+
+  void write(output& out, std::uint64_t bytes, std::span<record> records) {
+    std::uint64_t at = out.end;
+    for (record& r : records) {
+      r.place = {out.number, at, r.object.size(), 0};
+      at += spill_header::record(r.object.size());
+    }
+    int code = records.size() > 1                                    ? write_several(out, bytes, records)
+               : records[0].object.size() < hash_beside::worth_while ? write_small(out, records[0])
+                                                                     : write_large(out, records[0]);
+    if (code == 0) code = out.file.drain(out.end, bytes);
+    if (code == 0) {
+      out.end += bytes;
+      return;
+    }
+    // An empty file goes, since nobody would remove it; one that cannot be cut gets no further object.
+    const std::uint64_t end = out.end;
+    const std::uint32_t file = out.number;
+    if (end == 0 || out.file.truncate(end) != 0) out = output();
+    if (end == 0) {
+      remove_spill_file(folder_, file);
+      counter_ = file - first_file_;
+    }
+    throw spill_failed("write", spill_file_path(folder_, file), code, records[0].object.size());
+  }
+
+  /// All in one call to the kernel, from the staging memory.
+  int write_several(output& out, std::uint64_t bytes, std::span<record> records) noexcept {
+    std::byte* at = staging_.data();
+    for (record& r : records) {
+      r.place.checksum = hash_bytes(r.object);
+      const spill_header header = spill_header::of(r.key, r.object.size(), r.place.checksum);
+      std::byte* const end = at + spill_header::record(r.object.size());
+      std::memcpy(at, &header, sizeof header);
+      std::memset(at + sizeof header, 0, header.begin - sizeof header);
+      std::byte* const object = at + header.begin;
+      if (!r.object.empty()) std::memcpy(object, r.object.data(), r.object.size());
+      std::memset(object + r.object.size(), 0, static_cast<std::size_t>(end - object) - r.object.size());
+      at = end;
+    }
+    iovec piece{staging_.data(), bytes};
+    return out.file.write(std::span(&piece, 1), out.end);
+  }
+  /// In one call to the kernel.
+  int write_small(output& out, record& r) noexcept {
+    const std::span<const std::byte> object = r.object;
+    r.place.checksum = hash_bytes(object);
+    std::array<iovec, 3> pieces{put_header(spill_header::of(r.key, object.size(), r.place.checksum))};
+    if (const std::size_t begin = spill_header::begin_of(object.size()); begin == spill_block) {
+      put(object, pieces[1], pieces[2]);
+    } else if (!object.empty()) {
+      std::memcpy(staging_.data() + begin, object.data(), object.size());
+    }
+    return out.file.write(pieces, out.end);
+  }
+
+  /// The header goes last, when the checksum is known; an empty one holds its place in the file.
+  int write_large(output& out, record& r) {
+    const std::span<const std::byte> object = r.object;
+    hash_beside hash(object);
+    hash.available(object.size());
+    std::array<iovec, 3> pieces{put_header({.magic = 0})};
+    std::uint64_t at = out.end;
+    const std::size_t step = is_spill_aligned(object.data()) ? straight_piece : staged_piece;
+    for (std::size_t done = 0; done < object.size(); done += step) {
+      put(object.subspan(done, std::min(step, object.size() - done)), pieces[1], pieces[2]);
+      if (const int code = out.file.write(pieces, at); code != 0) return code;
+      at = out.end + spill_block + done + step;
+    }
+    r.place.checksum = hash.digest();
+    pieces[0] = put_header(spill_header::of(r.key, object.size(), r.place.checksum));
+    return out.file.write(std::span(pieces).first(1), out.end);
+  }
+
+  iovec put_header(const spill_header& header) noexcept {
+    std::memset(staging_.data(), 0, spill_block);
+    std::memcpy(staging_.data(), &header, sizeof header);
+    return {staging_.data(), spill_block};
+  }
+  /// Whole blocks from where they lie if they are aligned; what is not by way of the staging memory, filled up to a
+  /// block.
+  void put(std::span<const std::byte> bytes, iovec& straight, iovec& staged) noexcept {
+    const std::size_t whole = is_spill_aligned(bytes.data()) ? bytes.size() / spill_block * spill_block : 0;
+    straight = {const_cast<std::byte*>(bytes.data()), whole};  // only read
+    bytes = bytes.subspan(whole);
+    std::byte* const room = staging_.data() + spill_block;
+    const std::size_t blocks = (bytes.size() + spill_block - 1) / spill_block * spill_block;
+    staged = {room, blocks};
+    if (bytes.empty()) return;
+    std::memcpy(room, bytes.data(), bytes.size());
+    std::memset(room + bytes.size(), 0, blocks - bytes.size());
+  }
+
+  const spill_folder& folder_;
+  std::uint32_t first_file_;
+  std::uint64_t file_limit_;
+  std::uint32_t counter_ = 0;
+  mapping staging_;  // a block for the header, then a piece of the object
+  output current_;
+};
+
+/// Reads the object at `place` into memory of its size, by any process and thread of the job. Memory that begins at a
+/// multiple of 4096 bytes is filled by the disk itself. Throws spill_corrupt (311) if what was written is not there any
+/// more, whole and under this key, and spill_failed (310) if it cannot be read; `into` holds anything then.
+inline void read_spilled(const spill_folder& folder, const spilled_place& place, std::uint64_t key,
+                         std::span<std::byte> into) {
+  const std::size_t begin = spill_header::begin_of(into.size());
+  const bool in_header_block = begin != spill_block, direct = in_header_block || is_spill_aligned(into.data());
+  const auto check = [&](int code, const char* action) {
+    if (code == ENOENT) throw spill_corrupt(spill_file_path(folder, place.file), place.offset, "its file is gone");
+    if (code == ENODATA)
+      throw spill_corrupt(spill_file_path(folder, place.file), place.offset, "its file ends before it does");
+    if (code != 0) throw spill_failed(action, spill_file_path(folder, place.file), code, place.bytes);
+  };
+  direct_file file(folder.descriptor(), spill_file_name(place.file), O_RDONLY, direct);
+  if (!file) check(errno, "open the file of");
+
+  alignas(spill_block) std::byte header_block[spill_block], last_block[spill_block];
+  std::optional<hash_beside> hash;
+  // Small enough for the hash to keep up closely, large enough for the disk.
+  const std::size_t step = into.size() < (std::size_t{4} << 20) ? std::size_t{384} << 10 : std::size_t{1} << 20;
+  for (std::size_t done = 0; done < into.size() || done == 0; done += step) {
+    const std::span<std::byte> piece = into.subspan(done, in_header_block ? 0 : std::min(step, into.size() - done));
+    const std::size_t whole = direct ? piece.size() / spill_block * spill_block : piece.size();
+    std::array<iovec, 3> pieces{iovec{header_block, done == 0 ? spill_block : 0}, iovec{piece.data(), whole},
+                                iovec{last_block, whole < piece.size() ? spill_block : 0}};
+    check(file.read(pieces, place.offset + (done == 0 ? 0 : spill_block + done)), "read");
+    if (done == 0) {
+      spill_header header;
+      std::memcpy(&header, header_block, sizeof header);
+      if (const char* fault = header.fault(place, key))
+        throw spill_corrupt(spill_file_path(folder, place.file), place.offset, fault);
+      if (into.size() >= hash_beside::worth_while) hash.emplace(into);
+    }
+    if (whole < piece.size()) std::memcpy(piece.data() + whole, last_block, piece.size() - whole);
+    if (hash) hash->available(done + piece.size());
+  }
+  if (in_header_block && !into.empty()) std::memcpy(into.data(), header_block + begin, into.size());
+  file.forget(place.offset, spill_header::record(into.size()));
+  if ((hash ? hash->digest() : hash_bytes(into)) != place.checksum)
+    throw spill_corrupt(spill_file_path(folder, place.file), place.offset, "the checksum does not match");
+}
+
+/// Reads objects of one file, in the order in which they lie there, by one call to the kernel. Their records lie within the
+/// size of `into`, which begins at a multiple of 4096. Returns how many are right, counted from the first to one that is
+/// not; their `object` is in `into`.
+inline std::size_t read_spilled_together(const spill_folder& folder, std::span<spill_writer::record> records,
+                                         std::span<std::byte> into) noexcept {
+  if (records.empty()) return 0;
+  const std::uint64_t begin = records.front().place.offset;
+  const spilled_place& last = records.back().place;
+  const std::uint64_t bytes = last.offset + spill_header::record(last.bytes) - begin;
+  iovec piece{into.data(), bytes};
+  direct_file file(folder.descriptor(), spill_file_name(last.file), O_RDONLY, true);
+  if (!file || file.read(std::span(&piece, 1), begin) != 0) return 0;
+  file.forget(begin, bytes);
+  std::size_t right = 0;
+  for (spill_writer::record& r : records) {
+    const std::byte* const at = into.data() + (r.place.offset - begin);
+    spill_header header;
+    std::memcpy(&header, at, sizeof header);
+    if (header.fault(r.place, r.key)) break;
+    r.object = {at + header.begin, r.place.bytes};
+    if (hash_bytes(r.object) != r.place.checksum) break;
+    ++right;
+  }
+  return right;
+}
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/spiller.hpp ----
+#ifndef CADRE_STORE_DETAIL_SPILLER_HPP
+#define CADRE_STORE_DETAIL_SPILLER_HPP
+
+#include <fcntl.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Moves objects of a store between memory and disk, for one process. Thread-safety: all functions, from any thread,
+/// without the lock of the store, which they take for moments only.
+class spiller {
+ public:
+  /// Throws spill_folder_unusable (312), mapping_error (159).
+  explicit spiller(object_table& table)
+      : table_(table), folder_(table.head().spill_dir, table.head().id), writer_(folder_, table.slot() << 20) {}
+
+  /// Moves objects that nobody looks at to disk, of at least `bytes` together if there are such. False if there are none.
+  /// What cannot be written stays in memory; throws spill_failed (310) if none could be moved.
+  bool make_room(std::uint64_t bytes) {
+    std::exception_ptr failure;
+    // Where nothing can be written, there may be some that have been.
+    for (const bool written : {false, true}) {
+      std::uint32_t found[4096];
+      std::size_t n = 0, moved = 0;
+      {
+        store_lock lock(table_);
+        // Some more than is wanted, since the look at all objects costs the same.
+        n = moves().begin_spill(std::max(bytes, object_table::batch_bytes(table_.head())), found, std::size(found),
+                                written);
+      }
+      const std::lock_guard one_at_a_time(mutex_);
+      try {
+        while (moved < n) moved += write(std::span(found, n).subspan(moved));
+      } catch (...) {
+        failure = std::current_exception();
+        store_lock lock(table_, store_lock::patiently{});
+        for (std::size_t k = moved; k < n; ++k) moves().give_up_spill(found[k]);
+      }
+      if (moved != 0) {
+        compact();
+        remove_dead_files();
+        return true;
+      }
+      if (!failure) return false;
+    }
+    std::rethrow_exception(failure);
+  }
+
+  /// Fills the memory of an object that this process restores. Throws spill_corrupt (311), spill_failed (310).
+  void read(std::uint32_t i, std::span<std::byte> into) {
+    for (;;) {
+      const spilled_place place = place_of(i);
+      try {
+        return read_spilled(folder_, place, key_of(i), into);
+      } catch (const spill_corrupt&) {
+        // Another process may have moved it meanwhile, and removed the file.
+        if (const spilled_place now = place_of(i); now.file == place.file && now.offset == place.offset) throw;
+      }
+    }
+  }
+
+  /// Removes the files of which nothing is wanted any more, but for one of each process, which it will write over.
+  void remove_dead_files() noexcept { remove_files(&spill_table::find_dead); }
+
+ private:
+  // True if there were any.
+  bool remove_files(std::uint32_t (spill_table::*find)() noexcept) noexcept {
+    for (bool any = false;; any = true) {
+      direct_file last;  // closed without the lock: not its name but its blocks take long to go
+      store_lock lock(table_, store_lock::patiently{});
+      spill_table files = table_.files();
+      const std::uint32_t file = (files.*find)();
+      if (file == spill_table::none) return any;
+      last = direct_file(folder_.descriptor(), spill_file_name(file), O_RDONLY, false);
+      remove_spill_file(folder_, file);
+      CADRE_STORE_STEP(dead_file_removed);
+      table_.files().forget(file);
+    }
+  }
+  [[nodiscard]] std::uint64_t key_of(std::uint32_t i) const noexcept {
+    return std::uint64_t{table_.word(i).generation()} << 32 | i;
+  }
+  [[nodiscard]] spilled_place place_of(std::uint32_t i) const noexcept {
+    const spill_position at(table_.details(i).spilled.load(std::memory_order_acquire));
+    return {at.file(), at.offset(), table_.entry(i).bytes, table_.details(i).checksum};
+  }
+
+  // Moves the first of the objects to disk, and with it those behind it that go by the same call. Returns how many.
+  std::size_t write(std::span<const std::uint32_t> objects) {
+    const auto is_there = [this](std::uint32_t i) {  // it was on disk before, and is still
+      return table_.details(i).spilled.load(std::memory_order_acquire) != 0;
+    };
+    if (is_there(objects[0])) {
+      store_lock lock(table_, store_lock::patiently{});
+      commit(objects[0], {}, 0);
+      return 1;
+    }
+    records_.clear();
+    std::uint64_t bytes = 0;
+    for (const std::uint32_t i : objects) {
+      const object_entry& e = table_.entry(i);
+      bytes += spill_header::record(e.bytes);
+      if (!records_.empty() && (is_there(i) || bytes > spill_writer::most_together)) break;
+      records_.push_back(
+          {key_of(i), {table_.memory().data_to_read() + e.offset.load(std::memory_order_relaxed), e.bytes}});
+    }
+    try {
+      append(records_);
+    } catch (const spill_failed&) {  // for one there may be room
+      if (records_.size() == 1) throw;
+      records_.resize(1);
+      append(records_);
+    }
+    store_lock lock(table_, store_lock::patiently{});
+    for (std::size_t k = 0; k < records_.size(); ++k) {
+      const spilled_place& place = records_[k].place;
+      count(place);
+      commit(objects[k], {place.file, place.offset}, place.checksum);
+    }
+    close_own_file(records_[0].place.file);
+    return records_.size();
+  }
+  // Both under the lock.
+  void count(const spilled_place& place) noexcept {
+    table_.files().append(place.file, place.offset, place.bytes);
+    CADRE_STORE_STEP(record_counted);
+  }
+  void commit(std::uint32_t i, spill_position at, std::uint64_t checksum) noexcept {
+    counters_.spilled_bytes.add(table_.entry(i).bytes);
+    moves().commit_spill(i, at, checksum);
+  }
+  // On a full disk, once more without the files that are kept to be written over.
+  void append(std::span<spill_writer::record> records) {
+    if (writer_.needs_file(spill_writer::bytes_of(records))) change_file();
+    const auto announce = [this](std::uint32_t file) { return this->announce(file); };
+    try {
+      writer_.append(records, announce);
+    } catch (const spill_failed& e) {
+      if ((e.code() != ENOSPC && e.code() != EDQUOT) || !remove_files(&spill_table::find_kept)) throw;
+      writer_.append(records, announce);
+    }
+    CADRE_STORE_STEP(record_written);
+    if (records[0].place.file == writer_.current_file()) file_ = records[0].place.file;
+  }
+  // Of a file that is to be made, so that it goes with this process whenever that is killed. False if there is one.
+  bool announce(std::uint32_t file) noexcept {
+    store_lock lock(table_, store_lock::patiently{});
+    const bool is_new = table_.files().announce(file);
+    CADRE_STORE_STEP(file_announced);
+    return is_new;
+  }
+  // From the full one, of which the table of objects knows all, to a dead one, or else a new one.
+  void change_file() {
+    std::uint32_t dead = spill_table::none;
+    {
+      store_lock lock(table_, store_lock::patiently{});
+      if (file_ != spill_table::none) table_.files().close(std::exchange(file_, spill_table::none));
+      dead = table_.files().find_to_reuse(table_.slot());
+    }
+    if (dead == spill_table::none) return;
+    writer_.write_over(dead, [this](std::uint32_t file) { return announce(file); });
+    CADRE_STORE_STEP(dead_file_reused);
+    store_lock lock(table_, store_lock::patiently{});
+    table_.files().forget(dead);
+  }
+  // If it is of an object above the limit, which the table of objects knows now.
+  void close_own_file(std::uint32_t file) noexcept {
+    if (file != file_) table_.files().close(file);
+  }
+
+  // Copies what is wanted of one file that holds little of it to the present one, in the order in which it lies there.
+  void compact() {
+    std::vector<wanted_object> wanted;
+    std::uint32_t file = 0;
+    {
+      store_lock lock(table_);
+      file = table_.files().find_sparse();
+      if (file == spill_table::none) return;
+      for (std::uint32_t i = 0; i < table_.head().entries_begun; ++i)
+        if (const spill_position at(table_.details(i).spilled.load(std::memory_order_relaxed));
+            at && at.file() == file && table_.word(i).state() != object_state::free)
+          wanted.push_back({at.offset(), i});
+      for (const wanted_object& o : wanted) moves().begin_move(o.index);
+    }
+    std::sort(wanted.begin(), wanted.end(), [](const auto& a, const auto& b) { return a.offset < b.offset; });
+    const mapping buffer = mapping::anonymous(spill_writer::most_together);
+    const std::span<std::byte> pieces(buffer.data(), spill_writer::most_together);
+    std::size_t moved = 0;
+    while (moved < wanted.size()) {
+      const std::size_t n = move(file, std::span(wanted).subspan(moved), pieces);
+      if (n == 0) break;
+      moved += n;
+    }
+    if (moved == wanted.size()) return;
+    // They stay where they are; whoever gets the one that cannot be read is told.
+    store_lock lock(table_, store_lock::patiently{});
+    table_.files().give_up(file);
+    for (; moved < wanted.size(); ++moved) moves().end_move(wanted[moved].index, {});
+  }
+  struct wanted_object {
+    std::uint64_t offset;
+    std::uint32_t index;
+  };
+  // Moves the first of the objects of a file, and with it those behind it that are read by the same call. Returns how many;
+  // 0: it cannot be moved.
+  std::size_t move(std::uint32_t file, std::span<const wanted_object> objects, std::span<std::byte> buffer) {
+    records_.clear();
+    for (const wanted_object& o : objects) {
+      const object_entry& e = table_.entry(o.index);
+      if (o.offset + spill_header::record(e.bytes) - objects[0].offset > buffer.size()) break;
+      records_.push_back({key_of(o.index), {}, {file, o.offset, e.bytes, table_.details(o.index).checksum}});
+    }
+    std::vector<std::byte> alone;
+    try {
+      records_.resize(read_spilled_together(folder_, records_, buffer));
+      if (records_.empty()) {
+        const std::uint32_t i = objects[0].index;
+        alone.resize(table_.entry(i).bytes);
+        read(i, alone);
+        records_.push_back({key_of(i), alone});
+      }
+      append(records_);
+    } catch (...) {
+      return 0;
+    }
+    store_lock lock(table_, store_lock::patiently{});
+    for (std::size_t k = 0; k < records_.size(); ++k) {
+      const spilled_place& place = records_[k].place;
+      count(place);
+      moves().end_move(objects[k].index, {place.file, place.offset});
+    }
+    return records_.size();
+  }
+
+  [[nodiscard]] object_moves moves() const noexcept { return object_moves(table_); }
+
+  const store_counters& counters_ = store_counters::get();
+  object_table& table_;
+  spill_folder folder_;
+  std::mutex mutex_;
+  spill_writer writer_;
+  std::vector<spill_writer::record> records_;  // on their way
+  std::uint32_t file_ = spill_table::none;     // that the writer appends to, not closed yet
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/store_room.hpp ----
+#ifndef CADRE_STORE_DETAIL_STORE_ROOM_HPP
+#define CADRE_STORE_DETAIL_STORE_ROOM_HPP
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <optional>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// How objects get memory: from what is free, and if that is not enough from the dead, from what may be dropped, from what
+/// can go to disk, and from others in time. Thread-safety: all functions, from any thread, without the lock of the store.
+class store_room {
+ public:
+  using clock = std::chrono::steady_clock;
+  using time = clock::time_point;
+  static constexpr auto slice = std::chrono::milliseconds(50);  // after which a waiter looks whether others are alive
+
+  /// So long from now; nanoseconds::max() is for ever.
+  static time in(std::chrono::nanoseconds timeout) noexcept {
+    const time now = clock::now();
+    return timeout > time::max() - now ? time::max() : now + timeout;
+  }
+
+  /// Throws spill_folder_unusable (312).
+  store_room(object_table& table, std::chrono::nanoseconds timeout)
+      : table_(table), head_(table.head()), timeout_(timeout) {
+    if (head_.spill_dir[0] != 0) spiller_.emplace(table_);
+  }
+
+  /// Calls `take` under the lock until it has what it wants: at once, when those who died have been swept, when others have
+  /// been dropped or moved to disk, and whenever something was freed. After .put_timeout, or at the deadline if that comes
+  /// before, it throws store_full (302), or why nothing could be moved to disk: spill_failed (310).
+  template <class Take>
+  void find(std::uint64_t bytes, Take&& take, time latest = time::max()) {
+    std::exception_ptr spill_error;
+    for (time deadline{};;) {
+      std::uint32_t seen = 0;
+      object_table::shortage missing{};
+      {
+        store_lock lock(table_);
+        if (take(missing) || find_more(bytes, [&] { return take(missing); })) {
+          advance_clock(bytes);
+          return;
+        }
+        seen = head_.room.load(std::memory_order_seq_cst);
+        head_.room_waiters.store(1, std::memory_order_seq_cst);
+      }
+      if (missing == object_table::shortage::memory && bytes <= head_.capacity && spiller_) {
+        try {
+          if (spiller_->make_room(bytes)) continue;
+        } catch (const cadre::spill_error&) {
+          spill_error = std::current_exception();
+        }
+      }
+      if (deadline == time{}) deadline = std::min(in(timeout_), latest);
+      wait_for_room(seen, bytes, missing, deadline, spill_error);
+    }
+  }
+  /// Reads an object that is on disk back, if nobody else does. Throws as find(), spill_corrupt (311), object_gone (301).
+  void restore(std::uint32_t i, time deadline) {
+    {
+      store_lock lock(table_);
+      if (!spiller_ || !object_moves(table_).begin_restore(i)) return;
+    }
+    const std::uint64_t bytes = table_.entry(i).bytes;
+    bool damaged = false;
+    try {
+      find(
+          bytes,
+          [&](object_table::shortage& missing) {
+            missing = object_table::shortage::memory;
+            if (table_.word(i).state() != object_state::restoring)
+              throw object_gone(describe_end(table_, i, table_.word(i)));
+            return table_.attach(i, bytes);
+          },
+          deadline);
+      CADRE_STORE_STEP(restore_allocated);
+      const std::uint64_t offset = table_.entry(i).offset.load(std::memory_order_relaxed);
+      table_.memory().make_present(offset, bytes);
+      try {
+        spiller_->read(i, {table_.memory().data() + offset, static_cast<std::size_t>(bytes)});
+      } catch (const spill_corrupt&) {
+        damaged = true;
+        throw;
+      }
+    } catch (...) {
+      store_lock lock(table_, store_lock::patiently{});
+      if (damaged) table_.end(i, object_end::damaged);
+      object_moves(table_).give_up_restore(i);
+      throw;
+    }
+    CADRE_STORE_STEP(restore_read);
+    store_lock lock(table_, store_lock::patiently{});
+    object_moves(table_).commit_restore(i);
+    counters_.restored_bytes.add(bytes);
+  }
+
+  /// Something of so many bytes was put: what is used hereafter is younger.
+  void advance_clock(std::uint64_t bytes) noexcept {
+    // Of two at once one may be lost: it is an age.
+    const std::uint64_t since = put_since_tick_.load(std::memory_order_relaxed) + bytes;
+    const bool tick = since >= head_.capacity / 64;
+    put_since_tick_.store(tick ? 0 : since, std::memory_order_relaxed);
+    if (tick) head_.clock.fetch_add(1, std::memory_order_relaxed);
+  }
+
+  /// Whether files on disk may have become needless.
+  [[nodiscard]] bool is_untidy() const noexcept {
+    return spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0;
+  }
+  void tidy() noexcept {
+    if (is_untidy()) spiller_->remove_dead_files();
+  }
+
+ private:
+  // Of what is kept, of the dead, of what may be dropped.
+  template <class Take>
+  [[gnu::noinline]] bool find_more(std::uint64_t bytes, Take&& take) {
+    head_.scarce.store(1, std::memory_order_relaxed);
+    return (table_.release_kept() && take()) || (sweep_dead(table_) != 0 && take()) ||
+           (bytes <= head_.capacity && evict(take));
+  }
+  template <class Take>
+  bool evict(Take&& take) {
+    std::uint32_t dropped = 0;
+    const bool enough = table_.evict(dropped, take);
+    counters_.evicted.add(dropped);
+    return enough;
+  }
+  [[gnu::cold]] void wait_for_room(std::uint32_t seen, std::uint64_t bytes, object_table::shortage missing,
+                                   time deadline, const std::exception_ptr& spill_error) {
+    const time now = clock::now();
+    const bool never = missing == object_table::shortage::memory && bytes > head_.capacity;
+    if (!never && now < deadline) {
+      counters_.waits.add();
+      futex::wait_until(head_.room, seen, std::min(deadline, now + slice), futex::scope::shared);
+      return;
+    }
+    if (spill_error) std::rethrow_exception(spill_error);
+    store_lock lock(table_);
+    throw store_full(missing == object_table::shortage::entries ? describe_too_many(table_)
+                                                                : describe_full(table_, bytes));
+  }
+
+  object_table& table_;
+  store_header& head_;
+  std::chrono::nanoseconds timeout_;
+  const store_counters& counters_ = store_counters::get();
+  std::optional<spiller> spiller_;
+  std::atomic<std::uint64_t> put_since_tick_{0};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/store_core.hpp ----
+#ifndef CADRE_STORE_DETAIL_STORE_CORE_HPP
+#define CADRE_STORE_DETAIL_STORE_CORE_HPP
+
+#include <sys/mman.h>
+#include <sys/types.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// One process's part in a store: its slot, what it maps, and what its refs and views call. Lives until the last handle,
+/// ref and view of this process has ended. Thread-safety: all functions, from any thread.
+class store_core : public store_registry::member {
+ public:
+  using clock = std::chrono::steady_clock;
+  using time = clock::time_point;
+
+  /// `slot` has been taken. With one handle.
+  store_core(arena memory, std::uint32_t slot, store_options options)
+      : memory_(std::move(memory)),
+        table_(memory_, slot),
+        entries_(memory_.entries()),
+        counts_(memory_.counts(slot)),
+        data_(memory_.data_to_read()),
+        head_(memory_.head()),
+        options_(std::move(options)),
+        room_(table_, options_.put_timeout) {
+    store_registry::add(*this);
+  }
+  store_core(const store_core&) = delete;
+  store_core& operator=(const store_core&) = delete;
+
+  [[nodiscard]] const store_options& options() const noexcept { return options_; }
+  [[nodiscard]] object_table& table() noexcept { return table_; }
+  [[nodiscard]] arena& memory() noexcept { return memory_; }
+  [[nodiscard]] const std::array<std::uint64_t, 2>& id() const noexcept { return head_.id; }
+  [[nodiscard]] std::uint32_t process() const noexcept {
+    return process_number(table_.slot(), memory_.slots()[table_.slot()]);
+  }
+  void check_process() const {
+    if (forked_) throw forked_store();
+  }
+  /// Whether this is a copy in a child made by fork().
+  [[nodiscard]] bool is_forked() const noexcept { return forked_; }
+
+  // ---- handles, refs and views
+
+  void add_handle() noexcept { handles_.fetch_add(1, std::memory_order_relaxed); }
+  /// True for the last, upon which close() follows.
+  [[nodiscard]] bool drop_handle() noexcept { return handles_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
+
+  /// By who holds one.
+  void add_ref(std::uint32_t i) noexcept { counts_[i].fetch_add(hold_ref, std::memory_order_relaxed); }
+  void drop_ref(std::uint32_t i) noexcept {
+    std::uint64_t seen = counts_[i].load(std::memory_order_relaxed);
+    while (refs_of(seen) > 1)
+      if (counts_[i].compare_exchange_weak(seen, seen - hold_ref, std::memory_order_release, std::memory_order_relaxed))
+        return;
+    if (seen == hold_ref && (drop_named(i) || put_away(i))) return;
+    let_go(i, hold_ref);
+  }
+
+  /// The bytes of an object of which the caller holds a ref, readable until unpin(); waits until it is sealed. Throws
+  /// object_gone (301), store_timeout (305).
+  const std::byte* pin(std::uint32_t i, time deadline = time::max()) {
+    if (const std::byte* const at = try_pin(i)) [[likely]]
+      return at;
+    return pin_later(i, deadline);
+  }
+  /// Null if it cannot be read at this moment.
+  const std::byte* try_pin(std::uint32_t i) noexcept {
+    counts_[i].fetch_add(hold_view, std::memory_order_seq_cst);
+    object_entry& e = entries_[i];
+    if (!object_word(e.word.load(std::memory_order_seq_cst)).readable()) [[unlikely]] {
+      unpin(i);
+      return nullptr;
+    }
+    if (const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
+        e.used_at.load(std::memory_order_relaxed) != now)
+      e.used_at.store(now, std::memory_order_relaxed);
+    return e.bytes == 0 ? nowhere() : data_ + e.offset.load(std::memory_order_relaxed);
+  }
+  /// Touches nothing of the store behind the exchange: whoever closes it waits for that only.
+  void unpin(std::uint32_t i) noexcept {
+    std::uint64_t seen = counts_[i].load(std::memory_order_relaxed);
+    while ((seen & hold_ask) == 0)
+      if (counts_[i].compare_exchange_weak(seen, seen - hold_view, std::memory_order_release,
+                                           std::memory_order_relaxed))
+        return;
+    let_go(i, hold_view);
+  }
+
+  [[nodiscard]] const object_entry& entry(std::uint32_t i) const noexcept { return entries_[i]; }
+
+  // ---- making objects
+
+  struct made {
+    std::uint32_t index;
+    std::byte* data;
+  };
+  /// Room for an object, present in memory, to be written by the caller, who then calls seal() or abort(). Throws store_full
+  /// (302), object_name_taken (304), mapping_error (159).
+  made create(std::uint64_t bytes, std::uint64_t type, std::string_view label, const put_options& how,
+              const std::source_location& at, std::uint32_t flags = 0) {
+    check_process();
+    if (how.name.size() > most_name_bytes) throw bad_store_option("the name of an object has more than 4096 bytes");
+    object_table::request r;
+    r.bytes = bytes;
+    r.type = type;
+    r.flags = flags | (how.evictable ? object_evictable : 0);
+    r.name = how.name;
+    std::uint32_t i = take_kept(r, label, at);
+    const bool was_kept = i != no_index;
+    if (was_kept)
+      room_.advance_clock(bytes);
+    else
+      room_.find(bytes + how.name.size(), [&](object_table::shortage& missing) {
+        if (!how.name.empty() && is_taken(how.name)) throw object_name_taken(how.name);
+        i = table_.create(r, missing);
+        return i != no_index;
+      });
+    counters_.puts.add();
+    counters_.put_bytes.add(bytes);
+    try {
+      object_entry& e = entries_[i];
+      if (bytes != 0 && !was_kept) memory_.make_present(e.offset, bytes);
+      if (!how.name.empty()) {
+        if (!name_table::is_short(how.name.size())) memory_.make_present(e.name_offset, how.name.size());
+        store_lock lock(table_);
+        if (is_taken(how.name)) throw object_name_taken(how.name);
+        table_.enter_name(i, how.name);
+      }
+      return {i, bytes == 0 ? nowhere() : memory_.data() + e.offset.load(std::memory_order_relaxed)};
+    } catch (...) {
+      abort(i);
+      throw;
+    }
+  }
+  /// Gives memory to an object that was made with none, by who writes it. Throws store_full (302), mapping_error (159).
+  std::byte* attach(std::uint32_t i, std::uint64_t bytes) {
+    check_process();
+    if (bytes == 0) return nowhere();
+    room_.find(bytes, [&](object_table::shortage& missing) {
+      missing = object_table::shortage::memory;
+      return table_.attach(i, bytes);
+    });
+    memory_.make_present(entries_[i].offset, bytes);
+    return memory_.data() + entries_[i].offset.load(std::memory_order_relaxed);
+  }
+  /// Of an object without a name to which there is no other ref than that of its writer, whom it is left to. Costs two
+  /// stores.
+  void seal_unseen(std::uint32_t i) noexcept {
+    counts_[i].store(hold_ref, std::memory_order_relaxed);
+    entries_[i].word.store(object_word(word(i).generation(), object_state::sealed).value(), std::memory_order_release);
+    CADRE_STORE_STEP(sealed);
+  }
+  /// Leaves the caller a ref. Throws object_gone (301) if it was erased meanwhile: then abort() is to follow.
+  void seal(std::uint32_t i) {
+    object_entry& e = entries_[i];
+    std::uint64_t seen = e.word.load(std::memory_order_relaxed);
+    const object_word w(seen);
+    if (w.state() != object_state::creating ||
+        !e.word.compare_exchange_strong(seen, object_word(w.generation(), object_state::sealed).value(),
+                                        std::memory_order_seq_cst)) {
+      check_process();
+      throw object_gone("an object was erased while it was written");
+    }
+    CADRE_STORE_STEP(sealed);
+    table_.tell(e);
+    CADRE_STORE_STEP(seal_told);
+    unpin(i);
+  }
+  /// Ends an object that was not sealed, with what its writer holds.
+  void abort(std::uint32_t i) noexcept {
+    if (forked_) return;
+    {
+      store_lock lock(table_, store_lock::patiently{});
+      table_.end(i, object_end::aborted);
+    }
+    let_go(i, hold_ref + hold_view);
+  }
+
+  // ---- finding and ending
+
+  /// With a ref for the caller, or no_index.
+  std::uint32_t find(std::string_view name) {
+    check_process();
+    store_lock lock(table_);
+    const std::uint32_t i = table_.names().find(name);
+    if (i != no_index) table_.hold(i);
+    return i;
+  }
+  void erase(std::uint32_t i) {
+    check_process();
+    {
+      store_lock lock(table_);
+      table_.end(i, object_end::erased);
+    }
+    room_.tidy();
+  }
+  bool erase(std::string_view name) {
+    check_process();
+    std::uint32_t i = no_index;
+    {
+      store_lock lock(table_);
+      i = table_.names().find(name);
+      if (i != no_index) table_.end(i, object_end::erased);
+    }
+    room_.tidy();
+    return i != no_index;
+  }
+  /// Whether its producer writes it still.
+  [[nodiscard]] bool is_pending(std::uint32_t i) const noexcept { return word(i).state() == object_state::creating; }
+  /// Whether a get would have it, from memory or disk.
+  [[nodiscard]] bool is_there(std::uint32_t i) const noexcept {
+    return !is_pending(i) && word(i).state() != object_state::gone;
+  }
+  /// Throws object_gone (301).
+  void check_exists(std::uint32_t i) const {
+    check_process();
+    if (const object_word w = word(i); w.state() == object_state::gone) throw object_gone(describe_end(table_, i, w));
+  }
+  [[nodiscard]] object_word word(std::uint32_t i) const noexcept {
+    return object_word(entries_[i].word.load(std::memory_order_seq_cst));
+  }
+
+  /// Throws wrong_object_type (303).
+  void check_type(std::uint32_t i, std::uint64_t type, std::string_view asked) const {
+    const std::uint64_t there = table_.details(i).type;
+    if (there == type) [[likely]]
+      return;
+    throw wrong_object_type(asked, type_text(there));
+  }
+  [[nodiscard]] std::string type_text(std::uint64_t type) const {
+    const store_labels labels(memory_.labels());
+    return std::string(labels.text(labels.find(type)));
+  }
+
+  /// Sleeps until done(), which is asked again whenever an object was sealed or has ended, or until the deadline.
+  template <class Done>
+  void wait_until(time deadline, Done&& done) {
+    check_process();
+    if (done()) return;
+    for (;;) {
+      const std::uint32_t seen = head_.seals.load(std::memory_order_seq_cst);
+      head_.seal_waiters.store(1, std::memory_order_seq_cst);
+      if (done()) return;
+      const time now = clock::now();
+      if (now >= deadline) return;
+      if (!futex::wait_until(head_.seals, seen, std::min(deadline, now + slice), futex::scope::shared)) sweep_if_due();
+    }
+  }
+
+  /// Takes from processes that have died what they held. Returns how many there were.
+  std::uint32_t sweep() {
+    check_process();
+    store_lock lock(table_);
+    return sweep_dead(table_);
+  }
+
+  [[nodiscard]] store_stats stats() {
+    check_process();
+    store_lock lock(table_);
+    table_.release_kept();
+    sweep_dead(table_);
+    return collect_stats(table_);
+  }
+  [[nodiscard]] std::string report() {
+    check_process();
+    store_lock lock(table_);
+    table_.release_kept();
+    sweep_dead(table_);
+    return describe_store(table_);
+  }
+
+  // ---- the end
+
+  /// After the last handle: true if nothing is held any more, so that the core can be destroyed.
+  [[nodiscard]] bool close() noexcept {
+    if (forked_) return false;  // what the child's copies of refs and views hold is not known
+    store_lock lock(table_, store_lock::patiently{});
+    std::uint32_t held = 0;
+    for (std::uint32_t i = 0; i < head_.entries_begun; ++i) {
+      std::uint64_t seen = counts_[i].load(std::memory_order_acquire);
+      while ((views_of(seen) != 0 || refs_of(seen) != 0) &&
+             !counts_[i].compare_exchange_weak(seen, seen | hold_closing, std::memory_order_acq_rel)) {}
+      held += views_of(seen) != 0 || refs_of(seen) != 0;
+    }
+    held_at_close_ = held;
+    return held == 0;
+  }
+  /// In a child made by fork(): views stay readable, all else throws forked_store (307) or does nothing.
+  void forget_after_fork() noexcept override {
+    forked_ = true;
+    const std::size_t n = head_.most_objects;
+    void* const none = ::mmap(nullptr, n * (sizeof(object_entry) + sizeof(hold_count)), PROT_READ | PROT_WRITE,
+                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (none != MAP_FAILED) {
+      entries_ = static_cast<object_entry*>(none);
+      counts_ = reinterpret_cast<hold_count*>(entries_ + n);
+    } else {
+      memory_.make_inaccessible();
+    }
+  }
+
+  /// Gives the slot back; nothing is held any more.
+  ~store_core() override {
+    store_registry::remove(*this);
+    if (forked_) return;
+    shelves_.wait();  // for put_away()
+    try {
+      if (!options_.name.empty())
+        rendezvous(options_.name, clock::now() + slice).leave(static_cast<::pid_t>(table_.pid()), memory_.file().get());
+    } catch (const error&) {  // others strike it out when they find it closed
+    }
+    store_lock lock(table_, store_lock::patiently{});
+    sweep_slot(table_, table_.slot());
+  }
+
+ private:
+  static constexpr auto slice = store_room::slice;
+  static constexpr std::size_t most_name_bytes = 4096;
+  static constexpr std::uint64_t hold_ask = hold_notify | hold_closing;
+
+  // Under the lock. An object whose writer has died is in nobody's way.
+  [[nodiscard]] bool is_taken(std::string_view name) {
+    const std::uint32_t there = table_.names().find(name);
+    if (there == no_index || !is_pending(there)) return there != no_index;
+    sweep_dead(table_);
+    return table_.names().find(name) != no_index;
+  }
+
+  // Of many who wait at once, one looks for the dead.
+  void sweep_if_due() {
+    check_process();
+    const std::int64_t now = clock::now().time_since_epoch().count();
+    std::int64_t last = head_.last_sweep.load(std::memory_order_relaxed);
+    // One in the future is of a process whose clock has another beginning: containers may have their own.
+    if (last <= now && now - last < std::chrono::nanoseconds(slice).count() / 2) return;
+    if (head_.last_sweep.compare_exchange_strong(last, now, std::memory_order_relaxed)) sweep();
+  }
+
+  static std::byte* nowhere() noexcept { return reinterpret_cast<std::byte*>(64); }  // of what has no bytes
+
+  // An object made of what is kept for this process, or no_index. Enters the labels of the request.
+  std::uint32_t take_kept(object_table::request& r, std::string_view type_label, const std::source_location& at) {
+    store_labels labels(memory_.labels());
+    const put_shelves::hold shelf(shelves_);
+    r.site = shelf->labels.of(key_of_line(at), [&] {
+      const store_lock lock(table_);
+      return labels.add_line(at);
+    });
+    shelf->labels.of(r.type, [&] {
+      const store_lock lock(table_);
+      return labels.add(r.type, type_label);
+    });
+    return r.name.empty() && r.bytes != 0 ? shelf->take(table_, r) : no_index;
+  }
+  // The last ref of this process to what a name holds: of its end this count would tell.
+  bool drop_named(std::uint32_t i) noexcept {
+    std::uint64_t seen = hold_ref;
+    return (entries_[i].flags & (object_named | object_weak_name)) == object_named &&
+           counts_[i].compare_exchange_strong(seen, 0, std::memory_order_seq_cst);
+  }
+  // The last ref to what no other process has ever had: its entry is kept for the next put of this size.
+  bool put_away(std::uint32_t i) noexcept {
+    const std::uint64_t bytes = entries_[i].bytes;
+    if (!table_.is_private(i) || head_.scarce.load(std::memory_order_relaxed) != 0) return false;
+    const put_shelves::hold shelf(shelves_);
+    std::uint64_t seen = hold_ref;
+    if (!shelf->has_room(table_, bytes) || !counts_[i].compare_exchange_strong(seen, 0, std::memory_order_seq_cst))
+      return false;
+    // From here on nothing but the shelf keeps close() from deleting this.
+    CADRE_STORE_STEP(ref_put_away);
+    if (table_.keep(i)) {
+      shelf->add(i, bytes);
+    } else {
+      store_lock lock(table_, store_lock::patiently{});
+      table_.settle(i);
+    }
+    return true;
+  }
+
+  // The last ref, and a view that others wait for, end under the lock, so that close() sees them end.
+  [[gnu::noinline]] void let_go(std::uint32_t i, std::uint64_t unit) noexcept {
+    if (forked_) return;
+    bool last = false;
+    bool tidy = false;
+    {
+      store_lock lock(table_, store_lock::patiently{});
+      const std::uint64_t before = counts_[i].fetch_sub(unit, std::memory_order_seq_cst);
+      CADRE_STORE_STEP(ref_dropped);
+      const std::uint64_t left = before - unit;
+      if (views_of(left) == 0 && refs_of(left) == 0 && (left & hold_closing) != 0) {
+        counts_[i].store(0, std::memory_order_relaxed);
+        last = --held_at_close_ == 0;
+      }
+      if (views_of(left) == 0 || refs_of(left) == 0) table_.settle(i);
+      // Without the lock only who holds a handle, or is the last, may touch anything of this.
+      tidy = room_.is_untidy() && (last || try_add_handle());
+    }
+    if (tidy) room_.tidy();
+    if (last || (tidy && drop_handle() && close())) delete this;
+  }
+  [[nodiscard]] bool try_add_handle() noexcept {
+    std::uint32_t n = handles_.load(std::memory_order_relaxed);
+    while (n != 0)
+      if (handles_.compare_exchange_weak(n, n + 1, std::memory_order_relaxed)) return true;
+    return false;
+  }
+
+  [[gnu::noinline]] const std::byte* pin_later(std::uint32_t i, time deadline) {
+    for (;;) {
+      check_process();
+      const object_word w = word(i);
+      switch (w.state()) {
+        case object_state::free:
+        case object_state::gone: throw object_gone(describe_end(table_, i, w));
+        case object_state::creating:
+        case object_state::restoring: wait_for_change(i, w, deadline); break;
+        case object_state::spilled: room_.restore(i, deadline); break;
+        default: break;
+      }
+      if (const std::byte* const at = try_pin(i)) return at;
+    }
+  }
+
+  void wait_for_change(std::uint32_t i, object_word seen, time deadline) {
+    object_entry& e = entries_[i];
+    for (int spin = 0; spin < 300; ++spin) {
+      if (word(i).value() != seen.value()) return;
+      relax();
+    }
+    const std::uint32_t event = e.event.fetch_or(1, std::memory_order_seq_cst) | 1;
+    if (word(i).value() != seen.value()) return;
+    const time now = clock::now();
+    if (now >= deadline) throw store_timeout(describe_object(table_, i) + " was not sealed in the time given");
+    if (!futex::wait_until(e.event, event, std::min(deadline, now + slice), futex::scope::shared)) sweep_if_due();
+  }
+
+  arena memory_;
+  object_table table_;
+  object_entry* entries_;
+  hold_count* counts_;
+  const std::byte* data_;
+  store_header& head_;
+  store_options options_;
+  store_room room_;
+  const store_counters& counters_ = store_counters::get();
+  std::atomic<std::uint32_t> handles_{1};
+  bool forked_ = false;
+  // Under the lock.
+  std::uint32_t held_at_close_ = 0;
+  put_shelves shelves_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/open_store.hpp ----
+#ifndef CADRE_STORE_DETAIL_OPEN_STORE_HPP
+#define CADRE_STORE_DETAIL_OPEN_STORE_HPP
+
+#include <unistd.h>
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+inline std::uint64_t default_capacity() {
+  std::uint64_t memory = physical_memory();
+  if (const std::uint64_t limit = cgroup_memory_limit(); limit != 0 && limit < memory) memory = limit;
+  return memory / 10 * 3;
+}
+
+/// Throws bad_store_option (308), mapping_error (159).
+inline arena make_arena(const store_options& options) {
+  constexpr std::uint64_t most_bytes = std::uint64_t{1} << 40;
+  const std::uint64_t asked = options.capacity != 0 ? options.capacity : default_capacity();
+  if (asked > most_bytes) throw bad_store_option("a store of more than 1 TiB: " + std::to_string(asked) + " bytes");
+  if (options.max_objects == 0 || options.max_objects > 1u << 28)
+    throw bad_store_option(".max_objects is to be from 1 to 268,435,456, not " + std::to_string(options.max_objects));
+  if (options.spill_dir.size() >= sizeof(store_header::spill_dir))
+    throw bad_store_option(".spill_dir has more than 1,023 bytes");
+  arena made = arena::make((asked + extent_bytes - 1) / extent_bytes * extent_bytes,
+                           std::bit_ceil(options.max_objects < 512 ? 512u : options.max_objects));
+  std::memcpy(made.head().spill_dir, options.spill_dir.c_str(), options.spill_dir.size() + 1);
+  return made;
+}
+
+/// A slot for this process. Throws store_full (302) if there are 512 processes, store_stalled (306).
+inline std::uint32_t take_slot(arena& memory, int rank) {
+  object_table table(memory, most_processes);
+  store_lock lock(table);
+  for (int again = 0; again < 2; ++again) {
+    for (std::uint32_t s = 0; s < most_processes; ++s) {
+      process_slot& slot = memory.slots()[s];
+      if (slot.used.load(std::memory_order_acquire) != 0 || !try_lock_byte(memory.file(), memory.lock_byte(s)))
+        continue;
+      CADRE_STORE_STEP(slot_locked);
+      memory.clear_counts(s);
+      slot.pid = static_cast<std::uint32_t>(::getpid());
+      slot.rank = rank;
+      ++slot.generation;
+      slot.used.store(1, std::memory_order_release);
+      CADRE_STORE_STEP(slot_taken);
+      return s;
+    }
+    sweep_dead(table);
+  }
+  throw store_full("store full: 512 processes have it open, as many as there can be");
+}
+
+inline store_core* open_private_store(store_options options) {
+  arena memory = make_arena(options);
+  const std::uint32_t slot = take_slot(memory, options.rank);
+  return new store_core(std::move(memory), slot, std::move(options));
+}
+
+/// Throws store_unreachable (309) too.
+inline store_core* open_shared_store(store_options options) {
+  // Nobody else opens or leaves a store of this name meanwhile.
+  rendezvous meeting(options.name, std::chrono::steady_clock::now() + store_lock::patience);
+  std::optional<file_descriptor> found =
+      meeting.open_existing([&meeting](const file_descriptor& file) { return arena::is(file, meeting.id()); });
+  const bool is_first = !found;
+  arena memory = is_first ? make_arena(options) : arena::open(*found);
+  if (is_first) meeting.start_new(memory.head().id);
+  const std::uint32_t slot = take_slot(memory, options.rank);
+  auto core = std::make_unique<store_core>(std::move(memory), slot, std::move(options));
+  meeting.join(::getpid(), core->memory().file().get());
+  return core.release();
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/fwd.hpp ----
+#ifndef CADRE_STORE_FWD_HPP
+#define CADRE_STORE_FWD_HPP
+
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+
+class object_store;
+template <class T>
+class object_ref;
+template <class T>
+class view;
+template <class T>
+class object_writer;
+template <class T>
+class object_promise;
+struct store_options;
+struct put_options;
+struct store_stats;
+
+/// Customisation point: as what a T is stored, if not as itself. Expressions of Eigen are stored as their plain object.
+template <class T>
+struct stored_type;
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/object_ref.hpp ----
+#ifndef CADRE_STORE_OBJECT_REF_HPP
+#define CADRE_STORE_OBJECT_REF_HPP
+
+#include <cstdint>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+struct object_ref_access {
+  /// Of one that is not empty: no other object of its store has, or has had, the same.
+  template <class T>
+  static std::uint64_t key(const object_ref<T>& ref) noexcept {
+    return std::uint64_t{object_word(ref.core_->entry(ref.index_).word.load(std::memory_order_acquire)).generation()}
+               << 32 |
+           ref.index_;
+  }
+};
+}  // namespace detail
+
+/// Refers to an object of a store, and keeps it: it ends with its last ref and view, in whichever process that is. Cheap to
+/// copy (one atomic addition); may outlive the object_store it is of.
+///
+/// Thread-safety: as an int; copies of one ref may be used by any threads. A child made by fork() can only destroy it.
+template <class T>
+class object_ref {
+ public:
+  /// Refers to nothing.
+  object_ref() noexcept = default;
+  object_ref(const object_ref& other) noexcept : core_(other.core_), index_(other.index_) {
+    if (core_ != nullptr) core_->add_ref(index_);
+  }
+  object_ref(object_ref&& other) noexcept : core_(std::exchange(other.core_, nullptr)), index_(other.index_) {}
+  object_ref& operator=(object_ref other) noexcept {
+    std::swap(core_, other.core_);
+    std::swap(index_, other.index_);
+    return *this;
+  }
+  ~object_ref() {
+    if (core_ != nullptr) core_->drop_ref(index_);
+  }
+
+  explicit operator bool() const noexcept { return core_ != nullptr; }
+  /// Whether both refer to the same object.
+  friend bool operator==(const object_ref& a, const object_ref& b) noexcept {
+    return a.core_ == b.core_ && (a.core_ == nullptr || a.index_ == b.index_);
+  }
+
+ private:
+  friend object_store;
+  friend detail::object_ref_access;
+  template <class>
+  friend class object_writer;
+  template <class>
+  friend struct portable;
+  friend class object_source;
+  template <class>
+  friend class object_fetch;
+  /// Takes over a ref that is counted already.
+  object_ref(detail::store_core& core, std::uint32_t index) noexcept : core_(&core), index_(index) {}
+
+  detail::store_core* core_ = nullptr;
+  std::uint32_t index_ = 0;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/archive/type_label.hpp ----
+#ifndef CADRE_ARCHIVE_TYPE_LABEL_HPP
+#define CADRE_ARCHIVE_TYPE_LABEL_HPP
+
+#include <cxxabi.h>
+
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <typeinfo>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+inline void erase_all(std::string& text, std::string_view part) {
+  for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at)) text.erase(at, part.size());
+}
+
+/// A type's name as in source code, without the inline namespaces that carry versions of the standard library and of
+/// cadre, so that files outlive these.
+inline std::string type_name(const std::type_info& type) {
+  int status = 0;
+  char* demangled = abi::__cxa_demangle(type.name(), nullptr, nullptr, &status);
+  std::string name = demangled != nullptr ? demangled : type.name();
+  std::free(demangled);
+  erase_all(name, "__cxx11::");
+  erase_all(name, "__1::");
+  for (std::size_t at = name.find("cadre::v"); at != std::string::npos; at = name.find("cadre::v", at + 1)) {
+    const std::size_t digits = at + 8, end = name.find_first_not_of("0123456789", digits);
+    if (end != std::string::npos && end != digits && name.compare(end, 2, "::") == 0)
+      name.erase(at + 7, end + 2 - at - 7);
+  }
+  return name;
+}
+
+}  // namespace detail
+
+/// The name under which a T is filed: a value is read back only as a type of the same label. Specialise it for types
+/// that share one format, or to keep files readable after a type was renamed.
+template <class T>
+struct type_label {
+  static std::string get() { return detail::type_name(typeid(T)); }
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/core/contiguous.hpp ----
+#ifndef CADRE_CORE_CONTIGUOUS_HPP
+#define CADRE_CORE_CONTIGUOUS_HPP
+
+#include <cstddef>
+#include <span>  // brings the concepts of ranges; <ranges>, with its views, would cost as much again as <string>
+#include <type_traits>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Customisation point: how a T is seen as one run of elements without a copy. Given for contiguous sized ranges
+/// (vector, span, array); cadre/eigen.hpp gives it for Eigen's dense matrices; specialise it for a type of your own:
+///
+///     element                         the element type
+///     elements(T&)                    std::span over all elements, in memory order
+///     shape(const T&)                 extents, outermost first, for messages and agreement between ranks
+///     view, const_view                what looks at memory that somebody else owns
+///     map(element*, extents...)       makes such a view; of const elements, a const_view
+///     count(extents...)               elements that a T of these extents has
+template <class T>
+struct contiguous_traits;
 
 template <class T>
-class promise;
+  requires std::ranges::contiguous_range<T> && std::ranges::sized_range<T>
+struct contiguous_traits<T> {
+  using element = std::remove_cv_t<std::ranges::range_value_t<T>>;
+  using view = std::span<element>;
+  using const_view = std::span<const element>;
+  template <class R>
+  static auto elements(R& range) noexcept {
+    return std::span(std::ranges::data(range), static_cast<std::size_t>(std::ranges::size(range)));
+  }
+  static std::vector<std::size_t> shape(const T& range) { return {static_cast<std::size_t>(std::ranges::size(range))}; }
+  static view map(element* data, std::size_t n) noexcept { return {data, n}; }
+  static const_view map(const element* data, std::size_t n) noexcept { return {data, n}; }
+  static std::size_t count(std::size_t n) noexcept { return n; }
+};
+
+/// A type whose elements can be seen in place.
+template <class T>
+concept contiguous = requires(std::remove_reference_t<T>& t) {
+  typename contiguous_traits<std::remove_cvref_t<T>>::element;
+  { contiguous_traits<std::remove_cvref_t<T>>::elements(t).data() };
+};
+
+/// All elements of `t`, in memory order; nothing is copied.
+template <contiguous T>
+[[nodiscard]] auto elements(T&& t) noexcept(noexcept(contiguous_traits<std::remove_cvref_t<T>>::elements(t))) {
+  return contiguous_traits<std::remove_cvref_t<T>>::elements(t);
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/stored.hpp ----
+#ifndef CADRE_STORE_STORED_HPP
+#define CADRE_STORE_STORED_HPP
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <typeinfo>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// As what a T is stored: itself, a span as a std::vector, text as a std::string. Specialise it for other types that look
+/// at memory or compute their elements:
+///
+///     type                       what is stored
+///     shape(const T&)            its extents, outermost first
+///     write(const T&, element*)  writes the elements into memory of the store
+///     fits(rows, cols)           whether it can have these extents, and
+///     extents()                  those it can have, as text; only for types that cannot have all
+template <class T>
+struct stored_type {
+  using type = T;
+};
+template <class E, std::size_t Extent>
+struct stored_type<std::span<E, Extent>> {
+  using type = std::vector<std::remove_cv_t<E>>;
+};
+template <>
+struct stored_type<std::string_view> {
+  using type = std::string;
+};
+template <>
+struct stored_type<const char*> {
+  using type = std::string;
+};
+template <>
+struct stored_type<char*> {
+  using type = std::string;
+};
+template <class T>
+using stored_type_t = typename stored_type<std::decay_t<T>>::type;
+/// A value that is stored as a T, or of which a T can be made.
+template <class Value, class T>
+concept stored_as = std::is_same_v<stored_type_t<Value>, T> || std::is_convertible_v<Value, T>;
+
+namespace detail {
 
 template <class T>
-struct any_result;
+concept stored_text = std::is_same_v<T, std::string>;
+/// What memory of the store can hold as it is: it is aligned to 64 bytes.
+template <class E>
+concept stored_element = trivially_portable<E> && alignof(E) <= 64;
+/// Elements that lie in a row, seen as a std::span.
+template <class T>
+concept stored_range = !stored_text<T> && std::ranges::contiguous_range<T> &&
+                       requires { requires stored_element<typename contiguous_traits<T>::element>; };
+/// Elements with a shape, behind 64 bytes that hold it, seen by contiguous_traits<T>::map.
+template <class T>
+concept stored_array = !stored_text<T> && !stored_range<T> && contiguous<T> &&
+                       requires { requires stored_element<typename contiguous_traits<T>::element>; };
+/// A value of which the bytes are stored.
+template <class T>
+concept stored_value =
+    !stored_text<T> && !stored_range<T> && !stored_array<T> && archived_by_bytes<T> && alignof(T) <= 64;
+
+/// A value that the archive can write, as far as that can be seen without writing it.
+template <class T>
+concept can_be_archived =
+    archived_by_bytes<T> || custom_portable<T> || cereal::traits::is_output_serializable<T, output_archive>::value;
+
+inline constexpr std::size_t shape_bytes = 64;
+
+/// How a T lies in the store, and what a view of it shows. The last of these takes what the archive can write: its bytes
+/// are stored, and a view has a T that was read from them.
+template <class T>
+struct storage {
+  using shown = const T&;
+  static constexpr bool in_place = false;
+  static constexpr std::size_t unit = 0;
+};
+template <stored_text T>
+struct storage<T> {
+  using shown = std::string_view;
+  static constexpr bool in_place = true;
+  static constexpr std::size_t unit = 1;
+  static std::size_t bytes(std::string_view text) noexcept { return text.size(); }
+  static void write(std::string_view text, std::byte* to) noexcept {
+    if (!text.empty()) std::memcpy(to, text.data(), text.size());
+  }
+  static shown show(const std::byte* data, std::size_t bytes) noexcept {
+    return {reinterpret_cast<const char*>(data), bytes};
+  }
+};
+template <stored_range T>
+struct storage<T> {
+  using element = typename contiguous_traits<T>::element;
+  using shown = std::span<const element>;
+  static constexpr bool in_place = true;
+  static constexpr std::size_t unit = sizeof(element);
+  template <class R>
+  static std::size_t bytes(const R& range) noexcept {
+    return elements(range).size_bytes();
+  }
+  template <class R>
+  static void write(const R& range, std::byte* to) noexcept {
+    const auto all = std::as_bytes(elements(range));
+    if (!all.empty()) std::memcpy(to, all.data(), all.size());
+  }
+  static shown show(const std::byte* data, std::size_t bytes) noexcept {
+    return {reinterpret_cast<const element*>(data), bytes / sizeof(element)};
+  }
+};
+template <stored_array T>
+struct storage<T> {
+  using traits = contiguous_traits<T>;
+  using element = typename traits::element;
+  using shown = typename traits::const_view;
+  static constexpr bool in_place = true;
+  static constexpr std::size_t unit = sizeof(element);
+  using shape_header = std::array<std::uint64_t, shape_bytes / sizeof(std::uint64_t)>;
+
+  static std::size_t bytes_of(std::span<const std::size_t> shape) noexcept {
+    std::size_t n = sizeof(element);
+    for (const std::size_t extent : shape) n *= extent;
+    return shape_bytes + n;
+  }
+  static void write_shape(std::span<const std::size_t> shape, std::byte* to) noexcept {
+    shape_header header{};
+    for (std::size_t k = 0; k < shape.size() && k < header.size(); ++k) header[k] = shape[k];
+    std::memcpy(to, header.data(), sizeof header);
+  }
+  template <class M>
+  static std::size_t bytes(const M& matrix) {
+    return bytes_of(shape_of(matrix));
+  }
+  template <class M>
+  static void write(const M& matrix, std::byte* to) {
+    write_shape(shape_of(matrix), to);
+    if constexpr (requires { stored_type<M>::write(matrix, static_cast<element*>(nullptr)); }) {
+      stored_type<M>::write(matrix, reinterpret_cast<element*>(to + shape_bytes));
+    } else {
+      const auto all = std::as_bytes(elements(matrix));
+      if (!all.empty()) std::memcpy(to + shape_bytes, all.data(), all.size());
+    }
+  }
+  static shown show(const std::byte* data, std::size_t) noexcept {
+    shape_header shape;
+    std::memcpy(shape.data(), data, sizeof shape);
+    return map(reinterpret_cast<const element*>(data + shape_bytes), shape);
+  }
+  template <class E>
+  static auto map(E* data, const shape_header& shape) noexcept {
+    return traits::map(data, static_cast<std::size_t>(shape[0]), static_cast<std::size_t>(shape[1]));
+  }
+
+ private:
+  template <class M>
+  static auto shape_of(const M& matrix) {
+    if constexpr (requires { stored_type<M>::shape(matrix); })
+      return stored_type<M>::shape(matrix);
+    else
+      return contiguous_traits<M>::shape(matrix);
+  }
+};
+template <stored_value T>
+struct storage<T> {
+  using shown = const T&;
+  static constexpr bool in_place = true;
+  static constexpr std::size_t unit = sizeof(T);
+  static std::size_t bytes(const T&) noexcept { return sizeof(T); }
+  static void write(const T& value, std::byte* to) noexcept { std::memcpy(to, &value, sizeof value); }
+  static shown show(const std::byte* data, std::size_t) noexcept { return *reinterpret_cast<const T*>(data); }
+};
+
+/// Under which name, and with which layout, a T is stored; programs of one job may have been compiled apart.
+struct stored_label {
+  std::string text;
+  std::uint64_t key;
+};
+template <class T>
+const stored_label& label_of() {
+  static const stored_label label = [] {
+    // Matrices of all storage orders share a format of the archive, and a label, but do not lie in one way.
+    stored_label made{stored_array<T> ? type_name(typeid(T)) : type_label<T>::get(), 0};
+    constexpr std::size_t unit = storage<T>::unit;
+    if (stored_value<T>) made.text += " of " + std::to_string(unit) + " bytes";
+    made.key = hash_combine(hash_text(made.text), unit) | 1;
+    return made;
+  }();
+  return label;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/object_writer.hpp ----
+#ifndef CADRE_STORE_OBJECT_WRITER_HPP
+#define CADRE_STORE_OBJECT_WRITER_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// An object that is built where it will lie: made by object_store::create, filled, and sealed, from when on it never
+/// changes. One that is destroyed without seal() is given up; so is one whose process dies.
+///
+/// Thread-safety: any threads may write to its elements; seal() and abort() come after, from one.
+template <class T>
+class object_writer {
+  using storage = detail::storage<T>;
+
+ public:
+  object_writer(object_writer&& other) noexcept
+      : core_(std::exchange(other.core_, nullptr)), index_(other.index_), data_(other.data_), bytes_(other.bytes_) {}
+  object_writer& operator=(object_writer&& other) noexcept {
+    std::swap(core_, other.core_);
+    std::swap(index_, other.index_);
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    return *this;
+  }
+  ~object_writer() {
+    if (core_ != nullptr) core_->abort(index_);
+  }
+
+  /// The elements to be written: memory order, 64-byte aligned. What they hold before is not specified.
+  [[nodiscard]] auto span() const noexcept {
+    using element = typename contiguous_traits<T>::element;
+    constexpr std::size_t head = detail::stored_array<T> ? detail::shape_bytes : 0;
+    return std::span<element>(reinterpret_cast<element*>(data_ + head), (bytes_ - head) / sizeof(element));
+  }
+  /// The matrix to be written, as an Eigen::Map.
+  [[nodiscard]] auto map() const noexcept
+    requires detail::stored_array<T>
+  {
+    typename storage::shape_header shape;
+    std::memcpy(shape.data(), data_, sizeof shape);
+    return storage::map(reinterpret_cast<typename storage::element*>(data_ + detail::shape_bytes), shape);
+  }
+
+  /// A ref to the object before it is sealed: whoever gets it waits for that.
+  [[nodiscard]] object_ref<T> ref() const noexcept {
+    core_->add_ref(index_);
+    return object_ref<T>(*core_, index_);
+  }
+  /// From here on everybody can read it and nobody write; do not touch what span() gave. Throws object_gone (301) if it was
+  /// erased meanwhile.
+  object_ref<T> seal() && {
+    core_->seal(index_);
+    return object_ref<T>(*std::exchange(core_, nullptr), index_);
+  }
+  /// Gives it up: who waits for it gets object_gone (301).
+  void abort() && noexcept { std::exchange(core_, nullptr)->abort(index_); }
+
+ private:
+  friend object_store;
+  object_ref<T> seal(bool unseen) && {
+    if (!unseen) return std::move(*this).seal();
+    core_->seal_unseen(index_);
+    return object_ref<T>(*std::exchange(core_, nullptr), index_);
+  }
+  object_writer(detail::store_core& core, detail::store_core::made made, std::size_t bytes) noexcept
+      : core_(&core), index_(made.index), data_(made.data), bytes_(bytes) {}
+
+  detail::store_core* core_;
+  std::uint32_t index_;
+  std::byte* data_;
+  std::size_t bytes_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/view.hpp ----
+#ifndef CADRE_STORE_VIEW_HPP
+#define CADRE_STORE_VIEW_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// An object of a store as it lies there, which stays in its place while the view lives: also after the last ref, after
+/// erase(), and after the object_store it is of. The memory is read-only in fact: a write to it is a SIGSEGV.
+///
+/// `*v` is a std::span<const E> of ranges, a std::string_view of text, an Eigen::Map<const M> of Eigen's matrices, a
+/// const T& of trivially copyable values, all in place; of other types a const T& that get() has read from the bytes of the
+/// object. A view of a temporary cannot be dereferenced, for it would dangle.
+///
+/// Thread-safety: as an int. Costs two atomic operations, whatever the size of the object.
+template <class T>
+class view {
+  using storage = detail::storage<T>;
+  struct nothing {};
+
+ public:
+  /// What `*v` is.
+  using shown = typename storage::shown;
+
+  view(view&& other) noexcept
+      : core_(std::exchange(other.core_, nullptr)),
+        index_(other.index_),
+        data_(other.data_),
+        bytes_(other.bytes_),
+        value_(std::move(other.value_)) {}
+  view& operator=(view&& other) noexcept {
+    std::swap(core_, other.core_);
+    std::swap(index_, other.index_);
+    std::swap(data_, other.data_);
+    std::swap(bytes_, other.bytes_);
+    std::swap(value_, other.value_);
+    return *this;
+  }
+  ~view() {
+    if (core_ != nullptr) core_->unpin(index_);
+  }
+
+  [[nodiscard]] shown operator*() const& noexcept { return show(); }
+  // What compilers show of what is deleted is its line: the reason stands there.
+  shown operator*() const&& = delete;  // cadre: what a temporary view shows is gone with it: give the view a name
+  [[nodiscard]] auto operator->() const& noexcept {
+    if constexpr (std::is_reference_v<shown>) {
+      return &show();
+    } else {
+      struct arrow {
+        std::remove_cv_t<shown> value;
+        auto* operator->() noexcept { return &value; }
+      };
+      return arrow{show()};
+    }
+  }
+  void operator->() const&& = delete;  // cadre: what a temporary view shows is gone with it: give the view a name
+
+  /// The bytes of the object as they are stored.
+  [[nodiscard]] std::span<const std::byte> bytes() const& noexcept { return {data_, bytes_}; }
+  void bytes() const&& = delete;  // cadre: what a temporary view shows is gone with it: give the view a name
+
+ private:
+  friend object_store;
+  /// Takes over a pin that is counted already.
+  view(detail::store_core& core, std::uint32_t index, const std::byte* data)
+      : core_(&core), index_(index), data_(data), bytes_(static_cast<std::size_t>(core.entry(index).bytes)) {
+    if constexpr (!storage::in_place) {
+      try {
+        value_ = std::make_unique<T>();
+        from_bytes(bytes(), *value_);
+      } catch (...) {
+        core_->unpin(index_);  // no destructor follows
+        throw;
+      }
+    }
+  }
+  [[nodiscard]] shown show() const noexcept {
+    if constexpr (storage::in_place)
+      return storage::show(data_, bytes_);
+    else
+      return *value_;
+  }
+
+  detail::store_core* core_;
+  std::uint32_t index_;
+  const std::byte* data_;
+  std::size_t bytes_;
+  [[no_unique_address]] std::conditional_t<storage::in_place, nothing, std::unique_ptr<T>> value_;
+};
+
+/// A view is of this process's memory, and means nothing elsewhere.
+template <class Archive, class T>
+void CEREAL_SAVE_FUNCTION_NAME(Archive&, const view<T>&) {
+  static_assert(sizeof(Archive) == 0, "cadre: a view cannot be written: write *view, or send the object_ref");
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/object_store.hpp ----
+#ifndef CADRE_STORE_OBJECT_STORE_HPP
+#define CADRE_STORE_OBJECT_STORE_HPP
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <source_location>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// What object_store::wait() found: positions in the refs it was given, in their order.
+struct waited_objects {
+  std::vector<std::size_t> ready;
+  std::vector<std::size_t> pending;
+};
+
+/// A store of objects in shared memory: put once, read in place by every process of the job. Objects never change; they end
+/// with the last ref, view or name that holds them, and a process that dies, at whatever instant, lets go of all that it
+/// held. docs/store.md has the design, its costs and limits.
+///
+///     auto store = cadre::object_store::open({.name = "job", .capacity = 8_GiB});
+///     cadre::object_ref<std::vector<float>> ref = store.put(values, {.name = "weights"});
+///     cadre::view<std::vector<float>> v = store.get(ref);          // *v is a std::span<const float>
+///
+/// A handle: copies are of the same store. A store that was not opened by a name is of this process alone. Thread-safety:
+/// all functions, from any thread. Whatever uses a store in a child made by fork() throws forked_store (307); a child opens
+/// it anew. All functions throw store_stalled (306) if another process has been stopped while it holds the store's lock.
+class object_store {
+ public:
+  /// Of this process alone.
+  object_store() : object_store(open(store_options{})) {}
+
+  /// Throws bad_store_option (308), store_unreachable (309), mapping_error (159), and store_full (302) if 512 processes have
+  /// it open already.
+  static object_store open(store_options options) {
+    return object_store(options.name.empty() ? *detail::open_private_store(std::move(options))
+                                             : *detail::open_shared_store(std::move(options)));
+  }
+  object_store(const object_store& other) noexcept : core_(other.core_) { core_->add_handle(); }
+  object_store& operator=(const object_store& other) noexcept {
+    object_store copy(other);
+    std::swap(core_, copy.core_);
+    return *this;
+  }
+  ~object_store() {
+    if (core_->drop_handle() && core_->close()) delete core_;
+  }
+
+  /// Copies a value into the store: a contiguous range, text, a matrix or expression of Eigen (with cadre/eigen.hpp), a
+  /// trivially copyable value, or anything that the archive can write. Throws store_full (302) when there is no room within
+  /// .put_timeout, object_name_taken (304), object_gone (301) if somebody erases it by its name before it is complete,
+  /// mapping_error (159) when the machine's memory is short.
+  template <class T>
+  object_ref<stored_type_t<T>> put(const T& value, const put_options& how = {},
+                                   const std::source_location& at = std::source_location::current()) {
+    const detail::stored_label& label = detail::label_of<stored_type_t<T>>();
+    if constexpr (detail::storage<stored_type_t<T>>::in_place) {
+      const std::size_t bytes = detail::storage<stored_type_t<T>>::bytes(value);
+      object_writer<stored_type_t<T>> w(*core_, core_->create(bytes, label.key, label.text, how, at), bytes);
+      detail::storage<stored_type_t<T>>::write(value, w.data_);
+      return std::move(w).seal(how.name.empty());
+    } else {
+      const byte_buffer buffer = archived(value);
+      object_writer<stored_type_t<T>> w(*core_, core_->create(buffer.size(), label.key, label.text, how, at),
+                                        buffer.size());
+      copy(buffer, w.data_);
+      return std::move(w).seal(how.name.empty());
+    }
+  }
+
+  /// An object of `n` elements to be written in place: `create<float>(n)` gives an object_writer<std::vector<float>>.
+  /// Throws as put().
+  template <class E>
+  object_writer<std::vector<E>> create(std::size_t n, const put_options& how = {},
+                                       const std::source_location& at = std::source_location::current()) {
+    static_assert(detail::stored_element<E>,
+                  "cadre: create<E>(n) is of elements that are copied as bytes: trivially copyable, not pointers or "
+                  "views, aligned to 64 bytes at most; a matrix is made by create<M>(rows, cols), all else by put()");
+    if (n > most_bytes / sizeof(E)) throw bad_store_option("an object of more than 2 TiB");
+    return make<std::vector<E>>(n * sizeof(E), how, at);
+  }
+  /// A matrix to be written in place: `create<Eigen::MatrixXf>(rows, cols)`. Throws as put(), and bad_store_option (308)
+  /// if M cannot have so many rows and columns.
+  template <detail::stored_array M>
+  object_writer<M> create(std::size_t rows, std::size_t cols, const put_options& how = {},
+                          const std::source_location& at = std::source_location::current()) {
+    if constexpr (requires { stored_type<M>::fits(rows, cols); })
+      if (!stored_type<M>::fits(rows, cols))
+        throw bad_store_option("create() is asked for " + std::to_string(rows) + " x " + std::to_string(cols) +
+                               " elements, but its type is " + stored_type<M>::extents() +
+                               "; give extents that it can have");
+    constexpr std::size_t most = most_bytes / sizeof(typename detail::storage<M>::element);
+    if (rows > most || cols > most || (cols != 0 && rows > most / cols))
+      throw bad_store_option("an object of more than 2 TiB");
+    const std::array<std::size_t, 2> shape{rows, cols};
+    object_writer<M> w = make<M>(detail::storage<M>::bytes_of(shape), how, at);
+    detail::storage<M>::write_shape(shape, w.data_);
+    return w;
+  }
+
+  /// An object whose value is to come, of which refs can be given away at once: see object_promise.hpp. Throws as put().
+  template <class T>
+  object_promise<T> promise(const put_options& how = {},
+                            const std::source_location& at = std::source_location::current());
+
+  /// The object, in place; waits until it is sealed. Throws object_gone (301), empty_object_ref (313), and of one that is on
+  /// disk store_full (302) if there is no room for it, spill_failed (310), spill_corrupt (311).
+  template <class T>
+  view<T> get(const object_ref<T>& ref) {
+    return look(ref, time::max());
+  }
+  /// Waits so long at most. Throws store_timeout (305) too.
+  template <class T>
+  view<T> get(const object_ref<T>& ref, std::chrono::nanoseconds timeout) {
+    return look(ref, detail::store_room::in(timeout));
+  }
+  /// Nothing if it is not sealed, or only on disk. Throws object_gone (301), empty_object_ref (313).
+  template <class T>
+  std::optional<view<T>> try_get(const object_ref<T>& ref) {
+    check(ref);
+    if (const std::byte* const at = core_->try_pin(ref.index_)) return view<T>(*core_, ref.index_, at);
+    core_->check_exists(ref.index_);
+    return std::nullopt;
+  }
+  /// Whether get() would find it without waiting for its producer.
+  template <class T>
+  [[nodiscard]] bool contains(const object_ref<T>& ref) const {
+    check(ref);
+    core_->check_process();
+    return core_->is_there(ref.index_);
+  }
+  [[nodiscard]] bool contains(std::string_view name) const {
+    const std::uint32_t i = core_->find(name);
+    if (i == detail::no_index) return false;
+    const bool there = core_->is_there(i);
+    core_->drop_ref(i);
+    return there;
+  }
+
+  /// Waits until `n` of the objects are there or have ended (a get of which throws), at most for `timeout`.
+  template <class T>
+  waited_objects wait(const std::vector<object_ref<T>>& refs, std::size_t n,
+                      std::chrono::nanoseconds timeout = std::chrono::nanoseconds::max());
+
+  /// The object of that name, sealed or not, or nothing. Throws wrong_object_type (303).
+  template <class T>
+  std::optional<object_ref<T>> find(std::string_view name) {
+    const std::uint32_t i = core_->find(name);
+    if (i == detail::no_index) return std::nullopt;
+    object_ref<T> ref(*core_, i);
+    core_->check_type(i, detail::label_of<T>().key, detail::label_of<T>().text);
+    return ref;
+  }
+  /// The object of that name, or the value that `make` returns, put under it: of all processes that ask at once one makes
+  /// it, the others wait; if that one dies or throws, another does it. Throws what `make` and put() throw, and
+  /// object_makes_itself (315).
+  template <class T, class Make>
+    requires stored_as<std::invoke_result_t<Make>, T>
+  object_ref<T> get_or_create(std::string_view name, Make&& make_value,
+                              const std::source_location& at = std::source_location::current());
+
+  /// Ends an object for all, whoever refers to it; views that there are stay. A later get throws object_gone (301).
+  template <class T>
+  void erase(const object_ref<T>& ref) {
+    check(ref);
+    core_->erase(ref.index_);
+  }
+  /// False if there is no object of that name.
+  bool erase(std::string_view name) { return core_->erase(name); }
+
+  /// The number of this process in the store: where a ref can be sent to. No other process gets the same.
+  [[nodiscard]] std::uint32_t process() const noexcept { return core_->process(); }
+
+  /// Takes from processes that have died what they held; else that is done when memory is short or somebody waits for them.
+  /// Returns how many there were.
+  std::uint32_t sweep() { return core_->sweep(); }
+  /// After a sweep. Cost: a look at all objects.
+  [[nodiscard]] store_stats stats() { return core_->stats(); }
+  /// The same in words, with those who hold most and where that was put; several lines.
+  [[nodiscard]] std::string report() { return core_->report(); }
+
+ private:
+  friend class ref_sender;
+  friend class object_source;
+  template <class>
+  friend class object_promise;
+  template <class>
+  friend class object_fetch;
+  template <class>
+  friend struct portable;
+  using time = detail::store_core::time;
+  static constexpr std::size_t most_bytes = std::size_t{1} << 41;  // so that sums of sizes do not overflow
+
+  explicit object_store(detail::store_core& core) noexcept : core_(&core) {}
+
+  template <class T>
+  object_writer<T> make(std::size_t bytes, const put_options& how, const std::source_location& at) {
+    const detail::stored_label& label = detail::label_of<T>();
+    return object_writer<T>(*core_, core_->create(bytes, label.key, label.text, how, at), bytes);
+  }
+  // Gives the value to a writer that has no memory yet.
+  template <class T, class Value>
+  void write(object_writer<T>& w, const Value& value) {
+    const auto take_memory = [&](std::size_t bytes) {
+      w.data_ = core_->attach(w.index_, bytes);
+      w.bytes_ = bytes;
+    };
+    if constexpr (detail::storage<T>::in_place) {
+      take_memory(detail::storage<T>::bytes(value));
+      detail::storage<T>::write(value, w.data_);
+    } else {
+      const byte_buffer buffer = archived(value);
+      take_memory(buffer.size());
+      copy(buffer, w.data_);
+    }
+  }
+  template <class T>
+  static byte_buffer archived(const T& value) {
+    static_assert(!std::is_pointer_v<std::decay_t<T>>,
+                  "cadre: a pointer means nothing to other processes; put a std::span of what it points to");
+    static_assert(std::is_pointer_v<std::decay_t<T>> || detail::can_be_archived<T>,
+                  "cadre: this type cannot be put into a store: its bytes are not its value, and the archive cannot "
+                  "write it; give it a serialize, or include what cereal has for it (<cereal/types/map.hpp>)");
+    byte_buffer buffer;
+    output_archive archive(buffer);
+    archive(value);
+    return buffer;
+  }
+  static void copy(const byte_buffer& buffer, std::byte* to) {
+    for (const std::span<const std::byte> piece : buffer.pieces()) {
+      std::memcpy(to, piece.data(), piece.size());
+      to += piece.size();
+    }
+  }
+  template <class T>
+  view<T> look(const object_ref<T>& ref, time deadline) {
+    check(ref);
+    return view<T>(*core_, ref.index_, core_->pin(ref.index_, deadline));
+  }
+  template <class T>
+  void check(const object_ref<T>& ref) const {
+    if (ref.core_ == core_) [[likely]]
+      return;
+    if (ref.core_ == nullptr) throw empty_object_ref();
+    throw bad_store_option("a ref of another store is used");
+  }
+
+  detail::store_core* core_;
+};
+
+template <class T>
+waited_objects object_store::wait(const std::vector<object_ref<T>>& refs, std::size_t n,
+                                  std::chrono::nanoseconds timeout) {
+  if (n > refs.size())
+    throw bad_store_option("wait() for " + std::to_string(n) + " of " + std::to_string(refs.size()) + " objects");
+  waited_objects found;
+  const auto look = [&] {
+    found.ready.clear();
+    found.pending.clear();
+    for (std::size_t k = 0; k < refs.size(); ++k) {
+      check(refs[k]);
+      (core_->is_pending(refs[k].index_) ? found.pending : found.ready).push_back(k);
+    }
+    return found.ready.size() >= n;
+  };
+  core_->wait_until(detail::store_room::in(timeout), look);
+  return found;
+}
+
+template <class T, class Make>
+  requires stored_as<std::invoke_result_t<Make>, T>
+object_ref<T> object_store::get_or_create(std::string_view name, Make&& make_value, const std::source_location& at) {
+  const detail::stored_label& label = detail::label_of<T>();
+  for (;;) {
+    if (std::optional<object_ref<T>> there = find<T>(name)) {
+      if (detail::making::includes(core_->id(), there->index_)) throw object_makes_itself(name);
+      core_->wait_until(time::max(), [&] { return !core_->is_pending(there->index_); });
+      if (core_->is_there(there->index_)) return *std::move(there);
+      continue;  // who was to make it has died or given up
+    }
+    std::optional<object_writer<T>> claim;
+    try {
+      claim.emplace(object_writer<T>(*core_, core_->create(0, label.key, label.text, {.name = name}, at), 0));
+    } catch (const object_name_taken&) {
+      continue;
+    }
+    const detail::making here(core_->id(), claim->index_);
+    using value = std::invoke_result_t<Make>;
+    if constexpr (std::is_same_v<stored_type_t<value>, T>)
+      write(*claim, std::forward<Make>(make_value)());
+    else
+      write(*claim, static_cast<T>(std::forward<Make>(make_value)()));
+    return std::move(*claim).seal();
+  }
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/ref_mail.hpp ----
+#ifndef CADRE_STORE_DETAIL_REF_MAIL_HPP
+#define CADRE_STORE_DETAIL_REF_MAIL_HPP
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The refs that a process sends to others and receives. Thread-safety: all functions, from any thread.
+class ref_mail {
+ public:
+  explicit ref_mail(store_core& core) noexcept : core_(core), table_(core.table()) {}
+
+  struct ticket {
+    std::uint32_t number = no_index;
+    std::uint32_t generation = 0;  // of one that was given out: at least 1
+  };
+  /// Of an object of which the caller holds a ref, to the process of that number, or any_process. Throws store_full (302).
+  ticket send(std::uint32_t i, std::uint32_t to) {
+    core_.check_process();
+    store_lock lock(table_);
+    // To one that has died and been swept already it would be on its way for ever: a ticket that is void.
+    if (to != any_process && !is_there(to)) return {0, 0};
+    const std::uint32_t t = ticket_office(table_).send(
+        i, to == any_process ? any_receiver : static_cast<std::uint16_t>(to % most_processes));
+    if (t == no_index)
+      throw store_full("store full: " + std::to_string(table_.head().most_objects) +
+                       " refs are on their way already; receive them, or open the store with larger .max_objects");
+    return {t, table_.memory().tickets()[t].generation};
+  }
+  /// The object, with a ref for the caller, or no_index if the ticket is void.
+  std::uint32_t receive(ticket t) {
+    core_.check_process();
+    store_lock lock(table_);
+    ticket_office office(table_);
+    const transfer_ticket* const tickets = table_.memory().tickets();
+    const std::uint16_t to = t.number < table_.head().most_objects ? tickets[t.number].to : any_receiver;
+    if (!office.is_valid(t.number, t.generation) || (to != any_receiver && to != table_.slot())) return no_index;
+    const std::uint32_t i = tickets[t.number].index;
+    office.finish(t.number, true);
+    return i;
+  }
+  void cancel(ticket t) noexcept {
+    if (core_.is_forked()) return;
+    store_lock lock(table_, store_lock::patiently{});
+    if (ticket_office office(table_); office.is_valid(t.number, t.generation)) office.finish(t.number, false);
+  }
+
+ private:
+  [[nodiscard]] bool is_there(std::uint32_t process) const noexcept {
+    const process_slot& p = table_.memory().slots()[process % most_processes];
+    return p.used.load(std::memory_order_acquire) != 0 && process_number(process % most_processes, p) == process;
+  }
+
+  store_core& core_;
+  object_table& table_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/travel.hpp ----
+#ifndef CADRE_STORE_TRAVEL_HPP
+#define CADRE_STORE_TRAVEL_HPP
+
+#include <array>
+#include <concepts>
+#include <cstdint>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Lets object_refs be written into one message for another process of the same store. Each holds its object until the
+/// receiver has read the message, which then holds it itself: neither a SIGKILL of the sender nor of the receiver, at any
+/// step, leaves an object behind or frees one that the other has. What a sender that dies has on its way goes with it.
+///
+///     cadre::ref_sender sender(store, process);       // store.process() of the receiver
+///     cadre::output_archive archive(buffer, &sender);
+///     archive(ref, more);
+///     send(buffer);
+///     sender.sent();
+///
+/// Thread-safety: one thread at a time. The store, or a copy of it, must live as long.
+class ref_sender final : public archive_extension {
+ public:
+  /// Whoever reads the message first. What is on its way when the receiver dies without having read it then stays with
+  /// this process; name the receiver where it is known.
+  static constexpr std::uint32_t any_process = detail::any_process;
+
+  explicit ref_sender(const object_store& store, std::uint32_t to = any_process) : store_(store), to_(to) {}
+  /// A message that was not sent takes its refs back.
+  ~ref_sender() override { take_back(); }
+
+  /// The message is on its way: from here on the refs in it are the receiver's to take.
+  void sent() noexcept { tickets_.clear(); }
+  /// The message will not be read: its refs hold nothing any more.
+  void take_back() noexcept {
+    for (const detail::ref_mail::ticket& t : tickets_) detail::ref_mail(*store_.core_).cancel(t);
+    tickets_.clear();
+  }
+
+ private:
+  template <class>
+  friend struct portable;
+
+  object_store store_;
+  std::uint32_t to_;
+  std::vector<detail::ref_mail::ticket> tickets_;
+};
+
+/// Lets object_refs be read from a message that was written with a ref_sender; each message once.
+///
+///     cadre::ref_receiver receiver(store);
+///     cadre::input_archive archive(bytes, &receiver);
+///     archive(ref, more);
+class ref_receiver final : public archive_extension {
+ public:
+  explicit ref_receiver(const object_store& store) : store_(store) {}
+
+ private:
+  template <class>
+  friend struct portable;
+
+  object_store store_;
+};
+
+/// A ref travels by cadre's own archive, with a ref_sender and a ref_receiver. Throws ref_cannot_travel (314) without them
+/// or in another store, empty_object_ref never: a ref to nothing arrives as such. Reading throws object_gone (301) if the
+/// sender has died meanwhile, or the message was read before, and wrong_object_type (303).
+template <class T>
+struct portable<object_ref<T>> {
+  static void save(output_archive& archive, const object_ref<T>& ref) {
+    auto* const sender = dynamic_cast<ref_sender*>(archive.extension());
+    if (sender == nullptr)
+      throw ref_cannot_travel(
+          "an object_ref is written to what no process of the store will read, such as a checkpoint; write the value "
+          "of the "
+          "object, or send the ref with a cadre::ref_sender");
+    detail::ref_mail::ticket ticket;
+    std::array<std::uint64_t, 2> id{};
+    if (ref) {
+      sender->store_.check(ref);
+      sender->tickets_.reserve(sender->tickets_.size() + 1);
+      ticket = detail::ref_mail(*sender->store_.core_).send(ref.index_, sender->to_);
+      sender->tickets_.push_back(ticket);
+      id = sender->store_.core_->id();
+    }
+    archive(id, ticket.number, ticket.generation);
+  }
+  static void load(input_archive& archive, object_ref<T>& ref) {
+    auto* const receiver = dynamic_cast<ref_receiver*>(archive.extension());
+    if (receiver == nullptr)
+      throw ref_cannot_travel("an object_ref is read without a cadre::ref_receiver, which knows the store");
+    detail::ref_mail::ticket ticket;
+    std::array<std::uint64_t, 2> id{};
+    archive(id, ticket.number, ticket.generation);
+    ref = {};
+    if (ticket.number == detail::no_index) return;
+    detail::store_core& core = *receiver->store_.core_;
+    if (id != core.id()) throw ref_cannot_travel("an object_ref of another store, or of another node's, is read");
+    const std::uint32_t i = detail::ref_mail(core).receive(ticket);
+    if (i == detail::no_index)
+      throw object_gone("an object that was sent is gone: its sender has died, or the message was read before");
+    ref = object_ref<T>(core, i);
+    core.check_type(i, detail::label_of<T>().key, detail::label_of<T>().text);
+  }
+};
+
+/// Any other archive of cereal would write a number that holds nothing.
+template <class Archive, class T>
+  requires(!std::same_as<Archive, output_archive>)
+void CEREAL_SAVE_FUNCTION_NAME(Archive&, const object_ref<T>&) {
+  static_assert(sizeof(Archive) == 0,
+                "cadre: an object_ref can only be written by cadre::output_archive, with a ref_sender");
+}
+template <class Archive, class T>
+  requires(!std::same_as<Archive, input_archive>)
+void CEREAL_LOAD_FUNCTION_NAME(Archive&, object_ref<T>&) {
+  static_assert(sizeof(Archive) == 0,
+                "cadre: an object_ref can only be read by cadre::input_archive, with a ref_receiver");
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/travel.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_TRAVEL_HPP
+#define CADRE_ACTOR_DETAIL_TRAVEL_HPP
+
+#include <concepts>
+#include <memory>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+template <class T>
+inline constexpr bool is_object_ref = false;
+template <class T>
+inline constexpr bool is_object_ref<object_ref<T>> = true;
+template <class T>
+inline constexpr bool is_view = false;
+template <class T>
+inline constexpr bool is_view<view<T>> = true;
+template <class T>
+inline constexpr bool is_future = false;
+template <class T>
+inline constexpr bool is_future<future<T>> = true;
+template <class T>
+inline constexpr bool is_future<shared_future<T>> = true;
+
+/// A value that may be written here and read in another process.
+template <class T>
+concept travels =
+    std::is_void_v<T> ||
+    (std::is_object_v<T> && !std::is_array_v<T> && !is_reference_like<T> && !std::ranges::enable_view<T> &&
+     !is_view<T> && !is_future<T> && std::default_initializable<T> && can_be_archived<T> &&
+     (archived_by_bytes<T> || custom_portable<T> || cereal::traits::is_input_serializable<T, input_archive>::value));
+
+/// Writes the value, and puts what is read from that in its place, as if it had come from another process of the node.
+/// Throws archive_error (501-504).
+template <class T>
+void round_trip(object_store& store, T& value) {
+  byte_buffer buffer;
+  ref_sender sender(store, store.process());
+  output_archive out(buffer, &sender);
+  out(value);
+  sender.sent();
+  const auto bytes = buffer.to_vector();
+  ref_receiver receiver(store);
+  input_archive in(bytes, &receiver);
+  T read{};
+  in(read);
+  in.expect_end();
+  if constexpr (std::is_move_assignable_v<T>) {
+    value = std::move(read);
+  } else {
+    std::destroy_at(std::addressof(value));
+    std::construct_at(std::addressof(value), std::move(read));
+  }
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/argument.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ARGUMENT_HPP
+#define CADRE_ACTOR_DETAIL_ARGUMENT_HPP
+
+#include <concepts>
+#include <optional>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+struct from_archive {};
+
+/// Types in which no object_ref can be.
+template <class T>
+inline constexpr bool holds_no_refs = archived_by_bytes<T> || std::same_as<T, std::string>;
+template <class T, class Allocator>
+inline constexpr bool holds_no_refs<std::vector<T, Allocator>> = holds_no_refs<T>;
+
+/// A type that would hold a copy of what lies in the store.
+template <class T>
+concept owns_what_is_stored = std::same_as<stored_type_t<T>, T> && !stored_value<T>;
+/// Whether a parameter P can show an object stored as an X, where it lies.
+template <class P, class X>
+concept shows_stored =
+    std::is_convertible_v<typename view<X>::shown, P> &&
+    (!owns_what_is_stored<std::remove_cvref_t<P>> ||
+     (std::is_lvalue_reference_v<P> && std::same_as<typename view<X>::shown, std::remove_reference_t<P>&>));
+
+/// An argument on its way to a parameter declared as P: by value, converted to the parameter's type where the call is made.
+template <class P>
+class value_argument {
+  using type = std::remove_cvref_t<P>;
+  static_assert(
+      travels<type>,
+      "cadre: an argument of this type cannot travel to another process: it is, or holds, a pointer, a view or a "
+      "capture, or the archive cannot write and read it; give it a serialize and a default constructor, or "
+      "include what cereal has for it (<cereal/types/map.hpp>). What looks at memory (std::span, Eigen::Map, "
+      "std::string_view) can be given an object_ref only");
+
+ public:
+  /// What it is when it has come to where the call is made.
+  using settled = value_argument;
+  static constexpr bool may_hold_refs = !holds_no_refs<type>;
+
+  template <class A>
+  explicit value_argument(A&& a) : value_(static_cast<type>(std::forward<A>(a))) {}
+  value_argument(const from_archive&, input_archive& in) : value_{} { in(value_); }
+  void save(output_archive& out) const { out(value_); }
+  template <class Core>
+  value_argument settle(Core&) && {
+    return std::move(*this);
+  }
+
+  template <class Core>
+  void pack(Core& core) {
+    if (core.packs()) round_trip(core.store(), value_);
+  }
+  /// For the parameter; a copy, where it is to be called again.
+  template <class Core>
+  decltype(auto) give(Core&, bool again) {
+    if constexpr (std::is_lvalue_reference_v<P>)
+      return static_cast<const type&>(value_);
+    else if constexpr (std::copy_constructible<type>)
+      return again ? type(value_) : type(std::move(value_));
+    else
+      return type(std::move(value_));
+  }
+  void let_go() noexcept {}
+  template <class Core>
+  [[nodiscard]] task_ref<task> comes_from(Core&) const noexcept {
+    return {};
+  }
+
+ private:
+  type value_;
+};
+
+/// A stored object that the parameter shows where it lies.
+template <class P, class X>
+class stored_argument {
+  static_assert(
+      shows_stored<P, X>,
+      "cadre: this parameter would copy the stored object, or cannot show it: a task takes a stored matrix as "
+      "Eigen::Map<const M> or Eigen::Ref<const M>, a stored range as std::span<const T>, text as "
+      "std::string_view, all else as const T&");
+
+ public:
+  using settled = stored_argument;
+  static constexpr bool may_hold_refs = true;
+
+  explicit stored_argument(object_ref<X> ref) : ref_(std::move(ref)) {}
+  stored_argument(const from_archive&, input_archive& in) { in(ref_); }
+  void save(output_archive& out) const { out(ref_); }
+  /// Throws what the task threw that was to make the object, if that is known here.
+  template <class Core>
+  stored_argument settle(Core& core) && {
+    core.wait_for_producer_of(ref_);
+    return std::move(*this);
+  }
+
+  template <class Core>
+  void pack(Core& core) {
+    if (core.packs()) round_trip(core.store(), ref_);
+  }
+  template <class Core>
+  decltype(auto) give(Core& core, bool) {
+    view_.emplace(core.get(ref_));
+    return **view_;
+  }
+  void let_go() noexcept { view_.reset(); }
+  template <class Core>
+  [[nodiscard]] task_ref<task> comes_from(Core& core) const {
+    return core.producer_of(ref_);
+  }
+
+ private:
+  object_ref<X> ref_;
+  std::optional<view<X>> view_;
+};
+
+/// What another task gives.
+template <class P, class Future>
+class future_argument {
+  using type = std::remove_cvref_t<P>;
+
+ public:
+  using settled = value_argument<P>;
+  template <class Core>
+  value_argument<P> settle(Core&) && {
+    return value_argument<P>(std::move(future_).get());
+  }
+
+  template <class F>
+  explicit future_argument(F&& f) : future_(std::forward<F>(f)) {
+    if (!future_.valid()) throw empty_future("an argument that depends");
+  }
+
+  template <class Core>
+  decltype(auto) give(Core& core, bool again) {
+    if (!value_) {
+      value_.emplace(std::move(future_).get());
+      value_->pack(core);
+    }
+    return value_->give(core, again);
+  }
+  void pack(const auto&) noexcept {}  // when it is there
+  void let_go() noexcept {}
+  template <class Core>
+  [[nodiscard]] task_ref<task> comes_from(Core&) const noexcept {
+    task* const t = future_access::get(future_);
+    t->retain();
+    return task_ref<task>(t);
+  }
+
+ private:
+  Future future_;
+  std::optional<value_argument<P>> value_;
+};
+
+/// How an argument given as an A waits for a parameter declared as P.
+template <class P, class A>
+consteval auto argument_kind() {
+  using parameter = std::remove_cvref_t<P>;
+  using given = std::decay_t<A>;
+  static_assert(!std::is_lvalue_reference_v<P> || std::is_const_v<std::remove_reference_t<P>>,
+                "cadre: a task cannot write to a variable of its caller: take the argument by value or by const&, and "
+                "return what is changed");
+  static_assert(!is_view<given>, "cadre: a view is of this process's memory: give the task the object_ref");
+  if constexpr (is_object_ref<given> && !is_object_ref<parameter>) {
+    return []<class X>(object_ref<X>*) {
+      return std::type_identity<stored_argument<P, X>>();
+    }(static_cast<given*>(nullptr));
+  } else if constexpr (is_future<given>) {
+    static_assert(std::is_convertible_v<typename given::value_type, parameter>,
+                  "cadre: what this future gives cannot be converted to the parameter");
+    return std::type_identity<future_argument<P, given>>();
+  } else {
+    static_assert(std::is_convertible_v<A, parameter>, "cadre: this argument cannot be converted to the parameter");
+    return std::type_identity<value_argument<P>>();
+  }
+}
+template <class P, class A>
+using argument = typename decltype(argument_kind<P, A>())::type;
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/signature.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_SIGNATURE_HPP
+#define CADRE_ACTOR_DETAIL_SIGNATURE_HPP
+
+#include <cstddef>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <typeinfo>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+template <class... P>
+struct parameter_list {
+  static constexpr std::size_t size = sizeof...(P);
+};
+
+/// What a function or method takes and gives. `object` is the class of a method, else void.
+template <class F>
+struct signature {
+  static constexpr bool is_known = false;
+};
+template <class R, class Object, class... P>
+struct known_signature {
+  static constexpr bool is_known = true;
+  using result = std::remove_cvref_t<R>;
+  using object = Object;
+  using parameters = parameter_list<P...>;
+  static constexpr bool takes_stop = false;
+};
+template <class R, class Object, class... P>
+struct known_signature<R, Object, std::stop_token, P...> {
+  static constexpr bool is_known = true;
+  using result = std::remove_cvref_t<R>;
+  using object = Object;
+  using parameters = parameter_list<P...>;
+  static constexpr bool takes_stop = true;
+};
+
+template <class R, class... P>
+struct signature<R (*)(P...)> : known_signature<R, void, P...> {};
+template <class R, class... P>
+struct signature<R (*)(P...) noexcept> : known_signature<R, void, P...> {};
+template <class R, class T, class... P>
+struct signature<R (T::*)(P...)> : known_signature<R, T, P...> {};
+template <class R, class T, class... P>
+struct signature<R (T::*)(P...) const> : known_signature<R, T, P...> {};
+template <class R, class T, class... P>
+struct signature<R (T::*)(P...) noexcept> : known_signature<R, T, P...> {};
+template <class R, class T, class... P>
+struct signature<R (T::*)(P...) const noexcept> : known_signature<R, T, P...> {};
+
+// A lambda without captures, of which the operator is the function.
+template <class R, class T, class... P>
+known_signature<R, void, P...> signature_of_operator(R (T::*)(P...) const);
+template <class R, class T, class... P>
+known_signature<R, void, P...> signature_of_operator(R (T::*)(P...) const noexcept);
+template <class F>
+  requires(std::is_class_v<F> && requires { signature_of_operator(&F::operator()); })
+struct signature<F> : decltype(signature_of_operator(&F::operator())) {};
+
+template <auto F>
+using signature_of = signature<std::remove_cv_t<decltype(F)>>;
+
+template <auto F>
+struct named_function {};
+/// "counter::increment", as in the source.
+template <auto F>
+const std::string& function_name() {
+  static const std::string name = [] {
+    std::string text = type_name(typeid(named_function<F>));  // named_function<&(counter::increment(int))>
+    text.erase(0, text.find('<') + 1).pop_back();
+    if (text.starts_with('&')) text.erase(0, 1);
+    if (text.starts_with('(')) text = text.substr(1, text.size() - 2);
+    if (text.starts_with('&')) text.erase(0, 1);
+    if (text.ends_with(')') || text.ends_with(") const")) {
+      std::size_t begin = text.rfind(')');
+      for (int open = 1; open != 0 && begin != 0;) {
+        --begin;
+        open += text[begin] == ')' ? 1 : text[begin] == '(' ? -1 : 0;
+      }
+      text.erase(begin);
+    }
+    return text;
+  }();
+  return name;
+}
+
+template <class T>
+const std::string& constructor_name() {
+  static const std::string name = "the constructor of " + type_name(typeid(T));
+  return name;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/bound_call.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_BOUND_CALL_HPP
+#define CADRE_ACTOR_DETAIL_BOUND_CALL_HPP
+
+#include <concepts>
+#include <cstddef>
+#include <stop_token>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A function that was named at compile time, with its arguments. Core has the store of the objects among them.
+template <auto F, class Core, class... Arguments>
+class bound_call {
+  using known = signature_of<F>;
+
+ public:
+  using result = typename known::result;
+  /// When all arguments are there.
+  using settled = bound_call<F, Core, typename Arguments::settled...>;
+  static constexpr bool may_hold_refs = (Arguments::settled::may_hold_refs || ...);
+
+  template <class... A>
+    requires(sizeof...(A) == sizeof...(Arguments) && (std::constructible_from<Arguments, A> && ...))
+  explicit bound_call(Core& core, A&&... arguments) : core_(&core), arguments_(std::forward<A>(arguments)...) {
+    std::apply([&](Arguments&... a) { (a.pack(core), ...); }, arguments_);
+  }
+
+  explicit bound_call(Core& core, std::tuple<Arguments...> arguments)
+      : core_(&core), arguments_(std::move(arguments)) {}
+  /// As save() wrote it. Throws archive_error (501-504).
+  static bound_call read(Core& core, input_archive& in) {
+    bound_call call(core, std::tuple<Arguments...>{Arguments(from_archive{}, in)...});  // in braces: in this order
+    in.expect_end();
+    return call;
+  }
+  void save(output_archive& out) const {
+    std::apply([&](const Arguments&... a) { (a.save(out), ...); }, arguments_);
+  }
+  /// Waits for those that others give.
+  settled settle() && {
+    return std::apply(
+        [&](Arguments&... a) {
+          return settled(*core_, std::tuple<typename Arguments::settled...>(std::move(a).settle(*core_)...));
+        },
+        arguments_);
+  }
+
+  /// `front` stands before the arguments: an object, a std::stop_token. With `again` it can be called once more.
+  template <class... Front>
+  result operator()(bool again, Front&&... front) {
+    const let_go_at_end views{*this};
+    const auto call = [&]() -> result {
+      return std::apply(
+          [&](Arguments&... a) -> result {
+            return detail::invoke(F, std::forward<Front>(front)..., a.give(*core_, again)...);
+          },
+          arguments_);
+    };
+    if constexpr (std::is_void_v<result>) {
+      call();
+    } else {
+      result r = call();
+      if (core_->packs()) [[unlikely]]
+        round_trip(core_->store(), r);
+      return r;
+    }
+  }
+
+  /// The tasks that give arguments.
+  void add_sources(std::vector<task_ref<task>>& to) const {
+    const auto add = [&](const auto& a) {
+      if (task_ref<task> t = a.comes_from(*core_); t && !t->done()) to.push_back(std::move(t));
+    };
+    std::apply([&](const Arguments&... a) { (add(a), ...); }, arguments_);
+  }
+
+ private:
+  struct let_go_at_end {
+    bound_call& call;
+    ~let_go_at_end() {
+      std::apply([](Arguments&... a) { (a.let_go(), ...); }, call.arguments_);
+    }
+  };
+
+  Core* core_;
+  std::tuple<Arguments...> arguments_;
+};
+
+template <auto F, class... A>
+consteval void check_call() {
+  using known = signature_of<F>;
+  static_assert(known::is_known,
+                "cadre: name a function (&f), a method (&T::m), or a lambda without captures that is not generic");
+  if constexpr (known::is_known) {
+    static_assert(known::parameters::size == sizeof...(A), "cadre: this call has too few or too many arguments");
+    static_assert(
+        travels<typename known::result>,
+        "cadre: the result of this function cannot travel to another process: it is, or holds, a pointer or a "
+        "view, or the archive cannot write and read it");
+  }
+}
+
+template <auto F, class Core, class... A>
+auto bind_call(Core& core, A&&... arguments) {
+  check_call<F, A...>();
+  return [&]<class... P>(parameter_list<P...>) {
+    return bound_call<F, Core, argument<P, A>...>(core, std::forward<A>(arguments)...);
+  }(typename signature_of<F>::parameters());
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/error.hpp ----
+#ifndef CADRE_ACTOR_ERROR_HPP
+#define CADRE_ACTOR_ERROR_HPP
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Thrown (601) by the future of a call whose actor has ended, was never made, or ends before it comes to the call.
+class actor_died : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] actor_died(std::string_view actor, std::string_view why)
+      : error("actor", 601,
+              "the actor " + std::string(actor) + " cannot be called: " + std::string(why) +
+                  "; make another one, or ask find_actor() for its successor") {}
+};
+
+/// Thrown (602) when no actor of that name lives.
+class no_such_actor : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] no_such_actor(std::string_view name, const std::string& others)
+      : error("actor", 602,
+              "there is no actor '" + std::string(name) + "'; " +
+                  (others.empty() ? "none has a name" : "those with names are " + others) +
+                  ". Make it before it is looked for, or make it by .get_or_create = true wherever it is wanted") {}
+};
+
+/// Thrown (603) when an actor is made under a name that another one has.
+class actor_name_taken : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit actor_name_taken(std::string_view name)
+      : error("actor", 603,
+              "an actor '" + std::string(name) +
+                  "' lives already; look for it by find_actor(), say .get_or_create = true, or stop it first") {}
+};
+
+/// Thrown (604) when an actor of that name is of another class.
+class wrong_actor_type : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] wrong_actor_type(std::string_view name, std::string_view is, std::string_view wanted)
+      : error("actor", 604,
+              "the actor '" + std::string(name) + "' is a " + std::string(is) + ", not a " + std::string(wanted) +
+                  "; ask for it as what it is") {}
+};
+
+/// Thrown (605) by a call to an actor that has as many waiting as .max_pending_calls allows.
+class too_many_calls : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] too_many_calls(std::string_view actor, std::size_t most)
+      : error("actor", 605,
+              "the actor " + std::string(actor) + " has " + std::to_string(most) +
+                  " calls waiting, as many as its .max_pending_calls; wait for some of their futures first") {}
+};
+
+/// Thrown (606) when an actor's handle is used that refers to none, or to one of a runtime that has ended.
+class empty_actor : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit empty_actor(bool had_one)
+      : error("actor", 606,
+              had_one ? "the runtime of this actor has ended; call it while that lives"
+                      : "this handle refers to no actor; keep what runtime::actor() or find_actor() returned") {}
+};
+
+/// Thrown (607) by this_task::runtime() outside of the tasks and actors of a runtime.
+class no_runtime : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] no_runtime()
+      : error("actor", 607,
+              "this thread runs no task of a runtime; call this_task::runtime() in one, or hand the runtime on") {}
+};
+
+/// What a task or an actor of another rank threw (608), if that is of a type that does not travel: of a type that is neither
+/// the standard library's nor cadre's.
+class remote_error : public error {
+ public:
+  [[gnu::cold]] remote_error(const std::string& type, const std::string& text, const std::string& where)
+      : error("actor", 608,
+              where + " threw a " + (type.empty() ? std::string("value") : type) + ": " + text +
+                  "; catch it there, or throw one of the standard library's types"),
+        type_(type),
+        text_(text),
+        where_(where) {}
+  /// As the compiler calls it.
+  [[nodiscard]] std::string_view type() const noexcept { return type_; }
+  /// Its what().
+  [[nodiscard]] std::string_view text() const noexcept { return text_; }
+  /// The rank and its host.
+  [[nodiscard]] std::string_view where() const noexcept { return where_; }
+
+ private:
+  std::string type_, text_, where_;
+};
+
+/// Thrown (609) by the future of a task whose rank has died.
+class worker_died : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] worker_died(std::string_view task, std::string_view how)
+      : error("actor", 609,
+              std::string(task) + " is lost: " + std::string(how) +
+                  "; say .max_retries to have it run again elsewhere") {}
+};
+
+/// Thrown (610) at the start of a job by ranks that run different programs, or builds of one.
+class different_programs : public error {
+ public:
+  [[gnu::cold]] explicit different_programs(const std::string& ranks)
+      : error("actor", 610,
+              "the ranks of this job do not run the same build: " + ranks + "; start all of them from one executable") {
+  }
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/error_codec.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
+#define CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
+
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <typeinfo>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// An exception on its way to another rank.
+struct sent_error {
+  std::string type;  ///< as the compiler calls it
+  std::string text;
+  std::string where;  ///< the rank and host that it comes from, for types that are not known
+};
+
+inline sent_error send_error(const std::exception_ptr& error, std::string where) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const remote_error& e) {  // goes on as what it was
+    return {std::string(e.type()), std::string(e.text()), std::string(e.where())};
+  } catch (const std::exception& e) {
+    return {typeid(e).name(), e.what(), std::move(where)};
+  } catch (...) {
+    return {"", "an error that is not a std::exception", std::move(where)};
+  }
+}
+
+template <class... E>
+std::exception_ptr received_as(const sent_error& e) {
+  std::exception_ptr made;
+  const auto one = [&]<class T>(const T*) {
+    if (made || e.type != typeid(T).name()) return;
+    if constexpr (std::derived_from<T, error>)
+      made = std::make_exception_ptr(T(received_text{e.text}));
+    else if constexpr (std::is_constructible_v<T, std::string>)
+      made = std::make_exception_ptr(T(e.text));
+    else
+      made = std::make_exception_ptr(T());
+  };
+  (one(static_cast<const E*>(nullptr)), ...);
+  return made;
+}
+
+/// With its type, if that is one of the standard library or one of cadre that travels; else a remote_error.
+inline std::exception_ptr receive_error(const sent_error& e) {
+  std::exception_ptr made =
+      received_as<std::runtime_error, std::logic_error, std::invalid_argument, std::domain_error, std::length_error,
+                  std::out_of_range, std::range_error, std::overflow_error, std::underflow_error, std::bad_alloc,
+                  task_cancelled, deadline_passed, wait_cycle, impossible_request, bad_task_option, actor_died,
+                  no_such_actor, actor_name_taken, wrong_actor_type, too_many_calls, empty_actor, no_runtime,
+                  object_gone, store_full>(e);
+  return made ? made : std::make_exception_ptr(remote_error(e.type, e.text, e.where));
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/handlers.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_HANDLERS_HPP
+#define CADRE_ACTOR_DETAIL_HANDLERS_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <typeinfo>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class job;
+
+/// A request that has come from another rank, to be read on.
+struct request {
+  job& at;
+  int from;
+  std::uint64_t number;  ///< for the answer; 0: none is wanted
+  std::uint32_t cell, generation;
+  input_archive& in;
+};
+
+/// What this program can be asked to do by another rank: of the same build, so that both have the same in the same order.
+class handler {
+ public:
+  using action = void (*)(request&);
+
+  /// For the life of the program. `tag` is a type of its own.
+  handler(const std::type_info& tag, action serve) noexcept : name_(tag.name()), run_(serve), next_(first()) {
+    first() = this;
+  }
+  handler(const handler&) = delete;
+  handler& operator=(const handler&) = delete;
+
+  [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
+  [[nodiscard]] action run() const noexcept { return run_; }
+
+  /// All that there are, by id.
+  static std::vector<const handler*> seal() {
+    std::vector<handler*> all;
+    for (handler* h = first(); h != nullptr; h = h->next_) all.push_back(h);
+    // Functions of one name in two anonymous namespaces are told apart by where they lie in the program.
+    std::sort(all.begin(), all.end(), [](const handler* a, const handler* b) {
+      const int order = std::string_view(a->name_).compare(b->name_);
+      return order != 0 ? order < 0
+                        : reinterpret_cast<std::uintptr_t>(a->run_) < reinterpret_cast<std::uintptr_t>(b->run_);
+    });
+    for (std::size_t i = 0; i < all.size(); ++i) all[i]->id_ = static_cast<std::uint32_t>(i);
+    return {all.begin(), all.end()};
+  }
+  /// The same on ranks that can work together.
+  static std::uint64_t fingerprint(const std::vector<const handler*>& all) noexcept {
+    std::uint64_t hash = all.size();
+    for (const handler* h : all) hash = hash_combine(hash, hash_text(h->name_));
+    return hash;
+  }
+
+ private:
+  static handler*& first() noexcept {
+    static constinit handler* f = nullptr;
+    return f;
+  }
+
+  const char* name_;
+  action run_;
+  handler* next_;
+  std::uint32_t id_ = 0;
+};
+
+/// The handler of a Tag, which has a `static void serve(request&)`; there before main() if its id is asked for anywhere.
+template <class Tag>
+struct handler_of {
+  static inline handler entry{typeid(Tag), &Tag::serve};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/link.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_LINK_HPP
+#define CADRE_ACTOR_DETAIL_LINK_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A message on its way out.
+struct outgoing {
+  byte_buffer bytes;                               ///< header and arguments
+  std::vector<std::span<const std::byte>> blocks;  ///< large contiguous arguments, sent from where they lie
+  std::shared_ptr<void> keep;                      ///< what keeps the blocks; let go when they have left
+};
+
+/// Where the blocks of a message go.
+struct landing {
+  std::vector<std::span<std::byte>> into;
+  std::shared_ptr<void> keep;           ///< what keeps that memory: let go when nothing writes there any more
+  move_only_function<void(bool)> done;  ///< called once: true when all is there; false when the sender has died, or
+                                        ///< when these are not as many spans of the sizes as there are blocks
+};
+
+/// A message that has come.
+class incoming {
+ public:
+  incoming(std::span<const std::byte> bytes, std::span<const std::uint64_t> block_sizes) noexcept
+      : bytes_(bytes), block_sizes_(block_sizes) {}
+
+  /// Valid during message_sink::receive() only.
+  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+  /// Of the blocks, in bytes; they come later. Valid during message_sink::receive() only.
+  [[nodiscard]] std::span<const std::uint64_t> block_sizes() const noexcept { return block_sizes_; }
+
+  /// Says where each block goes. Without this call they are received and thrown away.
+  void receive_blocks(landing where) noexcept { landing_ = std::move(where); }
+  [[nodiscard]] std::optional<landing>& where() noexcept { return landing_; }
+
+ private:
+  std::span<const std::byte> bytes_;
+  std::span<const std::uint64_t> block_sizes_;
+  std::optional<landing> landing_;
+};
+
+/// What gets messages. Its functions, and landing::done, are called by whichever thread makes progress, one at a time.
+/// They may send (which never waits there) and must not wait for messages.
+class message_sink {
+ public:
+  /// The messages of a sender come in the order in which it sent them.
+  virtual void receive(int from, incoming& message) noexcept = 0;
+  /// `from` sent what no rank of this build sends. It counts as dead from now on: died() follows.
+  virtual void fault(int from, const error& what) noexcept = 0;
+  /// Once for each rank that has ended. Nothing of it comes afterwards.
+  virtual void died(int rank, std::string_view how) noexcept = 0;
+
+ protected:
+  ~message_sink() = default;
+};
+
+/// Urgent messages, which are replies, pass the limit on what is under way to a rank: else two ranks could wait for each
+/// other. They keep their place in the order.
+enum class urgency : std::uint8_t { normal, urgent };
+
+/// The way between this process and the other ranks of a job. Thread-safety: any thread may call anything but close().
+class link {
+ public:
+  virtual ~link() = default;
+
+  [[nodiscard]] virtual int rank() const noexcept = 0;
+  [[nodiscard]] virtual int world_size() const noexcept = 0;
+
+  /// From now on messages are received, by the sink. To be called once.
+  virtual void start(message_sink& sink) = 0;
+
+  /// Appends to the buffer for rank `to`, never the own one. What is buffered goes when enough has come together, at
+  /// flush() or wait_while(), or a few milliseconds later. Where too much is under way to that rank it makes progress until
+  /// there is less. Throws if that rank is dead, does not take anything for a long time, or the link is closed.
+  virtual void send(int to, std::span<const std::byte> bytes, urgency how = urgency::normal) = 0;
+  virtual void send(int to, outgoing&& message, urgency how = urgency::normal) = 0;
+  /// What is buffered goes now.
+  virtual void flush() = 0;
+
+  /// Makes progress if no other thread is at it. True if a message came. Never waits.
+  virtual bool poll() noexcept = 0;
+  /// Flushes, then makes progress while the word holds `value`, sleeping where nothing comes; false at the deadline. Who
+  /// changes the word outside of the sink's functions calls wake() afterwards.
+  virtual bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value,
+                          std::chrono::steady_clock::time_point deadline) = 0;
+  virtual void wake() noexcept = 0;
+
+  [[nodiscard]] virtual bool is_alive(int rank) const noexcept = 0;
+  /// For whoever learns of a death by other means: sends to that rank throw from now on, and the sink is told soon.
+  virtual void declare_dead(int rank, std::string how) = 0;
+
+  /// Called by one thread of every living rank when it sends no more: returns when all that was sent to this rank is
+  /// received and all that it sent is on its way without it. Throws at the deadline, with the ranks that are missing.
+  virtual void close(std::chrono::steady_clock::time_point deadline) = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/actor_cell.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
+#define CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class actor_cell;
+
+/// Runs calls of an actor: on a thread of the pool, or on one that waits for a call.
+class turn final : public state_with_error {
+ public:
+  turn(actor_cell& cell, pool_id home) noexcept
+      : state_with_error(home, task::no_future | task::beyond_cancel, {}), cell_(cell) {
+    this->publish(task::queued, 1);  // a child of nobody: whoever makes the call may be cancelled, the actor goes on
+  }
+  void run() noexcept override;
+  // The calls have been cancelled one by one.
+  void run_not() noexcept override { run(); }
+  /// It is to end behind this call. By who has claimed the turn.
+  void end_behind(const task& call) noexcept { last_ = &call; }
+
+ private:
+  actor_cell& cell_;
+  const task* last_ = nullptr;
+};
+
+/// An actor's object and its mailbox. Calls run in the order in which they came, one at a time, or up to `most` at once. The
+/// cell outlives the actor, and is used again for another one: whoever calls says which of them is meant.
+///
+/// Thread-safety: all functions, from any thread.
+class actor_cell {
+ public:
+  static constexpr std::uint32_t any = ~std::uint32_t{0};
+
+  actor_cell() = default;
+  actor_cell(const actor_cell&) = delete;
+  actor_cell& operator=(const actor_cell&) = delete;
+
+  /// Another actor moves in, if the last one has gone. Returns which one of this cell it is, or 0.
+  std::uint32_t begin(pool_id pool, std::string label, std::uint32_t most_at_once, std::size_t most_pending) {
+    const std::lock_guard lock(mutex_);
+    if (turns_ != 0 || (generation_ != 0 && !has_ended())) return 0;
+    ended_.store(false, std::memory_order_relaxed);
+    pool_ = pool;
+    label_ = std::move(label);
+    most_ = 1;
+    wanted_ = most_at_once;
+    most_pending_ = most_pending;
+    return ++generation_;
+  }
+
+  /// Takes over one reference of the call. False if the actor is another one by now. Throws too_many_calls (605).
+  bool push(std::uint32_t generation, task& call) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (generation != generation_) return false;
+      if (most_pending_ != 0 && pending_ >= most_pending_) throw too_many_calls(label_, most_pending_);
+      call.link.store(nullptr, std::memory_order_relaxed);
+      (last_ != nullptr ? last_->link : first_).store(&call, std::memory_order_relaxed);
+      last_ = &call;
+      ++pending_;
+      if (turns_ == most_) return true;
+      ++turns_;
+    }
+    schedule_turn();
+    return true;
+  }
+
+  /// By its first call, with which the others begin.
+  void set_object(std::shared_ptr<void> object) {
+    std::uint32_t more = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      object_ = std::move(object);
+      if (wanted_ == 1) return;
+      most_ = wanted_;
+      while (turns_ < most_ && more < pending_) ++turns_, ++more;
+    }
+    for (; more != 0; --more) schedule_turn();
+  }
+  /// The calls that it has not come to will fail with actor_died (601), for this reason. False if it has ended already.
+  bool end(std::uint32_t generation, std::string why) {
+    std::shared_ptr<void> object;  // its destructor may call others
+    const std::lock_guard lock(mutex_);
+    if ((generation != generation_ && generation != any) || has_ended()) return false;
+    why_ = std::move(why);
+    ended_.store(true, std::memory_order_release);
+    if (turns_ == 0) object = std::move(object_);
+    return true;
+  }
+  /// For a call that runs. Throws actor_died (601).
+  [[nodiscard]] void* object() {
+    if (has_ended()) [[unlikely]] {
+      const std::lock_guard lock(mutex_);
+      throw actor_died(label_, why_);
+    }
+    return object_.get();
+  }
+  [[nodiscard]] bool lives(std::uint32_t generation) {
+    const std::lock_guard lock(mutex_);
+    return generation == generation_ && !has_ended();
+  }
+
+  /// The call that it is at, with a reference; null if there is none, or if several can run at once.
+  [[nodiscard]] task* current() noexcept {
+    task* const t = current_.load(std::memory_order_acquire);
+    return t == nullptr ? nullptr : retain_if_still(current_, t);
+  }
+
+  /// Runs calls up to this one on the thread that waits for it. False if that is under way elsewhere.
+  bool bring_nearer(task& call) noexcept {
+    task* const t = turn_.load(std::memory_order_acquire);
+    if (t == nullptr || retain_if_still(turn_, t) == nullptr) return false;
+    const task_ref<task> reference(t);
+    worker* const w = this_worker();
+    if (!t->try_claim(w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0)) return false;
+    static_cast<turn*>(t)->end_behind(call);
+    w != nullptr ? scheduler::run_claimed(*w, *t) : run_in_frame(*t, this_context());
+    return true;
+  }
+
+  /// By a turn: up to the call `until`, if that is not null.
+  void run_calls(const task* until) noexcept {
+    constexpr int most_at_once = 256;  // then others of the pool have a go
+    turn_.store(nullptr, std::memory_order_relaxed);
+    std::shared_ptr<void> object;  // as in end()
+    for (int n = 0;; ++n) {
+      task* t = nullptr;
+      {
+        const std::lock_guard lock(mutex_);
+        t = first_.load(std::memory_order_relaxed);
+        if (t == nullptr) {
+          if (--turns_ == 0 && has_ended()) object = std::move(object_);
+          return;
+        }
+        if (n == most_at_once || (until != nullptr && until->done())) break;
+        first_.store(t->link.load(std::memory_order_relaxed), std::memory_order_relaxed);
+        if (last_ == t) last_ = nullptr;
+        --pending_;
+      }
+      run_call(*t);
+      t->release();
+    }
+    schedule_turn();
+  }
+
+ private:
+  [[nodiscard]] bool has_ended() const noexcept { return ended_.load(std::memory_order_acquire); }
+
+  void schedule_turn() {
+    turn* const t = new turn(*this, pool_);
+    if (most_ == 1) turn_.store(t, std::memory_order_release);
+    schedule(t);
+  }
+  void run_call(task& t) noexcept {
+    worker* const w = this_worker();
+    if (!t.try_claim(w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0)) return;  // it has been cancelled
+    if (most_ == 1) current_.store(&t, std::memory_order_release);
+    w != nullptr ? scheduler::run_claimed(*w, t) : run_in_frame(t, this_context());
+    current_.store(nullptr, std::memory_order_relaxed);
+  }
+  // What `where` points to lies in the memory of nodes, and may have ended: then `where` says so.
+  static task* retain_if_still(const std::atomic<task*>& where, task* t) noexcept {
+    if (task::retain_at(t) == nullptr) return nullptr;
+    if (where.load(std::memory_order_acquire) == t) return t;
+    t->release();
+    return nullptr;
+  }
+
+  std::mutex mutex_;
+  std::atomic<task*> first_{nullptr};  // of the calls that wait; under the mutex
+  task* last_ = nullptr;
+  std::size_t pending_ = 0, most_pending_ = 0;
+  std::uint32_t generation_ = 0;
+  std::uint32_t turns_ = 0, most_ = 1, wanted_ = 1;  // that run or wait for a thread, and how many there may be
+  pool_id pool_ = no_pool;
+  std::string label_, why_;
+  std::atomic<bool> ended_{false};
+  std::shared_ptr<void> object_;         // changes while no call runs, but for the first
+  std::atomic<task*> turn_{nullptr};     // that waits for a thread, if only one can run
+  std::atomic<task*> current_{nullptr};  // likewise, the call that runs
+};
+
+inline void turn::run() noexcept {
+  cell_.run_calls(last_);
+  // Nobody waits for it: see function_task.
+}
+
+/// A call in a mailbox. F is called with nothing and gives an R.
+template <class R, class F>
+class call_task final : public function_task<R, F> {
+ public:
+  call_task(F&& f, actor_cell& cell, std::string_view name, pool_id home, std::uint8_t flags, std::source_location at)
+      : function_task<R, F>(std::move(f), home, static_cast<std::uint8_t>(flags | task::not_for_help), at),
+        cell_(cell),
+        name_(name) {}
+  /// In place of its run. By who holds a reference.
+  void fail(std::exception_ptr why) noexcept {
+    if (!this->try_claim()) return;
+    if constexpr (requires(F& f) { f.refuse(why); })
+      this->function().refuse(why);
+    else
+      this->set_error(std::move(why));
+    this->finish(task::completion::from_elsewhere);
+  }
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  bool bring_nearer() noexcept override { return cell_.bring_nearer(*this); }
+  [[nodiscard]] task* held_up_by() noexcept override {
+    task* const t = cell_.current();
+    if (t != this) return t;
+    t->release();
+    return nullptr;
+  }
+
+ private:
+  actor_cell& cell_;
+  std::string_view name_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/actor_table.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ACTOR_TABLE_HPP
+#define CADRE_ACTOR_DETAIL_ACTOR_TABLE_HPP
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Which actor of this process: its cell, and which one of that it is.
+struct actor_address {
+  std::uint32_t cell = 0;
+  std::uint32_t generation = 0;  // 0: none
+};
+
+/// The actors of one process, and their names. Thread-safety: all functions, from any thread.
+class actor_table {
+ public:
+  actor_table() = default;
+  actor_table(const actor_table&) = delete;
+  actor_table& operator=(const actor_table&) = delete;
+  ~actor_table() {
+    for (std::size_t k = 0; k < chunks_.size(); ++k) delete[] chunks_[k].load();
+  }
+
+  struct named {
+    actor_address where;
+    const std::type_info* type;
+  };
+
+  /// A cell for an actor that is to be made.
+  actor_address add(pool_id pool, const std::string& label, std::uint32_t most_at_once, std::size_t most_pending) {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t k = 0; k < ended_.size() && k < 8; ++k) {  // most have gone when they are looked at
+      const std::uint32_t i = ended_[k];
+      const std::uint32_t generation = (*this)[i].begin(pool, label, most_at_once, most_pending);
+      if (generation == 0) continue;
+      ended_[k] = ended_.back();
+      ended_.pop_back();
+      return {i, generation};
+    }
+    const std::uint32_t i = begun_;
+    std::atomic<actor_cell*>& chunk = chunks_[chunk_of(i)];
+    if (chunk.load(std::memory_order_relaxed) == nullptr)
+      chunk.store(new actor_cell[first_of(chunk_of(i) + 1) - first_of(chunk_of(i))], std::memory_order_release);
+    ++begun_;
+    return {i, (*this)[i].begin(pool, label, most_at_once, most_pending)};
+  }
+  /// Null if there is none of that number.
+  [[nodiscard]] actor_cell* find(std::uint32_t i) noexcept {
+    const std::lock_guard lock(mutex_);
+    return i < begun_ ? &(*this)[i] : nullptr;
+  }
+  [[nodiscard]] actor_cell& operator[](std::uint32_t i) noexcept {
+    const std::size_t k = chunk_of(i);
+    return chunks_[k].load(std::memory_order_acquire)[i - first_of(k)];
+  }
+  /// False if it has ended already.
+  bool end(actor_address a, std::string why) {
+    if (!(*this)[a.cell].end(a.generation, std::move(why))) return false;
+    std::string name;
+    {
+      const std::lock_guard lock(mutex_);
+      ended_.push_back(a.cell);
+      if (const auto found = name_of_.find(a.cell); found != name_of_.end()) {
+        name = std::move(found->second);
+        names_.erase(name);
+        name_of_.erase(found);
+      }
+    }
+    if (!name.empty() && when_name_ends) when_name_ends(name, a);
+    return true;
+  }
+  void end_all(const std::string& why) {
+    for (std::uint32_t i = 0; i < begun_; ++i) (*this)[i].end(actor_cell::any, why);
+  }
+
+  /// In a job of several ranks, where rank 0 has the names.
+  void set_name(actor_address a, const std::string& name) {
+    if (name.empty()) return;
+    const std::lock_guard lock(mutex_);
+    name_of_[a.cell] = name;
+  }
+  /// Called for each actor with a name that ends. To be set before there are actors.
+  move_only_function<void(const std::string&, actor_address)> when_name_ends;
+
+  /// Gives it the name, and calls `begin()` before anybody can find it. Or, if the name is taken, who has it.
+  template <class Begin>
+  std::optional<named> enter(const std::string& name, named who, Begin&& begin) {
+    const std::lock_guard lock(mutex_);
+    if (const auto taken = names_.find(name); taken != names_.end()) return taken->second;
+    begin();
+    names_.emplace(name, who);
+    name_of_[who.where.cell] = name;
+    return std::nullopt;
+  }
+  /// Throws no_such_actor (602).
+  [[nodiscard]] named find(const std::string& name) const {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = names_.find(name); found != names_.end()) return found->second;
+    std::string others;
+    for (const auto& [other, who] : names_) {
+      if (others.size() > 200) {
+        others += ", ...";
+        break;
+      }
+      others.append(others.empty() ? "'" : ", '").append(other).append("'");
+    }
+    throw no_such_actor(name, others);
+  }
+
+ private:
+  // Chunk k has 64 * 2^k cells.
+  static constexpr std::uint32_t smallest = 64;
+  static constexpr std::size_t chunk_of(std::uint32_t i) noexcept {
+    return static_cast<std::size_t>(std::bit_width(i / smallest + 1) - 1);
+  }
+  static constexpr std::uint32_t first_of(std::size_t chunk) noexcept { return smallest * ((1u << chunk) - 1); }
+
+  mutable std::mutex mutex_;
+  std::array<std::atomic<actor_cell*>, 24> chunks_{};
+  std::uint32_t begun_ = 0;
+  std::vector<std::uint32_t> ended_;  // cells that can be used again, once their calls are over
+  std::map<std::string, named> names_;
+  std::map<std::uint32_t, std::string> name_of_;  // by cell
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/names.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_NAMES_HPP
+#define CADRE_ACTOR_DETAIL_NAMES_HPP
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Where in the job an actor is.
+struct actor_place {
+  int rank = 0;
+  actor_address at;
+};
+
+/// What is said about a name.
+struct name_answer {
+  enum class kind : std::uint8_t { none, yours, being_made, taken };
+  kind what{};
+  actor_place where;
+  std::string type;    ///< of the one that has it
+  std::string others;  ///< that have names, as a list, where it has none
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(what, where, type, others);
+  }
+};
+
+/// The names of a job's actors, on rank 0. Who makes an actor has the name reserved first. Thread-safety: all functions, from
+/// any thread.
+class job_names {
+ public:
+  name_answer reserve(const std::string& name, const std::string& type, int by) {
+    const std::lock_guard lock(mutex_);
+    const auto [at, is_new] = all_.try_emplace(name, entry{type, by, {}, false});
+    return is_new ? name_answer{name_answer::kind::yours, {}, {}, {}} : answer(at->second);
+  }
+  void bind(const std::string& name, actor_place where) {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = all_.find(name); found != all_.end()) {
+      found->second.where = where;
+      found->second.is_bound = true;
+    }
+  }
+  name_answer find(const std::string& name) const {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = all_.find(name); found != all_.end()) return answer(found->second);
+    name_answer none;
+    for (const auto& [other, e] : all_) {
+      if (none.others.size() > 200) {
+        none.others += ", ...";
+        break;
+      }
+      none.others.append(none.others.empty() ? "'" : ", '").append(other).append("'");
+    }
+    return none;
+  }
+  /// The actor has ended, or was not made.
+  void drop(const std::string& name, actor_place where) {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(name);
+    if (found == all_.end()) return;
+    const entry& e = found->second;
+    if (!e.is_bound || (e.where.rank == where.rank && e.where.at.cell == where.at.cell &&
+                        e.where.at.generation == where.at.generation))
+      all_.erase(found);
+  }
+  /// A rank has died.
+  void drop_all_of(int rank) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(
+        all_, [rank](const auto& e) { return e.second.is_bound ? e.second.where.rank == rank : e.second.by == rank; });
+  }
+
+ private:
+  struct entry {
+    std::string type;
+    int by;
+    actor_place where;
+    bool is_bound;
+  };
+  static name_answer answer(const entry& e) {
+    return {e.is_bound ? name_answer::kind::taken : name_answer::kind::being_made, e.where, e.type, {}};
+  }
+
+  mutable std::mutex mutex_;
+  std::map<std::string, entry> all_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/requests.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_REQUESTS_HPP
+#define CADRE_ACTOR_DETAIL_REQUESTS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <string_view>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Somebody who waits for the answer of another rank. One of these is called, once, and ends it.
+class waits_for_answer {
+ public:
+  virtual void arrive(input_archive& answer) noexcept = 0;
+  virtual void fail(std::exception_ptr why) noexcept = 0;
+  /// The rank has died, and how.
+  virtual void lost(std::string_view how) noexcept = 0;
+
+ protected:
+  ~waits_for_answer() = default;
+};
+
+/// The requests of this rank that have not been answered. Thread-safety: all functions, from any thread.
+class requests {
+ public:
+  /// A number for it, which is not 0 and comes again after 2^32 others of its place only.
+  std::uint64_t add(waits_for_answer& who, int to) {
+    const std::lock_guard lock(mutex_);
+    if (free_ == none) {
+      entries_.push_back({});
+      free_ = static_cast<std::uint32_t>(entries_.size() - 1);
+      entries_[free_].next = none;
+    }
+    const std::uint32_t i = free_;
+    entry& e = entries_[i];
+    free_ = e.next;
+    e.who = &who;
+    e.to = to;
+    ++e.generation;
+    ++open_;
+    return number(i);
+  }
+  /// Null if it is answered already.
+  [[nodiscard]] waits_for_answer* take(std::uint64_t n) noexcept {
+    const std::lock_guard lock(mutex_);
+    const auto i = static_cast<std::uint32_t>(n);
+    if (i >= entries_.size() || entries_[i].who == nullptr || number(i) != n) return nullptr;
+    return release(i);
+  }
+  /// Those of a rank that has died.
+  [[nodiscard]] std::vector<waits_for_answer*> take_all_of(int rank) {
+    const std::lock_guard lock(mutex_);
+    std::vector<waits_for_answer*> all;
+    for (std::uint32_t i = 0; i < entries_.size(); ++i)
+      if (entries_[i].who != nullptr && entries_[i].to == rank) all.push_back(release(i));
+    return all;
+  }
+  [[nodiscard]] std::size_t open() const noexcept {
+    const std::lock_guard lock(mutex_);
+    return open_;
+  }
+
+ private:
+  static constexpr std::uint32_t none = ~std::uint32_t{0};
+  struct entry {
+    waits_for_answer* who = nullptr;
+    int to = 0;
+    std::uint32_t generation = 0;
+    std::uint32_t next = none;
+  };
+  [[nodiscard]] std::uint64_t number(std::uint32_t i) const noexcept {
+    return std::uint64_t{entries_[i].generation} << 32 | i;
+  }
+  waits_for_answer* release(std::uint32_t i) noexcept {
+    entry& e = entries_[i];
+    waits_for_answer* const who = e.who;
+    e.who = nullptr;
+    e.next = free_;
+    free_ = i;
+    --open_;
+    return who;
+  }
+
+  mutable std::mutex mutex_;
+  std::vector<entry> entries_;
+  std::uint32_t free_ = none;
+  std::size_t open_ = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/producers.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_PRODUCERS_HPP
+#define CADRE_ACTOR_DETAIL_PRODUCERS_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The tasks of this process whose results are to be objects of the store, and the errors of those that failed: whoever asks
+/// for the object gets the error with its type. Thread-safety: all functions, from any thread.
+class producers {
+ public:
+  template <class T>
+  void add(const object_ref<T>& object, shared_future<void> task) {
+    std::map<std::uint64_t, shared_future<void>> old;  // ends without the lock
+    const std::lock_guard lock(mutex_);
+    all_.insert_or_assign(object_ref_access::key(object), std::move(task));
+    if (all_.size() > most_) {
+      for (auto at = all_.begin(); at != all_.end();) {
+        const auto next = std::next(at);
+        if (at->second.ready()) old.insert(all_.extract(at));
+        at = next;
+      }
+      most_ = 2 * all_.size() + 1024;
+    }
+    count_.store(all_.size(), std::memory_order_release);
+  }
+  /// It is there.
+  template <class T>
+  void finish(const object_ref<T>& object) {
+    std::map<std::uint64_t, shared_future<void>>::node_type last;  // ends without the lock
+    const std::lock_guard lock(mutex_);
+    last = all_.extract(object_ref_access::key(object));
+    count_.store(all_.size(), std::memory_order_release);
+  }
+
+  /// Of a task that has not ended, or failed.
+  template <class T>
+  [[nodiscard]] std::optional<shared_future<void>> find(const object_ref<T>& object) const {
+    if (count_.load(std::memory_order_acquire) == 0 || !object) return std::nullopt;
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(object_ref_access::key(object));
+    return found == all_.end() ? std::nullopt : std::optional(found->second);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::atomic<std::size_t> count_{0};
+  std::map<std::uint64_t, shared_future<void>> all_;
+  std::size_t most_ = 1024;  // then those that have ended are forgotten, with their errors
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/placement.hpp ----
+#ifndef CADRE_ACTOR_PLACEMENT_HPP
+#define CADRE_ACTOR_PLACEMENT_HPP
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Where a task or an actor is to run: `.on = cadre::on_rank(1)`, `cadre::on_node("host")`, `cadre::spread`, `cadre::pack`.
+/// Without a word, where its resources are free.
+class placement {
+ public:
+  enum class kind : std::uint8_t { anywhere, on_rank, on_node, spread, pack };
+
+  constexpr placement() noexcept = default;
+
+  [[nodiscard]] kind what() const noexcept { return kind_; }
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  [[nodiscard]] const std::string& node() const noexcept { return node_; }
+  /// Elsewhere, if the node is not there.
+  [[nodiscard]] bool is_soft() const noexcept { return is_soft_; }
+
+ private:
+  friend placement on_rank(int rank);
+  friend placement on_node(std::string host, bool soft);
+  friend struct placements;
+  explicit placement(kind what) noexcept : kind_(what) {}
+
+  kind kind_ = kind::anywhere;
+  int rank_ = 0;
+  bool is_soft_ = false;
+  std::string node_;
+};
+
+/// On that rank of the job.
+[[nodiscard]] inline placement on_rank(int rank) {
+  placement p(placement::kind::on_rank);
+  p.rank_ = rank;
+  return p;
+}
+/// On the node of that host name; with `soft`, elsewhere if the job has none of that name.
+[[nodiscard]] inline placement on_node(std::string host, bool soft = false) {
+  placement p(placement::kind::on_node);
+  p.node_ = std::move(host);
+  p.is_soft_ = soft;
+  return p;
+}
+
+struct placements {
+  /// One after another on all nodes.
+  static inline const placement spread{placement::kind::spread};
+  /// On as few nodes as will do.
+  static inline const placement pack{placement::kind::pack};
+};
+inline const placement& spread = placements::spread;
+inline const placement& pack = placements::pack;
 
 CADRE_NAMESPACE_END
 
@@ -5093,6 +14262,68 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/async/detail/gate.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_GATE_HPP
+#define CADRE_ASYNC_DETAIL_GATE_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <memory>
+#include <span>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Lets a task begin when some others are done, whatever with. It ends itself then.
+class gate {
+ public:
+  /// Called once, by whichever thread opens the gate.
+  using action = void (*)(task&) noexcept;
+
+  explicit gate(std::size_t others) : steps_(new step[others]), left_(others + 1) {}
+  gate(const gate&) = delete;
+  gate& operator=(const gate&) = delete;
+
+  /// Once. `open` gets a reference of `t`; it may be called before this returns. Each of the others must be kept by somebody
+  /// until this returns.
+  void close(std::span<task* const> others, task& t, action open) noexcept {
+    task_ = &t;
+    open_ = open;
+    for (std::size_t i = 0; i < others.size(); ++i) {
+      steps_[i].belongs_to = this;
+      if (!others[i]->add(steps_[i])) arrive();
+    }
+    arrive();
+  }
+
+ private:
+  struct step : continuation {
+    step() noexcept : continuation(&done) {}
+    gate* belongs_to = nullptr;
+  };
+  static task* done(continuation& c, continuation::wish w) noexcept {
+    gate& self = *static_cast<step&>(c).belongs_to;
+    if (w == continuation::wish::name_owner) return self.task_;
+    self.arrive();
+    return nullptr;
+  }
+  void arrive() noexcept {
+    if (left_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
+    open_(*task_);
+    delete this;
+  }
+
+  std::unique_ptr<step[]> steps_;
+  std::atomic<std::size_t> left_;  // of the others, and close() itself
+  task* task_ = nullptr;
+  action open_ = nullptr;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/detail/resource_ledger.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_RESOURCE_LEDGER_HPP
 #define CADRE_ASYNC_DETAIL_RESOURCE_LEDGER_HPP
@@ -5173,14 +14404,16 @@ class resource_ledger {
     return h;
   }
 
-  /// Calls `start(task&)`, outside of the lock, for those that can begin now: this one, if it can.
+  /// Calls `start(task&)`, outside of the lock, for those that can begin now: this one, if it can. False if it has ended.
   template <class Start>
-  void enqueue(std::shared_ptr<holding> h, Start&& start) {
+  bool enqueue(std::shared_ptr<holding> h, Start&& start) {
     {
       const std::lock_guard lock(mutex_);
+      if (h->who == nullptr) return false;
       waiting_.push_back(std::move(h));
     }
     serve(start);
+    return true;
   }
   /// The task has ended, whether it was granted anything or not. Calls `start` for those that can begin now. True if it
   /// was still waiting.
@@ -5335,6 +14568,7 @@ CADRE_NAMESPACE_END
 #include <exception>
 #include <memory>
 #include <optional>
+#include <span>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -5381,6 +14615,15 @@ inline void start_granted(task& t) noexcept {
   if (t.make_claimable())
     schedule_configured(t);
   else
+    t.release();  // cancelled meanwhile
+}
+
+/// What it was to come after is done. Until now the reference of the queue was with the gate.
+inline void start_ungated(task& t) noexcept {
+  task_extras& e = *t.extras();
+  if (e.share == nullptr)
+    start_granted(t);
+  else if (!e.ledger->enqueue(e.share, start_granted))
     t.release();  // cancelled meanwhile
 }
 
@@ -5463,9 +14706,11 @@ class configured_task final : public state<R> {
   };
 };
 
-/// Makes the task and hands it to its pool. Throws impossible_request (209), bad_task_option (211), thread_error (151).
+/// Makes the task and hands it to its pool, to be begun when those before it are done. Throws impossible_request (209),
+/// bad_task_option (211), thread_error (151).
 template <class R, class F>
-task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<task_extras> extras, std::uint8_t flags) {
+task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<task_extras> extras, std::uint8_t flags,
+                                     std::span<task* const> before = {}) {
   task_extras& e = *extras;
   const task_options& o = e.options;
   if (o.worker != any_worker && o.worker >= pool.size())
@@ -5482,10 +14727,11 @@ task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<tas
   if (holds) flags |= task::holds;
   if (e.source) flags |= task::hears_stop;
   const bool has_future = !(flags & task::no_future);
+  auto way_in = before.empty() ? nullptr : std::make_unique<gate>(before.size());
   auto* const t = new configured_task<R, std::decay_t<F>>(std::forward<F>(f), std::move(extras), pool.id(), flags);
   if (holds) e.share->who = t;
   t->set_parent();
-  t->publish(holds ? task::pending : task::queued, 2);  // this function's own, for now, and the queue's
+  t->publish(holds || way_in ? task::pending : task::queued, 2);  // this function's own, for now, and the queue's
   task_ref<state<R>> result(t);
   // From here on it may be done at any time.
   try {
@@ -5496,8 +14742,10 @@ task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<tas
     t->release();  // the queue's, where it will never be
     throw;
   }
-  if (holds)
-    e.ledger->enqueue(e.share, start_granted);
+  if (way_in)
+    way_in.release()->close(before, *t, start_ungated);
+  else if (holds)
+    start_ungated(*t);
   else
     schedule_configured(*t);
   return has_future ? std::move(result) : task_ref<state<R>>();
@@ -5910,212 +15158,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/os/detail/cgroup.hpp ----
-#ifndef CADRE_OS_DETAIL_CGROUP_HPP
-#define CADRE_OS_DETAIL_CGROUP_HPP
-
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <charconv>
-#include <cstddef>
-#include <cstdint>
-#include <string>
-#include <string_view>
-#include <system_error>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-// A file of /proc or /sys; empty if it cannot be read.
-[[gnu::cold]] inline std::string read_small_file(const std::string& path) {
-  std::string text;
-  const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return text;
-  char buffer[4096];
-  for (;;) {
-    const ::ssize_t n = ::read(fd, buffer, sizeof buffer);
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) break;
-    text.append(buffer, static_cast<std::size_t>(n));
-  }
-  ::close(fd);
-  return text;
-}
-
-// Up to the separator; `text` keeps what is behind it.
-[[gnu::noinline]] inline std::string_view split_off(std::string_view& text, char separator) {
-  const std::size_t at = text.find(separator);
-  const std::string_view part = text.substr(0, at);
-  text.remove_prefix(at == std::string_view::npos ? text.size() : at + 1);
-  return part;
-}
-inline bool has_entry(std::string_view list, std::string_view name) {
-  while (!list.empty())
-    if (split_off(list, ',') == name) return true;
-  return false;
-}
-
-inline bool parse_integer(std::string_view text, std::int64_t& value) {
-  return std::from_chars(text.data(), text.data() + text.size(), value).ec == std::errc();
-}
-
-/// Where this process stands in the hierarchy of a controller, out of /proc/self/cgroup.
-struct cgroup_place {
-  bool unified = false;   // version 2
-  std::string_view path;  // "/" or "/a/b"; empty if there is none
-};
-[[gnu::cold]] inline cgroup_place parse_cgroup(std::string_view text, std::string_view controller) {
-  cgroup_place unified;
-  while (!text.empty()) {
-    std::string_view line = split_off(text, '\n');
-    const std::string_view id = split_off(line, ':');
-    const std::string_view controllers = split_off(line, ':');
-    if (id == "0" && controllers.empty())
-      unified = {true, line};
-    else if (has_entry(controllers, controller))
-      return {false, line};
-  }
-  return unified;
-}
-
-/// Where a hierarchy is mounted, and which of its folders is seen there, out of a line of /proc/self/mountinfo.
-struct cgroup_mount {
-  std::string_view point;  // empty if the line is of another file system or controller
-  std::string_view root;
-};
-[[gnu::cold]] inline cgroup_mount parse_mount(std::string_view line, bool unified, std::string_view controller) {
-  // id parent device root point options [optional...] - type source super-options
-  const std::size_t dash = line.find(" - ");
-  if (dash == std::string_view::npos) return {};
-  std::string_view tail = line.substr(dash + 3);
-  const std::string_view type = split_off(tail, ' ');
-  split_off(tail, ' ');
-  if (unified ? type != "cgroup2" : type != "cgroup" || !has_entry(tail, controller)) return {};
-  for (int skip = 0; skip < 3; ++skip) split_off(line, ' ');
-  const std::string_view root = split_off(line, ' ');
-  return {split_off(line, ' '), root};
-}
-
-/// The file `name` of the group in `folder`, which comes back as it was.
-[[gnu::cold]] inline std::string read_cgroup_file(std::string& folder, const char* name) {
-  const std::size_t length = folder.size();
-  std::string text = read_small_file(folder.append(name));
-  folder.resize(length);
-  return text;
-}
-
-/// Calls visit(folder, unified) for the group of this process in the hierarchy of `controller`, and for all above.
-/// `root` stands before every path read, for tests; `folder` is a std::string that must come back as it was.
-template <class Visit>
-[[gnu::cold]] void for_each_cgroup(std::string_view root, std::string_view controller, Visit visit) {
-  std::string path(root);
-  const std::string groups = read_cgroup_file(path, "/proc/self/cgroup");
-  const std::string mounts = read_cgroup_file(path, "/proc/self/mountinfo");
-  const cgroup_place place = parse_cgroup(groups, controller);
-  for (std::string_view rest = mounts; !place.path.empty() && !rest.empty();) {
-    const cgroup_mount mount = parse_mount(split_off(rest, '\n'), place.unified, controller);
-    if (mount.point.empty()) continue;
-    // In a container the mount often shows the group itself as its root.
-    std::string_view group = place.path;
-    if (mount.root != "/" && group.starts_with(mount.root) &&
-        (group.size() == mount.root.size() || group[mount.root.size()] == '/'))
-      group.remove_prefix(mount.root.size());
-    if (group == "/") group = {};
-    path.resize(root.size());
-    path.append(mount.point);
-    const std::size_t top = path.size();
-    path.append(group);
-    for (;;) {
-      visit(path, place.unified);
-      if (path.size() == top) break;
-      const std::size_t slash = path.rfind('/');
-      path.resize(slash == std::string::npos || slash < top ? top : slash);
-    }
-  }
-}
-
-}  // namespace detail
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/os/processors.hpp ----
-#ifndef CADRE_OS_PROCESSORS_HPP
-#define CADRE_OS_PROCESSORS_HPP
-
-#include <sched.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <string>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-inline std::size_t processors_of_quota(std::int64_t quota, std::int64_t period) {
-  if (quota <= 0 || period <= 0) return 0;
-  return static_cast<std::size_t>((quota - 1) / period + 1);
-}
-
-/// Processors that a cgroup v2 "cpu.max" grants ("150000 100000" is 1.5, so 2); 0 for "max", no limit, or anything else.
-[[gnu::cold]] inline std::size_t parse_cpu_max(std::string_view text) {
-  std::int64_t quota = 0;
-  std::int64_t period = 100000;
-  const std::string_view first = split_off(text, ' ');
-  if (!parse_integer(first, quota)) return 0;
-  static_cast<void>(parse_integer(text, period));  // the kernel's default if it is not there
-  return processors_of_quota(quota, period);
-}
-
-/// What the group in `folder` grants itself; 0 if nothing is said. `folder` comes back as it was.
-[[gnu::cold]] inline std::size_t cgroup_quota(std::string& folder, bool unified) {
-  if (unified) return parse_cpu_max(read_cgroup_file(folder, "/cpu.max"));
-  std::int64_t quota = 0;
-  std::int64_t period = 0;
-  if (!parse_integer(read_cgroup_file(folder, "/cpu.cfs_quota_us"), quota) ||
-      !parse_integer(read_cgroup_file(folder, "/cpu.cfs_period_us"), period))
-    return 0;
-  return processors_of_quota(quota, period);
-}
-
-}  // namespace detail
-
-/// Processors that the cgroup quotas around this process grant, rounded up: the least of its own group and of all above,
-/// for version 1 and 2. 0 if there is no limit. `root` stands before every path read, for tests.
-[[nodiscard, gnu::cold]] inline std::size_t cgroup_processors(std::string_view root = {}) {
-  std::size_t least = 0;
-  detail::for_each_cgroup(root, "cpu", [&least](std::string& folder, bool unified) {
-    const std::size_t granted = detail::cgroup_quota(folder, unified);
-    if (granted != 0 && (least == 0 || granted < least)) least = granted;
-  });
-  return least;
-}
-
-/// Processors that the calling thread's affinity mask allows (`taskset`, cpusets); at least 1.
-[[nodiscard, gnu::cold]] inline std::size_t affinity_processors() {
-  cpu_set_t mask[64];  // room for 65,536: the kernel refuses a mask that is too narrow for it
-  if (::sched_getaffinity(0, sizeof mask, mask) != 0) return 1;
-  const int count = CPU_COUNT_S(sizeof mask, mask);
-  return count > 1 ? static_cast<std::size_t>(count) : 1;
-}
-
-/// How many threads can run at once: affinity mask and cgroup quota, at least 1.
-[[nodiscard]] inline std::size_t usable_processors() {
-  const std::size_t by_mask = affinity_processors();
-  const std::size_t by_quota = cgroup_processors();
-  return by_quota != 0 && by_quota < by_mask ? by_quota : by_mask;
-}
-
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/async/thread_pool.hpp ----
 #ifndef CADRE_ASYNC_THREAD_POOL_HPP
 #define CADRE_ASYNC_THREAD_POOL_HPP
@@ -6455,6 +15497,733 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/options.hpp ----
+#ifndef CADRE_ACTOR_OPTIONS_HPP
+#define CADRE_ACTOR_OPTIONS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+#include <stop_token>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+/// How a runtime is made: `cadre::runtime rt{{.threads = 4, .resources = {{"TPU", 8}}}};`
+struct runtime_options {
+  /// Of this process's pool. 0: one for each processor that it may use.
+  std::size_t threads = 0;
+  /// What this process has for tasks and actors, beside "cpu" and "memory": see thread_pool_options.
+  resource_set resources = {};
+  /// Where objects lie. It is opened when the first object is put.
+  store_options store = {};
+  /// Gets each error that nobody asked for: see thread_pool_options.
+  move_only_function<void(const unobserved_error&)> on_unobserved_error = {};
+  /// A wait that takes longer is told to the log.
+  long_wait report_waits_after = {};
+  /// Writes and reads back all arguments and results, as between ranks, though they stay in this process: a test of what
+  /// programs send, without mpirun.
+  bool round_trip = false;
+};
+
+/// How one task is to be run anywhere in the job: `rt.submit<&f>({.resources = {{"gpu", 1}}, .max_retries = 2}, x)`.
+struct remote_options {
+  /// Said where the task's error is reported; the function's name, if empty.
+  std::string name = {};
+  /// What it holds while it runs, all of it on one rank; without a word one "cpu".
+  resource_set resources = {};
+  /// Where.
+  placement on = {};
+  /// How often it is tried again: when its worker is lost, and after an error of those in .retry_on.
+  int max_retries = 0;
+  /// Which errors are worth another try: cadre::errors<E...>(). Null: none.
+  retry_filter retry_on = nullptr;
+  /// Cancels the task: see future::cancel().
+  std::stop_token stop = {};
+  enum priority priority = priority::normal;
+  /// If it has not begun by then, its future holds deadline_passed (210); if it runs, it is asked to stop.
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+  /// Where it is submitted; says so by itself.
+  std::source_location at = std::source_location::current();
+};
+
+/// How an actor is made: `rt.actor<T>({.name = "counter"}, arguments of its constructor...)`.
+struct actor_options {
+  /// Others find it by this name. Empty: none.
+  std::string name = {};
+  /// Names are of a namespace.
+  std::string name_space = {};
+  /// The actor of that name, if it lives, in place of actor_name_taken (603).
+  bool get_or_create = false;
+  /// Where.
+  placement on = {};
+  /// Calls that may run at the same time. More than 1: the class sees to its own locks, and only the order in which calls
+  /// begin is kept.
+  std::uint32_t max_concurrency = 1;
+  /// Calls that may wait; one more throws too_many_calls (605). 0: any number.
+  std::size_t max_pending_calls = 0;
+  /// Where it is made; says so by itself.
+  std::source_location at = std::source_location::current();
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/runtime_core.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_RUNTIME_CORE_HPP
+#define CADRE_ACTOR_DETAIL_RUNTIME_CORE_HPP
+
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+class runtime;
+
+namespace detail {
+
+class job;
+
+/// What a runtime is made of. Thread-safety: all functions, from any thread.
+class runtime_core {
+ public:
+  /// Throws thread_error (151), impossible_request (209).
+  explicit runtime_core(runtime_options options, runtime& face)
+      : store_options_(std::move(options.store)), packs_(options.round_trip), number_(enter(*this)), face_(face) {
+    try {
+      pool_.emplace(thread_pool_options{.threads = options.threads,
+                                        .on_unobserved_error = std::move(options.on_unobserved_error),
+                                        .resources = std::move(options.resources),
+                                        .report_waits_after = options.report_waits_after});
+    } catch (...) {
+      leave();
+      throw;
+    }
+    scheduler_ = &scheduler_of(*pool_);
+  }
+  runtime_core(const runtime_core&) = delete;
+  runtime_core& operator=(const runtime_core&) = delete;
+  /// Runs what has been submitted, then ends the actors.
+  ~runtime_core() {
+    pool_.reset();
+    leave();
+    actors_.end_all("its runtime has ended");
+  }
+
+  [[nodiscard]] thread_pool& pool() noexcept { return *pool_; }
+  [[nodiscard]] pool_id home() const noexcept { return scheduler_->id(); }
+  [[nodiscard]] actor_table& actors() noexcept { return actors_; }
+  [[nodiscard]] producers& results() noexcept { return producers_; }
+  [[nodiscard]] runtime& face() noexcept { return face_; }
+  /// Of a job of several ranks; else null.
+  [[nodiscard]] job* jobs() const noexcept { return job_.get(); }
+  void join(std::shared_ptr<job> j) noexcept { job_ = std::move(j); }
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  void set_rank(int rank) noexcept { rank_ = rank; }
+  [[nodiscard]] const resource_set& resources() const noexcept { return scheduler_->resources(); }
+  /// One job of several ranks from now on: handles of all of them have the same number, and the ranks of a node one store.
+  void begin_job(std::uint32_t number, const std::string& store) {
+    store_options_.name = store_options_.name.empty() ? store : store_options_.name;
+    store_options_.rank = rank_;
+    const std::lock_guard lock(all().mutex);
+    std::atomic<runtime_core*>& slot = all().jobs[number % most_jobs];
+    if (slot.load(std::memory_order_relaxed) != nullptr)
+      throw impossible_request("a job beside 16 others of this process; end one of them");
+    all().cores[number_ % most].store(nullptr, std::memory_order_release);
+    all().jobs_made = number;
+    number_ = number | of_job;
+    slot.store(this, std::memory_order_release);
+  }
+  /// How many jobs this process has been in, at least.
+  [[nodiscard]] static std::uint32_t jobs_made() noexcept {
+    const std::lock_guard lock(all().mutex);
+    return all().jobs_made;
+  }
+  /// Whether arguments and results are written and read back though they stay in this process.
+  [[nodiscard]] bool packs() const noexcept { return packs_; }
+  /// Throws store_unreachable (309), mapping_error (159), spill_folder_unusable (312).
+  [[nodiscard]] object_store& store() {
+    if (object_store* const there = ready_store_.load(std::memory_order_acquire)) [[likely]]
+      return *there;
+    const std::lock_guard lock(mutex_);
+    if (!store_) store_.emplace(object_store::open(store_options_));
+    ready_store_.store(&*store_, std::memory_order_release);
+    return *store_;
+  }
+  /// Throws what the task threw that was to make it.
+  template <class T>
+  [[nodiscard]] view<T> get(const object_ref<T>& ref) {
+    wait_for_producer_of(ref);
+    return store().get(ref);
+  }
+  template <class T>
+  void wait_for_producer_of(const object_ref<T>& ref) {
+    if (const auto producer = producers_.find(ref)) producer->get();
+  }
+  template <class T>
+  [[nodiscard]] task_ref<task> producer_of(const object_ref<T>& ref) {
+    const auto producer = producers_.find(ref);
+    if (!producer) return {};
+    task* const t = future_access::get(*producer);
+    t->retain();
+    return task_ref<task>(t);
+  }
+
+  /// Throws impossible_request (209) if the job has no such place.
+  void check(const placement& on) const {
+    if (on.what() == placement::kind::on_rank && on.rank() != 0)
+      throw impossible_request("rank " + std::to_string(on.rank()) + "; this job has rank 0 alone");
+    if (on.what() == placement::kind::on_node && !on.is_soft() && on.node() != host())
+      throw impossible_request("node '" + on.node() + "'; this job has '" + host() + "' alone");
+  }
+  [[nodiscard]] static std::string host() {
+    std::array<char, 256> name{};
+    ::gethostname(name.data(), name.size() - 1);
+    return name.data();
+  }
+
+  // ---- Which runtimes live
+
+  /// In handles. None that a process makes has that of an earlier one.
+  [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
+  [[nodiscard]] static runtime_core* find(std::uint32_t number) noexcept {
+    runtime_core* const c = slot_of(number).load(std::memory_order_acquire);
+    return c != nullptr && c->number_ == number ? c : nullptr;
+  }
+  /// The one of that pool; null if there is none.
+  [[nodiscard]] static runtime_core* of_pool(pool_id pool) noexcept {
+    const std::lock_guard lock(all().mutex);
+    const auto is_it = [pool](const std::atomic<runtime_core*>& slot) {
+      const runtime_core* const c = slot.load(std::memory_order_relaxed);
+      return c != nullptr && c->scheduler_ != nullptr && c->home() == pool;
+    };
+    for (std::uint32_t n = 0; n < all().begun; ++n)
+      if (is_it(all().cores[n])) return all().cores[n].load(std::memory_order_relaxed);
+    for (const auto& slot : all().jobs)
+      if (is_it(slot)) return slot.load(std::memory_order_relaxed);
+    return nullptr;
+  }
+
+ private:
+  static constexpr std::uint32_t most = 256, most_jobs = 16;
+  static constexpr std::uint32_t of_job = 0x80000000;
+  struct registry {
+    std::mutex mutex;
+    std::array<std::atomic<runtime_core*>, most> cores{};
+    std::array<std::atomic<runtime_core*>, most_jobs> jobs{};
+    std::uint32_t begun = 0, made = 0, jobs_made = 0;
+  };
+  // Never destroyed: a static of the program may have a handle.
+  static registry& all() noexcept {
+    static registry& only = *new registry;
+    return only;
+  }
+  static std::uint32_t enter(runtime_core& core) {
+    const std::lock_guard lock(all().mutex);
+    for (std::uint32_t n = 0; n < most; ++n)
+      if (all().cores[n].load(std::memory_order_relaxed) == nullptr) {
+        all().cores[n].store(&core, std::memory_order_release);
+        if (n == all().begun) ++all().begun;
+        return n + most * ++all().made;
+      }
+    throw impossible_request("a runtime beside 256 others of this process; end one of them");
+  }
+  void leave() noexcept {
+    const std::lock_guard lock(all().mutex);
+    slot_of(number_).store(nullptr, std::memory_order_release);
+  }
+  static std::atomic<runtime_core*>& slot_of(std::uint32_t number) noexcept {
+    return (number & of_job) != 0 ? all().jobs[number % most_jobs] : all().cores[number % most];
+  }
+
+  std::mutex mutex_;
+  store_options store_options_;
+  const bool packs_;
+  std::optional<object_store> store_;
+  std::atomic<object_store*> ready_store_{nullptr};
+  producers producers_;
+  actor_table actors_;
+  std::uint32_t number_;
+  runtime& face_;
+  int rank_ = 0;
+  std::shared_ptr<job> job_;
+  scheduler* scheduler_ = nullptr;
+  std::optional<thread_pool> pool_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/served.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_SERVED_HPP
+#define CADRE_ACTOR_DETAIL_SERVED_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The tasks and calls that other ranks have asked this one for, so that they can cancel them. Requests are numbered by
+/// places that are used again (see class requests): one is kept here until another comes from its place. Thread-safety: all
+/// functions, from any thread.
+class served_tasks {
+ public:
+  void add(int from, std::uint64_t number, task& t) {
+    if (number == 0) return;
+    t.retain();
+    task_ref<task> last(&t);  // ends without the lock
+    const std::lock_guard lock(mutex_);
+    entry& e = place(from, static_cast<std::uint32_t>(number));
+    e.number = number;
+    std::swap(e.which, last);
+  }
+  void cancel(int from, std::uint64_t number) {
+    task_ref<task> found;
+    {
+      const std::lock_guard lock(mutex_);
+      entry& e = place(from, static_cast<std::uint32_t>(number));
+      if (e.number != number) return;
+      found = std::move(e.which);
+    }
+    if (found) detail::cancel(*found);
+  }
+
+ private:
+  struct entry {
+    std::uint64_t number = 0;
+    task_ref<task> which;
+  };
+  entry& place(int from, std::uint32_t i) {
+    const auto rank = static_cast<std::size_t>(from);
+    if (rank >= all_.size()) all_.resize(rank + 1);
+    if (i >= all_[rank].size()) all_[rank].resize(i + 1);
+    return all_[rank][i];
+  }
+
+  std::mutex mutex_;
+  std::vector<std::vector<entry>> all_;  // by rank and place
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/job.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_JOB_HPP
+#define CADRE_ACTOR_DETAIL_JOB_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <source_location>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a rank tells the others of itself when the job begins.
+struct peer_facts {
+  std::string host;
+  resource_set resources;
+};
+
+/// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
+/// functions, from any thread, but for serve() and finish().
+class job final : public message_sink {
+ public:
+  job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
+      : core_(core), way_(std::move(way)), all_(std::move(all)), handlers_(handler::seal()) {}
+  /// Messages are received from now on. Once, when all else is there.
+  void start() { way_->start(*this); }
+  job(const job&) = delete;
+  job& operator=(const job&) = delete;
+  ~job() = default;
+
+  [[nodiscard]] runtime_core& core() noexcept { return core_; }
+  [[nodiscard]] int rank() const noexcept { return way_->rank(); }
+  [[nodiscard]] int world_size() const noexcept { return way_->world_size(); }
+  [[nodiscard]] std::string where() const {
+    return "rank " + std::to_string(rank()) + " on " + all_[static_cast<std::size_t>(rank())].host;
+  }
+
+  // ---- Requests
+
+  enum class kind : std::uint8_t { ask, answer, failure, cancel, shutdown };
+  struct head {
+    std::uint64_t number = 0;
+    std::uint32_t cell = 0, generation = 0;
+    std::uint32_t handler = 0;
+    kind what{};
+    bool counts = true;  // for the end of the job: see finish()
+    bool with_refs = false;
+  };
+
+  /// Asks rank `to` for what Tag is. `write(archive)` writes the arguments; `refs`: they may hold object_refs. Throws what the
+  /// link's send() throws, and what writing throws.
+  template <class Tag, class Write>
+  void ask(int to, head h, bool refs, Write&& write) {
+    h.what = kind::ask;
+    h.handler = handler_of<Tag>::entry.id();
+    send(to, h, refs, write, urgency::normal);
+  }
+  template <class Write>
+  void answer(int to, std::uint64_t number, bool refs, Write&& write, bool counts = true) noexcept {
+    if (number == 0) return;
+    try {
+      send(to, {.number = number, .what = kind::answer, .counts = counts}, refs, write, urgency::urgent);
+      way_->flush();
+    } catch (...) {  // what cannot be written, or nobody to write to
+      fail(to, number, std::current_exception());
+    }
+  }
+  void fail(int to, std::uint64_t number, const std::exception_ptr& why) noexcept {
+    if (number == 0) return tell_of(why);
+    try {
+      const sent_error e = send_error(why, where());
+      send(
+          to, {.number = number, .what = kind::failure}, false, [&](output_archive& a) { a(e.type, e.text, e.where); },
+          urgency::urgent);
+      way_->flush();
+    } catch (const std::exception& e) {
+      log(log_level::debug, "actor", [&] { return std::string("an answer was not sent: ") + e.what(); });
+    }
+  }
+  /// Of an error that nobody has asked for: to the runtime's handler.
+  void tell_of(const std::exception_ptr& why, std::string_view name = "a message from another rank") noexcept {
+    report_unobserved({why, name, {}}, scheduler_of(core_.pool()).unobserved(), false);
+  }
+  void cancel(int to, std::uint64_t number) noexcept {
+    try {
+      send(
+          to, {.number = number, .what = kind::cancel}, false, [](output_archive&) {}, urgency::urgent);
+      way_->flush();
+    } catch (const std::exception&) {  // it has died, which its requests are told of
+    }
+  }
+
+  [[nodiscard]] requests& open() noexcept { return requests_; }
+  [[nodiscard]] served_tasks& served() noexcept { return served_; }
+  /// On rank 0.
+  [[nodiscard]] job_names& names() noexcept { return names_; }
+
+  /// Makes progress for a while, or until the task is done. True if it is.
+  bool bring_nearer(const task& t) noexcept {
+    constexpr std::uint64_t patience = 100'000;  // ticks: 25 to 50 us
+    way_->flush();
+    for (const std::uint64_t begun = ticks(); ticks() - begun < patience;) {
+      for (int i = 0; i < 16; ++i) {
+        if (t.done()) return true;
+        way_->poll();
+      }
+    }
+    return t.done();
+  }
+
+  // ---- Where
+
+  /// Throws impossible_request (209).
+  int choose(const placement& on, const resource_set& wanted) {
+    std::vector<int> can;
+    for (int r = 0; r < world_size(); ++r)
+      if (is_at(on, r) && has(r, wanted) && is_alive(r)) can.push_back(r);
+    if (can.empty() && on.is_soft()) return choose({}, wanted);
+    if (can.empty()) throw impossible_request(none_for(on, wanted));
+    if (on.what() == placement::kind::pack) return can.front();
+    return can[next_.fetch_add(1, std::memory_order_relaxed) % can.size()];
+  }
+
+  // ---- The life of the job
+
+  /// Every rank but 0: until that says that the job is over.
+  void serve() {
+    while (over_.load(std::memory_order_acquire) == 0)
+      static_cast<void>(way_->wait_while(over_, 0, std::chrono::steady_clock::time_point::max()));
+  }
+  void close() { way_->close(std::chrono::steady_clock::now() + std::chrono::seconds(30)); }
+  /// What a rank has sent and received, and whether anything goes on there.
+  struct activity {
+    std::uint64_t sent = 0, received = 0;
+    bool idle = false;
+    friend bool operator==(const activity&, const activity&) = default;
+  };
+  [[nodiscard]] activity look() {
+    activity a;
+    a.received = received_.load();  // before sent_: see finish()
+    a.idle = requests_.open() == 0 && scheduler_of(core_.pool()).is_idle();
+    a.sent = sent_.load();
+    return a;
+  }
+  /// By rank 0.
+  void end_others() {
+    for (int r = 0; r < world_size(); ++r) {
+      if (r == rank() || !is_alive(r)) continue;
+      try {
+        send(
+            r, {.what = kind::shutdown, .counts = false}, false, [](output_archive&) {}, urgency::urgent);
+      } catch (const error&) {  // it has died just now
+      }
+    }
+    way_->flush();
+  }
+  [[nodiscard]] bool is_alive(int r) const noexcept { return r == rank() || way_->is_alive(r); }
+
+  // ---- message_sink
+
+  void receive(int from, incoming& message) noexcept override {
+    head h;
+    std::optional<ref_receiver> receiver;
+    try {
+      input_archive plain(message.bytes());
+      plain(h);
+      if (h.with_refs) receiver.emplace(core_.store());
+      input_archive in(message.bytes().subspan(plain.offset()), receiver ? &*receiver : nullptr);
+      take(from, h, in);
+    } catch (...) {
+      if (h.what == kind::ask)
+        fail(from, h.number, std::current_exception());
+      else
+        tell_of(std::current_exception());
+    }
+    if (h.counts) received_.fetch_add(1);  // behind what it made
+  }
+  void fault(int from, const error& what) noexcept override {
+    log(log_level::error, "actor",
+        [&] { return "rank " + std::to_string(from) + " of the job sends what no rank sends: " + what.what(); });
+  }
+  void died(int rank, std::string_view how) noexcept override {
+    names_.drop_all_of(rank);
+    for (waits_for_answer* const w : requests_.take_all_of(rank)) w->lost(how);
+  }
+
+ private:
+  template <class Write>
+  void send(int to, head h, bool refs, Write&& write, urgency how) {
+    byte_buffer bytes;
+    std::optional<ref_sender> sender;
+    h.with_refs = refs && all_[static_cast<std::size_t>(to)].host == all_[static_cast<std::size_t>(rank())].host;
+    if (h.with_refs) sender.emplace(core_.store());  // elsewhere no ref means anything: writing one throws
+    output_archive plain(bytes);
+    plain(h);
+    output_archive archive(bytes, sender ? &*sender : nullptr);
+    write(archive);
+    if (h.counts) sent_.fetch_add(1);
+    try {
+      way_->send(to, {.bytes = std::move(bytes), .blocks = {}, .keep = {}}, how);
+    } catch (...) {
+      if (h.counts) sent_.fetch_sub(1);
+      throw;
+    }
+    if (sender) sender->sent();
+  }
+  void take(int from, const head& h, input_archive& in) {
+    switch (h.what) {
+      case kind::ask: {
+        if (h.handler >= handlers_.size()) throw archive_corrupt("a request of number " + std::to_string(h.handler), 0);
+        request r{*this, from, h.number, h.cell, h.generation, in};
+        handlers_[h.handler]->run()(r);
+        break;
+      }
+      case kind::answer:
+        if (waits_for_answer* const w = requests_.take(h.number)) w->arrive(in);
+        break;
+      case kind::failure: {
+        sent_error e;
+        in(e.type, e.text, e.where);
+        if (waits_for_answer* const w = requests_.take(h.number)) w->fail(receive_error(e));
+        break;
+      }
+      case kind::cancel: served_.cancel(from, h.number); break;
+      case kind::shutdown:
+        over_.store(1, std::memory_order_release);
+        way_->wake();
+        break;
+    }
+  }
+
+  [[nodiscard]] bool is_at(const placement& on, int r) const {
+    return on.what() == placement::kind::on_rank   ? r == on.rank()
+           : on.what() == placement::kind::on_node ? all_[static_cast<std::size_t>(r)].host == on.node()
+                                                   : true;
+  }
+  [[nodiscard]] bool has(int r, const resource_set& wanted) const {
+    for (const resource_set::entry& e : wanted.entries()) {
+      const resource_set::entry* const there = all_[static_cast<std::size_t>(r)].resources.find(e.name);
+      if (e.units != 0 && (there == nullptr || there->units < e.units)) return false;
+    }
+    return true;
+  }
+  [[nodiscard]] std::string none_for(const placement& on, const resource_set& wanted) const {
+    std::string text = wanted.text();
+    if (on.what() == placement::kind::on_rank) text += " on rank " + std::to_string(on.rank());
+    if (on.what() == placement::kind::on_node) text += " on node '" + on.node() + "'";
+    text += "; this job has ";
+    for (std::size_t r = 0; r < all_.size() && r < 16; ++r)
+      text += (r ? "; rank " : "rank ") + std::to_string(r) + " on '" + all_[r].host + "' " + all_[r].resources.text();
+    return text;
+  }
+
+  runtime_core& core_;
+  std::unique_ptr<link> way_;
+  std::vector<peer_facts> all_;
+  std::vector<const handler*> handlers_;
+  requests requests_;
+  served_tasks served_;
+  job_names names_;
+  std::atomic<std::uint64_t> sent_{0}, received_{0};
+  std::atomic<std::uint32_t> over_{0}, next_{0};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/start_call.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_START_CALL_HPP
+#define CADRE_ACTOR_DETAIL_START_CALL_HPP
+
+#include <exception>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+using task_refs = std::vector<task_ref<task>>;
+
+/// A task of a function with a name, without options.
+template <class R, class F>
+class named_task final : public function_task<R, F> {
+ public:
+  named_task(F&& f, std::string_view name, pool_id home, std::source_location at)
+      : function_task<R, F>(std::move(f), home, 0, at), name_(name) {}
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+
+ private:
+  std::string_view name_;
+};
+
+/// Runs a bound call, or what wraps one, on this process's pool, when the tasks before it are done.
+template <auto F, class R, class Call>
+future<R> start_call(runtime_core& core, remote_options o, Call call, const task_refs& sources) {
+  if (o.name.empty()) o.name = function_name<F>();
+  if (o.retry_on == nullptr) o.max_retries = 0;  // a worker that is lost is the caller's matter
+  auto extras = std::make_unique<task_extras>(task_options{.name = std::move(o.name),
+                                                           .resources = std::move(o.resources),
+                                                           .stop = std::move(o.stop),
+                                                           .max_retries = o.max_retries,
+                                                           .retry_on = o.retry_on,
+                                                           .priority = o.priority,
+                                                           .deadline = o.deadline,
+                                                           .at = o.at});
+  std::vector<task*> before;
+  for (const auto& t : sources) before.push_back(t.get());
+  const auto submit = [&](auto&& run) {
+    return future_access::make<R>(
+        submit_configured<R>(scheduler_of(core.pool()), std::move(run), std::move(extras), 0, before));
+  };
+  if constexpr (signature_of<F>::takes_stop) {
+    extras->source.emplace();
+    return submit([call = std::move(call), token = extras->source->get_token()](bool again) mutable -> R {
+      return call(again, token);
+    });
+  } else {
+    return submit([call = std::move(call)](bool again) mutable -> R { return call(again); });
+  }
+}
+/// The same without options, for which a smaller task will do if nothing comes before it.
+template <auto F, class R, class Call>
+future<R> start_plain_call(runtime_core& core, std::source_location at, Call call, const task_refs& sources) {
+  if constexpr (!signature_of<F>::takes_stop) {
+    if (sources.empty()) {
+      auto run = [call = std::move(call)]() mutable -> R { return call(false); };
+      auto* const t = new named_task<R, decltype(run)>(std::move(run), function_name<F>(), core.home(), at);
+      t->set_parent();
+      t->publish(task::queued, 2);
+      task_ref<state<R>> made(t);
+      scheduler_of(core.pool()).push(t);
+      return future_access::make<R>(std::move(made));
+    }
+  }
+  return start_call<F, R>(core, {.at = at}, std::move(call), sources);
+}
+
+/// Puts a call into the mailbox of an actor of this process. What cannot be put there fails: see actor::call().
+template <class T, class R, class F>
+future<R> push_call(runtime_core& core, actor_address to, std::source_location at, std::uint8_t flags,
+                    std::string_view name, F&& f) {
+  actor_cell& cell = core.actors()[to.cell];
+  auto* const t = new call_task<R, std::decay_t<F>>(std::forward<F>(f), cell, name, core.home(), flags, at);
+  t->set_parent();
+  const bool has_future = (flags & task::no_future) == 0;
+  t->publish(task::queued, has_future ? 2 : 1);
+  task_ref<state<R>> result(has_future ? t : nullptr);
+  try {
+    if (!cell.push(to.generation, *t)) {
+      t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
+      t->release();
+    }
+  } catch (...) {
+    t->cancel_alone();
+    t->release();
+    throw;
+  }
+  return future_access::make<R>(std::move(result));
+}
+
+/// Makes the actor's object, by its first call.
+template <class T, class Arguments>
+void construct(runtime_core& core, actor_address where, Arguments arguments) {
+  try {
+    core.actors()[where.cell].set_object(
+        std::apply([](auto&... a) { return std::make_shared<T>(std::move(a)...); }, arguments));
+  } catch (const std::exception& e) {
+    core.actors().end(where, std::string("its constructor threw: ") + e.what());
+  } catch (...) {
+    core.actors().end(where, "its constructor threw what is not a std::exception");
+  }
+}
+template <class T, class Arguments>
+void push_constructor(runtime_core& core, actor_address where, std::source_location at, Arguments arguments) {
+  push_call<T, void>(
+      core, where, at, task::no_future, constructor_name<T>(),
+      [&core, where, arguments = std::move(arguments)]() mutable { construct<T>(core, where, std::move(arguments)); });
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/promise.hpp ----
 #ifndef CADRE_ASYNC_PROMISE_HPP
 #define CADRE_ASYNC_PROMISE_HPP
@@ -6571,181 +16340,617 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/async/shared_future.hpp ----
-#ifndef CADRE_ASYNC_SHARED_FUTURE_HPP
-#define CADRE_ASYNC_SHARED_FUTURE_HPP
+// ---- cadre/actor/detail/remote.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_REMOTE_HPP
+#define CADRE_ACTOR_DETAIL_REMOTE_HPP
 
+#include <cstddef>
+#include <cstdint>
 #include <exception>
+#include <optional>
 #include <source_location>
+#include <string>
+#include <string_view>
+#include <tuple>
 #include <type_traits>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
-
 namespace detail {
 
-template <class T>
-using shared_reference_t = std::conditional_t<std::is_void_v<T>, void, std::add_lvalue_reference_t<const T>>;
+// ---- At the caller's
 
-template <class F, class T>
-struct shared_then_result : task_result<F, const T&> {};
-template <class F>
-struct shared_then_result<F, void> : task_result<F> {};
-
-}  // namespace detail
-
-/// A result that any number of holders read: a copyable future, made by `std::move(f).share()`. The value lies where the
-/// task has put it, is never moved, and lives as long as a shared_future of it.
-///
-/// An error is thrown to each who calls get(), as the same object, so who catches it by reference must not change it. The
-/// handler of unobserved errors gets it only if nobody asked.
-///
-/// Thread-safety: all const members may run in several threads at once, on one object or on copies. What they do with a
-/// value that is not const (T is a reference) is theirs to order.
-template <class T>
-class shared_future {
+/// What a request to another rank will give.
+template <class R>
+class remote_result final : public state<R>, public waits_for_answer {
  public:
-  using value_type = T;
-
-  shared_future() noexcept = default;
-  /// `f` is empty afterwards.
-  shared_future(future<T>&& f) noexcept : state_(detail::future_access::take(std::move(f))) {}
-  shared_future(const shared_future& other) noexcept : state_(other.state_.get()) {
-    if (state_) state_->retain();
+  /// With one reference of the future and one of the table of requests. `name` lives as long as the program.
+  remote_result(job& j, int to, std::string_view name, bool of_actor, std::source_location at)
+      : state<R>(j.core().home(), task::no_closure | task::hears_stop | task::not_for_help, at),
+        job_(j),
+        to_(to),
+        name_(name),
+        of_actor_(of_actor) {
+    number_ = j.open().add(*this, to);
+    this->set_parent();
+    this->publish(task::pending, 2);
   }
-  shared_future(shared_future&&) noexcept = default;
-  shared_future& operator=(shared_future other) noexcept {
-    state_ = std::move(other.state_);
-    return *this;
+  [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
+
+  void run() noexcept override {}  // never claimable
+  void run_not() noexcept override {}
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  bool bring_nearer() noexcept override { return job_.bring_nearer(*this); }
+  void on_stop() noexcept override { job_.cancel(to_, number_); }
+
+  void arrive(input_archive& answer) noexcept override {
+    set_from(*this, [&]() -> R {
+      if constexpr (!std::is_void_v<R>) {
+        R value{};
+        answer(value);
+        return value;
+      }
+    });
+    finish();
   }
-  ~shared_future() = default;
-
-  /// False for one that was never set or was moved from.
-  [[nodiscard]] bool valid() const noexcept { return static_cast<bool>(state_); }
-
-  /// True if get() would not wait. Throws empty_future (201).
-  [[nodiscard]] bool ready() const { return checked("ready()").done(); }
-
-  /// Throws empty_future (201). This and the waits below: as those of future.
-  void wait() const { static_cast<void>(detail::wait_for_task(checked("wait()"))); }
-
-  /// False if the time passed first. Throws empty_future (201).
-  template <class Rep, class Period>
-  [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& timeout) const {
-    return detail::wait_for_task(checked("wait_for()"), detail::deadline_after(timeout));
+  void fail(std::exception_ptr why) noexcept override {
+    const bool cancelled = says_cancelled(why);
+    this->set_error(std::move(why));
+    if (cancelled) this->set_observed();
+    finish();
   }
-
-  /// As wait_for(); on another clock than steady_clock, the time left is looked at once.
-  template <class Clock, class Duration>
-  [[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration>& deadline) const {
-    return wait_for(deadline - Clock::now());
+  void lost(std::string_view how) noexcept override {
+    fail(of_actor_ ? std::make_exception_ptr(actor_died(name_, how))
+                   : std::make_exception_ptr(worker_died(name_, how)));
   }
-
-  /// Waits, then gives `const T&` (T& for a reference, nothing for void), valid as long as a shared_future of this result
-  /// lives; or throws what the task threw. As often as one likes. Throws empty_future (201).
-  detail::shared_reference_t<T> get() const& {
-    detail::state<T>& s = checked("get()");
-    static_cast<void>(detail::wait_for_task(s));
-    if (s.failed()) {
-      s.set_observed();
-      std::rethrow_exception(s.error());
-    }
-    return s.value();
+  /// It could not be sent. By who made it.
+  void give_up() noexcept {
+    if (job_.open().take(number_) != nullptr) fail(std::current_exception());
   }
-  /// Of a temporary, which may be the last holder: a copy.
-  T get() const&& { return get_of_this(); }
-
-  /// A new task `f(const T&)` (`f(T&)`, `f()`) that the same pool runs once this one is done: the future of its result. Any
-  /// number of them may follow; each keeps the value alive. If this task fails, `f` is not called and its error passes on.
-  /// Without a pool as future::then(). Throws empty_future (201).
-  template <class F>
-  auto then(F&& f, std::source_location at = std::source_location::current()) const {
-    return follow(checked("then()").home(), std::forward<F>(f), at);
-  }
-
-  /// The same, run by another pool.
-  template <class F>
-  auto then(thread_pool& pool, F&& f, std::source_location at = std::source_location::current()) const {
-    return follow(detail::id_of(pool), std::forward<F>(f), at);
-  }
-
-  /// Asks the task to stop, for all who share it: as future::cancel(). Throws empty_future (201).
-  bool cancel() const { return detail::cancel(checked("cancel()")); }
 
  private:
-  friend struct detail::future_access;
-
-  detail::state<T>& checked(const char* call) const {
-    if (!state_) [[unlikely]]
-      throw empty_future(call);
-    return *state_;
+  void finish() noexcept {
+    this->complete(task::completion::from_elsewhere);
+    this->release();
   }
 
-  detail::shared_reference_t<T> get_of_this() const { return get(); }
-
-  template <class F>
-  auto follow(detail::pool_id home, F&& f, std::source_location at) const {
-    using result_type = typename detail::shared_then_result<std::decay_t<F>, T>::type;
-    detail::state<T>& s = checked("then()");
-    s.retain();
-    return detail::make_then<detail::follows::shared_value, result_type>(
-        std::forward<F>(f), detail::task_ref<detail::state<T>>(&s), home, at);
-  }
-
-  detail::task_ref<detail::state<T>> state_;
+  job& job_;
+  int to_;
+  std::string_view name_;
+  bool of_actor_;
+  std::uint64_t number_;
 };
 
-template <class T>
-shared_future<T> future<T>::share() && {
-  static_cast<void>(checked("share()"));
-  return shared_future<T>(std::move(*this));
+template <class R>
+future<R> failed_future(job& j, std::exception_ptr why, std::source_location at) {
+  promise<R> p(j.core().pool(), at);
+  future<R> f = p.get_future();
+  p.set_error(std::move(why));
+  return f;
 }
+
+/// Asks for what Tag is. Throws what writing the request throws.
+template <class Tag, class R, class Write>
+future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor, std::source_location at,
+              Write&& write) {
+  auto* const result = new remote_result<R>(j, to, name, of_actor, at);
+  auto answer = future_access::make<R>(task_ref<state<R>>(result));
+  h.number = result->number();
+  try {
+    j.ask<Tag>(to, h, refs, write);
+  } catch (...) {
+    result->give_up();
+    answer = {};
+    throw;
+  }
+  return answer;
+}
+
+// ---- At the rank that is asked
+
+/// The way back of a request, which is answered once: by with(), or as cancelled when this ends.
+class way_back {
+ public:
+  /// `name`, of what was asked for, lives as long as the program.
+  explicit way_back(const request& r, std::string_view name = {}) noexcept
+      : job_(&r.at), from_(r.from), number_(r.number), name_(name) {}
+  way_back(way_back&& other) noexcept
+      : job_(std::exchange(other.job_, nullptr)), from_(other.from_), number_(other.number_), name_(other.name_) {}
+  way_back& operator=(way_back&&) = delete;
+  ~way_back() {
+    if (job_ != nullptr && number_ != 0)
+      job_->fail(from_, number_, std::make_exception_ptr(task_cancelled("a call from another rank")));
+  }
+
+  template <class F>
+  void with(F&& f) noexcept {
+    job* const j = std::exchange(job_, nullptr);
+    try {
+      using value = std::invoke_result_t<F&>;
+      if constexpr (std::is_void_v<value>) {
+        f();
+        j->answer(from_, number_, false, [](output_archive&) {});
+      } else {
+        const value v = f();
+        j->answer(from_, number_, !holds_no_refs<value>, [&](output_archive& out) { out(v); });
+      }
+    } catch (...) {
+      if (number_ != 0)
+        j->fail(from_, number_, std::current_exception());
+      else
+        j->tell_of(std::current_exception(), name_);
+    }
+  }
+
+ private:
+  job* job_;
+  int from_;
+  std::uint64_t number_;
+  std::string_view name_;
+};
+
+/// Answers when a task is done; ends itself then.
+template <class R>
+class answer_when_done final : public continuation {
+ public:
+  static void of(const request& r, future<R> f) {
+    auto* const self = new answer_when_done(r, future_access::take(std::move(f)));
+    r.at.served().add(r.from, r.number, *self->done_);
+    if (!self->done_->add(*self)) fire(*self, wish::fire);
+  }
+
+ private:
+  answer_when_done(const request& r, task_ref<state<R>> t) noexcept
+      : continuation(&fire), back_(r), done_(std::move(t)) {}
+  static task* fire(continuation& c, wish w) noexcept {
+    if (w == wish::name_owner) return nullptr;
+    auto& self = static_cast<answer_when_done&>(c);
+    self.back_.with([&]() -> R { return take_result(*self.done_); });
+    delete &self;
+    return nullptr;
+  }
+
+  way_back back_;
+  task_ref<state<R>> done_;
+};
+
+/// Options of a task as they travel.
+struct sent_options {
+  std::string name;
+  resource_set resources;
+  int max_retries = 0;
+  std::int64_t retry_on = 0;  ///< where the filter lies in the program, from a place that all ranks know; 0: none
+  enum priority priority = priority::normal;
+  std::int64_t deadline = -1;  ///< nanoseconds from now; -1: none
+
+  template <class Archive>
+  void save(Archive& archive) const {
+    archive(name, max_retries, retry_on, priority, deadline, resources.entries().size());
+    for (const auto& e : resources.entries()) archive(e.name, e.units);
+  }
+  template <class Archive>
+  void load(Archive& archive) {
+    std::size_t n = 0;
+    archive(name, max_retries, retry_on, priority, deadline, n);
+    for (std::size_t i = 0; i < n; ++i) {
+      std::string kind;
+      std::int64_t units = 0;
+      archive(kind, units);
+      resources.set(kind, units);
+    }
+  }
+
+  static sent_options of(const remote_options& o) {
+    sent_options s{o.name, o.resources, o.max_retries, 0, o.priority, -1};
+    if (o.retry_on != nullptr) s.retry_on = reinterpret_cast<std::intptr_t>(o.retry_on) - place_known();
+    if (o.deadline != std::chrono::steady_clock::time_point::max())
+      s.deadline = std::chrono::nanoseconds(o.deadline - std::chrono::steady_clock::now()).count();
+    return s;
+  }
+  [[nodiscard]] remote_options here() && {
+    remote_options o{.name = std::move(name), .resources = std::move(resources), .max_retries = max_retries};
+    if (retry_on != 0) o.retry_on = reinterpret_cast<retry_filter>(retry_on + place_known());
+    o.priority = priority;
+    if (deadline >= 0) o.deadline = std::chrono::steady_clock::now() + std::chrono::nanoseconds(deadline);
+    return o;
+  }
+
+ private:
+  // All ranks run the same build.
+  static std::int64_t place_known() noexcept {
+    return static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(&is_one_of<sent_options>));
+  }
+};
+
+/// A task: `Call` is a settled bound_call of F.
+template <auto F, class Call>
+struct task_request {
+  static void serve(request& r) {
+    sent_options o;
+    r.in(o);
+    Call call = Call::read(r.at.core(), r.in);
+    task_refs sources;
+    call.add_sources(sources);
+    answer_when_done<typename Call::result>::of(
+        r, start_call<F, typename Call::result>(r.at.core(), std::move(o).here(), std::move(call), sources));
+  }
+};
+
+/// A call of an actor's method.
+template <class T, auto Method, class Call>
+struct call_request {
+  static void serve(request& r) {
+    runtime_core& core = r.at.core();
+    Call call = Call::read(core, r.in);
+    actor_cell* const cell = core.actors().find(r.cell);
+    if (cell == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
+    served run{std::move(call), way_back(r, function_name<Method>()), cell};
+    auto* const t = new call_task<void, served>(std::move(run), *cell, function_name<Method>(), core.home(),
+                                                task::no_future | task::beyond_cancel, {});
+    t->publish(task::queued, 2);
+    const task_ref<task> queued(t);
+    r.at.served().add(r.from, r.number, *t);
+    if (cell->push(r.generation, *t)) return;
+    t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
+    t->release();
+  }
+
+ private:
+  struct served {
+    Call call;
+    way_back back;
+    actor_cell* cell;
+    void operator()() {
+      back.with([&]() -> typename Call::result { return call(false, *static_cast<T*>(cell->object())); });
+    }
+    void refuse(const std::exception_ptr& why) noexcept {
+      back.with([&] { std::rethrow_exception(why); });
+    }
+  };
+};
+
+/// An actor is to be made.
+template <class T, class Kept>
+struct make_request {
+  static void serve(request& r) {
+    runtime_core& core = r.at.core();
+    std::string label, name;
+    std::uint32_t most_at_once = 1;
+    std::uint64_t most_pending = 0;
+    Kept kept{};
+    r.in(label, name, most_at_once, most_pending);
+    std::apply([&](auto&... a) { r.in(a...); }, kept);
+    r.in.expect_end();
+    const actor_address where = core.actors().add(core.home(), label, most_at_once, most_pending);
+    core.actors().set_name(where, name);
+    push_constructor<T>(core, where, {}, std::move(kept));
+    way_back(r).with([&] { return where; });
+  }
+};
+struct kill_request {
+  static void serve(request& r) {
+    const actor_address where{r.cell, r.generation};
+    way_back(r).with([&] { return r.at.core().actors().end(where, "it was killed"); });
+  }
+};
+template <class T>
+struct stop_request {
+  static void serve(request& r) {
+    runtime_core& core = r.at.core();
+    const actor_address where{r.cell, r.generation};
+    if (core.actors().find(r.cell) == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
+    push_call<T, void>(core, where, {}, task::no_future, "stop", [&core, where, back = way_back(r)]() mutable {
+      back.with([&] { core.actors().end(where, "it was stopped"); });
+    });
+  }
+};
+
+/// Rank 0 is asked about a name.
+enum class name_question : std::uint8_t { reserve, bind, find, drop };
+struct name_request {
+  static void serve(request& r) {
+    name_question q{};
+    std::string name, type;
+    actor_place where;
+    r.in(q, name, type, where);
+    way_back(r).with([&] { return answer(r.at.names(), q, name, type, where, r.from); });
+  }
+  static name_answer answer(job_names& names, name_question q, const std::string& name, const std::string& type,
+                            actor_place where, int from) {
+    switch (q) {
+      case name_question::reserve: return names.reserve(name, type, from);
+      case name_question::find: return names.find(name);
+      case name_question::bind: names.bind(name, where); break;
+      case name_question::drop: names.drop(name, where); break;
+    }
+    return {};
+  }
+};
+inline name_answer ask_about_name(job& j, name_question q, const std::string& name, const std::string& type = {},
+                                  actor_place where = {}) {
+  if (j.rank() == 0) return name_request::answer(j.names(), q, name, type, where, 0);
+  return ask<name_request, name_answer>(j, 0, {}, false, "a question about a name", false, {},
+                                        [&](output_archive& out) { out(q, name, type, where); })
+      .get();
+}
+
+/// What a rank has to do before the job may end: see mpi::runtime.
+struct activity_request {
+  static void serve(request& r) {
+    r.at.answer(
+        r.from, r.number, false, [&](output_archive& out) { out(r.at.look()); }, false);
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/fwd.hpp ----
+#ifndef CADRE_ACTOR_FWD_HPP
+#define CADRE_ACTOR_FWD_HPP
+
+CADRE_NAMESPACE_BEGIN
+
+class runtime;
+template <class T>
+class actor;
+struct runtime_options;
+struct remote_options;
+struct actor_options;
+class placement;
 
 CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/async/this_task.hpp ----
-#ifndef CADRE_ASYNC_THIS_TASK_HPP
-#define CADRE_ASYNC_THIS_TASK_HPP
+// ---- cadre/actor/actor.hpp ----
+#ifndef CADRE_ACTOR_ACTOR_HPP
+#define CADRE_ACTOR_ACTOR_HPP
 
+#include <concepts>
+#include <cstdint>
+#include <exception>
+#include <source_location>
 #include <string_view>
-#include <vector>
+#include <type_traits>
+#include <typeinfo>
+#include <utility>
 
 CADRE_NAMESPACE_BEGIN
 
-/// What a task can ask about itself. Outside of tasks the answers are those of one without options.
-namespace this_task {
+/// An object that lives somewhere in the job and is called by messages. This is its handle: 16 bytes that may be copied,
+/// sent as arguments and results, and kept in other objects. Made by runtime::actor(); the actor lives until it is stopped
+/// or its runtime ends, whatever becomes of handles.
+///
+///     cadre::actor<counter> c = rt.actor<counter>({.name = "counter"}, 10);
+///     cadre::future<int> n = c.call<&counter::increment>(3);
+///     c.tell<&counter::reset>();
+///
+/// Calls of one caller run in the order in which they were made, one at a time unless the actor's .max_concurrency says
+/// otherwise. Arguments are converted to the types of the method's parameters; futures and object_refs among them are waited
+/// for in the method's place. A call that waits for one which the actor can only come to later throws wait_cycle (208),
+/// which names all on the way.
+///
+/// Thread-safety: as an int; any number of threads may call through copies of one handle.
+template <class T>
+class actor {
+ public:
+  /// Refers to none.
+  constexpr actor() noexcept = default;
 
-/// True if the task, or one that it descends from, has been cancelled: it should end soon. One relaxed load.
-[[nodiscard]] inline bool stop_requested() noexcept {
-  const detail::task* const t = detail::current_task();
-  return t != nullptr && t->stop_requested();
+  explicit operator bool() const noexcept { return generation_ != 0; }
+  friend bool operator==(const actor&, const actor&) = default;
+
+  /// Calls a method: `c.call<&T::m>(arguments...)`. The future has what it returns, or throws, with its type; or actor_died
+  /// (601). Throws empty_actor (606), too_many_calls (605). The cost, where the actor is of this process: a node from memory
+  /// that is recycled, and two locks of a mutex.
+  template <auto Method, class... A>
+    requires(sizeof...(A) > 2)
+  auto call(A&&... arguments) const {
+    return call_at<Method>({}, std::forward<A>(arguments)...);
+  }
+  // With few arguments the place of the call comes along: see thread_pool::submit.
+  template <auto Method>
+  auto call(std::source_location at = std::source_location::current()) const {
+    return call_at<Method>(at);
+  }
+  template <auto Method, class A>
+  auto call(A&& a, std::source_location at = std::source_location::current()) const {
+    return call_at<Method>(at, std::forward<A>(a));
+  }
+  template <auto Method, class A, class B>
+  auto call(A&& a, B&& b, std::source_location at = std::source_location::current()) const {
+    return call_at<Method>(at, std::forward<A>(a), std::forward<B>(b));
+  }
+
+  /// The same without an answer: what the method returns is dropped, what it throws goes to the handler of errors that nobody
+  /// observed of the runtime that the actor is in, or to its log.
+  template <auto Method, class... A>
+    requires(sizeof...(A) > 2)
+  void tell(A&&... arguments) const {
+    tell_at<Method>({}, std::forward<A>(arguments)...);
+  }
+  template <auto Method>
+  void tell(std::source_location at = std::source_location::current()) const {
+    tell_at<Method>(at);
+  }
+  template <auto Method, class A>
+  void tell(A&& a, std::source_location at = std::source_location::current()) const {
+    tell_at<Method>(at, std::forward<A>(a));
+  }
+  template <auto Method, class A, class B>
+  void tell(A&& a, B&& b, std::source_location at = std::source_location::current()) const {
+    tell_at<Method>(at, std::forward<A>(a), std::forward<B>(b));
+  }
+
+  /// Ends it when the calls made before have run; those made later fail with actor_died (601). Throws empty_actor (606).
+  future<void> stop(std::source_location at = std::source_location::current()) const {
+    detail::runtime_core& core = checked();
+    const detail::actor_address here = address();
+    if (rank_ != core.rank())
+      return detail::ask<detail::stop_request<T>, void>(*core.jobs(), rank_, head(), false, "stop", true, at,
+                                                        [](output_archive&) {});
+    return detail::push_call<T, void>(core, here, at, 0, "stop",
+                                      [&core, here] { core.actors().end(here, "it was stopped"); });
+  }
+  /// Ends it at once: a call that runs is finished, those that wait fail with actor_died (601). False if it had ended.
+  bool kill() const {
+    detail::runtime_core& core = checked();
+    if (rank_ == core.rank()) return core.actors().end(address(), "it was killed");
+    return detail::ask<detail::kill_request, bool>(*core.jobs(), rank_, head(), false, "kill", true, {},
+                                                   [](output_archive&) {})
+        .get();
+  }
+
+ private:
+  friend class runtime;
+  actor(detail::actor_place where, std::uint32_t runtime) noexcept
+      : cell_(where.at.cell), generation_(where.at.generation), runtime_(runtime), rank_(where.rank) {}
+
+  template <auto Method>
+  static consteval void check() {
+    using known = detail::signature_of<Method>;
+    static_assert(known::is_known, "cadre: name a method: call<&T::m>(...)");
+    static_assert(std::is_base_of_v<typename known::object, T>, "cadre: this is not a method of the actor's class");
+    static_assert(!known::takes_stop, "cadre: a method asks this_task::stop_requested()");
+  }
+  [[nodiscard]] detail::actor_address address() const noexcept { return {cell_, generation_}; }
+  [[nodiscard]] detail::job::head head() const noexcept { return {.cell = cell_, .generation = generation_}; }
+
+  template <auto Method, class... A>
+  auto call_at(std::source_location at, A&&... arguments) const {
+    check<Method>();
+    using result = typename detail::signature_of<Method>::result;
+    detail::runtime_core& core = checked();
+    auto call = detail::bind_call<Method>(core, std::forward<A>(arguments)...);
+    if (rank_ == core.rank())
+      return detail::push_call<T, result>(core, address(), at, 0, detail::function_name<Method>(),
+                                          here(core, std::move(call)));
+    using settled = typename decltype(call)::settled;
+    std::optional<settled> all;
+    try {
+      all.emplace(std::move(call).settle());
+    } catch (...) {  // what an argument comes from has failed
+      return detail::failed_future<result>(*core.jobs(), std::current_exception(), at);
+    }
+    return detail::ask<detail::call_request<T, Method, settled>, result>(
+        *core.jobs(), rank_, head(), settled::may_hold_refs, detail::function_name<Method>(), true, at,
+        [&](output_archive& out) { all->save(out); });
+  }
+  template <auto Method, class... A>
+  void tell_at(std::source_location at, A&&... arguments) const {
+    check<Method>();
+    detail::runtime_core& core = checked();
+    auto call = detail::bind_call<Method>(core, std::forward<A>(arguments)...);
+    if (rank_ == core.rank()) {
+      auto f = [&core, call = here(core, std::move(call))]() mutable {
+        try {
+          static_cast<void>(call());
+        } catch (...) {
+          detail::report_unobserved({std::current_exception(), detail::function_name<Method>(), {}},
+                                    detail::scheduler_of(core.pool()).unobserved(), false);
+        }
+      };
+      detail::push_call<T, void>(core, address(), at, detail::task::no_future, detail::function_name<Method>(),
+                                 std::move(f));
+    } else {
+      using settled = typename decltype(call)::settled;
+      try {
+        const settled all = std::move(call).settle();
+        core.jobs()->template ask<detail::call_request<T, Method, settled>>(
+            rank_, head(), settled::may_hold_refs, [&](output_archive& out) { all.save(out); });
+      } catch (...) {
+        core.jobs()->tell_of(std::current_exception(), detail::function_name<Method>());
+      }
+    }
+  }
+  template <class Call>
+  auto here(detail::runtime_core& core, Call call) const {
+    return [&cell = core.actors()[cell_], call = std::move(call)]() mutable {
+      return call(false, *static_cast<T*>(cell.object()));
+    };
+  }
+  detail::runtime_core& checked() const {
+    detail::runtime_core* const core = generation_ == 0 ? nullptr : detail::runtime_core::find(runtime_);
+    if (core == nullptr) [[unlikely]]
+      throw empty_actor(generation_ != 0);
+    return *core;
+  }
+
+  std::uint32_t cell_ = 0;
+  std::uint32_t generation_ = 0;  // 0: none
+  std::uint32_t runtime_ = 0;
+  std::int32_t rank_ = 0;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/method.hpp ----
+#ifndef CADRE_ACTOR_METHOD_HPP
+#define CADRE_ACTOR_METHOD_HPP
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+template <class Signature>
+struct method_of;
+template <class R, class... P>
+struct method_of<R(P...)> {
+  template <class T>
+  constexpr auto operator()(R (T::*m)(P...)) const noexcept {
+    return m;
+  }
+  template <class T>
+  constexpr auto operator()(R (T::*m)(P...) const) const noexcept {
+    return m;
+  }
+  constexpr auto operator()(R (*f)(P...)) const noexcept { return f; }
+};
+template <class R, class... P>
+struct method_of<R(P...) const> {
+  template <class T>
+  constexpr auto operator()(R (T::*m)(P...) const) const noexcept {
+    return m;
+  }
+};
+
+}  // namespace detail
+
+/// Names one of several functions of a name: `c.call<cadre::method<int(int)>(&counter::add)>(3)`; of two that differ in
+/// const alone, `cadre::method<int() const>(&counter::at)`.
+template <class Signature>
+inline constexpr detail::method_of<Signature> method{};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/blocking.hpp ----
+#ifndef CADRE_ASYNC_BLOCKING_HPP
+#define CADRE_ASYNC_BLOCKING_HPP
+
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Returns `f()`, which blocks in the system: reads a socket, waits for a lock of another library. Inside a task one more
+/// thread of the pool takes tasks meanwhile, so that the pool neither loses a processor nor hangs when what the task
+/// blocks for is to be done by the pool itself. Elsewhere it only calls.
+///
+/// What `f` throws passes. Cost: under a microsecond, and the start of a thread when more block at once than ever before; up
+/// to 256 such threads are kept for the next time. When no further thread can be had, the call is made all the same.
+template <class F>
+  requires std::is_invocable_v<F>
+decltype(auto) blocking(F&& f) {
+  const detail::stand_in other;
+  return std::forward<F>(f)();
 }
-
-/// What it was called; empty if it was not.
-[[nodiscard]] inline std::string_view name() noexcept {
-  const detail::task* const t = detail::current_task();
-  return t != nullptr ? t->name() : std::string_view();
-}
-
-/// How many processors it may use: what it asked for, rounded down, and 1 at least.
-[[nodiscard]] inline int cpus() noexcept {
-  detail::task* const t = detail::current_task();
-  const detail::task_extras* const e = t != nullptr ? t->extras() : nullptr;
-  return e != nullptr ? e->processors : 1;
-}
-
-/// The devices that it holds, or a part of one of, in rising order: 0 <= id < the pool's "gpu".
-[[nodiscard]] inline std::vector<int> gpus() {
-  std::vector<int> ids;
-  detail::task* const t = detail::current_task();
-  if (const detail::task_extras* const e = t != nullptr ? t->extras() : nullptr; e != nullptr && e->share != nullptr)
-    for (const auto& d : e->share->devices) ids.push_back(d.id);
-  return ids;
-}
-
-}  // namespace this_task
 
 CADRE_NAMESPACE_END
 
@@ -6833,6 +17038,613 @@ template <class T>
 auto get(std::vector<future<T>>&& futures) {
   return get(futures);
 }
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/object_promise.hpp ----
+#ifndef CADRE_STORE_OBJECT_PROMISE_HPP
+#define CADRE_STORE_OBJECT_PROMISE_HPP
+
+#include <source_location>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// An object whose value, and size, are to come: refs to it can be given away at once, and whoever gets one waits for the
+/// value. Made by object_store::promise(). One that is destroyed without a value is given up: who waits, in whichever
+/// process, gets object_gone (301); so is one whose process dies.
+///
+///     cadre::object_promise<std::vector<float>> p = store.promise<std::vector<float>>();
+///     give_away(p.ref());
+///     std::move(p).set(values);
+///
+/// Thread-safety: as an int.
+template <class T>
+class object_promise {
+ public:
+  /// Takes no memory of the store.
+  [[nodiscard]] object_ref<T> ref() const noexcept { return writer_.ref(); }
+
+  /// Copies the value into the store, as put() does, and tells who waits. Throws as put().
+  template <class Value>
+    requires stored_as<Value, T>
+  object_ref<T> set(const Value& value) && {
+    object_writer<T> writer(std::move(writer_));
+    if constexpr (std::is_same_v<stored_type_t<Value>, T>)
+      store_.write(writer, value);
+    else
+      store_.write(writer, static_cast<T>(value));
+    return std::move(writer).seal();
+  }
+
+ private:
+  friend object_store;
+  object_promise(object_store store, object_writer<T> writer) noexcept
+      : store_(std::move(store)), writer_(std::move(writer)) {}
+
+  object_store store_;
+  object_writer<T> writer_;  // without memory yet
+};
+
+template <class T>
+object_promise<T> object_store::promise(const put_options& how, const std::source_location& at) {
+  const detail::stored_label& label = detail::label_of<T>();
+  return {*this, object_writer<T>(*core_, core_->create(0, label.key, label.text, how, at), 0)};
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/runtime.hpp ----
+#ifndef CADRE_ACTOR_RUNTIME_HPP
+#define CADRE_ACTOR_RUNTIME_HPP
+
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <source_location>
+#include <span>
+#include <stop_token>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <tuple>
+#include <type_traits>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+template <class Options, class... A>
+inline constexpr bool begins_with = false;
+template <class Options, class First, class... A>
+inline constexpr bool begins_with<Options, First, A...> = std::same_as<Options, std::decay_t<First>>;
+
+/// A constructor's argument, to be kept: text for a pointer to characters.
+template <class A>
+struct kept_argument {
+  using type = std::decay_t<A>;
+};
+template <class A>
+  requires std::same_as<std::decay_t<A>, const char*> || std::same_as<std::decay_t<A>, char*>
+struct kept_argument<A> {
+  using type = std::string;
+};
+
+}  // namespace detail
+
+/// The job: tasks, actors and objects, wherever in it they are. This one is of one process; cadre::mpi::runtime spans ranks,
+/// and is one of these. Made by cadre::run(), or by a host that owns main.
+///
+/// Destruction runs what has been submitted and called, then ends the actors. Thread-safety: all functions, from any thread.
+class runtime {
+ public:
+  /// Throws thread_error (151), impossible_request (209).
+  explicit runtime(runtime_options options = {}) : core_(std::move(options), *this) {}
+  runtime(const runtime&) = delete;
+  runtime& operator=(const runtime&) = delete;
+  virtual ~runtime() = default;
+
+  /// The threads of this process, for any callable.
+  [[nodiscard]] thread_pool& pool() noexcept { return core_.pool(); }
+  /// Of this process among all of the job, and how many they are.
+  [[nodiscard]] int rank() const noexcept { return core_.rank(); }
+  [[nodiscard]] int world_size() const noexcept { return core_.jobs() == nullptr ? 1 : core_.jobs()->world_size(); }
+
+  // ---- Tasks
+
+  /// Runs a function somewhere in the job: `rt.submit<&f>(arguments...)`. Arguments are converted to the types of its
+  /// parameters; futures among them are waited for before it begins, and object_refs are shown to parameters that look at
+  /// memory (std::span, Eigen::Map, std::string_view, const T&) where they lie. The future has what it returns, or throws.
+  template <auto F, class... A>
+    requires(sizeof...(A) > 2 && !detail::begins_with<remote_options, A...>)
+  auto submit(A&&... arguments) {
+    return submit_plainly<F>({}, std::forward<A>(arguments)...);
+  }
+  /// The same with options. Throws impossible_request (209) if no rank of the job has the resources, or the place is not
+  /// there; bad_task_option (211).
+  template <auto F, class... A>
+  auto submit(remote_options options, A&&... arguments) {
+    return submit_with<F>(std::move(options), std::forward<A>(arguments)...);
+  }
+  // With few arguments the place of the call comes along: see thread_pool::submit.
+  template <auto F>
+  auto submit(std::source_location at = std::source_location::current()) {
+    return submit_plainly<F>(at);
+  }
+  template <auto F, class A>
+    requires(!detail::begins_with<remote_options, A>)
+  auto submit(A&& a, std::source_location at = std::source_location::current()) {
+    return submit_plainly<F>(at, std::forward<A>(a));
+  }
+  template <auto F, class A, class B>
+    requires(!detail::begins_with<remote_options, A>)
+  auto submit(A&& a, B&& b, std::source_location at = std::source_location::current()) {
+    return submit_plainly<F>(at, std::forward<A>(a), std::forward<B>(b));
+  }
+
+  /// The same with a ref at once: the result goes into the store of the node where it is made, and never travels unless it
+  /// is asked for elsewhere. Whoever gets it waits for it, or gets the task's error. Throws as submit() and put().
+  template <auto F, class... A>
+  auto submit_ref(remote_options options, A&&... arguments) {
+    return submit_to_store<F>(std::move(options), std::forward<A>(arguments)...);
+  }
+  template <auto F, class... A>
+    requires(!detail::begins_with<remote_options, A...>)
+  auto submit_ref(A&&... arguments) {
+    return submit_to_store<F>({.at = {}}, std::forward<A>(arguments)...);
+  }
+
+  // ---- Actors
+
+  /// Makes an object that is called by messages: `rt.actor<T>({.name = "counter"}, arguments of its constructor...)`. Its
+  /// constructor runs later; if it throws, calls fail with actor_died (601), which says what. Throws actor_name_taken (603),
+  /// wrong_actor_type (604), impossible_request (209).
+  template <class T, class... A>
+  cadre::actor<T> actor(actor_options options, A&&... arguments) {
+    return make_actor<T>(std::move(options), std::forward<A>(arguments)...);
+  }
+  template <class T, class... A>
+    requires(!detail::begins_with<actor_options, A...>)
+  cadre::actor<T> actor(A&&... arguments) {
+    return make_actor<T>({.at = {}}, std::forward<A>(arguments)...);
+  }
+  /// The actor of that name. Throws no_such_actor (602), wrong_actor_type (604).
+  template <class T>
+  [[nodiscard]] cadre::actor<T> find_actor(std::string_view name, std::string_view name_space = {}) {
+    const std::string full = full_name(name, name_space);
+    if (core_.jobs() == nullptr) return checked<T>(core_.actors().find(full), name);
+    const detail::name_answer found = settled_answer(detail::name_question::find, full);
+    if (found.what == detail::name_answer::kind::none) throw no_such_actor(full, found.others);
+    return checked<T>(found, name);
+  }
+
+  // ---- Objects
+
+  /// The store of this node: see object_store.
+  [[nodiscard]] object_store& store() { return core_.store(); }
+  /// Puts a value into it: see object_store::put().
+  template <class T>
+  object_ref<stored_type_t<T>> put(const T& value, const put_options& how = {},
+                                   const std::source_location& at = std::source_location::current()) {
+    return store().put(value, how, at);
+  }
+  /// The object, in place; waits for it. Throws what the task threw that was to make it, and as object_store::get().
+  template <class T>
+  [[nodiscard]] view<T> get(const object_ref<T>& ref) {
+    return core_.get(ref);
+  }
+  /// Waits so long at most. Throws store_timeout (305) too.
+  template <class T>
+  [[nodiscard]] view<T> get(const object_ref<T>& ref, std::chrono::nanoseconds timeout) {
+    if (const auto producer = core_.results().find(ref)) {
+      const auto begun = std::chrono::steady_clock::now();
+      if (producer->wait_for(timeout)) producer->get();
+      timeout -= std::chrono::steady_clock::now() - begun;
+    }
+    return store().get(ref, timeout < timeout.zero() ? timeout.zero() : timeout);
+  }
+  /// Waits until `n` of the objects are there or have ended (a get of which throws), at most for `timeout`.
+  template <class T>
+  waited_objects wait(const std::vector<object_ref<T>>& refs, std::size_t n,
+                      std::chrono::nanoseconds timeout = std::chrono::nanoseconds::max()) {
+    std::vector<shared_future<void>> made_here;
+    for (const object_ref<T>& ref : refs)
+      if (auto producer = core_.results().find(ref); producer && !producer->ready())
+        made_here.push_back(*std::move(producer));
+    if (n <= refs.size() && !made_here.empty()) {
+      const std::size_t others = refs.size() - made_here.size();
+      static_cast<void>(cadre::wait(made_here, n > others ? n - others : 0, timeout));
+      return store().wait(refs, 0);
+    }
+    return blocking([&] { return store().wait(refs, n, timeout); });
+  }
+  /// Ends an object for all: see object_store::erase().
+  template <class T>
+  void erase(const object_ref<T>& ref) {
+    store().erase(ref);
+  }
+
+ private:
+  template <auto F, class... A>
+  auto submit_plainly(std::source_location at, A&&... arguments) {
+    using result = typename detail::signature_of<F>::result;
+    auto call = detail::bind_call<F>(core_, std::forward<A>(arguments)...);
+    detail::task_refs sources;
+    call.add_sources(sources);
+    if (core_.jobs() != nullptr) return submit_somewhere<F>({.at = at}, std::move(call), std::move(sources));
+    return detail::start_plain_call<F, result>(core_, at, std::move(call), sources);
+  }
+  template <auto F, class... A>
+  auto submit_with(remote_options options, A&&... arguments) {
+    using result = typename detail::signature_of<F>::result;
+    auto call = detail::bind_call<F>(core_, std::forward<A>(arguments)...);
+    detail::task_refs sources;
+    call.add_sources(sources);
+    if (core_.jobs() != nullptr) return submit_somewhere<F>(std::move(options), std::move(call), std::move(sources));
+    core_.check(options.on);
+    return detail::start_call<F, result>(core_, std::move(options), std::move(call), sources);
+  }
+  // In a job of several ranks.
+  template <auto F, class Call>
+  auto submit_somewhere(remote_options o, Call call, detail::task_refs sources) {
+    using result = typename Call::result;
+    detail::job& j = *core_.jobs();
+    const int to = j.choose(o.on, o.resources);
+    if (to == rank()) return detail::start_call<F, result>(core_, std::move(o), std::move(call), sources);
+    if (sources.empty() && o.max_retries == 0 && !o.stop.stop_possible()) {
+      std::optional<typename Call::settled> all;
+      try {
+        all.emplace(std::move(call).settle());
+      } catch (...) {  // what an argument comes from has failed
+        return detail::failed_future<result>(j, std::current_exception(), o.at);
+      }
+      return send_task<F>(to, o, *all);
+    }
+    // A task of this rank waits for the arguments, sends, and waits for the answer.
+    remote_options here{.stop = o.stop, .at = o.at};
+    o.stop = {};
+    auto wait = [this, &j, to, o = std::move(o), call = std::move(call)](bool, auto&&...) mutable -> result {
+      const auto settled = std::move(call).settle();
+      for (int left = o.max_retries, at = to;; --left) {
+        try {
+          return send_task<F>(at, o, settled).get();
+        } catch (const worker_died&) {
+          if (left <= 0) throw;
+          at = j.choose(o.on.is_soft() ? placement{} : o.on, o.resources);
+        }
+      }
+    };
+    return detail::start_call<F, result>(core_, std::move(here), std::move(wait), sources);
+  }
+  template <auto F, class Call>
+  auto send_task(int to, const remote_options& o, const Call& call) {
+    return detail::ask<detail::task_request<F, Call>, typename Call::result>(
+        *core_.jobs(), to, {}, Call::may_hold_refs, detail::function_name<F>(), false, o.at, [&](output_archive& out) {
+          out(detail::sent_options::of(o));
+          call.save(out);
+        });
+  }
+
+  template <auto F, class... A>
+  auto submit_to_store(remote_options options, A&&... arguments) {
+    using made = typename detail::signature_of<F>::result;
+    static_assert(!std::is_void_v<made>, "cadre: submit_ref() is of a function that returns something");
+    using stored = stored_type_t<made>;
+    if (core_.jobs() == nullptr) core_.check(options.on);
+    auto call = detail::bind_call<F>(core_, std::forward<A>(arguments)...);
+    detail::task_refs sources;
+    call.add_sources(sources);
+    object_promise<stored> promise = store().template promise<stored>({}, options.at);
+    object_ref<stored> ref = promise.ref();
+    to_store<stored, decltype(call)> all{&core_, std::move(call), std::move(promise)};
+    core_.results().add(ref, detail::start_call<F, void>(core_, std::move(options), std::move(all), sources));
+    return ref;
+  }
+  // Runs a call and keeps what it gives.
+  template <class Stored, class Call>
+  struct to_store {
+    detail::runtime_core* core;
+    Call call;
+    std::optional<object_promise<Stored>> promise;
+
+    template <class... Front>
+    void operator()(bool again, Front&&... front) {
+      const object_ref<Stored> ref = promise->ref();
+      std::move(*promise).set(call(again, std::forward<Front>(front)...));
+      core->results().finish(ref);
+    }
+  };
+
+  static std::string full_name(std::string_view name, std::string_view name_space) {
+    return name_space.empty() ? std::string(name) : std::string(name_space).append("/").append(name);
+  }
+  template <class T>
+  cadre::actor<T> checked(const detail::actor_table::named& found, std::string_view name) const {
+    if (*found.type != typeid(T))
+      throw wrong_actor_type(name, detail::type_name(*found.type), detail::type_name(typeid(T)));
+    return cadre::actor<T>({rank(), found.where}, core_.number());
+  }
+  template <class T>
+  cadre::actor<T> checked(const detail::name_answer& found, std::string_view name) const {
+    const std::string wanted = detail::type_name(typeid(T));
+    if (found.type != wanted) throw wrong_actor_type(name, found.type, wanted);
+    return cadre::actor<T>(found.where, core_.number());
+  }
+  template <class T, class... A>
+  cadre::actor<T> make_actor(actor_options o, A&&... arguments) {
+    static_assert(std::is_object_v<T> && !std::is_const_v<T>, "cadre: an actor is of a class");
+    static_assert(
+        (detail::travels<typename detail::kept_argument<A>::type> && ...),
+        "cadre: an argument of this constructor cannot travel to another process: it is, or holds, a pointer, a "
+        "view or a capture, or the archive cannot write and read it");
+    static_assert(std::is_constructible_v<T, typename detail::kept_argument<A>::type...>,
+                  "cadre: the actor's class has no constructor for these arguments");
+    const std::string name = o.name.empty() ? std::string() : full_name(o.name, o.name_space);
+    std::tuple<typename detail::kept_argument<A>::type...> kept(std::forward<A>(arguments)...);
+    if (o.max_concurrency == 0) o.max_concurrency = 1;
+    if (core_.jobs() != nullptr) return make_somewhere<T>(o, name, std::move(kept));
+    core_.check(o.on);
+    if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_.store(), a), ...); }, kept);
+    const detail::actor_address where =
+        core_.actors().add(core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls);
+    const cadre::actor<T> made({rank(), where}, core_.number());
+    const auto begin = [&] { detail::push_constructor<T>(core_, where, o.at, std::move(kept)); };
+    if (name.empty()) {
+      begin();
+    } else if (const auto taken = core_.actors().enter(name, {where, &typeid(T)}, begin)) {
+      made.kill();
+      if (!o.get_or_create) throw actor_name_taken(name);
+      return checked<T>(*taken, name);
+    }
+    return made;
+  }
+  template <class T>
+  static std::string label_of(const std::string& name) {
+    return "'" + (name.empty() ? detail::type_name(typeid(T)) : name) + "'";
+  }
+  // In a job of several ranks.
+  template <class T, class Kept>
+  cadre::actor<T> make_somewhere(const actor_options& o, const std::string& name, Kept kept) {
+    detail::job& j = *core_.jobs();
+    const int to = j.choose(o.on, {});
+    if (!name.empty()) {
+      const detail::name_answer has_it =
+          settled_answer(detail::name_question::reserve, name, detail::type_name(typeid(T)));
+      if (has_it.what == detail::name_answer::kind::taken) {
+        if (!o.get_or_create) throw actor_name_taken(name);
+        return checked<T>(has_it, name);
+      }
+    }
+    try {
+      detail::actor_place where{to, {}};
+      if (to == rank()) {
+        where.at = core_.actors().add(core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls);
+        core_.actors().set_name(where.at, name);
+        detail::push_constructor<T>(core_, where.at, o.at, std::move(kept));
+      } else {
+        where.at = detail::ask<detail::make_request<T, Kept>, detail::actor_address>(
+                       j, to, {}, true, detail::constructor_name<T>(), true, o.at,
+                       [&](output_archive& out) {
+                         out(label_of<T>(name), name, o.max_concurrency, std::uint64_t{o.max_pending_calls});
+                         std::apply([&](const auto&... a) { out(a...); }, kept);
+                       })
+                       .get();
+      }
+      if (!name.empty()) detail::ask_about_name(j, detail::name_question::bind, name, {}, where);
+      return cadre::actor<T>(where, core_.number());
+    } catch (...) {
+      if (!name.empty()) detail::ask_about_name(j, detail::name_question::drop, name);
+      throw;
+    }
+  }
+  // When whoever is making the actor of that name is done.
+  detail::name_answer settled_answer(detail::name_question q, const std::string& name, const std::string& type = {}) {
+    for (;;) {
+      detail::name_answer a = detail::ask_about_name(*core_.jobs(), q, name, type);
+      if (a.what != detail::name_answer::kind::being_made) return a;
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+  }
+
+ protected:
+  [[nodiscard]] detail::runtime_core& core() noexcept { return core_; }
+
+ private:
+  detail::runtime_core core_;
+};
+
+namespace this_task {
+
+/// The runtime that runs this task or actor. Throws no_runtime (607) elsewhere.
+[[nodiscard]] inline cadre::runtime& runtime() {
+  const detail::task* const t = detail::current_task();
+  detail::runtime_core* const core = t == nullptr ? nullptr : detail::runtime_core::of_pool(t->home());
+  if (core == nullptr) throw no_runtime();
+  return core->face();
+}
+
+}  // namespace this_task
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/run.hpp ----
+#ifndef CADRE_ACTOR_RUN_HPP
+#define CADRE_ACTOR_RUN_HPP
+
+#include <concepts>
+#include <cstdio>
+#include <exception>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+template <class Program>
+int run_program(Program& program, runtime& rt) {
+  if constexpr (std::is_void_v<std::invoke_result_t<Program&, runtime&>>) {
+    program(rt);
+    return 0;
+  } else {
+    return program(rt);
+  }
+}
+/// What `body` returns, or 1 after an error, which is said on stderr, as by a main() that throws.
+template <class Body>
+int run_main(int argc, char** argv, Body&& body) {
+  const char* const name = argc > 0 ? argv[0] : "cadre";
+  try {
+    return body();
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "%s: %s\n", name, e.what());  // the end of the program, which asked for nothing else
+  } catch (...) {
+    std::fprintf(stderr, "%s: an error that is not a std::exception\n", name);  // likewise
+  }
+  return 1;
+}
+
+}  // namespace detail
+
+/// What main() does: makes a runtime of this process, calls `program(runtime&)`, and returns the program's exit code: what
+/// `program` returns, 0 if that is nothing, or 1 after an error, of which the text goes to stderr. With cadre::mpi::run, of
+/// the same form, the same program spans the ranks of a job.
+///
+///     int main(int argc, char** argv) {
+///       return cadre::run(argc, argv, [](cadre::runtime& rt) { ... });
+///     }
+template <class Program>
+  requires std::invocable<Program&, runtime&>
+int run(int argc, char** argv, Program&& program, runtime_options options = {}) {
+  return detail::run_main(argc, argv, [&] {
+    runtime rt(std::move(options));
+    return detail::run_program(program, rt);
+  });
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor.hpp ----
+#ifndef CADRE_ACTOR_HPP
+#define CADRE_ACTOR_HPP
+
+/// Tasks, actors and objects anywhere in a job.
+
+#endif
+
+// ---- cadre/archive/fwd.hpp ----
+#ifndef CADRE_ARCHIVE_FWD_HPP
+#define CADRE_ARCHIVE_FWD_HPP
+
+CADRE_NAMESPACE_BEGIN
+
+class archive_extension;
+class byte_buffer;
+class input_archive;
+class output_archive;
+template <class T>
+struct type_label;
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/archive.hpp ----
+#ifndef CADRE_ARCHIVE_HPP
+#define CADRE_ARCHIVE_HPP
+
+/// The one archive over byte buffers that checkpoints, stores and messages share.
+
+#endif
+
+// ---- cadre/async/fwd.hpp ----
+#ifndef CADRE_ASYNC_FWD_HPP
+#define CADRE_ASYNC_FWD_HPP
+
+CADRE_NAMESPACE_BEGIN
+
+class thread_pool;
+class task_group;
+class task_graph;
+class graph_node;
+struct thread_pool_options;
+struct loop_options;
+struct task_options;
+struct unobserved_error;
+struct unit;
+
+template <class T>
+class future;
+
+template <class T>
+class shared_future;
+
+template <class T>
+class promise;
+
+template <class T>
+struct any_result;
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/this_task.hpp ----
+#ifndef CADRE_ASYNC_THIS_TASK_HPP
+#define CADRE_ASYNC_THIS_TASK_HPP
+
+#include <string_view>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// What a task can ask about itself. Outside of tasks the answers are those of one without options.
+namespace this_task {
+
+/// True if the task, or one that it descends from, has been cancelled: it should end soon. One relaxed load.
+[[nodiscard]] inline bool stop_requested() noexcept {
+  const detail::task* const t = detail::current_task();
+  return t != nullptr && t->stop_requested();
+}
+
+/// What it was called; empty if it was not.
+[[nodiscard]] inline std::string_view name() noexcept {
+  const detail::task* const t = detail::current_task();
+  return t != nullptr ? t->name() : std::string_view();
+}
+
+/// How many processors it may use: what it asked for, rounded down, and 1 at least.
+[[nodiscard]] inline int cpus() noexcept {
+  detail::task* const t = detail::current_task();
+  const detail::task_extras* const e = t != nullptr ? t->extras() : nullptr;
+  return e != nullptr ? e->processors : 1;
+}
+
+/// The devices that it holds, or a part of one of, in rising order: 0 <= id < the pool's "gpu".
+[[nodiscard]] inline std::vector<int> gpus() {
+  std::vector<int> ids;
+  detail::task* const t = detail::current_task();
+  if (const detail::task_extras* const e = t != nullptr ? t->extras() : nullptr; e != nullptr && e->share != nullptr)
+    for (const auto& d : e->share->devices) ids.push_back(d.id);
+  return ids;
+}
+
+}  // namespace this_task
 
 CADRE_NAMESPACE_END
 
@@ -7222,32 +18034,6 @@ CADRE_NAMESPACE_END
 #define CADRE_ASYNC_HPP
 
 /// Tasks and futures on a work-stealing pool: docs/async.md.
-
-#endif
-
-// ---- cadre/async/blocking.hpp ----
-#ifndef CADRE_ASYNC_BLOCKING_HPP
-#define CADRE_ASYNC_BLOCKING_HPP
-
-#include <type_traits>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Returns `f()`, which blocks in the system: reads a socket, waits for a lock of another library. Inside a task one more
-/// thread of the pool takes tasks meanwhile, so that the pool neither loses a processor nor hangs when what the task
-/// blocks for is to be done by the pool itself. Elsewhere it only calls.
-///
-/// What `f` throws passes. Cost: under a microsecond, and the start of a thread when more block at once than ever before; up
-/// to 256 such threads are kept for the next time. When no further thread can be had, the call is made all the same.
-template <class F>
-  requires std::is_invocable_v<F>
-decltype(auto) blocking(F&& f) {
-  const detail::stand_in other;
-  return std::forward<F>(f)();
-}
-
-CADRE_NAMESPACE_END
 
 #endif
 
@@ -8883,62 +19669,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/core/contiguous.hpp ----
-#ifndef CADRE_CORE_CONTIGUOUS_HPP
-#define CADRE_CORE_CONTIGUOUS_HPP
-
-#include <cstddef>
-#include <span>  // brings the concepts of ranges; <ranges>, with its views, would cost as much again as <string>
-#include <type_traits>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Customisation point: how a T is seen as one run of elements without a copy. Given for contiguous sized ranges
-/// (vector, span, array); cadre/eigen.hpp gives it for Eigen's dense matrices; specialise it for a type of your own:
-///
-///     element                         the element type
-///     elements(T&)                    std::span over all elements, in memory order
-///     shape(const T&)                 extents, outermost first, for messages and agreement between ranks
-///     view, const_view                what looks at memory that somebody else owns
-///     map(element*, extents...)       makes such a view; of const elements, a const_view
-///     count(extents...)               elements that a T of these extents has
-template <class T>
-struct contiguous_traits;
-
-template <class T>
-  requires std::ranges::contiguous_range<T> && std::ranges::sized_range<T>
-struct contiguous_traits<T> {
-  using element = std::remove_cv_t<std::ranges::range_value_t<T>>;
-  using view = std::span<element>;
-  using const_view = std::span<const element>;
-  template <class R>
-  static auto elements(R& range) noexcept {
-    return std::span(std::ranges::data(range), static_cast<std::size_t>(std::ranges::size(range)));
-  }
-  static std::vector<std::size_t> shape(const T& range) { return {static_cast<std::size_t>(std::ranges::size(range))}; }
-  static view map(element* data, std::size_t n) noexcept { return {data, n}; }
-  static const_view map(const element* data, std::size_t n) noexcept { return {data, n}; }
-  static std::size_t count(std::size_t n) noexcept { return n; }
-};
-
-/// A type whose elements can be seen in place.
-template <class T>
-concept contiguous = requires(std::remove_reference_t<T>& t) {
-  typename contiguous_traits<std::remove_cvref_t<T>>::element;
-  { contiguous_traits<std::remove_cvref_t<T>>::elements(t).data() };
-};
-
-/// All elements of `t`, in memory order; nothing is copied.
-template <contiguous T>
-[[nodiscard]] auto elements(T&& t) noexcept(noexcept(contiguous_traits<std::remove_cvref_t<T>>::elements(t))) {
-  return contiguous_traits<std::remove_cvref_t<T>>::elements(t);
-}
-
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/comm/collectives.hpp ----
 #ifndef CADRE_COMM_COLLECTIVES_HPP
 #define CADRE_COMM_COLLECTIVES_HPP
@@ -10390,184 +21120,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/os/mapping.hpp ----
-#ifndef CADRE_OS_MAPPING_HPP
-#define CADRE_OS_MAPPING_HPP
-
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstddef>
-#include <cstdint>
-#include <limits>
-#include <string>
-#include <string_view>
-#include <system_error>
-#include <utility>
-
-#ifndef MADV_POPULATE_WRITE  // Linux 5.14
-#define MADV_POPULATE_WRITE 23
-#endif
-#ifndef MADV_COLLAPSE  // Linux 6.1
-#define MADV_COLLAPSE 25
-#endif
-
-CADRE_NAMESPACE_BEGIN
-
-/// Thrown (159) when memory cannot be made, mapped or reserved. `code()` is the system's error.
-class mapping_error : public error {
- public:
-  mapping_error(std::string_view message, int code)
-      : error("os", 159, std::string(message) + ": " + std::generic_category().message(code)), code_(code) {}
-  [[nodiscard]] int code() const noexcept { return code_; }
-
- private:
-  int code_;
-};
-
-/// A file descriptor that is closed at the end. Move-only.
-class file_descriptor {
- public:
-  file_descriptor() = default;
-  explicit file_descriptor(int number) noexcept : number_(number) {}
-  file_descriptor(file_descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
-  file_descriptor& operator=(file_descriptor&& other) noexcept {
-    std::swap(number_, other.number_);
-    return *this;
-  }
-  ~file_descriptor() {
-    if (number_ >= 0) ::close(number_);
-  }
-
-  [[nodiscard]] int get() const noexcept { return number_; }
-  explicit operator bool() const noexcept { return number_ >= 0; }
-
- private:
-  int number_ = -1;
-};
-
-namespace detail {
-// Linux 5.14. Where it is missing, the memory of files is reserved when they are made.
-inline bool can_populate() noexcept {
-  static const bool can = ::madvise(nullptr, 0, MADV_POPULATE_WRITE) == 0;
-  return can;
-}
-}  // namespace detail
-
-/// An anonymous file in memory, zeroed, that the kernel frees with its last mapping and descriptor, however the
-/// processes end. Not bound by the size of /dev/shm. Other processes of the user open it as /proc/PID/fd/NUMBER.
-/// Throws mapping_error (159).
-[[nodiscard]] inline file_descriptor make_memory_file(const char* name, std::size_t bytes) {
-  file_descriptor file(::memfd_create(name, MFD_CLOEXEC));
-  if (!file) throw mapping_error("cannot make a file in memory", errno);
-  if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0)
-    throw mapping_error("cannot make a file of " + std::to_string(bytes) + " bytes in memory", errno);
-  if (!detail::can_populate())
-    if (const int code = ::posix_fallocate(file.get(), 0, static_cast<off_t>(bytes)); code != 0)
-      throw mapping_error("cannot reserve a file of " + std::to_string(bytes) + " bytes in memory", code);
-  return file;
-}
-
-/// Memory mapped into this process, unmapped at the end. Move-only.
-class mapping {
- public:
-  static constexpr std::size_t huge_page = std::size_t{2} << 20;
-
-  mapping() = default;
-  /// The first `bytes` of a file, shared with all who map it. Mappings of 2 MiB and more begin at a multiple of 2 MiB.
-  /// Reserves nothing: call `reserve` before touching memory that may not be there. Throws mapping_error (159).
-  static mapping shared(const file_descriptor& file, std::size_t bytes) {
-    mapping made;
-    made.map(bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file.get(), 0);
-    return made;
-  }
-  /// The `bytes` from `offset`, a multiple of the page size, to be read only: a write is a SIGSEGV. Otherwise as shared().
-  static mapping shared_read_only(const file_descriptor& file, std::size_t offset, std::size_t bytes) {
-    mapping made;
-    made.map(bytes, PROT_READ, MAP_SHARED, file.get(), offset);
-    return made;
-  }
-  /// Zeroed memory of this process alone, in huge pages where the system has them. Throws mapping_error (159).
-  static mapping anonymous(std::size_t bytes) {
-    mapping made;
-    made.map(bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (bytes >= huge_page) ::madvise(made.data_, bytes, MADV_HUGEPAGE);
-    return made;
-  }
-  mapping(mapping&& other) noexcept
-      : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
-  mapping& operator=(mapping&& other) noexcept {
-    std::swap(data_, other.data_);
-    std::swap(size_, other.size_);
-    return *this;
-  }
-  ~mapping() {
-    if (data_ != nullptr) ::munmap(data_, size_);
-  }
-
-  [[nodiscard]] std::byte* data() const noexcept { return data_; }
-  [[nodiscard]] std::size_t size() const noexcept { return size_; }
-
-  /// Makes bytes [offset, offset + bytes) present, so that touching them cannot fail: where memory is short this throws
-  /// mapping_error (159) in place of a later SIGBUS. Huge pages are used where the kernel gives them (shared memory:
-  /// Linux 6.1), which makes the first touch several times cheaper.
-  void reserve(std::size_t offset, std::size_t bytes) {
-    if (bytes == 0) return;
-    const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-    const std::size_t begin = offset / page * page, end = (offset + bytes + page - 1) / page * page;
-    // A huge page is collapsed from a range that has one page present; where that does not work, all are made present.
-    const std::size_t huge_begin = (begin + huge_page - 1) / huge_page * huge_page,
-                      huge_end = end / huge_page * huge_page;
-    if (huge_begin < huge_end) {
-      for (std::size_t at = huge_begin; at < huge_end; at += huge_page) populate(at, page);
-      ::madvise(data_ + huge_begin, huge_end - huge_begin, MADV_COLLAPSE);
-    }
-    populate(begin, end - begin);
-  }
-
- private:
-  void map(std::size_t bytes, int access, int flags, int file, std::size_t offset) {
-    if (bytes == 0) throw mapping_error("cannot map 0 bytes", EINVAL);
-    // Address space for the alignment first, then the mapping over the aligned part of it.
-    const std::size_t slack = bytes >= huge_page ? huge_page : 0;
-    if (bytes > std::numeric_limits<std::size_t>::max() / 2)
-      throw mapping_error("cannot map " + std::to_string(bytes) + " bytes", ENOMEM);
-    void* const space = ::mmap(nullptr, bytes + slack, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (space == MAP_FAILED) throw mapping_error("cannot map " + std::to_string(bytes) + " bytes", errno);
-    auto* const begin = static_cast<std::byte*>(space);
-    const std::size_t shift =
-        slack == 0 ? 0 : (huge_page - reinterpret_cast<std::uintptr_t>(begin) % huge_page) % huge_page;
-    void* const made = ::mmap(begin + shift, bytes, access, flags | MAP_FIXED, file, static_cast<off_t>(offset));
-    if (made == MAP_FAILED) {
-      const int code = errno;
-      ::munmap(space, bytes + slack);
-      throw mapping_error("cannot map " + std::to_string(bytes) + " bytes", code);
-    }
-    data_ = begin + shift;
-    size_ = bytes;
-    const std::size_t page = static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-    const std::size_t tail = shift + (bytes + page - 1) / page * page;
-    if (shift != 0) ::munmap(begin, shift);
-    if (tail < bytes + slack) ::munmap(begin + tail, bytes + slack - tail);
-  }
-
-  void populate(std::size_t offset, std::size_t bytes) {
-    if (!detail::can_populate() || ::madvise(data_ + offset, bytes, MADV_POPULATE_WRITE) == 0) return;
-    throw mapping_error("cannot reserve " + std::to_string(bytes) + " bytes of memory",
-                        errno == EFAULT ? ENOMEM : errno);
-  }
-
-  std::byte* data_ = nullptr;
-  std::size_t size_ = 0;
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/comm/detail/zeroed_memory.hpp ----
 #ifndef CADRE_COMM_DETAIL_ZEROED_MEMORY_HPP
 #define CADRE_COMM_DETAIL_ZEROED_MEMORY_HPP
@@ -10830,124 +21382,6 @@ template <class T>
 struct contiguous_traits;
 template <class T>
 struct portable;
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/core/hash.hpp ----
-#ifndef CADRE_CORE_HASH_HPP
-#define CADRE_CORE_HASH_HPP
-
-#include <array>
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <span>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-
-/// XXH64 of bytes that arrive in pieces: the checksum of every file and message of cadre. Written from the public
-/// specification (xxHash, doc/xxhash_spec.md); not for cryptography. However the bytes are cut, the result is the same.
-class xxh64 {
- public:
-  explicit xxh64(std::uint64_t seed = 0) noexcept
-      : lanes_{seed + prime1 + prime2, seed + prime2, seed, seed - prime1}, seed_(seed) {}
-
-  xxh64& update(std::span<const std::byte> bytes) noexcept {
-    if (bytes.empty()) return *this;
-    const std::size_t held = total_ % stripe;
-    total_ += bytes.size();
-    if (held != 0) {
-      const std::size_t wanted = bytes.size() < stripe - held ? bytes.size() : stripe - held;
-      std::memcpy(rest_.data() + held, bytes.data(), wanted);
-      bytes = bytes.subspan(wanted);
-      if (held + wanted < stripe) return *this;
-      consume(rest_.data(), 1);
-    }
-    const std::size_t stripes = bytes.size() / stripe;
-    consume(bytes.data(), stripes);
-    bytes = bytes.subspan(stripes * stripe);
-    if (!bytes.empty()) std::memcpy(rest_.data(), bytes.data(), bytes.size());
-    return *this;
-  }
-
-  /// The hash of what came so far; more may follow.
-  [[nodiscard]] std::uint64_t digest() const noexcept {
-    std::uint64_t h = seed_ + prime5;
-    if (total_ >= stripe) {
-      h = std::rotl(lanes_[0], 1) + std::rotl(lanes_[1], 7) + std::rotl(lanes_[2], 12) + std::rotl(lanes_[3], 18);
-      for (std::uint64_t lane : lanes_) h = (h ^ round(0, lane)) * prime1 + prime4;
-    }
-    h += total_;
-    const std::byte* p = rest_.data();
-    std::size_t left = total_ % stripe;
-    for (; left >= 8; left -= 8, p += 8) h = std::rotl(h ^ round(0, load<std::uint64_t>(p)), 27) * prime1 + prime4;
-    for (; left >= 4; left -= 4, p += 4) h = std::rotl(h ^ (load<std::uint32_t>(p) * prime1), 23) * prime2 + prime3;
-    for (; left != 0; --left, ++p) h = std::rotl(h ^ (std::to_integer<std::uint64_t>(*p) * prime5), 11) * prime1;
-    h = (h ^ (h >> 33)) * prime2;
-    h = (h ^ (h >> 29)) * prime3;
-    return h ^ (h >> 32);
-  }
-
- private:
-  static constexpr std::uint64_t prime1 = 0x9E3779B185EBCA87, prime2 = 0xC2B2AE3D27D4EB4F, prime3 = 0x165667B19E3779F9,
-                                 prime4 = 0x85EBCA77C2B2AE63, prime5 = 0x27D4EB2F165667C5;
-  static constexpr std::size_t stripe = 32;
-
-  template <class Word>
-  static std::uint64_t load(const std::byte* p) noexcept {
-    static_assert(std::endian::native == std::endian::little);
-    Word word;
-    std::memcpy(&word, p, sizeof word);
-    return word;
-  }
-  static constexpr std::uint64_t round(std::uint64_t lane, std::uint64_t input) noexcept {
-    return std::rotl(lane + input * prime2, 31) * prime1;
-  }
-  void consume(const std::byte* p, std::size_t stripes) noexcept {
-    auto [a, b, c, d] = lanes_;
-    for (; stripes != 0; --stripes, p += stripe) {
-      a = round(a, load<std::uint64_t>(p));
-      b = round(b, load<std::uint64_t>(p + 8));
-      c = round(c, load<std::uint64_t>(p + 16));
-      d = round(d, load<std::uint64_t>(p + 24));
-    }
-    lanes_ = {a, b, c, d};
-  }
-
-  std::array<std::uint64_t, 4> lanes_;
-  std::array<std::byte, stripe> rest_{};
-  std::uint64_t seed_;
-  std::uint64_t total_ = 0;
-};
-
-/// XXH64 of `bytes`.
-[[nodiscard]] inline std::uint64_t hash_bytes(std::span<const std::byte> bytes, std::uint64_t seed = 0) noexcept {
-  return xxh64(seed).update(bytes).digest();
-}
-
-/// A bijection of 64-bit words in which every input bit changes every output bit with a probability near one half
-/// (variant 13 of Stafford's mixers, as in SplitMix64).
-[[nodiscard]] constexpr std::uint64_t hash_mix(std::uint64_t x) noexcept {
-  x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
-  x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
-  return x ^ (x >> 31);
-}
-
-/// Adds `value` to the hash of an ordered list. For a given hash this is a bijection of values.
-[[nodiscard]] constexpr std::uint64_t hash_combine(std::uint64_t hash, std::uint64_t value) noexcept {
-  return hash_mix(hash_mix(hash + 0x9E3779B97F4A7C15) ^ value);
-}
-
-/// A hash of text that is the same in every process and can be had at compile time (FNV-1a, mixed): for short names.
-[[nodiscard]] constexpr std::uint64_t hash_text(std::string_view text) noexcept {
-  std::uint64_t hash = 0xCBF29CE484222325;
-  for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3;
-  return hash_mix(hash);
-}
 
 CADRE_NAMESPACE_END
 
@@ -11366,31 +21800,6 @@ class permutation {
   std::array<std::uint64_t, rounds> keys_{};  // of the network
   std::array<std::uint8_t, small> table_{};   // of a small shuffle
 };
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/core/units.hpp ----
-#ifndef CADRE_CORE_UNITS_HPP
-#define CADRE_CORE_UNITS_HPP
-
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-
-/// `using namespace cadre::literals;` gives sizes in bytes (64_KiB, 25_MiB, 8_GiB) and the standard library's times
-/// (200ms, 5s).
-namespace literals {
-
-using namespace std::chrono_literals;
-
-constexpr std::uint64_t operator""_KiB(unsigned long long n) noexcept { return n << 10; }
-constexpr std::uint64_t operator""_MiB(unsigned long long n) noexcept { return n << 20; }
-constexpr std::uint64_t operator""_GiB(unsigned long long n) noexcept { return n << 30; }
-constexpr std::uint64_t operator""_TiB(unsigned long long n) noexcept { return n << 40; }
-
-}  // namespace literals
 
 CADRE_NAMESPACE_END
 
@@ -12698,36 +23107,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/observe/error.hpp ----
-#ifndef CADRE_OBSERVE_ERROR_HPP
-#define CADRE_OBSERVE_ERROR_HPP
-
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-
-/// The base of this room's errors, 1050 to 1099.
-class observe_error : public error {
- protected:
-  observe_error(int number, std::string_view message) : error("observe", number, message) {}
-};
-
-/// Thrown (1050) when a metric is registered again as another kind or with other buckets.
-class metric_mismatch : public observe_error {
- public:
-  explicit metric_mismatch(std::string_view message) : observe_error(1050, message) {}
-};
-
-/// Thrown (1051) when a metric's or label's name or a bucket option is not one that Prometheus accepts.
-class invalid_metric : public observe_error {
- public:
-  explicit invalid_metric(std::string_view message) : observe_error(1051, message) {}
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/observe/events.hpp ----
 #ifndef CADRE_OBSERVE_EVENTS_HPP
 #define CADRE_OBSERVE_EVENTS_HPP
@@ -12929,316 +23308,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/observe/detail/shards.hpp ----
-#ifndef CADRE_OBSERVE_DETAIL_SHARDS_HPP
-#define CADRE_OBSERVE_DETAIL_SHARDS_HPP
-
-#include <atomic>
-#include <cstddef>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-/// Metrics are kept in this many copies, each on cache lines of its own, and summed when read. The first threads of the
-/// process have one each for themselves, which they change without a locked instruction; the others take turns in choosing
-/// one of the rest.
-inline constexpr std::size_t own_metric_shards = 8, metric_shards = 16;
-
-inline constinit std::atomic<std::size_t> next_metric_shard{0};
-
-inline std::size_t metric_shard() noexcept {
-  static constinit thread_local std::size_t mine = metric_shards;
-  if (mine == metric_shards) [[unlikely]] {
-    const std::size_t n = next_metric_shard.fetch_add(1, std::memory_order_relaxed);
-    mine = n < own_metric_shards ? n : own_metric_shards + n % (metric_shards - own_metric_shards);
-  }
-  return mine;
-}
-
-/// Adds to what is this thread's of a metric.
-template <class T>
-void add_to_shard(std::atomic<T>& value, std::size_t shard, T n) noexcept {
-  if (shard < own_metric_shards)
-    value.store(value.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
-  else
-    value.fetch_add(n, std::memory_order_relaxed);
-}
-
-}  // namespace detail
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/observe/metrics.hpp ----
-#ifndef CADRE_OBSERVE_METRICS_HPP
-#define CADRE_OBSERVE_METRICS_HPP
-
-#include <algorithm>
-#include <array>
-#include <atomic>
-#include <cmath>
-#include <cstddef>
-#include <cstdint>
-#include <map>
-#include <memory>
-#include <mutex>
-#include <string>
-#include <string_view>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-/// A number that only grows: tasks done, bytes sent. Any thread; one relaxed addition, or less.
-class counter {
- public:
-  counter() = default;
-  counter(const counter&) = delete;
-  counter& operator=(const counter&) = delete;
-
-  void add(std::uint64_t n = 1) noexcept {
-    const std::size_t mine = detail::metric_shard();
-    detail::add_to_shard(shards_[mine].value, mine, n);
-  }
-  [[nodiscard]] std::uint64_t value() const noexcept {
-    std::uint64_t total = 0;
-    for (const shard& s : shards_) total += s.value.load(std::memory_order_relaxed);
-    return total;
-  }
-
- private:
-  struct alignas(64) shard {
-    std::atomic<std::uint64_t> value{0};
-  };
-  std::array<shard, detail::metric_shards> shards_;
-};
-
-/// A number that goes up and down: queue length, bytes in use. Any thread.
-class gauge {
- public:
-  gauge() = default;
-  gauge(const gauge&) = delete;
-  gauge& operator=(const gauge&) = delete;
-
-  void set(double value) noexcept { value_.store(value, std::memory_order_relaxed); }
-  void add(double amount) noexcept { value_.fetch_add(amount, std::memory_order_relaxed); }
-  [[nodiscard]] double value() const noexcept { return value_.load(std::memory_order_relaxed); }
-
- private:
-  alignas(64) std::atomic<double> value_{0};
-};
-
-/// The upper bounds of a histogram's buckets: first, first * factor, first * factor^2, ...; a last bucket takes the
-/// rest. The default spans 10 us to 84 s when what is observed are seconds.
-struct histogram_buckets {
-  double first = 1e-5;
-  double factor = 2;
-  std::size_t count = 24;
-
-  friend bool operator==(const histogram_buckets&, const histogram_buckets&) = default;
-};
-
-/// How observations are distributed: seconds per task, bytes per message. Any thread; two relaxed additions and a
-/// search among the bounds.
-class histogram {
- public:
-  /// Throws invalid_metric (1051) unless first > 0, factor > 1, 1 <= count <= 64, and all bounds are finite.
-  explicit histogram(histogram_buckets buckets = {}) {
-    if (!(buckets.first > 0) || !(buckets.factor > 1) || buckets.count < 1 || buckets.count > most)
-      throw invalid_metric("a histogram's buckets need first > 0, factor > 1 and a count from 1 to 64");
-    double bound = buckets.first;
-    for (std::size_t i = 0; i < buckets.count; ++i, bound *= buckets.factor) bounds_.push_back(bound);
-    if (!std::isfinite(bounds_.back()))
-      throw invalid_metric("a histogram's buckets grow beyond what a double holds; choose a smaller factor or count");
-  }
-  histogram(const histogram&) = delete;
-  histogram& operator=(const histogram&) = delete;
-
-  /// A NaN counts in the last bucket and makes the sum NaN, as it does in Prometheus' own clients.
-  void observe(double value) noexcept {
-    std::size_t bucket = bounds_.size();
-    if (value <= bounds_.back())
-      bucket = static_cast<std::size_t>(std::lower_bound(bounds_.begin(), bounds_.end(), value) - bounds_.begin());
-    const std::size_t place = detail::metric_shard();
-    shard& mine = shards_[place];
-    detail::add_to_shard(mine.counts[bucket], place, std::uint64_t{1});
-    detail::add_to_shard(mine.sum, place, value);
-  }
-
-  /// Upper bounds, inclusive, without that of the last bucket, which is infinite.
-  [[nodiscard]] const std::vector<double>& bounds() const noexcept { return bounds_; }
-  /// One count per bound and one for the rest.
-  [[nodiscard]] std::vector<std::uint64_t> counts() const {
-    std::vector<std::uint64_t> total(bounds_.size() + 1);
-    for (const shard& s : shards_)
-      for (std::size_t i = 0; i < total.size(); ++i) total[i] += s.counts[i].load(std::memory_order_relaxed);
-    return total;
-  }
-  [[nodiscard]] double sum() const noexcept {
-    double total = 0;
-    for (const shard& s : shards_) total += s.sum.load(std::memory_order_relaxed);
-    return total;
-  }
-
- private:
-  static constexpr std::size_t most = 64;
-  struct alignas(64) shard {
-    std::array<std::atomic<std::uint64_t>, most + 1> counts{};
-    std::atomic<double> sum{0};
-  };
-  std::vector<double> bounds_;
-  std::array<shard, detail::metric_shards> shards_;
-};
-
-/// What tells apart the metrics of one name: {{"room", "pool"}, {"kind", "steal"}}. The order does not matter.
-using metric_labels = std::vector<std::pair<std::string, std::string>>;
-
-enum class metric_kind : std::uint8_t { counter, gauge, histogram };
-
-[[nodiscard]] constexpr std::string_view to_string(metric_kind kind) noexcept {
-  return kind == metric_kind::counter ? "counter" : kind == metric_kind::gauge ? "gauge" : "histogram";
-}
-
-/// One metric as it stood when a snapshot was taken.
-struct metric_sample {
-  std::string name, help;
-  metric_kind kind;
-  metric_labels labels;                 ///< sorted by name
-  double value = 0;                     ///< of a counter or gauge; the number of observations of a histogram
-  double sum = 0;                       ///< of a histogram's observations
-  std::vector<double> bounds{};         ///< of a histogram's buckets
-  std::vector<std::uint64_t> counts{};  ///< per bucket, not cumulative; one more than bounds
-};
-
-/// Metrics by name and labels. Registering takes a lock and happens once; keep the reference, which stays good as long
-/// as the registry, and count through it without a lock:
-///
-///     static cadre::counter& stolen = cadre::metrics().counter("cadre_pool_stolen_total", "tasks taken from others");
-///     stolen.add();
-///
-/// Names are Prometheus': [a-zA-Z_:][a-zA-Z0-9_:]*, for labels without the colon and not beginning with two
-/// underscores; else invalid_metric (1051). The same name and labels give the same metric; the same name as another
-/// kind, or a histogram with other buckets, is metric_mismatch (1050). A help text given later fills an empty one.
-///
-/// A template so that only those who count pay to compile it; its name is metrics_registry.
-template <class Labels = metric_labels>
-class basic_metrics_registry {
- public:
-  basic_metrics_registry() = default;
-  basic_metrics_registry(const basic_metrics_registry&) = delete;
-  basic_metrics_registry& operator=(const basic_metrics_registry&) = delete;
-
-  cadre::counter& counter(std::string_view name, std::string_view help = {}, Labels labels = {}) {
-    return find_or_add(&family::counters, name, help, metric_kind::counter, std::move(labels), {});
-  }
-
-  cadre::gauge& gauge(std::string_view name, std::string_view help = {}, Labels labels = {}) {
-    return find_or_add(&family::gauges, name, help, metric_kind::gauge, std::move(labels), {});
-  }
-
-  cadre::histogram& histogram(std::string_view name, std::string_view help = {}, Labels labels = {},
-                              histogram_buckets buckets = {}) {
-    return find_or_add(&family::histograms, name, help, metric_kind::histogram, std::move(labels), buckets, buckets);
-  }
-
-  /// All metrics, ordered by name and labels. Counting goes on meanwhile; each number was right at some instant.
-  [[nodiscard]] std::vector<metric_sample> snapshot() const {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    std::vector<metric_sample> samples;
-    for (const auto& [name, f] : families_) {
-      for (const auto& [labels, c] : f.counters)
-        samples.push_back({name, f.help, f.kind, labels, static_cast<double>(c->value())});
-      for (const auto& [labels, g] : f.gauges) samples.push_back({name, f.help, f.kind, labels, g->value()});
-      for (const auto& [labels, h] : f.histograms) {
-        std::vector<std::uint64_t> counts = h->counts();
-        std::uint64_t all = 0;
-        for (std::uint64_t n : counts) all += n;
-        samples.push_back(
-            {name, f.help, f.kind, labels, static_cast<double>(all), h->sum(), h->bounds(), std::move(counts)});
-      }
-    }
-    return samples;
-  }
-
- private:
-  template <class Metric>
-  using by_labels = std::map<Labels, std::unique_ptr<Metric>>;
-
-  struct family {
-    metric_kind kind;
-    std::string help;
-    histogram_buckets buckets;
-    by_labels<cadre::counter> counters{};
-    by_labels<cadre::gauge> gauges{};
-    by_labels<cadre::histogram> histograms{};
-  };
-
-  static bool valid_name(std::string_view name, bool colon) noexcept {
-    const auto letter = [&](char c) {
-      return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_' || (colon && c == ':');
-    };
-    return !name.empty() && letter(name.front()) &&
-           std::all_of(name.begin(), name.end(), [&](char c) { return letter(c) || (c >= '0' && c <= '9'); });
-  }
-
-  family& family_of(std::string_view name, std::string_view help, metric_kind kind, histogram_buckets buckets) {
-    if (!valid_name(name, true))
-      throw invalid_metric("'" + std::string(name) +
-                           "' is no name for a metric; it must match [a-zA-Z_:][a-zA-Z0-9_:]*");
-    family& f = families_.try_emplace(std::string(name), kind, std::string(), buckets).first->second;
-    if (f.kind != kind)
-      throw metric_mismatch("metric '" + std::string(name) + "' is a " + std::string(to_string(f.kind)) +
-                            " and was asked for as a " + std::string(to_string(kind)) + "; choose another name");
-    if (f.buckets != buckets)
-      throw metric_mismatch("histogram '" + std::string(name) +
-                            "' was registered with other buckets; all of one name share them");
-    if (f.help.empty()) f.help = help;
-    return f;
-  }
-
-  static void check_and_sort(Labels& labels, metric_kind kind) {
-    std::sort(labels.begin(), labels.end());
-    for (std::size_t i = 0; i < labels.size(); ++i) {
-      const std::string& label = labels[i].first;
-      if (!valid_name(label, false) || label.starts_with("__") || (kind == metric_kind::histogram && label == "le"))
-        throw invalid_metric("'" + label +
-                             "' is no name for a label; it must match [a-zA-Z_][a-zA-Z0-9_]*, not begin with '__', and "
-                             "not be 'le' on a histogram");
-      if (i > 0 && labels[i - 1].first == label) throw invalid_metric("label '" + label + "' is given twice");
-    }
-  }
-
-  template <class Metric, class... Arguments>
-  Metric& find_or_add(by_labels<Metric> family::*metrics, std::string_view name, std::string_view help,
-                      metric_kind kind, Labels labels, histogram_buckets buckets, const Arguments&... arguments) {
-    check_and_sort(labels, kind);
-    auto made = std::make_unique<Metric>(arguments...);  // refuses bad buckets before the name is taken
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return *(family_of(name, help, kind, buckets).*metrics)
-                .try_emplace(std::move(labels), std::move(made))
-                .first->second;
-  }
-
-  mutable std::mutex mutex_;
-  std::map<std::string, family> families_;
-};
-
-using metrics_registry = basic_metrics_registry<>;
-
-/// The registry of the process, which cadre's own rooms count in. Never destroyed, so that threads may count until the
-/// very end.
-template <class Registry = metrics_registry>
-[[nodiscard]] Registry& metrics() {
-  static Registry& registry = *new Registry;
-  return registry;
-}
-
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/observe/prometheus.hpp ----
 #ifndef CADRE_OBSERVE_PROMETHEUS_HPP
 #define CADRE_OBSERVE_PROMETHEUS_HPP
@@ -13329,84 +23398,6 @@ CADRE_NAMESPACE_END
 // ---- cadre/observe.hpp ----
 #ifndef CADRE_OBSERVE_HPP
 #define CADRE_OBSERVE_HPP
-
-#endif
-
-// ---- cadre/os/file_error.hpp ----
-#ifndef CADRE_OS_FILE_ERROR_HPP
-#define CADRE_OS_FILE_ERROR_HPP
-
-#include <cerrno>
-#include <string>
-#include <system_error>
-
-CADRE_NAMESPACE_BEGIN
-
-/// What the operating system refused to do with a file. Thrown as one of the kinds below, or as itself (158) for other
-/// failures of input and output.
-class file_error : public error {
- public:
-  /// The errno of the failed call.
-  [[nodiscard]] int code() const noexcept { return code_; }
-  [[nodiscard]] const std::string& path() const noexcept { return path_; }
-
-  /// Throws the kind that belongs to `code`, an errno. `action` completes "cannot ...", as in "write" or "open".
-  [[noreturn]] static void raise(const std::string& action, const std::string& path, int code);
-  /// Of any other cause (158).
-  static file_error failed(const std::string& action, const std::string& path, int code) {
-    return {158, action, path, code, "the file system or the device below it failed"};
-  }
-
- protected:
-  file_error(int number, const std::string& action, const std::string& path, int code, const std::string& advice)
-      : error("os", number,
-              "cannot " + action + " '" + path + "': " + std::generic_category().message(code) + " (errno " +
-                  std::to_string(code) + "); " + advice),
-        code_(code),
-        path_(path) {}
-
- private:
-  int code_;
-  std::string path_;
-};
-
-/// Thrown (155) when the file, or a folder on the way to it, does not exist.
-class file_not_found : public file_error {
- public:
-  file_not_found(const std::string& action, const std::string& path, int code)
-      : file_error(155, action, path, code, "check the path, and create its folder first") {}
-};
-
-/// Thrown (156) when the disk, the quota or the largest permitted file is full.
-class disk_full : public file_error {
- public:
-  disk_full(const std::string& action, const std::string& path, int code)
-      : file_error(156, action, path, code,
-                   "free some space or choose another folder; what was there before is unchanged") {}
-};
-
-/// Thrown (157) when permissions or a read-only file system forbid the access.
-class file_access_denied : public file_error {
- public:
-  file_access_denied(const std::string& action, const std::string& path, int code)
-      : file_error(157, action, path, code, "check the owner and permissions of the file and of its folder") {}
-};
-
-inline void file_error::raise(const std::string& action, const std::string& path, int code) {
-  switch (code) {
-    case ENOENT:
-    case ENOTDIR: throw file_not_found(action, path, code);
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG: throw disk_full(action, path, code);
-    case EACCES:
-    case EPERM:
-    case EROFS: throw file_access_denied(action, path, code);
-    default: throw failed(action, path, code);
-  }
-}
-
-CADRE_NAMESPACE_END
 
 #endif
 
@@ -13699,289 +23690,6 @@ inline void write_file_atomically(const std::string& path, std::span<const std::
   bytes.resize(held);
   return bytes;
 }
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/os/file_lock.hpp ----
-#ifndef CADRE_OS_FILE_LOCK_HPP
-#define CADRE_OS_FILE_LOCK_HPP
-
-#include <fcntl.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstddef>
-#include <cstdint>
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-[[noreturn, gnu::cold]] inline void throw_lock_error(const char* action, int file, int code) {
-  std::string link = "/proc/self/fd/" + std::to_string(file);
-  char path[512];
-  const ::ssize_t length = ::readlink(link.c_str(), path, sizeof path);
-  throw file_error::failed(action, length > 0 ? std::string(path, static_cast<std::size_t>(length)) : link, code);
-}
-
-/// The lock of `bytes` bytes (0: all that follow) is set to `type` by `command`. False if somebody else holds one.
-inline bool set_lock(const file_descriptor& file, int command, short type, std::uint64_t at, std::int64_t bytes) {
-  struct flock range {};
-  range.l_type = type;
-  range.l_whence = SEEK_SET;
-  range.l_start = static_cast<off_t>(at);
-  range.l_len = bytes;
-  while (::fcntl(file.get(), command, &range) == -1) {
-    if (errno == EAGAIN || errno == EACCES) return false;
-    if (errno != EINTR) throw_lock_error(type == F_UNLCK ? "unlock" : "lock", file.get(), errno);
-  }
-  return true;
-}
-
-}  // namespace detail
-
-/// Takes the lock of the byte at offset `at`, if no other opening of the file holds it. True if this one did already.
-///
-/// Exclusive locks on bytes of a file, or on all of it, that belong to an opening of the file ("open file description
-/// locks" of fcntl(2)): whoever opens the file again, also in the same process, is somebody else; copies of a descriptor,
-/// also those that a forked child inherits, are the same one. The kernel drops a lock when the last copy is closed, so
-/// at once when a process is killed, even before it is reaped. Bytes beyond the end can be locked. A file in memory is
-/// opened again as /proc/PID/fd/NUMBER. Files must be open for writing. About 1 us each; all throw file_error (158) on
-/// what is not a question of who holds the lock.
-[[nodiscard]] inline bool try_lock_byte(const file_descriptor& file, std::uint64_t at) {
-  return detail::set_lock(file, F_OFD_SETLK, F_WRLCK, at, 1);
-}
-inline void unlock_byte(const file_descriptor& file, std::uint64_t at) {
-  detail::set_lock(file, F_OFD_SETLK, F_UNLCK, at, 1);
-}
-/// Whether an opening of the file other than this one holds the lock of the byte.
-[[nodiscard]] inline bool is_byte_locked_by_other(const file_descriptor& file, std::uint64_t at) {
-  struct flock range {};
-  range.l_type = F_WRLCK;
-  range.l_whence = SEEK_SET;
-  range.l_start = static_cast<off_t>(at);
-  range.l_len = 1;
-  if (::fcntl(file.get(), F_OFD_GETLK, &range) == -1) detail::throw_lock_error("examine a lock of", file.get(), errno);
-  return range.l_type != F_UNLCK;
-}
-
-/// Takes the lock of all bytes, also of those that are still to be written.
-[[nodiscard]] inline bool try_lock_file(const file_descriptor& file) {
-  return detail::set_lock(file, F_OFD_SETLK, F_WRLCK, 0, 0);
-}
-inline void unlock_file(const file_descriptor& file) { detail::set_lock(file, F_OFD_SETLK, F_UNLCK, 0, 0); }
-
-/// As try_lock_file, but waits for the lock; time_point::max() waits for ever. False if the deadline has passed. The
-/// kernel has no timed wait for it: looks again after 50 us, then less and less often, at last every 10 ms.
-[[nodiscard]] inline bool lock_file_until(const file_descriptor& file, std::chrono::steady_clock::time_point deadline) {
-  if (deadline == std::chrono::steady_clock::time_point::max())
-    return detail::set_lock(file, F_OFD_SETLKW, F_WRLCK, 0, 0);
-  for (std::int64_t nanoseconds = 50'000; !try_lock_file(file); nanoseconds *= 2) {
-    const auto now = std::chrono::steady_clock::now();
-    if (now >= deadline) return false;
-    if (nanoseconds > 10'000'000) nanoseconds = 10'000'000;
-    const std::int64_t left = std::chrono::nanoseconds(deadline - now).count();
-    const ::timespec pause{0, left < nanoseconds ? left : nanoseconds};
-    ::nanosleep(&pause, nullptr);
-  }
-  return true;
-}
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/os/memory_limit.hpp ----
-#ifndef CADRE_OS_MEMORY_LIMIT_HPP
-#define CADRE_OS_MEMORY_LIMIT_HPP
-
-#include <unistd.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <limits>
-#include <string>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-/// The number behind `key` at the beginning of a line, as in "MemAvailable:   1024 kB"; -1 if there is none.
-[[gnu::cold]] inline std::int64_t number_behind(std::string_view text, std::string_view key) {
-  while (!text.empty()) {
-    std::string_view line = split_off(text, '\n');
-    if (!line.starts_with(key)) continue;
-    line.remove_prefix(key.size());
-    while (line.starts_with(' ')) line.remove_prefix(1);
-    std::int64_t value = -1;
-    return parse_integer(line, value) ? value : -1;
-  }
-  return -1;
-}
-
-/// What the group in `folder` limits itself to, in bytes; -1 if to nothing.
-[[gnu::cold]] inline std::int64_t cgroup_memory_max(std::string& folder, bool unified) {
-  const std::string text = read_cgroup_file(folder, unified ? "/memory.max" : "/memory.limit_in_bytes");
-  const std::int64_t limit = number_behind(text, "");
-  return limit > std::numeric_limits<std::int64_t>::max() / 2 ? -1 : limit;  // version 1 says "none" by a huge number
-}
-
-/// What the group in `folder` holds, less the file pages that the kernel drops before it kills; -1 if nothing is said.
-[[gnu::cold]] inline std::int64_t cgroup_memory_held(std::string& folder, bool unified) {
-  const std::string text = read_cgroup_file(folder, unified ? "/memory.current" : "/memory.usage_in_bytes");
-  const std::int64_t held = number_behind(text, "");
-  if (held < 0) return -1;
-  // The pages of a file in memory (memfd, tmpfs) are not among them.
-  const std::int64_t dropped =
-      number_behind(read_cgroup_file(folder, "/memory.stat"), unified ? "inactive_file " : "total_inactive_file ");
-  return dropped <= 0 ? held : dropped < held ? held - dropped : 0;
-}
-
-}  // namespace detail
-
-/// Bytes of memory that the machine has.
-[[nodiscard, gnu::cold]] inline std::size_t physical_memory() {
-  return static_cast<std::size_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE));
-}
-
-/// Bytes that the cgroups around this process allow it and its neighbours in them: the least of its own group and of all
-/// above, for version 1 and 2. 0 if there is no limit. `root` stands before every path read, for tests.
-[[nodiscard, gnu::cold]] inline std::size_t cgroup_memory_limit(std::string_view root = {}) {
-  std::int64_t least = 0;
-  detail::for_each_cgroup(root, "memory", [&least](std::string& folder, bool unified) {
-    const std::int64_t limit = detail::cgroup_memory_max(folder, unified);
-    if (limit > 0 && (least == 0 || limit < least)) least = limit;
-  });
-  return static_cast<std::size_t>(least);
-}
-
-/// Bytes that can still be taken before the kernel would kill a process for them: what the machine has available, and
-/// what is left below the limit of each cgroup around this process, whichever is less. Others take memory too, so it
-/// holds for a moment only. Where nothing is known it is physical_memory(). Reads some ten small files, in 50 us and
-/// more: for when memory is taken from the system, not for each object that is put there. `root` stands before
-/// every path read, for tests.
-[[nodiscard, gnu::cold]] inline std::size_t memory_headroom(std::string_view root = {}) {
-  std::string path(root);
-  const std::string machine = detail::read_cgroup_file(path, "/proc/meminfo");
-  const std::int64_t available = detail::number_behind(machine, "MemAvailable:");
-  std::int64_t least = available < 0 ? static_cast<std::int64_t>(physical_memory()) : available * 1024;
-  detail::for_each_cgroup(root, "memory", [&least](std::string& folder, bool unified) {
-    const std::int64_t limit = detail::cgroup_memory_max(folder, unified);
-    if (limit < 0) return;
-    const std::int64_t held = detail::cgroup_memory_held(folder, unified);
-    const std::int64_t left = held < 0 ? limit : held < limit ? limit - held : 0;
-    if (left < least) least = left;
-  });
-  return static_cast<std::size_t>(least);
-}
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/os/robust_mutex.hpp ----
-#ifndef CADRE_OS_ROBUST_MUTEX_HPP
-#define CADRE_OS_ROBUST_MUTEX_HPP
-
-#include <pthread.h>
-#include <time.h>
-
-#include <cerrno>
-
-CADRE_NAMESPACE_BEGIN
-
-/// How an attempt to lock a robust_mutex ended.
-enum class lock_result {
-  locked,      ///< held, and what it guards is whole
-  owner_died,  ///< held; whoever held it before died with it, so what it guards must be repaired first
-  timed_out,   ///< not held
-};
-
-/// A mutex that lies in memory which several processes map, and that outlives those who die while they hold it: the next
-/// one gets it at once, with `owner_died`. Meant for critical sections of less than a microsecond.
-///
-///     if (mutex.lock_until(deadline) == lock_result::owner_died) {
-///       repair();                 // may throw or die: then the next one is told to repair
-///       mutex.made_consistent();
-///     }
-///     ...
-///     mutex.unlock();
-///
-/// `owner_died` is returned until a holder has called `made_consistent`, also if those before it have unlocked or died
-/// without. So the state ENOTRECOVERABLE of POSIX, in which nobody can lock any more, is not reached. Not recursive. A
-/// thread must not unmap the memory while it holds the mutex, since the kernel looks for it there when the thread ends.
-class robust_mutex {
- public:
-  robust_mutex() = default;  // does nothing, so that it can be found in mapped memory
-  robust_mutex(const robust_mutex&) = delete;
-  robust_mutex& operator=(const robust_mutex&) = delete;
-
-  /// Once, by whoever makes the memory, before another process can see it. Throws mapping_error (159).
-  [[gnu::cold]] void init() {
-    needs_repair_ = false;
-    ::pthread_mutexattr_t how;
-    int code = ::pthread_mutexattr_init(&how);
-    if (code == 0) {
-      code = ::pthread_mutexattr_setpshared(&how, PTHREAD_PROCESS_SHARED);
-      if (code == 0) code = ::pthread_mutexattr_setrobust(&how, PTHREAD_MUTEX_ROBUST);
-      if (code == 0) code = ::pthread_mutex_init(&mutex_, &how);
-      ::pthread_mutexattr_destroy(&how);
-    }
-    if (code != 0) throw mapping_error("cannot make a mutex that processes share", code);
-  }
-
-  /// Tries for a few microseconds, then sleeps until the deadline; time_point::max() waits for ever. One that is free is
-  /// taken even after the deadline, without a look at the clock, for the price of pthread_mutex_trylock.
-  [[nodiscard]] lock_result lock_until(std::chrono::steady_clock::time_point deadline) noexcept {
-    int code = ::pthread_mutex_trylock(&mutex_);
-    // Sections are short, so the holder is most likely done before a sleep would have begun.
-    for (int tries = 0; code == EBUSY && tries < 100; ++tries) {
-      detail::relax();
-      code = ::pthread_mutex_trylock(&mutex_);
-    }
-    if (code == EBUSY) code = sleep_until(deadline);
-    if (code == 0) return needs_repair_ ? lock_result::owner_died : lock_result::locked;
-    if (code != EOWNERDEAD) return lock_result::timed_out;
-    // In this order: whoever dies between the two leaves the mutex to be reported as orphaned again.
-    needs_repair_ = true;
-    ::pthread_mutex_consistent(&mutex_);
-    return lock_result::owner_died;
-  }
-
-  /// Says that what the mutex guards is whole again. By the holder, after `owner_died`.
-  void made_consistent() noexcept { needs_repair_ = false; }
-
-  /// By the thread that holds it.
-  void unlock() noexcept { ::pthread_mutex_unlock(&mutex_); }
-
- private:
-  [[gnu::cold]] int sleep_until(std::chrono::steady_clock::time_point deadline) noexcept {
-    if (deadline == std::chrono::steady_clock::time_point::max()) return ::pthread_mutex_lock(&mutex_);
-#ifdef CADRE_TSAN  // that of g++ 12 does not know pthread_mutex_clocklock
-    const ::timespec moment{0, 100'000};
-    int code = 0;
-    while ((code = ::pthread_mutex_trylock(&mutex_)) == EBUSY && std::chrono::steady_clock::now() < deadline)
-      ::nanosleep(&moment, nullptr);
-    return code;
-#else
-    const auto since = deadline.time_since_epoch();
-    if (since.count() <= 0) return ETIMEDOUT;
-    const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
-    ::timespec until{};
-    until.tv_sec = seconds.count();
-    until.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count();
-    return ::pthread_mutex_clocklock(&mutex_, CLOCK_MONOTONIC, &until);  // the clock of steady_clock
-#endif
-  }
-
-  ::pthread_mutex_t mutex_;
-  bool needs_repair_;  // guarded by the mutex
-};
 
 CADRE_NAMESPACE_END
 
@@ -16404,5946 +26112,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/store/error.hpp ----
-#ifndef CADRE_STORE_ERROR_HPP
-#define CADRE_STORE_ERROR_HPP
-
-#include <string>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-
-/// The base of what the object store throws.
-class store_error : public error {
- protected:
-  [[gnu::cold]] store_error(int number, std::string_view message) : error("store", number, message) {}
-};
-
-/// Thrown (301) when an object that is asked for does not exist any more; the text says why: erased, its producer died or
-/// gave up, dropped for lack of memory, lost with its file.
-class object_gone : public store_error {
- public:
-  explicit object_gone(std::string_view message) : store_error(301, message) {}
-};
-
-/// Thrown (302) when there is no room and none has become free in time. The text names who holds most.
-class store_full : public store_error {
- public:
-  explicit store_full(std::string_view message) : store_error(302, message) {}
-};
-
-/// Thrown (303) when an object is asked for as another type than it was put as; the text has both.
-class wrong_object_type : public store_error {
- public:
-  wrong_object_type(std::string_view asked, std::string_view stored)
-      : store_error(303, std::string("the object was put as '")
-                             .append(stored)
-                             .append("' and is asked for as '")
-                             .append(asked)
-                             .append("'; ask for it as what it is")) {}
-};
-
-/// Thrown (304) when an object is put under a name that another one has.
-class object_name_taken : public store_error {
- public:
-  explicit object_name_taken(std::string_view name)
-      : store_error(304, std::string("an object named '")
-                             .append(name)
-                             .append("' is there already; erase it first, or use get_or_create")) {}
-};
-
-/// Thrown (305) when an object was not there in the time given.
-class store_timeout : public store_error {
- public:
-  explicit store_timeout(std::string_view message) : store_error(305, message) {}
-};
-
-/// Thrown (306) when another process does not let go of the store's lock, which is held for microseconds as a rule: it has
-/// been stopped, say in a debugger. The text names it.
-class store_stalled : public store_error {
- public:
-  explicit store_stalled(std::string_view message) : store_error(306, message) {}
-};
-
-/// Thrown (307) when a child made by fork() uses a store that its parent opened.
-class forked_store : public store_error {
- public:
-  forked_store()
-      : store_error(
-            307,
-            "a process made by fork() uses a store that its parent opened; open the store in the child, or call "
-            "exec()") {}
-};
-
-/// Thrown (308) when the options of a store, or a name, make no sense.
-class bad_store_option : public store_error {
- public:
-  explicit bad_store_option(std::string_view message) : store_error(308, message) {}
-};
-
-/// Thrown (309) when the memory of a store cannot be found or used.
-class store_unreachable : public store_error {
- public:
-  explicit store_unreachable(std::string_view message) : store_error(309, message) {}
-};
-
-/// Thrown (313) when a ref that refers to nothing is used: default-made or moved from.
-class empty_object_ref : public store_error {
- public:
-  empty_object_ref()
-      : store_error(313, "an object_ref that refers to nothing is used: it was default-made or moved from") {}
-};
-
-/// Thrown (314) when a ref is written where no process of its store reads it, or read where it does not belong.
-class ref_cannot_travel : public store_error {
- public:
-  explicit ref_cannot_travel(std::string_view message) : store_error(314, message) {}
-};
-
-/// Thrown (315) by a get_or_create that would wait for ever: it is called by the function that is to make that very object.
-class object_makes_itself : public store_error {
- public:
-  explicit object_makes_itself(std::string_view name)
-      : store_error(315, std::string("get_or_create of '")
-                             .append(name)
-                             .append("' is called by the function that is to make it; make it of something else")) {}
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/fwd.hpp ----
-#ifndef CADRE_STORE_FWD_HPP
-#define CADRE_STORE_FWD_HPP
-
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-
-class object_store;
-template <class T>
-class object_ref;
-template <class T>
-class view;
-template <class T>
-class object_writer;
-struct store_options;
-struct put_options;
-struct store_stats;
-
-/// Customisation point: as what a T is stored, if not as itself. Expressions of Eigen are stored as their plain object.
-template <class T>
-struct stored_type;
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/run_allocator.hpp ----
-#ifndef CADRE_STORE_DETAIL_RUN_ALLOCATOR_HPP
-#define CADRE_STORE_DETAIL_RUN_ALLOCATOR_HPP
-
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Hands out runs of neighbouring granules (pages of 4 KiB, to who uses it; here they are but numbers). Two-level
-/// segregated fit: free runs hang in lists by size, 16 bins to a doubling, with a bit per bin that says whether it has any
-/// (M. Masmano et al., "TLSF: a new dynamic memory allocator for real-time systems", ECRTS 2004). Free neighbours are
-/// always one run.
-///
-/// What it knows lies in the state, which several processes may map at different addresses: there is no pointer in it.
-/// An object is one process's view. All calls are made under one lock, which the caller holds; none throws.
-///
-/// The state is large, 12 bytes and a bit per granule, but meant to be a sparse mapping: allocated runs touch 8 bytes of
-/// it, free ones 16. Nothing is read that was not written since format() or begin_rebuild(), so it may hold anything before.
-class run_allocator {
- public:
-  static constexpr std::uint32_t none = 0xFFFFFFFF;
-  static constexpr std::uint32_t most_granules = std::uint32_t{1} << 28;
-
-  struct run {
-    std::uint32_t first;
-    std::uint32_t count;
-  };
-
-  /// How much memory the state takes. 0 < granules <= most_granules.
-  [[nodiscard]] static constexpr std::size_t state_bytes(std::uint32_t granules) noexcept {
-    return sizeof(header) + whole_pages(granules * sizeof(std::uint32_t)) + whole_pages(granules * sizeof(link)) +
-           whole_pages((std::size_t{granules} + 7) / 8);
-  }
-
-  /// A view of a state, which is aligned to 4096 bytes and outlives it. Of a new state, format() comes first.
-  run_allocator(std::byte* state, std::uint32_t granules) noexcept
-      : header_(reinterpret_cast<header*>(state)),
-        tags_(reinterpret_cast<std::uint32_t*>(state + sizeof(header))),
-        links_(reinterpret_cast<link*>(state + sizeof(header) + whole_pages(granules * sizeof(std::uint32_t)))),
-        kept_(reinterpret_cast<std::uint64_t*>(reinterpret_cast<std::byte*>(links_) +
-                                               whole_pages(granules * sizeof(link)))),
-        granules_(granules) {}
-
-  /// Makes everything free, whatever was before. O(1).
-  void format() noexcept {
-    clear();
-    insert(0, granules_);
-  }
-
-  /// The first of n > 0 granules that were free, a multiple of `alignment`, which is a power of two; or none. O(1), unless
-  /// all that is left are runs of about that size: then it looks through these, so that what fits somewhere is found.
-  [[nodiscard]] std::uint32_t allocate(std::uint32_t n, std::uint32_t alignment = 1) noexcept {
-    std::uint32_t from = find(n, alignment, looks);
-    if (from == none) from = find(n, alignment, none);
-    if (from == none) return none;
-    const std::uint32_t end = from + count(from);
-    const std::uint32_t first = aligned(from, alignment);
-    remove(from);
-    if (from != first) insert(from, first - from);
-    if (first + n != end) insert(first + n, end - (first + n));
-    tag(first, n, false);
-    return first;
-  }
-
-  /// Frees what allocate() or keep() gave and returns the free run of which it is now a part. O(1).
-  run free(std::uint32_t first) noexcept {
-    std::uint32_t end = first + count(first);
-    if (first > 0 && is_free(first - 1)) {
-      first -= count(first - 1);
-      remove(first);
-    }
-    if (end < granules_ && is_free(end)) {
-      const std::uint32_t right = end;
-      end += count(right);
-      remove(right);
-    }
-    insert(first, end - first);
-    return {first, end - first};
-  }
-
-  [[nodiscard]] std::uint32_t granules() const noexcept { return granules_; }
-  [[nodiscard]] std::uint32_t free_granules() const noexcept { return header_->free; }
-
-  /// The largest n that allocate(n) would find. Looks through the runs of about that size.
-  [[nodiscard]] std::uint32_t largest_free() const noexcept {
-    for (std::uint32_t word = words; word-- > 0;)
-      if (header_->occupied[word] != 0) {
-        std::uint32_t largest = 0;
-        const auto bin = word * 64 + static_cast<std::uint32_t>(std::bit_width(header_->occupied[word])) - 1;
-        for (std::uint32_t at = header_->heads[bin]; at != none; at = links_[at].next)
-          if (count(at) > largest) largest = count(at);
-        return largest;
-      }
-    return 0;
-  }
-
-  /// Makes the state anew from what is allocated, whatever it holds: begin_rebuild(), then keep() for each allocated run,
-  /// in any order, then end_rebuild(); no other calls but kept() between. O(1), O(1), and O(kept runs + granules / 2^15).
-  void begin_rebuild() noexcept {
-    clear();
-    for (std::uint64_t& page : header_->kept_pages) page = 0;
-  }
-  /// The run must not overlap another one that is kept.
-  void keep(std::uint32_t first, std::uint32_t n) noexcept {
-    tags_[first] = n << 1;  // the tag at its end waits for the sweep, which goes through memory in order
-    const std::uint32_t page = first / page_bits;
-    std::uint64_t& pages = header_->kept_pages[page / 64];
-    if ((pages >> page % 64 & 1) == 0) {
-      pages |= std::uint64_t{1} << page % 64;
-      for (std::uint32_t word = 0; word < page_bits / 64; ++word) kept_[page * (page_bits / 64) + word] = 0;
-    }
-    kept_[first / 64] |= std::uint64_t{1} << first % 64;
-  }
-  /// Whether a run that begins there has been kept since begin_rebuild().
-  [[nodiscard]] bool kept(std::uint32_t first) const noexcept {
-    const std::uint32_t page = first / page_bits;
-    return (header_->kept_pages[page / 64] >> page % 64 & 1) != 0 && (kept_[first / 64] >> first % 64 & 1) != 0;
-  }
-  void end_rebuild() noexcept {
-    std::uint32_t end = 0;  // of the last run
-    for_each_bit(header_->kept_pages, (granules_ - 1) / (page_bits * 64) + 1, 0, [&](std::uint32_t page) {
-      for_each_bit(kept_ + page * (page_bits / 64), page_bits / 64, page * page_bits, [&](std::uint32_t first) {
-        if (first != end) insert(end, first - end);
-        tag(first, count(first), false);
-        end = first + count(first);
-      });
-    });
-    if (end != granules_) insert(end, granules_ - end);
-  }
-
- private:
-  static constexpr std::uint32_t steps = 16;  // bins per doubling
-  static constexpr std::uint32_t words = 7;   // of 64 bins: enough for most_granules
-  static constexpr std::uint32_t looks = 8;   // runs of a bin that may or may not fit
-  static constexpr std::uint32_t page_bits = 4096 * 8;
-
-  struct link {
-    std::uint32_t next;
-    std::uint32_t previous;
-  };
-  struct alignas(4096) header {
-    std::uint32_t free;                                          // granules
-    std::uint64_t occupied[words];                               // a bit per bin that has a free run
-    std::uint32_t heads[words * 64];                             // of the lists of bins that have
-    std::uint64_t kept_pages[most_granules / (page_bits * 64)];  // a bit per page of kept_ that is valid
-  };
-  static_assert(sizeof(header) == 4096);
-
-  static constexpr std::size_t whole_pages(std::size_t bytes) noexcept { return (bytes + 4095) & ~std::size_t{4095}; }
-
-  // Bins of runs below `steps` granules hold one size each.
-  static constexpr std::uint32_t bin_of(std::uint32_t n) noexcept {
-    if (n < steps) return n;
-    const auto shift = static_cast<std::uint32_t>(std::bit_width(n / steps)) - 1;
-    return shift * steps + (n >> shift);
-  }
-
-  static constexpr std::uint32_t aligned(std::uint32_t first, std::uint32_t alignment) noexcept {
-    return (first + alignment - 1) & ~(alignment - 1);
-  }
-
-  template <class Visit>
-  static void for_each_bit(const std::uint64_t* bits, std::uint32_t n, std::uint32_t number, Visit visit) noexcept {
-    for (std::uint32_t word = 0; word < n; ++word)
-      for (std::uint64_t left = bits[word]; left != 0; left &= left - 1)
-        visit(number + word * 64 + static_cast<std::uint32_t>(std::countr_zero(left)));
-  }
-
-  void clear() noexcept {
-    header_->free = 0;
-    for (std::uint64_t& word : header_->occupied) word = 0;
-  }
-
-  // A run's tag, at its first granule and at its last, so that both neighbours see what it is.
-  void tag(std::uint32_t first, std::uint32_t n, bool is_free) noexcept {
-    tags_[first] = tags_[first + n - 1] = n << 1 | std::uint32_t{is_free};
-  }
-  [[nodiscard]] std::uint32_t count(std::uint32_t end_of_run) const noexcept { return tags_[end_of_run] >> 1; }
-  [[nodiscard]] bool is_free(std::uint32_t end_of_run) const noexcept { return (tags_[end_of_run] & 1) != 0; }
-
-  [[nodiscard]] std::uint32_t next_bin(std::uint32_t bin) const noexcept {
-    static_assert(bin_of(most_granules) < words * 64);
-    std::uint32_t word = bin / 64;
-    if (word >= words) return none;
-    std::uint64_t bits = header_->occupied[word] & ~std::uint64_t{0} << bin % 64;
-    while (bits == 0) {
-      if (++word == words) return none;
-      bits = header_->occupied[word];
-    }
-    return word * 64 + static_cast<std::uint32_t>(std::countr_zero(bits));
-  }
-
-  // A free run in which n aligned granules lie, among the first few of each bin. In bins well above n the first one does.
-  [[nodiscard]] std::uint32_t find(std::uint32_t n, std::uint32_t alignment, std::uint32_t per_bin) const noexcept {
-    if (n > granules_) return none;
-    for (std::uint32_t bin = next_bin(bin_of(n)); bin != none; bin = next_bin(bin + 1)) {
-      std::uint32_t at = header_->heads[bin];
-      for (std::uint32_t i = 0; i < per_bin && at != none; ++i, at = links_[at].next)
-        if (aligned(at, alignment) - at + std::uint64_t{n} <= count(at)) return at;
-    }
-    return none;
-  }
-
-  void insert(std::uint32_t first, std::uint32_t n) noexcept {
-    const std::uint32_t bin = bin_of(n);
-    std::uint64_t& word = header_->occupied[bin / 64];
-    const std::uint64_t bit = std::uint64_t{1} << bin % 64;
-    const std::uint32_t next = (word & bit) != 0 ? header_->heads[bin] : none;
-    if (next != none) links_[next].previous = first;
-    links_[first] = {next, none};
-    header_->heads[bin] = first;
-    word |= bit;
-    tag(first, n, true);
-    header_->free += n;
-  }
-
-  void remove(std::uint32_t first) noexcept {
-    const link l = links_[first];
-    const std::uint32_t n = count(first);
-    if (l.next != none) links_[l.next].previous = l.previous;
-    if (l.previous != none) {
-      links_[l.previous].next = l.next;
-    } else {
-      const std::uint32_t bin = bin_of(n);
-      header_->heads[bin] = l.next;
-      if (l.next == none) header_->occupied[bin / 64] &= ~(std::uint64_t{1} << bin % 64);
-    }
-    header_->free -= n;
-  }
-
-  header* header_;
-  std::uint32_t* tags_;
-  link* links_;
-  std::uint64_t* kept_;  // a bit per granule, used in a rebuild: a kept run begins there
-  std::uint32_t granules_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/block_allocator.hpp ----
-#ifndef CADRE_STORE_DETAIL_BLOCK_ALLOCATOR_HPP
-#define CADRE_STORE_DETAIL_BLOCK_ALLOCATOR_HPP
-
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// The sizes of blocks that slabs hold: multiples of 64 bytes up to 512, then four to a doubling.
-struct slab_classes {
-  static constexpr std::uint32_t unit = 64;
-  static constexpr std::uint32_t slab_bytes = 65536;
-  static constexpr std::uint32_t largest = 8192;
-  static constexpr std::uint32_t count = 24;
-
-  std::uint32_t bytes[count] = {};
-  std::uint32_t blocks[count] = {};   // per slab
-  std::uint32_t inverse[count] = {};  // 2^20 / units, rounded up: units < 1024 are divided by it exactly
-  std::uint8_t of_units[largest / unit + 1] = {};
-
-  constexpr slab_classes() {
-    std::uint32_t units = 0;
-    std::uint32_t step = 1;
-    for (std::uint32_t c = 0; c < count; ++c) {
-      if (units == 8 * step) step *= 2;
-      for (std::uint32_t i = 0; i < step; ++i) of_units[++units] = static_cast<std::uint8_t>(c);
-      bytes[c] = units * unit;
-      blocks[c] = slab_bytes / bytes[c];
-      inverse[c] = ((1u << 20) + units - 1) / units;
-    }
-  }
-};
-
-/// Says where in an arena an object may lie; the arena itself it never touches. Up to 8 KiB a block comes from a slab,
-/// which is 64 KiB that hold blocks of one size only; sizes are multiples of 64 bytes, with four steps per doubling.
-/// Larger blocks are runs of 4 KiB.
-///
-/// What it knows lies in the state, which several processes may map at different addresses: there is no pointer in it.
-/// An object is one process's view. All calls are made under one lock, which the caller holds; none throws.
-///
-/// The state is an index, derived from a table of what is live, and made anew from that when a process died while it
-/// changed it. It takes about 0.6 % of the arena's size, of which only what is used is touched, if the mapping is sparse.
-class block_allocator {
- public:
-  static constexpr std::uint64_t none = ~std::uint64_t{0};
-  static constexpr std::uint64_t granule = 4096;
-  static constexpr std::uint64_t largest_block = slab_classes::largest;  ///< of a slab
-  static constexpr std::uint64_t most_bytes = granule * run_allocator::most_granules;
-
-  /// A part of the arena, in bytes.
-  struct extent {
-    std::uint64_t offset;
-    std::uint64_t bytes;
-  };
-
-  /// How much memory the state takes. `arena_bytes` is a multiple of 2 MiB, at most most_bytes and not 0.
-  [[nodiscard]] static constexpr std::size_t state_bytes(std::uint64_t arena_bytes) noexcept {
-    return slab_state_bytes(arena_bytes) + run_allocator::state_bytes(granules(arena_bytes));
-  }
-
-  /// A view of a state, which is aligned to 4096 bytes and outlives it. Of a new state, format() comes first.
-  block_allocator(std::byte* state, std::uint64_t arena_bytes) noexcept
-      : header_(reinterpret_cast<header*>(state)),
-        slabs_(reinterpret_cast<slab*>(state + sizeof(header))),
-        runs_(state + slab_state_bytes(arena_bytes), granules(arena_bytes)) {}
-
-  /// Makes everything free, whatever was before. O(1).
-  void format() noexcept {
-    clear();
-    runs_.format();
-  }
-
-  /// The offset of a block of at least so many bytes (none count as one), or `none` if there is no room. Blocks are
-  /// aligned to 64 bytes, those above 8 KiB to 4096.
-  [[nodiscard]] std::uint64_t allocate(std::uint64_t bytes) noexcept {
-    if (bytes > largest_block) return allocate_run(bytes);
-    const std::uint32_t c = class_of(bytes);
-    std::uint32_t s = header_->partial[c];
-    if (s == no_slab) [[unlikely]] {
-      s = another_slab(c);
-      if (s == no_slab) return none;
-    }
-    const auto word = static_cast<std::uint32_t>(std::countr_zero(slabs_[s].words_with_free));
-    const std::uint32_t block = word * 64 + static_cast<std::uint32_t>(std::countr_zero(slabs_[s].free[word]));
-    take(s, c, block);
-    return s * slab_bytes + block * classes.bytes[c];
-  }
-
-  /// Frees a block; `bytes` is what was asked for. Returns what is free around it now, down to whole granules: the free
-  /// run that grew by this, or nothing if the block's slab stays. An empty slab that is kept for its size and given up
-  /// later, when room is short, is not told of by itself: it is a part of what is told when a neighbour is freed.
-  extent free(std::uint64_t offset, std::uint64_t bytes) noexcept {
-    if (bytes > largest_block) {
-      header_->used -= size_of(bytes);
-      return free_run(offset);
-    }
-    const std::uint32_t c = class_of(bytes);
-    const std::uint32_t s = slab_of(offset);
-    const std::uint32_t block = block_of(offset, c);
-    slab& b = slabs_[s];
-    b.free[block / 64] |= std::uint64_t{1} << block % 64;
-    b.words_with_free |= 1u << block / 64;
-    header_->used -= classes.bytes[c];
-    if (b.live-- == classes.blocks[c]) link(s, c);
-    return b.live == 0 ? retire(s, c) : extent{0, 0};
-  }
-
-  /// What a block of so many bytes takes from the arena.
-  [[nodiscard]] static constexpr std::uint64_t size_of(std::uint64_t bytes) noexcept {
-    return bytes > largest_block ? (bytes + granule - 1) & ~(granule - 1) : classes.bytes[class_of(bytes)];
-  }
-
-  /// Blocks of so many bytes, at most largest_block, differ in size if and only if this does; below class_count.
-  static constexpr std::uint32_t class_count = slab_classes::count;
-  [[nodiscard]] static constexpr std::uint32_t class_of(std::uint64_t bytes) noexcept {
-    return classes.of_units[(bytes + unit - 1) / unit];
-  }
-
-  /// The sum of size_of() of the live blocks.
-  [[nodiscard]] std::uint64_t used() const noexcept { return header_->used; }
-  [[nodiscard]] std::uint64_t capacity() const noexcept { return runs_.granules() * granule; }
-  /// What is free and in no slab. capacity() - used() - free_in_runs() is what lies idle in slabs.
-  [[nodiscard]] std::uint64_t free_in_runs() const noexcept { return runs_.free_granules() * granule; }
-
-  /// The most bytes that one allocate() could give now; gives up slabs without blocks, as allocate() does before it fails.
-  /// Up to 8 KiB may find no room though more would: a slab needs 64 KiB at a multiple of 64 KiB.
-  [[nodiscard]] std::uint64_t largest_free() noexcept {
-    release_spares();
-    const std::uint64_t largest = runs_.largest_free() * granule;
-    if (largest > largest_block) return largest;
-    for (std::uint32_t c = class_count; c-- > 0;)
-      if (header_->partial[c] != no_slab) return classes.bytes[c];
-    return 0;
-  }
-
-  /// Makes the state anew, whatever it holds: begin_rebuild(), then keep() for each live block, in any order, with the
-  /// bytes that were asked for, then end_rebuild(), and no other calls between. Afterwards all is as if only these had ever
-  /// been allocated. Costs O(live blocks + arena / 128 MiB).
-  void begin_rebuild() noexcept {
-    clear();
-    runs_.begin_rebuild();
-  }
-  void keep(std::uint64_t offset, std::uint64_t bytes) noexcept {
-    const auto first = static_cast<std::uint32_t>(offset / granule);
-    if (bytes > largest_block) {
-      runs_.keep(first, granules(size_of(bytes)));
-      header_->used += size_of(bytes);
-      return;
-    }
-    const std::uint32_t c = class_of(bytes);
-    const std::uint32_t s = slab_of(offset);
-    if (!runs_.kept(s * slab_granules)) {
-      runs_.keep(s * slab_granules, slab_granules);
-      open(s, c);
-    }
-    take(s, c, block_of(offset, c));
-  }
-  void end_rebuild() noexcept { runs_.end_rebuild(); }
-
- private:
-  static constexpr std::uint64_t unit = slab_classes::unit;
-  static constexpr std::uint64_t slab_bytes = slab_classes::slab_bytes;
-  static constexpr std::uint32_t slab_granules = slab_bytes / granule;
-  static constexpr std::uint32_t no_slab = run_allocator::none;
-
-  struct alignas(64) slab {
-    std::uint32_t next;
-    std::uint32_t previous;
-    std::uint32_t live;
-    std::uint32_t words_with_free;  // a bit per word of `free` that is not 0
-    std::uint64_t free[slab_bytes / unit / 64];
-  };
-  struct alignas(4096) header {
-    std::uint64_t used;
-    std::uint32_t partial[class_count];  // lists of slabs that have both live and free blocks
-    std::uint32_t spare[class_count];    // one slab without live blocks, in no list, against going to and fro
-  };
-
-  static constexpr slab_classes classes{};
-
-  static constexpr std::uint32_t granules(std::uint64_t bytes) noexcept {
-    return static_cast<std::uint32_t>(bytes / granule);
-  }
-  static constexpr std::size_t slab_state_bytes(std::uint64_t arena_bytes) noexcept {
-    return sizeof(header) + (arena_bytes / slab_bytes * sizeof(slab) + 4095) / 4096 * 4096;
-  }
-  static constexpr std::uint32_t slab_of(std::uint64_t offset) noexcept {
-    return static_cast<std::uint32_t>(offset / slab_bytes);
-  }
-  static constexpr std::uint32_t block_of(std::uint64_t offset, std::uint32_t c) noexcept {
-    return static_cast<std::uint32_t>(offset % slab_bytes / unit) * classes.inverse[c] >> 20;
-  }
-
-  void clear() noexcept {
-    header_->used = 0;
-    for (std::uint32_t& s : header_->partial) s = no_slab;
-    for (std::uint32_t& s : header_->spare) s = no_slab;
-  }
-
-  void take(std::uint32_t s, std::uint32_t c, std::uint32_t block) noexcept {
-    slab& b = slabs_[s];
-    std::uint64_t& word = b.free[block / 64];
-    word &= ~(std::uint64_t{1} << block % 64);
-    if (word == 0) b.words_with_free &= ~(1u << block / 64);
-    if (++b.live == classes.blocks[c]) unlink(s, c);
-    header_->used += classes.bytes[c];
-  }
-
-  [[gnu::noinline]] std::uint32_t another_slab(std::uint32_t c) noexcept {
-    if (const std::uint32_t spare = header_->spare[c]; spare != no_slab) {
-      header_->spare[c] = no_slab;
-      link(spare, c);
-      return spare;
-    }
-    const std::uint32_t first = find_run(slab_granules, slab_granules);
-    if (first == run_allocator::none) return no_slab;
-    open(first / slab_granules, c);
-    return first / slab_granules;
-  }
-
-  // Begins a slab in which all is free.
-  void open(std::uint32_t s, std::uint32_t c) noexcept {
-    slab& b = slabs_[s];
-    const std::uint32_t blocks = classes.blocks[c];
-    const std::uint32_t full_words = blocks / 64;
-    for (std::uint32_t word = 0; word < full_words; ++word) b.free[word] = ~std::uint64_t{0};
-    if (blocks % 64 != 0) b.free[full_words] = (std::uint64_t{1} << blocks % 64) - 1;
-    b.words_with_free = (1u << (blocks + 63) / 64) - 1;
-    b.live = 0;
-    link(s, c);
-  }
-
-  // Its last block was freed.
-  extent retire(std::uint32_t s, std::uint32_t c) noexcept {
-    unlink(s, c);
-    if (header_->spare[c] != no_slab) return free_run(s * slab_bytes);
-    header_->spare[c] = s;
-    return {0, 0};
-  }
-
-  bool release_spares() noexcept {
-    bool any = false;
-    for (std::uint32_t& spare : header_->spare)
-      if (spare != no_slab) {
-        runs_.free(spare * slab_granules);
-        spare = no_slab;
-        any = true;
-      }
-    return any;
-  }
-
-  void link(std::uint32_t s, std::uint32_t c) noexcept {
-    const std::uint32_t next = header_->partial[c];
-    if (next != no_slab) slabs_[next].previous = s;
-    slabs_[s].next = next;
-    slabs_[s].previous = no_slab;
-    header_->partial[c] = s;
-  }
-  void unlink(std::uint32_t s, std::uint32_t c) noexcept {
-    const std::uint32_t next = slabs_[s].next;
-    const std::uint32_t previous = slabs_[s].previous;
-    if (next != no_slab) slabs_[next].previous = previous;
-    (previous != no_slab ? slabs_[previous].next : header_->partial[c]) = next;
-  }
-
-  [[nodiscard]] std::uint64_t allocate_run(std::uint64_t bytes) noexcept {
-    if (bytes > capacity()) return none;
-    const std::uint32_t first = find_run(granules(size_of(bytes)), 1);
-    if (first == run_allocator::none) return none;
-    header_->used += size_of(bytes);
-    return first * granule;
-  }
-  [[nodiscard]] std::uint32_t find_run(std::uint32_t n, std::uint32_t alignment) noexcept {
-    const std::uint32_t first = runs_.allocate(n, alignment);
-    return first != run_allocator::none || !release_spares() ? first : runs_.allocate(n, alignment);
-  }
-  extent free_run(std::uint64_t offset) noexcept {
-    const run_allocator::run free = runs_.free(static_cast<std::uint32_t>(offset / granule));
-    return {free.first * granule, free.count * granule};
-  }
-
-  header* header_;
-  slab* slabs_;
-  run_allocator runs_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/layout.hpp ----
-#ifndef CADRE_STORE_DETAIL_LAYOUT_HPP
-#define CADRE_STORE_DETAIL_LAYOUT_HPP
-
-#include <array>
-#include <atomic>
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What lies in the memory of a store, which every process maps somewhere else: numbers and offsets, never a pointer.
-/// docs/store.md has the picture and says why each state survives a SIGKILL.
-inline constexpr std::uint64_t store_magic = 0x65726f7473646163;  // "cadstore"
-inline constexpr std::uint32_t store_layout_version = 2;
-inline constexpr std::uint32_t most_processes = 512;
-inline constexpr std::uint64_t extent_bytes = std::uint64_t{2} << 20;  // what memory is made present by
-inline constexpr std::uint64_t no_offset = ~std::uint64_t{0};
-inline constexpr std::uint32_t no_index = ~std::uint32_t{0};
-
-/// Where an object is in its life. Only `object_entry::word` says so; one store to it is the commit of each step.
-enum class object_state : std::uint8_t {
-  free,       // no object
-  creating,   // its owner writes it
-  sealed,     // readable, and never changed again
-  spilling,   // readable, while its owner writes it to disk
-  spilled,    // on disk only
-  restoring,  // on disk, and its owner reads it back
-  gone,       // unreadable: what is left of it ends with the last that holds it
-  kept,       // no object: the entry, with its memory, waits for the next put of its owner
-  preparing,  // its owner takes it for a new object
-};
-
-/// Why an object is gone.
-enum class object_end : std::uint8_t { unreferenced, erased, aborted, producer_died, evicted, damaged };
-
-/// generation | owner slot | why it is gone | readable | state.
-class object_word {
- public:
-  constexpr object_word() = default;
-  constexpr explicit object_word(std::uint64_t value) : value_(value) {}
-  constexpr object_word(std::uint32_t generation, object_state state, std::uint32_t owner = 0, object_end end = {})
-      : value_(std::uint64_t{generation} << 32 | std::uint64_t{owner} << 16 | std::uint64_t(end) << 12 |
-               (state == object_state::sealed || state == object_state::spilling ? readable_bit : 0) |
-               std::uint64_t(state)) {}
-
-  [[nodiscard]] constexpr std::uint64_t value() const { return value_; }
-  [[nodiscard]] constexpr object_state state() const { return object_state(value_ & 0xff); }
-  [[nodiscard]] constexpr object_end end() const { return object_end(value_ >> 12 & 0xf); }
-  [[nodiscard]] constexpr std::uint32_t owner() const { return std::uint32_t(value_ >> 16 & 0xffff); }
-  [[nodiscard]] constexpr std::uint32_t generation() const { return std::uint32_t(value_ >> 32); }
-  [[nodiscard]] constexpr bool readable() const { return (value_ & readable_bit) != 0; }
-  [[nodiscard]] constexpr bool readable_as(std::uint32_t generation) const {
-    return (value_ & (generation_bits | readable_bit)) == (std::uint64_t{generation} << 32 | readable_bit);
-  }
-
- private:
-  static constexpr std::uint64_t readable_bit = 1 << 8;
-  static constexpr std::uint64_t generation_bits = ~std::uint64_t{0} << 32;
-  std::uint64_t value_ = 0;
-};
-
-/// A number that one process changes while others may read it; what orders that is the word of the entry.
-template <class T>
-class relaxed {
- public:
-  operator T() const noexcept { return value_.load(std::memory_order_relaxed); }
-  relaxed& operator=(T value) noexcept {
-    value_.store(value, std::memory_order_relaxed);
-    return *this;
-  }
-  // For one that no other changes at the same time.
-  relaxed& operator|=(T bits) noexcept { return *this = *this | bits; }
-  relaxed& operator&=(T bits) noexcept { return *this = *this & bits; }
-
- private:
-  std::atomic<T> value_;
-};
-
-/// One object. The entry table is the only truth about objects; allocator, free lists and the index of names are made
-/// anew from it. All is changed under the lock, but that its owner seals an object, keeps what it alone has had, and takes
-/// that for a new one without; and constant while anybody holds the object readable.
-struct alignas(64) object_entry {
-  std::atomic<std::uint64_t> word;
-  std::atomic<std::uint64_t> offset;   // of its block in the data; no_offset: it has none
-  relaxed<std::uint64_t> bytes;        // of the block
-  std::atomic<std::uint64_t> holders;  // slots 0 to 63 whose counts may be other than 0; the rest in holders_above
-  relaxed<std::uint32_t> flags;
-  std::atomic<std::uint32_t> event;    // futex of those who wait for a change of state: bit 0 says that there are any
-  std::atomic<std::uint32_t> used_at;  // the store's clock at the last get
-  std::uint32_t in_flight;             // tickets that name it; derived
-  std::uint32_t next;                  // free entry, or next of its bucket of names; derived
-  relaxed<std::uint32_t> creator;      // pid
-  std::atomic<std::uint64_t> name_offset;  // of the block that has its name; no_offset: none has
-};
-static_assert(sizeof(object_entry) == 64);
-
-/// The other half of an entry, so that a look at all objects meets only what it needs.
-struct alignas(64) object_details {
-  relaxed<std::uint64_t> type;  // hash of the label of its type
-  relaxed<std::uint32_t> site;  // label of the call that made it
-  std::uint32_t name_bytes;
-  std::uint64_t name_hash;
-  std::atomic<std::uint64_t> spilled;  // a spill_position: where it is on disk, while it is in memory too perhaps
-  std::uint64_t checksum;              // of what is there
-  char short_name[24];
-};
-static_assert(sizeof(object_details) == 64);
-
-// Flags, under the lock.
-inline constexpr std::uint32_t object_evictable = 1;   // may be dropped when memory is short
-inline constexpr std::uint32_t object_named = 2;       // found by its name, which holds it
-inline constexpr std::uint32_t object_weak_name = 8;   // the name does not hold it
-inline constexpr std::uint32_t object_held_above = 4;  // by slots of 64 and more
-inline constexpr std::uint32_t object_sent = 16;       // a ref was sent, so others may have it
-
-/// What one process holds of one object: views in the low half, refs in the high half. Only its process counts. The
-/// others set `notify`, so that a view ends under the lock; so does `closing`, when its process closes the store. Of a
-/// process that has died the counts are void, so that no SIGKILL can tear one.
-using hold_count = std::atomic<std::uint64_t>;
-inline constexpr std::uint64_t hold_view = 1;
-inline constexpr std::uint64_t hold_ref = std::uint64_t{1} << 32;
-inline constexpr std::uint64_t hold_closing = std::uint64_t{1} << 62;
-inline constexpr std::uint64_t hold_notify = std::uint64_t{1} << 63;
-inline constexpr std::uint32_t views_of(std::uint64_t count) { return std::uint32_t(count); }
-inline constexpr std::uint32_t refs_of(std::uint64_t count) { return std::uint32_t(count >> 32) & 0x3fffffff; }
-
-/// A process of the job. Alive as long as it has the byte of its slot locked.
-struct alignas(64) process_slot {
-  std::atomic<std::uint32_t> used;
-  std::uint32_t pid;
-  std::int32_t rank;                 // -1: none
-  std::uint32_t generation;          // how often the slot was taken
-  std::atomic<std::uint32_t> keeps;  // 1: there may be entries that are kept for it
-};
-
-/// A process as others name it: never the same as one that had its slot before.
-inline constexpr std::uint32_t any_process = ~std::uint32_t{0};
-inline std::uint32_t process_number(std::uint32_t slot, const process_slot& p) {
-  return p.generation % (1u << 22) * most_processes + slot;
-}
-
-/// A set of slots of processes.
-class slot_set {
- public:
-  void add(std::uint32_t slot) noexcept { words_[slot / 64] |= std::uint64_t{1} << slot % 64; }
-  [[nodiscard]] bool has(std::uint32_t slot) const noexcept {
-    return slot < most_processes && (words_[slot / 64] >> slot % 64 & 1) != 0;
-  }
-  [[nodiscard]] std::uint64_t word(std::uint32_t k) const noexcept { return words_[k]; }
-  template <class F>
-  void for_each(F&& f) const {
-    for (std::uint32_t k = 0; k < most_processes / 64; ++k)
-      for (std::uint64_t bits = words_[k]; bits != 0; bits &= bits - 1)
-        f(64 * k + static_cast<std::uint32_t>(std::countr_zero(bits)));
-  }
-
- private:
-  std::uint64_t words_[most_processes / 64] = {};
-};
-
-/// A ref on its way to another process: holds the object for its sender until it is taken.
-struct alignas(32) transfer_ticket {
-  std::atomic<std::uint32_t> used;  // the commit: 0 or 1
-  std::uint32_t generation;         // of the ticket
-  std::uint32_t index;              // of the object
-  std::uint16_t from;               // slots
-  std::uint16_t to;                 // any_receiver: whoever reads it
-  std::uint32_t next;               // free ticket; derived
-};
-inline constexpr std::uint16_t any_receiver = 0xffff;
-
-/// A text that is never removed: the label of a type, or file:line of a call.
-struct store_label {
-  std::atomic<std::uint64_t> key;  // 0: free; written last
-  char text[248];
-};
-inline constexpr std::uint32_t most_labels = 1 << 14;
-
-/// A file of spilled objects.
-struct spill_file_entry {
-  std::uint32_t number;  // plus 1; 0: free
-  std::uint32_t state;   // of spill_table
-  std::uint64_t live;    // bytes that are wanted
-  std::uint64_t bytes;
-};
-inline constexpr std::uint32_t most_spill_files = 1 << 14;
-
-/// Offsets of the parts, in bytes from the beginning; the file is sparse, what is never touched costs nothing.
-struct store_parts {
-  std::uint64_t slots, entries, details, holders_above, counts, tickets, labels, files, buckets, allocator, present,
-      data, all;
-};
-
-struct store_header {
-  std::uint64_t magic;
-  std::uint32_t version;
-  std::uint32_t most_objects;  // a power of two
-  std::uint64_t capacity;      // bytes of data, a multiple of extent_bytes
-  std::array<std::uint64_t, 2> id;
-  store_parts parts;
-  char spill_dir[1024];  // empty: none
-  alignas(64) robust_mutex mutex;
-  std::atomic<std::uint32_t> lock_holder;  // pid, for messages
-
-  // Under the lock. Of these entries_begun and name_buckets are not derived; entries from the former on have never been used.
-  alignas(64) std::uint32_t entries_begun;
-  std::uint32_t tickets_begun;
-  std::uint32_t free_entry;
-  std::uint32_t free_ticket;
-  std::uint32_t files_begun;
-  std::atomic<std::uint32_t> dead_files;  // whether there are any, perhaps
-  std::uint64_t objects;
-  std::uint32_t names;
-  std::uint32_t name_buckets;  // a power of two
-  std::atomic<std::uint64_t> present_extents;
-
-  std::atomic<std::uint32_t> scarce;     // 1: memory or entries were short, so nothing is kept
-  std::atomic<std::int64_t> last_sweep;  // by one who waits; nanoseconds of CLOCK_MONOTONIC
-
-  alignas(64) std::atomic<std::uint32_t> clock;  // goes on with what is put; orders objects by their last use
-  // The futexes change only if somebody waits: who does sets `waiters` each time before it looks and sleeps, who wakes
-  // clears it. A count would be wrong for ever after a waiter was killed.
-  alignas(64) std::atomic<std::uint32_t> seals;  // changes with a seal or an end
-  std::atomic<std::uint32_t> seal_waiters;
-  alignas(64) std::atomic<std::uint32_t> room;  // changes when memory becomes free
-  std::atomic<std::uint32_t> room_waiters;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/store_registry.hpp ----
-#ifndef CADRE_STORE_DETAIL_STORE_REGISTRY_HPP
-#define CADRE_STORE_DETAIL_STORE_REGISTRY_HPP
-
-#include <pthread.h>
-
-#include <mutex>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What this process has of stores, so that a child made by fork() lets go of it at once: it would keep the lock by which
-/// others see that this process lives.
-class store_registry {
- public:
-  class member {
-   public:
-    member() = default;
-    member(const member&) = delete;
-    member& operator=(const member&) = delete;
-    virtual ~member() = default;
-    /// In the child, which has one thread.
-    virtual void forget_after_fork() noexcept = 0;
-
-   private:
-    friend store_registry;
-    member* next_ = nullptr;
-    member* previous_ = nullptr;
-  };
-
-  /// While this exists no thread makes a child; one that is about to waits, so do nothing that waits meanwhile.
-  class no_forks {
-   public:
-    no_forks() { the_state().mutex.lock(); }
-    no_forks(const no_forks&) = delete;
-    no_forks& operator=(const no_forks&) = delete;
-    ~no_forks() { the_state().mutex.unlock(); }
-  };
-
-  static void add(member& m) { add(m, no_forks()); }
-  static void remove(member& m) noexcept { remove(m, no_forks()); }
-  static void add(member& m, const no_forks&) noexcept {
-    state& s = the_state();
-    m.next_ = s.first;
-    if (s.first != nullptr) s.first->previous_ = &m;
-    s.first = &m;
-  }
-  static void remove(member& m, const no_forks&) noexcept {
-    state& s = the_state();
-    (m.previous_ != nullptr ? m.previous_->next_ : s.first) = m.next_;
-    if (m.next_ != nullptr) m.next_->previous_ = m.previous_;
-  }
-
- private:
-  struct state {
-    std::mutex mutex;
-    member* first = nullptr;
-    state() {
-      ::pthread_atfork([] { the_state().mutex.lock(); }, [] { the_state().mutex.unlock(); },
-                       [] {
-                         for (member* m = the_state().first; m != nullptr; m = m->next_) m->forget_after_fork();
-                         the_state().mutex.unlock();
-                       });
-    }
-  };
-  static state& the_state() {
-    static state& s = *new state;  // never destroyed: refs in static storage may outlive it
-    return s;
-  }
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/own_file.hpp ----
-#ifndef CADRE_STORE_DETAIL_OWN_FILE_HPP
-#define CADRE_STORE_DETAIL_OWN_FILE_HPP
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// An opening of a file that no child made by fork() has, at whatever instant it is made: its locks end with this process,
-/// since the kernel drops them with the last descriptor of the opening.
-class own_file final : public store_registry::member {
- public:
-  /// `open()` gives the descriptor. It is called while no thread can fork, so it should not wait; what it throws passes
-  /// through.
-  template <class Open>
-  explicit own_file(Open open) {
-    const store_registry::no_forks until_it_is_known;
-    file_ = open();
-    store_registry::add(*this, until_it_is_known);
-  }
-  ~own_file() override {
-    const store_registry::no_forks until_it_is_closed;
-    store_registry::remove(*this, until_it_is_closed);
-    file_ = file_descriptor();
-  }
-  [[nodiscard]] const file_descriptor& get() const noexcept { return file_; }
-  void forget_after_fork() noexcept override { file_ = file_descriptor(); }
-
- private:
-  file_descriptor file_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/rendezvous.hpp ----
-#ifndef CADRE_STORE_DETAIL_RENDEZVOUS_HPP
-#define CADRE_STORE_DETAIL_RENDEZVOUS_HPP
-
-#include <fcntl.h>
-#include <sys/random.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <array>
-#include <cerrno>
-#include <charconv>
-#include <cstddef>
-#include <cstdint>
-#include <cstdlib>
-#include <cstring>
-#include <memory>
-#include <optional>
-#include <span>
-#include <string>
-#include <string_view>
-#include <system_error>
-#include <type_traits>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-/// A process that has the memory of a store open, as the file /proc/<pid>/fd/<descriptor>.
-struct rendezvous_member {
-  ::pid_t pid;
-  int descriptor;
-  friend bool operator==(const rendezvous_member&, const rendezvous_member&) = default;
-};
-
-/// How the processes of one user on one node find the memory of a named store, its arena, without a daemon: a file per
-/// name lists the processes that have it open. While an object of this class lives, no other process sees or changes the
-/// list of this name, so it should live briefly:
-///
-///     rendezvous r(name, deadline);
-///     if (auto memory = r.open_existing([&](const file_descriptor& f) { return has_header(f, r.id()); })) ...
-///     else r.start_new(rendezvous::random_id());   // and the memory is made, with that id in its header
-///     r.join(::getpid(), number);
-///
-/// The files lie in `$XDG_RUNTIME_DIR/cadre` if that is in a folder of the user's own, else in `/tmp/cadre-<uid>`, which
-/// must be the user's and closed to all others: who could write there could pass other memory off as the store's.
-/// Processes in another pid namespace, and other versions of the list, have a file of their own, since the process
-/// numbers of the one mean nothing to the other. Throws bad_store_option (308) and store_unreachable (309).
-class rendezvous {
- public:
-  static constexpr std::size_t max_name = 200, max_members = 4000;
-  using clock = std::chrono::steady_clock;
-
-  /// Waits for other processes that hold the list of `name`, until the deadline. `folder` is for tests.
-  rendezvous(std::string_view name, clock::time_point deadline, std::string_view folder = {})
-      : name_(checked(name)), path_(folder.empty() ? usual_folder() : std::string(folder)) {
-    open_folder();
-    file_name_ = record_name(name);
-    lock_record(deadline);
-    read();
-  }
-  rendezvous(const rendezvous&) = delete;
-  rendezvous& operator=(const rendezvous&) = delete;
-  /// A record that lists nobody is removed.
-  ~rendezvous() {
-    if (list_->count == 0 && is_record_in_place()) ::unlinkat(folder_.get(), file_name_.c_str(), 0);
-    try {
-      unlock_file(record_->get());  // a child that is forked at this moment may close it later
-    } catch (const file_error&) {}  // closed by somebody else: not locked
-  }
-
-  /// The arena's random number; of use while there are members.
-  [[nodiscard]] std::array<std::uint64_t, 2> id() const noexcept { return list_->id; }
-  [[nodiscard]] std::span<const rendezvous_member> members() const noexcept {
-    return {list_->members.data(), list_->count};
-  }
-
-  /// The memory, opened through the first member that lives and of which `accept(const file_descriptor&)` says that it
-  /// is the arena with this id (a process number may be in use again by another process). Members that fail are struck
-  /// out. Nothing if none is left. What `accept` throws passes through, and the list stays.
-  template <class Accept>
-  [[nodiscard]] std::optional<file_descriptor> open_existing(Accept accept) {
-    while (list_->count != 0) {
-      file_descriptor memory = open_memory(list_->members[0]);
-      if (memory && accept(std::as_const(memory))) return memory;
-      strike(0);
-    }
-    return std::nullopt;
-  }
-
-  /// Begins the list anew, for another arena. Others see it when somebody joins.
-  void start_new(std::array<std::uint64_t, 2> id) noexcept {
-    list_->count = 0;
-    list_->id = id;
-  }
-
-  /// Others can open the memory through this descriptor from now on.
-  void join(::pid_t pid, int descriptor) {
-    if (list_->count == max_members)
-      fail("it has " + std::to_string(max_members) + " processes, and no room for more", "end some of them");
-    list_->members[list_->count++] = {pid, descriptor};
-    write();
-  }
-
-  /// They no longer can; before the descriptor is closed. Members that have died meanwhile go as well.
-  void leave(::pid_t pid, int descriptor) {
-    const rendezvous_member gone{pid, descriptor};
-    for (std::uint32_t i = list_->count; i-- != 0;)
-      if (list_->members[i] == gone || !is_open(list_->members[i])) strike(i);
-    write();
-  }
-
-  /// 128 random bits.
-  [[nodiscard]] static std::array<std::uint64_t, 2> random_id() {
-    std::array<std::uint64_t, 2> id{};
-    while (::getrandom(id.data(), sizeof id, 0) != sizeof id)
-      if (errno != EINTR) throw store_unreachable("the system gives no random numbers: " + reason(errno));
-    return id;
-  }
-
- private:
-  /// What the file holds, twice. A write replaces the older of the two, so a process killed in it leaves the newer.
-  struct list {
-    std::uint64_t checksum;  // of what follows, up to the last member
-    std::uint64_t serial;    // the list with the higher one counts
-    std::array<std::uint64_t, 2> id;
-    std::uint32_t name_length, count;
-    std::array<char, max_name> name;
-    std::array<rendezvous_member, max_members> members;
-
-    [[nodiscard]] std::size_t bytes() const noexcept {
-      return offsetof(list, members) + count * sizeof(rendezvous_member);
-    }
-    [[nodiscard]] std::uint64_t sum() const noexcept {
-      return hash_bytes(std::as_bytes(std::span(this, 1)).subspan(sizeof checksum, bytes() - sizeof checksum));
-    }
-    [[nodiscard]] std::string_view store() const noexcept { return {name.data(), name_length}; }
-  };
-  static constexpr std::size_t place = std::size_t{64} << 10;  // of the second list
-  static_assert(sizeof(list) <= place && std::is_trivially_copyable_v<list>);
-
-  static std::string_view checked(std::string_view name) {
-    const char* wrong = nullptr;
-    if (name.empty()) wrong = "is empty";
-    if (name.size() > max_name) wrong = "is too long";
-    if (name.find('/') != name.npos) wrong = "has a slash in it";
-    if (name.find('\0') != name.npos) wrong = "has a NUL in it";
-    if (wrong == nullptr) return name;
-    throw bad_store_option("the name '" + std::string(name.substr(0, std::min(name.find('\0'), max_name))) +
-                           "' of a store " + wrong + "; give it 1 to 200 bytes without a slash or NUL");
-  }
-
-  static std::string reason(int code) { return std::generic_category().message(code); }
-
-  [[noreturn, gnu::cold]] void fail(std::string_view why, std::string_view advice) const {
-    std::string text = "cannot reach the other processes of store '";
-    text.append(name_).append("' through '").append(path_);
-    if (!file_name_.empty()) text.append("/").append(file_name_);
-    throw store_unreachable(text.append("': ").append(why).append("; ").append(advice));
-  }
-  [[noreturn, gnu::cold]] void fail(const char* call, int code) const {
-    fail(std::string(call) + " failed, " + reason(code), "check the folder, its file system, and what others do there");
-  }
-
-  static std::string usual_folder() {
-    struct stat status {};
-    const char* const runtime = std::getenv("XDG_RUNTIME_DIR");
-    if (runtime != nullptr && runtime[0] == '/' && ::stat(runtime, &status) == 0 && S_ISDIR(status.st_mode) &&
-        status.st_uid == ::geteuid() && (status.st_mode & 022) == 0)
-      return std::string(runtime) + "/cadre";
-    return "/tmp/cadre-" + std::to_string(::geteuid());
-  }
-
-  void open_folder() {
-    constexpr const char* advice =
-        "remove it, or have XDG_RUNTIME_DIR name a folder that belongs to you and that others cannot write to";
-    if (::mkdir(path_.c_str(), 0700) != 0 && errno != EEXIST) fail("mkdir", errno);
-    folder_ = file_descriptor(::open(path_.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
-    if (!folder_ && (errno == ENOTDIR || errno == ELOOP)) fail("it is a link or a file, not a folder", advice);
-    if (!folder_) fail("open", errno);
-    struct stat status {};
-    if (::fstat(folder_.get(), &status) != 0) fail("fstat", errno);
-    if (status.st_uid != ::geteuid())
-      fail("the folder belongs to user " + std::to_string(status.st_uid) + ", not to " + std::to_string(::geteuid()),
-           advice);
-    if ((status.st_mode & 077) != 0) fail("the folder is open to other users", "close it (chmod 700)");
-  }
-
-  static std::string record_name(std::string_view name) {
-    struct stat pids {};
-    static_cast<void>(::stat("/proc/self/ns/pid", &pids));
-    char digits[16];
-    const std::uint64_t hash = hash_bytes(std::as_bytes(std::span(name)), pids.st_ino);
-    const char* const end = std::to_chars(digits, digits + sizeof digits, hash, 16).ptr;
-    return std::string(digits, static_cast<std::size_t>(end - digits)).append(".v1");
-  }
-
-  void lock_record(clock::time_point deadline) {
-    do {
-      record_.emplace([this] {
-        file_descriptor record(
-            ::openat(folder_.get(), file_name_.c_str(), O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
-        if (!record) fail("open", errno);
-        return record;
-      });
-      try {
-        if (!lock_file_until(record_->get(), deadline))
-          fail("another process has held it until the deadline",
-               "see which one has it open (fuser), and whether it is stopped");
-      } catch (const file_error& e) {
-        fail("locking", e.code());
-      }
-    } while (!is_record_in_place());  // its last member removed it while this process waited for it
-  }
-
-  [[nodiscard]] bool is_record_in_place() const noexcept {
-    struct stat held {
-    }, named{};
-    return ::fstat(record_->get().get(), &held) == 0 &&
-           ::fstatat(folder_.get(), file_name_.c_str(), &named, AT_SYMLINK_NOFOLLOW) == 0 &&
-           held.st_ino == named.st_ino && held.st_dev == named.st_dev;
-  }
-
-  /// Takes the newer list of the file. If both are damaged it is empty, and a new arena is begun: writes leave one whole,
-  /// so this is the work of another program, or of a power failure, which no member survives.
-  void read() {
-    std::memset(static_cast<void*>(list_.get()), 0, sizeof(list));
-    const auto found = std::make_unique<list>();
-    for (const std::size_t at : {std::size_t{0}, place}) {
-      const ::ssize_t n = ::pread(record_->get().get(), found.get(), sizeof(list), static_cast<off_t>(at));
-      if (n < 0) fail("reading", errno);
-      if (static_cast<std::size_t>(n) < offsetof(list, members) || found->count > max_members ||
-          static_cast<std::size_t>(n) < found->bytes() || found->name_length > max_name ||
-          found->checksum != found->sum() || found->serial <= list_->serial)
-        continue;
-      std::memcpy(static_cast<void*>(list_.get()), found.get(), sizeof(list));
-    }
-    if (list_->count != 0 && list_->store() != name_)
-      fail("it belongs to store '" + std::string(list_->store()) + "', whose name has the same hash",
-           "choose another name");
-  }
-
-  void write() {
-    ++list_->serial;
-    list_->name_length = static_cast<std::uint32_t>(name_.copy(list_->name.data(), max_name));
-    list_->checksum = list_->sum();
-    const std::size_t bytes = list_->bytes(), at = list_->serial % 2 == 0 ? 0 : place;
-    const ::ssize_t n = ::pwrite(record_->get().get(), list_.get(), bytes, static_cast<off_t>(at));
-    if (n == static_cast<::ssize_t>(bytes)) return;
-    --list_->serial;  // the next write must not go to the place of the list that counts
-    fail("writing", n < 0 ? errno : ENOSPC);
-  }
-
-  void strike(std::uint32_t i) noexcept { list_->members[i] = list_->members[--list_->count]; }
-
-  static std::string memory_path(const rendezvous_member& m) {
-    return "/proc/" + std::to_string(m.pid) + "/fd/" + std::to_string(m.descriptor);
-  }
-
-  /// Whether it may be a file of this user in memory. Never opens a device or pipe of a process that has its number now.
-  static bool is_open(const rendezvous_member& m) {
-    struct stat status {};
-    return ::stat(memory_path(m).c_str(), &status) == 0 && S_ISREG(status.st_mode) && status.st_uid == ::geteuid();
-  }
-
-  [[nodiscard]] file_descriptor open_memory(const rendezvous_member& m) const {
-    if (!is_open(m)) return {};
-    file_descriptor memory(::open(memory_path(m).c_str(), O_RDWR | O_CLOEXEC | O_NONBLOCK));
-    // A shortage of this process says nothing about the member, which must not be struck out for it.
-    if (!memory && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) fail("opening its memory", errno);
-    return memory;
-  }
-
-  std::string name_, path_, file_name_;
-  file_descriptor folder_;
-  std::optional<own_file> record_;
-  std::unique_ptr<list> list_ = std::make_unique<list>();
-};
-
-}  // namespace detail
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/arena.hpp ----
-#ifndef CADRE_STORE_DETAIL_ARENA_HPP
-#define CADRE_STORE_DETAIL_ARENA_HPP
-
-#include <fcntl.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <array>
-#include <atomic>
-#include <bit>
-#include <cerrno>
-#include <cstddef>
-#include <cstdint>
-#include <memory>
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// The memory of a store as this process maps it: all of it to be written, and its data once more to be read only, so
-/// that a write through a view faults. The kernel frees it with the last process that has it, however that ends.
-class arena {
- public:
-  /// New memory: `capacity` a multiple of extent_bytes, `most_objects` a power of two. Throws mapping_error (159).
-  static arena make(std::uint64_t capacity, std::uint32_t most_objects) {
-    const store_parts parts = parts_of(capacity, most_objects);
-    file_descriptor file(::memfd_create("cadre-store", MFD_CLOEXEC | MFD_ALLOW_SEALING));
-    if (!file) throw mapping_error("cannot make a file in memory", errno);
-    resize(file, parts.all);
-    // Nobody can cut off what others have mapped, which would end them by SIGBUS.
-    if (::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) != 0)
-      throw mapping_error("cannot seal the size of a store's memory", errno);
-    arena made(file, parts);
-    auto& head = made.head();
-    ::new (static_cast<void*>(&head)) store_header{};
-    head.version = store_layout_version;
-    head.most_objects = most_objects;
-    head.capacity = capacity;
-    head.parts = parts;
-    head.id = rendezvous::random_id();
-    head.mutex.init();
-    head.free_entry = head.free_ticket = no_index;
-    head.name_buckets = 512;
-    made.blocks().format();
-    head.magic = store_magic;
-    return made;
-  }
-
-  /// The memory that another process has made. Throws store_unreachable (309) if it is of another version of cadre.
-  static arena open(const file_descriptor& file) {
-    store_header seen{};
-    struct stat status {};
-    if (::fstat(file.get(), &status) != 0 ||
-        ::pread(file.get(), &seen, 4096 < sizeof seen ? 4096 : sizeof seen, 0) < 256 || seen.magic != store_magic)
-      throw store_unreachable("what should be a store's memory is none");
-    if (seen.version != store_layout_version)
-      throw store_unreachable("the store was made by a cadre of layout version " + std::to_string(seen.version) +
-                              ", this one has " + std::to_string(store_layout_version) +
-                              ": compile all programs of the job with the same cadre");
-    if (static_cast<std::uint64_t>(status.st_size) != seen.parts.all)
-      throw store_unreachable("the store's memory has another size than it says");
-    return arena(file, seen.parts);
-  }
-  /// Whether `file` is the memory of the store `id`.
-  static bool is(const file_descriptor& file, const std::array<std::uint64_t, 2>& id) {
-    store_header seen{};
-    return ::pread(file.get(), &seen, offsetof(store_header, parts), 0) ==
-               static_cast<ssize_t>(offsetof(store_header, parts)) &&
-           seen.magic == store_magic && seen.id == id;
-  }
-
-  [[nodiscard]] const file_descriptor& file() const noexcept { return file_->get(); }
-  [[nodiscard]] store_header& head() const noexcept { return *at<store_header>(0); }
-  [[nodiscard]] object_entry* entries() const noexcept { return at<object_entry>(parts_.entries); }
-  [[nodiscard]] object_details* details() const noexcept { return at<object_details>(parts_.details); }
-  [[nodiscard]] process_slot* slots() const noexcept { return at<process_slot>(parts_.slots); }
-  [[nodiscard]] std::atomic<std::uint64_t>* holders_above(std::uint32_t index) const noexcept {
-    return at<std::atomic<std::uint64_t>>(parts_.holders_above) + std::size_t{index} * 8;
-  }
-  [[nodiscard]] hold_count* counts(std::uint32_t slot) const noexcept {
-    return at<hold_count>(parts_.counts) + std::size_t{slot} * head().most_objects;
-  }
-  [[nodiscard]] transfer_ticket* tickets() const noexcept { return at<transfer_ticket>(parts_.tickets); }
-  [[nodiscard]] store_label* labels() const noexcept { return at<store_label>(parts_.labels); }
-  [[nodiscard]] spill_file_entry* spill_files() const noexcept { return at<spill_file_entry>(parts_.files); }
-  [[nodiscard]] std::uint32_t* buckets() const noexcept { return at<std::uint32_t>(parts_.buckets); }
-  [[nodiscard]] block_allocator blocks() const noexcept {
-    return {at<std::byte>(parts_.allocator), (parts_.all - parts_.data)};
-  }
-  [[nodiscard]] std::byte* data() const noexcept { return at<std::byte>(parts_.data); }
-  [[nodiscard]] const std::byte* data_to_read() const noexcept { return to_read_.data(); }
-  [[nodiscard]] std::uint64_t lock_byte(std::uint32_t slot) const noexcept { return parts_.all + slot; }
-
-  /// Makes data [offset, offset + bytes) present, in huge pages where there are any, so that touching them cannot fail.
-  /// Throws mapping_error (159) where memory is short, in place of a later SIGBUS or of an end by the kernel.
-  void make_present(std::uint64_t offset, std::uint64_t bytes) {
-    if (bytes == 0) return;
-    const std::uint64_t end = (offset + bytes - 1) / extent_bytes + 1;
-    for (std::uint64_t i = offset / extent_bytes; i < end; ++i) {
-      if (i % 64 == 0 && present(i).load(std::memory_order_acquire) == ~std::uint64_t{0}) {
-        i += 63;
-        continue;
-      }
-      if (is_present(i)) continue;
-      const std::uint64_t first = i;
-      while (i + 1 < end && !is_present(i + 1)) ++i;
-      check_headroom((i + 1 - first) * extent_bytes);
-      all_.reserve(parts_.data + first * extent_bytes, (i + 1 - first) * extent_bytes);
-      for (std::uint64_t k = first; k <= i; ++k) {
-        const std::uint64_t bit = std::uint64_t{1} << k % 64;
-        if ((present(k).fetch_or(bit, std::memory_order_release) & bit) == 0)
-          head().present_extents.fetch_add(1, std::memory_order_relaxed);
-      }
-    }
-  }
-  /// Takes the table of objects, and a process's counts, in huge pages too once it is large: a look at one of a million
-  /// objects would else miss in the page tables three times.
-  void make_entry_present(std::uint32_t index, std::uint32_t slot) noexcept {
-    static_assert(sizeof(object_entry) == sizeof(object_details));
-    constexpr std::uint32_t entries = extent_bytes / sizeof(object_entry), counts = extent_bytes / sizeof(hold_count);
-    if (index == 0 || index % entries != 0 || index >= head().most_objects) return;
-    try {
-      all_.reserve(parts_.entries + index * sizeof(object_entry), extent_bytes);
-      all_.reserve(parts_.details + index * sizeof(object_details), extent_bytes);
-      if (index == entries || index % counts == 0)
-        all_.reserve(
-            parts_.counts + (std::uint64_t{slot} * head().most_objects + index / counts * counts) * sizeof(hold_count),
-            extent_bytes);
-    } catch (const mapping_error&) {  // then in small pages, as they are touched
-    }
-  }
-  /// Gives free data back to the system: whole extents of [offset, offset + bytes). Under the lock.
-  void give_back(std::uint64_t offset, std::uint64_t bytes) noexcept {
-    const std::uint64_t first = (offset + extent_bytes - 1) / extent_bytes, end = (offset + bytes) / extent_bytes;
-    if (first >= end) return;
-    for (std::uint64_t k = first; k < end; ++k) {
-      const std::uint64_t bit = std::uint64_t{1} << k % 64;
-      if ((present(k).fetch_and(~bit, std::memory_order_relaxed) & bit) != 0)
-        head().present_extents.fetch_sub(1, std::memory_order_relaxed);
-    }
-    ::fallocate(file().get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                static_cast<off_t>(parts_.data + first * extent_bytes),
-                static_cast<off_t>((end - first) * extent_bytes));
-  }
-  /// Zeroes a slot's counts at the cost of what was touched.
-  void clear_counts(std::uint32_t slot) noexcept {
-    const std::uint64_t bytes = std::uint64_t{head().most_objects} * sizeof(hold_count);
-    ::fallocate(file().get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                static_cast<off_t>(parts_.counts + slot * bytes), static_cast<off_t>(bytes));
-  }
-  /// Extents that take memory; counted anew after a crash.
-  void count_present() noexcept {
-    std::uint64_t n = 0;
-    for (std::uint64_t k = 0; k < head().capacity / extent_bytes; k += 64)
-      n += static_cast<std::uint64_t>(std::popcount(present(k).load(std::memory_order_relaxed)));
-    head().present_extents.store(n, std::memory_order_relaxed);
-  }
-
-  /// So that what is no more allowed is a SIGSEGV.
-  void make_inaccessible() noexcept { ::mprotect(all_.data(), all_.size(), PROT_NONE); }
-
- private:
-  // The lock of a process's slot ends with the last of what was opened and mapped through file_. A child made by fork()
-  // keeps what it maps, for the sake of its views, so all that is mapped through another opening. One page is mapped
-  // through this one, in no child: closing all descriptors, as daemons do, is not the end of a process.
-  arena(const file_descriptor& file, const store_parts& parts)
-      : parts_(parts),
-        file_(std::make_unique<own_file>([&] {
-          file_descriptor own(::open(("/proc/self/fd/" + std::to_string(file.get())).c_str(), O_RDWR | O_CLOEXEC));
-          if (!own) throw mapping_error("cannot open a store's memory again through /proc/self/fd", errno);
-          alive_ = mapping::shared(own, 1);
-          ::madvise(alive_.data(), alive_.size(), MADV_DONTFORK);
-          return own;
-        })),
-        all_(mapping::shared(file, parts.all)),
-        to_read_(mapping::shared_read_only(file, parts.data, parts.all - parts.data)) {}
-
-  template <class T>
-  [[nodiscard]] T* at(std::uint64_t offset) const noexcept {
-    return reinterpret_cast<T*>(all_.data() + offset);
-  }
-  [[nodiscard]] std::atomic<std::uint64_t>& present(std::uint64_t extent) const noexcept {
-    return at<std::atomic<std::uint64_t>>(parts_.present)[extent / 64];
-  }
-  [[nodiscard]] bool is_present(std::uint64_t extent) const noexcept {
-    return (present(extent).load(std::memory_order_acquire) >> extent % 64 & 1) != 0;
-  }
-
-  static store_parts parts_of(std::uint64_t capacity, std::uint64_t most_objects) {
-    std::uint64_t end = 0;
-    const auto part = [&end](std::uint64_t bytes) {
-      const std::uint64_t begin = end;
-      end = (end + bytes + extent_bytes - 1) / extent_bytes * extent_bytes;
-      return begin;
-    };
-    store_parts p{};
-    static_cast<void>(part(sizeof(store_header)));
-    p.slots = part(sizeof(process_slot) * most_processes);
-    p.entries = part(sizeof(object_entry) * most_objects);
-    p.details = part(sizeof(object_details) * most_objects);
-    p.holders_above = part(64 * most_objects);
-    p.counts = part(sizeof(hold_count) * most_objects * most_processes);
-    p.tickets = part(sizeof(transfer_ticket) * most_objects);
-    p.labels = part(sizeof(store_label) * most_labels);
-    p.files = part(sizeof(spill_file_entry) * most_spill_files);
-    p.buckets = part(sizeof(std::uint32_t) * most_objects);
-    p.allocator = part(block_allocator::state_bytes(capacity));
-    p.present = part((capacity / extent_bytes + 63) / 64 * 8);
-    p.data = part(capacity);
-    p.all = end;
-    return p;
-  }
-  static void resize(const file_descriptor& file, std::uint64_t bytes) {
-    // Beyond this limit the kernel would send SIGXFSZ.
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && limit.rlim_cur < bytes)
-      throw mapping_error("a store needs a file in memory of " + std::to_string(bytes) +
-                              " bytes (most of it never touched); raise ulimit -f",
-                          EFBIG);
-    if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0)
-      throw mapping_error("cannot make a file of " + std::to_string(bytes) + " bytes in memory", errno);
-  }
-  // What a file in memory takes is charged to the cgroup, which kills where it should fail.
-  static void check_headroom(std::uint64_t bytes) {
-    const std::uint64_t room = memory_headroom();
-    if (bytes >= room)
-      throw mapping_error("asked for " + std::to_string(bytes >> 20) + " MiB, " + std::to_string(room >> 20) +
-                              " MiB are left to this machine or cgroup",
-                          ENOMEM);
-  }
-
-  store_parts parts_;
-  mapping alive_;
-  std::unique_ptr<own_file> file_;
-  mapping all_;
-  mapping to_read_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/labels.hpp ----
-#ifndef CADRE_STORE_DETAIL_LABELS_HPP
-#define CADRE_STORE_DETAIL_LABELS_HPP
-
-#include <atomic>
-#include <charconv>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <source_location>
-#include <span>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Texts that all processes of a store can read, found by their hash: labels of types, and lines of the program. They are
-/// never removed. Thread-safety: add() under the lock of the store, find() at any time.
-class store_labels {
- public:
-  explicit store_labels(store_label* table) noexcept : table_(table) {}
-
-  /// The number of the text, which is cut to what a label takes; `full` if there is no room: a label is for people only.
-  static constexpr std::uint32_t full = most_labels;
-  std::uint32_t add(std::uint64_t key, std::string_view text) noexcept {
-    key |= 1;  // 0 is free
-    for (std::uint32_t i = first(key), n = 0; n < probes; ++n, i = next(i)) {
-      const std::uint64_t there = table_[i].key.load(std::memory_order_acquire);
-      if (there == key) return i;
-      if (there != 0) continue;
-      const std::size_t length = text.size() < sizeof table_[i].text - 1 ? text.size() : sizeof table_[i].text - 1;
-      std::memcpy(table_[i].text, text.data(), length);
-      table_[i].text[length] = 0;
-      table_[i].key.store(key, std::memory_order_release);
-      return i;
-    }
-    return full;
-  }
-  /// "train.cpp:88".
-  std::uint32_t add_line(const std::source_location& at) noexcept {
-    std::string_view file(at.file_name());
-    if (const std::size_t slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
-    char text[240];
-    std::size_t n = file.size() < 200 ? file.size() : 200;
-    std::memcpy(text, file.data(), n);
-    text[n++] = ':';
-    n = static_cast<std::size_t>(std::to_chars(text + n, text + sizeof text, at.line()).ptr - text);
-    return add(hash_bytes(std::as_bytes(std::span(text, n))), {text, n});
-  }
-  [[nodiscard]] std::uint32_t find(std::uint64_t key) const noexcept {
-    key |= 1;
-    for (std::uint32_t i = first(key), n = 0; n < probes; ++n, i = next(i)) {
-      const std::uint64_t there = table_[i].key.load(std::memory_order_acquire);
-      if (there == key) return i;
-      if (there == 0) break;
-    }
-    return full;
-  }
-  [[nodiscard]] std::string_view text(std::uint32_t label) const noexcept {
-    return label < most_labels && table_[label].key.load(std::memory_order_acquire) != 0 ? table_[label].text
-                                                                                         : std::string_view("?");
-  }
-
- private:
-  static constexpr std::uint32_t probes = 64;
-  static std::uint32_t first(std::uint64_t key) noexcept { return std::uint32_t(hash_mix(key)) % most_labels; }
-  static std::uint32_t next(std::uint32_t i) noexcept { return (i + 1) % most_labels; }
-
-  store_label* table_;
-};
-
-/// Numbers of labels that were asked for before, by any key that is not 0. For one thread at a time.
-class label_cache {
- public:
-  /// add() gives the number of one that is not known.
-  template <class Add>
-  std::uint32_t of(std::uint64_t key, Add&& add) {
-    entry& e = known_[key % known];
-    if (e.key != key) [[unlikely]]
-      e = {key, add()};
-    return e.label;
-  }
-
- private:
-  static constexpr std::size_t known = 128;
-  struct entry {
-    std::uint64_t key = 0;
-    std::uint32_t label = 0;
-  };
-  entry known_[known];
-};
-/// Of a line of this program.
-inline std::uint64_t key_of_line(const std::source_location& at) noexcept {
-  return hash_combine(reinterpret_cast<std::uintptr_t>(at.file_name()), at.line());
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/name_table.hpp ----
-#ifndef CADRE_STORE_DETAIL_NAME_TABLE_HPP
-#define CADRE_STORE_DETAIL_NAME_TABLE_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <span>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Finds objects by their names, under the lock of the store: a table of hashes, chained through the entries, that grows
-/// with the names, so that few names take few pages. A short name lies in its entry, a longer one in a block of its own.
-/// Nothing throws. Derived: recovery makes the chains anew.
-class name_table {
- public:
-  explicit name_table(arena& memory) noexcept
-      : head_(memory.head()),
-        entries_(memory.entries()),
-        details_(memory.details()),
-        buckets_(memory.buckets()),
-        data_(memory.data()) {}
-
-  static std::uint64_t hash(std::string_view name) noexcept { return hash_bytes(std::as_bytes(std::span(name))); }
-  /// Whether it lies in the entry.
-  static constexpr bool is_short(std::size_t bytes) noexcept { return bytes <= sizeof object_details::short_name; }
-
-  /// The object of that name, or no_index.
-  [[nodiscard]] std::uint32_t find(std::string_view name) const noexcept {
-    const std::uint64_t wanted = hash(name);
-    for (std::uint32_t i = bucket(wanted); i != 0; i = entries_[i - 1].next) {
-      const object_details& d = details_[i - 1];
-      if (d.name_hash == wanted && d.name_bytes == name.size() &&
-          std::memcmp(text(i - 1), name.data(), name.size()) == 0)
-        return i - 1;
-    }
-    return no_index;
-  }
-
-  /// The memory of an entry's name, which is present.
-  [[nodiscard]] char* text(std::uint32_t i) const noexcept {
-    return is_short(details_[i].name_bytes)
-               ? details_[i].short_name
-               : reinterpret_cast<char*>(data_ + entries_[i].name_offset.load(std::memory_order_relaxed));
-  }
-
-  /// Of an entry that says that it is named.
-  void add(std::uint32_t i) noexcept {
-    if (head_.names >= head_.name_buckets && head_.name_buckets < head_.most_objects)
-      grow();  // with this one
-    else
-      link(i);
-  }
-  void remove(std::uint32_t i) noexcept {
-    for (std::uint32_t* at = &bucket(details_[i].name_hash); *at != 0; at = &entries_[*at - 1].next)
-      if (*at == i + 1) {
-        *at = entries_[i].next;
-        --head_.names;
-        return;
-      }
-  }
-  void clear() noexcept {
-    head_.names = 0;
-    std::memset(buckets_, 0, head_.name_buckets * sizeof(std::uint32_t));
-  }
-  void link(std::uint32_t i) noexcept {
-    std::uint32_t& first = bucket(details_[i].name_hash);
-    entries_[i].next = first;
-    first = i + 1;  // 0 is the end
-    ++head_.names;
-  }
-
- private:
-  [[nodiscard]] std::uint32_t& bucket(std::uint64_t hash) const noexcept {
-    return buckets_[hash & (head_.name_buckets - 1)];
-  }
-  void grow() noexcept {
-    const std::uint32_t wanted = head_.name_buckets * 4;
-    head_.name_buckets = wanted < head_.most_objects ? wanted : head_.most_objects;
-    clear();
-    for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
-      if ((entries_[i].flags & object_named) != 0) link(i);
-  }
-
-  store_header& head_;
-  object_entry* entries_;
-  object_details* details_;
-  std::uint32_t* buckets_;
-  std::byte* data_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/spill_record.hpp ----
-#ifndef CADRE_STORE_DETAIL_SPILL_RECORD_HPP
-#define CADRE_STORE_DETAIL_SPILL_RECORD_HPP
-
-#include <cstddef>
-#include <cstdint>
-#include <span>
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-/// Where a spilled object lies, for every process of the job.
-struct spilled_place {
-  std::uint32_t file = 0;      ///< names the file, see spill_file_name
-  std::uint64_t offset = 0;    ///< where its record begins, in bytes
-  std::uint64_t bytes = 0;     ///< the size of the object itself
-  std::uint64_t checksum = 0;  ///< XXH64 of the object
-};
-
-/// The size in bytes of a file that holds many objects.
-inline constexpr std::uint64_t spill_file_limit = std::uint64_t{128} << 20;
-
-/// Files are numbered by the slot of the process that writes them and by a counter of 20 bits.
-[[nodiscard]] inline std::string spill_file_name(std::uint32_t file) {
-  return std::to_string(file >> 20).append("-").append(std::to_string(file & 0xFFFFF)).append(".spill");
-}
-
-/// What direct input and output ask of offsets, sizes and addresses in all common file systems.
-inline constexpr std::size_t spill_block = 4096;
-[[nodiscard]] inline bool is_spill_aligned(const std::byte* address) noexcept {
-  return reinterpret_cast<std::uintptr_t>(address) % spill_block == 0;
-}
-
-/// The head of an object's record. The object follows at once if it fits into the rest of the block, else in the next
-/// block, so that it can go from memory to disk without a copy. Records begin at blocks.
-struct spill_header {
-  static constexpr std::uint64_t right_magic = 0x4C4C495053444143;  // "CADSPILL", least byte first
-  static constexpr std::uint32_t right_version = 1;
-
-  std::uint64_t magic = right_magic;
-  std::uint32_t version = right_version;
-  std::uint32_t begin = 0;  ///< of the object, from the record's begin
-  std::uint64_t key = 0;
-  std::uint64_t bytes = 0;
-  std::uint64_t checksum = 0;
-  std::uint64_t own_checksum = 0;  ///< of all before
-
-  static spill_header of(std::uint64_t key, std::uint64_t bytes, std::uint64_t checksum) noexcept {
-    spill_header header{.begin = begin_of(bytes), .key = key, .bytes = bytes, .checksum = checksum};
-    header.own_checksum = header.hash();
-    return header;
-  }
-  [[nodiscard]] static std::uint32_t begin_of(std::uint64_t bytes) noexcept {
-    return bytes <= spill_block - sizeof(spill_header) ? sizeof(spill_header) : spill_block;
-  }
-  /// The size of a record in bytes.
-  [[nodiscard]] static std::uint64_t record(std::uint64_t bytes) noexcept {
-    return (begin_of(bytes) + bytes + spill_block - 1) / spill_block * spill_block;
-  }
-
-  /// What is wrong with the header found at `place`, if anything.
-  [[nodiscard]] const char* fault(const spilled_place& place, std::uint64_t wanted_key) const noexcept {
-    if (magic != right_magic) return "there is no header";
-    if (own_checksum != hash()) return "the header's checksum does not match";
-    if (version != right_version || begin != begin_of(bytes)) return "it is of another version of the format";
-    if (key != wanted_key) return "it is another object's";
-    if (bytes != place.bytes || checksum != place.checksum) return "it is not of the size and checksum noted";
-    return nullptr;
-  }
-
- private:
-  [[nodiscard]] std::uint64_t hash() const noexcept {
-    return hash_bytes(std::as_bytes(std::span(this, 1)).first(sizeof *this - sizeof own_checksum));
-  }
-};
-static_assert(sizeof(spill_header) == 48);
-
-}  // namespace detail
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/spill_table.hpp ----
-#ifndef CADRE_STORE_DETAIL_SPILL_TABLE_HPP
-#define CADRE_STORE_DETAIL_SPILL_TABLE_HPP
-
-#include <atomic>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Where a spilled object lies, in one word, so that one store says so: the number of the file and its block there.
-class spill_position {
- public:
-  constexpr spill_position() = default;  // nowhere
-  constexpr explicit spill_position(std::uint64_t value) : value_(value) {}
-  constexpr spill_position(std::uint32_t file, std::uint64_t offset)
-      : value_((std::uint64_t{file} + 1) << 32 | offset / spill_block) {}
-
-  explicit constexpr operator bool() const { return value_ != 0; }
-  [[nodiscard]] constexpr std::uint64_t value() const { return value_; }
-  [[nodiscard]] constexpr std::uint32_t file() const { return std::uint32_t(value_ >> 32) - 1; }
-  [[nodiscard]] constexpr std::uint64_t offset() const { return (value_ & 0xffffffff) * spill_block; }
-
- private:
-  std::uint64_t value_ = 0;
-};
-
-/// What the files of spilled objects hold, under the lock of the store. Of how many bytes of a file are wanted it may know
-/// too much, if a process was killed, never too little; recount_spill_files() (recovery.hpp) makes it exact for files that
-/// are closed. A file that is missing here for lack of room is removed with its folder only.
-///
-/// A closed file of which nothing is wanted is dead. Of each process's dead files of up to spill_file_limit bytes one is
-/// kept while the process lives: it writes over that one instead of making another.
-class spill_table {
- public:
-  explicit spill_table(store_header& head, spill_file_entry* files) noexcept : head_(head), files_(files) {}
-
-  /// Before a process makes a file of its own, so that it is removed when the process is killed behind that. False if there
-  /// is one of that number.
-  bool announce(std::uint32_t file) noexcept {
-    if (const spill_file_entry* const f = find(file); f != nullptr) return f->state == 0 && f->bytes == 0;
-    claim(file);
-    return true;
-  }
-  /// An object of `bytes` is in the file, whose last record it is.
-  void append(std::uint32_t file, std::uint64_t offset, std::uint64_t bytes) noexcept {
-    spill_file_entry* f = find(file);
-    if (f == nullptr) f = claim(file);
-    if (f == nullptr) return;
-    f->live += spill_header::record(bytes);
-    f->bytes = offset + spill_header::record(bytes);
-  }
-  /// They are wanted no more.
-  void drop(std::uint32_t file, std::uint64_t bytes) noexcept {
-    if (spill_file_entry* const f = find(file); f != nullptr) {
-      f->live -= spill_header::record(bytes);
-      note_dead(*f);
-    }
-  }
-  /// Nothing is appended to the file any more, and the table of objects knows all that is in it.
-  void close(std::uint32_t file) noexcept {
-    if (spill_file_entry* const f = find(file); f != nullptr) {
-      f->state |= closed;
-      note_dead(*f);
-    }
-  }
-  /// A closed file that cannot be copied together with others.
-  void give_up(std::uint32_t file) noexcept {
-    if (spill_file_entry* const f = find(file); f != nullptr) f->state |= stuck;
-  }
-  /// With their process, which has gone. True if there were any.
-  bool close_all_of(std::uint32_t slot) noexcept {
-    bool any = false;
-    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (is_of(files_[k], slot)) {
-        files_[k].state = closed | left;
-        any = true;
-      }
-    return any;
-  }
-  void begin_recount() noexcept {
-    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if ((files_[k].state & closed) != 0) files_[k].live = 0;
-  }
-  void recount(std::uint32_t file, std::uint64_t bytes) noexcept {
-    if (spill_file_entry* const f = find(file); f != nullptr && (f->state & closed) != 0)
-      f->live += spill_header::record(bytes);
-  }
-  static constexpr std::uint32_t none = ~std::uint32_t{0};
-  /// A dead file that is not kept, to be removed, or `none`.
-  [[nodiscard]] std::uint32_t find_dead() noexcept {
-    while (spill_file_entry* const f = first([](const spill_file_entry& e) { return is_dead(e) && !is_kept(e); })) {
-      const std::uint32_t slot = (f->number - 1) >> 20;
-      const auto kept_of_slot = [slot](const spill_file_entry& e) { return is_of(e, slot) && is_kept(e); };
-      if (!can_be_kept(*f) || first(kept_of_slot) != nullptr) return f->number - 1;
-      f->state |= kept;
-    }
-    head_.dead_files.store(0, std::memory_order_relaxed);
-    return none;
-  }
-  /// A dead file of the process, kept to be written over by it under another number, or `none`.
-  [[nodiscard]] std::uint32_t find_to_reuse(std::uint32_t slot) noexcept {
-    spill_file_entry* const f =
-        first([slot](const spill_file_entry& e) { return is_of(e, slot) && is_dead(e) && can_be_kept(e); });
-    if (f != nullptr) f->state |= kept;
-    return file_of(f);
-  }
-  /// A file that is kept, for whichever process, to be removed as the disk is full, or `none`.
-  [[nodiscard]] std::uint32_t find_kept() noexcept {
-    return file_of(first([](const spill_file_entry& e) { return is_dead(e) && is_kept(e); }));
-  }
-  /// After the file was removed, or has another number.
-  void forget(std::uint32_t file) noexcept {
-    if (spill_file_entry* const f = find(file); f != nullptr) f->number = 0;
-  }
-  /// A closed file of which less than half is wanted, or `none`.
-  [[nodiscard]] std::uint32_t find_sparse() const noexcept {
-    return file_of(first([](const spill_file_entry& e) {
-      return e.number != 0 && (e.state & (closed | stuck)) == closed && e.live != 0 && e.live < e.bytes / 2;
-    }));
-  }
-
- private:
-  // The states of a file: a sum of these.
-  static constexpr std::uint32_t closed = 1;  // nothing is appended any more
-  static constexpr std::uint32_t stuck = 2;   // nor can it be copied
-  static constexpr std::uint32_t left = 4;    // its process has gone
-  static constexpr std::uint32_t kept = 8;    // dead, and to be written over by its process
-
-  static bool is_of(const spill_file_entry& f, std::uint32_t slot) noexcept {
-    return f.number != 0 && (f.number - 1) >> 20 == slot;
-  }
-  static bool is_dead(const spill_file_entry& f) noexcept {
-    return f.number != 0 && (f.state & closed) != 0 && f.live == 0;
-  }
-  static bool can_be_kept(const spill_file_entry& f) noexcept {
-    return (f.state & left) == 0 && f.bytes <= spill_file_limit;
-  }
-  static bool is_kept(const spill_file_entry& f) noexcept { return (f.state & kept) != 0; }
-  static std::uint32_t file_of(const spill_file_entry* f) noexcept { return f == nullptr ? none : f->number - 1; }
-  template <class Predicate>
-  [[nodiscard]] spill_file_entry* first(Predicate&& wanted) const noexcept {
-    for (std::uint32_t k = 0; k < head_.files_begun; ++k)
-      if (wanted(files_[k])) return &files_[k];
-    return nullptr;
-  }
-  void note_dead(const spill_file_entry& f) noexcept {
-    if (is_dead(f)) head_.dead_files.store(1, std::memory_order_relaxed);
-  }
-  [[nodiscard]] spill_file_entry* find(std::uint32_t file) const noexcept {
-    return first([file](const spill_file_entry& e) { return e.number == file + 1; });
-  }
-  spill_file_entry* claim(std::uint32_t file) noexcept {
-    std::uint32_t k = 0;
-    while (k < head_.files_begun && files_[k].number != 0) ++k;
-    if (k == most_spill_files) return nullptr;
-    files_[k] = {file + 1, 0, 0, 0};
-    if (k == head_.files_begun) ++head_.files_begun;
-    return &files_[k];
-  }
-
-  store_header& head_;
-  spill_file_entry* files_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/steps.hpp ----
-#ifndef CADRE_STORE_DETAIL_STEPS_HPP
-#define CADRE_STORE_DETAIL_STEPS_HPP
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Each step that changes what processes share, in the order of the code. tests/store_kill ends processes by SIGKILL right
-/// behind each of them.
-enum class store_step {
-  entry_taken,
-  block_allocated,
-  entry_written,
-  creator_holds,
-  creation_committed,
-  name_written,
-  name_entered,
-  ref_put_away,
-  kept,
-  reuse_begun,
-  reuse_written,
-  reuse_committed,
-  sealed,
-  seal_told,
-  ref_dropped,
-  end_committed,
-  name_removed,
-  block_given_up,
-  block_freed,
-  entry_freed,
-  entry_listed,
-  ticket_written,
-  ticket_committed,
-  ticket_counted,
-  receiver_holds,
-  ticket_taken,
-  ticket_uncounted,
-  slot_locked,
-  slot_taken,
-  slot_void,
-  slot_swept,
-  slot_free,
-  rebuild_begun,
-  rebuild_blocks,
-  rebuild_done,
-  spill_begun,
-  file_announced,
-  record_written,
-  record_counted,
-  spill_written,
-  spill_committed,
-  spill_freed,
-  restore_begun,
-  restore_allocated,
-  restore_read,
-  restore_committed,
-  move_begun,
-  move_committed,
-  dead_file_removed,
-  dead_file_reused,
-  count
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#ifndef CADRE_STORE_STEP  // a test may define it before it includes anything of the store
-#define CADRE_STORE_STEP(step) static_cast<void>(0)
-#endif
-
-#endif
-
-// ---- cadre/store/detail/object_table.hpp ----
-#ifndef CADRE_STORE_DETAIL_OBJECT_TABLE_HPP
-#define CADRE_STORE_DETAIL_OBJECT_TABLE_HPP
-
-#include <unistd.h>
-
-#include <atomic>
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What happens to objects under the lock of the store. Each function leaves the table whole at every instant: what makes
-/// a change true is one store to the entry's word, to its offset or to a count; all else can be made anew (recovery.hpp).
-/// Nothing throws, nothing allocates.
-class object_table {
- public:
-  /// `memory` must stay where it is.
-  object_table(arena& memory, std::uint32_t slot) noexcept
-      : memory_(memory),
-        head_(memory.head()),
-        entries_(memory.entries()),
-        details_(memory.details()),
-        names_(memory),
-        slot_(slot),
-        mine_(memory.counts(slot)) {}
-
-  [[nodiscard]] object_entry& entry(std::uint32_t i) const noexcept { return entries_[i]; }
-  [[nodiscard]] object_details& details(std::uint32_t i) const noexcept { return details_[i]; }
-  [[nodiscard]] object_word word(std::uint32_t i) const noexcept {
-    return object_word(entries_[i].word.load(std::memory_order_acquire));
-  }
-  [[nodiscard]] hold_count& mine(std::uint32_t i) const noexcept { return mine_[i]; }
-  [[nodiscard]] std::uint32_t slot() const noexcept { return slot_; }
-  /// Of the process that made this, since asking the system is dear.
-  [[nodiscard]] std::uint32_t pid() const noexcept { return pid_; }
-  [[nodiscard]] arena& memory() const noexcept { return memory_; }
-  [[nodiscard]] store_header& head() const noexcept { return head_; }
-
-  struct request {
-    std::uint64_t bytes = 0;
-    std::uint64_t type = 0;
-    std::uint32_t site = 0;
-    std::uint32_t flags = 0;
-    std::string_view name;
-  };
-  enum class shortage { none, memory, entries };
-
-  /// A new object that this process writes, of which it holds a ref and, so that its memory stays its own whoever erases
-  /// it meanwhile, a view; or no_index and what is short.
-  std::uint32_t create(const request& r, shortage& missing) noexcept {
-    const std::uint32_t i = take_entry();
-    if (i == no_index) {
-      missing = shortage::entries;
-      return no_index;
-    }
-    CADRE_STORE_STEP(entry_taken);
-    object_entry& e = entries_[i];
-    block_allocator blocks = memory_.blocks();
-    const std::uint64_t block = r.bytes == 0 ? 0 : blocks.allocate(r.bytes);
-    const bool short_name = name_table::is_short(r.name.size());
-    const std::uint64_t name = short_name || block == no_offset ? no_offset : blocks.allocate(r.name.size());
-    CADRE_STORE_STEP(block_allocated);
-    if (block == no_offset || (name == no_offset && !short_name)) {
-      if (block != no_offset && r.bytes != 0) blocks.free(block, r.bytes);
-      list_free(i);
-      missing = shortage::memory;
-      return no_index;
-    }
-    const std::uint32_t generation = word(i).generation();
-    e.offset.store(r.bytes == 0 ? no_offset : block, std::memory_order_relaxed);
-    describe(i, r);
-    e.name_offset.store(name, std::memory_order_relaxed);
-    details_[i].name_bytes = static_cast<std::uint32_t>(r.name.size());
-    details_[i].name_hash = r.name.empty() ? 0 : name_table::hash(r.name);
-    e.in_flight = 0;
-    details_[i].spilled.store(0, std::memory_order_relaxed);
-    CADRE_STORE_STEP(entry_written);
-    mark_holder(i);
-    mine_[i].store(hold_ref + hold_view, std::memory_order_relaxed);  // nobody else has it yet
-    CADRE_STORE_STEP(creator_holds);
-    e.word.store(object_word(generation, object_state::creating, slot_).value(), std::memory_order_release);
-    CADRE_STORE_STEP(creation_committed);
-    ++head_.objects;
-    return i;
-  }
-  /// What was the last ref of this process to an object, and is counted no more: if no other has ever had it, its entry
-  /// and memory are kept for reuse(). Else settle() is to follow. Without the lock.
-  bool keep(std::uint32_t i) noexcept {
-    object_word w = word(i);
-    if (w.state() != object_state::sealed || !is_private(i) ||
-        !change(i, w, object_word(w.generation(), object_state::kept, slot_)))
-      return false;
-    CADRE_STORE_STEP(kept);
-    std::atomic<std::uint32_t>& keeps = memory_.slots()[slot_].keeps;
-    if (keeps.load(std::memory_order_seq_cst) == 0) keeps.store(1, std::memory_order_seq_cst);
-    return true;
-  }
-  /// Makes an object, as create() does, of an entry that keep() has kept, without the lock. False if it is kept no more, or
-  /// its memory is of another size.
-  bool reuse(std::uint32_t i, const request& r) noexcept {
-    object_entry& e = entries_[i];
-    object_word w = word(i);
-    if (!keeps(w) || block_allocator::size_of(e.bytes) != block_allocator::size_of(r.bytes) ||
-        !change(i, w, object_word(w.generation() + 1, object_state::preparing, slot_)))
-      return false;
-    CADRE_STORE_STEP(reuse_begun);
-    describe(i, r);
-    mine_[i].store(hold_ref + hold_view, std::memory_order_relaxed);
-    CADRE_STORE_STEP(reuse_written);
-    e.word.store(object_word(w.generation() + 1, object_state::creating, slot_).value(), std::memory_order_release);
-    CADRE_STORE_STEP(reuse_committed);
-    return true;
-  }
-  /// Whether it is kept, for this process.
-  [[nodiscard]] bool keeps(std::uint32_t i) const noexcept { return keeps(word(i)); }
-  /// Whether no other process has ever had it, nor is it found by a name or on disk.
-  [[nodiscard]] bool is_private(std::uint32_t i) const noexcept {
-    const object_entry& e = entries_[i];
-    return (e.flags & (object_named | object_held_above | object_sent)) == 0 && slot_ < 64 &&
-           e.holders.load(std::memory_order_relaxed) == std::uint64_t{1} << slot_ &&
-           details_[i].spilled.load(std::memory_order_relaxed) == 0 &&
-           e.offset.load(std::memory_order_relaxed) != no_offset;
-  }
-  /// Frees all that is kept. Cost: a look at all objects if anything is. False if there was nothing.
-  bool release_kept() noexcept {
-    bool any = false;
-    for (std::uint32_t s = 0; s < most_processes; ++s)
-      any |= memory_.slots()[s].keeps.load(std::memory_order_seq_cst) != 0 &&
-             memory_.slots()[s].keeps.exchange(0, std::memory_order_seq_cst) != 0;
-    bool freed = false;
-    for (std::uint32_t i = 0; any && i < head_.entries_begun; ++i) {
-      object_word w(entries_[i].word.load(std::memory_order_seq_cst));
-      if (w.state() != object_state::kept ||
-          !change(i, w, object_word(w.generation(), object_state::gone, 0, object_end::unreferenced)))
-        continue;
-      free_entry(i, w);
-      freed = true;
-    }
-    return freed;
-  }
-
-  /// Gives memory to an object that was made with none. False if there is none.
-  bool attach(std::uint32_t i, std::uint64_t bytes) noexcept {
-    const std::uint64_t block = memory_.blocks().allocate(bytes);
-    if (block == no_offset) return false;
-    entries_[i].bytes = bytes;
-    entries_[i].offset.store(block, std::memory_order_release);
-    return true;
-  }
-  /// Gives a new object the name that it was made with. The memory of the name must be present.
-  void enter_name(std::uint32_t i, std::string_view name) noexcept {
-    std::memcpy(names_.text(i), name.data(), name.size());
-    CADRE_STORE_STEP(name_written);
-    entries_[i].flags |= object_named;
-    names_.add(i);
-    CADRE_STORE_STEP(name_entered);
-  }
-  [[nodiscard]] name_table& names() noexcept { return names_; }
-
-  /// One more ref of this process.
-  void hold(std::uint32_t i) noexcept {
-    mark_holder(i);
-    mine_[i].fetch_add(hold_ref, std::memory_order_seq_cst);
-  }
-
-  /// Changes the word from what was seen; if it is another one by now, that has been seen then.
-  bool change(std::uint32_t i, object_word& seen, object_word to) noexcept {
-    std::uint64_t expected = seen.value();
-    const bool done = entries_[i].word.compare_exchange_strong(expected, to.value(), std::memory_order_seq_cst);
-    if (!done) seen = object_word(expected);
-    return done;
-  }
-
-  /// Ends an object whoever holds it: it cannot be read any more, its memory is freed with the last view.
-  void end(std::uint32_t i, object_end why) noexcept {
-    object_word w = word(i);
-    while (w.state() != object_state::free && w.state() != object_state::gone)
-      if (end(i, why, w)) return;
-  }
-  /// The same, unless it has changed since `seen`.
-  bool end(std::uint32_t i, object_end why, object_word& seen) noexcept {
-    if (!change(i, seen, object_word(seen.generation(), object_state::gone, seen.owner(), why))) return false;
-    CADRE_STORE_STEP(end_committed);
-    remove_name(i);
-    CADRE_STORE_STEP(name_removed);
-    tell(entries_[i]);
-    settle(i);
-    return true;
-  }
-
-  /// Ends what nobody refers to, and frees what nobody holds, of an object that has perhaps lost a holder.
-  void settle(std::uint32_t i) noexcept {
-    object_entry& e = entries_[i];
-    object_word w = word(i);
-    if (w.state() == object_state::free || is_kept(w)) return;
-    if (w.state() != object_state::gone) {
-      if (e.in_flight != 0 || (e.flags & (object_named | object_weak_name)) == object_named) return;
-      if (count_holding(i, false).refs) return;
-      // If it has changed, its owner has kept it, or made another one of it.
-      if (!change(i, w, object_word(w.generation(), object_state::gone, 0, object_end::unreferenced))) return;
-      CADRE_STORE_STEP(end_committed);
-    }
-    // Whoever holds a view or a ref of it still is asked to come here when it is let go.
-    const holding all = count_holding(i, true);
-    if (!all.views && !all.refs && e.in_flight == 0)
-      free_entry(i, w);
-    else if (!all.views)
-      free_blocks(i);
-  }
-
-  /// Drops evictable objects that nobody looks at, those not used for longest first, until take() has what it wants, and
-  /// then up to batch_bytes(); counts them. Cost: a look at all objects, at most nine times. False if all that is not
-  /// enough.
-  template <class Take>
-  bool evict(std::uint32_t& dropped, Take&& take) {
-    std::uint64_t freed = 0;
-    bool enough = false;
-    by_last_use(
-        [this](std::uint32_t i, object_word w) { return (entries_[i].flags & object_evictable) != 0 && is_idle(i, w); },
-        [&](std::uint32_t i, object_word w) {
-          const std::uint64_t bytes = entries_[i].bytes;
-          if (!end(i, object_end::evicted, w)) return false;
-          ++dropped;
-          freed += block_allocator::size_of(bytes);
-          enough = enough || take();
-          return enough && freed >= batch_bytes(head_);
-        });
-    return enough;
-  }
-  /// How much is dropped or moved to disk at once, so that the look at all objects is worth it.
-  static std::uint64_t batch_bytes(const store_header& head) noexcept {
-    constexpr std::uint64_t most = std::uint64_t{16} << 20;
-    return head.capacity / 64 < most ? head.capacity / 64 : most;
-  }
-
-  [[nodiscard]] spill_table files() const noexcept { return spill_table(head_, memory_.spill_files()); }
-
-  /// Wakes who waits for a change of the object.
-  void tell(object_entry& e) noexcept {
-    if ((e.event.load(std::memory_order_seq_cst) & 1) != 0) {
-      e.event.fetch_add(2, std::memory_order_seq_cst);
-      futex::wake_all(e.event, futex::scope::shared);
-    }
-    if (head_.seal_waiters.load(std::memory_order_seq_cst) != 0 &&
-        head_.seal_waiters.exchange(0, std::memory_order_seq_cst) != 0) {
-      head_.seals.fetch_add(1, std::memory_order_seq_cst);
-      futex::wake_all(head_.seals, futex::scope::shared);
-    }
-  }
-  void tell_of_room() noexcept {
-    if (head_.room_waiters.load(std::memory_order_seq_cst) == 0) return;
-    head_.room_waiters.store(0, std::memory_order_seq_cst);  // under the lock, as who waits sets it
-    head_.room.fetch_add(1, std::memory_order_seq_cst);
-    futex::wake_all(head_.room, futex::scope::shared);
-  }
-
-  struct holding {
-    bool views = false;
-    bool refs = false;
-  };
-  /// Whether any process holds views or refs; with `ask`, each that does is asked to call the store when it lets go.
-  holding count_holding(std::uint32_t i, bool ask) noexcept {
-    holding all;
-    for_each_holder(i, [&](std::uint32_t s) {
-      hold_count& count = memory_.counts(s)[i];
-      std::uint64_t seen = count.load(std::memory_order_seq_cst);
-      while (ask && (views_of(seen) != 0 || refs_of(seen) != 0) && (seen & hold_notify) == 0 &&
-             !count.compare_exchange_weak(seen, seen | hold_notify, std::memory_order_seq_cst)) {}
-      all.views |= views_of(seen) != 0;
-      all.refs |= refs_of(seen) != 0;
-    });
-    return all;
-  }
-  /// Whether one of these slots has held it.
-  [[nodiscard]] bool may_be_held_by(std::uint32_t i, const slot_set& slots) const noexcept {
-    if ((entries_[i].holders.load(std::memory_order_relaxed) & slots.word(0)) != 0) return true;
-    if ((entries_[i].flags & object_held_above) == 0) return false;
-    for (std::uint32_t k = 1; k < most_processes / 64; ++k)
-      if ((memory_.holders_above(i)[k].load(std::memory_order_relaxed) & slots.word(k)) != 0) return true;
-    return false;
-  }
-  template <class F>
-  void for_each_holder(std::uint32_t i, F&& f) const {
-    const auto each = [&f](std::uint64_t bits, std::uint32_t first) {
-      for (; bits != 0; bits &= bits - 1) f(first + static_cast<std::uint32_t>(std::countr_zero(bits)));
-    };
-    each(entries_[i].holders.load(std::memory_order_relaxed), 0);
-    if ((entries_[i].flags & object_held_above) != 0)
-      for (std::uint32_t k = 1; k < most_processes / 64; ++k)
-        each(memory_.holders_above(i)[k].load(std::memory_order_relaxed), 64 * k);
-  }
-
-  /// Notes that this process has, or may have, a count other than 0.
-  void mark_holder(std::uint32_t i) noexcept {
-    std::atomic<std::uint64_t>* holders = &entries_[i].holders;
-    if (slot_ >= 64) [[unlikely]] {
-      entries_[i].flags |= object_held_above;
-      holders = &memory_.holders_above(i)[slot_ / 64];
-    }
-    // Under the lock, as all changes of it.
-    holders->store(holders->load(std::memory_order_relaxed) | std::uint64_t{1} << slot_ % 64,
-                   std::memory_order_relaxed);
-  }
-  /// No object, but kept for one.
-  [[nodiscard]] static bool is_kept(object_word w) noexcept {
-    return w.state() == object_state::kept || w.state() == object_state::preparing;
-  }
-  /// Readable, in memory, and nobody looks at it.
-  [[nodiscard]] bool is_idle(std::uint32_t i, object_word w) noexcept {
-    return w.state() == object_state::sealed && entries_[i].offset.load(std::memory_order_relaxed) != no_offset &&
-           !count_holding(i, false).views;
-  }
-  /// Calls `take` with all that are `wanted` and with their words, in eight rounds from those not used for longest to the
-  /// newest, until it returns true. Cost: a look at all objects per round.
-  template <class Wanted, class Take>
-  bool by_last_use(Wanted&& wanted, Take&& take) {
-    const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
-    const auto age = [&](std::uint32_t i) { return now - entries_[i].used_at.load(std::memory_order_relaxed); };
-    std::uint32_t oldest = 0;
-    bool any = false;
-    for (std::uint32_t i = 0; i < head_.entries_begun; ++i)
-      if ((age(i) > oldest || !any) && wanted(i, word(i))) {
-        oldest = age(i);
-        any = true;
-      }
-    if (!any) return false;
-    constexpr std::uint32_t rounds = 8;
-    for (std::uint32_t round = rounds; round-- > 0;)
-      for (std::uint32_t i = 0; i < head_.entries_begun; ++i) {
-        if (age(i) < std::uint64_t{oldest} * round / rounds) continue;
-        if (const object_word w = word(i); wanted(i, w) && take(i, w)) return true;
-      }
-    return false;
-  }
-
-  /// Frees the memory of the object's bytes.
-  void free_block(std::uint32_t i) noexcept {
-    object_entry& e = entries_[i];
-    const std::uint64_t block = e.offset.load(std::memory_order_relaxed);
-    if (block == no_offset) return;
-    e.offset.store(no_offset, std::memory_order_release);
-    CADRE_STORE_STEP(block_given_up);
-    give_back(memory_.blocks().free(block, e.bytes));
-    tell_of_room();
-  }
-  // ---- what recovery makes anew
-
-  void list_free(std::uint32_t i) noexcept {
-    entries_[i].next = head_.free_entry;
-    head_.free_entry = i;
-  }
-
- private:
-  [[nodiscard]] bool keeps(object_word w) const noexcept {
-    return w.state() == object_state::kept && w.owner() == slot_;
-  }
-  // What an entry says of a new object, but where it lies and its name.
-  void describe(std::uint32_t i, const request& r) noexcept {
-    object_entry& e = entries_[i];
-    e.bytes = r.bytes;
-    details_[i].type = r.type;
-    details_[i].site = r.site;
-    e.flags = r.flags;
-    e.creator = pid_;
-    e.event.store(0, std::memory_order_relaxed);
-    e.used_at.store(head_.clock.load(std::memory_order_relaxed), std::memory_order_relaxed);
-  }
-
-  void remove_name(std::uint32_t i) noexcept {
-    if ((entries_[i].flags & object_named) == 0) return;
-    entries_[i].flags &= ~object_named;
-    names_.remove(i);
-  }
-
-  std::uint32_t take_entry() noexcept {
-    const std::uint32_t i = head_.free_entry;
-    if (i != no_index) {
-      head_.free_entry = entries_[i].next;
-      return i;
-    }
-    if (head_.entries_begun == head_.most_objects) return no_index;
-    memory_.make_entry_present(head_.entries_begun, slot_);
-    return head_.entries_begun++;
-  }
-
-  void end_scarcity() noexcept {
-    if (head_.scarce.load(std::memory_order_relaxed) != 0 && head_.room_waiters.load(std::memory_order_relaxed) == 0 &&
-        memory_.blocks().used() < head_.capacity / 4 * 3 && head_.objects < head_.most_objects / 4 * 3)
-      head_.scarce.store(0, std::memory_order_relaxed);
-  }
-
-  void forget_holders(std::uint32_t i) noexcept {
-    entries_[i].holders.store(0, std::memory_order_relaxed);
-    if ((entries_[i].flags & object_held_above) == 0) return;
-    for (std::uint32_t k = 1; k < most_processes / 64; ++k)
-      memory_.holders_above(i)[k].store(0, std::memory_order_relaxed);
-  }
-
-  void free_entry(std::uint32_t i, object_word w) noexcept {
-    object_entry& e = entries_[i];
-    for_each_holder(i, [&](std::uint32_t s) { memory_.counts(s)[i].store(0, std::memory_order_relaxed); });
-    forget_holders(i);
-    remove_name(i);
-    e.word.store(object_word(w.generation() + 1, object_state::free).value(), std::memory_order_release);
-    CADRE_STORE_STEP(entry_freed);
-    free_blocks(i);
-    list_free(i);
-    --head_.objects;
-    end_scarcity();
-    tell_of_room();
-    CADRE_STORE_STEP(entry_listed);
-  }
-  // With what is on disk, and the name.
-  void free_blocks(std::uint32_t i) noexcept {
-    object_entry& e = entries_[i];
-    free_block(i);
-    if (const spill_position place(details_[i].spilled.load(std::memory_order_relaxed)); place) {
-      details_[i].spilled.store(0, std::memory_order_release);
-      files().drop(place.file(), e.bytes);
-    }
-    if (const std::uint64_t block = e.name_offset.load(std::memory_order_relaxed); block != no_offset) {
-      e.name_offset.store(no_offset, std::memory_order_release);
-      memory_.blocks().free(block, details_[i].name_bytes);
-    }
-    CADRE_STORE_STEP(block_freed);
-  }
-  // Free memory is dear to get anew, so some is kept: a quarter of the capacity, and at least 256 MiB.
-  template <class Run>
-  void give_back(const Run& run) noexcept {
-    const std::uint64_t free =
-        head_.present_extents.load(std::memory_order_relaxed) * extent_bytes - memory_.blocks().used();
-    const std::uint64_t kept = head_.capacity / 4 > (256 << 20) ? head_.capacity / 4 : 256 << 20;
-    if (static_cast<std::int64_t>(free) > static_cast<std::int64_t>(kept)) memory_.give_back(run.offset, run.bytes);
-  }
-
-  arena& memory_;
-  store_header& head_;
-  object_entry* entries_;
-  object_details* details_;
-  name_table names_;
-  std::uint32_t slot_;
-  hold_count* mine_;
-  const std::uint32_t pid_ = static_cast<std::uint32_t>(::getpid());
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/put_shelves.hpp ----
-#ifndef CADRE_STORE_DETAIL_PUT_SHELVES_HPP
-#define CADRE_STORE_DETAIL_PUT_SHELVES_HPP
-
-#include <sched.h>
-
-#include <array>
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What a thread needs to put objects without the lock of the store: entries of objects that have ended, which the table
-/// keeps for this process, by size; and labels that it knows. Whoever is short of memory frees such an entry, of which the
-/// shelf learns when it takes it. For one thread at a time.
-class put_shelf {
- public:
-  label_cache labels;
-
-  /// Whether there is a place for one more of that size.
-  [[nodiscard]] bool has_room(object_table& table, std::uint64_t bytes) noexcept {
-    if (bytes <= block_allocator::largest_block) return small_[block_allocator::class_of(bytes)].count < small_count;
-    std::uint64_t all = bytes;
-    bool found = false;
-    for (large& l : large_) {
-      if (l.bytes != 0 && !table.keeps(l.entry)) l.bytes = 0;
-      all += l.bytes;
-      found |= l.bytes == 0;
-    }
-    return found && all <= table.head().capacity / 4;
-  }
-  /// Of an entry that the table keeps now, where there is room.
-  void add(std::uint32_t i, std::uint64_t bytes) noexcept {
-    if (bytes <= block_allocator::largest_block) {
-      small& s = small_[block_allocator::class_of(bytes)];
-      s.entries[s.count++] = i;
-      return;
-    }
-    for (large& l : large_)
-      if (l.bytes == 0) {
-        l = {block_allocator::size_of(bytes), i};
-        return;
-      }
-  }
-  /// An object made of an entry of its size, or no_index.
-  std::uint32_t take(object_table& table, const object_table::request& r) noexcept {
-    if (r.bytes <= block_allocator::largest_block) {
-      small& s = small_[block_allocator::class_of(r.bytes)];
-      while (s.count != 0)
-        if (const std::uint32_t i = s.entries[--s.count]; table.reuse(i, r)) return i;
-      return no_index;
-    }
-    for (large& l : large_)
-      if (l.bytes == block_allocator::size_of(r.bytes)) {
-        l.bytes = 0;
-        if (table.reuse(l.entry, r)) return l.entry;
-      }
-    return no_index;
-  }
-
- private:
-  static constexpr std::uint32_t small_count = 32, large_count = 8;
-  struct small {
-    std::uint32_t count = 0;
-    std::array<std::uint32_t, small_count> entries;
-  };
-  struct large {
-    std::uint64_t bytes = 0;  // 0: nothing
-    std::uint32_t entry = 0;
-  };
-  std::array<small, block_allocator::class_count> small_;
-  std::array<large, large_count> large_;
-};
-
-/// The shelves of a process, among which its threads are spread. Thread-safety: all functions, from any thread.
-class put_shelves {
-  struct alignas(64) place {
-    std::atomic<bool> held{false};
-    put_shelf shelf;
-  };
-
- public:
-  /// Holds the shelf of this thread while it exists. No thread holds two, nor waits for one with the lock of the store.
-  class hold {
-   public:
-    explicit hold(put_shelves& all) noexcept : hold(all.places_[metric_shard()]) {}
-    hold(const hold&) = delete;
-    hold& operator=(const hold&) = delete;
-    ~hold() { place_.held.store(false, std::memory_order_release); }
-
-    [[nodiscard]] put_shelf* operator->() const noexcept { return &place_.shelf; }
-
-   private:
-    friend put_shelves;
-    explicit hold(place& p) noexcept : place_(p) {
-      for (int tries = 0; p.held.exchange(true, std::memory_order_acquire); ++tries)
-        tries < 100 ? relax() : static_cast<void>(::sched_yield());
-    }
-    place& place_;
-  };
-
-  /// Returns when all who held one at the call have let go of it.
-  void wait() noexcept {
-    for (place& p : places_) const hold each(p);
-  }
-
- private:
-  std::array<place, metric_shards> places_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/object_moves.hpp ----
-#ifndef CADRE_STORE_DETAIL_OBJECT_MOVES_HPP
-#define CADRE_STORE_DETAIL_OBJECT_MOVES_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// The steps in which objects go to disk and come back, under the lock of the store; what is between a begin and its commit
-/// is done without. The process that does it owns the object meanwhile, and holds a view of it.
-class object_moves {
- public:
-  explicit object_moves(object_table& table) noexcept : table_(table) {}
-
-  /// Finds up to `most` objects to be moved to disk, of at least `bytes` together if there are such, those not used for
-  /// longest first; with `written` only those that are on disk already. Returns how many. Cost as evict().
-  std::size_t begin_spill(std::uint64_t bytes, std::uint32_t* found, std::size_t most, bool written) noexcept {
-    std::size_t n = 0;
-    std::uint64_t moved = 0;
-    table_.by_last_use(
-        [&](std::uint32_t i, object_word w) {
-          const object_entry& e = table_.entry(i);
-          return (e.flags & object_evictable) == 0 && table_.is_idle(i, w) &&
-                 (!written || table_.details(i).spilled.load(std::memory_order_relaxed) != 0);
-        },
-        [&](std::uint32_t i, object_word w) {
-          if (!table_.change(i, w, object_word(w.generation(), object_state::spilling, table_.slot()))) return false;
-          CADRE_STORE_STEP(spill_begun);
-          table_.mark_holder(i);
-          table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
-          found[n++] = i;
-          moved += block_allocator::size_of(table_.entry(i).bytes);
-          return moved >= bytes || n == most;
-        });
-    return n;
-  }
-  /// The object is on disk, at `place` (none: where it was before, or has been moved to meanwhile): its memory is freed,
-  /// unless somebody looks at it or it has ended meanwhile.
-  void commit_spill(std::uint32_t i, spill_position place, std::uint64_t checksum) noexcept {
-    object_entry& e = table_.entry(i);
-    if (place) {
-      table_.details(i).checksum = checksum;
-      table_.details(i).spilled.store(place.value(), std::memory_order_release);
-    }
-    CADRE_STORE_STEP(spill_written);
-    table_.mine(i).fetch_sub(hold_view, std::memory_order_seq_cst);
-    const object_word w = table_.word(i);
-    if (w.state() == object_state::spilling) {
-      e.word.store(object_word(w.generation(), object_state::spilled).value(), std::memory_order_seq_cst);
-      CADRE_STORE_STEP(spill_committed);
-      // A get either finds it spilled, or has counted its view before this looks.
-      if (table_.count_holding(i, false).views)
-        e.word.store(object_word(w.generation(), object_state::sealed).value(), std::memory_order_release);
-      else
-        table_.free_block(i);
-      CADRE_STORE_STEP(spill_freed);
-    }
-    table_.settle(i);
-  }
-  /// By the owner.
-  void give_up_spill(std::uint32_t i) noexcept {
-    table_.mine(i).fetch_sub(hold_view, std::memory_order_release);
-    if (table_.word(i).state() == object_state::spilling) cancel_spill(i);
-    table_.settle(i);
-  }
-  /// Has this process read a spilled object back, which it holds a view of. False if somebody else does, or has.
-  bool begin_restore(std::uint32_t i) noexcept {
-    const object_word w = table_.word(i);
-    if (w.state() != object_state::spilled) return false;
-    table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
-    table_.entry(i).word.store(object_word(w.generation(), object_state::restoring, table_.slot()).value(),
-                               std::memory_order_release);
-    CADRE_STORE_STEP(restore_begun);
-    return true;
-  }
-  void commit_restore(std::uint32_t i) noexcept {
-    object_entry& e = table_.entry(i);
-    const object_word w = table_.word(i);
-    if (w.state() == object_state::restoring)
-      e.word.store(object_word(w.generation(), object_state::sealed).value(), std::memory_order_seq_cst);
-    CADRE_STORE_STEP(restore_committed);
-    end_restore(i);
-  }
-  void give_up_restore(std::uint32_t i) noexcept {
-    if (table_.word(i).state() == object_state::restoring) cancel_restore(i);
-    end_restore(i);
-  }
-  /// For a copy of what is on disk to another place: the object stays until end_move(), with where it is then, if it was.
-  void begin_move(std::uint32_t i) noexcept {
-    table_.mark_holder(i);
-    table_.mine(i).fetch_add(hold_view, std::memory_order_relaxed);
-    CADRE_STORE_STEP(move_begun);
-  }
-  void end_move(std::uint32_t i, spill_position moved) noexcept {
-    if (moved) {
-      const spill_position before(table_.details(i).spilled.load(std::memory_order_relaxed));
-      table_.details(i).spilled.store(moved.value(), std::memory_order_release);
-      CADRE_STORE_STEP(move_committed);
-      table_.files().drop(before.file(), table_.entry(i).bytes);
-    }
-    table_.mine(i).fetch_sub(hold_view, std::memory_order_release);
-    table_.settle(i);
-  }
-
-  // ---- back to what was before
-
-  void cancel_spill(std::uint32_t i) noexcept {
-    table_.entry(i).word.store(object_word(table_.word(i).generation(), object_state::sealed).value(),
-                               std::memory_order_release);
-  }
-  void cancel_restore(std::uint32_t i) noexcept {
-    table_.free_block(i);
-    table_.entry(i).word.store(object_word(table_.word(i).generation(), object_state::spilled).value(),
-                               std::memory_order_release);
-  }
-
- private:
-  void end_restore(std::uint32_t i) noexcept {
-    table_.mine(i).fetch_sub(hold_view, std::memory_order_seq_cst);
-    table_.tell(table_.entry(i));
-    table_.settle(i);
-  }
-
-  object_table& table_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/store_counters.hpp ----
-#ifndef CADRE_STORE_DETAIL_STORE_COUNTERS_HPP
-#define CADRE_STORE_DETAIL_STORE_COUNTERS_HPP
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What this process does in its stores, in the registry of metrics.
-struct store_counters {
-  counter& puts = metrics().counter("cadre_store_puts_total", "objects made");
-  counter& put_bytes = metrics().counter("cadre_store_put_bytes_total", "bytes of the objects made");
-  counter& waits = metrics().counter("cadre_store_waits_total", "times that a put waited for room");
-  counter& evicted = metrics().counter("cadre_store_evicted_total", "objects dropped for lack of memory");
-  counter& spilled_bytes = metrics().counter("cadre_store_spilled_bytes_total", "bytes moved out of memory to disk");
-  counter& restored_bytes = metrics().counter("cadre_store_restored_bytes_total", "bytes read back from disk");
-  counter& recovered =
-      metrics().counter("cadre_store_recovered_total", "processes that died, and whose holds were taken");
-
-  static const store_counters& get() {
-    static const store_counters all;
-    return all;
-  }
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/tickets.hpp ----
-#ifndef CADRE_STORE_DETAIL_TICKETS_HPP
-#define CADRE_STORE_DETAIL_TICKETS_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Refs on their way to other processes, under the lock of the store. A ticket holds its object for as long as its sender
-/// lives, and the receiver, if that is known; of both it is taken by recovery.
-class ticket_office {
- public:
-  explicit ticket_office(object_table& table) noexcept : table_(table) {}
-
-  /// A ref that travels to the process in slot `to`; no_index if there is no room for one.
-  std::uint32_t send(std::uint32_t i, std::uint16_t to) noexcept {
-    std::uint32_t t = table_.head().free_ticket;
-    if (t != no_index)
-      table_.head().free_ticket = table_.memory().tickets()[t].next;
-    else if (table_.head().tickets_begun < table_.head().most_objects)
-      t = table_.head().tickets_begun++;
-    else
-      return no_index;
-    transfer_ticket& ticket = table_.memory().tickets()[t];
-    ++ticket.generation;
-    ticket.index = i;
-    ticket.from = static_cast<std::uint16_t>(table_.slot());
-    ticket.to = to;
-    table_.entry(i).flags |= object_sent;
-    CADRE_STORE_STEP(ticket_written);
-    ticket.used.store(1, std::memory_order_release);
-    CADRE_STORE_STEP(ticket_committed);
-    ++table_.entry(i).in_flight;
-    CADRE_STORE_STEP(ticket_counted);
-    return t;
-  }
-  /// Whether it is on its way still; a ticket that was ended and given out again has another generation.
-  [[nodiscard]] bool is_valid(std::uint32_t t, std::uint32_t generation) const noexcept {
-    const transfer_ticket& ticket = table_.memory().tickets()[t];
-    return t < table_.head().tickets_begun && ticket.used.load(std::memory_order_acquire) != 0 &&
-           ticket.generation == generation;
-  }
-  /// Ends a ticket that is used, without or (take) with a ref of this process in its place.
-  void finish(std::uint32_t t, bool take) noexcept {
-    transfer_ticket& ticket = table_.memory().tickets()[t];
-    const std::uint32_t i = ticket.index;
-    if (take) table_.hold(i);
-    CADRE_STORE_STEP(receiver_holds);
-    ticket.used.store(0, std::memory_order_release);
-    CADRE_STORE_STEP(ticket_taken);
-    --table_.entry(i).in_flight;
-    ticket.next = table_.head().free_ticket;
-    table_.head().free_ticket = t;
-    CADRE_STORE_STEP(ticket_uncounted);
-    if (!take) table_.settle(i);
-  }
-
- private:
-  object_table& table_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/recovery.hpp ----
-#ifndef CADRE_STORE_DETAIL_RECOVERY_HPP
-#define CADRE_STORE_DETAIL_RECOVERY_HPP
-
-#include <atomic>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-inline void recount_spill_files(object_table& table) noexcept {
-  if (table.head().files_begun == 0) return;
-  spill_table files = table.files();
-  files.begin_recount();
-  for (std::uint32_t i = 0; i < table.head().entries_begun; ++i)
-    if (const spill_position at(table.details(i).spilled.load(std::memory_order_acquire));
-        at && table.word(i).state() != object_state::free)
-      files.recount(at.file(), table.entry(i).bytes);
-  table.head().dead_files.store(1, std::memory_order_relaxed);  // perhaps
-}
-
-/// Makes everything anew that is derived from the table of objects, after a process has died with the lock. A sweep of all
-/// objects follows. May itself be cut off at any instant: the next begins again.
-inline void rebuild(object_table& table) noexcept {
-  store_header& head = table.head();
-  CADRE_STORE_STEP(rebuild_begun);
-  block_allocator blocks = table.memory().blocks();
-  blocks.format();
-  blocks.begin_rebuild();
-  table.names().clear();
-  head.free_entry = no_index;
-  head.objects = 0;
-  for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
-    object_entry& e = table.entry(i);
-    const object_word w = table.word(i);
-    if (w.state() == object_state::free) {
-      table.list_free(i);
-      continue;
-    }
-    ++head.objects;
-    e.in_flight = 0;
-    // Who spilled it may have died before it looked for views, which are of what is in memory.
-    if (w.state() == object_state::spilled) {
-      if (e.offset.load(std::memory_order_relaxed) != no_offset && table.count_holding(i, false).views)
-        e.word.store(object_word(w.generation(), object_state::sealed).value(), std::memory_order_release);
-      else
-        e.offset.store(no_offset, std::memory_order_relaxed);
-    }
-    if (const std::uint64_t block = e.offset.load(std::memory_order_acquire); block != no_offset)
-      blocks.keep(block, e.bytes);
-    if (const std::uint64_t block = e.name_offset.load(std::memory_order_acquire); block != no_offset)
-      blocks.keep(block, table.details(i).name_bytes);
-    if (w.state() == object_state::gone) e.flags &= ~object_named;
-    if ((e.flags & object_named) != 0) table.names().link(i);
-  }
-  CADRE_STORE_STEP(rebuild_blocks);
-  blocks.end_rebuild();
-  table.memory().count_present();
-  head.free_ticket = no_index;
-  for (std::uint32_t t = 0; t < head.tickets_begun; ++t) {
-    transfer_ticket& ticket = table.memory().tickets()[t];
-    if (ticket.used.load(std::memory_order_acquire) != 0) {
-      ++table.entry(ticket.index).in_flight;
-    } else {
-      ticket.next = head.free_ticket;
-      head.free_ticket = t;
-    }
-  }
-  recount_spill_files(table);
-  CADRE_STORE_STEP(rebuild_done);
-}
-
-/// Of an object whose owner has died in the middle of something: back to what was before, or its end.
-inline void abandon(object_table& table, std::uint32_t i) noexcept {
-  switch (table.word(i).state()) {
-    case object_state::creating:
-    case object_state::kept:
-    case object_state::preparing: table.end(i, object_end::producer_died); break;
-    case object_state::spilling: object_moves(table).cancel_spill(i); break;
-    case object_state::restoring: object_moves(table).cancel_restore(i); break;
-    default: break;
-  }
-}
-
-/// Takes from processes all that they held, wrote or sent, and their slots. Cost: a look at all objects, whose holders are
-/// counted only where one of the processes was in the middle of a change, or has been a holder.
-inline void sweep_slots(object_table& table, const slot_set& slots) noexcept {
-  store_header& head = table.head();
-  slots.for_each([&](std::uint32_t s) {
-    table.memory().clear_counts(s);
-    CADRE_STORE_STEP(slot_void);
-  });
-  for (std::uint32_t t = 0; t < head.tickets_begun; ++t) {
-    const transfer_ticket& ticket = table.memory().tickets()[t];
-    if (ticket.used.load(std::memory_order_acquire) != 0 && (slots.has(ticket.from) || slots.has(ticket.to)))
-      ticket_office(table).finish(t, false);
-  }
-  for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
-    const object_word w = table.word(i);
-    if (w.state() == object_state::free) continue;
-    const bool owned = slots.has(w.owner());
-    if (owned) abandon(table, i);
-    if (owned || w.state() == object_state::gone || table.may_be_held_by(i, slots)) table.settle(i);
-  }
-  bool closed = false;
-  slots.for_each([&](std::uint32_t s) { closed |= table.files().close_all_of(s); });
-  if (closed) recount_spill_files(table);
-  CADRE_STORE_STEP(slot_swept);
-  slots.for_each([&](std::uint32_t s) {
-    table.memory().slots()[s].used.store(0, std::memory_order_release);
-    CADRE_STORE_STEP(slot_free);
-  });
-}
-inline void sweep_slot(object_table& table, std::uint32_t slot) noexcept {
-  slot_set one;
-  one.add(slot);
-  sweep_slots(table, one);
-}
-
-/// Sweeps the slots of processes that have died. Cost: a system call per process, and one look at all objects if there are
-/// any. Returns how many there were.
-inline std::uint32_t sweep_dead(object_table& table) noexcept {
-  slot_set dead;
-  std::uint32_t n = 0;
-  for (std::uint32_t s = 0; s < most_processes; ++s) {
-    if (s == table.slot() || table.memory().slots()[s].used.load(std::memory_order_acquire) == 0) continue;
-    try {
-      if (is_byte_locked_by_other(table.memory().file(), table.memory().lock_byte(s))) continue;
-    } catch (const error&) {  // the system does not say: then it lives
-      continue;
-    }
-    dead.add(s);
-    ++n;
-  }
-  if (n != 0) sweep_slots(table, dead);
-  store_counters::get().recovered.add(n);
-  return n;
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/store_lock.hpp ----
-#ifndef CADRE_STORE_DETAIL_STORE_LOCK_HPP
-#define CADRE_STORE_DETAIL_STORE_LOCK_HPP
-
-#include <atomic>
-#include <cstdint>
-#include <cstdio>
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// The letter of /proc/PID/stat (R, S, T: stopped, ...), or '?' if there is no such process.
-[[gnu::cold]] inline char process_state(std::uint32_t pid) {
-  const std::string text = read_small_file("/proc/" + std::to_string(pid) + "/stat");
-  const std::size_t end = text.rfind(") ");
-  return end == std::string::npos || end + 2 >= text.size() ? '?' : text[end + 2];
-}
-
-/// The lock of a store, held while this exists. If it was left by a process that died, all is made whole first.
-class store_lock {
- public:
-  using clock = std::chrono::steady_clock;
-  /// How long a holder of the lock is waited for; tests shorten it.
-  static inline std::chrono::nanoseconds patience = std::chrono::seconds(10);
-
-  /// Throws store_stalled (306) if another process holds on to it for longer than `patience`.
-  explicit store_lock(object_table& table) : head_(table.head()) {
-    if (!lock(table, patience)) throw store_stalled(describe() + "; continue or end that process");
-  }
-  /// Waits as long as it takes, with a warning each time that `patience` ends: for what has to be done and cannot fail.
-  struct patiently {};
-  store_lock(object_table& table, patiently) noexcept : head_(table.head()) {
-    while (!lock(table, patience)) log(log_level::warning, "store", [this] { return describe(); });
-  }
-  store_lock(const store_lock&) = delete;
-  store_lock& operator=(const store_lock&) = delete;
-  ~store_lock() { head_.mutex.unlock(); }
-
- private:
-  bool lock(object_table& table, clock::duration limit) noexcept {
-    // One that is free is taken without a look at the clock.
-    lock_result got = head_.mutex.lock_until(clock::time_point::min());
-    if (got == lock_result::timed_out) [[unlikely]] {
-      got = head_.mutex.lock_until(clock::now() + limit);
-      if (got == lock_result::timed_out) return false;
-    }
-    head_.lock_holder.store(table.pid(), std::memory_order_relaxed);
-    if (got == lock_result::owner_died) [[unlikely]] {
-      rebuild(table);
-      sweep_dead(table);
-      head_.mutex.made_consistent();
-    }
-    return true;
-  }
-  [[gnu::cold]] static std::string describe_seconds(std::chrono::nanoseconds time) {
-    char text[32];
-    std::snprintf(text, sizeof text, "%g s", std::chrono::duration<double>(time).count());
-    return text;
-  }
-  [[gnu::cold]] std::string describe() const {
-    const std::uint32_t pid = head_.lock_holder.load(std::memory_order_relaxed);
-    const char state = process_state(pid);
-    return "process " + std::to_string(pid) + (state == 'T' || state == 't' ? ", which has been stopped," : "") +
-           " has kept the store's lock for " + describe_seconds(patience);
-  }
-
-  store_header& head_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/options.hpp ----
-#ifndef CADRE_STORE_OPTIONS_HPP
-#define CADRE_STORE_OPTIONS_HPP
-
-#include <cstdint>
-#include <string>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-
-/// How a store is opened.
-struct store_options {
-  /// Processes of the same user on this node that give the same name share one store. Empty: a store of this process alone.
-  std::string name = {};
-  /// Bytes of data that it holds at most; the first process to open it decides. 0: the least of 30 % of the machine's
-  /// memory and 30 % of the cgroup's limit. Rounded up to 2 MiB; at most 1 TiB.
-  std::uint64_t capacity = 0;
-  /// A folder on a disk, to which objects go that find no room. Empty: none.
-  std::string spill_dir = {};
-  /// Objects that it holds at most, rounded up to a power of two, at least 512. The first process to open it decides.
-  std::uint32_t max_objects = 1u << 20;
-  /// How long a put waits for room before it throws store_full (302).
-  std::chrono::nanoseconds put_timeout = std::chrono::seconds(10);
-  /// This process's rank, for messages; -1: none.
-  int rank = -1;
-};
-
-/// How an object is put.
-struct put_options {
-  /// Others find the object by this name, which holds it until it is erased. Empty: none.
-  std::string_view name = {};
-  /// May be dropped when memory is short and nobody looks at it: for what can be made again. A get then throws object_gone
-  /// (301).
-  bool evictable = false;
-};
-
-/// What a store holds at a moment. Bytes.
-struct store_stats {
-  std::uint64_t capacity = 0;
-  std::uint64_t used = 0;          ///< by objects, rounded up to what they take
-  std::uint64_t pinned = 0;        ///< of objects with a view in some process, or that are being written
-  std::uint64_t spilled = 0;       ///< on disk
-  std::uint64_t largest_free = 0;  ///< the largest object that could be put without moving others out
-  std::uint64_t resident = 0;      ///< memory taken from the system
-  std::uint64_t objects = 0;
-  std::uint32_t processes = 0;
-  /// The share of the free memory that one largest object could not use.
-  [[nodiscard]] double fragmentation() const noexcept {
-    const std::uint64_t free = capacity - used;
-    return free == 0 ? 0 : 1 - static_cast<double>(largest_free) / static_cast<double>(free);
-  }
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/store_report.hpp ----
-#ifndef CADRE_STORE_DETAIL_STORE_REPORT_HPP
-#define CADRE_STORE_DETAIL_STORE_REPORT_HPP
-
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <cstdio>
-#include <string>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// "1.5 GiB".
-[[gnu::cold]] inline std::string describe_bytes(std::uint64_t bytes) {
-  static constexpr const char* units[] = {"bytes", "KiB", "MiB", "GiB", "TiB"};
-  std::size_t unit = 0;
-  double n = static_cast<double>(bytes);
-  for (; n >= 1024 && unit < 4; ++unit) n /= 1024;
-  char text[32];
-  std::snprintf(text, sizeof text, unit == 0 ? "%.0f %s" : "%.1f %s", n, units[unit]);
-  return text;
-}
-
-/// "the object made at train.cpp:88 by process 4711".
-[[gnu::cold]] inline std::string describe_object(const object_table& table, std::uint32_t i) {
-  const object_entry& e = table.entry(i);
-  return std::string("the object made at ")
-      .append(store_labels(table.memory().labels()).text(table.details(i).site))
-      .append(" by process ")
-      .append(std::to_string(e.creator));
-}
-/// Why it cannot be read any more.
-[[gnu::cold]] inline std::string describe_end(const object_table& table, std::uint32_t i, object_word w) {
-  const std::string what = describe_object(table, i);
-  switch (w.end()) {
-    case object_end::erased: return what + " was erased";
-    case object_end::aborted: return what + " was given up by who wrote it";
-    case object_end::producer_died: return what + " is lost: that process died before it had sealed it";
-    case object_end::evicted: return what + " was dropped for lack of memory (it was put as evictable); make it again";
-    case object_end::damaged: return what + " is lost: its file on disk is damaged";
-    default: return what + " is referred to by nobody any more";
-  }
-}
-
-/// What one process holds, or (slot most_processes) what only names hold.
-struct store_holder {
-  std::uint32_t slot = 0;
-  std::uint64_t held = 0;
-  std::uint64_t pinned = 0;
-  std::uint64_t objects = 0;
-  std::uint32_t site = 0;  // of its largest object
-  std::uint64_t largest = 0;
-};
-
-/// Under the lock, as all here. Those who hold most first. Cost: a look at all objects.
-[[gnu::cold]] inline std::vector<store_holder> list_holders(object_table& table) {
-  std::vector<store_holder> all(most_processes + 1);
-  for (std::uint32_t i = 0; i < table.head().entries_begun; ++i) {
-    const object_word w = table.word(i);
-    const object_entry& e = table.entry(i);
-    if (w.state() == object_state::free || e.offset.load(std::memory_order_relaxed) == no_offset) continue;
-    bool by_process = false;
-    const auto hold = [&](std::uint32_t slot, bool pinned) {
-      store_holder& h = all[slot];
-      h.slot = slot;
-      h.held += e.bytes;
-      if (pinned) h.pinned += e.bytes;
-      ++h.objects;
-      if (e.bytes > h.largest) h.largest = e.bytes, h.site = table.details(i).site;
-    };
-    table.for_each_holder(i, [&](std::uint32_t s) {
-      const std::uint64_t count = table.memory().counts(s)[i].load(std::memory_order_relaxed);
-      if (views_of(count) == 0 && refs_of(count) == 0) return;
-      by_process = true;
-      hold(s, views_of(count) != 0);
-    });
-    if (!by_process && (e.flags & object_named) != 0) hold(most_processes, false);
-  }
-  std::erase_if(all, [](const store_holder& h) { return h.objects == 0; });
-  std::sort(all.begin(), all.end(), [](const store_holder& a, const store_holder& b) { return a.held > b.held; });
-  return all;
-}
-
-/// "process 4711 (rank 3): 2.1 GiB in 17 objects, 1.0 GiB of it pinned, the largest made at train.cpp:88".
-[[gnu::cold]] inline std::string describe_holder(object_table& table, const store_holder& h) {
-  std::string text;
-  if (h.slot == most_processes) {
-    text = "names alone";
-  } else {
-    const process_slot& p = table.memory().slots()[h.slot];
-    text = "process " + std::to_string(p.pid);
-    if (p.rank >= 0) text += " (rank " + std::to_string(p.rank) + ")";
-  }
-  text +=
-      ": " + describe_bytes(h.held) + " in " + std::to_string(h.objects) + (h.objects == 1 ? " object" : " objects");
-  if (h.pinned != 0) text += ", " + describe_bytes(h.pinned) + " of it pinned";
-  text += h.objects == 1 ? ", made at " : ", the largest made at ";
-  return text.append(store_labels(table.memory().labels()).text(h.site));
-}
-[[gnu::cold]] inline std::string describe_top_holders(object_table& table) {
-  std::string text;
-  const std::vector<store_holder> all = list_holders(table);
-  for (std::size_t k = 0; k < all.size() && k < 3; ++k) text += (k == 0 ? "" : "; ") + describe_holder(table, all[k]);
-  if (all.size() > 3) text += "; and " + std::to_string(all.size() - 3) + " more";
-  return text;
-}
-
-[[gnu::cold]] inline std::string describe_full(object_table& table, std::uint64_t bytes) {
-  block_allocator blocks = table.memory().blocks();
-  const std::uint64_t capacity = table.head().capacity, free = capacity - blocks.used();
-  std::string text = "store full: asked " + describe_bytes(bytes) + ", " + describe_bytes(free) + " free of " +
-                     describe_bytes(capacity);
-  if (const std::uint64_t largest = blocks.largest_free(); free >= bytes && largest < bytes)
-    text += " (the largest piece of it " + describe_bytes(largest) + ")";
-  if (bytes > capacity) return text + "; open it with a larger .capacity";
-  return text + "; held by " + describe_top_holders(table) +
-         "; drop refs and views, or open the store with a larger .capacity or a .spill_dir";
-}
-[[gnu::cold]] inline std::string describe_too_many(object_table& table) {
-  return "store full: it holds " + std::to_string(table.head().objects) +
-         " objects, as many as it was opened for; held by " + describe_top_holders(table) +
-         "; drop refs, or open the store with larger .max_objects";
-}
-
-[[gnu::cold]] inline store_stats collect_stats(object_table& table) {
-  block_allocator blocks = table.memory().blocks();
-  const store_header& head = table.head();
-  store_stats s;
-  s.capacity = head.capacity;
-  s.used = blocks.used();
-  s.largest_free = blocks.largest_free();
-  s.objects = head.objects;
-  s.resident = head.present_extents.load(std::memory_order_relaxed) * extent_bytes;
-  for (std::uint32_t i = 0; i < head.entries_begun; ++i) {
-    const object_state state = table.word(i).state();
-    if (state == object_state::spilled || state == object_state::restoring)
-      s.spilled += table.entry(i).bytes;
-    else if (state != object_state::free && table.count_holding(i, false).views)
-      s.pinned += table.entry(i).bytes;
-  }
-  for (std::uint32_t k = 0; k < most_processes; ++k)
-    s.processes += table.memory().slots()[k].used.load(std::memory_order_relaxed) != 0;
-  return s;
-}
-
-[[gnu::cold]] inline std::string describe_store(object_table& table) {
-  const store_stats s = collect_stats(table);
-  std::string text = describe_bytes(s.used) + " used of " + describe_bytes(s.capacity) + " in " +
-                     std::to_string(s.objects) + " objects of " + std::to_string(s.processes) + " processes; " +
-                     describe_bytes(s.pinned) + " pinned, " + describe_bytes(s.spilled) +
-                     " on disk, largest free piece " + describe_bytes(s.largest_free) + ", " +
-                     describe_bytes(s.resident) + " resident\n";
-  for (const store_holder& h : list_holders(table)) text += "  " + describe_holder(table, h) + "\n";
-  return text;
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/direct_file.hpp ----
-#ifndef CADRE_STORE_DETAIL_DIRECT_FILE_HPP
-#define CADRE_STORE_DETAIL_DIRECT_FILE_HPP
-
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstddef>
-#include <cstdint>
-#include <span>
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-/// A file that is written and read past the page cache (O_DIRECT) if asked for and its file system can; else through
-/// it, without staying there. Nothing throws: calls return 0 or an errno. For one thread at a time.
-class direct_file {
- public:
-  direct_file() = default;
-  /// Opens `name` in the folder; links are not followed. Where that fails, `*this` is false and errno says why.
-  direct_file(const file_descriptor& folder, const std::string& name, int flags, bool direct) noexcept
-      : direct_(direct) {
-    const auto open = [&](int more) noexcept {
-      return file_descriptor(::openat(folder.get(), name.c_str(), flags | more | O_NOFOLLOW | O_CLOEXEC, 0600));
-    };
-    if (direct_) {
-      descriptor_ = open(O_DIRECT);
-      if (descriptor_ || errno != EINVAL) return;
-      // The file system has no direct access, which it says after it has made the file.
-      if ((flags & O_EXCL) != 0) ::unlinkat(folder.get(), name.c_str(), 0);
-    }
-    descriptor_ = open(0);
-    go_through_cache();
-  }
-
-  explicit operator bool() const noexcept { return static_cast<bool>(descriptor_); }
-
-  /// Writes all pieces, one after another, from `offset`. The pieces are used up.
-  [[nodiscard]] int write(std::span<iovec> pieces, std::uint64_t offset) noexcept {
-    const std::uint64_t begin = offset;
-    const int code = move(&::pwritev, pieces, offset);
-    if (code == 0 && !direct_)
-      ::sync_file_range(descriptor_.get(), signed_of(begin), signed_of(offset - begin), SYNC_FILE_RANGE_WRITE);
-    return code;
-  }
-  /// Fills all pieces, one after another, from `offset`; ENODATA where the file ends before. The pieces are used up.
-  [[nodiscard]] int read(std::span<iovec> pieces, std::uint64_t offset) noexcept {
-    return move(&::preadv, pieces, offset);
-  }
-  /// Waits until what was written through the page cache is on the disk, and takes it out of the cache.
-  [[nodiscard]] int drain(std::uint64_t offset, std::uint64_t bytes) noexcept {
-    if (direct_) return 0;
-    constexpr unsigned all = SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER;
-    if (::sync_file_range(descriptor_.get(), signed_of(offset), signed_of(bytes), all) != 0 &&
-        (errno == EIO || errno == ENOSPC || errno == EDQUOT))
-      return errno;
-    forget(offset, bytes);
-    return 0;
-  }
-  /// Takes what was read through the page cache out of it.
-  void forget(std::uint64_t offset, std::uint64_t bytes) noexcept {
-    if (!direct_) ::posix_fadvise(descriptor_.get(), signed_of(offset), signed_of(bytes), POSIX_FADV_DONTNEED);
-  }
-  [[nodiscard]] int truncate(std::uint64_t bytes) noexcept {
-    return ::ftruncate(descriptor_.get(), signed_of(bytes)) == 0 ? 0 : errno;
-  }
-
- private:
-  using vector_call = ssize_t (*)(int, const iovec*, int, off_t);
-  static constexpr int most_tries = 100;
-
-  static off_t signed_of(std::uint64_t bytes) noexcept { return static_cast<off_t>(bytes); }
-
-  void go_through_cache() noexcept {
-    direct_ = false;
-    const int flags = ::fcntl(descriptor_.get(), F_GETFL);
-    if (flags != -1) ::fcntl(descriptor_.get(), F_SETFL, flags & ~O_DIRECT);
-    // No reading ahead: what lies behind may be written directly at this moment.
-    ::posix_fadvise(descriptor_.get(), 0, 0, POSIX_FADV_RANDOM);
-  }
-
-  int move(vector_call call, std::span<iovec> pieces, std::uint64_t& offset) noexcept {
-    for (int fruitless = 0; !pieces.empty();) {
-      if (pieces[0].iov_len == 0) {
-        pieces = pieces.subspan(1);
-        continue;
-      }
-      const ssize_t moved = call(descriptor_.get(), pieces.data(), static_cast<int>(pieces.size()), signed_of(offset));
-      if (moved > 0) {
-        fruitless = 0;
-        offset += static_cast<std::uint64_t>(moved);
-        advance(pieces, static_cast<std::size_t>(moved));
-      } else if (moved == 0) {
-        return ENODATA;
-      } else if (errno == EINVAL && direct_) {
-        go_through_cache();  // larger blocks than ours, or the rest after a call that ended within a block
-      } else if ((errno != EINTR && errno != EAGAIN) || ++fruitless == most_tries) {
-        return errno;
-      }
-    }
-    return 0;
-  }
-  static void advance(std::span<iovec> pieces, std::size_t bytes) noexcept {
-    for (iovec& piece : pieces) {
-      const std::size_t step = bytes < piece.iov_len ? bytes : piece.iov_len;
-      piece.iov_base = static_cast<std::byte*>(piece.iov_base) + step;
-      piece.iov_len -= step;
-      bytes -= step;
-    }
-  }
-
-  file_descriptor descriptor_;
-  bool direct_ = false;
-};
-
-}  // namespace detail
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/hash_beside.hpp ----
-#ifndef CADRE_STORE_DETAIL_HASH_BESIDE_HPP
-#define CADRE_STORE_DETAIL_HASH_BESIDE_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <limits>
-#include <span>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-/// XXH64 of a large range, worked out by a thread of its own while the caller's thread moves the range to or from a
-/// disk, so that a checksum costs the slower of the two and not the sum. Where no thread is to be had, the caller's
-/// works it out. The range must outlive the object, which belongs to one thread.
-class hash_beside {
- public:
-  /// From this many bytes on it pays for its thread, which costs some 30 us.
-  static constexpr std::size_t worth_while = std::size_t{512} << 10;
-
-  explicit hash_beside(std::span<const std::byte> bytes) : bytes_(bytes) {
-    try {
-      worker_ = native_thread("cadre spill", [this] { follow(); });
-      threaded_ = true;
-    } catch (const thread_error&) {}
-  }
-  hash_beside(const hash_beside&) = delete;
-  hash_beside& operator=(const hash_beside&) = delete;
-  ~hash_beside() {
-    if (threaded_) tell(given_up);  // of no effect once all is hashed
-  }
-
-  /// The first `count` bytes are there, and stay as they are from now on: all, or a multiple of 4096 no less than before.
-  void available(std::size_t count) noexcept {
-    if (threaded_) {
-      tell(static_cast<std::uint32_t>((count + unit - 1) / unit));
-    } else {
-      hash_up_to(count);
-    }
-  }
-  /// The hash of all bytes, once all are available.
-  [[nodiscard]] std::uint64_t digest() noexcept {
-    worker_.join();
-    return hash_.digest();
-  }
-
- private:
-  static constexpr std::size_t unit = 4096;  // in which what is available is counted, as a futex has 32 bits
-  static constexpr std::size_t step = std::size_t{256} << 10;
-  static constexpr std::uint32_t given_up = std::numeric_limits<std::uint32_t>::max();
-
-  void tell(std::uint32_t units) noexcept {
-    available_.store(units, std::memory_order_release);
-    futex::wake_one(available_);
-  }
-  void hash_up_to(std::size_t end) noexcept {
-    hash_.update(bytes_.subspan(hashed_, end - hashed_));
-    hashed_ = end;
-  }
-  void follow() noexcept {
-    while (hashed_ != bytes_.size()) {
-      const std::uint32_t units = available_.load(std::memory_order_acquire);
-      if (units == given_up) return;
-      std::size_t end = units * unit;
-      if (end > hashed_ + step) end = hashed_ + step;
-      if (end > bytes_.size()) end = bytes_.size();
-      if (end == hashed_) {
-        futex::wait(available_, units);
-      } else {
-        hash_up_to(end);
-      }
-    }
-  }
-
-  std::span<const std::byte> bytes_;
-  xxh64 hash_;
-  std::size_t hashed_ = 0;
-  std::atomic<std::uint32_t> available_{0};
-  bool threaded_ = false;
-  native_thread worker_;  // last: it is joined before what it uses is gone
-};
-
-}  // namespace detail
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/spill_error.hpp ----
-#ifndef CADRE_STORE_SPILL_ERROR_HPP
-#define CADRE_STORE_SPILL_ERROR_HPP
-
-#include <cerrno>
-#include <cstdint>
-#include <string>
-#include <string_view>
-#include <system_error>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Anything that goes wrong between the object store and the files to which it spills objects.
-class spill_error : public error {
- public:
-  /// The file or folder concerned.
-  [[nodiscard]] const std::string& path() const noexcept { return path_; }
-
- protected:
-  [[gnu::cold]] spill_error(int number, std::string_view message, const std::string& path)
-      : error("store", number, message), path_(path) {}
-
-  [[gnu::cold]] static std::string cause(int code) {
-    return std::generic_category().message(code).append(" (errno ").append(std::to_string(code)).append("); ");
-  }
-
- private:
-  std::string path_;
-};
-
-/// Thrown (310) when the system refuses to write or read an object: a full disk or quota, a limit, a failing device.
-/// What was spilled before can still be read, and the next object may be spilled.
-class spill_failed : public spill_error {
- public:
-  /// `action` completes "cannot ...", as in "write"; `bytes` is the size of the object.
-  [[gnu::cold]] spill_failed(const std::string& action, const std::string& path, int code, std::uint64_t bytes)
-      : spill_error(310,
-                    "cannot " + action + " a spilled object of " + std::to_string(bytes) + " bytes, file '" + path +
-                        "': " + cause(code) + advice(code),
-                    path),
-        code_(code),
-        bytes_(bytes) {}
-
-  /// The errno of the failed call.
-  [[nodiscard]] int code() const noexcept { return code_; }
-  /// The size of the object in bytes.
-  [[nodiscard]] std::uint64_t bytes() const noexcept { return bytes_; }
-
- private:
-  [[gnu::cold]] static const char* advice(int code) noexcept {
-    switch (code) {
-      case ENOSPC:
-      case EDQUOT: return "free space there, raise the quota, or name a larger file system as spill_dir";
-      case EFBIG: return "raise the limit on the size of files (ulimit -f)";
-      case EMFILE:
-      case ENFILE: return "raise the limit on open files (ulimit -n)";
-      default: return "check the disk and its file system (the kernel's log says more), or name another as spill_dir";
-    }
-  }
-
-  int code_;
-  std::uint64_t bytes_;
-};
-
-/// Thrown (311) when a spilled object is not what was written: its file is gone or too short, or a checksum, key or
-/// size differs. The object is lost.
-class spill_corrupt : public spill_error {
- public:
-  [[gnu::cold]] spill_corrupt(const std::string& path, std::uint64_t offset, std::string_view what)
-      : spill_error(311,
-                    "the spilled object at offset " + std::to_string(offset) + " of '" + path +
-                        "' is damaged: " + std::string(what) +
-                        "; make the object anew, and check the disk and whether other programs write to the folder",
-                    path),
-        offset_(offset) {}
-
-  /// Where the object begins in its file, in bytes.
-  [[nodiscard]] std::uint64_t offset() const noexcept { return offset_; }
-
- private:
-  std::uint64_t offset_;
-};
-
-/// Thrown (312) when the folder for spilled objects cannot be made or entered, or is open to other users.
-class spill_folder_unusable : public spill_error {
- public:
-  [[gnu::cold]] spill_folder_unusable(const std::string& action, const std::string& path, int code)
-      : spill_error(312,
-                    "cannot " + action + " the spill folder '" + path + "': " + cause(code) +
-                        "name a folder as spill_dir that exists, that this user may write to, and whose file system "
-                        "has locks and space, such as one of a local disk",
-                    path),
-        code_(code) {}
-  /// The folder belongs to another user, or others may enter it.
-  [[gnu::cold]] static spill_folder_unusable open_to_others(const std::string& path) {
-    return {
-        "the spill folder '" + path +
-            "' belongs to another user, or others may enter it: objects could be read or replaced there; remove it, "
-            "or name another spill_dir",
-        EPERM, path};
-  }
-
-  /// The errno of the failed call; EPERM where the folder is open to others.
-  [[nodiscard]] int code() const noexcept { return code_; }
-
- private:
-  spill_folder_unusable(const std::string& message, int code, const std::string& path)
-      : spill_error(312, message, path), code_(code) {}
-
-  int code_;
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/spill_folder.hpp ----
-#ifndef CADRE_STORE_DETAIL_SPILL_FOLDER_HPP
-#define CADRE_STORE_DETAIL_SPILL_FOLDER_HPP
-
-#include <dirent.h>
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <array>
-#include <cerrno>
-#include <cstddef>
-#include <cstdint>
-#include <optional>
-#include <string>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-/// The folder of one job's spilled objects, `<spill_dir>/cadre-<32 hex digits>` of mode 0700, which the job's first
-/// process makes, later ones join and the last one to leave removes. Each holds a shared lock of an open file
-/// description on its file `lock`, which the kernel drops when the process ends in whatever way: a folder whose lock is
-/// free was left by a crash, and whoever next opens a folder beside it removes it.
-///
-/// Folders are found from descriptors and links are never followed; only folders of that name, owned by this user, and
-/// in them only spill files and the lock, are removed. `lock` names the machine, since locks of network file systems
-/// may not reach beyond it: leftovers of other machines stay.
-///
-/// A child made by fork() shares its parent's lock. It destroys its copy without effect on the folder; should the
-/// parent be killed, the folder is a leftover once the child has ended or executed another program.
-class spill_folder {
- public:
-  using job_id = std::array<std::uint64_t, 2>;
-
-  /// Throws spill_folder_unusable (312). Costs some system calls for each leftover and each file in it.
-  spill_folder(const std::string& spill_dir, job_id id)
-      : name_(name_of(id)), path_(spill_dir + "/" + name_), process_(::getpid()) {
-    parent_ = file_descriptor(::open(spill_dir.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!parent_) throw spill_folder_unusable("open", spill_dir, errno);
-    for_each_name(parent_, [this](const char* name) {
-      if (name != name_ && is_folder_name(name)) remove_leftover(name);
-    });
-    // It fails to enter while another process makes or removes the folder, which takes as long as unlinking its files.
-    constexpr timespec millisecond{0, 1'000'000};
-    for (int tries = 0; !enter(); ++tries) {
-      if (tries == 10'000) throw spill_folder_unusable("enter", path_, EBUSY);
-      ::nanosleep(&millisecond, nullptr);
-    }
-  }
-  spill_folder(const spill_folder&) = delete;
-  spill_folder& operator=(const spill_folder&) = delete;
-  ~spill_folder() {
-    if (::getpid() != process_) return;
-    // Unlocked first: of two that leave at once, each with its shared lock, neither would get the exclusive one.
-    try_lock(lock_->get(), F_UNLCK);
-    if (try_lock(lock_->get(), F_WRLCK) && status_of(lock_->get()).st_nlink != 0) dismantle(folder_, name_.c_str());
-  }
-
-  [[nodiscard]] const file_descriptor& descriptor() const noexcept { return folder_; }
-  [[nodiscard]] const std::string& path() const noexcept { return path_; }
-
- private:
-  static std::string name_of(job_id id) {
-    constexpr char digits[] = "0123456789abcdef";
-    std::string name = "cadre-";
-    for (const std::uint64_t half : id)
-      for (int shift = 60; shift >= 0; shift -= 4) name += digits[half >> shift & 15];
-    return name;
-  }
-  static bool is_folder_name(std::string_view name) noexcept {
-    return name.size() == 38 && name.starts_with("cadre-") &&
-           name.find_first_not_of("0123456789abcdef", 6) == std::string_view::npos;
-  }
-  static bool is_file_name(std::string_view name) noexcept {
-    return name.ends_with(".spill") &&
-           name.substr(0, name.size() - 6).find_first_not_of("0123456789-") == std::string_view::npos;
-  }
-
-  static file_descriptor open_at(const file_descriptor& folder, const char* name, int flags) noexcept {
-    return file_descriptor(::openat(folder.get(), name, flags | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600));
-  }
-  static struct stat status_of(const file_descriptor& file) noexcept {
-    struct stat status {};  // of a file that has no name any more, should the call fail
-    ::fstat(file.get(), &status);
-    return status;
-  }
-  /// False if another open file description has a lock in the way, or the file system has none (ENOLCK, EINVAL, ...).
-  static bool try_lock(const file_descriptor& file, short kind) noexcept {
-    struct flock whole {};
-    whole.l_type = kind;
-    whole.l_whence = SEEK_SET;
-    return ::fcntl(file.get(), F_OFD_SETLK, &whole) == 0;
-  }
-  template <class Body>
-  static void for_each_name(const file_descriptor& folder, Body body) noexcept {
-    DIR* const list = ::fdopendir(::openat(folder.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (list == nullptr) return;
-    while (const dirent* entry = ::readdir(list)) body(entry->d_name);
-    ::closedir(list);
-  }
-
-  /// The running kernel and the host's name: containers have the one in common, and a machine keeps the other when it
-  /// boots.
-  struct machine {
-    std::array<char, 36> boot{};
-    std::array<char, 65> host{};  // ends in a zero
-
-    static machine here() noexcept {
-      machine here;
-      const file_descriptor file(::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC));
-      [[maybe_unused]] const ssize_t got = ::read(file.get(), here.boot.data(), here.boot.size());
-      ::gethostname(here.host.data(), here.host.size() - 1);
-      return here;
-    }
-    /// Whether `lock` was signed here, or its maker was killed before it signed.
-    static bool signed_here(const file_descriptor& lock) noexcept {
-      machine there;
-      const ssize_t got = ::pread(lock.get(), &there, sizeof there, 0);
-      if (got != sizeof there) return got == 0;
-      const machine here = machine::here();
-      return there.boot == here.boot || there.host == here.host;
-    }
-  };
-
-  /// Removes what spilling left in the folder.
-  static void clear(const file_descriptor& folder) noexcept {
-    for_each_name(folder, [&folder](const char* name) {
-      if (is_file_name(name)) ::unlinkat(folder.get(), name, 0);
-    });
-  }
-  /// Removes the folder, whose lock the caller holds exclusively. The lock goes last: one without is empty.
-  void dismantle(const file_descriptor& folder, const char* name) noexcept {
-    clear(folder);
-    ::unlinkat(folder.get(), "lock", 0);
-    ::unlinkat(parent_.get(), name, AT_REMOVEDIR);
-  }
-  void remove_leftover(const char* name) noexcept {
-    const file_descriptor folder = open_at(parent_, name, O_RDONLY | O_DIRECTORY);
-    if (!folder || status_of(folder).st_uid != ::geteuid()) return;
-    const file_descriptor lock = open_at(folder, "lock", O_RDWR);
-    if (!lock) {  // succeeds if empty: its maker has died, or begins anew
-      if (errno == ENOENT) ::unlinkat(parent_.get(), name, AT_REMOVEDIR);
-    } else if (try_lock(lock, F_WRLCK) && status_of(lock).st_nlink != 0 && machine::signed_here(lock)) {
-      dismantle(folder, name);
-    }
-  }
-
-  /// False if it has to be tried again: another process makes or removes the folder.
-  bool enter() {
-    if (::mkdirat(parent_.get(), name_.c_str(), 0700) != 0 && errno != EEXIST)
-      throw spill_folder_unusable("make", path_, errno);
-    folder_ = open_at(parent_, name_.c_str(), O_RDONLY | O_DIRECTORY);
-    if (!folder_ && errno == ENOENT) return false;
-    if (!folder_) throw spill_folder_unusable("open", path_, errno);
-    const struct stat status = status_of(folder_);
-    if (status.st_uid != ::geteuid() || (status.st_mode & 077) != 0) throw spill_folder_unusable::open_to_others(path_);
-    lock_.emplace([this] { return open_at(folder_, "lock", O_RDWR | O_CREAT); });
-    const file_descriptor& lock = lock_->get();
-    if (!lock && errno == ENOENT) return false;
-    if (!lock) give_up("make a file in", errno);
-    if (try_lock(lock, F_WRLCK)) {
-      clear(folder_);  // of an earlier job of this id
-      const machine here = machine::here();
-      if (::pwrite(lock.get(), &here, sizeof here, 0) != sizeof here) give_up("write to", errno);
-    } else if (errno != EAGAIN && errno != EACCES) {
-      give_up("lock", errno);
-    }
-    // Between opening and locking it, another process may have taken the folder for a leftover.
-    return try_lock(lock, F_RDLCK) && status_of(lock).st_nlink != 0;
-  }
-  /// Removes the folder if nothing is in it yet.
-  [[noreturn]] void give_up(const char* action, int code) {
-    if (lock_ && lock_->get() && status_of(lock_->get()).st_size == 0) ::unlinkat(folder_.get(), "lock", 0);
-    ::unlinkat(parent_.get(), name_.c_str(), AT_REMOVEDIR);
-    throw spill_folder_unusable(action, path_, code);
-  }
-
-  std::string name_, path_;
-  pid_t process_;
-  file_descriptor parent_, folder_;
-  std::optional<own_file> lock_;
-};
-
-}  // namespace detail
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/spill_file.hpp ----
-#ifndef CADRE_STORE_DETAIL_SPILL_FILE_HPP
-#define CADRE_STORE_DETAIL_SPILL_FILE_HPP
-
-#include <fcntl.h>
-#include <stdio.h>
-#include <sys/uio.h>
-#include <unistd.h>
-
-#include <algorithm>
-#include <array>
-#include <cerrno>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <optional>
-#include <span>
-#include <string>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-[[nodiscard]] inline std::string spill_file_path(const spill_folder& folder, std::uint32_t file) {
-  return folder.path() + "/" + spill_file_name(file);
-}
-/// Removes the file, in which no object is wanted any more and to which no writer appends. False if it is not there.
-inline bool remove_spill_file(const spill_folder& folder, std::uint32_t file) {
-  return ::unlinkat(folder.descriptor().get(), spill_file_name(file).c_str(), 0) == 0;
-}
-
-/// Writes objects of one process to files of the job's folder, many to a file. For one thread at a time.
-class spill_writer {
- public:
-  /// `first_file` is the number of the process's first file: its slot in the job << 20. Files that an earlier process
-  /// of the slot left are passed over. A file ends before it would exceed `file_limit` bytes; a larger object gets one
-  /// of its own. The folder must outlive the writer. Throws mapping_error (159).
-  spill_writer(const spill_folder& folder, std::uint32_t first_file, std::uint64_t file_limit = spill_file_limit)
-      : folder_(folder),
-        first_file_(first_file),
-        file_limit_(file_limit),
-        staging_(mapping::anonymous(spill_block + staged_piece)) {}
-
-  struct record {
-    std::uint64_t key;
-    std::span<const std::byte> object;
-    spilled_place place{};  // where it is, afterwards
-  };
-  /// Several objects go to disk by one call to the kernel; their records take at most so many bytes together.
-  static constexpr std::size_t most_together = std::size_t{4} << 20;
-
-  /// Writes one object, or several; when the call returns, every process of the job can read them. One that begins at a
-  /// multiple of 4096 bytes is not copied in memory; several are. `announce(file)` is asked before a file of that number is
-  /// made: false if there is one. Throws spill_failed (310); nothing of them is left then, and the next may succeed. A file
-  /// beyond RLIMIT_FSIZE is such an error where the host ignores SIGXFSZ.
-  template <class Announce>
-  void append(std::span<record> records, Announce&& announce) {
-    const std::uint64_t bytes = bytes_of(records);
-    output own;
-    const bool is_own = bytes > file_limit_;
-    if (is_own || needs_file(bytes)) (is_own ? own : current_) = make_output(records[0].object.size(), announce);
-    write(is_own ? own : current_, bytes, records);
-  }
-  /// What the records of these take in a file.
-  static std::uint64_t bytes_of(std::span<const record> records) noexcept {
-    std::uint64_t bytes = 0;
-    for (const record& r : records) bytes += spill_header::record(r.object.size());
-    return bytes;
-  }
-
-  /// Whether the file that many objects share has no room for so many bytes of records, which would go there.
-  [[nodiscard]] bool needs_file(std::uint64_t bytes) const noexcept {
-    return bytes <= file_limit_ && (!current_.file || current_.end + bytes > file_limit_);
-  }
-  /// The next objects go to this process's file `dead`, in which no object is wanted any more, from its begin and under a
-  /// new number: nobody finds what it held, and who has it open to read from a place there sees by the record's key and
-  /// checksums that he comes too late. It has its blocks on the disk; to free them and get others takes as long as
-  /// writing. A file with which that cannot be done is removed.
-  template <class Announce>
-  void write_over(std::uint32_t dead, Announce&& announce) {
-    current_ = output();
-    const file_descriptor& folder = folder_.descriptor();
-    for (std::uint32_t tries = 0; tries < numbers; ++tries, ++counter_) {
-      output made{.number = next_number()};
-      const std::string name = spill_file_name(made.number);
-      if (!announce(made.number)) continue;
-      if (::renameat2(folder.get(), spill_file_name(dead).c_str(), folder.get(), name.c_str(), RENAME_NOREPLACE) == 0) {
-        made.file = direct_file(folder, name, O_WRONLY, true);
-        if (made.file) {
-          ++counter_;
-          current_ = std::move(made);
-        } else {
-          remove_spill_file(folder_, made.number);
-        }
-        return;
-      }
-      if (errno != EEXIST) break;
-    }
-    remove_spill_file(folder_, dead);
-  }
-
-  /// The file to which the next object is appended, if it fits; ~0: none.
-  [[nodiscard]] std::uint32_t current_file() const noexcept {
-    return current_.file ? current_.number : ~std::uint32_t{0};
-  }
-
-  /// The next object goes to a new file, so that the present one may be removed.
-  void finish_file() noexcept { current_ = output(); }
-
- private:
-  static constexpr std::uint32_t numbers = 1 << 20;  // of files
-  // Of a large object, written by one call, from where it lies: between calls the disk idles until this thread has a
-  // processor, which the hash may have.
-  static constexpr std::size_t straight_piece = std::size_t{64} << 20;
-  static constexpr std::size_t staged_piece = most_together;
-
-  struct output {
-    direct_file file = {};
-    std::uint32_t number = 0;
-    std::uint64_t end = 0;  // in bytes; the next record begins there
-  };
-
-  std::uint32_t next_number() const noexcept { return first_file_ + counter_ % numbers; }
-  // The number of a file that could not be made, or could not be kept, is that of the next.
-  template <class Announce>
-  output make_output(std::uint64_t bytes, Announce&& announce) {
-    for (std::uint32_t tries = 0;; ++tries, ++counter_) {
-      output made{.number = next_number()};
-      int code = EEXIST;
-      if (announce(made.number)) {
-        made.file = direct_file(folder_.descriptor(), spill_file_name(made.number), O_WRONLY | O_CREAT | O_EXCL, true);
-        code = errno;
-      }
-      if (made.file) {
-        ++counter_;
-        return made;
-      }
-      if (code != EEXIST || tries == numbers)
-        throw spill_failed("make the file of", spill_file_path(folder_, made.number), code, bytes);
-    }
-  }
-
-  void write(output& out, std::uint64_t bytes, std::span<record> records) {
-    std::uint64_t at = out.end;
-    for (record& r : records) {
-      r.place = {out.number, at, r.object.size(), 0};
-      at += spill_header::record(r.object.size());
-    }
-    int code = records.size() > 1                                    ? write_several(out, bytes, records)
-               : records[0].object.size() < hash_beside::worth_while ? write_small(out, records[0])
-                                                                     : write_large(out, records[0]);
-    if (code == 0) code = out.file.drain(out.end, bytes);
-    if (code == 0) {
-      out.end += bytes;
-      return;
-    }
-    // An empty file goes, since nobody would remove it; one that cannot be cut gets no further object.
-    const std::uint64_t end = out.end;
-    const std::uint32_t file = out.number;
-    if (end == 0 || out.file.truncate(end) != 0) out = output();
-    if (end == 0) {
-      remove_spill_file(folder_, file);
-      counter_ = file - first_file_;
-    }
-    throw spill_failed("write", spill_file_path(folder_, file), code, records[0].object.size());
-  }
-
-  /// All in one call to the kernel, from the staging memory.
-  int write_several(output& out, std::uint64_t bytes, std::span<record> records) noexcept {
-    std::byte* at = staging_.data();
-    for (record& r : records) {
-      r.place.checksum = hash_bytes(r.object);
-      const spill_header header = spill_header::of(r.key, r.object.size(), r.place.checksum);
-      std::byte* const end = at + spill_header::record(r.object.size());
-      std::memcpy(at, &header, sizeof header);
-      std::memset(at + sizeof header, 0, header.begin - sizeof header);
-      std::byte* const object = at + header.begin;
-      if (!r.object.empty()) std::memcpy(object, r.object.data(), r.object.size());
-      std::memset(object + r.object.size(), 0, static_cast<std::size_t>(end - object) - r.object.size());
-      at = end;
-    }
-    iovec piece{staging_.data(), bytes};
-    return out.file.write(std::span(&piece, 1), out.end);
-  }
-  /// In one call to the kernel.
-  int write_small(output& out, record& r) noexcept {
-    const std::span<const std::byte> object = r.object;
-    r.place.checksum = hash_bytes(object);
-    std::array<iovec, 3> pieces{put_header(spill_header::of(r.key, object.size(), r.place.checksum))};
-    if (const std::size_t begin = spill_header::begin_of(object.size()); begin == spill_block) {
-      put(object, pieces[1], pieces[2]);
-    } else if (!object.empty()) {
-      std::memcpy(staging_.data() + begin, object.data(), object.size());
-    }
-    return out.file.write(pieces, out.end);
-  }
-
-  /// The header goes last, when the checksum is known; an empty one holds its place in the file.
-  int write_large(output& out, record& r) {
-    const std::span<const std::byte> object = r.object;
-    hash_beside hash(object);
-    hash.available(object.size());
-    std::array<iovec, 3> pieces{put_header({.magic = 0})};
-    std::uint64_t at = out.end;
-    const std::size_t step = is_spill_aligned(object.data()) ? straight_piece : staged_piece;
-    for (std::size_t done = 0; done < object.size(); done += step) {
-      put(object.subspan(done, std::min(step, object.size() - done)), pieces[1], pieces[2]);
-      if (const int code = out.file.write(pieces, at); code != 0) return code;
-      at = out.end + spill_block + done + step;
-    }
-    r.place.checksum = hash.digest();
-    pieces[0] = put_header(spill_header::of(r.key, object.size(), r.place.checksum));
-    return out.file.write(std::span(pieces).first(1), out.end);
-  }
-
-  iovec put_header(const spill_header& header) noexcept {
-    std::memset(staging_.data(), 0, spill_block);
-    std::memcpy(staging_.data(), &header, sizeof header);
-    return {staging_.data(), spill_block};
-  }
-  /// Whole blocks from where they lie if they are aligned; what is not by way of the staging memory, filled up to a
-  /// block.
-  void put(std::span<const std::byte> bytes, iovec& straight, iovec& staged) noexcept {
-    const std::size_t whole = is_spill_aligned(bytes.data()) ? bytes.size() / spill_block * spill_block : 0;
-    straight = {const_cast<std::byte*>(bytes.data()), whole};  // only read
-    bytes = bytes.subspan(whole);
-    std::byte* const room = staging_.data() + spill_block;
-    const std::size_t blocks = (bytes.size() + spill_block - 1) / spill_block * spill_block;
-    staged = {room, blocks};
-    if (bytes.empty()) return;
-    std::memcpy(room, bytes.data(), bytes.size());
-    std::memset(room + bytes.size(), 0, blocks - bytes.size());
-  }
-
-  const spill_folder& folder_;
-  std::uint32_t first_file_;
-  std::uint64_t file_limit_;
-  std::uint32_t counter_ = 0;
-  mapping staging_;  // a block for the header, then a piece of the object
-  output current_;
-};
-
-/// Reads the object at `place` into memory of its size, by any process and thread of the job. Memory that begins at a
-/// multiple of 4096 bytes is filled by the disk itself. Throws spill_corrupt (311) if what was written is not there any
-/// more, whole and under this key, and spill_failed (310) if it cannot be read; `into` holds anything then.
-inline void read_spilled(const spill_folder& folder, const spilled_place& place, std::uint64_t key,
-                         std::span<std::byte> into) {
-  const std::size_t begin = spill_header::begin_of(into.size());
-  const bool in_header_block = begin != spill_block, direct = in_header_block || is_spill_aligned(into.data());
-  const auto check = [&](int code, const char* action) {
-    if (code == ENOENT) throw spill_corrupt(spill_file_path(folder, place.file), place.offset, "its file is gone");
-    if (code == ENODATA)
-      throw spill_corrupt(spill_file_path(folder, place.file), place.offset, "its file ends before it does");
-    if (code != 0) throw spill_failed(action, spill_file_path(folder, place.file), code, place.bytes);
-  };
-  direct_file file(folder.descriptor(), spill_file_name(place.file), O_RDONLY, direct);
-  if (!file) check(errno, "open the file of");
-
-  alignas(spill_block) std::byte header_block[spill_block], last_block[spill_block];
-  std::optional<hash_beside> hash;
-  // Small enough for the hash to keep up closely, large enough for the disk.
-  const std::size_t step = into.size() < (std::size_t{4} << 20) ? std::size_t{384} << 10 : std::size_t{1} << 20;
-  for (std::size_t done = 0; done < into.size() || done == 0; done += step) {
-    const std::span<std::byte> piece = into.subspan(done, in_header_block ? 0 : std::min(step, into.size() - done));
-    const std::size_t whole = direct ? piece.size() / spill_block * spill_block : piece.size();
-    std::array<iovec, 3> pieces{iovec{header_block, done == 0 ? spill_block : 0}, iovec{piece.data(), whole},
-                                iovec{last_block, whole < piece.size() ? spill_block : 0}};
-    check(file.read(pieces, place.offset + (done == 0 ? 0 : spill_block + done)), "read");
-    if (done == 0) {
-      spill_header header;
-      std::memcpy(&header, header_block, sizeof header);
-      if (const char* fault = header.fault(place, key))
-        throw spill_corrupt(spill_file_path(folder, place.file), place.offset, fault);
-      if (into.size() >= hash_beside::worth_while) hash.emplace(into);
-    }
-    if (whole < piece.size()) std::memcpy(piece.data() + whole, last_block, piece.size() - whole);
-    if (hash) hash->available(done + piece.size());
-  }
-  if (in_header_block && !into.empty()) std::memcpy(into.data(), header_block + begin, into.size());
-  file.forget(place.offset, spill_header::record(into.size()));
-  if ((hash ? hash->digest() : hash_bytes(into)) != place.checksum)
-    throw spill_corrupt(spill_file_path(folder, place.file), place.offset, "the checksum does not match");
-}
-
-/// Reads objects of one file, in the order in which they lie there, by one call to the kernel. Their records lie within the
-/// size of `into`, which begins at a multiple of 4096. Returns how many are right, counted from the first to one that is
-/// not; their `object` is in `into`.
-inline std::size_t read_spilled_together(const spill_folder& folder, std::span<spill_writer::record> records,
-                                         std::span<std::byte> into) noexcept {
-  if (records.empty()) return 0;
-  const std::uint64_t begin = records.front().place.offset;
-  const spilled_place& last = records.back().place;
-  const std::uint64_t bytes = last.offset + spill_header::record(last.bytes) - begin;
-  iovec piece{into.data(), bytes};
-  direct_file file(folder.descriptor(), spill_file_name(last.file), O_RDONLY, true);
-  if (!file || file.read(std::span(&piece, 1), begin) != 0) return 0;
-  file.forget(begin, bytes);
-  std::size_t right = 0;
-  for (spill_writer::record& r : records) {
-    const std::byte* const at = into.data() + (r.place.offset - begin);
-    spill_header header;
-    std::memcpy(&header, at, sizeof header);
-    if (header.fault(r.place, r.key)) break;
-    r.object = {at + header.begin, r.place.bytes};
-    if (hash_bytes(r.object) != r.place.checksum) break;
-    ++right;
-  }
-  return right;
-}
-
-}  // namespace detail
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/spiller.hpp ----
-#ifndef CADRE_STORE_DETAIL_SPILLER_HPP
-#define CADRE_STORE_DETAIL_SPILLER_HPP
-
-#include <fcntl.h>
-
-#include <algorithm>
-#include <cerrno>
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <mutex>
-#include <optional>
-#include <span>
-#include <string>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Moves objects of a store between memory and disk, for one process. Thread-safety: all functions, from any thread,
-/// without the lock of the store, which they take for moments only.
-class spiller {
- public:
-  /// Throws spill_folder_unusable (312), mapping_error (159).
-  explicit spiller(object_table& table)
-      : table_(table), folder_(table.head().spill_dir, table.head().id), writer_(folder_, table.slot() << 20) {}
-
-  /// Moves objects that nobody looks at to disk, of at least `bytes` together if there are such. False if there are none.
-  /// What cannot be written stays in memory; throws spill_failed (310) if none could be moved.
-  bool make_room(std::uint64_t bytes) {
-    std::exception_ptr failure;
-    // Where nothing can be written, there may be some that have been.
-    for (const bool written : {false, true}) {
-      std::uint32_t found[4096];
-      std::size_t n = 0, moved = 0;
-      {
-        store_lock lock(table_);
-        // Some more than is wanted, since the look at all objects costs the same.
-        n = moves().begin_spill(std::max(bytes, object_table::batch_bytes(table_.head())), found, std::size(found),
-                                written);
-      }
-      const std::lock_guard one_at_a_time(mutex_);
-      try {
-        while (moved < n) moved += write(std::span(found, n).subspan(moved));
-      } catch (...) {
-        failure = std::current_exception();
-        store_lock lock(table_, store_lock::patiently{});
-        for (std::size_t k = moved; k < n; ++k) moves().give_up_spill(found[k]);
-      }
-      if (moved != 0) {
-        compact();
-        remove_dead_files();
-        return true;
-      }
-      if (!failure) return false;
-    }
-    std::rethrow_exception(failure);
-  }
-
-  /// Fills the memory of an object that this process restores. Throws spill_corrupt (311), spill_failed (310).
-  void read(std::uint32_t i, std::span<std::byte> into) {
-    for (;;) {
-      const spilled_place place = place_of(i);
-      try {
-        return read_spilled(folder_, place, key_of(i), into);
-      } catch (const spill_corrupt&) {
-        // Another process may have moved it meanwhile, and removed the file.
-        if (const spilled_place now = place_of(i); now.file == place.file && now.offset == place.offset) throw;
-      }
-    }
-  }
-
-  /// Removes the files of which nothing is wanted any more, but for one of each process, which it will write over.
-  void remove_dead_files() noexcept { remove_files(&spill_table::find_dead); }
-
- private:
-  // True if there were any.
-  bool remove_files(std::uint32_t (spill_table::*find)() noexcept) noexcept {
-    for (bool any = false;; any = true) {
-      direct_file last;  // closed without the lock: not its name but its blocks take long to go
-      store_lock lock(table_, store_lock::patiently{});
-      spill_table files = table_.files();
-      const std::uint32_t file = (files.*find)();
-      if (file == spill_table::none) return any;
-      last = direct_file(folder_.descriptor(), spill_file_name(file), O_RDONLY, false);
-      remove_spill_file(folder_, file);
-      CADRE_STORE_STEP(dead_file_removed);
-      table_.files().forget(file);
-    }
-  }
-  [[nodiscard]] std::uint64_t key_of(std::uint32_t i) const noexcept {
-    return std::uint64_t{table_.word(i).generation()} << 32 | i;
-  }
-  [[nodiscard]] spilled_place place_of(std::uint32_t i) const noexcept {
-    const spill_position at(table_.details(i).spilled.load(std::memory_order_acquire));
-    return {at.file(), at.offset(), table_.entry(i).bytes, table_.details(i).checksum};
-  }
-
-  // Moves the first of the objects to disk, and with it those behind it that go by the same call. Returns how many.
-  std::size_t write(std::span<const std::uint32_t> objects) {
-    const auto is_there = [this](std::uint32_t i) {  // it was on disk before, and is still
-      return table_.details(i).spilled.load(std::memory_order_acquire) != 0;
-    };
-    if (is_there(objects[0])) {
-      store_lock lock(table_, store_lock::patiently{});
-      commit(objects[0], {}, 0);
-      return 1;
-    }
-    records_.clear();
-    std::uint64_t bytes = 0;
-    for (const std::uint32_t i : objects) {
-      const object_entry& e = table_.entry(i);
-      bytes += spill_header::record(e.bytes);
-      if (!records_.empty() && (is_there(i) || bytes > spill_writer::most_together)) break;
-      records_.push_back(
-          {key_of(i), {table_.memory().data_to_read() + e.offset.load(std::memory_order_relaxed), e.bytes}});
-    }
-    try {
-      append(records_);
-    } catch (const spill_failed&) {  // for one there may be room
-      if (records_.size() == 1) throw;
-      records_.resize(1);
-      append(records_);
-    }
-    store_lock lock(table_, store_lock::patiently{});
-    for (std::size_t k = 0; k < records_.size(); ++k) {
-      const spilled_place& place = records_[k].place;
-      count(place);
-      commit(objects[k], {place.file, place.offset}, place.checksum);
-    }
-    close_own_file(records_[0].place.file);
-    return records_.size();
-  }
-  // Both under the lock.
-  void count(const spilled_place& place) noexcept {
-    table_.files().append(place.file, place.offset, place.bytes);
-    CADRE_STORE_STEP(record_counted);
-  }
-  void commit(std::uint32_t i, spill_position at, std::uint64_t checksum) noexcept {
-    counters_.spilled_bytes.add(table_.entry(i).bytes);
-    moves().commit_spill(i, at, checksum);
-  }
-  // On a full disk, once more without the files that are kept to be written over.
-  void append(std::span<spill_writer::record> records) {
-    if (writer_.needs_file(spill_writer::bytes_of(records))) change_file();
-    const auto announce = [this](std::uint32_t file) { return this->announce(file); };
-    try {
-      writer_.append(records, announce);
-    } catch (const spill_failed& e) {
-      if ((e.code() != ENOSPC && e.code() != EDQUOT) || !remove_files(&spill_table::find_kept)) throw;
-      writer_.append(records, announce);
-    }
-    CADRE_STORE_STEP(record_written);
-    if (records[0].place.file == writer_.current_file()) file_ = records[0].place.file;
-  }
-  // Of a file that is to be made, so that it goes with this process whenever that is killed. False if there is one.
-  bool announce(std::uint32_t file) noexcept {
-    store_lock lock(table_, store_lock::patiently{});
-    const bool is_new = table_.files().announce(file);
-    CADRE_STORE_STEP(file_announced);
-    return is_new;
-  }
-  // From the full one, of which the table of objects knows all, to a dead one, or else a new one.
-  void change_file() {
-    std::uint32_t dead = spill_table::none;
-    {
-      store_lock lock(table_, store_lock::patiently{});
-      if (file_ != spill_table::none) table_.files().close(std::exchange(file_, spill_table::none));
-      dead = table_.files().find_to_reuse(table_.slot());
-    }
-    if (dead == spill_table::none) return;
-    writer_.write_over(dead, [this](std::uint32_t file) { return announce(file); });
-    CADRE_STORE_STEP(dead_file_reused);
-    store_lock lock(table_, store_lock::patiently{});
-    table_.files().forget(dead);
-  }
-  // If it is of an object above the limit, which the table of objects knows now.
-  void close_own_file(std::uint32_t file) noexcept {
-    if (file != file_) table_.files().close(file);
-  }
-
-  // Copies what is wanted of one file that holds little of it to the present one, in the order in which it lies there.
-  void compact() {
-    std::vector<wanted_object> wanted;
-    std::uint32_t file = 0;
-    {
-      store_lock lock(table_);
-      file = table_.files().find_sparse();
-      if (file == spill_table::none) return;
-      for (std::uint32_t i = 0; i < table_.head().entries_begun; ++i)
-        if (const spill_position at(table_.details(i).spilled.load(std::memory_order_relaxed));
-            at && at.file() == file && table_.word(i).state() != object_state::free)
-          wanted.push_back({at.offset(), i});
-      for (const wanted_object& o : wanted) moves().begin_move(o.index);
-    }
-    std::sort(wanted.begin(), wanted.end(), [](const auto& a, const auto& b) { return a.offset < b.offset; });
-    const mapping buffer = mapping::anonymous(spill_writer::most_together);
-    const std::span<std::byte> pieces(buffer.data(), spill_writer::most_together);
-    std::size_t moved = 0;
-    while (moved < wanted.size()) {
-      const std::size_t n = move(file, std::span(wanted).subspan(moved), pieces);
-      if (n == 0) break;
-      moved += n;
-    }
-    if (moved == wanted.size()) return;
-    // They stay where they are; whoever gets the one that cannot be read is told.
-    store_lock lock(table_, store_lock::patiently{});
-    table_.files().give_up(file);
-    for (; moved < wanted.size(); ++moved) moves().end_move(wanted[moved].index, {});
-  }
-  struct wanted_object {
-    std::uint64_t offset;
-    std::uint32_t index;
-  };
-  // Moves the first of the objects of a file, and with it those behind it that are read by the same call. Returns how many;
-  // 0: it cannot be moved.
-  std::size_t move(std::uint32_t file, std::span<const wanted_object> objects, std::span<std::byte> buffer) {
-    records_.clear();
-    for (const wanted_object& o : objects) {
-      const object_entry& e = table_.entry(o.index);
-      if (o.offset + spill_header::record(e.bytes) - objects[0].offset > buffer.size()) break;
-      records_.push_back({key_of(o.index), {}, {file, o.offset, e.bytes, table_.details(o.index).checksum}});
-    }
-    std::vector<std::byte> alone;
-    try {
-      records_.resize(read_spilled_together(folder_, records_, buffer));
-      if (records_.empty()) {
-        const std::uint32_t i = objects[0].index;
-        alone.resize(table_.entry(i).bytes);
-        read(i, alone);
-        records_.push_back({key_of(i), alone});
-      }
-      append(records_);
-    } catch (...) {
-      return 0;
-    }
-    store_lock lock(table_, store_lock::patiently{});
-    for (std::size_t k = 0; k < records_.size(); ++k) {
-      const spilled_place& place = records_[k].place;
-      count(place);
-      moves().end_move(objects[k].index, {place.file, place.offset});
-    }
-    return records_.size();
-  }
-
-  [[nodiscard]] object_moves moves() const noexcept { return object_moves(table_); }
-
-  const store_counters& counters_ = store_counters::get();
-  object_table& table_;
-  spill_folder folder_;
-  std::mutex mutex_;
-  spill_writer writer_;
-  std::vector<spill_writer::record> records_;  // on their way
-  std::uint32_t file_ = spill_table::none;     // that the writer appends to, not closed yet
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/store_room.hpp ----
-#ifndef CADRE_STORE_DETAIL_STORE_ROOM_HPP
-#define CADRE_STORE_DETAIL_STORE_ROOM_HPP
-
-#include <algorithm>
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <optional>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// How objects get memory: from what is free, and if that is not enough from the dead, from what may be dropped, from what
-/// can go to disk, and from others in time. Thread-safety: all functions, from any thread, without the lock of the store.
-class store_room {
- public:
-  using clock = std::chrono::steady_clock;
-  using time = clock::time_point;
-  static constexpr auto slice = std::chrono::milliseconds(50);  // after which a waiter looks whether others are alive
-
-  /// So long from now; nanoseconds::max() is for ever.
-  static time in(std::chrono::nanoseconds timeout) noexcept {
-    const time now = clock::now();
-    return timeout > time::max() - now ? time::max() : now + timeout;
-  }
-
-  /// Throws spill_folder_unusable (312).
-  store_room(object_table& table, std::chrono::nanoseconds timeout)
-      : table_(table), head_(table.head()), timeout_(timeout) {
-    if (head_.spill_dir[0] != 0) spiller_.emplace(table_);
-  }
-
-  /// Calls `take` under the lock until it has what it wants: at once, when those who died have been swept, when others have
-  /// been dropped or moved to disk, and whenever something was freed. After .put_timeout, or at the deadline if that comes
-  /// before, it throws store_full (302), or why nothing could be moved to disk: spill_failed (310).
-  template <class Take>
-  void find(std::uint64_t bytes, Take&& take, time latest = time::max()) {
-    std::exception_ptr spill_error;
-    for (time deadline{};;) {
-      std::uint32_t seen = 0;
-      object_table::shortage missing{};
-      {
-        store_lock lock(table_);
-        if (take(missing) || find_more(bytes, [&] { return take(missing); })) {
-          advance_clock(bytes);
-          return;
-        }
-        seen = head_.room.load(std::memory_order_seq_cst);
-        head_.room_waiters.store(1, std::memory_order_seq_cst);
-      }
-      if (missing == object_table::shortage::memory && bytes <= head_.capacity && spiller_) {
-        try {
-          if (spiller_->make_room(bytes)) continue;
-        } catch (const cadre::spill_error&) {
-          spill_error = std::current_exception();
-        }
-      }
-      if (deadline == time{}) deadline = std::min(in(timeout_), latest);
-      wait_for_room(seen, bytes, missing, deadline, spill_error);
-    }
-  }
-  /// Reads an object that is on disk back, if nobody else does. Throws as find(), spill_corrupt (311), object_gone (301).
-  void restore(std::uint32_t i, time deadline) {
-    {
-      store_lock lock(table_);
-      if (!spiller_ || !object_moves(table_).begin_restore(i)) return;
-    }
-    const std::uint64_t bytes = table_.entry(i).bytes;
-    bool damaged = false;
-    try {
-      find(
-          bytes,
-          [&](object_table::shortage& missing) {
-            missing = object_table::shortage::memory;
-            if (table_.word(i).state() != object_state::restoring)
-              throw object_gone(describe_end(table_, i, table_.word(i)));
-            return table_.attach(i, bytes);
-          },
-          deadline);
-      CADRE_STORE_STEP(restore_allocated);
-      const std::uint64_t offset = table_.entry(i).offset.load(std::memory_order_relaxed);
-      table_.memory().make_present(offset, bytes);
-      try {
-        spiller_->read(i, {table_.memory().data() + offset, static_cast<std::size_t>(bytes)});
-      } catch (const spill_corrupt&) {
-        damaged = true;
-        throw;
-      }
-    } catch (...) {
-      store_lock lock(table_, store_lock::patiently{});
-      if (damaged) table_.end(i, object_end::damaged);
-      object_moves(table_).give_up_restore(i);
-      throw;
-    }
-    CADRE_STORE_STEP(restore_read);
-    store_lock lock(table_, store_lock::patiently{});
-    object_moves(table_).commit_restore(i);
-    counters_.restored_bytes.add(bytes);
-  }
-
-  /// Something of so many bytes was put: what is used hereafter is younger.
-  void advance_clock(std::uint64_t bytes) noexcept {
-    // Of two at once one may be lost: it is an age.
-    const std::uint64_t since = put_since_tick_.load(std::memory_order_relaxed) + bytes;
-    const bool tick = since >= head_.capacity / 64;
-    put_since_tick_.store(tick ? 0 : since, std::memory_order_relaxed);
-    if (tick) head_.clock.fetch_add(1, std::memory_order_relaxed);
-  }
-
-  /// Whether files on disk may have become needless.
-  [[nodiscard]] bool is_untidy() const noexcept {
-    return spiller_ && head_.dead_files.load(std::memory_order_relaxed) != 0;
-  }
-  void tidy() noexcept {
-    if (is_untidy()) spiller_->remove_dead_files();
-  }
-
- private:
-  // Of what is kept, of the dead, of what may be dropped.
-  template <class Take>
-  [[gnu::noinline]] bool find_more(std::uint64_t bytes, Take&& take) {
-    head_.scarce.store(1, std::memory_order_relaxed);
-    return (table_.release_kept() && take()) || (sweep_dead(table_) != 0 && take()) ||
-           (bytes <= head_.capacity && evict(take));
-  }
-  template <class Take>
-  bool evict(Take&& take) {
-    std::uint32_t dropped = 0;
-    const bool enough = table_.evict(dropped, take);
-    counters_.evicted.add(dropped);
-    return enough;
-  }
-  [[gnu::cold]] void wait_for_room(std::uint32_t seen, std::uint64_t bytes, object_table::shortage missing,
-                                   time deadline, const std::exception_ptr& spill_error) {
-    const time now = clock::now();
-    const bool never = missing == object_table::shortage::memory && bytes > head_.capacity;
-    if (!never && now < deadline) {
-      counters_.waits.add();
-      futex::wait_until(head_.room, seen, std::min(deadline, now + slice), futex::scope::shared);
-      return;
-    }
-    if (spill_error) std::rethrow_exception(spill_error);
-    store_lock lock(table_);
-    throw store_full(missing == object_table::shortage::entries ? describe_too_many(table_)
-                                                                : describe_full(table_, bytes));
-  }
-
-  object_table& table_;
-  store_header& head_;
-  std::chrono::nanoseconds timeout_;
-  const store_counters& counters_ = store_counters::get();
-  std::optional<spiller> spiller_;
-  std::atomic<std::uint64_t> put_since_tick_{0};
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/store_core.hpp ----
-#ifndef CADRE_STORE_DETAIL_STORE_CORE_HPP
-#define CADRE_STORE_DETAIL_STORE_CORE_HPP
-
-#include <sys/mman.h>
-#include <sys/types.h>
-
-#include <algorithm>
-#include <array>
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <source_location>
-#include <string>
-#include <string_view>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// One process's part in a store: its slot, what it maps, and what its refs and views call. Lives until the last handle,
-/// ref and view of this process has ended. Thread-safety: all functions, from any thread.
-class store_core : public store_registry::member {
- public:
-  using clock = std::chrono::steady_clock;
-  using time = clock::time_point;
-
-  /// `slot` has been taken. With one handle.
-  store_core(arena memory, std::uint32_t slot, store_options options)
-      : memory_(std::move(memory)),
-        table_(memory_, slot),
-        entries_(memory_.entries()),
-        counts_(memory_.counts(slot)),
-        data_(memory_.data_to_read()),
-        head_(memory_.head()),
-        options_(std::move(options)),
-        room_(table_, options_.put_timeout) {
-    store_registry::add(*this);
-  }
-  store_core(const store_core&) = delete;
-  store_core& operator=(const store_core&) = delete;
-
-  [[nodiscard]] const store_options& options() const noexcept { return options_; }
-  [[nodiscard]] object_table& table() noexcept { return table_; }
-  [[nodiscard]] arena& memory() noexcept { return memory_; }
-  [[nodiscard]] const std::array<std::uint64_t, 2>& id() const noexcept { return head_.id; }
-  [[nodiscard]] std::uint32_t process() const noexcept {
-    return process_number(table_.slot(), memory_.slots()[table_.slot()]);
-  }
-  void check_process() const {
-    if (forked_) throw forked_store();
-  }
-  /// Whether this is a copy in a child made by fork().
-  [[nodiscard]] bool is_forked() const noexcept { return forked_; }
-
-  // ---- handles, refs and views
-
-  void add_handle() noexcept { handles_.fetch_add(1, std::memory_order_relaxed); }
-  /// True for the last, upon which close() follows.
-  [[nodiscard]] bool drop_handle() noexcept { return handles_.fetch_sub(1, std::memory_order_acq_rel) == 1; }
-
-  /// By who holds one.
-  void add_ref(std::uint32_t i) noexcept { counts_[i].fetch_add(hold_ref, std::memory_order_relaxed); }
-  void drop_ref(std::uint32_t i) noexcept {
-    std::uint64_t seen = counts_[i].load(std::memory_order_relaxed);
-    while (refs_of(seen) > 1)
-      if (counts_[i].compare_exchange_weak(seen, seen - hold_ref, std::memory_order_release, std::memory_order_relaxed))
-        return;
-    if (seen == hold_ref && (drop_named(i) || put_away(i))) return;
-    let_go(i, hold_ref);
-  }
-
-  /// The bytes of an object of which the caller holds a ref, readable until unpin(); waits until it is sealed. Throws
-  /// object_gone (301), store_timeout (305).
-  const std::byte* pin(std::uint32_t i, time deadline = time::max()) {
-    if (const std::byte* const at = try_pin(i)) [[likely]]
-      return at;
-    return pin_later(i, deadline);
-  }
-  /// Null if it cannot be read at this moment.
-  const std::byte* try_pin(std::uint32_t i) noexcept {
-    counts_[i].fetch_add(hold_view, std::memory_order_seq_cst);
-    object_entry& e = entries_[i];
-    if (!object_word(e.word.load(std::memory_order_seq_cst)).readable()) [[unlikely]] {
-      unpin(i);
-      return nullptr;
-    }
-    if (const std::uint32_t now = head_.clock.load(std::memory_order_relaxed);
-        e.used_at.load(std::memory_order_relaxed) != now)
-      e.used_at.store(now, std::memory_order_relaxed);
-    return e.bytes == 0 ? nowhere() : data_ + e.offset.load(std::memory_order_relaxed);
-  }
-  /// Touches nothing of the store behind the exchange: whoever closes it waits for that only.
-  void unpin(std::uint32_t i) noexcept {
-    std::uint64_t seen = counts_[i].load(std::memory_order_relaxed);
-    while ((seen & hold_ask) == 0)
-      if (counts_[i].compare_exchange_weak(seen, seen - hold_view, std::memory_order_release,
-                                           std::memory_order_relaxed))
-        return;
-    let_go(i, hold_view);
-  }
-
-  [[nodiscard]] const object_entry& entry(std::uint32_t i) const noexcept { return entries_[i]; }
-
-  // ---- making objects
-
-  struct made {
-    std::uint32_t index;
-    std::byte* data;
-  };
-  /// Room for an object, present in memory, to be written by the caller, who then calls seal() or abort(). Throws store_full
-  /// (302), object_name_taken (304), mapping_error (159).
-  made create(std::uint64_t bytes, std::uint64_t type, std::string_view label, const put_options& how,
-              const std::source_location& at, std::uint32_t flags = 0) {
-    check_process();
-    if (how.name.size() > most_name_bytes) throw bad_store_option("the name of an object has more than 4096 bytes");
-    object_table::request r;
-    r.bytes = bytes;
-    r.type = type;
-    r.flags = flags | (how.evictable ? object_evictable : 0);
-    r.name = how.name;
-    std::uint32_t i = take_kept(r, label, at);
-    const bool was_kept = i != no_index;
-    if (was_kept)
-      room_.advance_clock(bytes);
-    else
-      room_.find(bytes + how.name.size(), [&](object_table::shortage& missing) {
-        if (!how.name.empty() && is_taken(how.name)) throw object_name_taken(how.name);
-        i = table_.create(r, missing);
-        return i != no_index;
-      });
-    counters_.puts.add();
-    counters_.put_bytes.add(bytes);
-    try {
-      object_entry& e = entries_[i];
-      if (bytes != 0 && !was_kept) memory_.make_present(e.offset, bytes);
-      if (!how.name.empty()) {
-        if (!name_table::is_short(how.name.size())) memory_.make_present(e.name_offset, how.name.size());
-        store_lock lock(table_);
-        if (is_taken(how.name)) throw object_name_taken(how.name);
-        table_.enter_name(i, how.name);
-      }
-      return {i, bytes == 0 ? nowhere() : memory_.data() + e.offset.load(std::memory_order_relaxed)};
-    } catch (...) {
-      abort(i);
-      throw;
-    }
-  }
-  /// Gives memory to an object that was made with none, by who writes it. Throws store_full (302), mapping_error (159).
-  std::byte* attach(std::uint32_t i, std::uint64_t bytes) {
-    check_process();
-    if (bytes == 0) return nowhere();
-    room_.find(bytes, [&](object_table::shortage& missing) {
-      missing = object_table::shortage::memory;
-      return table_.attach(i, bytes);
-    });
-    memory_.make_present(entries_[i].offset, bytes);
-    return memory_.data() + entries_[i].offset.load(std::memory_order_relaxed);
-  }
-  /// Of an object without a name to which there is no other ref than that of its writer, whom it is left to. Costs two
-  /// stores.
-  void seal_unseen(std::uint32_t i) noexcept {
-    counts_[i].store(hold_ref, std::memory_order_relaxed);
-    entries_[i].word.store(object_word(word(i).generation(), object_state::sealed).value(), std::memory_order_release);
-    CADRE_STORE_STEP(sealed);
-  }
-  /// Leaves the caller a ref. Throws object_gone (301) if it was erased meanwhile: then abort() is to follow.
-  void seal(std::uint32_t i) {
-    object_entry& e = entries_[i];
-    std::uint64_t seen = e.word.load(std::memory_order_relaxed);
-    const object_word w(seen);
-    if (w.state() != object_state::creating ||
-        !e.word.compare_exchange_strong(seen, object_word(w.generation(), object_state::sealed).value(),
-                                        std::memory_order_seq_cst)) {
-      check_process();
-      throw object_gone("an object was erased while it was written");
-    }
-    CADRE_STORE_STEP(sealed);
-    table_.tell(e);
-    CADRE_STORE_STEP(seal_told);
-    unpin(i);
-  }
-  /// Ends an object that was not sealed, with what its writer holds.
-  void abort(std::uint32_t i) noexcept {
-    if (forked_) return;
-    {
-      store_lock lock(table_, store_lock::patiently{});
-      table_.end(i, object_end::aborted);
-    }
-    let_go(i, hold_ref + hold_view);
-  }
-
-  // ---- finding and ending
-
-  /// With a ref for the caller, or no_index.
-  std::uint32_t find(std::string_view name) {
-    check_process();
-    store_lock lock(table_);
-    const std::uint32_t i = table_.names().find(name);
-    if (i != no_index) table_.hold(i);
-    return i;
-  }
-  void erase(std::uint32_t i) {
-    check_process();
-    {
-      store_lock lock(table_);
-      table_.end(i, object_end::erased);
-    }
-    room_.tidy();
-  }
-  bool erase(std::string_view name) {
-    check_process();
-    std::uint32_t i = no_index;
-    {
-      store_lock lock(table_);
-      i = table_.names().find(name);
-      if (i != no_index) table_.end(i, object_end::erased);
-    }
-    room_.tidy();
-    return i != no_index;
-  }
-  /// Whether its producer writes it still.
-  [[nodiscard]] bool is_pending(std::uint32_t i) const noexcept { return word(i).state() == object_state::creating; }
-  /// Whether a get would have it, from memory or disk.
-  [[nodiscard]] bool is_there(std::uint32_t i) const noexcept {
-    return !is_pending(i) && word(i).state() != object_state::gone;
-  }
-  /// Throws object_gone (301).
-  void check_exists(std::uint32_t i) const {
-    check_process();
-    if (const object_word w = word(i); w.state() == object_state::gone) throw object_gone(describe_end(table_, i, w));
-  }
-  [[nodiscard]] object_word word(std::uint32_t i) const noexcept {
-    return object_word(entries_[i].word.load(std::memory_order_seq_cst));
-  }
-
-  /// Throws wrong_object_type (303).
-  void check_type(std::uint32_t i, std::uint64_t type, std::string_view asked) const {
-    const std::uint64_t there = table_.details(i).type;
-    if (there == type) [[likely]]
-      return;
-    throw wrong_object_type(asked, type_text(there));
-  }
-  [[nodiscard]] std::string type_text(std::uint64_t type) const {
-    const store_labels labels(memory_.labels());
-    return std::string(labels.text(labels.find(type)));
-  }
-
-  /// Sleeps until done(), which is asked again whenever an object was sealed or has ended, or until the deadline.
-  template <class Done>
-  void wait_until(time deadline, Done&& done) {
-    check_process();
-    if (done()) return;
-    for (;;) {
-      const std::uint32_t seen = head_.seals.load(std::memory_order_seq_cst);
-      head_.seal_waiters.store(1, std::memory_order_seq_cst);
-      if (done()) return;
-      const time now = clock::now();
-      if (now >= deadline) return;
-      if (!futex::wait_until(head_.seals, seen, std::min(deadline, now + slice), futex::scope::shared)) sweep_if_due();
-    }
-  }
-
-  /// Takes from processes that have died what they held. Returns how many there were.
-  std::uint32_t sweep() {
-    check_process();
-    store_lock lock(table_);
-    return sweep_dead(table_);
-  }
-
-  [[nodiscard]] store_stats stats() {
-    check_process();
-    store_lock lock(table_);
-    table_.release_kept();
-    sweep_dead(table_);
-    return collect_stats(table_);
-  }
-  [[nodiscard]] std::string report() {
-    check_process();
-    store_lock lock(table_);
-    table_.release_kept();
-    sweep_dead(table_);
-    return describe_store(table_);
-  }
-
-  // ---- the end
-
-  /// After the last handle: true if nothing is held any more, so that the core can be destroyed.
-  [[nodiscard]] bool close() noexcept {
-    if (forked_) return false;  // what the child's copies of refs and views hold is not known
-    store_lock lock(table_, store_lock::patiently{});
-    std::uint32_t held = 0;
-    for (std::uint32_t i = 0; i < head_.entries_begun; ++i) {
-      std::uint64_t seen = counts_[i].load(std::memory_order_acquire);
-      while ((views_of(seen) != 0 || refs_of(seen) != 0) &&
-             !counts_[i].compare_exchange_weak(seen, seen | hold_closing, std::memory_order_acq_rel)) {}
-      held += views_of(seen) != 0 || refs_of(seen) != 0;
-    }
-    held_at_close_ = held;
-    return held == 0;
-  }
-  /// In a child made by fork(): views stay readable, all else throws forked_store (307) or does nothing.
-  void forget_after_fork() noexcept override {
-    forked_ = true;
-    const std::size_t n = head_.most_objects;
-    void* const none = ::mmap(nullptr, n * (sizeof(object_entry) + sizeof(hold_count)), PROT_READ | PROT_WRITE,
-                              MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (none != MAP_FAILED) {
-      entries_ = static_cast<object_entry*>(none);
-      counts_ = reinterpret_cast<hold_count*>(entries_ + n);
-    } else {
-      memory_.make_inaccessible();
-    }
-  }
-
-  /// Gives the slot back; nothing is held any more.
-  ~store_core() override {
-    store_registry::remove(*this);
-    if (forked_) return;
-    shelves_.wait();  // for put_away()
-    try {
-      if (!options_.name.empty())
-        rendezvous(options_.name, clock::now() + slice).leave(static_cast<::pid_t>(table_.pid()), memory_.file().get());
-    } catch (const error&) {  // others strike it out when they find it closed
-    }
-    store_lock lock(table_, store_lock::patiently{});
-    sweep_slot(table_, table_.slot());
-  }
-
- private:
-  static constexpr auto slice = store_room::slice;
-  static constexpr std::size_t most_name_bytes = 4096;
-  static constexpr std::uint64_t hold_ask = hold_notify | hold_closing;
-
-  // Under the lock. An object whose writer has died is in nobody's way.
-  [[nodiscard]] bool is_taken(std::string_view name) {
-    const std::uint32_t there = table_.names().find(name);
-    if (there == no_index || !is_pending(there)) return there != no_index;
-    sweep_dead(table_);
-    return table_.names().find(name) != no_index;
-  }
-
-  // Of many who wait at once, one looks for the dead.
-  void sweep_if_due() {
-    check_process();
-    const std::int64_t now = clock::now().time_since_epoch().count();
-    std::int64_t last = head_.last_sweep.load(std::memory_order_relaxed);
-    // One in the future is of a process whose clock has another beginning: containers may have their own.
-    if (last <= now && now - last < std::chrono::nanoseconds(slice).count() / 2) return;
-    if (head_.last_sweep.compare_exchange_strong(last, now, std::memory_order_relaxed)) sweep();
-  }
-
-  static std::byte* nowhere() noexcept { return reinterpret_cast<std::byte*>(64); }  // of what has no bytes
-
-  // An object made of what is kept for this process, or no_index. Enters the labels of the request.
-  std::uint32_t take_kept(object_table::request& r, std::string_view type_label, const std::source_location& at) {
-    store_labels labels(memory_.labels());
-    const put_shelves::hold shelf(shelves_);
-    r.site = shelf->labels.of(key_of_line(at), [&] {
-      const store_lock lock(table_);
-      return labels.add_line(at);
-    });
-    shelf->labels.of(r.type, [&] {
-      const store_lock lock(table_);
-      return labels.add(r.type, type_label);
-    });
-    return r.name.empty() && r.bytes != 0 ? shelf->take(table_, r) : no_index;
-  }
-  // The last ref of this process to what a name holds: of its end this count would tell.
-  bool drop_named(std::uint32_t i) noexcept {
-    std::uint64_t seen = hold_ref;
-    return (entries_[i].flags & (object_named | object_weak_name)) == object_named &&
-           counts_[i].compare_exchange_strong(seen, 0, std::memory_order_seq_cst);
-  }
-  // The last ref to what no other process has ever had: its entry is kept for the next put of this size.
-  bool put_away(std::uint32_t i) noexcept {
-    const std::uint64_t bytes = entries_[i].bytes;
-    if (!table_.is_private(i) || head_.scarce.load(std::memory_order_relaxed) != 0) return false;
-    const put_shelves::hold shelf(shelves_);
-    std::uint64_t seen = hold_ref;
-    if (!shelf->has_room(table_, bytes) || !counts_[i].compare_exchange_strong(seen, 0, std::memory_order_seq_cst))
-      return false;
-    // From here on nothing but the shelf keeps close() from deleting this.
-    CADRE_STORE_STEP(ref_put_away);
-    if (table_.keep(i)) {
-      shelf->add(i, bytes);
-    } else {
-      store_lock lock(table_, store_lock::patiently{});
-      table_.settle(i);
-    }
-    return true;
-  }
-
-  // The last ref, and a view that others wait for, end under the lock, so that close() sees them end.
-  [[gnu::noinline]] void let_go(std::uint32_t i, std::uint64_t unit) noexcept {
-    if (forked_) return;
-    bool last = false;
-    bool tidy = false;
-    {
-      store_lock lock(table_, store_lock::patiently{});
-      const std::uint64_t before = counts_[i].fetch_sub(unit, std::memory_order_seq_cst);
-      CADRE_STORE_STEP(ref_dropped);
-      const std::uint64_t left = before - unit;
-      if (views_of(left) == 0 && refs_of(left) == 0 && (left & hold_closing) != 0) {
-        counts_[i].store(0, std::memory_order_relaxed);
-        last = --held_at_close_ == 0;
-      }
-      if (views_of(left) == 0 || refs_of(left) == 0) table_.settle(i);
-      // Without the lock only who holds a handle, or is the last, may touch anything of this.
-      tidy = room_.is_untidy() && (last || try_add_handle());
-    }
-    if (tidy) room_.tidy();
-    if (last || (tidy && drop_handle() && close())) delete this;
-  }
-  [[nodiscard]] bool try_add_handle() noexcept {
-    std::uint32_t n = handles_.load(std::memory_order_relaxed);
-    while (n != 0)
-      if (handles_.compare_exchange_weak(n, n + 1, std::memory_order_relaxed)) return true;
-    return false;
-  }
-
-  [[gnu::noinline]] const std::byte* pin_later(std::uint32_t i, time deadline) {
-    for (;;) {
-      check_process();
-      const object_word w = word(i);
-      switch (w.state()) {
-        case object_state::free:
-        case object_state::gone: throw object_gone(describe_end(table_, i, w));
-        case object_state::creating:
-        case object_state::restoring: wait_for_change(i, w, deadline); break;
-        case object_state::spilled: room_.restore(i, deadline); break;
-        default: break;
-      }
-      if (const std::byte* const at = try_pin(i)) return at;
-    }
-  }
-
-  void wait_for_change(std::uint32_t i, object_word seen, time deadline) {
-    object_entry& e = entries_[i];
-    for (int spin = 0; spin < 300; ++spin) {
-      if (word(i).value() != seen.value()) return;
-      relax();
-    }
-    const std::uint32_t event = e.event.fetch_or(1, std::memory_order_seq_cst) | 1;
-    if (word(i).value() != seen.value()) return;
-    const time now = clock::now();
-    if (now >= deadline) throw store_timeout(describe_object(table_, i) + " was not sealed in the time given");
-    if (!futex::wait_until(e.event, event, std::min(deadline, now + slice), futex::scope::shared)) sweep_if_due();
-  }
-
-  arena memory_;
-  object_table table_;
-  object_entry* entries_;
-  hold_count* counts_;
-  const std::byte* data_;
-  store_header& head_;
-  store_options options_;
-  store_room room_;
-  const store_counters& counters_ = store_counters::get();
-  std::atomic<std::uint32_t> handles_{1};
-  bool forked_ = false;
-  // Under the lock.
-  std::uint32_t held_at_close_ = 0;
-  put_shelves shelves_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/object_ref.hpp ----
-#ifndef CADRE_STORE_OBJECT_REF_HPP
-#define CADRE_STORE_OBJECT_REF_HPP
-
-#include <cstdint>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Refers to an object of a store, and keeps it: it ends with its last ref and view, in whichever process that is. Cheap to
-/// copy (one atomic addition); may outlive the object_store it is of.
-///
-/// Thread-safety: as an int; copies of one ref may be used by any threads. A child made by fork() can only destroy it.
-template <class T>
-class object_ref {
- public:
-  /// Refers to nothing.
-  object_ref() noexcept = default;
-  object_ref(const object_ref& other) noexcept : core_(other.core_), index_(other.index_) {
-    if (core_ != nullptr) core_->add_ref(index_);
-  }
-  object_ref(object_ref&& other) noexcept : core_(std::exchange(other.core_, nullptr)), index_(other.index_) {}
-  object_ref& operator=(object_ref other) noexcept {
-    std::swap(core_, other.core_);
-    std::swap(index_, other.index_);
-    return *this;
-  }
-  ~object_ref() {
-    if (core_ != nullptr) core_->drop_ref(index_);
-  }
-
-  explicit operator bool() const noexcept { return core_ != nullptr; }
-  /// Whether both refer to the same object.
-  friend bool operator==(const object_ref& a, const object_ref& b) noexcept {
-    return a.core_ == b.core_ && (a.core_ == nullptr || a.index_ == b.index_);
-  }
-
- private:
-  friend object_store;
-  template <class>
-  friend class object_writer;
-  template <class>
-  friend struct portable;
-  friend class object_source;
-  template <class>
-  friend class object_fetch;
-  /// Takes over a ref that is counted already.
-  object_ref(detail::store_core& core, std::uint32_t index) noexcept : core_(&core), index_(index) {}
-
-  detail::store_core* core_ = nullptr;
-  std::uint32_t index_ = 0;
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/making.hpp ----
-#ifndef CADRE_STORE_DETAIL_MAKING_HPP
-#define CADRE_STORE_DETAIL_MAKING_HPP
-
-#include <array>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What this thread makes in get_or_create() while this exists, so that a call for the same from within is seen.
-class making {
- public:
-  making(const std::array<std::uint64_t, 2>& store, std::uint32_t index) noexcept
-      : store_(store), index_(index), outer_(innermost_) {
-    innermost_ = this;
-  }
-  making(const making&) = delete;
-  making& operator=(const making&) = delete;
-  ~making() { innermost_ = outer_; }
-
-  [[nodiscard]] static bool includes(const std::array<std::uint64_t, 2>& store, std::uint32_t index) noexcept {
-    for (const making* m = innermost_; m != nullptr; m = m->outer_)
-      if (m->index_ == index && m->store_ == store) return true;
-    return false;
-  }
-
- private:
-  const std::array<std::uint64_t, 2> store_;
-  const std::uint32_t index_;
-  making* const outer_;
-  static inline constinit thread_local making* innermost_ = nullptr;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/open_store.hpp ----
-#ifndef CADRE_STORE_DETAIL_OPEN_STORE_HPP
-#define CADRE_STORE_DETAIL_OPEN_STORE_HPP
-
-#include <unistd.h>
-
-#include <bit>
-#include <cstdint>
-#include <cstring>
-#include <memory>
-#include <optional>
-#include <string>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-inline std::uint64_t default_capacity() {
-  std::uint64_t memory = physical_memory();
-  if (const std::uint64_t limit = cgroup_memory_limit(); limit != 0 && limit < memory) memory = limit;
-  return memory / 10 * 3;
-}
-
-/// Throws bad_store_option (308), mapping_error (159).
-inline arena make_arena(const store_options& options) {
-  constexpr std::uint64_t most_bytes = std::uint64_t{1} << 40;
-  const std::uint64_t asked = options.capacity != 0 ? options.capacity : default_capacity();
-  if (asked > most_bytes) throw bad_store_option("a store of more than 1 TiB: " + std::to_string(asked) + " bytes");
-  if (options.max_objects == 0 || options.max_objects > 1u << 28)
-    throw bad_store_option(".max_objects is to be from 1 to 268,435,456, not " + std::to_string(options.max_objects));
-  if (options.spill_dir.size() >= sizeof(store_header::spill_dir))
-    throw bad_store_option(".spill_dir has more than 1,023 bytes");
-  arena made = arena::make((asked + extent_bytes - 1) / extent_bytes * extent_bytes,
-                           std::bit_ceil(options.max_objects < 512 ? 512u : options.max_objects));
-  std::memcpy(made.head().spill_dir, options.spill_dir.c_str(), options.spill_dir.size() + 1);
-  return made;
-}
-
-/// A slot for this process. Throws store_full (302) if there are 512 processes, store_stalled (306).
-inline std::uint32_t take_slot(arena& memory, int rank) {
-  object_table table(memory, most_processes);
-  store_lock lock(table);
-  for (int again = 0; again < 2; ++again) {
-    for (std::uint32_t s = 0; s < most_processes; ++s) {
-      process_slot& slot = memory.slots()[s];
-      if (slot.used.load(std::memory_order_acquire) != 0 || !try_lock_byte(memory.file(), memory.lock_byte(s)))
-        continue;
-      CADRE_STORE_STEP(slot_locked);
-      memory.clear_counts(s);
-      slot.pid = static_cast<std::uint32_t>(::getpid());
-      slot.rank = rank;
-      ++slot.generation;
-      slot.used.store(1, std::memory_order_release);
-      CADRE_STORE_STEP(slot_taken);
-      return s;
-    }
-    sweep_dead(table);
-  }
-  throw store_full("store full: 512 processes have it open, as many as there can be");
-}
-
-inline store_core* open_private_store(store_options options) {
-  arena memory = make_arena(options);
-  const std::uint32_t slot = take_slot(memory, options.rank);
-  return new store_core(std::move(memory), slot, std::move(options));
-}
-
-/// Throws store_unreachable (309) too.
-inline store_core* open_shared_store(store_options options) {
-  // Nobody else opens or leaves a store of this name meanwhile.
-  rendezvous meeting(options.name, std::chrono::steady_clock::now() + store_lock::patience);
-  std::optional<file_descriptor> found =
-      meeting.open_existing([&meeting](const file_descriptor& file) { return arena::is(file, meeting.id()); });
-  const bool is_first = !found;
-  arena memory = is_first ? make_arena(options) : arena::open(*found);
-  if (is_first) meeting.start_new(memory.head().id);
-  const std::uint32_t slot = take_slot(memory, options.rank);
-  auto core = std::make_unique<store_core>(std::move(memory), slot, std::move(options));
-  meeting.join(::getpid(), core->memory().file().get());
-  return core.release();
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/stored.hpp ----
-#ifndef CADRE_STORE_STORED_HPP
-#define CADRE_STORE_STORED_HPP
-
-#include <array>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <span>
-#include <string>
-#include <string_view>
-#include <type_traits>
-#include <typeinfo>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-/// As what a T is stored: itself, a span as a std::vector, text as a std::string. Specialise it for other types that look
-/// at memory or compute their elements:
-///
-///     type                       what is stored
-///     shape(const T&)            its extents, outermost first
-///     write(const T&, element*)  writes the elements into memory of the store
-///     fits(rows, cols)           whether it can have these extents, and
-///     extents()                  those it can have, as text; only for types that cannot have all
-template <class T>
-struct stored_type {
-  using type = T;
-};
-template <class E, std::size_t Extent>
-struct stored_type<std::span<E, Extent>> {
-  using type = std::vector<std::remove_cv_t<E>>;
-};
-template <>
-struct stored_type<std::string_view> {
-  using type = std::string;
-};
-template <>
-struct stored_type<const char*> {
-  using type = std::string;
-};
-template <>
-struct stored_type<char*> {
-  using type = std::string;
-};
-template <class T>
-using stored_type_t = typename stored_type<std::decay_t<T>>::type;
-/// A value that is stored as a T, or of which a T can be made.
-template <class Value, class T>
-concept stored_as = std::is_same_v<stored_type_t<Value>, T> || std::is_convertible_v<Value, T>;
-
-namespace detail {
-
-template <class T>
-concept stored_text = std::is_same_v<T, std::string>;
-/// What memory of the store can hold as it is: it is aligned to 64 bytes.
-template <class E>
-concept stored_element = trivially_portable<E> && alignof(E) <= 64;
-/// Elements that lie in a row, seen as a std::span.
-template <class T>
-concept stored_range = !stored_text<T> && std::ranges::contiguous_range<T> &&
-                       requires { requires stored_element<typename contiguous_traits<T>::element>; };
-/// Elements with a shape, behind 64 bytes that hold it, seen by contiguous_traits<T>::map.
-template <class T>
-concept stored_array = !stored_text<T> && !stored_range<T> && contiguous<T> &&
-                       requires { requires stored_element<typename contiguous_traits<T>::element>; };
-/// A value of which the bytes are stored.
-template <class T>
-concept stored_value =
-    !stored_text<T> && !stored_range<T> && !stored_array<T> && archived_by_bytes<T> && alignof(T) <= 64;
-
-/// A value that the archive can write, as far as that can be seen without writing it.
-template <class T>
-concept can_be_archived =
-    archived_by_bytes<T> || custom_portable<T> || cereal::traits::is_output_serializable<T, output_archive>::value;
-
-inline constexpr std::size_t shape_bytes = 64;
-
-/// How a T lies in the store, and what a view of it shows. The last of these takes what the archive can write: its bytes
-/// are stored, and a view has a T that was read from them.
-template <class T>
-struct storage {
-  using shown = const T&;
-  static constexpr bool in_place = false;
-  static constexpr std::size_t unit = 0;
-};
-template <stored_text T>
-struct storage<T> {
-  using shown = std::string_view;
-  static constexpr bool in_place = true;
-  static constexpr std::size_t unit = 1;
-  static std::size_t bytes(std::string_view text) noexcept { return text.size(); }
-  static void write(std::string_view text, std::byte* to) noexcept {
-    if (!text.empty()) std::memcpy(to, text.data(), text.size());
-  }
-  static shown show(const std::byte* data, std::size_t bytes) noexcept {
-    return {reinterpret_cast<const char*>(data), bytes};
-  }
-};
-template <stored_range T>
-struct storage<T> {
-  using element = typename contiguous_traits<T>::element;
-  using shown = std::span<const element>;
-  static constexpr bool in_place = true;
-  static constexpr std::size_t unit = sizeof(element);
-  template <class R>
-  static std::size_t bytes(const R& range) noexcept {
-    return elements(range).size_bytes();
-  }
-  template <class R>
-  static void write(const R& range, std::byte* to) noexcept {
-    const auto all = std::as_bytes(elements(range));
-    if (!all.empty()) std::memcpy(to, all.data(), all.size());
-  }
-  static shown show(const std::byte* data, std::size_t bytes) noexcept {
-    return {reinterpret_cast<const element*>(data), bytes / sizeof(element)};
-  }
-};
-template <stored_array T>
-struct storage<T> {
-  using traits = contiguous_traits<T>;
-  using element = typename traits::element;
-  using shown = typename traits::const_view;
-  static constexpr bool in_place = true;
-  static constexpr std::size_t unit = sizeof(element);
-  using shape_header = std::array<std::uint64_t, shape_bytes / sizeof(std::uint64_t)>;
-
-  static std::size_t bytes_of(std::span<const std::size_t> shape) noexcept {
-    std::size_t n = sizeof(element);
-    for (const std::size_t extent : shape) n *= extent;
-    return shape_bytes + n;
-  }
-  static void write_shape(std::span<const std::size_t> shape, std::byte* to) noexcept {
-    shape_header header{};
-    for (std::size_t k = 0; k < shape.size() && k < header.size(); ++k) header[k] = shape[k];
-    std::memcpy(to, header.data(), sizeof header);
-  }
-  template <class M>
-  static std::size_t bytes(const M& matrix) {
-    return bytes_of(shape_of(matrix));
-  }
-  template <class M>
-  static void write(const M& matrix, std::byte* to) {
-    write_shape(shape_of(matrix), to);
-    if constexpr (requires { stored_type<M>::write(matrix, static_cast<element*>(nullptr)); }) {
-      stored_type<M>::write(matrix, reinterpret_cast<element*>(to + shape_bytes));
-    } else {
-      const auto all = std::as_bytes(elements(matrix));
-      if (!all.empty()) std::memcpy(to + shape_bytes, all.data(), all.size());
-    }
-  }
-  static shown show(const std::byte* data, std::size_t) noexcept {
-    shape_header shape;
-    std::memcpy(shape.data(), data, sizeof shape);
-    return map(reinterpret_cast<const element*>(data + shape_bytes), shape);
-  }
-  template <class E>
-  static auto map(E* data, const shape_header& shape) noexcept {
-    return traits::map(data, static_cast<std::size_t>(shape[0]), static_cast<std::size_t>(shape[1]));
-  }
-
- private:
-  template <class M>
-  static auto shape_of(const M& matrix) {
-    if constexpr (requires { stored_type<M>::shape(matrix); })
-      return stored_type<M>::shape(matrix);
-    else
-      return contiguous_traits<M>::shape(matrix);
-  }
-};
-template <stored_value T>
-struct storage<T> {
-  using shown = const T&;
-  static constexpr bool in_place = true;
-  static constexpr std::size_t unit = sizeof(T);
-  static std::size_t bytes(const T&) noexcept { return sizeof(T); }
-  static void write(const T& value, std::byte* to) noexcept { std::memcpy(to, &value, sizeof value); }
-  static shown show(const std::byte* data, std::size_t) noexcept { return *reinterpret_cast<const T*>(data); }
-};
-
-/// Under which name, and with which layout, a T is stored; programs of one job may have been compiled apart.
-struct stored_label {
-  std::string text;
-  std::uint64_t key;
-};
-template <class T>
-const stored_label& label_of() {
-  static const stored_label label = [] {
-    // Matrices of all storage orders share a format of the archive, and a label, but do not lie in one way.
-    stored_label made{stored_array<T> ? type_name(typeid(T)) : type_label<T>::get(), 0};
-    constexpr std::size_t unit = storage<T>::unit;
-    if (stored_value<T>) made.text += " of " + std::to_string(unit) + " bytes";
-    made.key = hash_combine(hash_text(made.text), unit) | 1;
-    return made;
-  }();
-  return label;
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/object_writer.hpp ----
-#ifndef CADRE_STORE_OBJECT_WRITER_HPP
-#define CADRE_STORE_OBJECT_WRITER_HPP
-
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-/// An object that is built where it will lie: made by object_store::create, filled, and sealed, from when on it never
-/// changes. One that is destroyed without seal() is given up; so is one whose process dies.
-///
-/// Thread-safety: any threads may write to its elements; seal() and abort() come after, from one.
-template <class T>
-class object_writer {
-  using storage = detail::storage<T>;
-
- public:
-  object_writer(object_writer&& other) noexcept
-      : core_(std::exchange(other.core_, nullptr)), index_(other.index_), data_(other.data_), bytes_(other.bytes_) {}
-  object_writer& operator=(object_writer&& other) noexcept {
-    std::swap(core_, other.core_);
-    std::swap(index_, other.index_);
-    std::swap(data_, other.data_);
-    std::swap(bytes_, other.bytes_);
-    return *this;
-  }
-  ~object_writer() {
-    if (core_ != nullptr) core_->abort(index_);
-  }
-
-  /// The elements to be written: memory order, 64-byte aligned. What they hold before is not specified.
-  [[nodiscard]] auto span() const noexcept {
-    using element = typename contiguous_traits<T>::element;
-    constexpr std::size_t head = detail::stored_array<T> ? detail::shape_bytes : 0;
-    return std::span<element>(reinterpret_cast<element*>(data_ + head), (bytes_ - head) / sizeof(element));
-  }
-  /// The matrix to be written, as an Eigen::Map.
-  [[nodiscard]] auto map() const noexcept
-    requires detail::stored_array<T>
-  {
-    typename storage::shape_header shape;
-    std::memcpy(shape.data(), data_, sizeof shape);
-    return storage::map(reinterpret_cast<typename storage::element*>(data_ + detail::shape_bytes), shape);
-  }
-
-  /// A ref to the object before it is sealed: whoever gets it waits for that.
-  [[nodiscard]] object_ref<T> ref() const noexcept {
-    core_->add_ref(index_);
-    return object_ref<T>(*core_, index_);
-  }
-  /// From here on everybody can read it and nobody write; do not touch what span() gave. Throws object_gone (301) if it was
-  /// erased meanwhile.
-  object_ref<T> seal() && {
-    core_->seal(index_);
-    return object_ref<T>(*std::exchange(core_, nullptr), index_);
-  }
-  /// Gives it up: who waits for it gets object_gone (301).
-  void abort() && noexcept { std::exchange(core_, nullptr)->abort(index_); }
-
- private:
-  friend object_store;
-  object_ref<T> seal(bool unseen) && {
-    if (!unseen) return std::move(*this).seal();
-    core_->seal_unseen(index_);
-    return object_ref<T>(*std::exchange(core_, nullptr), index_);
-  }
-  object_writer(detail::store_core& core, detail::store_core::made made, std::size_t bytes) noexcept
-      : core_(&core), index_(made.index), data_(made.data), bytes_(bytes) {}
-
-  detail::store_core* core_;
-  std::uint32_t index_;
-  std::byte* data_;
-  std::size_t bytes_;
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/view.hpp ----
-#ifndef CADRE_STORE_VIEW_HPP
-#define CADRE_STORE_VIEW_HPP
-
-#include <cstddef>
-#include <cstdint>
-#include <memory>
-#include <span>
-#include <type_traits>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-/// An object of a store as it lies there, which stays in its place while the view lives: also after the last ref, after
-/// erase(), and after the object_store it is of. The memory is read-only in fact: a write to it is a SIGSEGV.
-///
-/// `*v` is a std::span<const E> of ranges, a std::string_view of text, an Eigen::Map<const M> of Eigen's matrices, a
-/// const T& of trivially copyable values, all in place; of other types a const T& that get() has read from the bytes of the
-/// object. A view of a temporary cannot be dereferenced, for it would dangle.
-///
-/// Thread-safety: as an int. Costs two atomic operations, whatever the size of the object.
-template <class T>
-class view {
-  using storage = detail::storage<T>;
-  struct nothing {};
-
- public:
-  /// What `*v` is.
-  using shown = typename storage::shown;
-
-  view(view&& other) noexcept
-      : core_(std::exchange(other.core_, nullptr)),
-        index_(other.index_),
-        data_(other.data_),
-        bytes_(other.bytes_),
-        value_(std::move(other.value_)) {}
-  view& operator=(view&& other) noexcept {
-    std::swap(core_, other.core_);
-    std::swap(index_, other.index_);
-    std::swap(data_, other.data_);
-    std::swap(bytes_, other.bytes_);
-    std::swap(value_, other.value_);
-    return *this;
-  }
-  ~view() {
-    if (core_ != nullptr) core_->unpin(index_);
-  }
-
-  [[nodiscard]] shown operator*() const& noexcept { return show(); }
-  // What compilers show of what is deleted is its line: the reason stands there.
-  shown operator*() const&& = delete;  // cadre: what a temporary view shows is gone with it: give the view a name
-  [[nodiscard]] auto operator->() const& noexcept {
-    if constexpr (std::is_reference_v<shown>) {
-      return &show();
-    } else {
-      struct arrow {
-        std::remove_cv_t<shown> value;
-        auto* operator->() noexcept { return &value; }
-      };
-      return arrow{show()};
-    }
-  }
-  void operator->() const&& = delete;  // cadre: what a temporary view shows is gone with it: give the view a name
-
-  /// The bytes of the object as they are stored.
-  [[nodiscard]] std::span<const std::byte> bytes() const& noexcept { return {data_, bytes_}; }
-  void bytes() const&& = delete;  // cadre: what a temporary view shows is gone with it: give the view a name
-
- private:
-  friend object_store;
-  /// Takes over a pin that is counted already.
-  view(detail::store_core& core, std::uint32_t index, const std::byte* data)
-      : core_(&core), index_(index), data_(data), bytes_(static_cast<std::size_t>(core.entry(index).bytes)) {
-    if constexpr (!storage::in_place) {
-      try {
-        value_ = std::make_unique<T>();
-        from_bytes(bytes(), *value_);
-      } catch (...) {
-        core_->unpin(index_);  // no destructor follows
-        throw;
-      }
-    }
-  }
-  [[nodiscard]] shown show() const noexcept {
-    if constexpr (storage::in_place)
-      return storage::show(data_, bytes_);
-    else
-      return *value_;
-  }
-
-  detail::store_core* core_;
-  std::uint32_t index_;
-  const std::byte* data_;
-  std::size_t bytes_;
-  [[no_unique_address]] std::conditional_t<storage::in_place, nothing, std::unique_ptr<T>> value_;
-};
-
-/// A view is of this process's memory, and means nothing elsewhere.
-template <class Archive, class T>
-void CEREAL_SAVE_FUNCTION_NAME(Archive&, const view<T>&) {
-  static_assert(sizeof(Archive) == 0, "cadre: a view cannot be written: write *view, or send the object_ref");
-}
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/object_store.hpp ----
-#ifndef CADRE_STORE_OBJECT_STORE_HPP
-#define CADRE_STORE_OBJECT_STORE_HPP
-
-#include <array>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <optional>
-#include <source_location>
-#include <span>
-#include <string>
-#include <string_view>
-#include <type_traits>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-/// What object_store::wait() found: positions in the refs it was given, in their order.
-struct waited_objects {
-  std::vector<std::size_t> ready;
-  std::vector<std::size_t> pending;
-};
-
-/// A store of objects in shared memory: put once, read in place by every process of the job. Objects never change; they end
-/// with the last ref, view or name that holds them, and a process that dies, at whatever instant, lets go of all that it
-/// held. docs/store.md has the design, its costs and limits.
-///
-///     auto store = cadre::object_store::open({.name = "job", .capacity = 8_GiB});
-///     cadre::object_ref<std::vector<float>> ref = store.put(values, {.name = "weights"});
-///     cadre::view<std::vector<float>> v = store.get(ref);          // *v is a std::span<const float>
-///
-/// A handle: copies are of the same store. A store that was not opened by a name is of this process alone. Thread-safety:
-/// all functions, from any thread. Whatever uses a store in a child made by fork() throws forked_store (307); a child opens
-/// it anew. All functions throw store_stalled (306) if another process has been stopped while it holds the store's lock.
-class object_store {
- public:
-  /// Of this process alone.
-  object_store() : object_store(open(store_options{})) {}
-
-  /// Throws bad_store_option (308), store_unreachable (309), mapping_error (159), and store_full (302) if 512 processes have
-  /// it open already.
-  static object_store open(store_options options) {
-    return object_store(options.name.empty() ? *detail::open_private_store(std::move(options))
-                                             : *detail::open_shared_store(std::move(options)));
-  }
-  object_store(const object_store& other) noexcept : core_(other.core_) { core_->add_handle(); }
-  object_store& operator=(const object_store& other) noexcept {
-    object_store copy(other);
-    std::swap(core_, copy.core_);
-    return *this;
-  }
-  ~object_store() {
-    if (core_->drop_handle() && core_->close()) delete core_;
-  }
-
-  /// Copies a value into the store: a contiguous range, text, a matrix or expression of Eigen (with cadre/eigen.hpp), a
-  /// trivially copyable value, or anything that the archive can write. Throws store_full (302) when there is no room within
-  /// .put_timeout, object_name_taken (304), object_gone (301) if somebody erases it by its name before it is complete,
-  /// mapping_error (159) when the machine's memory is short.
-  template <class T>
-  object_ref<stored_type_t<T>> put(const T& value, const put_options& how = {},
-                                   const std::source_location& at = std::source_location::current()) {
-    const detail::stored_label& label = detail::label_of<stored_type_t<T>>();
-    if constexpr (detail::storage<stored_type_t<T>>::in_place) {
-      const std::size_t bytes = detail::storage<stored_type_t<T>>::bytes(value);
-      object_writer<stored_type_t<T>> w(*core_, core_->create(bytes, label.key, label.text, how, at), bytes);
-      detail::storage<stored_type_t<T>>::write(value, w.data_);
-      return std::move(w).seal(how.name.empty());
-    } else {
-      const byte_buffer buffer = archived(value);
-      object_writer<stored_type_t<T>> w(*core_, core_->create(buffer.size(), label.key, label.text, how, at),
-                                        buffer.size());
-      copy(buffer, w.data_);
-      return std::move(w).seal(how.name.empty());
-    }
-  }
-
-  /// An object of `n` elements to be written in place: `create<float>(n)` gives an object_writer<std::vector<float>>.
-  /// Throws as put().
-  template <class E>
-  object_writer<std::vector<E>> create(std::size_t n, const put_options& how = {},
-                                       const std::source_location& at = std::source_location::current()) {
-    static_assert(detail::stored_element<E>,
-                  "cadre: create<E>(n) is of elements that are copied as bytes: trivially copyable, not pointers or "
-                  "views, aligned to 64 bytes at most; a matrix is made by create<M>(rows, cols), all else by put()");
-    if (n > most_bytes / sizeof(E)) throw bad_store_option("an object of more than 2 TiB");
-    return make<std::vector<E>>(n * sizeof(E), how, at);
-  }
-  /// A matrix to be written in place: `create<Eigen::MatrixXf>(rows, cols)`. Throws as put(), and bad_store_option (308)
-  /// if M cannot have so many rows and columns.
-  template <detail::stored_array M>
-  object_writer<M> create(std::size_t rows, std::size_t cols, const put_options& how = {},
-                          const std::source_location& at = std::source_location::current()) {
-    if constexpr (requires { stored_type<M>::fits(rows, cols); })
-      if (!stored_type<M>::fits(rows, cols))
-        throw bad_store_option("create() is asked for " + std::to_string(rows) + " x " + std::to_string(cols) +
-                               " elements, but its type is " + stored_type<M>::extents() +
-                               "; give extents that it can have");
-    constexpr std::size_t most = most_bytes / sizeof(typename detail::storage<M>::element);
-    if (rows > most || cols > most || (cols != 0 && rows > most / cols))
-      throw bad_store_option("an object of more than 2 TiB");
-    const std::array<std::size_t, 2> shape{rows, cols};
-    object_writer<M> w = make<M>(detail::storage<M>::bytes_of(shape), how, at);
-    detail::storage<M>::write_shape(shape, w.data_);
-    return w;
-  }
-
-  /// The object, in place; waits until it is sealed. Throws object_gone (301), empty_object_ref (313), and of one that is on
-  /// disk store_full (302) if there is no room for it, spill_failed (310), spill_corrupt (311).
-  template <class T>
-  view<T> get(const object_ref<T>& ref) {
-    return look(ref, time::max());
-  }
-  /// Waits so long at most. Throws store_timeout (305) too.
-  template <class T>
-  view<T> get(const object_ref<T>& ref, std::chrono::nanoseconds timeout) {
-    return look(ref, detail::store_room::in(timeout));
-  }
-  /// Nothing if it is not sealed, or only on disk. Throws object_gone (301), empty_object_ref (313).
-  template <class T>
-  std::optional<view<T>> try_get(const object_ref<T>& ref) {
-    check(ref);
-    if (const std::byte* const at = core_->try_pin(ref.index_)) return view<T>(*core_, ref.index_, at);
-    core_->check_exists(ref.index_);
-    return std::nullopt;
-  }
-  /// Whether get() would find it without waiting for its producer.
-  template <class T>
-  [[nodiscard]] bool contains(const object_ref<T>& ref) const {
-    check(ref);
-    core_->check_process();
-    return core_->is_there(ref.index_);
-  }
-  [[nodiscard]] bool contains(std::string_view name) const {
-    const std::uint32_t i = core_->find(name);
-    if (i == detail::no_index) return false;
-    const bool there = core_->is_there(i);
-    core_->drop_ref(i);
-    return there;
-  }
-
-  /// Waits until `n` of the objects are there or have ended (a get of which throws), at most for `timeout`.
-  template <class T>
-  waited_objects wait(const std::vector<object_ref<T>>& refs, std::size_t n,
-                      std::chrono::nanoseconds timeout = std::chrono::nanoseconds::max());
-
-  /// The object of that name, sealed or not, or nothing. Throws wrong_object_type (303).
-  template <class T>
-  std::optional<object_ref<T>> find(std::string_view name) {
-    const std::uint32_t i = core_->find(name);
-    if (i == detail::no_index) return std::nullopt;
-    object_ref<T> ref(*core_, i);
-    core_->check_type(i, detail::label_of<T>().key, detail::label_of<T>().text);
-    return ref;
-  }
-  /// The object of that name, or the value that `make` returns, put under it: of all processes that ask at once one makes
-  /// it, the others wait; if that one dies or throws, another does it. Throws what `make` and put() throw, and
-  /// object_makes_itself (315).
-  template <class T, class Make>
-    requires stored_as<std::invoke_result_t<Make>, T>
-  object_ref<T> get_or_create(std::string_view name, Make&& make_value,
-                              const std::source_location& at = std::source_location::current());
-
-  /// Ends an object for all, whoever refers to it; views that there are stay. A later get throws object_gone (301).
-  template <class T>
-  void erase(const object_ref<T>& ref) {
-    check(ref);
-    core_->erase(ref.index_);
-  }
-  /// False if there is no object of that name.
-  bool erase(std::string_view name) { return core_->erase(name); }
-
-  /// The number of this process in the store: where a ref can be sent to. No other process gets the same.
-  [[nodiscard]] std::uint32_t process() const noexcept { return core_->process(); }
-
-  /// Takes from processes that have died what they held; else that is done when memory is short or somebody waits for them.
-  /// Returns how many there were.
-  std::uint32_t sweep() { return core_->sweep(); }
-  /// After a sweep. Cost: a look at all objects.
-  [[nodiscard]] store_stats stats() { return core_->stats(); }
-  /// The same in words, with those who hold most and where that was put; several lines.
-  [[nodiscard]] std::string report() { return core_->report(); }
-
- private:
-  friend class ref_sender;
-  friend class object_source;
-  template <class>
-  friend class object_fetch;
-  template <class>
-  friend struct portable;
-  using time = detail::store_core::time;
-  static constexpr std::size_t most_bytes = std::size_t{1} << 41;  // so that sums of sizes do not overflow
-
-  explicit object_store(detail::store_core& core) noexcept : core_(&core) {}
-
-  template <class T>
-  object_writer<T> make(std::size_t bytes, const put_options& how, const std::source_location& at) {
-    const detail::stored_label& label = detail::label_of<T>();
-    return object_writer<T>(*core_, core_->create(bytes, label.key, label.text, how, at), bytes);
-  }
-  // Gives the value to a writer that has no memory yet.
-  template <class T, class Value>
-  void write(object_writer<T>& w, const Value& value) {
-    const auto take_memory = [&](std::size_t bytes) {
-      w.data_ = core_->attach(w.index_, bytes);
-      w.bytes_ = bytes;
-    };
-    if constexpr (detail::storage<T>::in_place) {
-      take_memory(detail::storage<T>::bytes(value));
-      detail::storage<T>::write(value, w.data_);
-    } else {
-      const byte_buffer buffer = archived(value);
-      take_memory(buffer.size());
-      copy(buffer, w.data_);
-    }
-  }
-  template <class T>
-  static byte_buffer archived(const T& value) {
-    static_assert(!std::is_pointer_v<std::decay_t<T>>,
-                  "cadre: a pointer means nothing to other processes; put a std::span of what it points to");
-    static_assert(std::is_pointer_v<std::decay_t<T>> || detail::can_be_archived<T>,
-                  "cadre: this type cannot be put into a store: its bytes are not its value, and the archive cannot "
-                  "write it; give it a serialize, or include what cereal has for it (<cereal/types/map.hpp>)");
-    byte_buffer buffer;
-    output_archive archive(buffer);
-    archive(value);
-    return buffer;
-  }
-  static void copy(const byte_buffer& buffer, std::byte* to) {
-    for (const std::span<const std::byte> piece : buffer.pieces()) {
-      std::memcpy(to, piece.data(), piece.size());
-      to += piece.size();
-    }
-  }
-  template <class T>
-  view<T> look(const object_ref<T>& ref, time deadline) {
-    check(ref);
-    return view<T>(*core_, ref.index_, core_->pin(ref.index_, deadline));
-  }
-  template <class T>
-  void check(const object_ref<T>& ref) const {
-    if (ref.core_ == core_) [[likely]]
-      return;
-    if (ref.core_ == nullptr) throw empty_object_ref();
-    throw bad_store_option("a ref of another store is used");
-  }
-
-  detail::store_core* core_;
-};
-
-template <class T>
-waited_objects object_store::wait(const std::vector<object_ref<T>>& refs, std::size_t n,
-                                  std::chrono::nanoseconds timeout) {
-  if (n > refs.size())
-    throw bad_store_option("wait() for " + std::to_string(n) + " of " + std::to_string(refs.size()) + " objects");
-  waited_objects found;
-  const auto look = [&] {
-    found.ready.clear();
-    found.pending.clear();
-    for (std::size_t k = 0; k < refs.size(); ++k) {
-      check(refs[k]);
-      (core_->is_pending(refs[k].index_) ? found.pending : found.ready).push_back(k);
-    }
-    return found.ready.size() >= n;
-  };
-  core_->wait_until(detail::store_room::in(timeout), look);
-  return found;
-}
-
-template <class T, class Make>
-  requires stored_as<std::invoke_result_t<Make>, T>
-object_ref<T> object_store::get_or_create(std::string_view name, Make&& make_value, const std::source_location& at) {
-  const detail::stored_label& label = detail::label_of<T>();
-  for (;;) {
-    if (std::optional<object_ref<T>> there = find<T>(name)) {
-      if (detail::making::includes(core_->id(), there->index_)) throw object_makes_itself(name);
-      core_->wait_until(time::max(), [&] { return !core_->is_pending(there->index_); });
-      if (core_->is_there(there->index_)) return *std::move(there);
-      continue;  // who was to make it has died or given up
-    }
-    std::optional<object_writer<T>> claim;
-    try {
-      claim.emplace(object_writer<T>(*core_, core_->create(0, label.key, label.text, {.name = name}, at), 0));
-    } catch (const object_name_taken&) {
-      continue;
-    }
-    const detail::making here(core_->id(), claim->index_);
-    using value = std::invoke_result_t<Make>;
-    if constexpr (std::is_same_v<stored_type_t<value>, T>)
-      write(*claim, std::forward<Make>(make_value)());
-    else
-      write(*claim, static_cast<T>(std::forward<Make>(make_value)()));
-    return std::move(*claim).seal();
-  }
-}
-
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/store/transfer.hpp ----
 #ifndef CADRE_STORE_TRANSFER_HPP
 #define CADRE_STORE_TRANSFER_HPP
@@ -22516,197 +26284,6 @@ class object_fetch {
   std::uint64_t arrived_ = 0;
   std::uint32_t open_ = 0;
 };
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/ref_mail.hpp ----
-#ifndef CADRE_STORE_DETAIL_REF_MAIL_HPP
-#define CADRE_STORE_DETAIL_REF_MAIL_HPP
-
-#include <atomic>
-#include <cstdint>
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// The refs that a process sends to others and receives. Thread-safety: all functions, from any thread.
-class ref_mail {
- public:
-  explicit ref_mail(store_core& core) noexcept : core_(core), table_(core.table()) {}
-
-  struct ticket {
-    std::uint32_t number = no_index;
-    std::uint32_t generation = 0;  // of one that was given out: at least 1
-  };
-  /// Of an object of which the caller holds a ref, to the process of that number, or any_process. Throws store_full (302).
-  ticket send(std::uint32_t i, std::uint32_t to) {
-    core_.check_process();
-    store_lock lock(table_);
-    // To one that has died and been swept already it would be on its way for ever: a ticket that is void.
-    if (to != any_process && !is_there(to)) return {0, 0};
-    const std::uint32_t t = ticket_office(table_).send(
-        i, to == any_process ? any_receiver : static_cast<std::uint16_t>(to % most_processes));
-    if (t == no_index)
-      throw store_full("store full: " + std::to_string(table_.head().most_objects) +
-                       " refs are on their way already; receive them, or open the store with larger .max_objects");
-    return {t, table_.memory().tickets()[t].generation};
-  }
-  /// The object, with a ref for the caller, or no_index if the ticket is void.
-  std::uint32_t receive(ticket t) {
-    core_.check_process();
-    store_lock lock(table_);
-    ticket_office office(table_);
-    const transfer_ticket* const tickets = table_.memory().tickets();
-    const std::uint16_t to = t.number < table_.head().most_objects ? tickets[t.number].to : any_receiver;
-    if (!office.is_valid(t.number, t.generation) || (to != any_receiver && to != table_.slot())) return no_index;
-    const std::uint32_t i = tickets[t.number].index;
-    office.finish(t.number, true);
-    return i;
-  }
-  void cancel(ticket t) noexcept {
-    if (core_.is_forked()) return;
-    store_lock lock(table_, store_lock::patiently{});
-    if (ticket_office office(table_); office.is_valid(t.number, t.generation)) office.finish(t.number, false);
-  }
-
- private:
-  [[nodiscard]] bool is_there(std::uint32_t process) const noexcept {
-    const process_slot& p = table_.memory().slots()[process % most_processes];
-    return p.used.load(std::memory_order_acquire) != 0 && process_number(process % most_processes, p) == process;
-  }
-
-  store_core& core_;
-  object_table& table_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/travel.hpp ----
-#ifndef CADRE_STORE_TRAVEL_HPP
-#define CADRE_STORE_TRAVEL_HPP
-
-#include <array>
-#include <concepts>
-#include <cstdint>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Lets object_refs be written into one message for another process of the same store. Each holds its object until the
-/// receiver has read the message, which then holds it itself: neither a SIGKILL of the sender nor of the receiver, at any
-/// step, leaves an object behind or frees one that the other has. What a sender that dies has on its way goes with it.
-///
-///     cadre::ref_sender sender(store, process);       // store.process() of the receiver
-///     cadre::output_archive archive(buffer, &sender);
-///     archive(ref, more);
-///     send(buffer);
-///     sender.sent();
-///
-/// Thread-safety: one thread at a time. The store, or a copy of it, must live as long.
-class ref_sender final : public archive_extension {
- public:
-  /// Whoever reads the message first. What is on its way when the receiver dies without having read it then stays with
-  /// this process; name the receiver where it is known.
-  static constexpr std::uint32_t any_process = detail::any_process;
-
-  explicit ref_sender(const object_store& store, std::uint32_t to = any_process) : store_(store), to_(to) {}
-  /// A message that was not sent takes its refs back.
-  ~ref_sender() override { take_back(); }
-
-  /// The message is on its way: from here on the refs in it are the receiver's to take.
-  void sent() noexcept { tickets_.clear(); }
-  /// The message will not be read: its refs hold nothing any more.
-  void take_back() noexcept {
-    for (const detail::ref_mail::ticket& t : tickets_) detail::ref_mail(*store_.core_).cancel(t);
-    tickets_.clear();
-  }
-
- private:
-  template <class>
-  friend struct portable;
-
-  object_store store_;
-  std::uint32_t to_;
-  std::vector<detail::ref_mail::ticket> tickets_;
-};
-
-/// Lets object_refs be read from a message that was written with a ref_sender; each message once.
-///
-///     cadre::ref_receiver receiver(store);
-///     cadre::input_archive archive(bytes, &receiver);
-///     archive(ref, more);
-class ref_receiver final : public archive_extension {
- public:
-  explicit ref_receiver(const object_store& store) : store_(store) {}
-
- private:
-  template <class>
-  friend struct portable;
-
-  object_store store_;
-};
-
-/// A ref travels by cadre's own archive, with a ref_sender and a ref_receiver. Throws ref_cannot_travel (314) without them
-/// or in another store, empty_object_ref never: a ref to nothing arrives as such. Reading throws object_gone (301) if the
-/// sender has died meanwhile, or the message was read before, and wrong_object_type (303).
-template <class T>
-struct portable<object_ref<T>> {
-  static void save(output_archive& archive, const object_ref<T>& ref) {
-    auto* const sender = dynamic_cast<ref_sender*>(archive.extension());
-    if (sender == nullptr)
-      throw ref_cannot_travel(
-          "an object_ref is written to what no process of the store will read, such as a checkpoint; write the value "
-          "of the "
-          "object, or send the ref with a cadre::ref_sender");
-    detail::ref_mail::ticket ticket;
-    std::array<std::uint64_t, 2> id{};
-    if (ref) {
-      sender->store_.check(ref);
-      sender->tickets_.reserve(sender->tickets_.size() + 1);
-      ticket = detail::ref_mail(*sender->store_.core_).send(ref.index_, sender->to_);
-      sender->tickets_.push_back(ticket);
-      id = sender->store_.core_->id();
-    }
-    archive(id, ticket.number, ticket.generation);
-  }
-  static void load(input_archive& archive, object_ref<T>& ref) {
-    auto* const receiver = dynamic_cast<ref_receiver*>(archive.extension());
-    if (receiver == nullptr)
-      throw ref_cannot_travel("an object_ref is read without a cadre::ref_receiver, which knows the store");
-    detail::ref_mail::ticket ticket;
-    std::array<std::uint64_t, 2> id{};
-    archive(id, ticket.number, ticket.generation);
-    ref = {};
-    if (ticket.number == detail::no_index) return;
-    detail::store_core& core = *receiver->store_.core_;
-    if (id != core.id()) throw ref_cannot_travel("an object_ref of another store, or of another node's, is read");
-    const std::uint32_t i = detail::ref_mail(core).receive(ticket);
-    if (i == detail::no_index)
-      throw object_gone("an object that was sent is gone: its sender has died, or the message was read before");
-    ref = object_ref<T>(core, i);
-    core.check_type(i, detail::label_of<T>().key, detail::label_of<T>().text);
-  }
-};
-
-/// Any other archive of cereal would write a number that holds nothing.
-template <class Archive, class T>
-  requires(!std::same_as<Archive, output_archive>)
-void CEREAL_SAVE_FUNCTION_NAME(Archive&, const object_ref<T>&) {
-  static_assert(sizeof(Archive) == 0,
-                "cadre: an object_ref can only be written by cadre::output_archive, with a ref_sender");
-}
-template <class Archive, class T>
-  requires(!std::same_as<Archive, input_archive>)
-void CEREAL_LOAD_FUNCTION_NAME(Archive&, object_ref<T>&) {
-  static_assert(sizeof(Archive) == 0,
-                "cadre: an object_ref can only be read by cadre::input_archive, with a ref_receiver");
-}
 
 CADRE_NAMESPACE_END
 

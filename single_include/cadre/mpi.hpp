@@ -406,6 +406,42 @@ class mpi_error : public error {
   mpi_error(int number, std::string_view message) : error("mpi", number, message) {}
 };
 
+/// Thrown (1103) by what needs a rank that has ended.
+class peer_died : public error {
+ public:
+  [[gnu::cold]] peer_died(int rank, std::string_view how)
+      : error("mpi", 1103, "rank " + std::to_string(rank) + " is dead: " + std::string(how)), rank_(rank) {}
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+
+ private:
+  int rank_;
+};
+
+/// Thrown (1104 to 1108) by the messages between ranks.
+class message_error : public error {
+ public:
+  /// 1104: sent after close().
+  [[gnu::cold]] static message_error closed(int to) {
+    return {1104, "a message to rank " + std::to_string(to) + " after this rank has closed: send before"};
+  }
+  /// 1105: a rank takes nothing for a long time.
+  [[gnu::cold]] static message_error stalled(int to, std::string_view message) {
+    return {1105, "rank " + std::to_string(to) + " takes no messages: " + std::string(message)};
+  }
+  /// 1106: not all was received in time.
+  [[gnu::cold]] static message_error unfinished(std::string_view message) { return {1106, message}; }
+  /// 1107: bytes that no rank of this build sends.
+  [[gnu::cold]] static message_error malformed(int from, std::string_view message) {
+    return {1107, "rank " + std::to_string(from) + " sent a malformed message: " + std::string(message) +
+                      "; all ranks must run the same build"};
+  }
+  /// 1108: a rank that is not there, or a wait where none may be.
+  [[gnu::cold]] static message_error misuse(std::string_view message) { return {1108, message}; }
+
+ private:
+  message_error(int number, std::string_view message) : error("mpi", number, message) {}
+};
+
 namespace detail {
 inline void check(int code, std::string_view function) {
   if (code != MPI_SUCCESS) throw mpi_error::call_failed(function, code);
@@ -1698,6 +1734,1846 @@ inline communicator communicator::split(int color, int key) {
 }
 
 static_assert(cadre::communicator<communicator>);
+
+}  // namespace mpi
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/batch.hpp ----
+#ifndef CADRE_MPI_DETAIL_BATCH_HPP
+#define CADRE_MPI_DETAIL_BATCH_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+// What travels in one MPI message, a batch: its header, then records one after another. A record begins with the number
+// 4 * size + kind; numbers are little-endian base 128. Then
+//   message                `size` bytes
+//   message_with_blocks    how many blocks, the number of the first piece, the size of each block; `size` bytes
+//   fragment               `size` bytes that begin a message, which the next record goes on with
+//   farewell               how many messages there were, after the last one; once more to say that the receiver's has come
+
+enum class record_kind : std::uint8_t { message, message_with_blocks, fragment, farewell };
+
+struct batch_header {
+  std::uint32_t sequence;  // of this batch among those of its sender to its receiver
+  std::uint32_t taken;     // bytes of records that the sender has taken from the receiver, modulo 2^32
+};
+inline constexpr std::size_t header_bytes = sizeof(batch_header);
+
+/// Of a batch at most.
+inline constexpr std::size_t batch_bytes = std::size_t{64} << 10;
+/// Of the bytes in a record; more goes as fragments.
+inline constexpr std::size_t record_bytes = std::size_t{16} << 10;
+/// Blocks travel in pieces of that size, each a message of its own: so much may be copied in one call of MPI.
+inline constexpr std::uint64_t piece_bytes = std::uint64_t{8} << 20;
+
+inline std::uint64_t pieces_of(std::uint64_t block) noexcept {
+  return block / piece_bytes + (block % piece_bytes != 0 ? 1 : 0);
+}
+
+/// Of a number at most.
+inline constexpr std::size_t number_bytes = 10;
+
+/// Writes a number; returns its end.
+inline std::byte* put_number(std::byte* at, std::uint64_t number) noexcept {
+  for (; number >= 128; number >>= 7) *at++ = static_cast<std::byte>(number | 128);
+  *at++ = static_cast<std::byte>(number);
+  return at;
+}
+
+struct record {
+  record_kind kind;
+  std::span<const std::byte> bytes;
+  std::uint64_t number;  // of the first piece, or of messages
+};
+
+/// The records of a batch, read from bytes that may hold anything: never beyond them, and nothing is believed that does
+/// not fit them.
+class batch_reader {
+ public:
+  /// What a batch has behind its header.
+  explicit batch_reader(std::span<const std::byte> records) noexcept
+      : begin_(records.data()), at_(begin_), end_(begin_ + records.size()) {}
+
+  enum class outcome { record, end, malformed };
+
+  outcome next(record& found) {
+    if (at_ == end_) return outcome::end;
+    std::uint64_t head = 0;
+    if (!number(head)) return fail("its length is cut off or too long");
+    found.kind = static_cast<record_kind>(head & 3);
+    const std::uint64_t size = head >> 2;
+    if (found.kind != record_kind::message && found.kind != record_kind::fragment) [[unlikely]] {
+      if (found.kind == record_kind::message_with_blocks && !blocks(found)) return outcome::malformed;
+      if (found.kind == record_kind::farewell && (size != 0 || !number(found.number)))
+        return fail("a farewell that has no count");
+    }
+    if (size > left()) return fail("it says more bytes than there are");
+    found.bytes = {at_, static_cast<std::size_t>(size)};
+    at_ += size;
+    return outcome::record;
+  }
+
+  /// Of the last record, valid until the next one.
+  [[nodiscard]] std::span<const std::uint64_t> block_sizes() const noexcept { return sizes_; }
+
+  /// What is wrong, after `malformed`.
+  [[nodiscard]] std::string why() const {
+    return std::string(why_) + ", at byte " + std::to_string(at_ - begin_) + " of " + std::to_string(end_ - begin_);
+  }
+
+ private:
+  [[nodiscard]] std::size_t left() const noexcept { return static_cast<std::size_t>(end_ - at_); }
+
+  [[gnu::cold]] outcome fail(std::string_view why) noexcept {
+    why_ = why;
+    return outcome::malformed;
+  }
+
+  bool number(std::uint64_t& value) noexcept {
+    value = 0;
+    for (unsigned shift = 0; shift < 64 && at_ != end_; shift += 7) {
+      const auto byte = std::to_integer<std::uint64_t>(*at_++);
+      if (shift == 63 && byte > 1) return false;
+      value |= (byte & 127) << shift;
+      if (byte < 128) return true;
+    }
+    return false;
+  }
+
+  bool blocks(record& found) {
+    std::uint64_t count = 0;
+    // A size takes a byte at least: no count of more than there are is believed.
+    if (!number(count) || count == 0 || !number(found.number) || count > left())
+      return fail("a count of blocks that cannot be"), false;
+    sizes_.clear();
+    for (; count != 0; --count)
+      if (!number(sizes_.emplace_back())) return fail("the size of a block is cut off or too long"), false;
+    return true;
+  }
+
+  const std::byte *begin_, *at_, *end_;
+  std::vector<std::uint64_t> sizes_;
+  std::string_view why_;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/doorbell.hpp ----
+#ifndef CADRE_MPI_DETAIL_DOORBELL_HPP
+#define CADRE_MPI_DETAIL_DOORBELL_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// A word in the memory of the node by which ranks wake each other. Threads of the rank sleep on it; a rank that has sent
+/// something rings only if the receiver has said that it sleeps.
+class doorbell {
+ public:
+  /// What rests() and sleep() need; read before looking for the last time whether there is anything to do.
+  [[nodiscard]] std::uint32_t rings() const noexcept { return rings_.load(std::memory_order_acquire); }
+
+  /// From now on others ring. What they sent before is seen by a poll afterwards: both sides exchange the same word.
+  void announce_sleep() noexcept { asleep_.exchange(1, std::memory_order_acq_rel); }
+  void sleep(std::uint32_t rings, std::chrono::steady_clock::time_point until) const noexcept {
+    futex::wait_until(rings_, rings, until, futex::scope::shared);
+  }
+
+  /// By another rank, after it has sent.
+  void knock() noexcept {
+    if (asleep_.exchange(0, std::memory_order_acq_rel) != 0) [[unlikely]]
+      ring();
+  }
+  void ring() noexcept {
+    rings_.fetch_add(1, std::memory_order_acq_rel);
+    futex::wake_all(rings_, futex::scope::shared);
+  }
+
+ private:
+  alignas(64) std::atomic<std::uint32_t> rings_{0};
+  std::atomic<std::uint32_t> asleep_{0};
+};
+
+/// Those of the ranks of a node.
+class doorbells {
+ public:
+  /// All ranks of the job together: `gather(x)` returns everybody's x.
+  template <class Gather>
+  doorbells(const topology& who, int rank, Gather&& gather) : bells_(static_cast<std::size_t>(who.size()), nullptr) {
+    const int node = who.node_of[static_cast<std::size_t>(rank)];
+    const auto& members = who.members(node);
+    const std::size_t bytes = members.size() * sizeof(doorbell);
+    const bool leads = who.local_of[static_cast<std::size_t>(rank)] == 0;
+    memory_ = share_memory(bytes, static_cast<std::size_t>(rank), static_cast<std::size_t>(members[0]), 0,
+                           leads ? bytes : 0, gather, all_ways)
+                  .memory;
+    // Zeroed memory is a doorbell that nobody has rung.
+    auto* const first = reinterpret_cast<doorbell*>(memory_.data());
+    for (std::size_t i = 0; i < members.size(); ++i) bells_[static_cast<std::size_t>(members[i])] = first + i;
+  }
+
+  /// Null for ranks of other nodes.
+  [[nodiscard]] doorbell* of(int rank) const noexcept { return bells_[static_cast<std::size_t>(rank)]; }
+
+ private:
+  mapping memory_;
+  std::vector<doorbell*> bells_;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/inbound.hpp ----
+#ifndef CADRE_MPI_DETAIL_INBOUND_HPP
+#define CADRE_MPI_DETAIL_INBOUND_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// What comes from one rank: puts batches in order, long messages together, and tells a handler, which has
+///   acknowledged(from, taken)   false if that cannot be
+///   message(from, bytes, block_sizes, first_piece)
+///   malformed(from, why)        after which nothing more of this rank is read
+/// One thread at a time.
+class inbound {
+ public:
+  explicit inbound(int from) noexcept : from_(from) {}
+
+  /// Takes a batch, which may hold anything.
+  template <class Handler>
+  void take(std::span<const std::byte> batch, Handler& handler) {
+    if (broken_) return;
+    if (batch.size() < header_bytes) return fail(handler, "a batch without a header");
+    batch_header header;
+    std::memcpy(&header, batch.data(), header_bytes);
+    const std::uint32_t ahead = header.sequence - next_;
+    if (ahead != 0) {
+      // Of receives that are posted one after another a later one can be complete before an earlier one is.
+      constexpr std::uint32_t too_far = 4096;
+      if (ahead > too_far || !early_.try_emplace(header.sequence, batch.begin(), batch.end()).second)
+        fail(handler, "a batch that is not the next one");
+      return;
+    }
+    read(header, batch.subspan(header_bytes), handler);
+    while (!broken_ && !early_.empty()) {
+      const auto following = early_.find(next_);
+      if (following == early_.end()) break;
+      const std::vector<std::byte> held = std::move(following->second);
+      early_.erase(following);
+      std::memcpy(&header, held.data(), header_bytes);
+      read(header, std::span<const std::byte>(held).subspan(header_bytes), handler);
+    }
+  }
+
+  /// Bytes of records that were taken, modulo 2^32.
+  [[nodiscard]] std::uint32_t taken() const noexcept { return taken_; }
+  /// Whether all messages have come; and whether nothing at all comes any more.
+  [[nodiscard]] bool has_farewell() const noexcept { return farewells_ != 0; }
+  [[nodiscard]] bool is_complete() const noexcept { return farewells_ == 2; }
+  /// Nothing more is read.
+  void close() noexcept { broken_ = true; }
+
+ private:
+  template <class Handler>
+  void read(const batch_header& header, std::span<const std::byte> records, Handler& handler) {
+    ++next_;
+    if (!handler.acknowledged(from_, header.taken)) return fail(handler, "it has taken more than was sent");
+    batch_reader reader(records);
+    record found{};
+    for (;;) {
+      const auto outcome = reader.next(found);
+      if (outcome == batch_reader::outcome::end) break;
+      if (outcome == batch_reader::outcome::malformed) return fail(handler, reader.why());
+      if (farewells_ != 0 && (found.kind != record_kind::farewell || is_complete()))
+        return fail(handler, "more than it had to say");
+      if (found.kind == record_kind::message && partial_.empty()) [[likely]] {
+        ++messages_;
+        handler.message(from_, found.bytes, {}, 0);
+      } else if (const char* const why = read_special(found, reader, handler)) {
+        return fail(handler, why);
+      }
+    }
+    taken_ += static_cast<std::uint32_t>(records.size());
+  }
+
+  template <class Handler>
+  const char* read_special(const record& found, const batch_reader& reader, Handler& handler) {
+    if (found.kind == record_kind::farewell) {
+      if (found.number != messages_ || !partial_.empty()) return "it counts other messages than came";
+      ++farewells_;
+      return nullptr;
+    }
+    if (found.kind == record_kind::fragment && found.bytes.empty()) return "a fragment of nothing";
+    std::span<const std::byte> whole = found.bytes;
+    if (found.kind == record_kind::fragment || !partial_.empty()) {
+      partial_.insert(partial_.end(), found.bytes.begin(), found.bytes.end());
+      whole = partial_;
+    }
+    if (found.kind == record_kind::fragment) return nullptr;
+    ++messages_;
+    const bool has_blocks = found.kind == record_kind::message_with_blocks;
+    handler.message(from_, whole, has_blocks ? reader.block_sizes() : std::span<const std::uint64_t>(),
+                    has_blocks ? found.number : 0);
+    partial_ = {};
+    return nullptr;
+  }
+
+  template <class Handler>
+  [[gnu::cold]] void fail(Handler& handler, const std::string& why) {
+    broken_ = true;
+    handler.malformed(from_, why);
+  }
+
+  int from_;
+  std::uint32_t next_ = 0;
+  std::uint32_t taken_ = 0;
+  std::uint64_t messages_ = 0;
+  int farewells_ = 0;
+  bool broken_ = false;
+  std::vector<std::byte> partial_;                         // the beginning of a long message
+  std::map<std::uint32_t, std::vector<std::byte>> early_;  // by sequence
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/inbox.hpp ----
+#ifndef CADRE_MPI_DETAIL_INBOX_HPP
+#define CADRE_MPI_DETAIL_INBOX_HPP
+
+#include <cstddef>
+#include <memory>
+#include <optional>
+#include <span>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// The receives of batches that are posted, from whomever. One thread at a time; where it says so under the lock of MPI.
+class inbox {
+ public:
+  struct arrival {
+    std::size_t slot;
+    int from;
+    int code;  // of MPI
+    std::span<const std::byte> bytes;
+  };
+
+  /// Under the lock.
+  inbox(MPI_Comm comm, int tag, std::size_t slots) : comm_(comm), tag_(tag) { add(slots); }
+
+  /// Under the lock. In place of those that a dead rank may have left half received.
+  void add(std::size_t slots) {
+    for (; slots != 0; --slots) {
+      slots_.push_back({std::make_shared<memory>(), MPI_REQUEST_NULL});
+      post(slots_.size() - 1);
+    }
+  }
+
+  /// Under the lock: a batch that has come. Its bytes are valid until release().
+  std::optional<arrival> test() {
+    while (!released_.empty()) {
+      post(released_.back());
+      released_.pop_back();
+    }
+    if (order_.empty()) return {};
+    if (auto found = test(0)) return found;
+    // The oldest receive is the first to complete, unless its batch is large and the next ones are small.
+    constexpr unsigned often = 64;
+    if (++misses_ % often != 0) return {};
+    for (std::size_t i = 1; i < order_.size(); ++i)
+      if (auto found = test(i)) {
+        order_.push_back(order_.front());
+        order_.erase(order_.begin());
+        return found;
+      }
+    return {};
+  }
+  /// The slot can be received into again.
+  void release(std::size_t slot) { released_.push_back(slot); }
+
+  /// Under the lock. Receives that MPI does not let go of are kept until the process ends.
+  void stop() {
+    for (const std::size_t i : order_) {
+      int done = 0;
+      ::MPI_Cancel(&slots_[i].request);
+      ::MPI_Test(&slots_[i].request, &done, MPI_STATUS_IGNORE);
+      if (done != 0) continue;
+      ::MPI_Request_free(&slots_[i].request);
+      environment::get().keep(slots_[i].bytes);
+    }
+    order_.clear();
+    released_.clear();
+  }
+
+ private:
+  struct memory {
+    std::byte bytes[batch_bytes];
+  };
+  struct posted {
+    std::shared_ptr<memory> bytes;
+    MPI_Request request;
+  };
+
+  void post(std::size_t i) {
+    ::MPI_Irecv(slots_[i].bytes->bytes, static_cast<int>(batch_bytes), MPI_BYTE, MPI_ANY_SOURCE, tag_, comm_,
+                &slots_[i].request);
+    order_.push_back(i);
+  }
+  std::optional<arrival> test(std::size_t place) {
+    posted& s = slots_[order_[place]];
+    int done = 0, bytes = 0;
+    MPI_Status status;
+    const int code = ::MPI_Test(&s.request, &done, &status);
+    if (done == 0 && code == MPI_SUCCESS) return {};
+    ::MPI_Get_count(&status, MPI_BYTE, &bytes);
+    const std::size_t i = order_[place];
+    order_.erase(order_.begin() + static_cast<std::ptrdiff_t>(place));
+    return arrival{i, status.MPI_SOURCE, code, std::span(s.bytes->bytes).first(static_cast<std::size_t>(bytes))};
+  }
+
+  MPI_Comm comm_;
+  int tag_;
+  std::vector<posted> slots_;
+  std::vector<std::size_t> order_;  // in which they were posted
+  std::vector<std::size_t> released_;
+  unsigned misses_ = 0;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/node_watch.hpp ----
+#ifndef CADRE_MPI_DETAIL_NODE_WATCH_HPP
+#define CADRE_MPI_DETAIL_NODE_WATCH_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// Sees which ranks of this node end. One thread.
+class node_watch {
+ public:
+  /// `processes` by rank.
+  node_watch(const topology& who, int rank, const std::vector<int>& processes) {
+    for (const int r : who.members(who.node_of[static_cast<std::size_t>(rank)]))
+      if (r != rank) watched_.push_back({r, processes[static_cast<std::size_t>(r)]});
+  }
+
+  /// Looks at a few of them, at most every 2 ms; tells of those that have ended: `ended(rank, how)`.
+  template <class Ended>
+  void look(Ended&& ended) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < next_look_) return;
+    next_look_ = now + std::chrono::milliseconds(2);
+    constexpr std::size_t few = 16;
+    for (std::size_t n = std::min(few, watched_.size()); n != 0; --n) {
+      if (next_ >= watched_.size()) next_ = 0;
+      const one& w = watched_[next_];
+      if (!w.watch.ended()) {
+        ++next_;
+        continue;
+      }
+      const int rank = w.rank;
+      std::string how =
+          "its process " + std::to_string(w.process) + " on " + host_name() + " has ended" + w.watch.how();
+      watched_.erase(watched_.begin() + static_cast<std::ptrdiff_t>(next_));
+      ended(rank, std::move(how));
+    }
+  }
+
+ private:
+  struct one {
+    one(int r, int p) : rank(r), process(p), watch(p) {}
+    int rank, process;
+    process_watch watch;
+  };
+  std::vector<one> watched_;
+  std::size_t next_ = 0;
+  std::chrono::steady_clock::time_point next_look_{};
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/outbox.hpp ----
+#ifndef CADRE_MPI_DETAIL_OUTBOX_HPP
+#define CADRE_MPI_DETAIL_OUTBOX_HPP
+
+#include <sched.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// A large argument that leaves from where it lies, behind the batch that announces it.
+struct block_out {
+  std::span<const std::byte> bytes;
+  std::uint64_t first_piece;
+  std::shared_ptr<void> keep;
+};
+
+/// Held for a few nanoseconds, by every message: half the price of a mutex.
+class append_lock {
+ public:
+  void lock() noexcept {
+    for (unsigned tries = 0; locked_.exchange(true, std::memory_order_acquire); ++tries)
+      tries % 64 != 63 ? cadre::detail::relax() : static_cast<void>(::sched_yield());
+  }
+  void unlock() noexcept { locked_.store(false, std::memory_order_release); }
+
+ private:
+  std::atomic<bool> locked_{false};
+};
+
+struct batch_out {
+  std::unique_ptr<std::byte[]> bytes{new std::byte[batch_bytes]};
+  std::size_t used = header_bytes;
+  std::vector<block_out> blocks;
+};
+
+/// What is to go to one rank. Any thread appends; who holds the lock of MPI takes batches out, in order, and sends them.
+class outbox {
+ public:
+  /// A batch of that size is worth a message of its own.
+  static constexpr std::size_t enough = std::size_t{56} << 10;
+  /// Of a message at most: the record that tells their sizes fits into a batch.
+  static constexpr std::size_t most_blocks = 4000;
+
+  struct appended {
+    bool allowed;  ///< else the box is closed, and nothing was appended
+    bool first;    ///< nothing was open before
+    bool filled;   ///< a batch is complete
+  };
+
+  appended append(std::span<const std::byte> bytes) {
+    const std::lock_guard lock(lock_);
+    if (open_ == nullptr || closed_ || bytes.size() > record_bytes || !has_room(bytes.size())) [[unlikely]]
+      return append_slow(bytes);
+    const bool first = open_->used == header_bytes;
+    put(record_kind::message, bytes);
+    ++messages_;
+    return {true, first, seal_if_enough()};
+  }
+
+  appended append(std::span<const std::byte> bytes, std::span<const std::span<const std::byte>> blocks,
+                  const std::shared_ptr<void>& keep) {
+    std::vector<std::byte> about((blocks.size() + 2) * number_bytes);
+    const std::lock_guard lock(lock_);
+    if (closed_) return {false, false, false};
+    const bool first = is_open_empty();
+    bool filled = put_fragments(bytes);
+    std::byte* at = put_number(put_number(about.data(), blocks.size()), pieces_);
+    for (const auto block : blocks) at = put_number(at, block.size());
+    about.resize(static_cast<std::size_t>(at - about.data()));
+    filled |= make_room(about.size() + bytes.size());
+    put(record_kind::message_with_blocks, bytes, about);
+    ++messages_;
+    for (const auto block : blocks) {
+      open_->blocks.push_back({block, pieces_, keep});
+      pieces_ += pieces_of(block.size());
+      blocks_under_way_.fetch_add(block.size(), std::memory_order_relaxed);
+    }
+    return {true, first, seal_if_enough() || filled};
+  }
+
+  /// Nothing is appended from now on but the farewell, and a second one by confirm(). False if that was done before.
+  bool close() {
+    const std::lock_guard lock(lock_);
+    if (closed_) return false;
+    put_farewell();
+    return closed_ = true;
+  }
+  bool confirm() {
+    const std::lock_guard lock(lock_);
+    if (confirmed_) return false;
+    put_farewell();
+    return confirmed_ = true;
+  }
+  /// The receiver is gone: nothing is appended any more. Gives back what had not gone.
+  std::vector<std::unique_ptr<batch_out>> abandon() {
+    const std::lock_guard lock(lock_);
+    closed_ = true;
+    std::vector<std::unique_ptr<batch_out>> all;
+    for (auto& batch : ready_) all.push_back(std::move(batch));
+    ready_.clear();
+    if (open_) all.push_back(std::move(open_));
+    return all;
+  }
+
+  /// The next batch to send, null if there is none. With `all` also the one that is not full.
+  std::unique_ptr<batch_out> take(bool all) {
+    const std::lock_guard lock(lock_);
+    if (!ready_.empty()) {
+      auto batch = std::move(ready_.front());
+      ready_.pop_front();
+      return batch;
+    }
+    if (!all || is_open_empty()) return nullptr;
+    return std::move(open_);
+  }
+  /// Takes back the memory of a batch that has gone.
+  void recycle(std::unique_ptr<batch_out> batch) noexcept {
+    batch->used = header_bytes;
+    batch->blocks.clear();
+    const std::lock_guard lock(lock_);
+    if (open_ == nullptr && !closed_)
+      open_ = std::move(batch);
+    else if (spare_ == nullptr)
+      spare_ = std::move(batch);
+  }
+  [[nodiscard]] bool is_empty() {
+    const std::lock_guard lock(lock_);
+    return ready_.empty() && is_open_empty();
+  }
+
+  /// Bytes that were appended and that the receiver has not taken yet.
+  [[nodiscard]] std::uint64_t under_way() const noexcept {
+    return appended_.load(std::memory_order_relaxed) - acknowledged_.load(std::memory_order_relaxed) +
+           blocks_under_way_.load(std::memory_order_relaxed);
+  }
+  /// The receiver has taken so many bytes, modulo 2^32. False if it cannot have. By one thread at a time.
+  bool acknowledge(std::uint32_t taken) noexcept {
+    const std::uint64_t before = acknowledged_.load(std::memory_order_relaxed);
+    const std::uint32_t more = taken - static_cast<std::uint32_t>(before);
+    if (more > appended_.load(std::memory_order_relaxed) - before) return false;
+    if (more != 0) acknowledged_.store(before + more, std::memory_order_relaxed);
+    return true;
+  }
+  void block_left(std::uint64_t bytes) noexcept { blocks_under_way_.fetch_sub(bytes, std::memory_order_relaxed); }
+
+ private:
+  [[nodiscard]] bool is_open_empty() const noexcept { return open_ == nullptr || open_->used == header_bytes; }
+
+  [[gnu::noinline]] appended append_slow(std::span<const std::byte> bytes) {
+    if (closed_) return {false, false, false};
+    const bool first = is_open_empty();
+    bool filled = put_fragments(bytes);
+    filled |= make_room(bytes.size());
+    put(record_kind::message, bytes);
+    ++messages_;
+    return {true, first, seal_if_enough() || filled};
+  }
+
+  // All but what a last record holds, which is left in `bytes`.
+  bool put_fragments(std::span<const std::byte>& bytes) {
+    bool filled = false;
+    for (; bytes.size() > record_bytes; bytes = bytes.subspan(record_bytes)) {
+      filled |= make_room(record_bytes);
+      put(record_kind::fragment, bytes.first(record_bytes));
+    }
+    return filled;
+  }
+
+  [[nodiscard]] bool has_room(std::size_t bytes) const noexcept {
+    return batch_bytes - open_->used >= number_bytes + bytes;
+  }
+  // In the open batch; true if that has completed the one before.
+  bool make_room(std::size_t bytes) {
+    const bool filled = open_ != nullptr && !has_room(bytes);
+    if (filled) seal();
+    if (open_ == nullptr) open();
+    return filled;
+  }
+
+  // Appends a record, for which there is room. `extra` does not count as its size.
+  void put(record_kind kind, std::span<const std::byte> bytes, std::span<const std::byte> extra = {}) {
+    std::byte* const begin = open_->bytes.get() + open_->used;
+    std::byte* at = put_number(begin, bytes.size() << 2 | static_cast<unsigned>(kind));
+    if (!extra.empty()) [[unlikely]]
+      at = std::copy(extra.begin(), extra.end(), at);
+    copy(at, bytes);
+    const auto size = static_cast<std::size_t>(at - begin) + bytes.size();
+    open_->used += size;
+    appended_.store(appended_.load(std::memory_order_relaxed) + size, std::memory_order_relaxed);
+  }
+  static void copy(std::byte* to, std::span<const std::byte> bytes) noexcept {
+    const std::byte* const from = bytes.data();
+    const std::size_t n = bytes.size();
+    if (n >= 8 && n <= 16) {  // the smallest calls, without the call of memcpy: two halves that may overlap
+      std::uint64_t low = 0, high = 0;
+      std::memcpy(&low, from, 8);
+      std::memcpy(&high, from + n - 8, 8);
+      std::memcpy(to, &low, 8);
+      std::memcpy(to + n - 8, &high, 8);
+    } else if (n != 0) {
+      std::memcpy(to, from, n);
+    }
+  }
+  bool seal_if_enough() {
+    if (open_->used < enough) return false;
+    seal();
+    return true;
+  }
+  void put_farewell() {
+    std::byte count[number_bytes];
+    make_room(number_bytes);
+    put(record_kind::farewell, {}, std::span(count, static_cast<std::size_t>(put_number(count, messages_) - count)));
+  }
+  void open() { open_ = spare_ != nullptr ? std::move(spare_) : std::make_unique<batch_out>(); }
+  void seal() { ready_.push_back(std::move(open_)); }
+
+  append_lock lock_;
+  std::unique_ptr<batch_out> open_, spare_;
+  std::deque<std::unique_ptr<batch_out>> ready_;
+  std::uint64_t pieces_ = 0;    // that blocks before have taken
+  std::uint64_t messages_ = 0;  // all that were appended
+  bool closed_ = false, confirmed_ = false;
+  std::atomic<std::uint64_t> appended_{0}, acknowledged_{0}, blocks_under_way_{0};
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/transfers.hpp ----
+#ifndef CADRE_MPI_DETAIL_TRANSFERS_HPP
+#define CADRE_MPI_DETAIL_TRANSFERS_HPP
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// A message whose blocks are being received.
+struct blocks_in {
+  int from = 0;
+  cadre::detail::landing where;
+  std::uint64_t pieces_left = 0;
+  bool failed = false;
+  bool over = false;  // the sink has been told
+};
+
+/// What a request of MPI is about: one of a batch that leaves, a piece of a block that leaves, one that comes.
+struct transfer {
+  int peer = 0;
+  std::unique_ptr<batch_out> batch;
+  std::shared_ptr<void> keep;
+  std::uint64_t bytes = 0;  // of the piece that leaves
+  std::shared_ptr<blocks_in> into;
+};
+
+/// The requests of MPI that are not complete. All under the lock of MPI.
+class transfers {
+ public:
+  [[nodiscard]] bool empty() const noexcept { return requests_.empty(); }
+  [[nodiscard]] std::size_t size() const noexcept { return requests_.size(); }
+
+  void add(MPI_Request request, transfer about) {
+    requests_.push_back(request);
+    about_.push_back(std::move(about));
+  }
+
+  /// Tests a few of them, the next ones at the next call, and hands over those that are complete: `done(transfer, code)`.
+  template <class Done>
+  void test(Done&& done) {
+    constexpr std::size_t few = 16;
+    if (next_ >= requests_.size()) next_ = 0;
+    const std::size_t n = std::min(few, requests_.size() - next_);
+    std::array<int, few> which;
+    std::array<MPI_Status, few> statuses;
+    for (MPI_Status& s : statuses) s.MPI_ERROR = MPI_SUCCESS;
+    int count = 0;
+    ::MPI_Testsome(static_cast<int>(n), requests_.data() + next_, &count, which.data(), statuses.data());
+    std::array<std::pair<transfer, int>, few> complete;
+    if (count == MPI_UNDEFINED) count = 0;
+    const auto found = static_cast<std::size_t>(count);
+    std::array<std::size_t, few> places;
+    for (std::size_t i = 0; i < found; ++i) {
+      places[i] = next_ + static_cast<std::size_t>(which[i]);
+      complete[i] = {std::move(about_[places[i]]), statuses[i].MPI_ERROR};
+    }
+    next_ += n;
+    std::sort(places.begin(), places.begin() + found);
+    for (std::size_t i = found; i-- > 0;) remove(places[i]);
+    for (std::size_t i = 0; i < found; ++i) done(std::move(complete[i].first), complete[i].second);
+  }
+
+  /// Gives up those with a rank: `undone(transfer, may_be_touched)`, where MPI may still read or write the memory of some.
+  template <class Undone>
+  void drop(int peer, Undone&& undone) {
+    for (std::size_t i = requests_.size(); i-- > 0;) {
+      if (peer != everyone && about_[i].peer != peer) continue;
+      int done = 0;
+      if (about_[i].into) ::MPI_Cancel(&requests_[i]);
+      if (::MPI_Test(&requests_[i], &done, MPI_STATUS_IGNORE) != MPI_SUCCESS) done = 1;
+      if (done == 0) ::MPI_Request_free(&requests_[i]);
+      transfer about = std::move(about_[i]);
+      remove(i);
+      undone(std::move(about), done == 0);
+    }
+  }
+  static constexpr int everyone = -1;
+
+ private:
+  void remove(std::size_t i) {
+    if (i + 1 != requests_.size()) {
+      requests_[i] = requests_.back();
+      about_[i] = std::move(about_.back());
+    }
+    requests_.pop_back();
+    about_.pop_back();
+  }
+
+  std::vector<MPI_Request> requests_;
+  std::vector<transfer> about_;
+  std::size_t next_ = 0;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/message_link_class.hpp ----
+#ifndef CADRE_MPI_DETAIL_MESSAGE_LINK_CLASS_HPP
+#define CADRE_MPI_DETAIL_MESSAGE_LINK_CLASS_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+struct link_options {
+  /// Bytes under way to a rank above which senders make progress first.
+  std::uint64_t credit = std::uint64_t{16} << 20;
+  /// For making the link, and for how long a rank may take nothing from a sender that has used up its credit.
+  std::chrono::nanoseconds timeout = std::chrono::seconds(60);
+};
+
+/// Messages between ranks by MPI. Small ones are put together in batches, received into posted buffers; blocks are
+/// messages of their own between the users' memory. All calls of MPI are nonblocking, under the lock of the environment.
+/// A rank has one thread of its own for when nobody else makes progress: it sleeps on the rank's doorbell and looks by
+/// itself every 50 us after something has come, up to every 5 ms when nothing does. It also sees ranks of its node die;
+/// for those of other nodes somebody has to call declare_dead(). A process that is to outlive others ignores SIGPIPE, which
+/// comes of writing to their sockets. To be closed or destroyed before MPI_Finalize.
+///
+/// Two threads of a rank may race for the progress; whoever has it delivers, with no lock but that right held.
+class message_link final : public cadre::detail::link {
+  using time_point = std::chrono::steady_clock::time_point;
+  using urgency = cadre::detail::urgency;
+
+ public:
+  /// Every rank of `comm`, which is duplicated. Throws communicator_timeout (401), mapping_error (159), mpi_error
+  /// (1101, 1102).
+  explicit message_link(MPI_Comm comm, const link_options& options = {});
+  message_link(const message_link&) = delete;
+  message_link& operator=(const message_link&) = delete;
+  /// Without a close() before, or after a death, what MPI may still touch is kept until the process ends, and MPI is not
+  /// finalised.
+  ~message_link() override { stop(); }
+
+  [[nodiscard]] int rank() const noexcept override { return rank_; }
+  [[nodiscard]] int world_size() const noexcept override { return static_cast<int>(peers_.size()); }
+
+  void start(cadre::detail::message_sink& sink) override;
+
+  /// Throws peer_died (1103), message_error (1104, 1105, 1108).
+  void send(int to, std::span<const std::byte> bytes, urgency how) override {
+    peer& p = target(to);
+    if (how == urgency::normal && p.out.under_way() > options_.credit) [[unlikely]]
+      wait_for_room(to, p);
+    note(to, p, p.out.append(bytes));
+  }
+  void send(int to, cadre::detail::outgoing&& message, urgency how) override;
+  void flush() override {
+    for (std::size_t word = 0; word < unsent_.size(); ++word)
+      if (unsent_[word].load(std::memory_order_relaxed) != 0) flush(word);
+  }
+
+  bool poll() noexcept override {
+    if (busy_.load(std::memory_order_relaxed) || busy_.exchange(true, std::memory_order_acquire)) return false;
+    const bool moved = sink_ != nullptr && progress();
+    busy_.store(false, std::memory_order_release);
+    if (moved) wake();
+    return moved;
+  }
+  /// Throws message_error (1108) when called by the sink.
+  bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override {
+    return wait([&] { return word.load(std::memory_order_acquire) != value; }, deadline);
+  }
+  void wake() noexcept override {
+    // An exchange of the same word on both sides: a waiter that is not seen here sees what was done before.
+    if (sleepers_.fetch_add(0, std::memory_order_acq_rel) != 0) bell().ring();
+  }
+
+  [[nodiscard]] bool is_alive(int rank) const noexcept override {
+    return peers_[static_cast<std::size_t>(rank)]->alive.load(std::memory_order_acquire);
+  }
+  void declare_dead(int rank, std::string how) override;
+  /// Throws message_error (1106).
+  void close(time_point deadline) override;
+
+ private:
+  friend class inbound;
+
+  struct piece {
+    std::byte* into;
+    std::uint64_t bytes;
+    std::uint64_t number;
+    std::shared_ptr<blocks_in> whole;
+  };
+  struct peer {
+    explicit peer(int rank) : in(rank) {}
+    outbox out;
+    std::atomic<bool> alive{true};
+    std::atomic<std::uint32_t> taken{0};  // bytes of its records, modulo 2^32
+    std::atomic<std::uint32_t> told{0};   // of these it knows
+    doorbell* bell = nullptr;
+    std::string how_it_died;  // under deaths_mutex_
+    // Under the lock of MPI:
+    std::uint32_t sequence = 0;
+    int leaving = 0;        // batches that MPI has not done with
+    bool flushing = false;  // what is in the open batch is to go when one of these has
+    std::deque<piece> to_come;
+    int coming = 0;  // pieces
+    // Of whoever makes progress:
+    inbound in;
+    bool buried = false;
+  };
+  // A large batch needs the receiver: no more of them than receives that a rank can lose when another one dies.
+  static constexpr int most_leaving = 4;
+  static constexpr std::size_t receives = 8;
+  static constexpr int most_coming = 2;
+  static constexpr int batch_tag = 0;
+
+  std::mutex& mpi() const noexcept { return environment_.mutex(); }
+  [[nodiscard]] peer& at(int rank) const noexcept { return *peers_[static_cast<std::size_t>(rank)]; }
+  [[nodiscard]] doorbell& bell() const noexcept { return *at(rank_).bell; }
+  [[nodiscard]] int tag_of(std::uint64_t piece_number) const noexcept {
+    return 1 + static_cast<int>(piece_number % static_cast<std::uint64_t>(last_tag_));
+  }
+  // Whoever sends no more need not know what was taken.
+  [[nodiscard]] bool owes_acknowledgement(const peer& p) const noexcept {
+    const std::uint32_t untold = p.taken.load(std::memory_order_relaxed) - p.told.load(std::memory_order_relaxed);
+    return untold > options_.credit / 4 && !p.in.has_farewell();
+  }
+  [[nodiscard]] bool is_delivering() const noexcept { return delivering_ == this; }
+
+  peer& target(int to) {
+    if (to < 0 || to >= world_size() || to == rank_) [[unlikely]]
+      throw message_error::misuse("no message goes from rank " + std::to_string(rank_) + " to rank " +
+                                  std::to_string(to) + " of " + std::to_string(world_size()));
+    peer& p = at(to);
+    if (!p.alive.load(std::memory_order_acquire)) [[unlikely]]
+      refuse(to, p);
+    return p;
+  }
+  [[noreturn]] [[gnu::cold]] void refuse(int to, peer& p);
+  void note(int to, peer& p, outbox::appended done) {
+    if (!done.allowed) [[unlikely]]
+      refuse(to, p);
+    if (done.first)
+      unsent_[static_cast<std::size_t>(to) / 64].fetch_or(std::uint64_t{1} << (to % 64), std::memory_order_acq_rel);
+    if (done.filled) [[unlikely]]
+      push_full(to, p);
+  }
+  void push_full(int to, peer& p);
+  [[gnu::cold]] void wait_for_room(int to, peer& p);
+  void flush(std::size_t word);
+  void push(int to, peer& p, bool all, bool acknowledge = false);
+  void push_block(int to, const block_out& block);
+
+  bool progress() noexcept;
+  void deliver(const inbox::arrival& batch);
+  void settle(transfer&& done, int code);
+  void finish();
+  void receive_blocks(int from, cadre::detail::incoming& message, std::uint64_t first_piece);
+  void post_pieces(int from, peer& p);
+  void bury() noexcept;
+
+  // What `inbound` tells.
+  bool acknowledged(int from, std::uint32_t taken) noexcept { return at(from).out.acknowledge(taken); }
+  void message(int from, std::span<const std::byte> bytes, std::span<const std::uint64_t> block_sizes,
+               std::uint64_t first_piece) {
+    cadre::detail::incoming one(bytes, block_sizes);
+    sink_->receive(from, one);
+    if (!block_sizes.empty()) [[unlikely]]
+      receive_blocks(from, one, first_piece);
+  }
+  [[gnu::cold]] void malformed(int from, const std::string& why) {
+    const auto error = message_error::malformed(from, why);
+    sink_->fault(from, error);
+    declare_dead(from, error.what());
+  }
+
+  template <class Ready>
+  bool wait(Ready&& ready, time_point deadline);
+  void tend() noexcept;
+  void stop() noexcept;
+
+  static inline constinit thread_local const message_link* delivering_ = nullptr;
+
+  environment& environment_;
+  link_options options_;
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  int rank_ = 0;
+  int last_tag_ = 0;
+  bool is_one_node_ = true;
+  std::uint64_t spin_ticks_ = 0, transfer_ticks_ = 0;
+  cadre::detail::message_sink* sink_ = nullptr;
+  std::vector<std::unique_ptr<peer>> peers_;
+  std::optional<doorbells> bells_;
+  std::optional<node_watch> watch_;
+  std::optional<inbox> inbox_;
+  transfers transfers_;                           // under the lock of MPI
+  std::vector<std::shared_ptr<void>> let_go_;     // of whoever makes progress, as the next ones
+  std::vector<std::shared_ptr<blocks_in>> came_;  // all pieces are there
+  std::vector<int> with_blocks_;                  // ranks whose blocks are to be received
+  unsigned quiet_ = 0;  // looks since a batch of a dead rank came, while its death is to be told
+  std::vector<std::atomic<std::uint64_t>> unsent_;  // a bit per rank: its outbox has an open batch
+  alignas(64) std::atomic<bool> busy_{false};       // somebody makes progress
+  std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do
+  std::atomic<bool> transferring_{false};           // requests of MPI are not complete: it needs both sides
+  alignas(64) std::atomic<std::uint32_t> sleepers_{0};
+  std::mutex deaths_mutex_;
+  std::vector<int> deaths_;  // to be told
+  std::atomic<bool> has_deaths_{false};
+  std::atomic<bool> somebody_died_{false};
+  std::atomic<bool> stopping_{false};
+  bool closed_ = false;
+  native_thread thread_;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/message_progress.hpp ----
+#ifndef CADRE_MPI_DETAIL_MESSAGE_PROGRESS_HPP
+#define CADRE_MPI_DETAIL_MESSAGE_PROGRESS_HPP
+
+// How a message_link receives, and waits.
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+inline bool message_link::progress() noexcept {
+  bool moved = false;
+  try {
+    std::optional<inbox::arrival> batch;
+    {
+      const std::unique_lock lock(mpi(), std::try_to_lock);
+      if (!lock) return false;
+      looks_.store(looks_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+      // The lock costs as much as a test, and who waits for an answer tests again and again.
+      constexpr int tests = 4;
+      for (int i = 0; i < tests && !batch; ++i) batch = inbox_->test();
+      if (!transfers_.empty()) transfers_.test([&](transfer&& done, int code) { settle(std::move(done), code); });
+      transferring_.store(!transfers_.empty(), std::memory_order_relaxed);
+    }
+    if (batch) {
+      deliver(*batch);
+      moved = true;
+    }
+    if (!came_.empty() || !let_go_.empty()) {
+      finish();
+      moved = true;
+    }
+    if (has_deaths_.load(std::memory_order_acquire)) [[unlikely]] {
+      // What a rank has sent before it died comes first.
+      constexpr unsigned enough = 20;
+      quiet_ = batch && !is_alive(batch->from) ? 0 : quiet_ + 1;
+      if (quiet_ >= enough) {
+        quiet_ = 0;
+        bury();
+        moved = true;
+      }
+    }
+  } catch (const std::exception&) {
+    // Without memory for its own tables it can only try again.
+  }
+  return moved;
+}
+
+inline void message_link::deliver(const inbox::arrival& batch) {
+  if (batch.from < 0 || batch.from >= world_size()) return inbox_->release(batch.slot);  // of a receive that failed
+  peer& p = at(batch.from);
+  delivering_ = this;
+  if (batch.code != MPI_SUCCESS) {
+    p.in.close();
+    malformed(batch.from, mpi_error::call_failed("a receive", batch.code).what());
+  } else {
+    p.in.take(batch.bytes, *this);
+  }
+  delivering_ = nullptr;
+  inbox_->release(batch.slot);
+  p.taken.store(p.in.taken(), std::memory_order_relaxed);
+  const bool acknowledge = owes_acknowledgement(p);
+  if (!acknowledge && with_blocks_.empty()) return;
+  const std::lock_guard lock(mpi());
+  if (acknowledge) push(batch.from, p, false, true);
+  for (const int from : with_blocks_) post_pieces(from, at(from));
+  with_blocks_.clear();
+}
+
+// Under the lock of MPI.
+inline void message_link::settle(transfer&& done, int code) {
+  peer& p = at(done.peer);
+  if (code != MPI_SUCCESS) declare_dead(done.peer, mpi_error::call_failed("a message", code).what());
+  if (done.batch) {
+    --p.leaving;
+    p.out.recycle(std::move(done.batch));
+    push(done.peer, p, false, owes_acknowledgement(p));
+  } else if (done.into) {
+    --p.coming;
+    done.into->failed |= code != MPI_SUCCESS;
+    if (--done.into->pieces_left == 0) came_.push_back(std::move(done.into));
+    post_pieces(done.peer, p);
+  } else {
+    p.out.block_left(done.bytes);
+    if (done.keep) let_go_.push_back(std::move(done.keep));
+  }
+}
+
+inline void message_link::finish() {
+  delivering_ = this;
+  for (const auto& one : std::exchange(came_, {}))
+    if (!std::exchange(one->over, true) && one->where.done) one->where.done(!one->failed);
+  let_go_.clear();
+  delivering_ = nullptr;
+}
+
+inline void message_link::receive_blocks(int from, cadre::detail::incoming& message, std::uint64_t first_piece) {
+  const auto sizes = message.block_sizes();
+  const auto whole = std::make_shared<blocks_in>();
+  whole->from = from;
+  bool fits = message.where().has_value();
+  if (fits) {
+    whole->where = std::move(*message.where());
+    fits = whole->where.into.size() == sizes.size();
+    for (std::size_t i = 0; fits && i < sizes.size(); ++i) fits = whole->where.into[i].size() == sizes[i];
+    if (!fits && whole->where.done) whole->where.done(false);
+  }
+  std::shared_ptr<std::vector<std::byte>> thrown_away;
+  if (!fits) {
+    std::uint64_t largest = 0;
+    for (const std::uint64_t size : sizes) largest = std::max(largest, size);
+    thrown_away = std::make_shared<std::vector<std::byte>>(std::min(largest, piece_bytes));
+    whole->where = {{}, thrown_away, {}};
+  }
+  peer& p = at(from);
+  const std::lock_guard lock(mpi());
+  for (std::size_t i = 0; i < sizes.size(); ++i) {
+    for (std::uint64_t done = 0; done < sizes[i]; done += piece_bytes) {
+      std::byte* const into = fits ? whole->where.into[i].data() + done : thrown_away->data();
+      p.to_come.push_back({into, std::min(piece_bytes, sizes[i] - done), first_piece++, whole});
+      ++whole->pieces_left;
+    }
+  }
+  if (whole->pieces_left == 0)
+    came_.push_back(whole);
+  else
+    with_blocks_.push_back(from);
+}
+
+// Under the lock of MPI.
+inline void message_link::post_pieces(int from, peer& p) {
+  if (!p.alive.load(std::memory_order_acquire)) return;
+  while (p.coming < most_coming && !p.to_come.empty()) {
+    piece next = std::move(p.to_come.front());
+    p.to_come.pop_front();
+    MPI_Request request = MPI_REQUEST_NULL;
+    const int code =
+        ::MPI_Irecv(next.into, static_cast<int>(next.bytes), MPI_BYTE, from, tag_of(next.number), comm_, &request);
+    if (code != MPI_SUCCESS) return declare_dead(from, mpi_error::call_failed("a receive", code).what());
+    ++p.coming;
+    transfers_.add(request, {.peer = from, .batch = {}, .keep = {}, .bytes = 0, .into = std::move(next.whole)});
+  }
+}
+
+// ---- Deaths
+
+inline void message_link::declare_dead(int rank, std::string how) {
+  {
+    const std::lock_guard lock(deaths_mutex_);
+    peer& p = at(rank);
+    if (rank == rank_ || !p.alive.load(std::memory_order_relaxed)) return;
+    p.how_it_died = std::move(how);
+    deaths_.push_back(rank);
+    p.alive.store(false, std::memory_order_release);
+    somebody_died_.store(true);
+    has_deaths_.store(true, std::memory_order_release);
+  }
+  bell().ring();
+}
+
+inline void message_link::bury() noexcept {
+  std::vector<int> dead;
+  {
+    const std::lock_guard lock(deaths_mutex_);
+    dead.swap(deaths_);
+    has_deaths_.store(false, std::memory_order_release);
+  }
+  for (const int rank : dead) {
+    peer& p = at(rank);
+    p.in.close();
+    p.buried = true;
+    std::vector<std::shared_ptr<blocks_in>> lost;
+    std::vector<std::shared_ptr<void>> keeps;  // let go without a lock
+    {
+      const std::lock_guard lock(mpi());
+      transfers_.drop(rank, [&](transfer&& undone, bool may_be_touched) {
+        if (undone.into) lost.push_back(undone.into);
+        std::shared_ptr<void> memory = undone.batch  ? std::shared_ptr<void>(std::move(undone.batch))
+                                       : undone.into ? std::shared_ptr<void>(undone.into)
+                                                     : std::move(undone.keep);
+        if (may_be_touched) environment_.keep(memory);
+        keeps.push_back(std::move(memory));
+      });
+      for (piece& one : p.to_come) lost.push_back(std::move(one.whole));
+      p.to_come.clear();
+      inbox_->add(most_leaving);
+    }
+    const auto unsent = p.out.abandon();
+    delivering_ = this;
+    for (const auto& one : lost)
+      if (!std::exchange(one->over, true) && one->where.done) one->where.done(false);
+    sink_->died(rank, p.how_it_died);
+    delivering_ = nullptr;
+  }
+}
+
+// ---- Waiting
+
+template <class Ready>
+bool message_link::wait(Ready&& ready, time_point deadline) {
+  if (is_delivering())
+    throw message_error::misuse("a sink of messages waits for messages: none comes before it returns");
+  flush();
+  for (;;) {
+    std::uint64_t begin = 0;
+    for (unsigned looks = 1;; ++looks) {
+      if (ready()) return true;
+      if (poll()) looks = 0;
+      constexpr unsigned some = 16;  // the time is looked at now and then
+      if (looks == some) {
+        begin = cadre::detail::ticks();
+      } else if (looks % some == 0 && looks != 0) {
+        const bool transferring = transferring_.load(std::memory_order_relaxed);
+        if (cadre::detail::ticks() - begin > (transferring ? transfer_ticks_ : spin_ticks_)) break;
+      }
+    }
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= deadline) return ready();
+    // Where MPI needs both sides nobody rings, and nobody at all from another node.
+    const auto nap = is_one_node_ && !transferring_.load(std::memory_order_relaxed) ? std::chrono::microseconds(5000)
+                                                                                    : std::chrono::microseconds(200);
+    sleepers_.fetch_add(1, std::memory_order_acq_rel);
+    const std::uint32_t rings = bell().rings();
+    bell().announce_sleep();
+    if (!poll() && !ready()) bell().sleep(rings, std::min(deadline, now + nap));
+    sleepers_.fetch_sub(1, std::memory_order_acq_rel);
+  }
+}
+
+// What the thread does: looks again soon after something has come, and ever later when nothing does.
+inline void message_link::tend() noexcept {
+  constexpr auto shortest = std::chrono::microseconds(50), longest = std::chrono::microseconds(5000),
+                 while_others_look = std::chrono::microseconds(1000),
+                 while_transferring = std::chrono::microseconds(200);
+  auto nap = shortest;
+  std::uint64_t looks = 0;
+  while (!stopping_.load(std::memory_order_acquire)) {
+    const bool others_look = looks_.load(std::memory_order_relaxed) != looks;
+    const std::uint32_t rings = bell().rings();
+    // Others who look need not be rung for; when they stop this one takes over at the end of its nap.
+    if (!others_look) bell().announce_sleep();
+    try {
+      flush();
+    } catch (const std::bad_alloc&) {
+      // At the next look, perhaps.
+    }
+    bool moved = false;
+    for (int i = 0; i < 64; ++i) {
+      const bool dead = has_deaths_.load(std::memory_order_acquire);
+      if ((others_look && !dead) || (!poll() && !dead)) break;
+      moved = true;
+    }
+    watch_->look([&](int rank, std::string how) { declare_dead(rank, std::move(how)); });
+    const auto most = others_look                                     ? while_others_look
+                      : transferring_.load(std::memory_order_relaxed) ? while_transferring
+                                                                      : longest;
+    nap = moved ? shortest : std::min(2 * nap, most);
+    looks = looks_.load(std::memory_order_relaxed);
+    if (!stopping_.load(std::memory_order_acquire)) bell().sleep(rings, std::chrono::steady_clock::now() + nap);
+  }
+}
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/message_sending.hpp ----
+#ifndef CADRE_MPI_DETAIL_MESSAGE_SENDING_HPP
+#define CADRE_MPI_DETAIL_MESSAGE_SENDING_HPP
+
+// How a message_link begins, sends and ends.
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+inline message_link::message_link(MPI_Comm comm, const link_options& options)
+    : environment_(environment::get()), options_(options) {
+  const auto deadline = std::chrono::steady_clock::now() + options_.timeout;
+  int size = 0;
+  const auto duplicate = std::make_shared<MPI_Comm>(MPI_COMM_NULL);  // MPI writes it when all ranks have come
+  MPI_Request request = MPI_REQUEST_NULL;
+  {
+    const std::lock_guard lock(mpi());
+    check(::MPI_Comm_size(comm, &size), "MPI_Comm_size");
+    check(::MPI_Comm_rank(comm, &rank_), "MPI_Comm_rank");
+    check(::MPI_Comm_idup(comm, duplicate.get(), &request), "MPI_Comm_idup");
+  }
+  try {
+    wait_to_join(request, deadline);
+  } catch (...) {
+    const std::lock_guard lock(mpi());
+    environment_.keep(duplicate);
+    throw;
+  }
+  comm_ = *duplicate;
+  {
+    const std::lock_guard lock(mpi());
+    check(::MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    int* bound = nullptr;
+    int found = 0;
+    check(::MPI_Comm_get_attr(comm_, MPI_TAG_UB, static_cast<void*>(&bound), &found), "MPI_Comm_get_attr");
+    last_tag_ = found != 0 ? *bound : 32767;
+  }
+  const root_gather gather(comm_, size, deadline);
+  std::vector<int> ranks;
+  for (int r = 0; r < size; ++r) ranks.push_back(r);
+  const topology who(std::move(ranks), gather(node_identity()));
+  is_one_node_ = who.nodes() == 1;
+  bells_.emplace(who, rank_, gather);
+  watch_.emplace(who, rank_, gather(static_cast<int>(::getpid())));
+  unsent_ = std::vector<std::atomic<std::uint64_t>>((static_cast<std::size_t>(size) + 63) / 64);
+  for (int r = 0; r < size; ++r) {
+    peers_.push_back(std::make_unique<peer>(r));
+    peers_.back()->bell = bells_->of(r);
+  }
+  // Where there are more ranks than processors, the one that is waited for needs this one.
+  const auto processors = static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN));
+  const bool crowded = who.members(who.node_of[static_cast<std::size_t>(rank_)]).size() > processors;
+  spin_ticks_ = crowded ? 2'000 : 60'000;
+  transfer_ticks_ = crowded ? spin_ticks_ : 4'000'000;
+  environment_.enter();
+}
+
+inline void message_link::start(cadre::detail::message_sink& sink) {
+  {
+    const std::lock_guard lock(mpi());
+    inbox_.emplace(comm_, batch_tag, receives);
+  }
+  while (busy_.exchange(true, std::memory_order_acquire)) cadre::detail::relax();
+  sink_ = &sink;
+  busy_.store(false, std::memory_order_release);
+  thread_ = native_thread("cadre-link", [this] { tend(); });
+}
+
+// ---- Sending
+
+inline void message_link::send(int to, cadre::detail::outgoing&& message, urgency how) {
+  peer& p = target(to);
+  if (message.blocks.size() > outbox::most_blocks)
+    throw message_error::misuse("a message of " + std::to_string(message.blocks.size()) + " blocks to rank " +
+                                std::to_string(to) + ": at most " + std::to_string(outbox::most_blocks));
+  if (how == urgency::normal && p.out.under_way() > options_.credit) wait_for_room(to, p);
+  const auto pieces = message.bytes.pieces();
+  std::vector<std::byte> copy;
+  std::span<const std::byte> bytes;
+  if (pieces.size() == 1) {
+    bytes = pieces[0];
+  } else {
+    copy = message.bytes.to_vector();
+    bytes = copy;
+  }
+  note(to, p, message.blocks.empty() ? p.out.append(bytes) : p.out.append(bytes, message.blocks, message.keep));
+}
+
+inline void message_link::refuse(int to, peer& p) {
+  if (p.alive.load(std::memory_order_acquire)) throw message_error::closed(to);
+  const std::lock_guard lock(deaths_mutex_);
+  throw peer_died(to, p.how_it_died);
+}
+
+inline void message_link::wait_for_room(int to, peer& p) {
+  if (is_delivering()) return;  // nobody makes progress until it returns
+  for (;;) {
+    const std::uint64_t before = p.out.under_way();
+    const bool moved = wait([&] { return !p.alive.load() || p.out.under_way() <= options_.credit; },
+                            std::chrono::steady_clock::now() + options_.timeout);
+    if (!p.alive.load()) refuse(to, p);
+    if (moved) return;
+    if (p.out.under_way() >= before)
+      throw message_error::stalled(
+          to, std::to_string(before) + " bytes are under way to it, and in " +
+                  std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(options_.timeout).count()) +
+                  " ms it has taken none: it is stopped, or its host cannot be reached");
+  }
+}
+
+inline void message_link::flush(std::size_t word) {
+  std::uint64_t bits = unsent_[word].exchange(0, std::memory_order_acq_rel);
+  if (bits == 0) return;
+  const std::lock_guard lock(mpi());
+  for (; bits != 0; bits &= bits - 1) {
+    const int to = static_cast<int>(word) * 64 + __builtin_ctzll(bits);
+    push(to, at(to), true);
+  }
+}
+
+inline void message_link::push_full(int to, peer& p) {
+  {
+    const std::lock_guard lock(mpi());
+    push(to, p, false);
+  }
+  poll();  // large batches leave only while somebody makes progress
+}
+
+// Under the lock of MPI: sends what is full, or all; or an empty batch that says what was taken.
+inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
+  if (!p.alive.load(std::memory_order_acquire)) return;
+  all |= p.flushing;
+  bool sent = false;
+  while (p.leaving < most_leaving) {
+    auto batch = p.out.take(all);
+    if (batch == nullptr) {
+      if (!acknowledge) break;
+      batch = std::make_unique<batch_out>();
+    }
+    acknowledge = false;
+    const batch_header header{p.sequence++, p.taken.load(std::memory_order_relaxed)};
+    p.told.store(header.taken, std::memory_order_relaxed);
+    std::memcpy(batch->bytes.get(), &header, header_bytes);
+    MPI_Request request = MPI_REQUEST_NULL;
+    int done = 0;
+    int code = ::MPI_Isend(batch->bytes.get(), static_cast<int>(batch->used), MPI_BYTE, to, batch_tag, comm_, &request);
+    if (code == MPI_SUCCESS) code = ::MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+    if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a message to it", code).what());
+    sent = true;
+    for (const block_out& block : batch->blocks) push_block(to, block);
+    if (done != 0) {
+      p.out.recycle(std::move(batch));
+    } else {
+      ++p.leaving;
+      transfers_.add(request, {.peer = to, .batch = std::move(batch), .keep = {}, .bytes = 0, .into = {}});
+    }
+  }
+  p.flushing = all && p.leaving == most_leaving;
+  if (sent && p.bell != nullptr) p.bell->knock();
+}
+
+inline void message_link::push_block(int to, const block_out& block) {
+  std::span<const std::byte> rest = block.bytes;
+  for (std::uint64_t number = block.first_piece; !rest.empty(); ++number) {
+    const std::size_t n = std::min<std::size_t>(rest.size(), piece_bytes);
+    MPI_Request request = MPI_REQUEST_NULL;
+    const int code = ::MPI_Isend(rest.data(), static_cast<int>(n), MPI_BYTE, to, tag_of(number), comm_, &request);
+    if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a block to it", code).what());
+    transfers_.add(request, {.peer = to, .batch = {}, .keep = block.keep, .bytes = n, .into = {}});
+    rest = rest.subspan(n);
+  }
+}
+
+// ---- The end
+
+inline void message_link::close(time_point deadline) {
+  for (int r = 0; r < world_size(); ++r) {
+    peer& p = at(r);
+    if (r == rank_ || !p.alive.load(std::memory_order_acquire) || !p.out.close()) continue;
+    const std::lock_guard lock(mpi());
+    push(r, p, true);
+  }
+  std::string missing;
+  const auto finished = [&] {
+    // No two threads at what makes progress guards.
+    if (busy_.exchange(true, std::memory_order_acquire)) return false;
+    missing.clear();
+    for (int r = 0; r < world_size(); ++r) {
+      peer& p = at(r);
+      if (r == rank_ || p.buried) continue;
+      // What it has told of its end comes before all of ours has been taken; what confirms that is the last.
+      if (p.in.has_farewell() && p.out.confirm()) {
+        const std::lock_guard lock(mpi());
+        push(r, p, true);
+      }
+      if (!p.in.is_complete() || !p.out.is_empty()) missing += (missing.empty() ? "" : ", ") + std::to_string(r);
+    }
+    bool done = missing.empty() && came_.empty() && !has_deaths_.load(std::memory_order_acquire);
+    {
+      const std::lock_guard lock(mpi());
+      done = done && transfers_.empty();
+    }
+    busy_.store(false, std::memory_order_release);
+    return done;
+  };
+  if (!wait(finished, deadline))
+    throw message_error::unfinished(
+        "rank " + std::to_string(rank_) + " closes, and not all messages were received in time" +
+        (missing.empty() ? std::string("; blocks are under way") : "; not closed, or not taking: ranks " + missing) +
+        ". Every rank has to close");
+  closed_ = true;
+  stop();
+}
+
+inline void message_link::stop() noexcept {
+  if (comm_ == MPI_COMM_NULL) return;
+  stopping_.store(true, std::memory_order_release);
+  bell().ring();
+  thread_.join();
+  if (environment::finalized()) return;
+  const bool clean = closed_ && !somebody_died_.load();
+  {
+    const std::lock_guard lock(mpi());
+    if (inbox_) inbox_->stop();
+    transfers_.drop(transfers::everyone, [&](transfer&& undone, bool may_be_touched) {
+      if (!may_be_touched) return;
+      if (undone.batch) environment_.keep(std::shared_ptr<batch_out>(std::move(undone.batch)));
+      if (undone.into) environment_.keep(std::move(undone.into));
+      if (undone.keep) environment_.keep(std::move(undone.keep));
+    });
+    if (clean) ::MPI_Comm_free(&comm_);
+    comm_ = MPI_COMM_NULL;
+  }
+  if (clean) environment_.leave();
+}
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/message_link.hpp ----
+#ifndef CADRE_MPI_DETAIL_MESSAGE_LINK_HPP
+#define CADRE_MPI_DETAIL_MESSAGE_LINK_HPP
+
+#endif
+
+// ---- cadre/mpi/runtime.hpp ----
+#ifndef CADRE_MPI_RUNTIME_HPP
+#define CADRE_MPI_RUNTIME_HPP
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi {
+
+namespace detail {
+
+/// What each rank tells all others when a job begins.
+struct introduction {
+  std::array<char, 256> host{};
+  std::uint64_t build = 0, handlers = 0;
+  std::array<std::uint64_t, 2> job{};  // of rank 0: a name for what the job has on each node
+  std::uint32_t jobs_made = 0;
+  std::uint32_t bytes = 0;
+  std::array<std::byte, 4096> resources{};
+};
+
+/// The bytes of the program that runs, as a hash. Cost: a read of its file.
+inline std::uint64_t build_of_this_program() {
+  const file_descriptor file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  std::vector<std::byte> piece(std::size_t{1} << 20);
+  xxh64 hash;
+  for (ssize_t n = 0; file && (n = ::read(file.get(), piece.data(), piece.size())) > 0;)
+    hash.update(std::span(piece).first(static_cast<std::size_t>(n)));
+  return hash.digest();
+}
+
+}  // namespace detail
+
+/// The runtime of a job of several ranks: tasks and actors may be on any of them, and the ranks of a node share one store.
+/// The program, and all that it names, must be the same build on all ranks.
+///
+/// mpi::run() makes one on each rank; a program of which every rank has a main of its own makes one by itself. Making and
+/// destroying it is collective: rank 0 waits in the destructor until nothing goes on in the whole job, whoever began it; the
+/// others work for the job until then, in serve() or in the destructor.
+class runtime : public cadre::runtime {
+ public:
+  /// Every rank of `comm`, which is duplicated. Throws as cadre::runtime; different_programs (610), communicator_timeout
+  /// (401), mapping_error (159), mpi_error (1101, 1102).
+  explicit runtime(MPI_Comm comm, runtime_options options = {}) : cadre::runtime(std::move(options)) {
+    int rank = 0, size = 0;
+    {
+      const std::lock_guard lock(detail::environment::get().mutex());
+      detail::check(::MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
+      detail::check(::MPI_Comm_size(comm, &size), "MPI_Comm_size");
+    }
+    core().set_rank(rank);
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    const std::vector<detail::introduction> all = detail::root_gather(comm, size, deadline)(introduction());
+    check_that_all_are_one(all);
+    std::uint32_t number = 0;
+    std::vector<cadre::detail::peer_facts> peers;
+    for (const detail::introduction& i : all) {
+      number = std::max(number, i.jobs_made + 1);
+      cadre::detail::sent_options o;
+      from_bytes(std::span(i.resources).first(i.bytes), o);
+      peers.push_back({i.host.data(), o.resources});
+    }
+    core().begin_job(number, "cadre-job-" + std::to_string(all[0].job[0]) + "-" + std::to_string(all[0].job[1]));
+    job_ = std::make_shared<cadre::detail::job>(core(), std::make_unique<detail::message_link>(comm), std::move(peers));
+    core().join(job_);
+    core().actors().when_name_ends = [this](const std::string& name, cadre::detail::actor_address where) {
+      drop_name(name, {this->rank(), where});
+    };
+    job_->start();
+  }
+  explicit runtime(runtime_options options = {}) : runtime(detail::world(), std::move(options)) {}
+  ~runtime() override {
+    try {
+      rank() == 0 ? finish() : serve();
+      job_->close();
+    } catch (const std::exception& e) {
+      log(log_level::error, "actor", [&] { return std::string("the job did not end in order: ") + e.what(); });
+    }
+  }
+
+  /// Ranks other than 0: works for the job until rank 0 ends it.
+  void serve() { job_->serve(); }
+
+ private:
+  detail::introduction introduction() {
+    const auto now = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
+    detail::introduction me{.build = detail::build_of_this_program(),
+                            .handlers = cadre::detail::handler::fingerprint(cadre::detail::handler::seal()),
+                            .job = {hash_combine(now, static_cast<std::uint64_t>(::getpid())), now},
+                            .jobs_made = cadre::detail::runtime_core::jobs_made()};
+    const std::string host = cadre::detail::runtime_core::host();
+    std::memcpy(me.host.data(), host.data(), std::min(host.size(), me.host.size() - 1));
+    cadre::detail::sent_options o;
+    o.resources = core().resources();
+    const std::vector<std::byte> resources = to_bytes(o);
+    if (resources.size() > me.resources.size()) throw impossible_request("resources with names of more than 4 KiB");
+    std::copy(resources.begin(), resources.end(), me.resources.begin());
+    me.bytes = static_cast<std::uint32_t>(resources.size());
+    return me;
+  }
+  static void check_that_all_are_one(const std::vector<detail::introduction>& all) {
+    std::string others;
+    for (std::size_t r = 0; r < all.size(); ++r)
+      if (all[r].build != all[0].build || all[r].handlers != all[0].handlers)
+        others += (others.empty() ? "rank " : ", ") + std::to_string(r) + " on " + all[r].host.data();
+    if (!others.empty()) throw different_programs(others + " from rank 0 on " + all[0].host.data());
+  }
+
+  void drop_name(const std::string& name, cadre::detail::actor_place where) {
+    if (rank() == 0)
+      job_->names().drop(name, where);
+    else
+      job_->ask<cadre::detail::name_request>(0, {}, false, [&](output_archive& out) {
+        out(cadre::detail::name_question::drop, name, std::string(), where);
+      });
+  }
+
+  // Until nothing goes on anywhere and nothing is on its way: two looks at all ranks, one after the other, that see the same
+  // and as much received as sent (F. Mattern, Algorithms for distributed termination detection, 1987). What was on its way to
+  // or from a rank that has died nobody can count: without it.
+  void finish() {
+    using activity = cadre::detail::job::activity;
+    std::vector<activity> before;
+    for (;;) {
+      std::vector<activity> now;
+      activity sum{.idle = true};
+      bool all_live = true;
+      for (int r = 0; r < world_size(); ++r) {
+        if (!job_->is_alive(r)) {
+          all_live = false;
+          continue;
+        }
+        try {
+          now.push_back(r == 0 ? job_->look() : ask_for_activity(r));
+        } catch (const error&) {  // it has died just now
+          all_live = false;
+          continue;
+        }
+        sum.sent += now.back().sent;
+        sum.received += now.back().received;
+        sum.idle = sum.idle && now.back().idle;
+      }
+      if (sum.idle && (sum.sent == sum.received || !all_live) && now == before) break;
+      before = std::move(now);
+      std::this_thread::sleep_for(std::chrono::microseconds(100));
+    }
+    job_->end_others();
+  }
+  cadre::detail::job::activity ask_for_activity(int r) {
+    return cadre::detail::ask<cadre::detail::activity_request, cadre::detail::job::activity>(
+               *job_, r, {.counts = false}, false, "the end of the job", false, {}, [](output_archive&) {})
+        .get();
+  }
+
+  std::shared_ptr<cadre::detail::job> job_;
+};
+
+}  // namespace mpi
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/run.hpp ----
+#ifndef CADRE_MPI_RUN_HPP
+#define CADRE_MPI_RUN_HPP
+
+#include <concepts>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi {
+
+/// cadre::run() for a job of several ranks: under mpirun rank 0 calls the program, and the others run what it, and the tasks
+/// and actors of the job, give them to do. Without mpirun it is cadre::run().
+template <class Program>
+  requires std::invocable<Program&, cadre::runtime&>
+int run(int argc, char** argv, Program&& program, runtime_options options = {}) {
+  if (!launched()) return cadre::run(argc, argv, program, std::move(options));
+  return cadre::detail::run_main(argc, argv, [&]() -> int {
+    runtime rt(std::move(options));
+    if (rt.rank() == 0) return cadre::detail::run_program(program, rt);
+    rt.serve();
+    return 0;
+  });
+}
 
 }  // namespace mpi
 
