@@ -184,7 +184,7 @@ int main() {
            {"raw MPI", [&] { return pair.raw_round_trip(trips); },
             crowded ? benchmark::target{} : at_most(tcp ? 1.1 : 1.3)}});
   if (!crowded) {
-    for (const std::size_t bytes : {8, 64})
+    for (const std::size_t bytes : {std::size_t{8}, std::size_t{64}})
       measure("link: messages of " + std::to_string(bytes) + " B one way", "M/s",
               {{"cadre", [&] { return pair.one_way(2'000'000, bytes); },
                 bytes == 8 ? at_least(tcp ? 25 : 40) : benchmark::target{}}});

@@ -1226,6 +1226,154 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/core/chrono.hpp ----
+#ifndef CADRE_CORE_CHRONO_HPP
+#define CADRE_CORE_CHRONO_HPP
+
+// Durations, clocks and their literals. libstdc++ keeps them apart from the calendar, which brings <sstream> along and
+// would cost every user a tenth of a second.
+#if __has_include(<bits/chrono.h>)
+#include <bits/chrono.h>
+#else
+#include <chrono>
+#endif
+
+#endif
+
+// ---- cadre/os/futex.hpp ----
+#ifndef CADRE_OS_FUTEX_HPP
+#define CADRE_OS_FUTEX_HPP
+
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <climits>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+
+/// The kernel's wait queue on a 32-bit word. `scope::process` is for words that only threads of one process touch,
+/// `scope::shared` for words in memory that several processes map. Waits end for no reason now and then: call in a loop
+/// that rereads the word.
+namespace futex {
+
+enum class scope { process, shared };
+
+namespace detail {
+inline long call(const std::atomic<std::uint32_t>& word, int operation, scope where, std::uint32_t value,
+                 const timespec* until) noexcept {
+  const int flag = where == scope::process ? FUTEX_PRIVATE_FLAG : 0;
+  return ::syscall(SYS_futex, &word, operation | flag, value, until, nullptr, FUTEX_BITSET_MATCH_ANY);
+}
+}  // namespace detail
+
+/// Sleeps while the word holds `expected`.
+inline void wait(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                 scope where = scope::process) noexcept {
+  detail::call(word, FUTEX_WAIT_BITSET, where, expected, nullptr);
+}
+
+/// Sleeps while the word holds `expected`, at most until `deadline`. False if the deadline has passed.
+inline bool wait_until(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                       std::chrono::steady_clock::time_point deadline, scope where = scope::process) noexcept {
+  if (deadline == std::chrono::steady_clock::time_point::max()) {
+    wait(word, expected, where);
+    return true;
+  }
+  // The bitset form takes an absolute time of CLOCK_MONOTONIC, which is what steady_clock reads here.
+  const auto since = deadline.time_since_epoch();
+  if (since.count() <= 0) return false;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
+  timespec until{};
+  until.tv_sec = seconds.count();
+  until.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count();
+  return !(detail::call(word, FUTEX_WAIT_BITSET, where, expected, &until) == -1 && errno == ETIMEDOUT);
+}
+
+inline void wake_one(const std::atomic<std::uint32_t>& word, scope where = scope::process) noexcept {
+  detail::call(word, FUTEX_WAKE, where, 1, nullptr);
+}
+
+inline void wake_all(const std::atomic<std::uint32_t>& word, scope where = scope::process) noexcept {
+  detail::call(word, FUTEX_WAKE, where, INT_MAX, nullptr);
+}
+
+}  // namespace futex
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/sleeper.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_SLEEPER_HPP
+#define CADRE_ASYNC_DETAIL_SLEEPER_HPP
+
+#include <atomic>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+using time_point = std::chrono::steady_clock::time_point;
+
+/// One thread's place to sleep. Word: bit 0 says that the scheduler woke it for work, the bits above count the events
+/// that it waits for. Whoever counts an event up may find the sleeper gone right after, so nothing else of it is touched.
+struct sleeper {
+  explicit sleeper(std::uint32_t events) noexcept : needed(events) {}
+
+  static constexpr std::uint32_t woken_for_work = 1;
+  static constexpr std::uint32_t event = 2;
+
+  [[nodiscard]] std::uint32_t events() const noexcept { return word.load(std::memory_order_acquire) / event; }
+  [[nodiscard]] bool satisfied() const noexcept { return events() >= needed; }
+
+  void count_event() noexcept {
+    const std::uint32_t enough = needed;
+    if (word.fetch_add(event, std::memory_order_acq_rel) / event + 1 == enough) futex::wake_one(word);
+  }
+
+  /// Until satisfied, or woken for work, or the deadline.
+  void sleep(time_point deadline) noexcept {
+    for (;;) {
+      const std::uint32_t now = word.load(std::memory_order_acquire);
+      if ((now & woken_for_work) || now / event >= needed) return;
+      if (!futex::wait_until(word, now, deadline)) return;
+    }
+  }
+
+  /// Of one that is in no scheduler's list.
+  void wake() noexcept {
+    word.fetch_or(woken_for_work, std::memory_order_acq_rel);
+    futex::wake_one(word);
+  }
+  void forget_wake() noexcept { word.fetch_and(~woken_for_work, std::memory_order_acq_rel); }
+
+  std::atomic<std::uint32_t> word{0};
+  const std::uint32_t needed;
+  // Guarded by the scheduler's mutex.
+  sleeper* previous = nullptr;
+  sleeper* next = nullptr;
+  bool linked = false;
+  bool between_tasks = false;  // a worker's main loop, as opposed to a wait inside a task
+};
+
+/// A sleeper that is to be woken when there is something to do for the task that it waits for: see task::listen().
+struct listener {
+  sleeper* who = nullptr;
+  listener* previous = nullptr;
+  listener* next = nullptr;
+  bool listed = false;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/detail/waiter_list.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_WAITER_LIST_HPP
 #define CADRE_ASYNC_DETAIL_WAITER_LIST_HPP
@@ -1484,9 +1632,13 @@ class task {
   virtual void on_stop() noexcept {}
   /// The thread that runs it falls asleep in a wait, or is awake again.
   virtual void on_wait(bool /*begins*/) noexcept {}
-  /// Of one that is not_for_help: does some of what comes before it on the thread that waits for it. False if there is
-  /// nothing to do.
-  virtual bool bring_nearer() noexcept { return false; }
+  /// Of one that is not_for_help: does some of what comes before it on the thread that waits for it, and begins nothing
+  /// after the deadline. False if there is nothing to do.
+  virtual bool bring_nearer(time_point /*deadline*/) noexcept { return false; }
+  /// The same thread, about to sleep: it will be woken if bring_nearer() has something to do again. False if it has already.
+  [[nodiscard]] virtual bool listen(listener&) noexcept { return true; }
+  /// `leaves`: it will not call bring_nearer(), so that another one is to be woken in its place.
+  virtual void stop_listening(listener&, bool /*leaves*/) noexcept {}
   /// The running task that must end before this one can begin, or null; with a reference.
   [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
   /// Destroys value or error, as only children keep the node from now on.
@@ -1832,139 +1984,6 @@ inline bool cancel(task& t) noexcept {
   if (t.has_offspring()) cancel_all([&t](const task& other) { return other.descends_from(t); });
   return true;
 }
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/core/chrono.hpp ----
-#ifndef CADRE_CORE_CHRONO_HPP
-#define CADRE_CORE_CHRONO_HPP
-
-// Durations, clocks and their literals. libstdc++ keeps them apart from the calendar, which brings <sstream> along and
-// would cost every user a tenth of a second.
-#if __has_include(<bits/chrono.h>)
-#include <bits/chrono.h>
-#else
-#include <chrono>
-#endif
-
-#endif
-
-// ---- cadre/os/futex.hpp ----
-#ifndef CADRE_OS_FUTEX_HPP
-#define CADRE_OS_FUTEX_HPP
-
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <atomic>
-#include <cerrno>
-#include <climits>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-
-/// The kernel's wait queue on a 32-bit word. `scope::process` is for words that only threads of one process touch,
-/// `scope::shared` for words in memory that several processes map. Waits end for no reason now and then: call in a loop
-/// that rereads the word.
-namespace futex {
-
-enum class scope { process, shared };
-
-namespace detail {
-inline long call(const std::atomic<std::uint32_t>& word, int operation, scope where, std::uint32_t value,
-                 const timespec* until) noexcept {
-  const int flag = where == scope::process ? FUTEX_PRIVATE_FLAG : 0;
-  return ::syscall(SYS_futex, &word, operation | flag, value, until, nullptr, FUTEX_BITSET_MATCH_ANY);
-}
-}  // namespace detail
-
-/// Sleeps while the word holds `expected`.
-inline void wait(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
-                 scope where = scope::process) noexcept {
-  detail::call(word, FUTEX_WAIT_BITSET, where, expected, nullptr);
-}
-
-/// Sleeps while the word holds `expected`, at most until `deadline`. False if the deadline has passed.
-inline bool wait_until(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
-                       std::chrono::steady_clock::time_point deadline, scope where = scope::process) noexcept {
-  if (deadline == std::chrono::steady_clock::time_point::max()) {
-    wait(word, expected, where);
-    return true;
-  }
-  // The bitset form takes an absolute time of CLOCK_MONOTONIC, which is what steady_clock reads here.
-  const auto since = deadline.time_since_epoch();
-  if (since.count() <= 0) return false;
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
-  timespec until{};
-  until.tv_sec = seconds.count();
-  until.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count();
-  return !(detail::call(word, FUTEX_WAIT_BITSET, where, expected, &until) == -1 && errno == ETIMEDOUT);
-}
-
-inline void wake_one(const std::atomic<std::uint32_t>& word, scope where = scope::process) noexcept {
-  detail::call(word, FUTEX_WAKE, where, 1, nullptr);
-}
-
-inline void wake_all(const std::atomic<std::uint32_t>& word, scope where = scope::process) noexcept {
-  detail::call(word, FUTEX_WAKE, where, INT_MAX, nullptr);
-}
-
-}  // namespace futex
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/sleeper.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_SLEEPER_HPP
-#define CADRE_ASYNC_DETAIL_SLEEPER_HPP
-
-#include <atomic>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-using time_point = std::chrono::steady_clock::time_point;
-
-/// One thread's place to sleep. Word: bit 0 says that the scheduler woke it for work, the bits above count the events
-/// that it waits for. Whoever counts an event up may find the sleeper gone right after, so nothing else of it is touched.
-struct sleeper {
-  explicit sleeper(std::uint32_t events) noexcept : needed(events) {}
-
-  static constexpr std::uint32_t woken_for_work = 1;
-  static constexpr std::uint32_t event = 2;
-
-  [[nodiscard]] std::uint32_t events() const noexcept { return word.load(std::memory_order_acquire) / event; }
-  [[nodiscard]] bool satisfied() const noexcept { return events() >= needed; }
-
-  void count_event() noexcept {
-    const std::uint32_t enough = needed;
-    if (word.fetch_add(event, std::memory_order_acq_rel) / event + 1 == enough) futex::wake_one(word);
-  }
-
-  /// Until satisfied, or woken for work, or the deadline.
-  void sleep(time_point deadline) noexcept {
-    for (;;) {
-      const std::uint32_t now = word.load(std::memory_order_acquire);
-      if ((now & woken_for_work) || now / event >= needed) return;
-      if (!futex::wait_until(word, now, deadline)) return;
-    }
-  }
-
-  std::atomic<std::uint32_t> word{0};
-  const std::uint32_t needed;
-  // Guarded by the scheduler's mutex.
-  sleeper* previous = nullptr;
-  sleeper* next = nullptr;
-  bool linked = false;
-  bool between_tasks = false;  // a worker's main loop, as opposed to a wait inside a task
-};
 
 }  // namespace detail
 CADRE_NAMESPACE_END
@@ -4298,6 +4317,7 @@ struct watch : continuation {
   }
   sleeper* waits_in = nullptr;
   task* target = nullptr;
+  listener nearer;
   bool added = false;
 };
 
@@ -4395,13 +4415,12 @@ class sleeping_wait {
     return at >= reinterpret_cast<std::uintptr_t>(targets_.data()) &&
            at < reinterpret_cast<std::uintptr_t>(targets_.data() + targets_.size());
   }
-  // The other way round for calls of actors, which nothing hangs on: from a call to what its actor is at, to what that waits
-  // for, and so on.
+  // The other way round for calls of actors, which nothing hangs on: from what is waited for to what its actor is at, if it
+  // is a call, to what that waits for, and so on.
   using kept_tasks = std::vector<task_ref<task>>;
   void check_actors(kept_tasks& kept) const {
     int looks = most_looks;
-    for (const watch& w : targets_)
-      if (w.target->has(task::not_for_help)) follow_actors({*w.target, nullptr}, looks, kept);
+    for (const watch& w : targets_) follow_actors({*w.target, nullptr}, looks, kept);
   }
   void follow_actors(const held_up& target, int& looks, kept_tasks& kept) const {
     for (const held_up* h = target.by; h != nullptr; h = h->by)
@@ -4422,8 +4441,8 @@ class sleeping_wait {
     std::string path;
     for (const held_up* h = &last; h != nullptr; h = h->by)
       path.insert(0, " waits for " + describe(h->which.name(), h->which.at()));
-    throw wait_cycle(describe(top()->name(), top()->at()) + path + ", which its actor can begin only after " +
-                     describe(at.name(), at.at()));
+    if (&at != &last.which) path += ", which its actor can begin only after " + describe(at.name(), at.at());
+    throw wait_cycle(describe(top()->name(), top()->at()) + path);
   }
   [[noreturn, gnu::cold]] void tell_cycle(const held_up& last) const {
     std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";
@@ -4495,8 +4514,11 @@ class wait_frame {
     worker* const w = context.worker;
     if (w != nullptr) ++w->waits;
     const at_end leave{w};
+    // A thread of no pool begins calls only if it has to wait for all of them, for as long as they take.
+    helps_actors_ = w != nullptr || (deadline == time_point::max() && sleeper_.needed == watches_.size());
+    if (watches_.size() != 1) watch_all();
     bring_nearer(deadline);
-    if (watches_.size() != 1 || (w == nullptr && !look_for_a_moment())) watch_all();
+    if (w == nullptr && !watching_ && !look_for_a_moment()) watch_all();
     while (!enough()) {
       if (is_past(deadline)) return false;
       if (context.here != nullptr && context.here->run_first()) continue;
@@ -4504,6 +4526,7 @@ class wait_frame {
       watch_all();
       if (enough()) break;
       if (task* t = idle(w, deadline)) run_unrelated(*w, t);
+      bring_nearer(deadline);
     }
     return true;
   }
@@ -4536,8 +4559,23 @@ class wait_frame {
   }
 
   void bring_nearer(time_point deadline) noexcept {
+    if (!helps_actors_) return;
     for (const watch& w : watches_)
-      while (w.target->has(task::not_for_help) && !enough() && !is_past(deadline) && w.target->bring_nearer()) {}
+      while (w.target->has(task::not_for_help) && !enough() && !is_past(deadline) && w.target->bring_nearer(deadline)) {
+      }
+  }
+  // False if there is something to bring nearer.
+  [[nodiscard]] bool listen() noexcept {
+    for (watch& w : watches_) {
+      w.nearer.who = &sleeper_;
+      if (helps_actors_ && w.target->has(task::not_for_help) && !w.target->listen(w.nearer)) return false;
+    }
+    return true;
+  }
+  void stop_listening(bool leaves) noexcept {
+    for (watch& w : watches_)
+      if (helps_actors_ && w.target->has(task::not_for_help)) w.target->stop_listening(w.nearer, leaves);
+    sleeper_.forget_wake();
   }
 
   // To fall asleep and be woken takes both sides some microseconds, which a task that is under way, or is taken up by a
@@ -4625,7 +4663,9 @@ class wait_frame {
     } else {
       std::optional<stand_in> other;
       if (waits_for_another_pool()) other.emplace();
-      sleeper_.sleep(until(deadline));
+      const time_point end = until(deadline);
+      if (listen()) sleeper_.sleep(end);
+      stop_listening(enough() || is_past(deadline));
     }
     report_if_long();
     return found;
@@ -4685,6 +4725,7 @@ class wait_frame {
   std::size_t next_ = 0;
   std::uint32_t already_done_ = 0;
   bool watching_ = false;
+  bool helps_actors_ = false;
   bool pending_ = false;
   time_point report_at_{};  // not yet known
 };
@@ -12654,6 +12695,7 @@ CADRE_NAMESPACE_END
 #define CADRE_ACTOR_DETAIL_ARGUMENT_HPP
 
 #include <concepts>
+#include <exception>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -12792,8 +12834,14 @@ class future_argument {
 
   template <class Core>
   decltype(auto) give(Core& core, bool again) {
+    if (error_) std::rethrow_exception(error_);
     if (!value_) {
-      value_.emplace(std::move(future_).get());
+      try {
+        value_.emplace(std::move(future_).get());
+      } catch (...) {
+        if (again) error_ = std::current_exception();
+        throw;
+      }
       value_->pack(core);
     }
     return value_->give(core, again);
@@ -12810,6 +12858,7 @@ class future_argument {
  private:
   Future future_;
   std::optional<value_argument<P>> value_;
+  std::exception_ptr error_;  // for the next try
 };
 
 /// How an argument given as an A waits for a parameter declared as P.
@@ -13480,16 +13529,19 @@ class turn final : public state_with_error {
   void run() noexcept override;
   // The calls have been cancelled one by one.
   void run_not() noexcept override { run(); }
-  /// It is to end behind this call. By who has claimed the turn.
-  void end_behind(const task& call) noexcept { last_ = &call; }
 
  private:
+  friend actor_cell;
   actor_cell& cell_;
-  const task* last_ = nullptr;
+  const task* last_ = nullptr;  // of whoever waits for that: it is to end when that has begun, or the time is over
+  time_point deadline_ = time_point::max();
+  turn* next_ = nullptr;  // of those that wait for a thread
+  bool waits_ = false;    // is one of those
 };
 
 /// An actor's object and its mailbox. Calls run in the order in which they came, one at a time, or up to `most` at once. The
-/// cell outlives the actor, and is used again for another one: whoever calls says which of them is meant.
+/// cell outlives the actor, and all threads that wait for calls, and is used again for another one: whoever calls says which
+/// of them is meant.
 ///
 /// Thread-safety: all functions, from any thread.
 class actor_cell {
@@ -13505,6 +13557,7 @@ class actor_cell {
     const std::lock_guard lock(mutex_);
     if (turns_ != 0 || (generation_ != 0 && !has_ended())) return 0;
     ended_.store(false, std::memory_order_relaxed);
+    begun_ = false;
     pool_ = pool;
     label_ = std::move(label);
     most_ = 1;
@@ -13513,34 +13566,40 @@ class actor_cell {
     return ++generation_;
   }
 
-  /// Takes over one reference of the call. False if the actor is another one by now. Throws too_many_calls (605).
-  bool push(std::uint32_t generation, task& call) {
+  /// Takes over one reference of the call. False if the actor is another one by now. With `counts` throws too_many_calls
+  /// (605).
+  bool push(std::uint32_t generation, task& call, bool counts) {
+    turn* more = nullptr;
     {
       const std::lock_guard lock(mutex_);
       if (generation != generation_) return false;
-      if (most_pending_ != 0 && pending_ >= most_pending_) throw too_many_calls(label_, most_pending_);
+      if (counts && most_pending_ != 0 && pending_ >= most_pending_ + (begun_ ? 0 : 1))
+        throw too_many_calls(label_, most_pending_);
+      if (turns_ != most_) more = add_turn();  // first, as there may be no memory for it
       call.link.store(nullptr, std::memory_order_relaxed);
       (last_ != nullptr ? last_->link : first_).store(&call, std::memory_order_relaxed);
       last_ = &call;
       ++pending_;
-      if (turns_ == most_) return true;
-      ++turns_;
     }
-    schedule_turn();
+    if (more != nullptr) schedule(more);
     return true;
   }
 
   /// By its first call, with which the others begin.
   void set_object(std::shared_ptr<void> object) {
-    std::uint32_t more = 0;
+    task* more = nullptr;
     {
       const std::lock_guard lock(mutex_);
       object_ = std::move(object);
       if (wanted_ == 1) return;
       most_ = wanted_;
-      while (turns_ < most_ && more < pending_) ++turns_, ++more;
+      for (std::size_t n = pending_; n != 0 && turns_ < most_; --n) {
+        turn* const t = try_add_turn();
+        if (t == nullptr) break;  // this turn goes on, and the next call asks for another one
+        t->link.store(std::exchange(more, t), std::memory_order_relaxed);
+      }
     }
-    for (; more != 0; --more) schedule_turn();
+    while (more != nullptr) schedule(std::exchange(more, more->link.load(std::memory_order_relaxed)));
   }
   /// The calls that it has not come to will fail with actor_died (601), for this reason. False if it has ended already.
   bool end(std::uint32_t generation, std::string why) {
@@ -13560,95 +13619,189 @@ class actor_cell {
     }
     return object_.get();
   }
-  [[nodiscard]] bool lives(std::uint32_t generation) {
-    const std::lock_guard lock(mutex_);
-    return generation == generation_ && !has_ended();
-  }
 
   /// The call that it is at, with a reference; null if there is none, or if several can run at once.
   [[nodiscard]] task* current() noexcept {
-    task* const t = current_.load(std::memory_order_acquire);
-    return t == nullptr ? nullptr : retain_if_still(current_, t);
+    const std::lock_guard lock(mutex_);
+    if (current_ != nullptr) current_->retain();
+    return current_;
   }
 
   /// Runs calls up to this one on the thread that waits for it. False if that is under way elsewhere.
-  bool bring_nearer(task& call) noexcept {
-    task* const t = turn_.load(std::memory_order_acquire);
-    if (t == nullptr || retain_if_still(turn_, t) == nullptr) return false;
-    const task_ref<task> reference(t);
+  bool bring_nearer(task& call, time_point deadline) noexcept {
     worker* const w = this_worker();
-    if (!t->try_claim(w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0)) return false;
-    static_cast<turn*>(t)->end_behind(call);
-    w != nullptr ? scheduler::run_claimed(*w, *t) : run_in_frame(*t, this_context());
+    task_ref<turn> mine;
+    {
+      const std::lock_guard lock(mutex_);
+      if (call.is_running()) {
+        pass_on();
+        return false;
+      }
+      while (waiting_ != nullptr && !mine) {
+        turn& t = *waiting_;  // lives as long as it is in the list
+        t.retain();           // before the claim, which lets the pool drop its own reference
+        task_ref<turn> one(&t);
+        no_longer_waits(t);
+        if (!t.try_claim(runner(w))) continue;
+        t.last_ = &call;
+        t.deadline_ = deadline;
+        mine = std::move(one);
+      }
+    }
+    if (!mine) return false;
+    w != nullptr ? scheduler::run_claimed(*w, *mine) : run_in_frame(*mine, this_context());
     return true;
   }
+  [[nodiscard]] bool listen(listener& l) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (waiting_ != nullptr) return false;
+    l.previous = last_listener_;
+    l.next = nullptr;
+    (last_listener_ != nullptr ? last_listener_->next : first_listener_) = &l;
+    last_listener_ = &l;
+    l.listed = true;
+    return true;
+  }
+  void stop_listening(listener& l, bool leaves) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (l.listed) unlist(l);
+    if (leaves) pass_on();
+  }
 
-  /// By a turn: up to the call `until`, if that is not null.
-  void run_calls(const task* until) noexcept {
+  /// By a turn.
+  void run_calls(turn& self) noexcept {
     constexpr int most_at_once = 256;  // then others of the pool have a go
-    turn_.store(nullptr, std::memory_order_relaxed);
-    std::shared_ptr<void> object;  // as in end()
+    std::shared_ptr<void> object;      // as in end()
+    turn* successor = nullptr;
+    task* t = nullptr;
     for (int n = 0;; ++n) {
-      task* t = nullptr;
+      task* const before = t;
       {
         const std::lock_guard lock(mutex_);
+        if (self.waits_) no_longer_waits(self);
+        if (before != nullptr && current_ == before) current_ = nullptr;
         t = first_.load(std::memory_order_relaxed);
         if (t == nullptr) {
-          if (--turns_ == 0 && has_ended()) object = std::move(object_);
-          return;
+          if (--turns_ == 0) {
+            if (has_ended()) object = std::move(object_);
+            tell_if_awaited();
+          }
+        } else if ((n < most_at_once && !is_over(self)) || (successor = try_add_turn()) == nullptr) {
+          first_.store(t->link.load(std::memory_order_relaxed), std::memory_order_relaxed);
+          if (last_ == t) last_ = nullptr;
+          --pending_;
+          begun_ = true;
+          if (most_ == 1) current_ = t;
+        } else {
+          --turns_;
         }
-        if (n == most_at_once || (until != nullptr && until->done())) break;
-        first_.store(t->link.load(std::memory_order_relaxed), std::memory_order_relaxed);
-        if (last_ == t) last_ = nullptr;
-        --pending_;
       }
+      if (before != nullptr) before->release();
+      if (t == nullptr) return;
+      if (successor != nullptr) break;
       run_call(*t);
-      t->release();
     }
-    schedule_turn();
+    schedule(successor);
+  }
+
+  /// Until all that has been called has run. False if it had.
+  bool wait_until_idle() noexcept {
+    for (bool waited = false;; waited = true) {
+      {
+        const std::lock_guard lock(mutex_);
+        idle_.store(turns_ == 0 ? is_idle : awaited, std::memory_order_relaxed);
+        if (turns_ == 0) return waited;
+      }
+      futex::wait(idle_, awaited);
+    }
   }
 
  private:
-  [[nodiscard]] bool has_ended() const noexcept { return ended_.load(std::memory_order_acquire); }
+  static constexpr std::uint32_t is_idle = 0, awaited = 1;
 
-  void schedule_turn() {
-    turn* const t = new turn(*this, pool_);
-    if (most_ == 1) turn_.store(t, std::memory_order_release);
-    schedule(t);
+  [[nodiscard]] bool has_ended() const noexcept { return ended_.load(std::memory_order_acquire); }
+  // Others look for the runner in the task's own pool.
+  [[nodiscard]] std::uint32_t runner(const worker* w) const noexcept {
+    return w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0;
   }
   void run_call(task& t) noexcept {
     worker* const w = this_worker();
-    if (!t.try_claim(w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0)) return;  // it has been cancelled
-    if (most_ == 1) current_.store(&t, std::memory_order_release);
+    if (!t.try_claim(runner(w))) return;  // it has been cancelled
     w != nullptr ? scheduler::run_claimed(*w, t) : run_in_frame(t, this_context());
-    current_.store(nullptr, std::memory_order_relaxed);
   }
-  // What `where` points to lies in the memory of nodes, and may have ended: then `where` says so.
-  static task* retain_if_still(const std::atomic<task*>& where, task* t) noexcept {
-    if (task::retain_at(t) == nullptr) return nullptr;
-    if (where.load(std::memory_order_acquire) == t) return t;
-    t->release();
-    return nullptr;
+
+  // All that follow with the mutex held.
+
+  // For the caller to schedule. Throws std::bad_alloc.
+  turn* add_turn() {
+    turn* const t = new turn(*this, pool_);
+    ++turns_;
+    t->waits_ = true;
+    t->next_ = std::exchange(waiting_, t);
+    pass_on();
+    return t;
+  }
+  turn* try_add_turn() noexcept {
+    try {
+      return add_turn();
+    } catch (...) {
+      return nullptr;
+    }
+  }
+  void no_longer_waits(turn& t) noexcept {
+    turn** at = &waiting_;
+    while (*at != &t) at = &(*at)->next_;
+    *at = t.next_;
+    t.waits_ = false;
+  }
+  [[nodiscard]] static bool is_over(const turn& t) noexcept {
+    return t.last_ != nullptr && (t.last_->is_running() || (t.deadline_ != time_point::max() &&
+                                                            std::chrono::steady_clock::now() >= t.deadline_));
+  }
+  // To one who sleeps until a turn waits for a thread, as the pool may have none.
+  void pass_on() noexcept {
+    if (waiting_ == nullptr || first_listener_ == nullptr) return;
+    sleeper* const who = first_listener_->who;
+    unlist(*first_listener_);
+    who->wake();
+  }
+  void unlist(listener& l) noexcept {
+    (l.previous != nullptr ? l.previous->next : first_listener_) = l.next;
+    (l.next != nullptr ? l.next->previous : last_listener_) = l.previous;
+    l.listed = false;
+  }
+  void tell_if_awaited() noexcept {
+    if (idle_.load(std::memory_order_relaxed) != awaited) return;
+    idle_.store(is_idle, std::memory_order_relaxed);
+    futex::wake_one(idle_);
   }
 
   std::mutex mutex_;
   std::atomic<task*> first_{nullptr};  // of the calls that wait; under the mutex
   task* last_ = nullptr;
   std::size_t pending_ = 0, most_pending_ = 0;
+  bool begun_ = false;  // the constructor is not among those that wait
   std::uint32_t generation_ = 0;
   std::uint32_t turns_ = 0, most_ = 1, wanted_ = 1;  // that run or wait for a thread, and how many there may be
   pool_id pool_ = no_pool;
   std::string label_, why_;
   std::atomic<bool> ended_{false};
-  std::shared_ptr<void> object_;         // changes while no call runs, but for the first
-  std::atomic<task*> turn_{nullptr};     // that waits for a thread, if only one can run
-  std::atomic<task*> current_{nullptr};  // likewise, the call that runs
+  std::shared_ptr<void> object_;  // changes while no call runs, but for the first
+  task* current_ = nullptr;       // the call that runs, if only one can
+  turn* waiting_ = nullptr;       // the turns that wait for a thread
+  listener* first_listener_ = nullptr;
+  listener* last_listener_ = nullptr;
+  std::atomic<std::uint32_t> idle_{is_idle};
 };
 
 inline void turn::run() noexcept {
-  cell_.run_calls(last_);
+  cell_.run_calls(*this);
   // Nobody waits for it: see function_task.
 }
+
+/// What a call is to its actor. Those of the user are limited in number; the constructor is nobody's child, as the actor
+/// does not end with the task that made it.
+enum class call_kind : std::uint8_t { of_user, stop, constructor };
 
 /// A call in a mailbox. F is called with nothing and gives an R.
 template <class R, class F>
@@ -13667,8 +13820,14 @@ class call_task final : public function_task<R, F> {
       this->set_error(std::move(why));
     this->finish(task::completion::from_elsewhere);
   }
+  /// Likewise: on this thread, without the actor.
+  void run_anyway() noexcept {
+    if (this->try_claim()) run_in_frame(*this, this_context());
+  }
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
-  bool bring_nearer() noexcept override { return cell_.bring_nearer(*this); }
+  bool bring_nearer(time_point deadline) noexcept override { return cell_.bring_nearer(*this, deadline); }
+  [[nodiscard]] bool listen(listener& l) noexcept override { return cell_.listen(l); }
+  void stop_listening(listener& l, bool leaves) noexcept override { cell_.stop_listening(l, leaves); }
   [[nodiscard]] task* held_up_by() noexcept override {
     task* const t = cell_.current();
     if (t != this) return t;
@@ -13713,15 +13872,13 @@ struct actor_address {
   std::uint32_t generation = 0;  // 0: none
 };
 
-/// The actors of one process, and their names. Thread-safety: all functions, from any thread.
+/// The actors of one process, and their names. Never destroyed, but used again by another runtime: who waited for a call may
+/// still be about to leave when the runtime has ended. Thread-safety: all functions, from any thread.
 class actor_table {
  public:
   actor_table() = default;
   actor_table(const actor_table&) = delete;
   actor_table& operator=(const actor_table&) = delete;
-  ~actor_table() {
-    for (std::size_t k = 0; k < chunks_.size(); ++k) delete[] chunks_[k].load();
-  }
 
   struct named {
     actor_address where;
@@ -13731,15 +13888,19 @@ class actor_table {
   /// A cell for an actor that is to be made.
   actor_address add(pool_id pool, const std::string& label, std::uint32_t most_at_once, std::size_t most_pending) {
     const std::lock_guard lock(mutex_);
-    for (std::size_t k = 0; k < ended_.size() && k < 8; ++k) {  // most have gone when they are looked at
-      const std::uint32_t i = ended_[k];
+    for (std::size_t looks = 0; looks < ended_.size() && looks < 8;
+         ++looks) {  // most have gone when they are looked at
+      std::uint32_t& next = ended_[next_look_++ % ended_.size()];
+      const std::uint32_t i = next;
       const std::uint32_t generation = (*this)[i].begin(pool, label, most_at_once, most_pending);
       if (generation == 0) continue;
-      ended_[k] = ended_.back();
+      next = ended_.back();
       ended_.pop_back();
       return {i, generation};
     }
     const std::uint32_t i = begun_;
+    if (ended_.capacity() <= i)
+      ended_.reserve(2 * std::size_t{i} + smallest);  // so that the end of an actor asks for no memory
     std::atomic<actor_cell*>& chunk = chunks_[chunk_of(i)];
     if (chunk.load(std::memory_order_relaxed) == nullptr)
       chunk.store(new actor_cell[first_of(chunk_of(i) + 1) - first_of(chunk_of(i))], std::memory_order_release);
@@ -13771,8 +13932,18 @@ class actor_table {
     if (!name.empty() && when_name_ends) when_name_ends(name, a);
     return true;
   }
+  /// When nobody else makes calls: lets those run that there are, then ends all actors. From now on another runtime can have
+  /// the table.
   void end_all(const std::string& why) {
+    for (bool again = true; again;) {
+      again = false;
+      for (std::uint32_t i = 0; i < begun_; ++i) again |= (*this)[i].wait_until_idle();
+    }
     for (std::uint32_t i = 0; i < begun_; ++i) (*this)[i].end(actor_cell::any, why);
+    names_.clear();
+    name_of_.clear();
+    ended_.clear();
+    for (std::uint32_t i = 0; i < begun_; ++i) ended_.push_back(i);
   }
 
   /// In a job of several ranks, where rank 0 has the names.
@@ -13789,9 +13960,15 @@ class actor_table {
   std::optional<named> enter(const std::string& name, named who, Begin&& begin) {
     const std::lock_guard lock(mutex_);
     if (const auto taken = names_.find(name); taken != names_.end()) return taken->second;
-    begin();
-    names_.emplace(name, who);
-    name_of_[who.where.cell] = name;
+    const auto entered = names_.emplace(name, who).first;
+    try {
+      name_of_[who.where.cell] = name;
+      begin();
+    } catch (...) {
+      names_.erase(entered);
+      name_of_.erase(who.where.cell);
+      throw;
+    }
     return std::nullopt;
   }
   /// Throws no_such_actor (602).
@@ -13821,6 +13998,7 @@ class actor_table {
   std::array<std::atomic<actor_cell*>, 24> chunks_{};
   std::uint32_t begun_ = 0;
   std::vector<std::uint32_t> ended_;  // cells that can be used again, once their calls are over
+  std::size_t next_look_ = 0;         // at those
   std::map<std::string, named> names_;
   std::map<std::uint32_t, std::string> name_of_;  // by cell
 };
@@ -15585,6 +15763,7 @@ CADRE_NAMESPACE_END
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 
@@ -15599,7 +15778,11 @@ class runtime_core {
  public:
   /// Throws thread_error (151), impossible_request (209).
   explicit runtime_core(runtime_options options, runtime& face)
-      : store_options_(std::move(options.store)), packs_(options.round_trip), number_(enter(*this)), face_(face) {
+      : store_options_(std::move(options.store)),
+        packs_(options.round_trip),
+        actors_(take_table()),
+        number_(enter(*this)),
+        face_(face) {
     try {
       pool_.emplace(thread_pool_options{.threads = options.threads,
                                         .on_unobserved_error = std::move(options.on_unobserved_error),
@@ -15607,21 +15790,23 @@ class runtime_core {
                                         .report_waits_after = options.report_waits_after});
     } catch (...) {
       leave();
+      give_back(actors_);
       throw;
     }
-    scheduler_ = &scheduler_of(*pool_);
+    home_ = scheduler_of(*pool_).id();
   }
   runtime_core(const runtime_core&) = delete;
   runtime_core& operator=(const runtime_core&) = delete;
   /// Runs what has been submitted, then ends the actors.
   ~runtime_core() {
     pool_.reset();
+    actors_.end_all("its runtime has ended");  // whose destructors may still call others
     leave();
-    actors_.end_all("its runtime has ended");
+    give_back(actors_);
   }
 
   [[nodiscard]] thread_pool& pool() noexcept { return *pool_; }
-  [[nodiscard]] pool_id home() const noexcept { return scheduler_->id(); }
+  [[nodiscard]] pool_id home() const noexcept { return home_; }
   [[nodiscard]] actor_table& actors() noexcept { return actors_; }
   [[nodiscard]] producers& results() noexcept { return producers_; }
   [[nodiscard]] runtime& face() noexcept { return face_; }
@@ -15630,7 +15815,7 @@ class runtime_core {
   void join(std::shared_ptr<job> j) noexcept { job_ = std::move(j); }
   [[nodiscard]] int rank() const noexcept { return rank_; }
   void set_rank(int rank) noexcept { rank_ = rank; }
-  [[nodiscard]] const resource_set& resources() const noexcept { return scheduler_->resources(); }
+  [[nodiscard]] const resource_set& resources() const { return scheduler_of(*pool_).resources(); }
   /// One job of several ranks from now on: handles of all of them have the same number, and the ranks of a node one store.
   void begin_job(std::uint32_t number, const std::string& store) {
     store_options_.name = store_options_.name.empty() ? store : store_options_.name;
@@ -15705,7 +15890,7 @@ class runtime_core {
     const std::lock_guard lock(all().mutex);
     const auto is_it = [pool](const std::atomic<runtime_core*>& slot) {
       const runtime_core* const c = slot.load(std::memory_order_relaxed);
-      return c != nullptr && c->scheduler_ != nullptr && c->home() == pool;
+      return c != nullptr && c->home_ == pool;
     };
     for (std::uint32_t n = 0; n < all().begun; ++n)
       if (is_it(all().cores[n])) return all().cores[n].load(std::memory_order_relaxed);
@@ -15722,11 +15907,27 @@ class runtime_core {
     std::array<std::atomic<runtime_core*>, most> cores{};
     std::array<std::atomic<runtime_core*>, most_jobs> jobs{};
     std::uint32_t begun = 0, made = 0, jobs_made = 0;
+    std::vector<actor_table*> tables;  // of runtimes that have ended, for the next
   };
   // Never destroyed: a static of the program may have a handle.
   static registry& all() noexcept {
     static registry& only = *new registry;
     return only;
+  }
+  static actor_table& take_table() {
+    const std::lock_guard lock(all().mutex);
+    if (all().tables.empty()) return *new actor_table;
+    actor_table* const table = all().tables.back();
+    all().tables.pop_back();
+    return *table;
+  }
+  static void give_back(actor_table& table) noexcept {
+    table.when_name_ends = {};
+    const std::lock_guard lock(all().mutex);
+    try {
+      all().tables.push_back(&table);
+    } catch (...) {  // it stays as it is, for nobody
+    }
   }
   static std::uint32_t enter(runtime_core& core) {
     const std::lock_guard lock(all().mutex);
@@ -15752,12 +15953,12 @@ class runtime_core {
   std::optional<object_store> store_;
   std::atomic<object_store*> ready_store_{nullptr};
   producers producers_;
-  actor_table actors_;
+  actor_table& actors_;
   std::uint32_t number_;
   runtime& face_;
   int rank_ = 0;
   std::shared_ptr<job> job_;
-  scheduler* scheduler_ = nullptr;
+  std::atomic<pool_id> home_{no_pool};
   std::optional<thread_pool> pool_;
 };
 
@@ -16180,16 +16381,17 @@ future<R> start_plain_call(runtime_core& core, std::source_location at, Call cal
 /// Puts a call into the mailbox of an actor of this process. What cannot be put there fails: see actor::call().
 template <class T, class R, class F>
 future<R> push_call(runtime_core& core, actor_address to, std::source_location at, std::uint8_t flags,
-                    std::string_view name, F&& f) {
+                    std::string_view name, F&& f, call_kind kind = call_kind::of_user) {
   actor_cell& cell = core.actors()[to.cell];
   auto* const t = new call_task<R, std::decay_t<F>>(std::forward<F>(f), cell, name, core.home(), flags, at);
-  t->set_parent();
+  if (kind != call_kind::constructor) t->set_parent();
   const bool has_future = (flags & task::no_future) == 0;
   t->publish(task::queued, has_future ? 2 : 1);
   task_ref<state<R>> result(has_future ? t : nullptr);
   try {
-    if (!cell.push(to.generation, *t)) {
-      t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
+    if (!cell.push(to.generation, *t, kind == call_kind::of_user)) {
+      kind == call_kind::stop ? t->run_anyway()
+                              : t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
       t->release();
     }
   } catch (...) {
@@ -16216,7 +16418,8 @@ template <class T, class Arguments>
 void push_constructor(runtime_core& core, actor_address where, std::source_location at, Arguments arguments) {
   push_call<T, void>(
       core, where, at, task::no_future, constructor_name<T>(),
-      [&core, where, arguments = std::move(arguments)]() mutable { construct<T>(core, where, std::move(arguments)); });
+      [&core, where, arguments = std::move(arguments)]() mutable { construct<T>(core, where, std::move(arguments)); },
+      call_kind::constructor);
 }
 
 }  // namespace detail
@@ -16380,7 +16583,7 @@ class remote_result final : public state<R>, public waits_for_answer {
   void run() noexcept override {}  // never claimable
   void run_not() noexcept override {}
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
-  bool bring_nearer() noexcept override { return job_.bring_nearer(*this); }
+  bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
   void on_stop() noexcept override { job_.cancel(to_, number_); }
 
   void arrive(input_archive& answer) noexcept override {
@@ -16590,8 +16793,12 @@ struct call_request {
     t->publish(task::queued, 2);
     const task_ref<task> queued(t);
     r.at.served().add(r.from, r.number, *t);
-    if (cell->push(r.generation, *t)) return;
-    t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
+    try {
+      if (cell->push(r.generation, *t, true)) return;
+      t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
+    } catch (...) {  // too many wait
+      t->fail(std::current_exception());
+    }
     t->release();
   }
 
@@ -16639,9 +16846,12 @@ struct stop_request {
     runtime_core& core = r.at.core();
     const actor_address where{r.cell, r.generation};
     if (core.actors().find(r.cell) == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
-    push_call<T, void>(core, where, {}, task::no_future, "stop", [&core, where, back = way_back(r)]() mutable {
-      back.with([&] { core.actors().end(where, "it was stopped"); });
-    });
+    push_call<T, void>(
+        core, where, {}, task::no_future, "stop",
+        [&core, where, back = way_back(r)]() mutable {
+          back.with([&] { core.actors().end(where, "it was stopped"); });
+        },
+        call_kind::stop);
   }
 };
 
@@ -16745,7 +16955,7 @@ class actor {
 
   /// Calls a method: `c.call<&T::m>(arguments...)`. The future has what it returns, or throws, with its type; or actor_died
   /// (601). Throws empty_actor (606), too_many_calls (605). The cost, where the actor is of this process: a node from memory
-  /// that is recycled, and two locks of a mutex.
+  /// that is recycled, and three locks of a mutex.
   template <auto Method, class... A>
     requires(sizeof...(A) > 2)
   auto call(A&&... arguments) const {
@@ -16785,15 +16995,17 @@ class actor {
     tell_at<Method>(at, std::forward<A>(a), std::forward<B>(b));
   }
 
-  /// Ends it when the calls made before have run; those made later fail with actor_died (601). Throws empty_actor (606).
+  /// Ends it when the calls made before have run; those made later fail with actor_died (601). Nothing, if it has
+  /// ended. Throws empty_actor (606).
   future<void> stop(std::source_location at = std::source_location::current()) const {
     detail::runtime_core& core = checked();
     const detail::actor_address here = address();
     if (rank_ != core.rank())
       return detail::ask<detail::stop_request<T>, void>(*core.jobs(), rank_, head(), false, "stop", true, at,
                                                         [](output_archive&) {});
-    return detail::push_call<T, void>(core, here, at, 0, "stop",
-                                      [&core, here] { core.actors().end(here, "it was stopped"); });
+    return detail::push_call<T, void>(
+        core, here, at, 0, "stop", [&core, here] { core.actors().end(here, "it was stopped"); },
+        detail::call_kind::stop);
   }
   /// Ends it at once: a call that runs is finished, those that wait fail with actor_died (601). False if it had ended.
   bool kill() const {
@@ -16853,8 +17065,8 @@ class actor {
                                     detail::scheduler_of(core.pool()).unobserved(), false);
         }
       };
-      detail::push_call<T, void>(core, address(), at, detail::task::no_future, detail::function_name<Method>(),
-                                 std::move(f));
+      detail::push_call<T, void>(core, address(), at, detail::task::no_future | detail::task::beyond_cancel,
+                                 detail::function_name<Method>(), std::move(f));
     } else {
       using settled = typename decltype(call)::settled;
       try {
@@ -17068,16 +17280,18 @@ class object_promise {
   /// Takes no memory of the store.
   [[nodiscard]] object_ref<T> ref() const noexcept { return writer_.ref(); }
 
-  /// Copies the value into the store, as put() does, and tells who waits. Throws as put().
+  /// Copies the value into the store, as put() does, and tells who waits. Throws as put(), and object_gone (301) if it was
+  /// erased meanwhile; where there was no room for the value, it can be set once more.
   template <class Value>
     requires stored_as<Value, T>
   object_ref<T> set(const Value& value) && {
-    object_writer<T> writer(std::move(writer_));
+    if (written_) throw object_gone("an object was erased while it was written");  // found out by the first call
     if constexpr (std::is_same_v<stored_type_t<Value>, T>)
-      store_.write(writer, value);
+      store_.write(writer_, value);
     else
-      store_.write(writer, static_cast<T>(value));
-    return std::move(writer).seal();
+      store_.write(writer_, static_cast<T>(value));
+    written_ = true;
+    return std::move(writer_).seal();
   }
 
  private:
@@ -17087,6 +17301,7 @@ class object_promise {
 
   object_store store_;
   object_writer<T> writer_;  // without memory yet
+  bool written_ = false;
 };
 
 template <class T>

@@ -44,7 +44,7 @@ class actor {
 
   /// Calls a method: `c.call<&T::m>(arguments...)`. The future has what it returns, or throws, with its type; or actor_died
   /// (601). Throws empty_actor (606), too_many_calls (605). The cost, where the actor is of this process: a node from memory
-  /// that is recycled, and two locks of a mutex.
+  /// that is recycled, and three locks of a mutex.
   template <auto Method, class... A>
     requires(sizeof...(A) > 2)
   auto call(A&&... arguments) const {
@@ -84,15 +84,17 @@ class actor {
     tell_at<Method>(at, std::forward<A>(a), std::forward<B>(b));
   }
 
-  /// Ends it when the calls made before have run; those made later fail with actor_died (601). Throws empty_actor (606).
+  /// Ends it when the calls made before have run; those made later fail with actor_died (601). Nothing, if it has
+  /// ended. Throws empty_actor (606).
   future<void> stop(std::source_location at = std::source_location::current()) const {
     detail::runtime_core& core = checked();
     const detail::actor_address here = address();
     if (rank_ != core.rank())
       return detail::ask<detail::stop_request<T>, void>(*core.jobs(), rank_, head(), false, "stop", true, at,
                                                         [](output_archive&) {});
-    return detail::push_call<T, void>(core, here, at, 0, "stop",
-                                      [&core, here] { core.actors().end(here, "it was stopped"); });
+    return detail::push_call<T, void>(
+        core, here, at, 0, "stop", [&core, here] { core.actors().end(here, "it was stopped"); },
+        detail::call_kind::stop);
   }
   /// Ends it at once: a call that runs is finished, those that wait fail with actor_died (601). False if it had ended.
   bool kill() const {
@@ -152,8 +154,8 @@ class actor {
                                     detail::scheduler_of(core.pool()).unobserved(), false);
         }
       };
-      detail::push_call<T, void>(core, address(), at, detail::task::no_future, detail::function_name<Method>(),
-                                 std::move(f));
+      detail::push_call<T, void>(core, address(), at, detail::task::no_future | detail::task::beyond_cancel,
+                                 detail::function_name<Method>(), std::move(f));
     } else {
       using settled = typename decltype(call)::settled;
       try {

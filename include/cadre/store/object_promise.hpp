@@ -1,6 +1,7 @@
 #ifndef CADRE_STORE_OBJECT_PROMISE_HPP
 #define CADRE_STORE_OBJECT_PROMISE_HPP
 
+#include <cadre/store/error.hpp>
 #include <cadre/store/object_store.hpp>
 
 #include <source_location>
@@ -24,16 +25,18 @@ class object_promise {
   /// Takes no memory of the store.
   [[nodiscard]] object_ref<T> ref() const noexcept { return writer_.ref(); }
 
-  /// Copies the value into the store, as put() does, and tells who waits. Throws as put().
+  /// Copies the value into the store, as put() does, and tells who waits. Throws as put(), and object_gone (301) if it was
+  /// erased meanwhile; where there was no room for the value, it can be set once more.
   template <class Value>
     requires stored_as<Value, T>
   object_ref<T> set(const Value& value) && {
-    object_writer<T> writer(std::move(writer_));
+    if (written_) throw object_gone("an object was erased while it was written");  // found out by the first call
     if constexpr (std::is_same_v<stored_type_t<Value>, T>)
-      store_.write(writer, value);
+      store_.write(writer_, value);
     else
-      store_.write(writer, static_cast<T>(value));
-    return std::move(writer).seal();
+      store_.write(writer_, static_cast<T>(value));
+    written_ = true;
+    return std::move(writer_).seal();
   }
 
  private:
@@ -43,6 +46,7 @@ class object_promise {
 
   object_store store_;
   object_writer<T> writer_;  // without memory yet
+  bool written_ = false;
 };
 
 template <class T>

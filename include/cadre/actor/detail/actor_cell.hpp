@@ -3,7 +3,10 @@
 
 #include <cadre/actor/error.hpp>
 #include <cadre/async/detail/scheduler.hpp>
+#include <cadre/async/detail/sleeper.hpp>
 #include <cadre/async/detail/state.hpp>
+#include <cadre/core/chrono.hpp>
+#include <cadre/os/futex.hpp>
 
 #include <atomic>
 #include <cstddef>
@@ -31,16 +34,19 @@ class turn final : public state_with_error {
   void run() noexcept override;
   // The calls have been cancelled one by one.
   void run_not() noexcept override { run(); }
-  /// It is to end behind this call. By who has claimed the turn.
-  void end_behind(const task& call) noexcept { last_ = &call; }
 
  private:
+  friend actor_cell;
   actor_cell& cell_;
-  const task* last_ = nullptr;
+  const task* last_ = nullptr;  // of whoever waits for that: it is to end when that has begun, or the time is over
+  time_point deadline_ = time_point::max();
+  turn* next_ = nullptr;  // of those that wait for a thread
+  bool waits_ = false;    // is one of those
 };
 
 /// An actor's object and its mailbox. Calls run in the order in which they came, one at a time, or up to `most` at once. The
-/// cell outlives the actor, and is used again for another one: whoever calls says which of them is meant.
+/// cell outlives the actor, and all threads that wait for calls, and is used again for another one: whoever calls says which
+/// of them is meant.
 ///
 /// Thread-safety: all functions, from any thread.
 class actor_cell {
@@ -56,6 +62,7 @@ class actor_cell {
     const std::lock_guard lock(mutex_);
     if (turns_ != 0 || (generation_ != 0 && !has_ended())) return 0;
     ended_.store(false, std::memory_order_relaxed);
+    begun_ = false;
     pool_ = pool;
     label_ = std::move(label);
     most_ = 1;
@@ -64,34 +71,40 @@ class actor_cell {
     return ++generation_;
   }
 
-  /// Takes over one reference of the call. False if the actor is another one by now. Throws too_many_calls (605).
-  bool push(std::uint32_t generation, task& call) {
+  /// Takes over one reference of the call. False if the actor is another one by now. With `counts` throws too_many_calls
+  /// (605).
+  bool push(std::uint32_t generation, task& call, bool counts) {
+    turn* more = nullptr;
     {
       const std::lock_guard lock(mutex_);
       if (generation != generation_) return false;
-      if (most_pending_ != 0 && pending_ >= most_pending_) throw too_many_calls(label_, most_pending_);
+      if (counts && most_pending_ != 0 && pending_ >= most_pending_ + (begun_ ? 0 : 1))
+        throw too_many_calls(label_, most_pending_);
+      if (turns_ != most_) more = add_turn();  // first, as there may be no memory for it
       call.link.store(nullptr, std::memory_order_relaxed);
       (last_ != nullptr ? last_->link : first_).store(&call, std::memory_order_relaxed);
       last_ = &call;
       ++pending_;
-      if (turns_ == most_) return true;
-      ++turns_;
     }
-    schedule_turn();
+    if (more != nullptr) schedule(more);
     return true;
   }
 
   /// By its first call, with which the others begin.
   void set_object(std::shared_ptr<void> object) {
-    std::uint32_t more = 0;
+    task* more = nullptr;
     {
       const std::lock_guard lock(mutex_);
       object_ = std::move(object);
       if (wanted_ == 1) return;
       most_ = wanted_;
-      while (turns_ < most_ && more < pending_) ++turns_, ++more;
+      for (std::size_t n = pending_; n != 0 && turns_ < most_; --n) {
+        turn* const t = try_add_turn();
+        if (t == nullptr) break;  // this turn goes on, and the next call asks for another one
+        t->link.store(std::exchange(more, t), std::memory_order_relaxed);
+      }
     }
-    for (; more != 0; --more) schedule_turn();
+    while (more != nullptr) schedule(std::exchange(more, more->link.load(std::memory_order_relaxed)));
   }
   /// The calls that it has not come to will fail with actor_died (601), for this reason. False if it has ended already.
   bool end(std::uint32_t generation, std::string why) {
@@ -111,95 +124,189 @@ class actor_cell {
     }
     return object_.get();
   }
-  [[nodiscard]] bool lives(std::uint32_t generation) {
-    const std::lock_guard lock(mutex_);
-    return generation == generation_ && !has_ended();
-  }
 
   /// The call that it is at, with a reference; null if there is none, or if several can run at once.
   [[nodiscard]] task* current() noexcept {
-    task* const t = current_.load(std::memory_order_acquire);
-    return t == nullptr ? nullptr : retain_if_still(current_, t);
+    const std::lock_guard lock(mutex_);
+    if (current_ != nullptr) current_->retain();
+    return current_;
   }
 
   /// Runs calls up to this one on the thread that waits for it. False if that is under way elsewhere.
-  bool bring_nearer(task& call) noexcept {
-    task* const t = turn_.load(std::memory_order_acquire);
-    if (t == nullptr || retain_if_still(turn_, t) == nullptr) return false;
-    const task_ref<task> reference(t);
+  bool bring_nearer(task& call, time_point deadline) noexcept {
     worker* const w = this_worker();
-    if (!t->try_claim(w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0)) return false;
-    static_cast<turn*>(t)->end_behind(call);
-    w != nullptr ? scheduler::run_claimed(*w, *t) : run_in_frame(*t, this_context());
+    task_ref<turn> mine;
+    {
+      const std::lock_guard lock(mutex_);
+      if (call.is_running()) {
+        pass_on();
+        return false;
+      }
+      while (waiting_ != nullptr && !mine) {
+        turn& t = *waiting_;  // lives as long as it is in the list
+        t.retain();           // before the claim, which lets the pool drop its own reference
+        task_ref<turn> one(&t);
+        no_longer_waits(t);
+        if (!t.try_claim(runner(w))) continue;
+        t.last_ = &call;
+        t.deadline_ = deadline;
+        mine = std::move(one);
+      }
+    }
+    if (!mine) return false;
+    w != nullptr ? scheduler::run_claimed(*w, *mine) : run_in_frame(*mine, this_context());
     return true;
   }
+  [[nodiscard]] bool listen(listener& l) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (waiting_ != nullptr) return false;
+    l.previous = last_listener_;
+    l.next = nullptr;
+    (last_listener_ != nullptr ? last_listener_->next : first_listener_) = &l;
+    last_listener_ = &l;
+    l.listed = true;
+    return true;
+  }
+  void stop_listening(listener& l, bool leaves) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (l.listed) unlist(l);
+    if (leaves) pass_on();
+  }
 
-  /// By a turn: up to the call `until`, if that is not null.
-  void run_calls(const task* until) noexcept {
+  /// By a turn.
+  void run_calls(turn& self) noexcept {
     constexpr int most_at_once = 256;  // then others of the pool have a go
-    turn_.store(nullptr, std::memory_order_relaxed);
-    std::shared_ptr<void> object;  // as in end()
+    std::shared_ptr<void> object;      // as in end()
+    turn* successor = nullptr;
+    task* t = nullptr;
     for (int n = 0;; ++n) {
-      task* t = nullptr;
+      task* const before = t;
       {
         const std::lock_guard lock(mutex_);
+        if (self.waits_) no_longer_waits(self);
+        if (before != nullptr && current_ == before) current_ = nullptr;
         t = first_.load(std::memory_order_relaxed);
         if (t == nullptr) {
-          if (--turns_ == 0 && has_ended()) object = std::move(object_);
-          return;
+          if (--turns_ == 0) {
+            if (has_ended()) object = std::move(object_);
+            tell_if_awaited();
+          }
+        } else if ((n < most_at_once && !is_over(self)) || (successor = try_add_turn()) == nullptr) {
+          first_.store(t->link.load(std::memory_order_relaxed), std::memory_order_relaxed);
+          if (last_ == t) last_ = nullptr;
+          --pending_;
+          begun_ = true;
+          if (most_ == 1) current_ = t;
+        } else {
+          --turns_;
         }
-        if (n == most_at_once || (until != nullptr && until->done())) break;
-        first_.store(t->link.load(std::memory_order_relaxed), std::memory_order_relaxed);
-        if (last_ == t) last_ = nullptr;
-        --pending_;
       }
+      if (before != nullptr) before->release();
+      if (t == nullptr) return;
+      if (successor != nullptr) break;
       run_call(*t);
-      t->release();
     }
-    schedule_turn();
+    schedule(successor);
+  }
+
+  /// Until all that has been called has run. False if it had.
+  bool wait_until_idle() noexcept {
+    for (bool waited = false;; waited = true) {
+      {
+        const std::lock_guard lock(mutex_);
+        idle_.store(turns_ == 0 ? is_idle : awaited, std::memory_order_relaxed);
+        if (turns_ == 0) return waited;
+      }
+      futex::wait(idle_, awaited);
+    }
   }
 
  private:
-  [[nodiscard]] bool has_ended() const noexcept { return ended_.load(std::memory_order_acquire); }
+  static constexpr std::uint32_t is_idle = 0, awaited = 1;
 
-  void schedule_turn() {
-    turn* const t = new turn(*this, pool_);
-    if (most_ == 1) turn_.store(t, std::memory_order_release);
-    schedule(t);
+  [[nodiscard]] bool has_ended() const noexcept { return ended_.load(std::memory_order_acquire); }
+  // Others look for the runner in the task's own pool.
+  [[nodiscard]] std::uint32_t runner(const worker* w) const noexcept {
+    return w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0;
   }
   void run_call(task& t) noexcept {
     worker* const w = this_worker();
-    if (!t.try_claim(w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0)) return;  // it has been cancelled
-    if (most_ == 1) current_.store(&t, std::memory_order_release);
+    if (!t.try_claim(runner(w))) return;  // it has been cancelled
     w != nullptr ? scheduler::run_claimed(*w, t) : run_in_frame(t, this_context());
-    current_.store(nullptr, std::memory_order_relaxed);
   }
-  // What `where` points to lies in the memory of nodes, and may have ended: then `where` says so.
-  static task* retain_if_still(const std::atomic<task*>& where, task* t) noexcept {
-    if (task::retain_at(t) == nullptr) return nullptr;
-    if (where.load(std::memory_order_acquire) == t) return t;
-    t->release();
-    return nullptr;
+
+  // All that follow with the mutex held.
+
+  // For the caller to schedule. Throws std::bad_alloc.
+  turn* add_turn() {
+    turn* const t = new turn(*this, pool_);
+    ++turns_;
+    t->waits_ = true;
+    t->next_ = std::exchange(waiting_, t);
+    pass_on();
+    return t;
+  }
+  turn* try_add_turn() noexcept {
+    try {
+      return add_turn();
+    } catch (...) {
+      return nullptr;
+    }
+  }
+  void no_longer_waits(turn& t) noexcept {
+    turn** at = &waiting_;
+    while (*at != &t) at = &(*at)->next_;
+    *at = t.next_;
+    t.waits_ = false;
+  }
+  [[nodiscard]] static bool is_over(const turn& t) noexcept {
+    return t.last_ != nullptr && (t.last_->is_running() || (t.deadline_ != time_point::max() &&
+                                                            std::chrono::steady_clock::now() >= t.deadline_));
+  }
+  // To one who sleeps until a turn waits for a thread, as the pool may have none.
+  void pass_on() noexcept {
+    if (waiting_ == nullptr || first_listener_ == nullptr) return;
+    sleeper* const who = first_listener_->who;
+    unlist(*first_listener_);
+    who->wake();
+  }
+  void unlist(listener& l) noexcept {
+    (l.previous != nullptr ? l.previous->next : first_listener_) = l.next;
+    (l.next != nullptr ? l.next->previous : last_listener_) = l.previous;
+    l.listed = false;
+  }
+  void tell_if_awaited() noexcept {
+    if (idle_.load(std::memory_order_relaxed) != awaited) return;
+    idle_.store(is_idle, std::memory_order_relaxed);
+    futex::wake_one(idle_);
   }
 
   std::mutex mutex_;
   std::atomic<task*> first_{nullptr};  // of the calls that wait; under the mutex
   task* last_ = nullptr;
   std::size_t pending_ = 0, most_pending_ = 0;
+  bool begun_ = false;  // the constructor is not among those that wait
   std::uint32_t generation_ = 0;
   std::uint32_t turns_ = 0, most_ = 1, wanted_ = 1;  // that run or wait for a thread, and how many there may be
   pool_id pool_ = no_pool;
   std::string label_, why_;
   std::atomic<bool> ended_{false};
-  std::shared_ptr<void> object_;         // changes while no call runs, but for the first
-  std::atomic<task*> turn_{nullptr};     // that waits for a thread, if only one can run
-  std::atomic<task*> current_{nullptr};  // likewise, the call that runs
+  std::shared_ptr<void> object_;  // changes while no call runs, but for the first
+  task* current_ = nullptr;       // the call that runs, if only one can
+  turn* waiting_ = nullptr;       // the turns that wait for a thread
+  listener* first_listener_ = nullptr;
+  listener* last_listener_ = nullptr;
+  std::atomic<std::uint32_t> idle_{is_idle};
 };
 
 inline void turn::run() noexcept {
-  cell_.run_calls(last_);
+  cell_.run_calls(*this);
   // Nobody waits for it: see function_task.
 }
+
+/// What a call is to its actor. Those of the user are limited in number; the constructor is nobody's child, as the actor
+/// does not end with the task that made it.
+enum class call_kind : std::uint8_t { of_user, stop, constructor };
 
 /// A call in a mailbox. F is called with nothing and gives an R.
 template <class R, class F>
@@ -218,8 +325,14 @@ class call_task final : public function_task<R, F> {
       this->set_error(std::move(why));
     this->finish(task::completion::from_elsewhere);
   }
+  /// Likewise: on this thread, without the actor.
+  void run_anyway() noexcept {
+    if (this->try_claim()) run_in_frame(*this, this_context());
+  }
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
-  bool bring_nearer() noexcept override { return cell_.bring_nearer(*this); }
+  bool bring_nearer(time_point deadline) noexcept override { return cell_.bring_nearer(*this, deadline); }
+  [[nodiscard]] bool listen(listener& l) noexcept override { return cell_.listen(l); }
+  void stop_listening(listener& l, bool leaves) noexcept override { cell_.stop_listening(l, leaves); }
   [[nodiscard]] task* held_up_by() noexcept override {
     task* const t = cell_.current();
     if (t != this) return t;

@@ -28,15 +28,13 @@ struct actor_address {
   std::uint32_t generation = 0;  // 0: none
 };
 
-/// The actors of one process, and their names. Thread-safety: all functions, from any thread.
+/// The actors of one process, and their names. Never destroyed, but used again by another runtime: who waited for a call may
+/// still be about to leave when the runtime has ended. Thread-safety: all functions, from any thread.
 class actor_table {
  public:
   actor_table() = default;
   actor_table(const actor_table&) = delete;
   actor_table& operator=(const actor_table&) = delete;
-  ~actor_table() {
-    for (std::size_t k = 0; k < chunks_.size(); ++k) delete[] chunks_[k].load();
-  }
 
   struct named {
     actor_address where;
@@ -46,15 +44,19 @@ class actor_table {
   /// A cell for an actor that is to be made.
   actor_address add(pool_id pool, const std::string& label, std::uint32_t most_at_once, std::size_t most_pending) {
     const std::lock_guard lock(mutex_);
-    for (std::size_t k = 0; k < ended_.size() && k < 8; ++k) {  // most have gone when they are looked at
-      const std::uint32_t i = ended_[k];
+    for (std::size_t looks = 0; looks < ended_.size() && looks < 8;
+         ++looks) {  // most have gone when they are looked at
+      std::uint32_t& next = ended_[next_look_++ % ended_.size()];
+      const std::uint32_t i = next;
       const std::uint32_t generation = (*this)[i].begin(pool, label, most_at_once, most_pending);
       if (generation == 0) continue;
-      ended_[k] = ended_.back();
+      next = ended_.back();
       ended_.pop_back();
       return {i, generation};
     }
     const std::uint32_t i = begun_;
+    if (ended_.capacity() <= i)
+      ended_.reserve(2 * std::size_t{i} + smallest);  // so that the end of an actor asks for no memory
     std::atomic<actor_cell*>& chunk = chunks_[chunk_of(i)];
     if (chunk.load(std::memory_order_relaxed) == nullptr)
       chunk.store(new actor_cell[first_of(chunk_of(i) + 1) - first_of(chunk_of(i))], std::memory_order_release);
@@ -86,8 +88,18 @@ class actor_table {
     if (!name.empty() && when_name_ends) when_name_ends(name, a);
     return true;
   }
+  /// When nobody else makes calls: lets those run that there are, then ends all actors. From now on another runtime can have
+  /// the table.
   void end_all(const std::string& why) {
+    for (bool again = true; again;) {
+      again = false;
+      for (std::uint32_t i = 0; i < begun_; ++i) again |= (*this)[i].wait_until_idle();
+    }
     for (std::uint32_t i = 0; i < begun_; ++i) (*this)[i].end(actor_cell::any, why);
+    names_.clear();
+    name_of_.clear();
+    ended_.clear();
+    for (std::uint32_t i = 0; i < begun_; ++i) ended_.push_back(i);
   }
 
   /// In a job of several ranks, where rank 0 has the names.
@@ -104,9 +116,15 @@ class actor_table {
   std::optional<named> enter(const std::string& name, named who, Begin&& begin) {
     const std::lock_guard lock(mutex_);
     if (const auto taken = names_.find(name); taken != names_.end()) return taken->second;
-    begin();
-    names_.emplace(name, who);
-    name_of_[who.where.cell] = name;
+    const auto entered = names_.emplace(name, who).first;
+    try {
+      name_of_[who.where.cell] = name;
+      begin();
+    } catch (...) {
+      names_.erase(entered);
+      name_of_.erase(who.where.cell);
+      throw;
+    }
     return std::nullopt;
   }
   /// Throws no_such_actor (602).
@@ -136,6 +154,7 @@ class actor_table {
   std::array<std::atomic<actor_cell*>, 24> chunks_{};
   std::uint32_t begun_ = 0;
   std::vector<std::uint32_t> ended_;  // cells that can be used again, once their calls are over
+  std::size_t next_look_ = 0;         // at those
   std::map<std::string, named> names_;
   std::map<std::uint32_t, std::string> name_of_;  // by cell
 };

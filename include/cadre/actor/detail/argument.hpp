@@ -9,6 +9,7 @@
 #include <cadre/store/view.hpp>
 
 #include <concepts>
+#include <exception>
 #include <optional>
 #include <string>
 #include <type_traits>
@@ -147,8 +148,14 @@ class future_argument {
 
   template <class Core>
   decltype(auto) give(Core& core, bool again) {
+    if (error_) std::rethrow_exception(error_);
     if (!value_) {
-      value_.emplace(std::move(future_).get());
+      try {
+        value_.emplace(std::move(future_).get());
+      } catch (...) {
+        if (again) error_ = std::current_exception();
+        throw;
+      }
       value_->pack(core);
     }
     return value_->give(core, again);
@@ -165,6 +172,7 @@ class future_argument {
  private:
   Future future_;
   std::optional<value_argument<P>> value_;
+  std::exception_ptr error_;  // for the next try
 };
 
 /// How an argument given as an A waits for a parameter declared as P.

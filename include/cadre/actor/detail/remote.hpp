@@ -41,7 +41,7 @@ class remote_result final : public state<R>, public waits_for_answer {
   void run() noexcept override {}  // never claimable
   void run_not() noexcept override {}
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
-  bool bring_nearer() noexcept override { return job_.bring_nearer(*this); }
+  bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
   void on_stop() noexcept override { job_.cancel(to_, number_); }
 
   void arrive(input_archive& answer) noexcept override {
@@ -251,8 +251,12 @@ struct call_request {
     t->publish(task::queued, 2);
     const task_ref<task> queued(t);
     r.at.served().add(r.from, r.number, *t);
-    if (cell->push(r.generation, *t)) return;
-    t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
+    try {
+      if (cell->push(r.generation, *t, true)) return;
+      t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
+    } catch (...) {  // too many wait
+      t->fail(std::current_exception());
+    }
     t->release();
   }
 
@@ -300,9 +304,12 @@ struct stop_request {
     runtime_core& core = r.at.core();
     const actor_address where{r.cell, r.generation};
     if (core.actors().find(r.cell) == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
-    push_call<T, void>(core, where, {}, task::no_future, "stop", [&core, where, back = way_back(r)]() mutable {
-      back.with([&] { core.actors().end(where, "it was stopped"); });
-    });
+    push_call<T, void>(
+        core, where, {}, task::no_future, "stop",
+        [&core, where, back = way_back(r)]() mutable {
+          back.with([&] { core.actors().end(where, "it was stopped"); });
+        },
+        call_kind::stop);
   }
 };
 

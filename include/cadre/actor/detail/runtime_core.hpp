@@ -18,6 +18,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 
@@ -32,7 +33,11 @@ class runtime_core {
  public:
   /// Throws thread_error (151), impossible_request (209).
   explicit runtime_core(runtime_options options, runtime& face)
-      : store_options_(std::move(options.store)), packs_(options.round_trip), number_(enter(*this)), face_(face) {
+      : store_options_(std::move(options.store)),
+        packs_(options.round_trip),
+        actors_(take_table()),
+        number_(enter(*this)),
+        face_(face) {
     try {
       pool_.emplace(thread_pool_options{.threads = options.threads,
                                         .on_unobserved_error = std::move(options.on_unobserved_error),
@@ -40,21 +45,23 @@ class runtime_core {
                                         .report_waits_after = options.report_waits_after});
     } catch (...) {
       leave();
+      give_back(actors_);
       throw;
     }
-    scheduler_ = &scheduler_of(*pool_);
+    home_ = scheduler_of(*pool_).id();
   }
   runtime_core(const runtime_core&) = delete;
   runtime_core& operator=(const runtime_core&) = delete;
   /// Runs what has been submitted, then ends the actors.
   ~runtime_core() {
     pool_.reset();
+    actors_.end_all("its runtime has ended");  // whose destructors may still call others
     leave();
-    actors_.end_all("its runtime has ended");
+    give_back(actors_);
   }
 
   [[nodiscard]] thread_pool& pool() noexcept { return *pool_; }
-  [[nodiscard]] pool_id home() const noexcept { return scheduler_->id(); }
+  [[nodiscard]] pool_id home() const noexcept { return home_; }
   [[nodiscard]] actor_table& actors() noexcept { return actors_; }
   [[nodiscard]] producers& results() noexcept { return producers_; }
   [[nodiscard]] runtime& face() noexcept { return face_; }
@@ -63,7 +70,7 @@ class runtime_core {
   void join(std::shared_ptr<job> j) noexcept { job_ = std::move(j); }
   [[nodiscard]] int rank() const noexcept { return rank_; }
   void set_rank(int rank) noexcept { rank_ = rank; }
-  [[nodiscard]] const resource_set& resources() const noexcept { return scheduler_->resources(); }
+  [[nodiscard]] const resource_set& resources() const { return scheduler_of(*pool_).resources(); }
   /// One job of several ranks from now on: handles of all of them have the same number, and the ranks of a node one store.
   void begin_job(std::uint32_t number, const std::string& store) {
     store_options_.name = store_options_.name.empty() ? store : store_options_.name;
@@ -138,7 +145,7 @@ class runtime_core {
     const std::lock_guard lock(all().mutex);
     const auto is_it = [pool](const std::atomic<runtime_core*>& slot) {
       const runtime_core* const c = slot.load(std::memory_order_relaxed);
-      return c != nullptr && c->scheduler_ != nullptr && c->home() == pool;
+      return c != nullptr && c->home_ == pool;
     };
     for (std::uint32_t n = 0; n < all().begun; ++n)
       if (is_it(all().cores[n])) return all().cores[n].load(std::memory_order_relaxed);
@@ -155,11 +162,27 @@ class runtime_core {
     std::array<std::atomic<runtime_core*>, most> cores{};
     std::array<std::atomic<runtime_core*>, most_jobs> jobs{};
     std::uint32_t begun = 0, made = 0, jobs_made = 0;
+    std::vector<actor_table*> tables;  // of runtimes that have ended, for the next
   };
   // Never destroyed: a static of the program may have a handle.
   static registry& all() noexcept {
     static registry& only = *new registry;
     return only;
+  }
+  static actor_table& take_table() {
+    const std::lock_guard lock(all().mutex);
+    if (all().tables.empty()) return *new actor_table;
+    actor_table* const table = all().tables.back();
+    all().tables.pop_back();
+    return *table;
+  }
+  static void give_back(actor_table& table) noexcept {
+    table.when_name_ends = {};
+    const std::lock_guard lock(all().mutex);
+    try {
+      all().tables.push_back(&table);
+    } catch (...) {  // it stays as it is, for nobody
+    }
   }
   static std::uint32_t enter(runtime_core& core) {
     const std::lock_guard lock(all().mutex);
@@ -185,12 +208,12 @@ class runtime_core {
   std::optional<object_store> store_;
   std::atomic<object_store*> ready_store_{nullptr};
   producers producers_;
-  actor_table actors_;
+  actor_table& actors_;
   std::uint32_t number_;
   runtime& face_;
   int rank_ = 0;
   std::shared_ptr<job> job_;
-  scheduler* scheduler_ = nullptr;
+  std::atomic<pool_id> home_{no_pool};
   std::optional<thread_pool> pool_;
 };
 

@@ -82,16 +82,17 @@ future<R> start_plain_call(runtime_core& core, std::source_location at, Call cal
 /// Puts a call into the mailbox of an actor of this process. What cannot be put there fails: see actor::call().
 template <class T, class R, class F>
 future<R> push_call(runtime_core& core, actor_address to, std::source_location at, std::uint8_t flags,
-                    std::string_view name, F&& f) {
+                    std::string_view name, F&& f, call_kind kind = call_kind::of_user) {
   actor_cell& cell = core.actors()[to.cell];
   auto* const t = new call_task<R, std::decay_t<F>>(std::forward<F>(f), cell, name, core.home(), flags, at);
-  t->set_parent();
+  if (kind != call_kind::constructor) t->set_parent();
   const bool has_future = (flags & task::no_future) == 0;
   t->publish(task::queued, has_future ? 2 : 1);
   task_ref<state<R>> result(has_future ? t : nullptr);
   try {
-    if (!cell.push(to.generation, *t)) {
-      t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
+    if (!cell.push(to.generation, *t, kind == call_kind::of_user)) {
+      kind == call_kind::stop ? t->run_anyway()
+                              : t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
       t->release();
     }
   } catch (...) {
@@ -118,7 +119,8 @@ template <class T, class Arguments>
 void push_constructor(runtime_core& core, actor_address where, std::source_location at, Arguments arguments) {
   push_call<T, void>(
       core, where, at, task::no_future, constructor_name<T>(),
-      [&core, where, arguments = std::move(arguments)]() mutable { construct<T>(core, where, std::move(arguments)); });
+      [&core, where, arguments = std::move(arguments)]() mutable { construct<T>(core, where, std::move(arguments)); },
+      call_kind::constructor);
 }
 
 }  // namespace detail

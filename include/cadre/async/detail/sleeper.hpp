@@ -37,6 +37,13 @@ struct sleeper {
     }
   }
 
+  /// Of one that is in no scheduler's list.
+  void wake() noexcept {
+    word.fetch_or(woken_for_work, std::memory_order_acq_rel);
+    futex::wake_one(word);
+  }
+  void forget_wake() noexcept { word.fetch_and(~woken_for_work, std::memory_order_acq_rel); }
+
   std::atomic<std::uint32_t> word{0};
   const std::uint32_t needed;
   // Guarded by the scheduler's mutex.
@@ -44,6 +51,14 @@ struct sleeper {
   sleeper* next = nullptr;
   bool linked = false;
   bool between_tasks = false;  // a worker's main loop, as opposed to a wait inside a task
+};
+
+/// A sleeper that is to be woken when there is something to do for the task that it waits for: see task::listen().
+struct listener {
+  sleeper* who = nullptr;
+  listener* previous = nullptr;
+  listener* next = nullptr;
+  bool listed = false;
 };
 
 }  // namespace detail

@@ -2,6 +2,7 @@
 #define CADRE_ASYNC_DETAIL_TASK_HPP
 
 #include <cadre/async/detail/node_memory.hpp>
+#include <cadre/async/detail/sleeper.hpp>
 #include <cadre/async/detail/waiter_list.hpp>
 #include <cadre/config/config.hpp>
 
@@ -142,9 +143,13 @@ class task {
   virtual void on_stop() noexcept {}
   /// The thread that runs it falls asleep in a wait, or is awake again.
   virtual void on_wait(bool /*begins*/) noexcept {}
-  /// Of one that is not_for_help: does some of what comes before it on the thread that waits for it. False if there is
-  /// nothing to do.
-  virtual bool bring_nearer() noexcept { return false; }
+  /// Of one that is not_for_help: does some of what comes before it on the thread that waits for it, and begins nothing
+  /// after the deadline. False if there is nothing to do.
+  virtual bool bring_nearer(time_point /*deadline*/) noexcept { return false; }
+  /// The same thread, about to sleep: it will be woken if bring_nearer() has something to do again. False if it has already.
+  [[nodiscard]] virtual bool listen(listener&) noexcept { return true; }
+  /// `leaves`: it will not call bring_nearer(), so that another one is to be woken in its place.
+  virtual void stop_listening(listener&, bool /*leaves*/) noexcept {}
   /// The running task that must end before this one can begin, or null; with a reference.
   [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
   /// Destroys value or error, as only children keep the node from now on.

@@ -25,6 +25,7 @@ struct watch : continuation {
   }
   sleeper* waits_in = nullptr;
   task* target = nullptr;
+  listener nearer;
   bool added = false;
 };
 
@@ -122,13 +123,12 @@ class sleeping_wait {
     return at >= reinterpret_cast<std::uintptr_t>(targets_.data()) &&
            at < reinterpret_cast<std::uintptr_t>(targets_.data() + targets_.size());
   }
-  // The other way round for calls of actors, which nothing hangs on: from a call to what its actor is at, to what that waits
-  // for, and so on.
+  // The other way round for calls of actors, which nothing hangs on: from what is waited for to what its actor is at, if it
+  // is a call, to what that waits for, and so on.
   using kept_tasks = std::vector<task_ref<task>>;
   void check_actors(kept_tasks& kept) const {
     int looks = most_looks;
-    for (const watch& w : targets_)
-      if (w.target->has(task::not_for_help)) follow_actors({*w.target, nullptr}, looks, kept);
+    for (const watch& w : targets_) follow_actors({*w.target, nullptr}, looks, kept);
   }
   void follow_actors(const held_up& target, int& looks, kept_tasks& kept) const {
     for (const held_up* h = target.by; h != nullptr; h = h->by)
@@ -149,8 +149,8 @@ class sleeping_wait {
     std::string path;
     for (const held_up* h = &last; h != nullptr; h = h->by)
       path.insert(0, " waits for " + describe(h->which.name(), h->which.at()));
-    throw wait_cycle(describe(top()->name(), top()->at()) + path + ", which its actor can begin only after " +
-                     describe(at.name(), at.at()));
+    if (&at != &last.which) path += ", which its actor can begin only after " + describe(at.name(), at.at());
+    throw wait_cycle(describe(top()->name(), top()->at()) + path);
   }
   [[noreturn, gnu::cold]] void tell_cycle(const held_up& last) const {
     std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";

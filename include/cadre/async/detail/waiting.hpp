@@ -52,8 +52,11 @@ class wait_frame {
     worker* const w = context.worker;
     if (w != nullptr) ++w->waits;
     const at_end leave{w};
+    // A thread of no pool begins calls only if it has to wait for all of them, for as long as they take.
+    helps_actors_ = w != nullptr || (deadline == time_point::max() && sleeper_.needed == watches_.size());
+    if (watches_.size() != 1) watch_all();
     bring_nearer(deadline);
-    if (watches_.size() != 1 || (w == nullptr && !look_for_a_moment())) watch_all();
+    if (w == nullptr && !watching_ && !look_for_a_moment()) watch_all();
     while (!enough()) {
       if (is_past(deadline)) return false;
       if (context.here != nullptr && context.here->run_first()) continue;
@@ -61,6 +64,7 @@ class wait_frame {
       watch_all();
       if (enough()) break;
       if (task* t = idle(w, deadline)) run_unrelated(*w, t);
+      bring_nearer(deadline);
     }
     return true;
   }
@@ -93,8 +97,23 @@ class wait_frame {
   }
 
   void bring_nearer(time_point deadline) noexcept {
+    if (!helps_actors_) return;
     for (const watch& w : watches_)
-      while (w.target->has(task::not_for_help) && !enough() && !is_past(deadline) && w.target->bring_nearer()) {}
+      while (w.target->has(task::not_for_help) && !enough() && !is_past(deadline) && w.target->bring_nearer(deadline)) {
+      }
+  }
+  // False if there is something to bring nearer.
+  [[nodiscard]] bool listen() noexcept {
+    for (watch& w : watches_) {
+      w.nearer.who = &sleeper_;
+      if (helps_actors_ && w.target->has(task::not_for_help) && !w.target->listen(w.nearer)) return false;
+    }
+    return true;
+  }
+  void stop_listening(bool leaves) noexcept {
+    for (watch& w : watches_)
+      if (helps_actors_ && w.target->has(task::not_for_help)) w.target->stop_listening(w.nearer, leaves);
+    sleeper_.forget_wake();
   }
 
   // To fall asleep and be woken takes both sides some microseconds, which a task that is under way, or is taken up by a
@@ -182,7 +201,9 @@ class wait_frame {
     } else {
       std::optional<stand_in> other;
       if (waits_for_another_pool()) other.emplace();
-      sleeper_.sleep(until(deadline));
+      const time_point end = until(deadline);
+      if (listen()) sleeper_.sleep(end);
+      stop_listening(enough() || is_past(deadline));
     }
     report_if_long();
     return found;
@@ -242,6 +263,7 @@ class wait_frame {
   std::size_t next_ = 0;
   std::uint32_t already_done_ = 0;
   bool watching_ = false;
+  bool helps_actors_ = false;
   bool pending_ = false;
   time_point report_at_{};  // not yet known
 };
