@@ -1641,6 +1641,8 @@ class task {
   virtual void stop_listening(listener&, bool /*leaves*/) noexcept {}
   /// The running task that must end before this one can begin, or null; with a reference.
   [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
+  /// Whether its error, which nobody will ask for, ends the program if the pool has no handler: see report_unobserved().
+  [[nodiscard]] virtual bool error_ends_program() noexcept { return has(no_future); }
   /// Destroys value or error, as only children keep the node from now on.
   virtual void drop_result() noexcept {}
   /// What it has if it was submitted with options, else null.
@@ -4044,8 +4046,9 @@ inline void schedule(task* t) noexcept {
   if (set_observed()) return;
   std::shared_ptr<unobserved_handler> handler;
   pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
+  const bool posted = error_ends_program();
   // Moved out, so that the exception ends on this thread: see take_result().
-  report_unobserved({std::move(error()), name(), at_}, handler, has(no_future));
+  report_unobserved({std::move(error()), name(), at_}, handler, posted);
 }
 
 [[gnu::noinline]] inline void task::end() noexcept {
@@ -13699,6 +13702,7 @@ class actor_cell {
       if (before != nullptr) before->release();
       if (t == nullptr) return;
       if (successor != nullptr) break;
+      if (before != nullptr) hand_on();
       run_call(*t);
     }
     schedule(successor);
@@ -13728,6 +13732,12 @@ class actor_cell {
     worker* const w = this_worker();
     if (!t.try_claim(runner(w))) return;  // it has been cancelled
     w != nullptr ? scheduler::run_claimed(*w, t) : run_in_frame(t, this_context());
+  }
+
+  // What this worker was to run next, a continuation of the call before, which the call that follows may wait for.
+  static void hand_on() noexcept {
+    if (worker* const w = this_worker(); w != nullptr && w->next != nullptr)
+      w->home->push(std::exchange(w->next, nullptr));
   }
 
   // All that follow with the mutex held.
@@ -13825,6 +13835,16 @@ class call_task final : public function_task<R, F> {
     if (this->try_claim()) run_in_frame(*this, this_context());
   }
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  /// That an actor was gone when it was told something is for the log at most: nobody can know in time.
+  [[nodiscard]] bool error_ends_program() noexcept override {
+    try {
+      std::rethrow_exception(this->error());
+    } catch (const actor_died&) {
+      return false;
+    } catch (...) {
+      return this->has(task::no_future);
+    }
+  }
   bool bring_nearer(time_point deadline) noexcept override { return cell_.bring_nearer(*this, deadline); }
   [[nodiscard]] bool listen(listener& l) noexcept override { return cell_.listen(l); }
   void stop_listening(listener& l, bool leaves) noexcept override { cell_.stop_listening(l, leaves); }

@@ -204,6 +204,7 @@ class actor_cell {
       if (before != nullptr) before->release();
       if (t == nullptr) return;
       if (successor != nullptr) break;
+      if (before != nullptr) hand_on();
       run_call(*t);
     }
     schedule(successor);
@@ -233,6 +234,12 @@ class actor_cell {
     worker* const w = this_worker();
     if (!t.try_claim(runner(w))) return;  // it has been cancelled
     w != nullptr ? scheduler::run_claimed(*w, t) : run_in_frame(t, this_context());
+  }
+
+  // What this worker was to run next, a continuation of the call before, which the call that follows may wait for.
+  static void hand_on() noexcept {
+    if (worker* const w = this_worker(); w != nullptr && w->next != nullptr)
+      w->home->push(std::exchange(w->next, nullptr));
   }
 
   // All that follow with the mutex held.
@@ -330,6 +337,16 @@ class call_task final : public function_task<R, F> {
     if (this->try_claim()) run_in_frame(*this, this_context());
   }
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  /// That an actor was gone when it was told something is for the log at most: nobody can know in time.
+  [[nodiscard]] bool error_ends_program() noexcept override {
+    try {
+      std::rethrow_exception(this->error());
+    } catch (const actor_died&) {
+      return false;
+    } catch (...) {
+      return this->has(task::no_future);
+    }
+  }
   bool bring_nearer(time_point deadline) noexcept override { return cell_.bring_nearer(*this, deadline); }
   [[nodiscard]] bool listen(listener& l) noexcept override { return cell_.listen(l); }
   void stop_listening(listener& l, bool leaves) noexcept override { cell_.stop_listening(l, leaves); }

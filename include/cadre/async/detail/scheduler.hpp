@@ -396,8 +396,9 @@ inline void schedule(task* t) noexcept {
   if (set_observed()) return;
   std::shared_ptr<unobserved_handler> handler;
   pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
+  const bool posted = error_ends_program();
   // Moved out, so that the exception ends on this thread: see take_result().
-  report_unobserved({std::move(error()), name(), at_}, handler, has(no_future));
+  report_unobserved({std::move(error()), name(), at_}, handler, posted);
 }
 
 [[gnu::noinline]] inline void task::end() noexcept {

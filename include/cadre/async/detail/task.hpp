@@ -152,6 +152,8 @@ class task {
   virtual void stop_listening(listener&, bool /*leaves*/) noexcept {}
   /// The running task that must end before this one can begin, or null; with a reference.
   [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
+  /// Whether its error, which nobody will ask for, ends the program if the pool has no handler: see report_unobserved().
+  [[nodiscard]] virtual bool error_ends_program() noexcept { return has(no_future); }
   /// Destroys value or error, as only children keep the node from now on.
   virtual void drop_result() noexcept {}
   /// What it has if it was submitted with options, else null.
