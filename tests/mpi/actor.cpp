@@ -7,8 +7,11 @@
 
 #include <cadre/mpi.hpp>
 
+#include <atomic>
+#include <chrono>
 #include <stdexcept>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace mpi_actor {
@@ -57,6 +60,63 @@ TEST_CASE("An error of another rank keeps its type if that travels, else says wh
           Catch::Contains(": mine; catch it there, or throw one of the "
                           "standard library's types"));
   CHECK_THROWS_AS(rt->submit<&fail>(last, 2).get(), cadre::remote_error);
+}
+
+// On whichever rank they run: what is set there is asked for there.
+std::atomic<int> tries{0}, running{0};
+int fails_twice() {
+  if (++tries < 3) throw std::runtime_error("again");
+  return tries.exchange(0);
+}
+int until_stopped() {
+  ++running;
+  while (!cadre::this_task::stop_requested()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  return running.exchange(0);
+}
+int count_running() { return running; }
+struct slow {
+  int n = 0;
+  int until_stopped() { return mpi_actor::until_stopped(); }
+  int count() { return ++n; }
+};
+void until_running(cadre::runtime& rt, int rank) {
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+  while (rt.submit<&count_running>({.on = cadre::on_rank(rank)}).get() == 0)
+    REQUIRE(std::chrono::steady_clock::now() < end);
+}
+
+TEST_CASE("Cancelling reaches what runs or waits on another rank", "[mpi]") {
+  job rt;
+  const int last = rt->world_size() - 1;
+  auto task = rt->submit<&until_stopped>({.on = cadre::on_rank(last)});
+  until_running(*rt, last);
+  task.cancel();
+  CHECK(task.get() == 1);
+  const auto a = rt->actor<slow>({.on = cadre::on_rank(last)});
+  auto call = a.call<&slow::until_stopped>();
+  until_running(*rt, last);
+  auto waiting = a.call<&slow::count>(), further = a.call<&slow::count>();
+  waiting.cancel();
+  CHECK_THROWS_AS(waiting.get(), cadre::task_cancelled);
+  call.cancel();
+  CHECK(call.get() == 1);
+  CHECK(further.get() == 1);
+  a.kill();
+}
+
+TEST_CASE("Retries and deadlines go with a task to another rank", "[mpi]") {
+  job rt;
+  const int last = rt->world_size() - 1;
+  CHECK(rt->submit<&fails_twice>(
+              {.on = cadre::on_rank(last), .max_retries = 2, .retry_on = cadre::errors<std::runtime_error>()})
+            .get() == 3);
+  CHECK_THROWS_WITH(rt->submit<&fails_twice>({.on = cadre::on_rank(last), .retry_on = cadre::errors<int>()}).get(),
+                    "again");
+  static_cast<void>(rt->submit<[] { return tries.exchange(0); }>({.on = cadre::on_rank(last)}).get());
+  CHECK_THROWS_AS(rt->submit<&where>({.on = cadre::on_rank(last),
+                                      .deadline = std::chrono::steady_clock::now() - std::chrono::seconds(1)})
+                      .get(),
+                  cadre::deadline_passed);
 }
 
 TEST_CASE("Work of other ranks for further ranks is done before the job ends", "[mpi]") {

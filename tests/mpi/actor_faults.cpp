@@ -64,6 +64,8 @@ TEST_CASE("what is asked of a rank that is killed fails with how it died, and th
   CHECK_THAT(output, Contains(" has ended by signal 9; say .max_retries to have it run again elsewhere"));
   CHECK_THAT(output,
              Contains("the call soon: [cadre.actor.601] the actor mpi_actor_faults::mortal::end cannot be called: "));
+  CHECK_THAT(output,
+             Contains("a later call soon: [cadre.actor.601] the actor mpi_actor_faults::mortal::live cannot be "));
   CHECK_THAT(output, Contains("tried elsewhere: 1"));
   CHECK_THAT(output, Contains("a later task soon: [cadre.async.209] "));
   CHECK_THAT(output, Contains("the other rank: 1"));
@@ -77,6 +79,8 @@ TEST_CASE("job: a rank is killed", "[.job]") {
   CHECK(there.call<&mortal::live>().get() == 1);
   auto call = there.call<&mortal::end>();
   say_error("the call", [&] { call.get(); });
+  say_error("a later call", [&] { there.call<&mortal::live>().get(); });
+  there.tell<&mortal::live>();  // is logged
   say_error("a later task", [&] { rt.submit<&die>({.on = cadre::on_rank(2)}).get(); });
   std::printf("the other rank: %d\n", other.call<&mortal::live>().get());
   auto task = rt.submit<&die>({.on = cadre::on_rank(1)});
@@ -85,6 +89,24 @@ TEST_CASE("job: a rank is killed", "[.job]") {
   std::fflush(stdout);
   std::this_thread::sleep_for(std::chrono::milliseconds(500));
   MPI_Abort(MPI_COMM_WORLD, 0);  // MPI_Finalize would wait for the dead
+}
+
+TEST_CASE("ranks whose rank 0 is killed end with an error, and do not wait for it", "[mpi]") {
+  using namespace mpi_actor_faults;
+  const std::string output = run_job("--enable-recovery -n 2 '" + this_program() + "' 'job: rank 0 is killed'");
+  INFO(output);
+  CHECK_THAT(output, Contains("the service soon: [cadre.actor.609] the program of the job is lost: rank 0 has died"));
+}
+
+TEST_CASE("job: rank 0 is killed", "[.job]") {
+  using namespace mpi_actor_faults;
+  cadre::mpi::runtime rt({.threads = 1});
+  if (rt.rank() == 0) {
+    CHECK(rt.actor<mortal>({.on = cadre::on_rank(1)}).call<&mortal::live>().get() == 1);
+    ::raise(SIGKILL);
+  }
+  say_error("the service", [&] { rt.serve(); });
+  MPI_Abort(MPI_COMM_WORLD, 0);
 }
 
 TEST_CASE("ranks that run different builds are told so when the job begins", "[mpi]") {

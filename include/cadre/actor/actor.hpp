@@ -150,8 +150,7 @@ class actor {
         try {
           static_cast<void>(call());
         } catch (...) {
-          detail::report_unobserved({std::current_exception(), detail::function_name<Method>(), {}},
-                                    detail::scheduler_of(core.pool()).unobserved(), false);
+          core.report(std::current_exception(), detail::function_name<Method>());
         }
       };
       detail::push_call<T, void>(core, address(), at, detail::task::no_future | detail::task::beyond_cancel,

@@ -62,10 +62,11 @@ struct kept_argument<A> {
 class runtime {
  public:
   /// Throws thread_error (151), impossible_request (209).
-  explicit runtime(runtime_options options = {}) : core_(std::move(options), *this) {}
+  explicit runtime(runtime_options options = {})
+      : owned_(std::make_shared<detail::runtime_core>(std::move(options), *this)), core_(*owned_) {}
   runtime(const runtime&) = delete;
   runtime& operator=(const runtime&) = delete;
-  virtual ~runtime() = default;
+  virtual ~runtime() { core_.end(); }
 
   /// The threads of this process, for any callable.
   [[nodiscard]] thread_pool& pool() noexcept { return core_.pool(); }
@@ -373,7 +374,8 @@ class runtime {
   [[nodiscard]] detail::runtime_core& core() noexcept { return core_; }
 
  private:
-  detail::runtime_core core_;
+  std::shared_ptr<detail::runtime_core> owned_;
+  detail::runtime_core& core_;
 };
 
 namespace this_task {

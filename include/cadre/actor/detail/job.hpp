@@ -13,7 +13,6 @@
 #include <cadre/archive/output_archive.hpp>
 #include <cadre/async/detail/spin.hpp>
 #include <cadre/async/detail/state.hpp>
-#include <cadre/async/detail/unobserved.hpp>
 #include <cadre/async/future.hpp>
 #include <cadre/observe/log.hpp>
 #include <cadre/store/travel.hpp>
@@ -103,7 +102,7 @@ class job final : public message_sink {
   }
   /// Of an error that nobody has asked for: to the runtime's handler.
   void tell_of(const std::exception_ptr& why, std::string_view name = "a message from another rank") noexcept {
-    report_unobserved({why, name, {}}, scheduler_of(core_.pool()).unobserved(), false);
+    core_.report(why, name);
   }
   void cancel(int to, std::uint64_t number) noexcept {
     try {
@@ -147,10 +146,11 @@ class job final : public message_sink {
 
   // ---- The life of the job
 
-  /// Every rank but 0: until that says that the job is over.
+  /// Every rank but 0: until that says that the job is over. Throws worker_died (609) if it dies.
   void serve() {
     while (over_.load(std::memory_order_acquire) == 0)
       static_cast<void>(way_->wait_while(over_, 0, std::chrono::steady_clock::time_point::max()));
+    if (!is_alive(0)) throw worker_died("the program of the job", "rank 0 has died");
   }
   void close() { way_->close(std::chrono::steady_clock::now() + std::chrono::seconds(30)); }
   /// What a rank has sent and received, and whether anything goes on there.
@@ -206,6 +206,7 @@ class job final : public message_sink {
   void died(int rank, std::string_view how) noexcept override {
     names_.drop_all_of(rank);
     for (waits_for_answer* const w : requests_.take_all_of(rank)) w->lost(how);
+    if (rank == 0) end();
   }
 
  private:
@@ -246,11 +247,12 @@ class job final : public message_sink {
         break;
       }
       case kind::cancel: served_.cancel(from, h.number); break;
-      case kind::shutdown:
-        over_.store(1, std::memory_order_release);
-        way_->wake();
-        break;
+      case kind::shutdown: end(); break;
     }
+  }
+  void end() noexcept {
+    over_.store(1, std::memory_order_release);
+    way_->wake();
   }
 
   [[nodiscard]] bool is_at(const placement& on, int r) const {

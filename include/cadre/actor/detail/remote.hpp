@@ -5,6 +5,7 @@
 #include <cadre/actor/detail/start_call.hpp>
 #include <cadre/async/promise.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -90,7 +91,7 @@ future<R> failed_future(job& j, std::exception_ptr why, std::source_location at)
   return f;
 }
 
-/// Asks for what Tag is. Throws what writing the request throws.
+/// Asks for what Tag is; of a rank that has died the future says so. Throws what writing the request throws.
 template <class Tag, class R, class Write>
 future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor, std::source_location at,
               Write&& write) {
@@ -99,10 +100,14 @@ future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, boo
   h.number = result->number();
   try {
     j.ask<Tag>(to, h, refs, write);
-  } catch (...) {
-    result->give_up();
-    answer = {};
-    throw;
+  } catch (const std::exception& e) {
+    if (!j.is_alive(to) && j.open().take(h.number) != nullptr) {
+      result->lost(e.what());
+    } else if (j.is_alive(to)) {
+      result->give_up();
+      answer = {};
+      throw;
+    }
   }
   return answer;
 }
@@ -205,7 +210,8 @@ struct sent_options {
     sent_options s{o.name, o.resources, o.max_retries, 0, o.priority, -1};
     if (o.retry_on != nullptr) s.retry_on = reinterpret_cast<std::intptr_t>(o.retry_on) - place_known();
     if (o.deadline != std::chrono::steady_clock::time_point::max())
-      s.deadline = std::chrono::nanoseconds(o.deadline - std::chrono::steady_clock::now()).count();
+      s.deadline =
+          std::max<std::int64_t>(0, std::chrono::nanoseconds(o.deadline - std::chrono::steady_clock::now()).count());
     return s;
   }
   [[nodiscard]] remote_options here() && {
@@ -295,7 +301,8 @@ struct make_request {
 struct kill_request {
   static void serve(request& r) {
     const actor_address where{r.cell, r.generation};
-    way_back(r).with([&] { return r.at.core().actors().end(where, "it was killed"); });
+    actor_table& actors = r.at.core().actors();
+    way_back(r).with([&] { return actors.find(r.cell) != nullptr && actors.end(where, "it was killed"); });
   }
 };
 template <class T>

@@ -13,10 +13,12 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -29,7 +31,7 @@ namespace detail {
 class job;
 
 /// What a runtime is made of. Thread-safety: all functions, from any thread.
-class runtime_core {
+class runtime_core : public std::enable_shared_from_this<runtime_core> {
  public:
   /// Throws thread_error (151), impossible_request (209).
   explicit runtime_core(runtime_options options, runtime& face)
@@ -52,8 +54,8 @@ class runtime_core {
   }
   runtime_core(const runtime_core&) = delete;
   runtime_core& operator=(const runtime_core&) = delete;
-  /// Runs what has been submitted, then ends the actors.
-  ~runtime_core() {
+  /// Runs what has been submitted, then ends the actors. Tasks that depend on what comes later keep the rest of this.
+  void end() noexcept {
     pool_.reset();
     actors_.end_all("its runtime has ended");  // whose destructors may still call others
     leave();
@@ -117,6 +119,13 @@ class runtime_core {
     task* const t = future_access::get(*producer);
     t->retain();
     return task_ref<task>(t);
+  }
+
+  /// Of an error that nobody asks for: to the handler of the pool, or to the log; also when the pool has ended.
+  void report(std::exception_ptr error, std::string_view task) const noexcept {
+    std::shared_ptr<unobserved_handler> handler;
+    pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
+    report_unobserved({std::move(error), task, {}}, handler, false);
   }
 
   /// Throws impossible_request (209) if the job has no such place.

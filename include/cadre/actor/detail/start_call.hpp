@@ -49,17 +49,18 @@ future<R> start_call(runtime_core& core, remote_options o, Call call, const task
                                                            .at = o.at});
   std::vector<task*> before;
   for (const auto& t : sources) before.push_back(t.get());
+  // What comes before may come when the runtime has ended.
+  std::shared_ptr<runtime_core> keep = before.empty() ? nullptr : core.shared_from_this();
   const auto submit = [&](auto&& run) {
     return future_access::make<R>(
         submit_configured<R>(scheduler_of(core.pool()), std::move(run), std::move(extras), 0, before));
   };
   if constexpr (signature_of<F>::takes_stop) {
     extras->source.emplace();
-    return submit([call = std::move(call), token = extras->source->get_token()](bool again) mutable -> R {
-      return call(again, token);
-    });
+    return submit([keep = std::move(keep), call = std::move(call),
+                   token = extras->source->get_token()](bool again) mutable -> R { return call(again, token); });
   } else {
-    return submit([call = std::move(call)](bool again) mutable -> R { return call(again); });
+    return submit([keep = std::move(keep), call = std::move(call)](bool again) mutable -> R { return call(again); });
   }
 }
 /// The same without options, for which a smaller task will do if nothing comes before it.
