@@ -15778,10 +15778,12 @@ CADRE_NAMESPACE_END
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -15794,7 +15796,7 @@ namespace detail {
 class job;
 
 /// What a runtime is made of. Thread-safety: all functions, from any thread.
-class runtime_core {
+class runtime_core : public std::enable_shared_from_this<runtime_core> {
  public:
   /// Throws thread_error (151), impossible_request (209).
   explicit runtime_core(runtime_options options, runtime& face)
@@ -15817,8 +15819,8 @@ class runtime_core {
   }
   runtime_core(const runtime_core&) = delete;
   runtime_core& operator=(const runtime_core&) = delete;
-  /// Runs what has been submitted, then ends the actors.
-  ~runtime_core() {
+  /// Runs what has been submitted, then ends the actors. Tasks that depend on what comes later keep the rest of this.
+  void end() noexcept {
     pool_.reset();
     actors_.end_all("its runtime has ended");  // whose destructors may still call others
     leave();
@@ -15882,6 +15884,13 @@ class runtime_core {
     task* const t = future_access::get(*producer);
     t->retain();
     return task_ref<task>(t);
+  }
+
+  /// Of an error that nobody asks for: to the handler of the pool, or to the log; also when the pool has ended.
+  void report(std::exception_ptr error, std::string_view task) const noexcept {
+    std::shared_ptr<unobserved_handler> handler;
+    pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
+    report_unobserved({std::move(error), task, {}}, handler, false);
   }
 
   /// Throws impossible_request (209) if the job has no such place.
@@ -16135,7 +16144,7 @@ class job final : public message_sink {
   }
   /// Of an error that nobody has asked for: to the runtime's handler.
   void tell_of(const std::exception_ptr& why, std::string_view name = "a message from another rank") noexcept {
-    report_unobserved({why, name, {}}, scheduler_of(core_.pool()).unobserved(), false);
+    core_.report(why, name);
   }
   void cancel(int to, std::uint64_t number) noexcept {
     try {
@@ -16179,10 +16188,11 @@ class job final : public message_sink {
 
   // ---- The life of the job
 
-  /// Every rank but 0: until that says that the job is over.
+  /// Every rank but 0: until that says that the job is over. Throws worker_died (609) if it dies.
   void serve() {
     while (over_.load(std::memory_order_acquire) == 0)
       static_cast<void>(way_->wait_while(over_, 0, std::chrono::steady_clock::time_point::max()));
+    if (!is_alive(0)) throw worker_died("the program of the job", "rank 0 has died");
   }
   void close() { way_->close(std::chrono::steady_clock::now() + std::chrono::seconds(30)); }
   /// What a rank has sent and received, and whether anything goes on there.
@@ -16238,6 +16248,7 @@ class job final : public message_sink {
   void died(int rank, std::string_view how) noexcept override {
     names_.drop_all_of(rank);
     for (waits_for_answer* const w : requests_.take_all_of(rank)) w->lost(how);
+    if (rank == 0) end();
   }
 
  private:
@@ -16278,11 +16289,12 @@ class job final : public message_sink {
         break;
       }
       case kind::cancel: served_.cancel(from, h.number); break;
-      case kind::shutdown:
-        over_.store(1, std::memory_order_release);
-        way_->wake();
-        break;
+      case kind::shutdown: end(); break;
     }
+  }
+  void end() noexcept {
+    over_.store(1, std::memory_order_release);
+    way_->wake();
   }
 
   [[nodiscard]] bool is_at(const placement& on, int r) const {
@@ -16368,17 +16380,18 @@ future<R> start_call(runtime_core& core, remote_options o, Call call, const task
                                                            .at = o.at});
   std::vector<task*> before;
   for (const auto& t : sources) before.push_back(t.get());
+  // What comes before may come when the runtime has ended.
+  std::shared_ptr<runtime_core> keep = before.empty() ? nullptr : core.shared_from_this();
   const auto submit = [&](auto&& run) {
     return future_access::make<R>(
         submit_configured<R>(scheduler_of(core.pool()), std::move(run), std::move(extras), 0, before));
   };
   if constexpr (signature_of<F>::takes_stop) {
     extras->source.emplace();
-    return submit([call = std::move(call), token = extras->source->get_token()](bool again) mutable -> R {
-      return call(again, token);
-    });
+    return submit([keep = std::move(keep), call = std::move(call),
+                   token = extras->source->get_token()](bool again) mutable -> R { return call(again, token); });
   } else {
-    return submit([call = std::move(call)](bool again) mutable -> R { return call(again); });
+    return submit([keep = std::move(keep), call = std::move(call)](bool again) mutable -> R { return call(again); });
   }
 }
 /// The same without options, for which a smaller task will do if nothing comes before it.
@@ -16567,6 +16580,7 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ACTOR_DETAIL_REMOTE_HPP
 #define CADRE_ACTOR_DETAIL_REMOTE_HPP
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -16652,7 +16666,7 @@ future<R> failed_future(job& j, std::exception_ptr why, std::source_location at)
   return f;
 }
 
-/// Asks for what Tag is. Throws what writing the request throws.
+/// Asks for what Tag is; of a rank that has died the future says so. Throws what writing the request throws.
 template <class Tag, class R, class Write>
 future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor, std::source_location at,
               Write&& write) {
@@ -16661,10 +16675,14 @@ future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, boo
   h.number = result->number();
   try {
     j.ask<Tag>(to, h, refs, write);
-  } catch (...) {
-    result->give_up();
-    answer = {};
-    throw;
+  } catch (const std::exception& e) {
+    if (!j.is_alive(to) && j.open().take(h.number) != nullptr) {
+      result->lost(e.what());
+    } else if (j.is_alive(to)) {
+      result->give_up();
+      answer = {};
+      throw;
+    }
   }
   return answer;
 }
@@ -16767,7 +16785,8 @@ struct sent_options {
     sent_options s{o.name, o.resources, o.max_retries, 0, o.priority, -1};
     if (o.retry_on != nullptr) s.retry_on = reinterpret_cast<std::intptr_t>(o.retry_on) - place_known();
     if (o.deadline != std::chrono::steady_clock::time_point::max())
-      s.deadline = std::chrono::nanoseconds(o.deadline - std::chrono::steady_clock::now()).count();
+      s.deadline =
+          std::max<std::int64_t>(0, std::chrono::nanoseconds(o.deadline - std::chrono::steady_clock::now()).count());
     return s;
   }
   [[nodiscard]] remote_options here() && {
@@ -16857,7 +16876,8 @@ struct make_request {
 struct kill_request {
   static void serve(request& r) {
     const actor_address where{r.cell, r.generation};
-    way_back(r).with([&] { return r.at.core().actors().end(where, "it was killed"); });
+    actor_table& actors = r.at.core().actors();
+    way_back(r).with([&] { return actors.find(r.cell) != nullptr && actors.end(where, "it was killed"); });
   }
 };
 template <class T>
@@ -17081,8 +17101,7 @@ class actor {
         try {
           static_cast<void>(call());
         } catch (...) {
-          detail::report_unobserved({std::current_exception(), detail::function_name<Method>(), {}},
-                                    detail::scheduler_of(core.pool()).unobserved(), false);
+          core.report(std::current_exception(), detail::function_name<Method>());
         }
       };
       detail::push_call<T, void>(core, address(), at, detail::task::no_future | detail::task::beyond_cancel,
@@ -17385,10 +17404,11 @@ struct kept_argument<A> {
 class runtime {
  public:
   /// Throws thread_error (151), impossible_request (209).
-  explicit runtime(runtime_options options = {}) : core_(std::move(options), *this) {}
+  explicit runtime(runtime_options options = {})
+      : owned_(std::make_shared<detail::runtime_core>(std::move(options), *this)), core_(*owned_) {}
   runtime(const runtime&) = delete;
   runtime& operator=(const runtime&) = delete;
-  virtual ~runtime() = default;
+  virtual ~runtime() { core_.end(); }
 
   /// The threads of this process, for any callable.
   [[nodiscard]] thread_pool& pool() noexcept { return core_.pool(); }
@@ -17696,7 +17716,8 @@ class runtime {
   [[nodiscard]] detail::runtime_core& core() noexcept { return core_; }
 
  private:
-  detail::runtime_core core_;
+  std::shared_ptr<detail::runtime_core> owned_;
+  detail::runtime_core& core_;
 };
 
 namespace this_task {
