@@ -3873,10 +3873,7 @@ class scheduler {
   /// Whether all threads sleep between tasks and nothing is queued.
   [[nodiscard]] bool is_idle() noexcept {
     const std::lock_guard lock(idle_.mutex());
-    if (idle_.sleeping_between_tasks() != threads_ || queues_.has_any()) return false;
-    for (std::size_t i = 0; i < threads_; ++i)
-      if (!queues_.at(i).pinned.empty()) return false;
-    return true;
+    return has_nothing_to_do();
   }
 
   /// One worker more, or fewer, may take tasks. False if one more was asked for and cannot be had.
@@ -3984,12 +3981,16 @@ class scheduler {
     });
   }
 
-  // With the mutex held: ends the threads if the pool is to stop, all of them sleep between tasks, and nothing is queued.
-  void try_finish() noexcept {
-    if (!stopping_ || idle_.sleeping_between_tasks() != threads_ || queues_.has_any()) return;
+  // With the mutex held: all threads sleep between tasks, and nothing is queued.
+  [[nodiscard]] bool has_nothing_to_do() noexcept {
+    if (idle_.sleeping_between_tasks() != threads_ || queues_.has_any()) return false;
     for (std::size_t i = 0; i < threads_; ++i)
-      if (!queues_.at(i).pinned.empty()) return;
-    idle_.end_all();
+      if (!queues_.at(i).pinned.empty()) return false;
+    return true;
+  }
+  // With the mutex held: ends the threads if the pool is to stop and has nothing to do.
+  void try_finish() noexcept {
+    if (stopping_ && has_nothing_to_do()) idle_.end_all();
   }
 
   const std::string name_;
@@ -13311,7 +13312,6 @@ CADRE_NAMESPACE_END
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <string_view>
 #include <typeinfo>
 #include <vector>
@@ -13345,8 +13345,20 @@ class handler {
   [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
   [[nodiscard]] action run() const noexcept { return run_; }
 
-  /// All that there are, by id.
-  static std::vector<const handler*> seal() {
+  /// All that there are when this is first called, by id.
+  static const std::vector<const handler*>& all() {
+    static const std::vector<const handler*> numbered = number();
+    return numbered;
+  }
+  /// The same on ranks that can work together.
+  static std::uint64_t fingerprint() {
+    std::uint64_t hash = all().size();
+    for (const handler* h : all()) hash = hash_combine(hash, hash_text(h->name_));
+    return hash;
+  }
+
+ private:
+  static std::vector<const handler*> number() {
     std::vector<handler*> all;
     for (handler* h = first(); h != nullptr; h = h->next_) all.push_back(h);
     // Functions of one name in two anonymous namespaces are told apart by where they lie in the program.
@@ -13358,14 +13370,6 @@ class handler {
     for (std::size_t i = 0; i < all.size(); ++i) all[i]->id_ = static_cast<std::uint32_t>(i);
     return {all.begin(), all.end()};
   }
-  /// The same on ranks that can work together.
-  static std::uint64_t fingerprint(const std::vector<const handler*>& all) noexcept {
-    std::uint64_t hash = all.size();
-    for (const handler* h : all) hash = hash_combine(hash, hash_text(h->name_));
-    return hash;
-  }
-
- private:
   static handler*& first() noexcept {
     static constinit handler* f = nullptr;
     return f;
@@ -13892,6 +13896,17 @@ struct actor_address {
   std::uint32_t generation = 0;  // 0: none
 };
 
+/// The first of the names in a map, for a text: "'a', 'b', ...".
+template <class Map>
+std::string list_of_names(const Map& by_name) {
+  std::string list;
+  for (const auto& [name, who] : by_name) {
+    if (list.size() > 200) return list += ", ...";
+    list.append(list.empty() ? "'" : ", '").append(name).append("'");
+  }
+  return list;
+}
+
 /// The actors of one process, and their names. Never destroyed, but used again by another runtime: who waited for a call may
 /// still be about to leave when the runtime has ended. Thread-safety: all functions, from any thread.
 class actor_table {
@@ -13995,15 +14010,7 @@ class actor_table {
   [[nodiscard]] named find(const std::string& name) const {
     const std::lock_guard lock(mutex_);
     if (const auto found = names_.find(name); found != names_.end()) return found->second;
-    std::string others;
-    for (const auto& [other, who] : names_) {
-      if (others.size() > 200) {
-        others += ", ...";
-        break;
-      }
-      others.append(others.empty() ? "'" : ", '").append(other).append("'");
-    }
-    throw no_such_actor(name, others);
+    throw no_such_actor(name, list_of_names(names_));
   }
 
  private:
@@ -14079,15 +14086,7 @@ class job_names {
   name_answer find(const std::string& name) const {
     const std::lock_guard lock(mutex_);
     if (const auto found = all_.find(name); found != all_.end()) return answer(found->second);
-    name_answer none;
-    for (const auto& [other, e] : all_) {
-      if (none.others.size() > 200) {
-        none.others += ", ...";
-        break;
-      }
-      none.others.append(none.others.empty() ? "'" : ", '").append(other).append("'");
-    }
-    return none;
+    return {name_answer::kind::none, {}, {}, list_of_names(all_)};
   }
   /// The actor has ended, or was not made.
   void drop(const std::string& name, actor_place where) {
@@ -16086,7 +16085,7 @@ struct peer_facts {
 class job final : public message_sink {
  public:
   job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
-      : core_(core), way_(std::move(way)), all_(std::move(all)), handlers_(handler::seal()) {}
+      : core_(core), way_(std::move(way)), all_(std::move(all)) {}
   /// Messages are received from now on. Once, when all else is there.
   void start() { way_->start(*this); }
   job(const job&) = delete;
@@ -16274,9 +16273,10 @@ class job final : public message_sink {
   void take(int from, const head& h, input_archive& in) {
     switch (h.what) {
       case kind::ask: {
-        if (h.handler >= handlers_.size()) throw archive_corrupt("a request of number " + std::to_string(h.handler), 0);
+        if (h.handler >= handler::all().size())
+          throw archive_corrupt("a request of number " + std::to_string(h.handler), 0);
         request r{*this, from, h.number, h.cell, h.generation, in};
-        handlers_[h.handler]->run()(r);
+        handler::all()[h.handler]->run()(r);
         break;
       }
       case kind::answer:
@@ -16322,7 +16322,6 @@ class job final : public message_sink {
   runtime_core& core_;
   std::unique_ptr<link> way_;
   std::vector<peer_facts> all_;
-  std::vector<const handler*> handlers_;
   requests requests_;
   served_tasks served_;
   job_names names_;
@@ -16593,6 +16592,23 @@ CADRE_NAMESPACE_END
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
+
+template <>
+struct portable<resource_set> {
+  static void save(auto& archive, const resource_set& all) {
+    archive(all.entries().size());
+    for (const resource_set::entry& e : all.entries()) archive(e.name, e.units);
+  }
+  static void load(auto& archive, resource_set& all) {
+    all = {};
+    for (std::size_t left = archive.read_count(); left != 0; --left) {
+      resource_set::entry e{};
+      archive(e.name, e.units);
+      all.set(e.name, e.units);
+    }
+  }
+};
+
 namespace detail {
 
 // ---- At the caller's
@@ -16765,20 +16781,8 @@ struct sent_options {
   std::int64_t deadline = -1;  ///< nanoseconds from now; -1: none
 
   template <class Archive>
-  void save(Archive& archive) const {
-    archive(name, max_retries, retry_on, priority, deadline, resources.entries().size());
-    for (const auto& e : resources.entries()) archive(e.name, e.units);
-  }
-  template <class Archive>
-  void load(Archive& archive) {
-    std::size_t n = 0;
-    archive(name, max_retries, retry_on, priority, deadline, n);
-    for (std::size_t i = 0; i < n; ++i) {
-      std::string kind;
-      std::int64_t units = 0;
-      archive(kind, units);
-      resources.set(kind, units);
-    }
+  void serialize(Archive& archive) {
+    archive(name, resources, max_retries, retry_on, priority, deadline);
   }
 
   static sent_options of(const remote_options& o) {
@@ -16855,6 +16859,15 @@ struct call_request {
   };
 };
 
+/// Makes an actor of a job of several ranks, where rank 0 has its name, on this one.
+template <class T, class Kept>
+actor_address make_here(runtime_core& core, const std::string& label, const std::string& name,
+                        std::uint32_t most_at_once, std::size_t most_pending, std::source_location at, Kept kept) {
+  const actor_address where = core.actors().add(core.home(), label, most_at_once, most_pending);
+  core.actors().set_name(where, name);
+  push_constructor<T>(core, where, at, std::move(kept));
+  return where;
+}
 /// An actor is to be made.
 template <class T, class Kept>
 struct make_request {
@@ -16867,9 +16880,7 @@ struct make_request {
     r.in(label, name, most_at_once, most_pending);
     std::apply([&](auto&... a) { r.in(a...); }, kept);
     r.in.expect_end();
-    const actor_address where = core.actors().add(core.home(), label, most_at_once, most_pending);
-    core.actors().set_name(where, name);
-    push_constructor<T>(core, where, {}, std::move(kept));
+    const actor_address where = make_here<T>(core, label, name, most_at_once, most_pending, {}, std::move(kept));
     way_back(r).with([&] { return where; });
   }
 };
@@ -17684,9 +17695,8 @@ class runtime {
     try {
       detail::actor_place where{to, {}};
       if (to == rank()) {
-        where.at = core_.actors().add(core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls);
-        core_.actors().set_name(where.at, name);
-        detail::push_constructor<T>(core_, where.at, o.at, std::move(kept));
+        where.at = detail::make_here<T>(core_, label_of<T>(name), name, o.max_concurrency, o.max_pending_calls, o.at,
+                                        std::move(kept));
       } else {
         where.at = detail::ask<detail::make_request<T, Kept>, detail::actor_address>(
                        j, to, {}, true, detail::constructor_name<T>(), true, o.at,

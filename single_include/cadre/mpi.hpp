@@ -3445,9 +3445,7 @@ class runtime : public cadre::runtime {
     std::vector<cadre::detail::peer_facts> peers;
     for (const detail::introduction& i : all) {
       number = std::max(number, i.jobs_made + 1);
-      cadre::detail::sent_options o;
-      from_bytes(std::span(i.resources).first(i.bytes), o);
-      peers.push_back({i.host.data(), o.resources});
+      peers.push_back({i.host.data(), from_bytes<resource_set>(std::span(i.resources).first(i.bytes))});
     }
     core().begin_job(number, "cadre-job-" + std::to_string(all[0].job[0]) + "-" + std::to_string(all[0].job[1]));
     job_ = std::make_shared<cadre::detail::job>(core(), std::make_unique<detail::message_link>(comm), std::move(peers));
@@ -3474,14 +3472,12 @@ class runtime : public cadre::runtime {
   detail::introduction introduction() {
     const auto now = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
     detail::introduction me{.build = detail::build_of_this_program(),
-                            .handlers = cadre::detail::handler::fingerprint(cadre::detail::handler::seal()),
+                            .handlers = cadre::detail::handler::fingerprint(),
                             .job = {hash_combine(now, static_cast<std::uint64_t>(::getpid())), now},
                             .jobs_made = cadre::detail::runtime_core::jobs_made()};
     const std::string host = cadre::detail::runtime_core::host();
     std::memcpy(me.host.data(), host.data(), std::min(host.size(), me.host.size() - 1));
-    cadre::detail::sent_options o;
-    o.resources = core().resources();
-    const std::vector<std::byte> resources = to_bytes(o);
+    const std::vector<std::byte> resources = to_bytes(core().resources());
     if (resources.size() > me.resources.size()) throw impossible_request("resources with names of more than 4 KiB");
     std::copy(resources.begin(), resources.end(), me.resources.begin());
     me.bytes = static_cast<std::uint32_t>(resources.size());

@@ -342,9 +342,8 @@ class runtime {
     try {
       detail::actor_place where{to, {}};
       if (to == rank()) {
-        where.at = core_.actors().add(core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls);
-        core_.actors().set_name(where.at, name);
-        detail::push_constructor<T>(core_, where.at, o.at, std::move(kept));
+        where.at = detail::make_here<T>(core_, label_of<T>(name), name, o.max_concurrency, o.max_pending_calls, o.at,
+                                        std::move(kept));
       } else {
         where.at = detail::ask<detail::make_request<T, Kept>, detail::actor_address>(
                        j, to, {}, true, detail::constructor_name<T>(), true, o.at,

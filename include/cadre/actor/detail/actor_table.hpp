@@ -28,6 +28,17 @@ struct actor_address {
   std::uint32_t generation = 0;  // 0: none
 };
 
+/// The first of the names in a map, for a text: "'a', 'b', ...".
+template <class Map>
+std::string list_of_names(const Map& by_name) {
+  std::string list;
+  for (const auto& [name, who] : by_name) {
+    if (list.size() > 200) return list += ", ...";
+    list.append(list.empty() ? "'" : ", '").append(name).append("'");
+  }
+  return list;
+}
+
 /// The actors of one process, and their names. Never destroyed, but used again by another runtime: who waited for a call may
 /// still be about to leave when the runtime has ended. Thread-safety: all functions, from any thread.
 class actor_table {
@@ -131,15 +142,7 @@ class actor_table {
   [[nodiscard]] named find(const std::string& name) const {
     const std::lock_guard lock(mutex_);
     if (const auto found = names_.find(name); found != names_.end()) return found->second;
-    std::string others;
-    for (const auto& [other, who] : names_) {
-      if (others.size() > 200) {
-        others += ", ...";
-        break;
-      }
-      others.append(others.empty() ? "'" : ", '").append(other).append("'");
-    }
-    throw no_such_actor(name, others);
+    throw no_such_actor(name, list_of_names(names_));
   }
 
  private:

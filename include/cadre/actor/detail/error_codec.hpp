@@ -2,7 +2,6 @@
 #define CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
 
 #include <cadre/actor/error.hpp>
-#include <cadre/archive/type_label.hpp>
 #include <cadre/async/error.hpp>
 #include <cadre/core/error.hpp>
 #include <cadre/store/error.hpp>

@@ -2,13 +2,11 @@
 #define CADRE_ACTOR_DETAIL_HANDLERS_HPP
 
 #include <cadre/archive/input_archive.hpp>
-#include <cadre/archive/type_label.hpp>
 #include <cadre/core/hash.hpp>
 
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <string_view>
 #include <typeinfo>
 #include <vector>
@@ -42,8 +40,20 @@ class handler {
   [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
   [[nodiscard]] action run() const noexcept { return run_; }
 
-  /// All that there are, by id.
-  static std::vector<const handler*> seal() {
+  /// All that there are when this is first called, by id.
+  static const std::vector<const handler*>& all() {
+    static const std::vector<const handler*> numbered = number();
+    return numbered;
+  }
+  /// The same on ranks that can work together.
+  static std::uint64_t fingerprint() {
+    std::uint64_t hash = all().size();
+    for (const handler* h : all()) hash = hash_combine(hash, hash_text(h->name_));
+    return hash;
+  }
+
+ private:
+  static std::vector<const handler*> number() {
     std::vector<handler*> all;
     for (handler* h = first(); h != nullptr; h = h->next_) all.push_back(h);
     // Functions of one name in two anonymous namespaces are told apart by where they lie in the program.
@@ -55,14 +65,6 @@ class handler {
     for (std::size_t i = 0; i < all.size(); ++i) all[i]->id_ = static_cast<std::uint32_t>(i);
     return {all.begin(), all.end()};
   }
-  /// The same on ranks that can work together.
-  static std::uint64_t fingerprint(const std::vector<const handler*>& all) noexcept {
-    std::uint64_t hash = all.size();
-    for (const handler* h : all) hash = hash_combine(hash, hash_text(h->name_));
-    return hash;
-  }
-
- private:
   static handler*& first() noexcept {
     static constinit handler* f = nullptr;
     return f;

@@ -44,7 +44,7 @@ struct peer_facts {
 class job final : public message_sink {
  public:
   job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
-      : core_(core), way_(std::move(way)), all_(std::move(all)), handlers_(handler::seal()) {}
+      : core_(core), way_(std::move(way)), all_(std::move(all)) {}
   /// Messages are received from now on. Once, when all else is there.
   void start() { way_->start(*this); }
   job(const job&) = delete;
@@ -232,9 +232,10 @@ class job final : public message_sink {
   void take(int from, const head& h, input_archive& in) {
     switch (h.what) {
       case kind::ask: {
-        if (h.handler >= handlers_.size()) throw archive_corrupt("a request of number " + std::to_string(h.handler), 0);
+        if (h.handler >= handler::all().size())
+          throw archive_corrupt("a request of number " + std::to_string(h.handler), 0);
         request r{*this, from, h.number, h.cell, h.generation, in};
-        handlers_[h.handler]->run()(r);
+        handler::all()[h.handler]->run()(r);
         break;
       }
       case kind::answer:
@@ -280,7 +281,6 @@ class job final : public message_sink {
   runtime_core& core_;
   std::unique_ptr<link> way_;
   std::vector<peer_facts> all_;
-  std::vector<const handler*> handlers_;
   requests requests_;
   served_tasks served_;
   job_names names_;

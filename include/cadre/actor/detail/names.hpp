@@ -50,15 +50,7 @@ class job_names {
   name_answer find(const std::string& name) const {
     const std::lock_guard lock(mutex_);
     if (const auto found = all_.find(name); found != all_.end()) return answer(found->second);
-    name_answer none;
-    for (const auto& [other, e] : all_) {
-      if (none.others.size() > 200) {
-        none.others += ", ...";
-        break;
-      }
-      none.others.append(none.others.empty() ? "'" : ", '").append(other).append("'");
-    }
-    return none;
+    return {name_answer::kind::none, {}, {}, list_of_names(all_)};
   }
   /// The actor has ended, or was not made.
   void drop(const std::string& name, actor_place where) {

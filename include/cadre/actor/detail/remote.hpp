@@ -18,6 +18,23 @@
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
+
+template <>
+struct portable<resource_set> {
+  static void save(auto& archive, const resource_set& all) {
+    archive(all.entries().size());
+    for (const resource_set::entry& e : all.entries()) archive(e.name, e.units);
+  }
+  static void load(auto& archive, resource_set& all) {
+    all = {};
+    for (std::size_t left = archive.read_count(); left != 0; --left) {
+      resource_set::entry e{};
+      archive(e.name, e.units);
+      all.set(e.name, e.units);
+    }
+  }
+};
+
 namespace detail {
 
 // ---- At the caller's
@@ -190,20 +207,8 @@ struct sent_options {
   std::int64_t deadline = -1;  ///< nanoseconds from now; -1: none
 
   template <class Archive>
-  void save(Archive& archive) const {
-    archive(name, max_retries, retry_on, priority, deadline, resources.entries().size());
-    for (const auto& e : resources.entries()) archive(e.name, e.units);
-  }
-  template <class Archive>
-  void load(Archive& archive) {
-    std::size_t n = 0;
-    archive(name, max_retries, retry_on, priority, deadline, n);
-    for (std::size_t i = 0; i < n; ++i) {
-      std::string kind;
-      std::int64_t units = 0;
-      archive(kind, units);
-      resources.set(kind, units);
-    }
+  void serialize(Archive& archive) {
+    archive(name, resources, max_retries, retry_on, priority, deadline);
   }
 
   static sent_options of(const remote_options& o) {
@@ -280,6 +285,15 @@ struct call_request {
   };
 };
 
+/// Makes an actor of a job of several ranks, where rank 0 has its name, on this one.
+template <class T, class Kept>
+actor_address make_here(runtime_core& core, const std::string& label, const std::string& name,
+                        std::uint32_t most_at_once, std::size_t most_pending, std::source_location at, Kept kept) {
+  const actor_address where = core.actors().add(core.home(), label, most_at_once, most_pending);
+  core.actors().set_name(where, name);
+  push_constructor<T>(core, where, at, std::move(kept));
+  return where;
+}
 /// An actor is to be made.
 template <class T, class Kept>
 struct make_request {
@@ -292,9 +306,7 @@ struct make_request {
     r.in(label, name, most_at_once, most_pending);
     std::apply([&](auto&... a) { r.in(a...); }, kept);
     r.in.expect_end();
-    const actor_address where = core.actors().add(core.home(), label, most_at_once, most_pending);
-    core.actors().set_name(where, name);
-    push_constructor<T>(core, where, {}, std::move(kept));
+    const actor_address where = make_here<T>(core, label, name, most_at_once, most_pending, {}, std::move(kept));
     way_back(r).with([&] { return where; });
   }
 };

@@ -223,10 +223,7 @@ class scheduler {
   /// Whether all threads sleep between tasks and nothing is queued.
   [[nodiscard]] bool is_idle() noexcept {
     const std::lock_guard lock(idle_.mutex());
-    if (idle_.sleeping_between_tasks() != threads_ || queues_.has_any()) return false;
-    for (std::size_t i = 0; i < threads_; ++i)
-      if (!queues_.at(i).pinned.empty()) return false;
-    return true;
+    return has_nothing_to_do();
   }
 
   /// One worker more, or fewer, may take tasks. False if one more was asked for and cannot be had.
@@ -334,12 +331,16 @@ class scheduler {
     });
   }
 
-  // With the mutex held: ends the threads if the pool is to stop, all of them sleep between tasks, and nothing is queued.
-  void try_finish() noexcept {
-    if (!stopping_ || idle_.sleeping_between_tasks() != threads_ || queues_.has_any()) return;
+  // With the mutex held: all threads sleep between tasks, and nothing is queued.
+  [[nodiscard]] bool has_nothing_to_do() noexcept {
+    if (idle_.sleeping_between_tasks() != threads_ || queues_.has_any()) return false;
     for (std::size_t i = 0; i < threads_; ++i)
-      if (!queues_.at(i).pinned.empty()) return;
-    idle_.end_all();
+      if (!queues_.at(i).pinned.empty()) return false;
+    return true;
+  }
+  // With the mutex held: ends the threads if the pool is to stop and has nothing to do.
+  void try_finish() noexcept {
+    if (stopping_ && has_nothing_to_do()) idle_.end_all();
   }
 
   const std::string name_;
