@@ -358,7 +358,7 @@ TEST_CASE("Several objects of a file are read together, up to the first that is 
   spill_writer writer(spill, slot_3);
   std::vector<spill_writer::record> records;
   std::uint64_t key = 1;
-  for (const std::size_t bytes : {5000, 0, 1, 4048, 4049, 100'000, 1000}) {
+  for (const std::size_t bytes : {5000u, 0u, 1u, 4048u, 4049u, 100'000u, 1000u}) {
     append(writer, 100, bytes + 1);  // wanted no more
     records.push_back({key, {}, append(writer, key, bytes)});
     ++key;

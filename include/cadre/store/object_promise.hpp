@@ -41,8 +41,8 @@ class object_promise {
 
  private:
   friend object_store;
-  object_promise(object_store store, object_writer<T> writer) noexcept
-      : store_(std::move(store)), writer_(std::move(writer)) {}
+  object_promise(const object_store& store, object_writer<T> writer) noexcept
+      : store_(store), writer_(std::move(writer)) {}
 
   object_store store_;
   object_writer<T> writer_;  // without memory yet

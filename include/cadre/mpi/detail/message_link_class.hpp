@@ -86,9 +86,7 @@ class message_link final : public cadre::detail::link {
     return moved;
   }
   /// Throws message_error (1108) when called by the sink.
-  bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override {
-    return wait([&] { return word.load(std::memory_order_acquire) != value; }, deadline);
-  }
+  bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
   void wake() noexcept override {
     // An exchange of the same word on both sides: a waiter that is not seen here sees what was done before.
     if (sleepers_.fetch_add(0, std::memory_order_acq_rel) != 0) bell().ring();

@@ -249,6 +249,10 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
   }
 }
 
+inline bool message_link::wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) {
+  return wait([&] { return word.load(std::memory_order_acquire) != value; }, deadline);
+}
+
 // What the thread does: looks again soon after something has come, and ever later when nothing does.
 inline void message_link::tend() noexcept {
   constexpr auto shortest = std::chrono::microseconds(50), longest = std::chrono::microseconds(5000),
