@@ -5,7 +5,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-stages=(dev tsan release clang gpu checks bare)
+stages=(dev tsan release gpu checks bare)
 asked=()
 install=yes
 while [ $# -gt 0 ]; do
@@ -119,9 +119,6 @@ stage_release() {
       skip "release: the main job with two ranks needs MPI"
     fi
   fi
-}
-stage_clang() {
-  if command -v clang++-16 >/dev/null; then build_and_test clang; else skip "clang: needs clang++-16"; fi
 }
 stage_gpu() {
   build_and_test gpu

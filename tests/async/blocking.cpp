@@ -67,6 +67,8 @@ TEST_CASE("many tasks of a pool of one thread may block at once", "[blocking]") 
 }
 
 TEST_CASE("after a task has blocked, as many threads take tasks as before", "[blocking]") {
+  std::atomic<int> running = 0;
+  std::atomic<int> overlaps = 0;
   cadre::thread_pool pool{{.threads = 1}};
   const pipe_ends pipe;
   auto reader = pool.submit([&] { return cadre::blocking([&] { return pipe.read(); }); });
@@ -74,8 +76,6 @@ TEST_CASE("after a task has blocked, as many threads take tasks as before", "[bl
   CHECK(reader.get() == 'x');
   // Two that never block: each would see the other if a second thread still took tasks. One of the threads may be about
   // to park, so the first few do not count.
-  std::atomic<int> running = 0;
-  std::atomic<int> overlaps = 0;
   for (int round = 0; round < 2; ++round) {
     overlaps = 0;
     std::vector<cadre::future<void>> tasks;

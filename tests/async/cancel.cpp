@@ -105,8 +105,8 @@ TEST_CASE("what a cancelled task holds is gone at once", "[cancel]") {
 }
 
 TEST_CASE("a running task sees that it is asked to stop, and what it returns counts", "[cancel]") {
-  cadre::thread_pool pool{{.threads = 1}};
   std::latch started{1};
+  cadre::thread_pool pool{{.threads = 1}};
   auto f = pool.submit([&] {
     started.count_down();
     cancel_test::run_until_stopped();
@@ -127,12 +127,12 @@ TEST_CASE("a task that is done cannot be cancelled", "[cancel]") {
 }
 
 TEST_CASE("who cancels a task cancels its children and theirs, queued or running", "[cancel]") {
-  cadre::thread_pool pool{{.threads = 2}};
   std::latch ready{2};
   std::latch over{1};  // until then both threads are held
+  std::atomic<int> ran{0};
+  cadre::thread_pool pool{{.threads = 2}};
   std::vector<cadre::future<void>> queued;
   cadre::future<bool> child;
-  std::atomic<int> ran{0};
   auto parent = pool.submit([&] {
     child = pool.submit([&] {  // runs on the other thread
       for (int i = 0; i < 10; ++i) queued.push_back(pool.submit([&] { ++ran; }));
@@ -157,8 +157,8 @@ TEST_CASE("who cancels a task cancels its children and theirs, queued or running
 }
 
 TEST_CASE("what a cancelled task submits is cancelled when it is born", "[cancel]") {
-  cadre::thread_pool pool{{.threads = 1}};
   std::latch started{1};
+  cadre::thread_pool pool{{.threads = 1}};
   bool ran = false;
   auto parent = pool.submit([&] {
     started.count_down();
@@ -187,8 +187,8 @@ TEST_CASE("a child of a task that has ended lives on", "[cancel]") {
 
 TEST_CASE("who cancels a grandparent reaches grandchildren whose parent has ended", "[cancel]") {
   cancel_test::held_pool held(1);
-  cadre::thread_pool pool{{.threads = 2}};
   std::latch born{1};
+  cadre::thread_pool pool{{.threads = 2}};
   cadre::future<void> grandchild;
   bool ran = false;
   auto grandparent = pool.submit([&] {
@@ -265,9 +265,9 @@ TEST_CASE("a relay in which each task submits the next needs no more memory the 
 }
 
 TEST_CASE("a relay with futures, on two threads, needs no more memory the longer it runs", "[cancel]") {
+  std::atomic<int> left{100'000};
   cadre::thread_pool pool{{.threads = 2}};
   const std::size_t before = cancel_test::nodes();
-  std::atomic<int> left{100'000};
   cadre::promise<void> end;
   auto ended = end.get_future();
   struct runner {
@@ -288,8 +288,8 @@ TEST_CASE("a relay with futures, on two threads, needs no more memory the longer
 
 TEST_CASE("the end of a relay is reached by who cancels where it began", "[cancel]") {
   cancel_test::held_pool held(1);
-  cadre::thread_pool pool{{.threads = 2}};
   std::latch there{1};
+  cadre::thread_pool pool{{.threads = 2}};
   cadre::future<void> last;
   struct runner {
     cadre::thread_pool& pool;
@@ -322,8 +322,8 @@ TEST_CASE("a task whose result holds the future of one that it submitted is free
   const auto object = std::make_shared<int>(0);
   std::size_t before = 0;
   {
-    cadre::thread_pool pool{{.threads = 2}};
     const auto make = [object] { return object; };
+    cadre::thread_pool pool{{.threads = 2}};
     const auto submit_and_drop = [&](int n) {
       for (int i = 0; i < n; ++i) {
         static_cast<void>(pool.submit([&] { return pool.submit(make); }));
@@ -344,8 +344,8 @@ TEST_CASE("a task whose result holds the future of one that it submitted is free
 
 TEST_CASE("a result that nobody asks for goes at once, and what its task submitted is still reached", "[cancel]") {
   cancel_test::held_pool held(1);
-  cadre::thread_pool pool{{.threads = 2}};
   std::latch gone{1};
+  cadre::thread_pool pool{{.threads = 2}};
   cadre::future<void> grandchild;
   auto grandparent = pool.submit([&] {
     std::weak_ptr<int> result;
@@ -495,9 +495,6 @@ TEST_CASE("a pool that ends by cancelling runs nothing more and asks what runs t
   {
     std::latch started{2};
     std::atomic<bool> all_queued{false};
-    cadre::thread_pool pool{{.threads = 2,
-                             .on_unobserved_error = [&](const cadre::unobserved_error&) { ++reports; },
-                             .at_end = cadre::at_end::cancel}};
     // They hold their threads until the others have been cancelled: a thread set free earlier may begin one of them.
     const auto runs = [&] {
       started.count_down();
@@ -506,6 +503,9 @@ TEST_CASE("a pool that ends by cancelling runs nothing more and asks what runs t
       for (const auto& f : queued)
         while (!f.ready()) std::this_thread::yield();
     };
+    cadre::thread_pool pool{{.threads = 2,
+                             .on_unobserved_error = [&](const cadre::unobserved_error&) { ++reports; },
+                             .at_end = cadre::at_end::cancel}};
     running[0] = pool.submit([&] {
       runs();
       born_late = pool.submit([&] { ++ran; });
@@ -532,8 +532,8 @@ TEST_CASE("a pool that ends by cancelling runs nothing more and asks what runs t
 TEST_CASE("a pool that ends by cancelling ends the waits of its tasks", "[cancel]") {
   std::atomic<int> cancelled{0};
   for (int round = 0; round < 50; ++round) {
-    cadre::thread_pool pool{{.threads = 2, .at_end = cadre::at_end::cancel}};
     std::latch started{1};
+    cadre::thread_pool pool{{.threads = 2, .at_end = cadre::at_end::cancel}};
     pool.post([&] {
       std::vector<cadre::future<int>> children;
       for (int i = 0; i < 20; ++i) children.push_back(pool.submit([i] { return i; }));

@@ -130,9 +130,9 @@ TEST_CASE("tasks that wait for tasks never run out of threads", "[complaints]") 
 
 TEST_CASE("whatever waits with a lock held never runs a stranger that wants that lock", "[complaints]") {
   for (const std::size_t threads : {1u, 2u, 3u}) {
-    cadre::thread_pool pool{{.threads = threads}};
     std::mutex mutex;  // not recursive: a stranger on this stack would hang, or be undefined
     std::atomic<int> done{0};
+    cadre::thread_pool pool{{.threads = threads}};
     std::vector<cadre::future<void>> all;
     for (int i = 0; i < 200; ++i)
       all.push_back(pool.submit([&, i] {
@@ -267,8 +267,8 @@ TEST_CASE("a pool destroyed while all its threads are blocked drops no work", "[
   std::latch let_go{1};
   std::jthread lets_go;
   {
-    cadre::thread_pool pool{{.threads = 2}};
     std::latch started{2};
+    cadre::thread_pool pool{{.threads = 2}};
     for (int i = 0; i < 2; ++i)
       pool.post([&] {
         started.count_down();
@@ -292,9 +292,9 @@ TEST_CASE("a pool destroyed while all its threads are blocked drops no work", "[
 }
 
 TEST_CASE("a forked process that uses the pool of the other is told so, and both go on", "[complaints]") {
-  auto pool = std::make_unique<cadre::thread_pool>(cadre::thread_pool_options{.threads = 2});
   std::latch started{2};
   std::latch let_go{1};
+  auto pool = std::make_unique<cadre::thread_pool>(cadre::thread_pool_options{.threads = 2});
   for (int i = 0; i < 2; ++i)
     pool->post([&] {
       started.count_down();
@@ -328,11 +328,11 @@ TEST_CASE("a forked process that uses the pool of the other is told so, and both
 
 #ifndef CADRE_TSAN  // which lets no child of a process with threads start one
 TEST_CASE("a forked process may have a pool of its own", "[complaints]") {
+  std::latch started{2};
+  std::latch let_go{1};
   cadre::thread_pool pool{{.threads = 2}};
   // Both hold still in a task: a thread that is about to start may be in AddressSanitizer's allocator, which a child of
   // that moment would find locked for ever.
-  std::latch started{2};
-  std::latch let_go{1};
   for (int i = 0; i < 2; ++i)
     pool.post([&] {
       started.count_down();
@@ -351,9 +351,9 @@ TEST_CASE("a forked process may have a pool of its own", "[complaints]") {
 
 TEST_CASE("a task that waits for itself is told so", "[complaints]") {
   for (const std::size_t threads : {1u, 2u}) {
+    std::latch known{1};
     cadre::thread_pool pool{{.threads = threads}};
     cadre::future<std::string> own;
-    std::latch known{1};
     const auto here = std::source_location::current();
     own = pool.submit([&] {
       known.wait();
@@ -464,9 +464,9 @@ TEST_CASE("a circle through continuations, joins and coroutines is found", "[com
 
 TEST_CASE("a task is told if it waits for one that waits for it, on the same stack", "[complaints]") {
   for (const std::size_t threads : {1u, 2u}) {
+    std::latch known{1};
     cadre::thread_pool pool{{.threads = threads}};
     cadre::future<std::string> outer;
-    std::latch known{1};
     const auto here = std::source_location::current();
     outer = pool.submit({.name = "outer"}, [&] {
       known.wait();

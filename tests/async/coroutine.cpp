@@ -286,12 +286,12 @@ TEST_CASE("a cancelled coroutine that waits ends at once, with its variables", "
 }
 
 TEST_CASE("a coroutine that is cancelled before its turn never begins", "[coroutine]") {
-  cadre::thread_pool pool{{.threads = 1}};
   std::atomic<bool> go{false};
+  std::atomic<int> begun{0};
+  cadre::thread_pool pool{{.threads = 1}};
   auto busy = pool.submit([&go] {
     while (!go) std::this_thread::yield();
   });
-  std::atomic<int> begun{0};
   const auto body = [](cadre::thread_pool&, std::atomic<int>& n, std::shared_ptr<int>) -> cadre::future<void> {
     ++n;
     co_return;
@@ -308,8 +308,8 @@ TEST_CASE("a coroutine that is cancelled before its turn never begins", "[corout
 
 TEST_CASE("cancelling a coroutine stops the tasks that it has submitted, and every later co_await of it",
           "[coroutine]") {
-  cadre::thread_pool pool{{.threads = 2}};
   std::atomic<bool> child_stopped{false};
+  cadre::thread_pool pool{{.threads = 2}};
   cadre::promise<void> child_runs;
   auto child_runs_now = child_runs.get_future();
   const auto body = [&](cadre::thread_pool& on) -> cadre::future<int> {

@@ -158,9 +158,9 @@ TEST_CASE("a timed wait really times out", "[future]") {
 
 TEST_CASE("a timed wait inside a task times out when another thread runs what it waits for", "[future]") {
   using namespace std::chrono_literals;
-  cadre::thread_pool pool{{.threads = 2}};
   std::atomic<bool> started{false};
   std::atomic<bool> open{false};
+  cadre::thread_pool pool{{.threads = 2}};
   auto slow = pool.submit([&] {
     started.store(true);
     started.notify_all();
@@ -219,8 +219,8 @@ TEST_CASE("waits nest on pools of any size", "[future]") {
 
 TEST_CASE("a wait with a lock held never runs a stranger that wants the same lock", "[future]") {
   for (const std::size_t threads : {1u, 2u, 4u}) {
-    cadre::thread_pool pool{{.threads = threads}};
     std::mutex m;
+    cadre::thread_pool pool{{.threads = threads}};
     std::vector<cadre::future<int>> tasks;
     for (int i = 0; i < 500; ++i)
       tasks.push_back(pool.submit([&pool, &m, i] {

@@ -57,8 +57,8 @@ TEST_CASE("invoke outside of a pool calls the functions in their order", "[invok
 }
 
 TEST_CASE("the functions of invoke run on several threads at once", "[invoke]") {
-  cadre::thread_pool pool{{.threads = 2}};
   std::atomic<int> here = 0;
+  cadre::thread_pool pool{{.threads = 2}};
   const auto meet = [&] {  // returns only when the other one has come
     ++here;
     for (const auto deadline = std::chrono::steady_clock::now() + 30s; here < 2;) {
@@ -88,6 +88,7 @@ TEST_CASE("invoke throws the error of the first in the order of the arguments, a
   std::vector<std::string> reported;
   for (const std::size_t threads : {1u, 4u}) {
     reported.clear();
+    std::atomic<int> calls = 0;
     cadre::thread_pool pool{{.threads = threads, .on_unobserved_error = [&](const cadre::unobserved_error& e) {
                                const std::lock_guard lock(mutex);
                                try {
@@ -96,7 +97,6 @@ TEST_CASE("invoke throws the error of the first in the order of the arguments, a
                                  reported.push_back(x.what());
                                }
                              }}};
-    std::atomic<int> calls = 0;
     CHECK_THROWS_WITH(pool.invoke([&] { ++calls; },
                                   [&] {
                                     ++calls;
@@ -120,8 +120,8 @@ TEST_CASE("invoke throws the error of the first in the order of the arguments, a
 
 TEST_CASE("what a function of invoke submits, and waits for, is no part of it", "[invoke]") {
   for (const std::size_t threads : {1u, 2u, 4u}) {
-    cadre::thread_pool pool{{.threads = threads}};
     std::atomic<int> posted = 0;
+    cadre::thread_pool pool{{.threads = threads}};
     for (int round = 0; round < 300; ++round) {
       std::atomic<int> sum = 0;
       pool.invoke(
@@ -147,11 +147,11 @@ TEST_CASE("what a function of invoke submits, and waits for, is no part of it", 
 
 TEST_CASE("a wait for a promise inside one function of invoke runs the others, and what comes from outside",
           "[invoke]") {
+  std::atomic<int> others = 0;
+  std::atomic<int> strangers = 0;
   cadre::thread_pool pool{{.threads = 1}};
   cadre::promise<int> promise;
   auto kept = promise.get_future();
-  std::atomic<int> others = 0;
-  std::atomic<int> strangers = 0;
   auto task = pool.submit([&] {
     cadre::invoke([&] { ++others; }, [&] { pool.submit([&] { ++others; }).get(); }, [&] { kept.get(); });
     return others.load();
@@ -172,9 +172,9 @@ TEST_CASE("a wait for a promise inside one function of invoke runs the others, a
 }
 
 TEST_CASE("a function of invoke on another thread is part of the task that called invoke", "[invoke]") {
-  cadre::thread_pool pool{{.threads = 2}};
   std::atomic<int> saw_the_stop = 0;
   std::atomic<int> begun = 0;
+  cadre::thread_pool pool{{.threads = 2}};
   auto task = pool.submit([&] {
     const auto until_stopped = [&] {
       ++begun;

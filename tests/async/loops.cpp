@@ -26,8 +26,8 @@ TEST_CASE("a loop with a grain makes each call once, whatever the grain", "[loop
 }
 
 TEST_CASE("with a grain a loop of two iterations is shared by two threads", "[loops]") {
-  cadre::thread_pool pool{{.threads = 2}};
   std::atomic<int> here = 0;
+  cadre::thread_pool pool{{.threads = 2}};
   pool.for_each(0, 2,
                 [&](std::size_t) {  // returns only when the other one has come
                   ++here;
@@ -40,8 +40,8 @@ TEST_CASE("with a grain a loop of two iterations is shared by two threads", "[lo
 }
 
 TEST_CASE("no thread takes more than a grain after another part has thrown", "[loops]") {
-  cadre::thread_pool pool{{.threads = 2}};
   std::atomic<int> calls = 0;
+  cadre::thread_pool pool{{.threads = 2}};
   CHECK_THROWS_AS(pool.for_each(0, 1'000'000,
                                 [&](std::size_t i) {
                                   ++calls;

@@ -113,8 +113,8 @@ TEST_CASE("whoever looks at all nodes finds every task that lives, and none that
 }
 
 TEST_CASE("looking at all nodes is safe while tasks come and go", "[node_memory]") {
-  cadre::thread_pool pool{{.threads = 2}};
   std::atomic<bool> end{false};
+  cadre::thread_pool pool{{.threads = 2}};
   std::jthread looks([&] {
     while (!end.load())
       cadre::detail::node_memory::for_each_node([](void* node) {

@@ -98,10 +98,10 @@ TEST_CASE("continuations of a promise run on the pool that it was given", "[prom
 }
 
 TEST_CASE("a task that waits for a promise lets the pool's only thread run the task that keeps it", "[promise]") {
+  std::atomic<bool> waiting{false};
   cadre::thread_pool pool{{.threads = 1}};
   cadre::promise<int> p;
   auto f = p.get_future();
-  std::atomic<bool> waiting{false};
   auto waiter = pool.submit([&] {
     waiting.store(true);
     return f.get();

@@ -149,8 +149,8 @@ TEST_CASE("a value lives as long as somebody shares it", "[shared_future]") {
 
 TEST_CASE("any holder may cancel what is shared, and all are told", "[shared_future]") {
   std::atomic<int> unobserved{0};
-  cadre::thread_pool pool{{.threads = 1, .on_unobserved_error = [&](const cadre::unobserved_error&) { ++unobserved; }}};
   std::atomic<bool> go{false};
+  cadre::thread_pool pool{{.threads = 1, .on_unobserved_error = [&](const cadre::unobserved_error&) { ++unobserved; }}};
   auto busy = pool.submit([&go] {
     while (!go) std::this_thread::yield();
   });
@@ -185,9 +185,9 @@ TEST_CASE("wait takes shared futures and any range with a size", "[shared_future
 }
 
 TEST_CASE("several threads share, get and let go of one result at the same time", "[shared_future]") {
-  cadre::thread_pool pool{{.threads = 2}};
   std::atomic<long> sum{0};
   std::atomic<int> errors{0};
+  cadre::thread_pool pool{{.threads = 2}};
   for (int round = 0; round < 2000; ++round) {
     const bool fails = round % 4 == 0;
     auto f = pool.submit([fails, round]() -> int {

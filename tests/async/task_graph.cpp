@@ -20,13 +20,13 @@ namespace task_graph_test {
 TEST_CASE("a graph runs each node once, after all those before it, as often as it is run", "[task_graph]") {
   std::mt19937 random(7);  // any seed will do
   for (const std::size_t threads : {1u, 2u, 4u}) {
+    std::atomic<int> early = 0;
     cadre::thread_pool pool{{.threads = threads}};
     constexpr int n = 600;
     cadre::task_graph graph;
     std::vector<cadre::graph_node> nodes;
     std::vector<std::vector<int>> before(n);
     std::vector<std::atomic<int>> runs(n);
-    std::atomic<int> early = 0;
     int round = 0;
     for (int i = 0; i < n; ++i)
       nodes.push_back(graph.add([&, i] {
@@ -72,10 +72,10 @@ TEST_CASE("edges may lead back to nodes that were added earlier, as long as no c
 }
 
 TEST_CASE("an empty graph, and one without edges, run too", "[task_graph]") {
+  std::atomic<int> runs = 0;
   cadre::thread_pool pool{{.threads = 2}};
   cadre::task_graph graph;
   graph.run(pool).get();
-  std::atomic<int> runs = 0;
   for (int i = 0; i < 1'000; ++i) graph.add([&] { ++runs; });
   graph.run(pool).get();
   CHECK(runs == 1'000);
@@ -119,13 +119,13 @@ TEST_CASE("what follows a node that throws is skipped, the rest is run, and the 
   for (const std::size_t threads : {1u, 3u}) {
     std::mutex mutex;
     std::vector<std::string> reported;
+    std::atomic<int> behind = 0;
+    std::atomic<int> beside = 0;
     cadre::thread_pool pool{{.threads = threads, .on_unobserved_error = [&](const cadre::unobserved_error& e) {
                                const std::lock_guard lock(mutex);
                                reported.push_back(std::string(e.task));
                              }}};
     cadre::task_graph graph;
-    std::atomic<int> behind = 0;
-    std::atomic<int> beside = 0;
     bool bad = true;
     auto first = graph.add([] {}, "first");
     auto late = graph.add(
@@ -161,10 +161,11 @@ TEST_CASE("what follows a node that throws is skipped, the rest is run, and the 
 }
 
 TEST_CASE("a run that is cancelled skips what has not begun", "[task_graph]") {
-  cadre::thread_pool pool{{.threads = 2}};
-  cadre::task_graph graph;
   std::atomic<bool> begun = false;
   std::atomic<int> after = 0;
+  std::atomic<bool> go = false;
+  cadre::thread_pool pool{{.threads = 2}};
+  cadre::task_graph graph;
   auto waits = graph.add([&] {
     begun = true;
     if (!soon([] { return cadre::this_task::stop_requested(); })) throw std::logic_error("was never asked to stop");
@@ -179,7 +180,6 @@ TEST_CASE("a run that is cancelled skips what has not begun", "[task_graph]") {
   CHECK(after == 0);
 
   // One that has not begun ends at once, and the graph can be run again.
-  std::atomic<bool> go = false;
   std::vector<cadre::future<void>> busy;
   for (int i = 0; i < 2; ++i) busy.push_back(pool.submit([&] { soon([&] { return go.load(); }); }));
   cadre::task_graph other;
@@ -194,9 +194,9 @@ TEST_CASE("a run that is cancelled skips what has not begun", "[task_graph]") {
 }
 
 TEST_CASE("a graph that runs cannot be changed or run a second time", "[task_graph]") {
+  std::atomic<bool> go = false;
   cadre::thread_pool pool{{.threads = 1}};
   cadre::task_graph graph;
-  std::atomic<bool> go = false;
   auto a = graph.add([&] { soon([&] { return go.load(); }); });
   auto b = graph.add([] {});
   auto run = graph.run(pool);
@@ -218,8 +218,8 @@ TEST_CASE("a graph that runs cannot be changed or run a second time", "[task_gra
 }
 
 TEST_CASE("a graph that is destroyed or replaced waits for its run", "[task_graph]") {
-  cadre::thread_pool pool{{.threads = 2}};
   std::atomic<int> runs = 0;
+  cadre::thread_pool pool{{.threads = 2}};
   const auto make = [&] {
     cadre::task_graph g;
     auto last = g.add([&] { ++runs; });
@@ -264,8 +264,8 @@ TEST_CASE("a graph draws itself in the language of Graphviz", "[task_graph]") {
 
 TEST_CASE("nodes may wait, submit, and run other graphs and forks, on one thread as on several", "[task_graph]") {
   for (const std::size_t threads : {1u, 2u, 4u}) {
-    cadre::thread_pool pool{{.threads = threads}};
     std::atomic<int> sum = 0;
+    cadre::thread_pool pool{{.threads = threads}};
     cadre::task_graph inner;
     auto s = inner.add([&] { ++sum; });
     for (int i = 0; i < 10; ++i) s >> inner.add([&] { ++sum; });
@@ -288,9 +288,9 @@ TEST_CASE("nodes may wait, submit, and run other graphs and forks, on one thread
 
 TEST_CASE("a run is waited for by tasks of other pools, which may take part", "[task_graph]") {
   cadre::thread_pool pool{{.threads = 1}};
+  std::atomic<int> runs = 0;
   cadre::thread_pool other{{.threads = 2}};
   cadre::task_graph graph;
-  std::atomic<int> runs = 0;
   auto first = graph.add([&] { ++runs; });
   for (int i = 0; i < 100; ++i) first >> graph.add([&] { ++runs; });
   for (int round = 1; round <= 50; ++round) {
@@ -300,9 +300,9 @@ TEST_CASE("a run is waited for by tasks of other pools, which may take part", "[
 }
 
 TEST_CASE("running a graph again allocates nothing", "[task_graph]") {
+  std::atomic<int> runs = 0;
   cadre::thread_pool pool{{.threads = 1}};
   cadre::task_graph graph;
-  std::atomic<int> runs = 0;
   auto first = graph.add([&] { ++runs; });
   auto last = graph.add([&] { ++runs; });
   for (int i = 0; i < 1'000; ++i) first >> graph.add([&] { ++runs; }) >> last;

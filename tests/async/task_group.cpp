@@ -29,8 +29,8 @@ int fib(cadre::thread_pool& pool, int n) {
 
 TEST_CASE("a group waits for all its tasks, those included that they add", "[task_group]") {
   for (const std::size_t threads : {1u, 2u, 4u}) {
-    cadre::thread_pool pool{{.threads = threads}};
     std::atomic<int> done = 0;
+    cadre::thread_pool pool{{.threads = threads}};
     cadre::task_group group{pool};
     struct tree {
       cadre::task_group& group;
@@ -68,6 +68,8 @@ TEST_CASE("the first error of a group is thrown by wait() and stops the rest", "
   std::mutex mutex;
   std::vector<std::string> reported;
   {
+    std::atomic<bool> looks = false;
+    std::atomic<int> runs = 0;
     cadre::thread_pool pool{{.threads = 2, .on_unobserved_error = [&](const cadre::unobserved_error& e) {
                                const std::lock_guard lock(mutex);
                                try {
@@ -77,7 +79,6 @@ TEST_CASE("the first error of a group is thrown by wait() and stops the rest", "
                                }
                              }}};
     cadre::task_group group{pool};
-    std::atomic<bool> looks = false;
     group.run([&] {  // runs for as long as nobody asks it to stop
       looks = true;
       for (const auto deadline = std::chrono::steady_clock::now() + 30s; !cadre::this_task::stop_requested();)
@@ -87,7 +88,6 @@ TEST_CASE("the first error of a group is thrown by wait() and stops the rest", "
     REQUIRE(soon([&] { return looks.load(); }));
     group.run([] { throw std::out_of_range("first"); });
     CHECK_THROWS_WITH(group.wait(), "first");
-    std::atomic<int> runs = 0;
     group.run([&] { ++runs; });
     group.wait();
     CHECK(runs == 1);
@@ -97,10 +97,10 @@ TEST_CASE("the first error of a group is thrown by wait() and stops the rest", "
 }
 
 TEST_CASE("after an error a group runs no further task until it has been waited for", "[task_group]") {
-  cadre::thread_pool pool{{.threads = 1}};
-  cadre::task_group group{pool};
   std::atomic<int> runs = 0;
   std::atomic<bool> thrown = false;
+  cadre::thread_pool pool{{.threads = 1}};
+  cadre::task_group group{pool};
   group.run([&] {
     thrown = true;
     throw std::out_of_range("first");
@@ -113,10 +113,11 @@ TEST_CASE("after an error a group runs no further task until it has been waited 
 }
 
 TEST_CASE("a group is cancelled from any thread, with all that its tasks have submitted", "[task_group]") {
-  cadre::thread_pool pool{{.threads = 3}};
-  cadre::task_group group{pool};
   std::atomic<int> begun = 0;
   std::atomic<int> stopped = 0;
+  std::atomic<int> never = 0;
+  cadre::thread_pool pool{{.threads = 3}};
+  cadre::task_group group{pool};
   const auto until_stopped = [&] {
     ++begun;
     if (soon([] { return cadre::this_task::stop_requested(); })) ++stopped;
@@ -127,7 +128,6 @@ TEST_CASE("a group is cancelled from any thread, with all that its tasks have su
     child.wait();
   });
   REQUIRE(soon([&] { return begun == 2; }));
-  std::atomic<int> never = 0;
   std::thread other([&] { group.cancel(); });
   group.wait();
   other.join();
@@ -139,9 +139,9 @@ TEST_CASE("a group is cancelled from any thread, with all that its tasks have su
 }
 
 TEST_CASE("a group made inside a task is cancelled with that task", "[task_group]") {
-  cadre::thread_pool pool{{.threads = 2}};
   std::atomic<bool> begun = false;
   std::atomic<bool> stopped = false;
+  cadre::thread_pool pool{{.threads = 2}};
   auto task = pool.submit([&] {
     cadre::task_group group{pool};
     group.run([&] {
@@ -158,10 +158,10 @@ TEST_CASE("a group made inside a task is cancelled with that task", "[task_group
 
 TEST_CASE("a group that is destroyed waits, and reports the error that no wait() threw", "[task_group]") {
   std::atomic<int> reported = 0;
+  std::atomic<int> done = 0;
   cadre::thread_pool pool{{.threads = 2, .on_unobserved_error = [&](const cadre::unobserved_error& e) {
                              if (e.task == "a task group") ++reported;
                            }}};
-  std::atomic<int> done = 0;
   {
     cadre::task_group group{pool};
     for (int i = 0; i < 100; ++i) group.run([&] { ++done; });

@@ -65,8 +65,8 @@ using namespace task_options_test;
 TEST_CASE("high priority goes first, low last, and tasks of one priority in their order", "[task_options]") {
   journal ran;
   {
-    cadre::thread_pool pool{{.threads = 1}};
     gate g;
+    cadre::thread_pool pool{{.threads = 1}};
     pool.post([&] { g.pass(); });
     g.wait_for_arrivals(1);
     for (const char* name : {"low 1", "low 2"})
@@ -81,11 +81,11 @@ TEST_CASE("high priority goes first, low last, and tasks of one priority in thei
 
 TEST_CASE("a flood of higher priority does not starve the lower ones", "[task_options]") {
   std::atomic<bool> normal_ran{false}, low_ran{false};
+  gate g;
   cadre::thread_pool pool{{.threads = 1}};
   std::function<void()> flood = [&] {
     if (!normal_ran || !low_ran) pool.post({.priority = cadre::priority::high}, flood);
   };
-  gate g;
   pool.post([&] { g.pass(); });
   g.wait_for_arrivals(1);
   for (int i = 0; i < 3; ++i) pool.post({.priority = cadre::priority::high}, flood);
@@ -120,8 +120,8 @@ TEST_CASE("a task that is tied to a worker runs there, whoever waits for it", "[
 }
 
 TEST_CASE("a stop token cancels the task that was given it", "[task_options]") {
-  cadre::thread_pool pool{{.threads = 1}};
   gate g;
+  cadre::thread_pool pool{{.threads = 1}};
   std::stop_source source;
   auto runs = pool.submit({.stop = source.get_token()}, [&] {
     g.pass();
@@ -138,9 +138,9 @@ TEST_CASE("a stop token cancels the task that was given it", "[task_options]") {
 }
 
 TEST_CASE("a function may take a std::stop_token, which its cancellation stops", "[task_options]") {
-  cadre::thread_pool pool{{.threads = 1}};
   std::atomic<bool> called{false};
   gate g;
+  cadre::thread_pool pool{{.threads = 1}};
   g.open();
   auto f = pool.submit(
       [&](std::stop_token token, int x) {
@@ -193,8 +193,8 @@ TEST_CASE("a failed task is tried again as often as allowed, with fresh argument
 }
 
 TEST_CASE("a task that has not begun by its deadline fails then, though every thread is busy", "[task_options]") {
-  cadre::thread_pool pool{{.threads = 1}};
   gate g;
+  cadre::thread_pool pool{{.threads = 1}};
   pool.post([&] { g.pass(); });
   g.wait_for_arrivals(1);
   auto late = pool.submit({.name = "late", .deadline = std::chrono::steady_clock::now() + 20ms}, [] {});
@@ -245,10 +245,10 @@ TEST_CASE("a request that the pool can never meet is refused at once, with what 
 }
 
 TEST_CASE("never more of a resource is held than there is, in any mixture", "[resources]") {
-  cadre::thread_pool pool{{.threads = 4, .resources = {{"gpu", 2}, {"slot", 3}}}};
   std::atomic<int> slots{0}, most{0};
-  std::atomic<int> device[2] = {0, 0};  // in hundredths
   std::atomic<int> wrong{0};
+  cadre::thread_pool pool{{.threads = 4, .resources = {{"gpu", 2}, {"slot", 3}}}};
+  std::atomic<int> device[2] = {0, 0};  // in hundredths
   std::vector<cadre::future<void>> all;
   for (int i = 0; i < 400; ++i) {
     const int n = 1 + i % 3;
@@ -273,8 +273,8 @@ TEST_CASE("never more of a resource is held than there is, in any mixture", "[re
 }
 
 TEST_CASE("a large request does not starve behind small ones", "[resources]") {
-  cadre::thread_pool pool{{.threads = 4, .resources = {{"slot", 2}}}};
   std::atomic<bool> large_ran{false};
+  cadre::thread_pool pool{{.threads = 4, .resources = {{"slot", 2}}}};
   std::function<void()> small = [&] {
     if (!large_ran) pool.post({.resources = {{"slot", 1}}}, small);
   };
@@ -303,8 +303,8 @@ TEST_CASE("a task that waits for a child may leave it what it holds itself", "[r
 }
 
 TEST_CASE("a child that outlives its parent keeps what it borrowed, and no longer", "[resources]") {
-  cadre::thread_pool pool{{.threads = 2, .resources = {{"gpu", 1}}}};
   gate g;
+  cadre::thread_pool pool{{.threads = 2, .resources = {{"gpu", 1}}}};
   cadre::future<int> child;
   pool.submit({.resources = {{"gpu", 1}}, .worker = 0},
               [&] {
@@ -324,8 +324,8 @@ TEST_CASE("a child that outlives its parent keeps what it borrowed, and no longe
 }
 
 TEST_CASE("a cancelled request makes room for those behind it", "[resources]") {
-  cadre::thread_pool pool{{.threads = 2, .resources = {{"slot", 2}}}};
   gate g;
+  cadre::thread_pool pool{{.threads = 2, .resources = {{"slot", 2}}}};
   auto holder = pool.submit({.resources = {{"slot", 1}}}, [&] { g.pass(); });
   g.wait_for_arrivals(1);
   auto large = pool.submit({.resources = {{"slot", 2}}}, [] {});
@@ -338,11 +338,11 @@ TEST_CASE("a cancelled request makes room for those behind it", "[resources]") {
 }
 
 TEST_CASE("a task that asks for all processors has the pool to itself, and says so to OpenMP", "[resources]") {
+  std::atomic<int> others{0};
+  gate g;
   cadre::thread_pool pool{{.threads = 4}};
   CHECK(pool.submit({.resources = {{"cpu", 4}}}, [] { return cadre::this_task::cpus(); }).get() == 4);
   CHECK(pool.submit([] { return cadre::this_task::cpus(); }).get() == 1);
-  std::atomic<int> others{0};
-  gate g;
   auto large = pool.submit({.resources = {{"cpu", 4}}}, [&] { g.pass(); });
   g.wait_for_arrivals(1);
   for (int i = 0; i < 100; ++i) pool.post([&] { ++others; });
@@ -356,8 +356,8 @@ TEST_CASE("a task that asks for all processors has the pool to itself, and says 
 }
 
 TEST_CASE("debug_dump names every task that runs, waits or is queued, with its place", "[debug_dump]") {
-  cadre::thread_pool pool{{.threads = 2, .name = "dumped", .resources = {{"slot", 1}}}};
   gate g;
+  cadre::thread_pool pool{{.threads = 2, .name = "dumped", .resources = {{"slot", 1}}}};
   auto inner = pool.submit({.name = "inner", .resources = {{"slot", 1}}}, [&] { g.pass(); });
   g.wait_for_arrivals(1);
   auto outer = pool.submit({.name = "outer"}, [&] { inner.wait(); });
@@ -389,8 +389,8 @@ TEST_CASE("a wait longer than the pool was told is reported once, with the dump"
       },
       cadre::log_level::warning);
   {
-    cadre::thread_pool pool{{.threads = 1, .report_waits_after = 20ms}};
     gate g;
+    cadre::thread_pool pool{{.threads = 1, .report_waits_after = 20ms}};
     auto slow = pool.submit({.name = "slow"}, [&] { g.pass(); });
     g.wait_for_arrivals(1);
     CHECK_FALSE(slow.wait_for(100ms));

@@ -89,13 +89,13 @@ TEST_CASE("a pool has the threads asked for, or one for each usable processor", 
 }
 
 TEST_CASE("tasks take options in braces", "[thread_pool]") {
+  std::atomic<int> n{0};
   cadre::thread_pool pool{{.threads = 1}};
   CHECK(pool.submit(
                 {.name = "x"}, [](int v) { return v; }, 3)
             .get() == 3);
   cadre::task_options options{.name = "y"};
   CHECK(pool.submit(options, [] { return 4; }).get() == 4);
-  std::atomic<int> n{0};
   pool.post(
       {.name = "z"}, [&n](int v) { n = v; }, 5);
   CHECK(thread_pool_test::soon([&] { return n == 5; }));
@@ -130,6 +130,7 @@ TEST_CASE("the only thread of a pool runs tasks from outside in their order", "[
 }
 
 TEST_CASE("a task that posts itself again and again does not starve the others", "[thread_pool]") {
+  std::atomic<int> others{0};
   cadre::thread_pool pool{{.threads = 1}};
   struct again {
     cadre::thread_pool* pool;
@@ -138,7 +139,6 @@ TEST_CASE("a task that posts itself again and again does not starve the others",
       if (stop->load() < 3) pool->post(*this);
     }
   };
-  std::atomic<int> others{0};
   pool.submit([&] {
         pool.post(again{&pool, &others});
         pool.post([&] { ++others; });  // older than what `again` posts
@@ -392,9 +392,9 @@ TEST_CASE("for_each takes a range", "[thread_pool]") {
 }
 
 TEST_CASE("for_each works on the last indices that there are", "[thread_pool]") {
+  std::atomic<int> n{0};
   cadre::thread_pool pool{{.threads = 2}};
   constexpr std::size_t last = std::numeric_limits<std::size_t>::max();
-  std::atomic<int> n{0};
   pool.for_each(last - 1001, last, [&n](std::size_t i) { n += i >= last - 1001; });
   CHECK(n == 1001);
 }
@@ -432,8 +432,8 @@ TEST_CASE("for_each throws the error of an iteration once all threads have left 
 
 TEST_CASE("for_each nests, inside tasks, on a pool of one thread and of more", "[thread_pool]") {
   for (const std::size_t threads : {1u, 2u, 4u}) {
-    cadre::thread_pool pool{{.threads = threads}};
     std::atomic<int> n{0};
+    cadre::thread_pool pool{{.threads = threads}};
     pool.submit([&] {
           pool.for_each(0, 20, [&](std::size_t) {
             pool.for_each(0, 20, [&](std::size_t) { pool.submit([&n] { ++n; }).get(); });

@@ -83,13 +83,13 @@ TEST_CASE("waits that time out race safely with tasks that end", "[wait]") {
 }
 
 TEST_CASE("get of many gives their values in order and the error of the first that failed", "[wait]") {
+  std::atomic<bool> last_ran{false};
   cadre::thread_pool pool{{.threads = 2}};
   std::vector<cadre::future<std::unique_ptr<int>>> futures;
   for (int i = 0; i < 3; ++i) futures.push_back(pool.submit([i] { return std::make_unique<int>(i); }));
   const auto values = cadre::get(futures);
   CHECK(*values[2] == 2);
 
-  std::atomic<bool> last_ran{false};
   std::vector<cadre::future<void>> tasks;
   tasks.push_back(pool.submit([] { throw std::out_of_range("first"); }));
   tasks.push_back(pool.submit([&last_ran] { last_ran = true; }));

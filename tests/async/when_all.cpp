@@ -27,8 +27,8 @@ TEST_CASE("when_all of nothing is ready at once", "[when_all]") {
 }
 
 TEST_CASE("when_all of void and of move-only results", "[when_all]") {
-  cadre::thread_pool pool{{.threads = 2}};
   std::atomic<int> ran{0};
+  cadre::thread_pool pool{{.threads = 2}};
   std::vector<cadre::future<void>> futures;
   for (int i = 0; i < 100; ++i) futures.push_back(pool.submit([&ran] { ++ran; }));
   cadre::when_all(std::move(futures)).get();
@@ -109,9 +109,9 @@ TEST_CASE("a when_all that nobody waits for ends by itself", "[when_all]") {
 TEST_CASE("nobody need hear of a when_all that was cancelled", "[when_all]") {
   std::atomic<int> unobserved{0};
   {
+    std::atomic<bool> go{false};
     cadre::thread_pool pool{
         {.threads = 1, .on_unobserved_error = [&](const cadre::unobserved_error&) { ++unobserved; }}};
-    std::atomic<bool> go{false};
     auto busy = pool.submit([&go] {
       while (!go) std::this_thread::yield();
     });

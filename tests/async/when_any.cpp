@@ -74,11 +74,11 @@ TEST_CASE("the first to be ready decides even if it failed, and its error keeps 
 }
 
 TEST_CASE("when_any asks the losers to stop before the result is ready, and they do", "[when_any]") {
-  cadre::thread_pool pool{{.threads = 3}};
   std::atomic<int> stopped{0};
+  std::atomic<int> begun{0};
+  cadre::thread_pool pool{{.threads = 3}};
   cadre::promise<void> winner;
   std::vector<cadre::future<void>> futures;
-  std::atomic<int> begun{0};
   for (int i = 0; i < 2; ++i)
     futures.push_back(pool.submit([&] {
       ++begun;
@@ -122,9 +122,9 @@ TEST_CASE("losers that have not begun never begin, and what losers have submitte
 }
 
 TEST_CASE("a loser that never looks whether it should stop does not hold up the result", "[when_any]") {
-  cadre::thread_pool pool{{.threads = 2}};
   cadre::promise<void> go;
   std::atomic<bool> deaf_ended{false};
+  cadre::thread_pool pool{{.threads = 2}};
   auto deaf = pool.submit([&deaf_ended, wait = go.get_future()]() mutable {
     wait.get();
     deaf_ended = true;
@@ -166,14 +166,14 @@ TEST_CASE("a loser's own error reaches the handler, that it was cancelled does n
 TEST_CASE("who cancels when_any cancels all of its parts, and nobody need hear of it", "[when_any]") {
   std::atomic<int> unobserved{0};
   {
+    std::atomic<bool> go{false};
+    std::atomic<int> ran{0};
     cadre::thread_pool pool{
         {.threads = 1, .on_unobserved_error = [&](const cadre::unobserved_error&) { ++unobserved; }}};
-    std::atomic<bool> go{false};
     auto busy = pool.submit([&go] {
       while (!go) std::this_thread::yield();
     });
     cadre::promise<int> p;
-    std::atomic<int> ran{0};
     auto any =
         cadre::when_any(p.get_future(), pool.submit([&ran] { return ++ran; }), pool.submit([&ran] { return ++ran; }));
     CHECK(any.cancel());

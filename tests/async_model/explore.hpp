@@ -16,6 +16,8 @@
 //
 // mutation breaks the program under test by hand, so that a test can show that the explorer finds out.
 
+#include "sanitizers.hpp"
+
 #include <ucontext.h>
 
 #include <algorithm>
@@ -31,24 +33,10 @@
 #include <utility>
 #include <vector>
 
-#if defined(__SANITIZE_ADDRESS__)
-#define EXPLORE_ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define EXPLORE_ASAN 1
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define EXPLORE_TSAN 1
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define EXPLORE_TSAN 1
-#endif
-#endif
-#ifdef EXPLORE_ASAN
+#if CADRE_TESTS_WITH_ASAN
 #include <sanitizer/common_interface_defs.h>
 #endif
-#ifdef EXPLORE_TSAN
+#if CADRE_TESTS_WITH_TSAN
 #include <sanitizer/tsan_interface.h>
 #endif
 
@@ -274,15 +262,15 @@ class explorer {
     running_ = 0;
     const std::vector<std::byte> outer(locals_.begin(), locals_.end());
     give_locals(me());
-#ifdef EXPLORE_TSAN
+#if CADRE_TESTS_WITH_TSAN
     tsan_ = __tsan_get_current_fiber();
     __tsan_switch_to_fiber(me().tsan, 0);
 #endif
-#ifdef EXPLORE_ASAN
+#if CADRE_TESTS_WITH_ASAN
     __sanitizer_start_switch_fiber(&asan_, me().stack.data(), me().stack.size());
 #endif
     ::swapcontext(&home_, &me().context);
-#ifdef EXPLORE_ASAN
+#if CADRE_TESTS_WITH_ASAN
     __sanitizer_finish_switch_fiber(asan_, nullptr, nullptr);
 #endif
     std::copy(outer.begin(), outer.end(), locals_.begin());
@@ -314,7 +302,7 @@ class explorer {
       f->context.uc_stack.ss_size = f->stack.size();
       f->context.uc_link = nullptr;
       ::makecontext(&f->context, &explorer::entry, 0);
-#ifdef EXPLORE_TSAN
+#if CADRE_TESTS_WITH_TSAN
       f->tsan = __tsan_create_fiber(0);
 #endif
     }
@@ -323,7 +311,7 @@ class explorer {
     return f;
   }
   static void entry() {
-#ifdef EXPLORE_ASAN
+#if CADRE_TESTS_WITH_ASAN
     const void* stack = nullptr;
     std::size_t size = 0;
     __sanitizer_finish_switch_fiber(nullptr, &stack, &size);
@@ -348,27 +336,27 @@ class explorer {
     std::copy(locals_.begin(), locals_.end(), from.locals.begin());
     running_ = to.number;
     give_locals(to);
-#ifdef EXPLORE_TSAN
+#if CADRE_TESTS_WITH_TSAN
     __tsan_switch_to_fiber(to.tsan, 0);
 #endif
-#ifdef EXPLORE_ASAN
+#if CADRE_TESTS_WITH_ASAN
     __sanitizer_start_switch_fiber(&from.asan, to.stack.data(), to.stack.size());
 #endif
     ::swapcontext(&from.context, &to.context);
-#ifdef EXPLORE_ASAN
+#if CADRE_TESTS_WITH_ASAN
     __sanitizer_finish_switch_fiber(me().asan, nullptr, nullptr);
 #endif
   }
   // Comes back in another run, if this fiber has ended.
   void go_home() {
-#ifdef EXPLORE_TSAN
+#if CADRE_TESTS_WITH_TSAN
     __tsan_switch_to_fiber(tsan_, 0);
 #endif
-#ifdef EXPLORE_ASAN
+#if CADRE_TESTS_WITH_ASAN
     __sanitizer_start_switch_fiber(&me().asan, home_stack_, home_size_);
 #endif
     ::swapcontext(&me().context, &home_);
-#ifdef EXPLORE_ASAN
+#if CADRE_TESTS_WITH_ASAN
     __sanitizer_finish_switch_fiber(me().asan, nullptr, nullptr);
 #endif
   }

@@ -1,5 +1,6 @@
 #include "catch.hpp"
 #include "in_child.hpp"
+#include "sanitizers.hpp"
 #include "store/flip.hpp"
 
 #include <cadre/store/detail/spill_file.hpp>
@@ -74,11 +75,7 @@ constexpr std::size_t KiB = 1024, MiB = 1024 * KiB;
 constexpr spill_folder::job_id job{1, 2};
 constexpr std::uint32_t slot_3 = 3u << 20;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr std::size_t huge = 20 * MiB + 12345;
-#else
-constexpr std::size_t huge = 200 * MiB + 12345;
-#endif
+constexpr std::size_t huge = (with_sanitizer ? 20 : 200) * MiB + 12345;
 
 class folder {
  public:

@@ -1,5 +1,6 @@
 #include "catch.hpp"
 #include "in_child.hpp"
+#include "sanitizers.hpp"
 #include "store/flip.hpp"
 
 #include <cadre/observe/metrics.hpp>
@@ -555,7 +556,7 @@ TEST_CASE("The last refs go in several threads while the store is closed, also w
   }
 }
 
-#ifndef __SANITIZE_THREAD__  // TSan's runtime does not support threads in a child that was forked by a program with threads
+#if !CADRE_TESTS_WITH_TSAN  // TSan's runtime does not support threads in a child that was forked by a program with threads
 
 // ---- With other processes
 

@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "sanitizers.hpp"
 
 #include <cadre/core/random.hpp>
 #include <cadre/store.hpp>
@@ -25,12 +26,7 @@ using cadre::object_store;
 using cadre::view;
 using numbers = std::vector<std::uint64_t>;
 
-// Sanitizers are some ten times slower.
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-constexpr int rounds = 300;
-#else
-constexpr int rounds = 3000;
-#endif
+constexpr int rounds = with_sanitizer ? 300 : 3000;
 
 object_store small_store(std::uint64_t capacity = 8 << 20) {
   return object_store::open({.capacity = capacity, .max_objects = 512, .put_timeout = 60s});

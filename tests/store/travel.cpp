@@ -1,4 +1,5 @@
 #include "catch.hpp"
+#include "sanitizers.hpp"
 
 #include <cadre/store.hpp>
 
@@ -231,7 +232,7 @@ TEST_CASE("What a process has on its way goes with it, and what is on its way to
   CHECK(is_empty(here));
 }
 
-#ifndef __SANITIZE_THREAD__  // TSan's runtime does not support threads in a child that was forked by a program with threads
+#if !CADRE_TESTS_WITH_TSAN  // TSan's runtime does not support threads in a child that was forked by a program with threads
 
 /// A child, a pipe to it and one from it. All that is written is one message.
 class child {

@@ -130,8 +130,8 @@ TEST_CASE("the outcome says why a report was refused, and later reports change n
 
 TEST_CASE("ASHA pauses trials, calls the function of promoted ones anew, and gives them their checkpoint") {
   for (std::size_t threads : {1u, 2u, 4u}) {
-    cadre::thread_pool pool{{.threads = threads}};
     std::mutex mutex;
+    cadre::thread_pool pool{{.threads = threads}};
     std::map<tune::trial_id, std::vector<int>> epochs;
     std::map<tune::trial_id, int> calls;
     std::map<trial_outcome, int> outcomes;
@@ -169,8 +169,8 @@ TEST_CASE("ASHA pauses trials, calls the function of promoted ones anew, and giv
 }
 
 TEST_CASE("a promoted trial without a checkpoint begins anew and is judged beyond where it was") {
-  cadre::thread_pool pool{{.threads = 2}};
   std::atomic<int> reports{0};
+  cadre::thread_pool pool{{.threads = 2}};
   tune::tuner t{some_space(), {.metric = "loss", .trials = 9, .seed = 2}, tune::random_search{}, small_asha};
   const auto found = t.run(pool, [&](trial& tr) {
     expect(!tr.checkpoint(), "no checkpoint");
@@ -252,8 +252,8 @@ TEST_CASE("the best is by the best report, or by the last if asked for") {
 TEST_CASE("never more trials run at once than allowed, and any pool will do") {
   for (std::size_t threads : {1u, 2u, 5u})
     for (std::size_t at_once : {0u, 1u, 3u, 9u}) {
-      cadre::thread_pool pool{{.threads = threads}};
       std::atomic<int> running{0}, most{0};
+      cadre::thread_pool pool{{.threads = threads}};
       tune::tuner t{
           some_space(), {.metric = "loss", .trials = 30, .max_concurrent = at_once}, tune::random_search{}, small_asha};
       const auto found = t.run(pool, [&](trial& tr) {
@@ -297,9 +297,9 @@ struct promote_at_once {
 
 TEST_CASE("a trial that is promoted while its function is still returning runs again only afterwards") {
   for (int run = 0; run < 5; ++run) {
+    std::atomic<int> calls{0};
     cadre::thread_pool pool{{.threads = 8}};
     std::array<std::atomic<int>, 8> inside{};
-    std::atomic<int> calls{0};
     tune::tuner t{some_space(), {.metric = "loss", .trials = 8}, tune::random_search{}, promote_at_once{1000}};
     const auto found = t.run(pool, [&](trial& tr) {
       ++calls;
@@ -430,12 +430,12 @@ TEST_CASE("a deterministic tuning with one slot is the plain sequence") {
 }
 
 TEST_CASE("a deterministic tuning that cannot have its threads says so") {
+  std::atomic<bool> release{false}, held{false};
   cadre::thread_pool pool{{.threads = 2}};
   tune::tuner many{some_space(), {.metric = "loss", .trials = 9, .max_concurrent = 3, .deterministic = true}};
   CHECK(error_of([&] { many.run(pool, learner); }) ==
         "[cadre.tune.908] a deterministic tuning runs 3 trials at once (.max_concurrent), each on a thread of its own, "
         "and the pool has 2; use a larger pool or fewer at once");
-  std::atomic<bool> release{false}, held{false};
   auto blocker = pool.submit([&] {
     held = true;
     held.notify_all();
@@ -458,13 +458,13 @@ TEST_CASE("a deterministic tuning that cannot have its threads says so") {
 TEST_CASE("a cancelled tuning interrupts its trials at their next report, and can be resumed") {
   for (bool deterministic : {false, true}) {
     folder f;
+    std::atomic<int> reports{0}, interrupted{0};
     cadre::thread_pool pool{{.threads = 2}};
     tune::tuner_options options{
         .metric = "loss", .trials = 12, .seed = 3, .storage = f / "s", .resume = true, .deterministic = deterministic};
     std::stop_source stop;
     auto first = options;
     first.cancel = stop.get_token();
-    std::atomic<int> reports{0}, interrupted{0};
     const auto half = tune::tuner{some_space(), first, tune::random_search{}, small_asha}.run(pool, [&](trial& tr) {
       int epoch = 0;
       if (auto c = tr.checkpoint()) (*c)("epoch", epoch);
@@ -499,6 +499,7 @@ TEST_CASE("a time budget ends the tuning") {
 
 TEST_CASE("a stored tuning leaves tables, and a finished one is not run again") {
   folder f;
+  std::atomic<int> runs{0};
   cadre::thread_pool pool{{.threads = 2}};
   tune::tuner_options options{.metric = "loss", .trials = 9, .seed = 3, .storage = f / "runs/a"};
   const auto body = [](trial& tr) {
@@ -531,7 +532,6 @@ TEST_CASE("a stored tuning leaves tables, and a finished one is not run again") 
       "[cadre.tune.910] the study in '" + options.storage +
           "/study.journal' was made with other settings; seed was 3, is 4; use the old settings, or another .storage");
 
-  std::atomic<int> runs{0};
   const auto again =
       tune::tuner{some_space(), options, tune::random_search{}, small_asha}.run(pool, [&runs](trial&) { ++runs; });
   CHECK(runs == 0);
@@ -717,9 +717,9 @@ TEST_CASE("a process killed in the middle of a tuning loses no finished trial wh
       }
     }
 
-    cadre::thread_pool pool{{.threads = 2}};
     std::mutex mutex;
     std::atomic<int> running{0}, most{0};
+    cadre::thread_pool pool{{.threads = 2}};
     const auto found = t.run(pool, [&](trial& tr) {
       const int now = ++running;
       for (int seen = most; seen < now && !most.compare_exchange_weak(seen, now);) {}
