@@ -10,5 +10,6 @@
 #include <cadre/actor/placement.hpp>
 #include <cadre/actor/run.hpp>
 #include <cadre/actor/runtime.hpp>
+#include <cadre/actor/this_actor.hpp>
 
 #endif

@@ -6,6 +6,7 @@
 #include <cadre/actor/detail/runtime_core.hpp>
 #include <cadre/actor/error.hpp>
 #include <cadre/actor/fwd.hpp>
+#include <cadre/actor/options.hpp>
 #include <cadre/async/future.hpp>
 
 #include <concepts>
@@ -96,12 +97,13 @@ class actor {
         core, here, at, 0, "stop", [&core, here] { core.actors().end(here, "it was stopped"); },
         detail::call_kind::stop);
   }
-  /// Ends it at once: a call that runs is finished, those that wait fail with actor_died (601). False if it had ended.
-  bool kill() const {
+  /// Ends it at once: a call that runs is finished, those that wait fail with actor_died (601). False if it had ended. With
+  /// .no_restart = false it is made anew if its .max_restarts allows that, as after the loss of its rank.
+  bool kill(kill_options how = {}) const {
     detail::runtime_core& core = checked();
-    if (rank_ == core.rank()) return core.actors().end(address(), "it was killed");
-    return detail::ask<detail::kill_request, bool>(*core.jobs(), rank_, head(), false, "kill", true, {},
-                                                   [](output_archive&) {})
+    if (rank_ == core.rank()) return detail::kill_actor<T>(core, address(), !how.no_restart);
+    return detail::ask<detail::kill_request<T>, bool>(*core.jobs(), rank_, head(), false, "kill", true, {},
+                                                      [&](output_archive& out) { out(how.no_restart); })
         .get();
   }
 
@@ -168,9 +170,8 @@ class actor {
   }
   template <class Call>
   auto here(detail::runtime_core& core, Call call) const {
-    return [&cell = core.actors()[cell_], call = std::move(call)]() mutable {
-      return call(false, *static_cast<T*>(cell.object()));
-    };
+    return
+        [&cell = core.actors()[cell_], call = std::move(call)]() mutable { return detail::run_method<T>(cell, call); };
   }
   detail::runtime_core& checked() const {
     detail::runtime_core* const core = generation_ == 0 ? nullptr : detail::runtime_core::find(runtime_);

@@ -17,6 +17,12 @@ class actor_died : public error {
       : error("actor", 601,
               "the actor " + std::string(actor) + " cannot be called: " + std::string(why) +
                   "; make another one, or ask find_actor() for its successor") {}
+  /// Of a call that is lost though the actor goes on: it is made anew.
+  [[nodiscard, gnu::cold]] static actor_died made_anew(std::string_view actor, std::string_view why) {
+    return actor_died("actor", 601,
+                      "a call is lost, as the actor " + std::string(actor) + " is made anew: " + std::string(why) +
+                          "; call it again, or say .max_task_retries where it is made");
+  }
 };
 
 /// Thrown (602) when no actor of that name lives.
@@ -118,6 +124,24 @@ class different_programs : public error {
       : error("actor", 610,
               "the ranks of this job do not run the same build: " + ranks + "; start all of them from one executable") {
   }
+};
+
+/// Thrown (612) by this_actor outside of the calls of actors.
+class no_actor : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] no_actor()
+      : error("actor", 612, "this thread runs no call of an actor; use this_actor in the methods of its class alone") {}
+};
+
+/// Thrown (613) when an actor is to save its state and an archive cannot write its class.
+class unsaved_state : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit unsaved_state(std::string_view type)
+      : error("actor", 613,
+              "the state of a " + std::string(type) +
+                  " cannot be saved; give it a serialize(), or make it so that its constructor's arguments say all") {}
 };
 
 CADRE_NAMESPACE_END

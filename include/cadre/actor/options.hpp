@@ -53,6 +53,11 @@ struct remote_options {
   std::source_location at = std::source_location::current();
 };
 
+/// How an actor is ended: see actor::kill().
+struct kill_options {
+  bool no_restart = true;
+};
+
 /// How an actor is made: `rt.actor<T>({.name = "counter"}, arguments of its constructor...)`.
 struct actor_options {
   /// Others find it by this name. Empty: none.
@@ -68,6 +73,15 @@ struct actor_options {
   std::uint32_t max_concurrency = 1;
   /// Calls that may wait; one more throws too_many_calls (605). 0: any number.
   std::size_t max_pending_calls = 0;
+  /// How often it is made anew when its rank is lost, or it is killed so: by its constructor with the same arguments, which it
+  /// has copies of, and then, if an archive can write and read its class, with the state that it saved last. -1: any number.
+  int max_restarts = 0;
+  /// How often a call that is lost with its rank is made again of the actor that is made anew; else such calls, and those that
+  /// wait then, fail with actor_died (601). A call may have run, and be run again: for methods that allow that.
+  int max_task_retries = 0;
+  /// It saves its state after so many calls, before the last of them is answered: with 1, all that is answered is kept. 0:
+  /// only by this_actor::checkpoint().
+  std::uint32_t checkpoint_every = 0;
   /// Where it is made; says so by itself.
   std::source_location at = std::source_location::current();
 };

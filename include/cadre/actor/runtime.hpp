@@ -309,10 +309,15 @@ class runtime {
     if (core_.jobs() != nullptr) return make_somewhere<T>(o, name, std::move(kept));
     core_.check(o.on);
     if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_.store(), a), ...); }, kept);
-    const detail::actor_address where =
-        core_.actors().add(core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls);
+    const detail::actor_address where = core_.actors().add(core_.home(), label_of<T>(name), o.max_concurrency,
+                                                           o.max_pending_calls, detail::revival_for<T>(o, kept));
     const cadre::actor<T> made({rank(), where}, core_.number());
-    const auto begin = [&] { detail::push_constructor<T>(core_, where, o.at, std::move(kept)); };
+    const auto begin = [&] {
+      if (o.max_restarts != 0)
+        detail::push_maker<T>(core_, where, o.at);
+      else
+        detail::push_constructor<T>(core_, where, o.at, std::move(kept));
+    };
     if (name.empty()) {
       begin();
     } else if (const auto taken = core_.actors().enter(name, {where, &typeid(T)}, begin)) {

@@ -1,6 +1,7 @@
 #ifndef CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
 #define CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
 
+#include <cadre/actor/detail/revival.hpp>
 #include <cadre/actor/error.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/sleeper.hpp>
@@ -23,6 +24,25 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 class actor_cell;
+
+/// What a call is to its actor. Those of the user are limited in number; the constructor is nobody's child, as the actor
+/// does not end with the task that made it.
+enum class call_kind : std::uint8_t { of_user, stop, constructor };
+
+/// What all calls of actors are, beside tasks.
+class call_in_mailbox {
+ public:
+  call_in_mailbox(actor_cell& at, call_kind what) noexcept : cell(at), kind(what) {}
+  /// In place of its run. By who holds a reference.
+  virtual void fail(std::exception_ptr why) noexcept = 0;
+  static call_in_mailbox& of(task& t) { return dynamic_cast<call_in_mailbox&>(t); }
+
+  actor_cell& cell;
+  const call_kind kind;
+
+ protected:
+  ~call_in_mailbox() = default;
+};
 
 /// Runs calls of an actor: on a thread of the pool, or on one that waits for a call.
 class turn final : public state_with_error {
@@ -57,8 +77,10 @@ class actor_cell {
   actor_cell(const actor_cell&) = delete;
   actor_cell& operator=(const actor_cell&) = delete;
 
-  /// Another actor moves in, if the last one has gone. Returns which one of this cell it is, or 0.
-  std::uint32_t begin(pool_id pool, std::string label, std::uint32_t most_at_once, std::size_t most_pending) {
+  /// Another actor moves in, if the last one has gone. Returns which one of this cell it is, or 0. `anew` is null for one
+  /// that is never made anew, and taken only if this begins.
+  std::uint32_t begin(pool_id pool, std::string label, std::uint32_t most_at_once, std::size_t most_pending,
+                      std::unique_ptr<revival>& anew) {
     const std::lock_guard lock(mutex_);
     if (turns_ != 0 || (generation_ != 0 && !has_ended())) return 0;
     ended_.store(false, std::memory_order_relaxed);
@@ -68,6 +90,7 @@ class actor_cell {
     most_ = 1;
     wanted_ = most_at_once;
     most_pending_ = most_pending;
+    revival_ = std::move(anew);
     return ++generation_;
   }
 
@@ -80,7 +103,7 @@ class actor_cell {
       if (generation != generation_) return false;
       if (counts && most_pending_ != 0 && pending_ >= most_pending_ + (begun_ ? 0 : 1))
         throw too_many_calls(label_, most_pending_);
-      if (turns_ != most_) more = add_turn();  // first, as there may be no memory for it
+      if (turns_ < most_) more = add_turn();  // first, as there may be no memory for it
       call.link.store(nullptr, std::memory_order_relaxed);
       (last_ != nullptr ? last_->link : first_).store(&call, std::memory_order_relaxed);
       last_ = &call;
@@ -89,6 +112,8 @@ class actor_cell {
     if (more != nullptr) schedule(more);
     return true;
   }
+
+  [[nodiscard]] bool has_ended() const noexcept { return ended_.load(std::memory_order_acquire); }
 
   /// By its first call, with which the others begin.
   void set_object(std::shared_ptr<void> object) {
@@ -116,6 +141,41 @@ class actor_cell {
     if (turns_ == 0) object = std::move(object_);
     return true;
   }
+  /// The object is made anew by `maker`, a call that is taken over, when those that run are over; false if that may not be, and
+  /// then `maker` is left alone. Those that wait fail with actor_died (601) for this reason, unless they may be tried again.
+  bool restart(std::uint32_t generation, task& maker, std::string_view why) {
+    turn* more = nullptr;
+    task* lost = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (generation != generation_ || has_ended() || maker_ != nullptr || revival_ == nullptr) return false;
+      if (turns_ == 0) more = add_turn();  // first, as there may be no memory for it
+      if (!revival_->count_restart()) {
+        if (more != nullptr) --turns_, no_longer_waits(*more), more->release();
+        return false;
+      }
+      maker_ = &maker;
+      most_ = 1;
+      if (revival_->most().task_retries == 0) lost = take_calls_of_users();
+    }
+    if (more != nullptr) schedule(more);
+    while (lost != nullptr) {
+      task* const t = std::exchange(lost, lost->link.load(std::memory_order_relaxed));
+      call_in_mailbox::of(*t).fail(std::make_exception_ptr(actor_died::made_anew(label_, why)));
+      t->release();
+    }
+    return true;
+  }
+  /// How often it has been made anew before; and for an actor that can be, its state is kept now. By a call that runs.
+  [[nodiscard]] int restarts() const noexcept { return revival_ != nullptr ? revival_->restarts() : 0; }
+  void save_state() {
+    if (revival_ != nullptr) revival_->save(object());
+  }
+  void count_call() {
+    if (revival_ != nullptr) [[unlikely]]
+      revival_->count_call(object());
+  }
+  [[nodiscard]] revival* anew() noexcept { return revival_.get(); }
   /// For a call that runs. Throws actor_died (601).
   [[nodiscard]] void* object() {
     if (has_ended()) [[unlikely]] {
@@ -185,12 +245,16 @@ class actor_cell {
         const std::lock_guard lock(mutex_);
         if (self.waits_) no_longer_waits(self);
         if (before != nullptr && current_ == before) current_ = nullptr;
-        t = first_.load(std::memory_order_relaxed);
+        const bool waits_for_others = maker_ != nullptr && turns_ > 1;
+        t = waits_for_others ? nullptr : maker_ != nullptr ? maker_ : first_.load(std::memory_order_relaxed);
         if (t == nullptr) {
           if (--turns_ == 0) {
             if (has_ended()) object = std::move(object_);
             tell_if_awaited();
           }
+        } else if (t == maker_) {
+          current_ = maker_;
+          maker_ = nullptr;
         } else if ((n < most_at_once && !is_over(self)) || (successor = try_add_turn()) == nullptr) {
           first_.store(t->link.load(std::memory_order_relaxed), std::memory_order_relaxed);
           if (last_ == t) last_ = nullptr;
@@ -225,7 +289,6 @@ class actor_cell {
  private:
   static constexpr std::uint32_t is_idle = 0, awaited = 1;
 
-  [[nodiscard]] bool has_ended() const noexcept { return ended_.load(std::memory_order_acquire); }
   // Others look for the runner in the task's own pool.
   [[nodiscard]] std::uint32_t runner(const worker* w) const noexcept {
     return w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0;
@@ -244,6 +307,26 @@ class actor_cell {
 
   // All that follow with the mutex held.
 
+  // Those that the actor has not come to, but for its end.
+  task* take_calls_of_users() noexcept {
+    task* taken = nullptr;
+    task* last_taken = nullptr;
+    task* t = first_.exchange(nullptr, std::memory_order_relaxed);
+    last_ = nullptr;
+    while (t != nullptr) {
+      task* const next = t->link.exchange(nullptr, std::memory_order_relaxed);
+      if (call_in_mailbox::of(*t).kind == call_kind::of_user) {
+        (last_taken != nullptr ? last_taken->link.store(t) : void(taken = t));
+        last_taken = t;
+        --pending_;
+      } else {
+        (last_ != nullptr ? last_->link : first_).store(t, std::memory_order_relaxed);
+        last_ = t;
+      }
+      t = next;
+    }
+    return taken;
+  }
   // For the caller to schedule. Throws std::bad_alloc.
   turn* add_turn() {
     turn* const t = new turn(*this, pool_);
@@ -299,8 +382,10 @@ class actor_cell {
   std::string label_, why_;
   std::atomic<bool> ended_{false};
   std::shared_ptr<void> object_;  // changes while no call runs, but for the first
-  task* current_ = nullptr;       // the call that runs, if only one can
-  turn* waiting_ = nullptr;       // the turns that wait for a thread
+  std::unique_ptr<revival> revival_;
+  task* maker_ = nullptr;    // is to make the object anew, once no other call runs
+  task* current_ = nullptr;  // the call that runs, if only one can
+  turn* waiting_ = nullptr;  // the turns that wait for a thread
   listener* first_listener_ = nullptr;
   listener* last_listener_ = nullptr;
   std::atomic<std::uint32_t> idle_{is_idle};
@@ -311,20 +396,16 @@ inline void turn::run() noexcept {
   // Nobody waits for it: see function_task.
 }
 
-/// What a call is to its actor. Those of the user are limited in number; the constructor is nobody's child, as the actor
-/// does not end with the task that made it.
-enum class call_kind : std::uint8_t { of_user, stop, constructor };
-
 /// A call in a mailbox. F is called with nothing and gives an R.
 template <class R, class F>
-class call_task final : public function_task<R, F> {
+class call_task final : public function_task<R, F>, public call_in_mailbox {
  public:
-  call_task(F&& f, actor_cell& cell, std::string_view name, pool_id home, std::uint8_t flags, std::source_location at)
-      : function_task<R, F>(std::move(f), home, static_cast<std::uint8_t>(flags | task::not_for_help), at),
-        cell_(cell),
+  call_task(F&& f, actor_cell& at, call_kind what, std::string_view name, pool_id home, std::uint8_t flags,
+            std::source_location where)
+      : function_task<R, F>(std::move(f), home, static_cast<std::uint8_t>(flags | task::not_for_help), where),
+        call_in_mailbox(at, what),
         name_(name) {}
-  /// In place of its run. By who holds a reference.
-  void fail(std::exception_ptr why) noexcept {
+  void fail(std::exception_ptr why) noexcept override {
     if (!this->try_claim()) return;
     if constexpr (requires(F& f) { f.refuse(why); })
       this->function().refuse(why);
@@ -347,18 +428,17 @@ class call_task final : public function_task<R, F> {
       return this->has(task::no_future);
     }
   }
-  bool bring_nearer(time_point deadline) noexcept override { return cell_.bring_nearer(*this, deadline); }
-  [[nodiscard]] bool listen(listener& l) noexcept override { return cell_.listen(l); }
-  void stop_listening(listener& l, bool leaves) noexcept override { cell_.stop_listening(l, leaves); }
+  bool bring_nearer(time_point deadline) noexcept override { return cell.bring_nearer(*this, deadline); }
+  [[nodiscard]] bool listen(listener& l) noexcept override { return cell.listen(l); }
+  void stop_listening(listener& l, bool leaves) noexcept override { cell.stop_listening(l, leaves); }
   [[nodiscard]] task* held_up_by() noexcept override {
-    task* const t = cell_.current();
+    task* const t = cell.current();
     if (t != this) return t;
     t->release();
     return nullptr;
   }
 
  private:
-  actor_cell& cell_;
   std::string_view name_;
 };
 

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -52,14 +53,15 @@ class actor_table {
     const std::type_info* type;
   };
 
-  /// A cell for an actor that is to be made.
-  actor_address add(pool_id pool, const std::string& label, std::uint32_t most_at_once, std::size_t most_pending) {
+  /// A cell for an actor that is to be made; `anew` says how it is made anew, if it may be.
+  actor_address add(pool_id pool, const std::string& label, std::uint32_t most_at_once, std::size_t most_pending,
+                    std::unique_ptr<revival> anew = nullptr) {
     const std::lock_guard lock(mutex_);
     for (std::size_t looks = 0; looks < ended_.size() && looks < 8;
          ++looks) {  // most have gone when they are looked at
       std::uint32_t& next = ended_[next_look_++ % ended_.size()];
       const std::uint32_t i = next;
-      const std::uint32_t generation = (*this)[i].begin(pool, label, most_at_once, most_pending);
+      const std::uint32_t generation = (*this)[i].begin(pool, label, most_at_once, most_pending, anew);
       if (generation == 0) continue;
       next = ended_.back();
       ended_.pop_back();
@@ -72,7 +74,7 @@ class actor_table {
     if (chunk.load(std::memory_order_relaxed) == nullptr)
       chunk.store(new actor_cell[first_of(chunk_of(i) + 1) - first_of(chunk_of(i))], std::memory_order_release);
     ++begun_;
-    return {i, (*this)[i].begin(pool, label, most_at_once, most_pending)};
+    return {i, (*this)[i].begin(pool, label, most_at_once, most_pending, anew)};
   }
   /// Null if there is none of that number.
   [[nodiscard]] actor_cell* find(std::uint32_t i) noexcept {

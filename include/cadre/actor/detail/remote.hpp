@@ -257,8 +257,8 @@ struct call_request {
     actor_cell* const cell = core.actors().find(r.cell);
     if (cell == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
     served run{std::move(call), way_back(r, function_name<Method>()), cell};
-    auto* const t = new call_task<void, served>(std::move(run), *cell, function_name<Method>(), core.home(),
-                                                task::no_future | task::beyond_cancel, {});
+    auto* const t = new call_task<void, served>(std::move(run), *cell, call_kind::of_user, function_name<Method>(),
+                                                core.home(), task::no_future | task::beyond_cancel, {});
     t->publish(task::queued, 2);
     const task_ref<task> queued(t);
     r.at.served().add(r.from, r.number, *t);
@@ -277,7 +277,7 @@ struct call_request {
     way_back back;
     actor_cell* cell;
     void operator()() {
-      back.with([&]() -> typename Call::result { return call(false, *static_cast<T*>(cell->object())); });
+      back.with([&]() -> typename Call::result { return run_method<T>(*cell, call); });
     }
     void refuse(const std::exception_ptr& why) noexcept {
       back.with([&] { std::rethrow_exception(why); });
@@ -310,11 +310,14 @@ struct make_request {
     way_back(r).with([&] { return where; });
   }
 };
+template <class T>
 struct kill_request {
   static void serve(request& r) {
-    const actor_address where{r.cell, r.generation};
-    actor_table& actors = r.at.core().actors();
-    way_back(r).with([&] { return actors.find(r.cell) != nullptr && actors.end(where, "it was killed"); });
+    bool no_restart = true;
+    r.in(no_restart);
+    runtime_core& core = r.at.core();
+    const bool is_there = core.actors().find(r.cell) != nullptr;
+    way_back(r).with([&] { return is_there && kill_actor<T>(core, {r.cell, r.generation}, !no_restart); });
   }
 };
 template <class T>

@@ -85,7 +85,7 @@ template <class T, class R, class F>
 future<R> push_call(runtime_core& core, actor_address to, std::source_location at, std::uint8_t flags,
                     std::string_view name, F&& f, call_kind kind = call_kind::of_user) {
   actor_cell& cell = core.actors()[to.cell];
-  auto* const t = new call_task<R, std::decay_t<F>>(std::forward<F>(f), cell, name, core.home(), flags, at);
+  auto* const t = new call_task<R, std::decay_t<F>>(std::forward<F>(f), cell, kind, name, core.home(), flags, at);
   if (kind != call_kind::constructor) t->set_parent();
   const bool has_future = (flags & task::no_future) == 0;
   t->publish(task::queued, has_future ? 2 : 1);
@@ -104,12 +104,11 @@ future<R> push_call(runtime_core& core, actor_address to, std::source_location a
   return future_access::make<R>(std::move(result));
 }
 
-/// Makes the actor's object, by its first call.
-template <class T, class Arguments>
-void construct(runtime_core& core, actor_address where, Arguments arguments) {
+/// Gives the actor the object that `make()` makes, by a call.
+template <class Make>
+void construct(runtime_core& core, actor_address where, Make&& make) {
   try {
-    core.actors()[where.cell].set_object(
-        std::apply([](auto&... a) { return std::make_shared<T>(std::move(a)...); }, arguments));
+    core.actors()[where.cell].set_object(make());
   } catch (const std::exception& e) {
     core.actors().end(where, std::string("its constructor threw: ") + e.what());
   } catch (...) {
@@ -120,8 +119,62 @@ template <class T, class Arguments>
 void push_constructor(runtime_core& core, actor_address where, std::source_location at, Arguments arguments) {
   push_call<T, void>(
       core, where, at, task::no_future, constructor_name<T>(),
-      [&core, where, arguments = std::move(arguments)]() mutable { construct<T>(core, where, std::move(arguments)); },
+      [&core, where, arguments = std::move(arguments)]() mutable {
+        construct(core, where, [&] {
+          return std::apply([](auto&... a) { return std::make_shared<T>(std::move(a)...); }, arguments);
+        });
+      },
       call_kind::constructor);
+}
+/// By its first call too: as it was on another rank, or the first time.
+template <class T>
+void push_maker(runtime_core& core, actor_address where, std::source_location at) {
+  push_call<T, void>(
+      core, where, at, task::no_future, constructor_name<T>(),
+      [&core, where] { construct(core, where, [&] { return core.actors()[where.cell].anew()->make(); }); },
+      call_kind::constructor);
+}
+
+/// Null for an actor that is never made anew. Throws impossible_request (209).
+template <class T, class Kept>
+std::unique_ptr<revival> revival_for(const actor_options& o, const Kept& kept) {
+  if (o.max_restarts == 0) return nullptr;
+  if (o.checkpoint_every != 0 && !has_state<T>)
+    throw impossible_request(".checkpoint_every for an actor of " + type_name(typeid(T)) +
+                             ", which has no serialize()");
+  return std::make_unique<revival_of<T, Kept>>(revival::limits{o.max_restarts, o.max_task_retries, o.checkpoint_every},
+                                               kept);
+}
+
+/// Ends an actor of this process; or makes it anew, if it may be. False if it had ended already.
+template <class T>
+bool kill_actor(runtime_core& core, actor_address where, bool restart) {
+  actor_cell& cell = core.actors()[where.cell];
+  if (!restart) return core.actors().end(where, "it was killed");
+  const auto make = [&core, where, &cell] {
+    if (!cell.has_ended()) construct(core, where, [&] { return cell.anew()->make(); });
+  };
+  auto* const t = new call_task<void, decltype(make)>(decltype(make)(make), cell, call_kind::constructor,
+                                                      constructor_name<T>(), core.home(), task::no_future, {});
+  t->publish(task::queued, 1);
+  if (cell.restart(where.generation, *t, "it was killed")) return true;
+  t->cancel_alone();
+  t->release();
+  return core.actors().end(where, "it was killed; it may not be made anew, or not again: see .max_restarts");
+}
+
+/// A call, where the actor is.
+template <class T, class Call>
+typename Call::result run_method(actor_cell& cell, Call& call) {
+  T& object = *static_cast<T*>(cell.object());
+  if constexpr (std::is_void_v<typename Call::result>) {
+    call(false, object);
+    cell.count_call();
+  } else {
+    typename Call::result r = call(false, object);
+    cell.count_call();
+    return r;
+  }
 }
 
 }  // namespace detail
