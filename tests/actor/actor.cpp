@@ -232,7 +232,7 @@ TEST_CASE("Handles travel as arguments, results and members, and call their acto
   CHECK(f.call<&forwarder::add>(5).get() == 5);
   CHECK(f.call<&forwarder::target>().get() == c);
   CHECK(rt->submit<&add_in_task>(c, 6).get() == 11);
-  static_assert(sizeof(c) == 16);
+  static_assert(sizeof(c) == 20);
 }
 
 TEST_CASE("A pool of one thread is enough for actors that wait for each other", "[actor]") {

@@ -1,6 +1,7 @@
 // ranks: 1 2 4
 // The suite of one process, with tasks and actors on all ranks.
 #include "actor/actor.cpp"
+#include "actor/restart.cpp"
 
 #include "actor/runtime.cpp"
 #include "catch_main.hpp"

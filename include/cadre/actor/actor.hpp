@@ -20,7 +20,7 @@
 
 CADRE_NAMESPACE_BEGIN
 
-/// An object that lives somewhere in the job and is called by messages. This is its handle: 16 bytes that may be copied,
+/// An object that lives somewhere in the job and is called by messages. This is its handle: 20 bytes that may be copied,
 /// sent as arguments and results, and kept in other objects. Made by runtime::actor(); the actor lives until it is stopped
 /// or its runtime ends, whatever becomes of handles.
 ///
@@ -90,6 +90,9 @@ class actor {
   future<void> stop(std::source_location at = std::source_location::current()) const {
     detail::runtime_core& core = checked();
     const detail::actor_address here = address();
+    if (rank_ != core.rank() && first().may_move())
+      return detail::ask_moving<detail::stop_request<T>, void>(*core.jobs(), first(), "stop", at,
+                                                               detail::plain_arguments<>{});
     if (rank_ != core.rank())
       return detail::ask<detail::stop_request<T>, void>(*core.jobs(), rank_, head(), false, "stop", true, at,
                                                         [](output_archive&) {});
@@ -102,6 +105,10 @@ class actor {
   bool kill(kill_options how = {}) const {
     detail::runtime_core& core = checked();
     if (rank_ == core.rank()) return detail::kill_actor<T>(core, address(), !how.no_restart);
+    if (first().may_move())
+      return detail::ask_moving<detail::kill_request<T>, bool>(*core.jobs(), first(), "kill", {},
+                                                               detail::plain_arguments<bool>{{how.no_restart}})
+          .get();
     return detail::ask<detail::kill_request<T>, bool>(*core.jobs(), rank_, head(), false, "kill", true, {},
                                                       [&](output_archive& out) { out(how.no_restart); })
         .get();
@@ -110,7 +117,11 @@ class actor {
  private:
   friend class runtime;
   actor(detail::actor_place where, std::uint32_t runtime) noexcept
-      : cell_(where.at.cell), generation_(where.at.generation), runtime_(runtime), rank_(where.rank) {}
+      : cell_(where.at.cell),
+        generation_(where.at.generation),
+        runtime_(runtime),
+        rank_(where.rank),
+        task_retries_(where.task_retries) {}
 
   template <auto Method>
   static consteval void check() {
@@ -120,6 +131,7 @@ class actor {
     static_assert(!known::takes_stop, "cadre: a method asks this_task::stop_requested()");
   }
   [[nodiscard]] detail::actor_address address() const noexcept { return {cell_, generation_}; }
+  [[nodiscard]] detail::actor_place first() const noexcept { return {rank_, address(), task_retries_}; }
   [[nodiscard]] detail::job::head head() const noexcept { return {.cell = cell_, .generation = generation_}; }
 
   template <auto Method, class... A>
@@ -138,6 +150,9 @@ class actor {
     } catch (...) {  // what an argument comes from has failed
       return detail::failed_future<result>(*core.jobs(), std::current_exception(), at);
     }
+    if (first().may_move())
+      return detail::ask_moving<detail::call_request<T, Method, settled>, result>(
+          *core.jobs(), first(), detail::function_name<Method>(), at, *std::move(all));
     return detail::ask<detail::call_request<T, Method, settled>, result>(
         *core.jobs(), rank_, head(), settled::may_hold_refs, detail::function_name<Method>(), true, at,
         [&](output_archive& out) { all->save(out); });
@@ -160,7 +175,10 @@ class actor {
     } else {
       using settled = typename decltype(call)::settled;
       try {
-        const settled all = std::move(call).settle();
+        settled all = std::move(call).settle();
+        if (first().may_move())
+          return detail::tell_moving<detail::call_request<T, Method, settled>>(
+              *core.jobs(), first(), detail::function_name<Method>(), std::move(all));
         core.jobs()->template ask<detail::call_request<T, Method, settled>>(
             rank_, head(), settled::may_hold_refs, [&](output_archive& out) { all.save(out); });
       } catch (...) {
@@ -184,6 +202,7 @@ class actor {
   std::uint32_t generation_ = 0;  // 0: none
   std::uint32_t runtime_ = 0;
   std::int32_t rank_ = 0;
+  std::int32_t task_retries_ = detail::actor_place::never_anew;
 };
 
 CADRE_NAMESPACE_END

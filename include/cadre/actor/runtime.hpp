@@ -309,8 +309,9 @@ class runtime {
     if (core_.jobs() != nullptr) return make_somewhere<T>(o, name, std::move(kept));
     core_.check(o.on);
     if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_.store(), a), ...); }, kept);
-    const detail::actor_address where = core_.actors().add(core_.home(), label_of<T>(name), o.max_concurrency,
-                                                           o.max_pending_calls, detail::revival_for<T>(o, kept));
+    const detail::actor_address where =
+        core_.actors().add(core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls,
+                           detail::revival_for<T>(limits_of(o), kept));
     const cadre::actor<T> made({rank(), where}, core_.number());
     const auto begin = [&] {
       if (o.max_restarts != 0)
@@ -326,6 +327,9 @@ class runtime {
       return checked<T>(*taken, name);
     }
     return made;
+  }
+  static detail::revival::limits limits_of(const actor_options& o) noexcept {
+    return {o.max_restarts, o.max_task_retries, o.checkpoint_every};
   }
   template <class T>
   static std::string label_of(const std::string& name) {
@@ -345,18 +349,28 @@ class runtime {
       }
     }
     try {
-      detail::actor_place where{to, {}};
+      detail::sent_actor how{.label = label_of<T>(name),
+                             .name = name,
+                             .most_at_once = o.max_concurrency,
+                             .most_pending = o.max_pending_calls,
+                             .most = limits_of(o)};
+      detail::actor_place where{to, {}, o.max_restarts != 0 ? o.max_task_retries : detail::actor_place::never_anew};
+      using request = detail::make_request<T, Kept>;
       if (to == rank()) {
-        where.at = detail::make_here<T>(core_, label_of<T>(name), name, o.max_concurrency, o.max_pending_calls, o.at,
-                                        std::move(kept));
+        where.at = detail::make_here<T>(core_, how, o.at, kept);
       } else {
-        where.at = detail::ask<detail::make_request<T, Kept>, detail::actor_address>(
-                       j, to, {}, true, detail::constructor_name<T>(), true, o.at,
-                       [&](output_archive& out) {
-                         out(label_of<T>(name), name, o.max_concurrency, std::uint64_t{o.max_pending_calls});
-                         std::apply([&](const auto&... a) { out(a...); }, kept);
-                       })
-                       .get();
+        where.at =
+            detail::ask<request, detail::actor_address>(j, to, {}, true, detail::constructor_name<T>(), true, o.at,
+                                                        [&](output_archive& out) {
+                                                          out(how);
+                                                          std::apply([&](const auto&... a) { out(a...); }, kept);
+                                                        })
+                .get();
+      }
+      if (o.max_restarts != 0 && to != 0) {
+        how.arguments = std::apply([](const auto&... a) { return to_bytes(a...); }, kept);
+        how.first = where;
+        detail::keep_actor(j, where, {detail::handler_of<request>::entry.id(), std::move(how), o.on});
       }
       if (!name.empty()) detail::ask_about_name(j, detail::name_question::bind, name, {}, where);
       return cadre::actor<T>(where, core_.number());

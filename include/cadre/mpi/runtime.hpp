@@ -88,8 +88,8 @@ class runtime : public cadre::runtime {
     core().begin_job(number, "cadre-job-" + std::to_string(all[0].job[0]) + "-" + std::to_string(all[0].job[1]));
     job_ = std::make_shared<cadre::detail::job>(core(), std::make_unique<detail::message_link>(comm), std::move(peers));
     core().join(job_);
-    core().actors().when_name_ends = [this](const std::string& name, cadre::detail::actor_address where) {
-      drop_name(name, {this->rank(), where});
+    core().actors().when_known_ends = [this](const std::string& name, const cadre::detail::actor_place& first) {
+      forget(name, first);
     };
     job_->start();
   }
@@ -129,9 +129,13 @@ class runtime : public cadre::runtime {
     if (!others.empty()) throw different_programs(others + " from rank 0 on " + all[0].host.data());
   }
 
-  void drop_name(const std::string& name, cadre::detail::actor_place where) {
-    if (rank() == 0)
+  void forget(const std::string& name, const cadre::detail::actor_place& where) {
+    if (rank() == 0 && where.may_move())
+      cadre::detail::forget_actor_request::forget(*job_, where, name, "it has ended");
+    else if (rank() == 0)
       job_->names().drop(name, where);
+    else if (where.may_move())
+      job_->ask<cadre::detail::forget_actor_request>(0, {}, false, [&](output_archive& out) { out(where, name); });
     else
       job_->ask<cadre::detail::name_request>(0, {}, false, [&](output_archive& out) {
         out(cadre::detail::name_question::drop, name, std::string(), where);

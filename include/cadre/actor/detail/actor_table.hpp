@@ -16,6 +16,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <typeinfo>
 #include <utility>
 #include <vector>
@@ -27,6 +28,21 @@ namespace detail {
 struct actor_address {
   std::uint32_t cell = 0;
   std::uint32_t generation = 0;  // 0: none
+  friend bool operator==(const actor_address&, const actor_address&) = default;
+};
+
+/// Where in the job an actor is, or was made first: by that it is known for good.
+struct actor_place {
+  int rank = 0;
+  actor_address at;
+  std::int32_t task_retries = never_anew;
+  static constexpr std::int32_t never_anew = -2;  ///< -1: any number
+
+  [[nodiscard]] bool may_move() const noexcept { return task_retries != never_anew; }
+  friend bool operator==(const actor_place&, const actor_place&) = default;
+  friend bool operator<(const actor_place& a, const actor_place& b) noexcept {
+    return std::tie(a.rank, a.at.cell, a.at.generation) < std::tie(b.rank, b.at.cell, b.at.generation);
+  }
 };
 
 /// The first of the names in a map, for a text: "'a', 'b', ...".
@@ -88,17 +104,17 @@ class actor_table {
   /// False if it has ended already.
   bool end(actor_address a, std::string why) {
     if (!(*this)[a.cell].end(a.generation, std::move(why))) return false;
-    std::string name;
+    std::optional<known> as;
     {
       const std::lock_guard lock(mutex_);
       ended_.push_back(a.cell);
-      if (const auto found = name_of_.find(a.cell); found != name_of_.end()) {
-        name = std::move(found->second);
-        names_.erase(name);
-        name_of_.erase(found);
+      if (const auto found = known_.find(a.cell); found != known_.end()) {
+        as = std::move(found->second);
+        names_.erase(as->name);
+        known_.erase(found);
       }
     }
-    if (!name.empty() && when_name_ends) when_name_ends(name, a);
+    if (as && when_known_ends) when_known_ends(as->name, as->first);
     return true;
   }
   /// When nobody else makes calls: lets those run that there are, then ends all actors. From now on another runtime can have
@@ -110,19 +126,18 @@ class actor_table {
     }
     for (std::uint32_t i = 0; i < begun_; ++i) (*this)[i].end(actor_cell::any, why);
     names_.clear();
-    name_of_.clear();
+    known_.clear();
     ended_.clear();
     for (std::uint32_t i = 0; i < begun_; ++i) ended_.push_back(i);
   }
 
-  /// In a job of several ranks, where rank 0 has the names.
-  void set_name(actor_address a, const std::string& name) {
-    if (name.empty()) return;
+  /// In a job of several ranks, where rank 0 knows the actor by its name and where it was first.
+  void set_known(actor_address a, const std::string& name, const actor_place& first) {
     const std::lock_guard lock(mutex_);
-    name_of_[a.cell] = name;
+    known_[a.cell] = {name, first};
   }
-  /// Called for each actor with a name that ends. To be set before there are actors.
-  move_only_function<void(const std::string&, actor_address)> when_name_ends;
+  /// Called for each of them that ends. To be set before there are actors.
+  move_only_function<void(const std::string&, const actor_place&)> when_known_ends;
 
   /// Gives it the name, and calls `begin()` before anybody can find it. Or, if the name is taken, who has it.
   template <class Begin>
@@ -131,11 +146,11 @@ class actor_table {
     if (const auto taken = names_.find(name); taken != names_.end()) return taken->second;
     const auto entered = names_.emplace(name, who).first;
     try {
-      name_of_[who.where.cell] = name;
+      known_[who.where.cell] = {name, {}};
       begin();
     } catch (...) {
       names_.erase(entered);
-      name_of_.erase(who.where.cell);
+      known_.erase(who.where.cell);
       throw;
     }
     return std::nullopt;
@@ -161,7 +176,11 @@ class actor_table {
   std::vector<std::uint32_t> ended_;  // cells that can be used again, once their calls are over
   std::size_t next_look_ = 0;         // at those
   std::map<std::string, named> names_;
-  std::map<std::uint32_t, std::string> name_of_;  // by cell
+  struct known {
+    std::string name;
+    actor_place first;
+  };
+  std::map<std::uint32_t, known> known_;  // those with a name, or that others keep something of; by cell
 };
 
 }  // namespace detail

@@ -3,7 +3,9 @@
 
 #include <cadre/actor/detail/error_codec.hpp>
 #include <cadre/actor/detail/handlers.hpp>
+#include <cadre/actor/detail/kept_actors.hpp>
 #include <cadre/actor/detail/link.hpp>
+#include <cadre/actor/detail/moved_actors.hpp>
 #include <cadre/actor/detail/names.hpp>
 #include <cadre/actor/detail/requests.hpp>
 #include <cadre/actor/detail/runtime_core.hpp>
@@ -22,6 +24,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <source_location>
 #include <span>
@@ -41,10 +44,10 @@ struct peer_facts {
 
 /// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
 /// functions, from any thread, but for serve() and finish().
-class job final : public message_sink {
+class job final : public message_sink, private knows_ranks {
  public:
   job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
-      : core_(core), way_(std::move(way)), all_(std::move(all)) {}
+      : core_(core), way_(std::move(way)), all_(std::move(all)), gone_(all_.size()), moved_(*this) {}
   /// Messages are received from now on. Once, when all else is there.
   void start() { way_->start(*this); }
   job(const job&) = delete;
@@ -74,8 +77,12 @@ class job final : public message_sink {
   /// link's send() throws, and what writing throws.
   template <class Tag, class Write>
   void ask(int to, head h, bool refs, Write&& write) {
-    h.what = kind::ask;
     h.handler = handler_of<Tag>::entry.id();
+    ask_handler(to, h, refs, write);
+  }
+  template <class Write>
+  void ask_handler(int to, head h, bool refs, Write&& write) {
+    h.what = kind::ask;
     send(to, h, refs, write, urgency::normal);
   }
   template <class Write>
@@ -117,6 +124,20 @@ class job final : public message_sink {
   [[nodiscard]] served_tasks& served() noexcept { return served_; }
   /// On rank 0.
   [[nodiscard]] job_names& names() noexcept { return names_; }
+  [[nodiscard]] kept_actors& kept() noexcept { return kept_; }
+
+  [[nodiscard]] moved_actors& moved() noexcept { return moved_; }
+  /// Of a rank to which nothing can be sent: true if died() is to come, and will see to all that was asked of it.
+  [[nodiscard]] bool is_dying(int r) noexcept {
+    const std::lock_guard lock(dying_);
+    return !is_alive(r) && !gone_[static_cast<std::size_t>(r)];
+  }
+  /// On rank 0: makes those anew that were there, on another thread.
+  void revive_all_of(int r, std::string_view how) {
+    for (const actor_place& first : kept_.lose(r))
+      revivals_.add([this, first, why = std::string(how)] { revive(first, why); });
+  }
+  [[nodiscard]] bool is_gone(int r) noexcept { return is_gone(r, false); }
 
   /// Makes progress for a while, or until the task is done. True if it is.
   bool bring_nearer(const task& t) noexcept {
@@ -162,7 +183,7 @@ class job final : public message_sink {
   [[nodiscard]] activity look() {
     activity a;
     a.received = received_.load();  // before sent_: see finish()
-    a.idle = requests_.open() == 0 && scheduler_of(core_.pool()).is_idle();
+    a.idle = requests_.open() == 0 && moved_.idle() && revivals_.idle() && scheduler_of(core_.pool()).is_idle();
     a.sent = sent_.load();
     return a;
   }
@@ -205,11 +226,26 @@ class job final : public message_sink {
   }
   void died(int rank, std::string_view how) noexcept override {
     names_.drop_all_of(rank);
-    for (waits_for_answer* const w : requests_.take_all_of(rank)) w->lost(how);
+    std::vector<waits_for_answer*> lost;
+    {
+      const std::lock_guard lock(dying_);
+      if (this->rank() == 0) revive_all_of(rank, how);
+      for (waits_for_answer* const w : requests_.take_all_of(rank))
+        if (!w->goes_elsewhere()) lost.push_back(w);
+      gone_[static_cast<std::size_t>(rank)] = true;
+    }
+    for (waits_for_answer* const w : lost) w->lost(how);
     if (rank == 0) end();
   }
 
  private:
+  [[nodiscard]] bool is_gone(int r, bool for_sure) noexcept override {
+    if (for_sure) const std::lock_guard lock(dying_);
+    return gone_[static_cast<std::size_t>(r)];
+  }
+  [[nodiscard]] actor_place ask_where(const actor_place& first, int not_at) override;
+  void revive(const actor_place& first, std::string how) noexcept;
+
   template <class Write>
   void send(int to, head h, bool refs, Write&& write, urgency how) {
     byte_buffer bytes;
@@ -222,12 +258,21 @@ class job final : public message_sink {
     write(archive);
     if (h.counts) sent_.fetch_add(1);
     try {
-      way_->send(to, {.bytes = std::move(bytes), .blocks = {}, .keep = {}}, how);
+      if (to == rank())
+        deliver_here(bytes);
+      else
+        way_->send(to, {.bytes = std::move(bytes), .blocks = {}, .keep = {}}, how);
     } catch (...) {
       if (h.counts) sent_.fetch_sub(1);
       throw;
     }
     if (sender) sender->sent();
+  }
+  // To an actor that was made anew on the rank of its caller.
+  void deliver_here(const byte_buffer& bytes) {
+    const std::vector<std::byte> all = bytes.to_vector();
+    incoming message(all, {});
+    receive(rank(), message);
   }
   void take(int from, const head& h, input_archive& in) {
     switch (h.what) {
@@ -284,6 +329,11 @@ class job final : public message_sink {
   requests requests_;
   served_tasks served_;
   job_names names_;
+  kept_actors kept_;
+  std::mutex dying_;  // while the death of a rank is told
+  std::vector<std::atomic<bool>> gone_;
+  moved_actors moved_;
+  errands revivals_;
   std::atomic<std::uint64_t> sent_{0}, received_{0};
   std::atomic<std::uint32_t> over_{0}, next_{0};
 };

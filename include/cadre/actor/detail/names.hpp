@@ -12,12 +12,6 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// Where in the job an actor is.
-struct actor_place {
-  int rank = 0;
-  actor_address at;
-};
-
 /// What is said about a name.
 struct name_answer {
   enum class kind : std::uint8_t { none, yours, being_made, taken };
@@ -58,15 +52,14 @@ class job_names {
     const auto found = all_.find(name);
     if (found == all_.end()) return;
     const entry& e = found->second;
-    if (!e.is_bound || (e.where.rank == where.rank && e.where.at.cell == where.at.cell &&
-                        e.where.at.generation == where.at.generation))
-      all_.erase(found);
+    if (!e.is_bound || e.where == where) all_.erase(found);
   }
-  /// A rank has died.
+  /// A rank has died. Actors that are made anew keep their names.
   void drop_all_of(int rank) {
     const std::lock_guard lock(mutex_);
-    std::erase_if(
-        all_, [rank](const auto& e) { return e.second.is_bound ? e.second.where.rank == rank : e.second.by == rank; });
+    std::erase_if(all_, [rank](const auto& e) {
+      return e.second.is_bound ? e.second.where.rank == rank && !e.second.where.may_move() : e.second.by == rank;
+    });
   }
 
  private:

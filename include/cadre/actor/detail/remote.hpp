@@ -4,11 +4,14 @@
 #include <cadre/actor/detail/job.hpp>
 #include <cadre/actor/detail/start_call.hpp>
 #include <cadre/async/promise.hpp>
+#include <cadre/core/function.hpp>
 
 #include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <source_location>
 #include <string>
@@ -35,6 +38,25 @@ struct portable<resource_set> {
   }
 };
 
+template <>
+struct portable<placement> {
+  static void save(auto& archive, const placement& p) { archive(p.what(), p.rank(), p.node(), p.is_soft()); }
+  static void load(auto& archive, placement& p) {
+    placement::kind what{};
+    int rank = 0;
+    std::string node;
+    bool soft = false;
+    archive(what, rank, node, soft);
+    switch (what) {
+      case placement::kind::on_rank: p = on_rank(rank); break;
+      case placement::kind::on_node: p = on_node(std::move(node), soft); break;
+      case placement::kind::spread: p = spread; break;
+      case placement::kind::pack: p = pack; break;
+      default: p = {};
+    }
+  }
+};
+
 namespace detail {
 
 // ---- At the caller's
@@ -43,18 +65,59 @@ namespace detail {
 template <class R>
 class remote_result final : public state<R>, public waits_for_answer {
  public:
+  /// How a call is made of an actor that may be elsewhere by then.
+  struct movable {
+    actor_place first;
+    int tries_left;  ///< after the loss of its rank; -1: any number
+    move_only_function<void(int to, job::head)> send;
+  };
+
   /// With one reference of the future and one of the table of requests. `name` lives as long as the program.
-  remote_result(job& j, int to, std::string_view name, bool of_actor, std::source_location at)
+  remote_result(job& j, std::string_view name, bool of_actor, std::source_location at,
+                std::unique_ptr<movable> moves = nullptr)
       : state<R>(j.core().home(), task::no_closure | task::hears_stop | task::not_for_help, at),
         job_(j),
-        to_(to),
         name_(name),
-        of_actor_(of_actor) {
-    number_ = j.open().add(*this, to);
+        of_actor_(of_actor),
+        moves_(std::move(moves)) {
     this->set_parent();
     this->publish(task::pending, 2);
   }
-  [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
+  /// Before it is asked for there. Returns the number of the request.
+  std::uint64_t expect_from(int to) {
+    to_ = to;
+    const std::uint64_t n = job_.open().add(*this, to);
+    number_ = n;
+    return n;
+  }
+  /// Of a movable call: to where its actor is.
+  void go(const actor_place& where) noexcept {
+    const std::uint64_t n = expect_from(where.rank);
+    try {
+      moves_->send(where.rank, {.number = n, .cell = where.at.cell, .generation = where.at.generation});
+    } catch (const std::exception& e) {
+      if (job_.is_dying(where.rank) || job_.open().take(n) == nullptr) return;
+      if (job_.is_alive(where.rank))
+        fail(std::current_exception());
+      else if (!goes_elsewhere())
+        lost(e.what());
+    }
+  }
+  bool goes_elsewhere() noexcept override {
+    if (!moves_ || moves_->tries_left == 0) return false;
+    if (moves_->tries_left > 0) --moves_->tries_left;
+    return find_place(true);
+  }
+  bool find_place(bool later) noexcept {
+    try {
+      job_.moved().with_place(
+          moves_->first, later, [this](const actor_place& where) { go(where); },
+          [this](std::exception_ptr why) { fail(std::move(why)); });
+      return true;
+    } catch (const std::exception&) {  // no thread, no memory
+      return false;
+    }
+  }
 
   void run() noexcept override {}  // never claimable
   void run_not() noexcept override {}
@@ -79,12 +142,9 @@ class remote_result final : public state<R>, public waits_for_answer {
     finish();
   }
   void lost(std::string_view how) noexcept override {
-    fail(of_actor_ ? std::make_exception_ptr(actor_died(name_, how))
-                   : std::make_exception_ptr(worker_died(name_, how)));
-  }
-  /// It could not be sent. By who made it.
-  void give_up() noexcept {
-    if (job_.open().take(number_) != nullptr) fail(std::current_exception());
+    fail(moves_      ? std::make_exception_ptr(actor_died::made_anew(name_, how))
+         : of_actor_ ? std::make_exception_ptr(actor_died(name_, how))
+                     : std::make_exception_ptr(worker_died(name_, how)));
   }
 
  private:
@@ -94,10 +154,11 @@ class remote_result final : public state<R>, public waits_for_answer {
   }
 
   job& job_;
-  int to_;
   std::string_view name_;
   bool of_actor_;
-  std::uint64_t number_;
+  std::unique_ptr<movable> moves_;
+  std::atomic<int> to_{0};
+  std::atomic<std::uint64_t> number_{0};
 };
 
 template <class R>
@@ -108,26 +169,72 @@ future<R> failed_future(job& j, std::exception_ptr why, std::source_location at)
   return f;
 }
 
-/// Asks for what Tag is; of a rank that has died the future says so. Throws what writing the request throws.
-template <class Tag, class R, class Write>
-future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor, std::source_location at,
-              Write&& write) {
-  auto* const result = new remote_result<R>(j, to, name, of_actor, at);
+/// Asks for what the handler is; of a rank that has died the future says so. Throws what writing the request throws.
+template <class R, class Write>
+future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor,
+                      std::source_location at, Write&& write) {
+  auto* const result = new remote_result<R>(j, name, of_actor, at);
   auto answer = future_access::make<R>(task_ref<state<R>>(result));
-  h.number = result->number();
+  h.number = result->expect_from(to);
   try {
-    j.ask<Tag>(to, h, refs, write);
+    j.ask_handler(to, h, refs, write);
   } catch (const std::exception& e) {
-    if (!j.is_alive(to) && j.open().take(h.number) != nullptr) {
+    if (j.is_dying(to) || j.open().take(h.number) == nullptr) return answer;
+    if (!j.is_alive(to)) {
       result->lost(e.what());
-    } else if (j.is_alive(to)) {
-      result->give_up();
+    } else {
+      result->fail(std::current_exception());
       answer = {};
       throw;
     }
   }
   return answer;
 }
+template <class Tag, class R, class Write>
+future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor, std::source_location at,
+              Write&& write) {
+  h.handler = handler_of<Tag>::entry.id();
+  return ask_handler<R>(j, to, h, refs, name, of_actor, at, write);
+}
+
+/// A call of an actor that may be made anew elsewhere: to where it is when that is known. `all` has the arguments.
+template <class Tag, class R, class Arguments>
+future<R> ask_moving(job& j, const actor_place& first, std::string_view name, std::source_location at, Arguments all) {
+  auto send = [&j, all = std::move(all)](int to, const job::head& h) {
+    j.template ask<Tag>(to, h, Arguments::may_hold_refs, [&](output_archive& out) { all.save(out); });
+  };
+  using movable = typename remote_result<R>::movable;
+  auto* const result =
+      new remote_result<R>(j, name, true, at, std::make_unique<movable>(first, first.task_retries, std::move(send)));
+  auto answer = future_access::make<R>(task_ref<state<R>>(result));
+  if (!result->find_place(false)) result->fail(std::current_exception());
+  return answer;
+}
+/// The same without an answer.
+template <class Tag, class Arguments>
+void tell_moving(job& j, const actor_place& first, std::string_view name, Arguments all) {
+  const auto fail = [&j, name](const std::exception_ptr& why) { j.tell_of(why, name); };
+  j.moved().with_place(
+      first, false,
+      [&j, fail, all = std::move(all)](const actor_place& where) noexcept {
+        try {
+          j.template ask<Tag>(where.rank, {.cell = where.at.cell, .generation = where.at.generation},
+                              Arguments::may_hold_refs, [&](output_archive& out) { all.save(out); });
+        } catch (...) {
+          fail(std::current_exception());
+        }
+      },
+      fail);
+}
+/// Arguments of the runtime's own requests.
+template <class... A>
+struct plain_arguments {
+  static constexpr bool may_hold_refs = false;
+  std::tuple<A...> all;
+  void save(output_archive& out) const {
+    std::apply([&](const A&... a) { (out(a), ...); }, all);
+  }
+};
 
 // ---- At the rank that is asked
 
@@ -285,31 +392,139 @@ struct call_request {
   };
 };
 
-/// Makes an actor of a job of several ranks, where rank 0 has its name, on this one.
+/// Rank 0 is told of the last state of an actor that may be made anew, and how often it was by now.
+struct keep_state_request {
+  static void serve(request& r) {
+    actor_place first;
+    revival::saved_state state;
+    r.in(first, state.version, state.bytes);
+    way_back(r).with([&] { r.at.kept().keep_state(first, std::move(state)); });
+  }
+};
+
+/// Makes an actor of a job of several ranks, where rank 0 knows it, on this one.
 template <class T, class Kept>
-actor_address make_here(runtime_core& core, const std::string& label, const std::string& name,
-                        std::uint32_t most_at_once, std::size_t most_pending, std::source_location at, Kept kept) {
-  const actor_address where = core.actors().add(core.home(), label, most_at_once, most_pending);
-  core.actors().set_name(where, name);
-  push_constructor<T>(core, where, at, std::move(kept));
+actor_address make_here(runtime_core& core, sent_actor o, std::source_location at, Kept kept) {
+  std::unique_ptr<revival> anew = revival_for<T>(o.most, kept);
+  revival* const r = anew.get();
+  if (o.restarts != 0) r->go_on_from(o.restarts, std::move(o.state));
+  const actor_address where = core.actors().add(core.home(), o.label, o.most_at_once, o.most_pending, std::move(anew));
+  const actor_place first =
+      o.restarts != 0 ? o.first
+                      : actor_place{core.rank(), where, r != nullptr ? o.most.task_retries : actor_place::never_anew};
+  if (!o.name.empty() || r != nullptr) core.actors().set_known(where, o.name, first);
+  if (r == nullptr) {
+    push_constructor<T>(core, where, at, std::move(kept));
+  } else {
+    if (core.rank() != 0)
+      r->keep = [&core, first](const revival::saved_state& s) {
+        ask<keep_state_request, void>(*core.jobs(), 0, {}, false, "this_actor::checkpoint", false, {},
+                                      [&](output_archive& out) { out(first, s.version, s.bytes); })
+            .get();
+      };
+    push_maker<T>(core, where, at);
+  }
   return where;
 }
 /// An actor is to be made.
 template <class T, class Kept>
 struct make_request {
   static void serve(request& r) {
-    runtime_core& core = r.at.core();
-    std::string label, name;
-    std::uint32_t most_at_once = 1;
-    std::uint64_t most_pending = 0;
+    sent_actor o;
     Kept kept{};
-    r.in(label, name, most_at_once, most_pending);
-    std::apply([&](auto&... a) { r.in(a...); }, kept);
+    r.in(o);
+    if (o.restarts != 0)
+      std::apply([&](auto&... a) { from_bytes(o.arguments, a...); }, kept);
+    else
+      std::apply([&](auto&... a) { r.in(a...); }, kept);
     r.in.expect_end();
-    const actor_address where = make_here<T>(core, label, name, most_at_once, most_pending, {}, std::move(kept));
+    const actor_address where = make_here<T>(r.at.core(), std::move(o), {}, std::move(kept));
     way_back(r).with([&] { return where; });
   }
 };
+/// Rank 0 is to make an actor anew when its rank is lost.
+struct keep_actor_request {
+  static void serve(request& r) {
+    actor_place first;
+    kept_actor k;
+    r.in(first, k.maker, k.how, k.on);
+    way_back(r).with([&] { keep(r.at, first, std::move(k)); });
+  }
+  static void keep(job& j, const actor_place& first, kept_actor k) {
+    j.kept().add(first, std::move(k));
+    if (j.is_gone(first.rank)) j.revive_all_of(first.rank, "its rank has died");
+  }
+};
+inline void keep_actor(job& j, const actor_place& first, kept_actor k) {
+  if (j.rank() == 0) return keep_actor_request::keep(j, first, std::move(k));
+  ask<keep_actor_request, void>(j, 0, {}, false, "the making of an actor", false, {}, [&](output_archive& out) {
+    out(first, k.maker, k.how, k.on);
+  }).get();
+}
+/// Such an actor has ended.
+struct forget_actor_request {
+  static void serve(request& r) {
+    actor_place first;
+    std::string name;
+    r.in(first, name);
+    forget(r.at, first, name, "it has ended");
+  }
+  static void forget(job& j, const actor_place& first, const std::string& name, const std::string& why) {
+    j.kept().drop(first, why);
+    if (!name.empty()) j.names().drop(name, first);
+  }
+};
+/// Rank 0 is asked where an actor is.
+struct where_request {
+  static void serve(request& r) {
+    actor_place first;
+    int not_at = 0;
+    r.in(first, not_at);
+    r.at.kept().ask(first, not_at,
+                    [back = way_back(r)](const whereabouts& w) mutable { back.with([&] { return w; }); });
+  }
+};
+
+inline actor_place job::ask_where(const actor_place& first, int not_at) {
+  whereabouts w;
+  if (rank() == 0) {
+    promise<whereabouts> told;
+    auto answer = told.get_future();
+    kept_.ask(first, not_at, [&](const whereabouts& there) { std::move(told).set_value(there); });
+    w = answer.get();
+  } else {
+    w = detail::ask<where_request, whereabouts>(*this, 0, {}, false, "where an actor is", true, {},
+                                                [&](output_archive& out) { out(first, not_at); })
+            .get();
+  }
+  if (!w.why_dead.empty()) throw actor_died("that was made on rank " + std::to_string(first.rank), w.why_dead);
+  return w.now;
+}
+inline void job::revive(const actor_place& first, std::string how) noexcept {
+  std::string name;
+  try {
+    for (;;) {
+      const std::optional<kept_actor> k = kept_.again(first);
+      if (!k) {
+        how += "; it may not be made anew again: see .max_restarts";
+        break;
+      }
+      name = k->how.name;
+      const int to = choose(k->on, {});
+      try {
+        const auto at = detail::ask_handler<actor_address>(*this, to, {.handler = k->maker}, false, "a restart", true,
+                                                           {}, [&](output_archive& out) { out(k->how); })
+                            .get();
+        return kept_.made(first, {to, at, first.task_retries});
+      } catch (const actor_died& e) {  // that rank has died too
+        how = e.what();
+      }
+    }
+  } catch (const std::exception& e) {
+    how.append("; it cannot be made anew: ").append(e.what());
+  }
+  forget_actor_request::forget(*this, first, name, how);
+}
 template <class T>
 struct kill_request {
   static void serve(request& r) {

@@ -3,6 +3,7 @@
 
 #include <cadre/archive/input_archive.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -20,6 +21,8 @@ class waits_for_answer {
   virtual void fail(std::exception_ptr why) noexcept = 0;
   /// The rank has died, and how.
   virtual void lost(std::string_view how) noexcept = 0;
+  /// Before that: true if it goes on elsewhere, in place of being lost. Asks for nothing else.
+  virtual bool goes_elsewhere() noexcept { return false; }
 
  protected:
   ~waits_for_answer() = default;
@@ -41,6 +44,7 @@ class requests {
     free_ = e.next;
     e.who = &who;
     e.to = to;
+    e.order = ++made_;
     ++e.generation;
     ++open_;
     return number(i);
@@ -52,12 +56,16 @@ class requests {
     if (i >= entries_.size() || entries_[i].who == nullptr || number(i) != n) return nullptr;
     return release(i);
   }
-  /// Those of a rank that has died.
+  /// Those of a rank that has died, in the order in which they were made.
   [[nodiscard]] std::vector<waits_for_answer*> take_all_of(int rank) {
     const std::lock_guard lock(mutex_);
-    std::vector<waits_for_answer*> all;
+    std::vector<std::uint32_t> found;
     for (std::uint32_t i = 0; i < entries_.size(); ++i)
-      if (entries_[i].who != nullptr && entries_[i].to == rank) all.push_back(release(i));
+      if (entries_[i].who != nullptr && entries_[i].to == rank) found.push_back(i);
+    std::sort(found.begin(), found.end(),
+              [this](std::uint32_t a, std::uint32_t b) { return entries_[a].order < entries_[b].order; });
+    std::vector<waits_for_answer*> all;
+    for (const std::uint32_t i : found) all.push_back(release(i));
     return all;
   }
   [[nodiscard]] std::size_t open() const noexcept {
@@ -72,6 +80,7 @@ class requests {
     int to = 0;
     std::uint32_t generation = 0;
     std::uint32_t next = none;
+    std::uint64_t order = 0;
   };
   [[nodiscard]] std::uint64_t number(std::uint32_t i) const noexcept {
     return std::uint64_t{entries_[i].generation} << 32 | i;
@@ -90,6 +99,7 @@ class requests {
   std::vector<entry> entries_;
   std::uint32_t free_ = none;
   std::size_t open_ = 0;
+  std::uint64_t made_ = 0;
 };
 
 }  // namespace detail

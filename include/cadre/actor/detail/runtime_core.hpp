@@ -186,7 +186,7 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     return *table;
   }
   static void give_back(actor_table& table) noexcept {
-    table.when_name_ends = {};
+    table.when_known_ends = {};
     const std::lock_guard lock(all().mutex);
     try {
       all().tables.push_back(&table);

@@ -137,13 +137,12 @@ void push_maker(runtime_core& core, actor_address where, std::source_location at
 
 /// Null for an actor that is never made anew. Throws impossible_request (209).
 template <class T, class Kept>
-std::unique_ptr<revival> revival_for(const actor_options& o, const Kept& kept) {
-  if (o.max_restarts == 0) return nullptr;
-  if (o.checkpoint_every != 0 && !has_state<T>)
+std::unique_ptr<revival> revival_for(const revival::limits& most, const Kept& kept) {
+  if (most.restarts == 0) return nullptr;
+  if (most.checkpoint_every != 0 && !has_state<T>)
     throw impossible_request(".checkpoint_every for an actor of " + type_name(typeid(T)) +
                              ", which has no serialize()");
-  return std::make_unique<revival_of<T, Kept>>(revival::limits{o.max_restarts, o.max_task_retries, o.checkpoint_every},
-                                               kept);
+  return std::make_unique<revival_of<T, Kept>>(most, kept);
 }
 
 /// Ends an actor of this process; or makes it anew, if it may be. False if it had ended already.
