@@ -165,7 +165,7 @@ class runtime {
       if (producer->wait_for(timeout)) producer->get();
       timeout -= std::chrono::steady_clock::now() - begun;
     }
-    return store().get(ref, timeout < timeout.zero() ? timeout.zero() : timeout);
+    return core_.get_from_store(ref, timeout < timeout.zero() ? timeout.zero() : timeout);
   }
   /// Waits until `n` of the objects are there or have ended (a get of which throws), at most for `timeout`.
   template <class T>

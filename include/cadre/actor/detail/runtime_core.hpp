@@ -4,7 +4,9 @@
 #include <cadre/actor/detail/actor_table.hpp>
 #include <cadre/actor/detail/producers.hpp>
 #include <cadre/actor/options.hpp>
+#include <cadre/async/blocking.hpp>
 #include <cadre/async/thread_pool.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/store/object_store.hpp>
 
 #include <unistd.h>
@@ -106,7 +108,14 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   template <class T>
   [[nodiscard]] view<T> get(const object_ref<T>& ref) {
     wait_for_producer_of(ref);
-    return store().get(ref);
+    return get_from_store(ref, std::chrono::nanoseconds::max());
+  }
+  /// Of whom this process knows no task that makes it. Where this one waits on a thread of a pool, another thread takes tasks
+  /// meanwhile: one of those may make it.
+  template <class T>
+  [[nodiscard]] view<T> get_from_store(const object_ref<T>& ref, std::chrono::nanoseconds timeout) {
+    if (this_worker() == nullptr || store().contains(ref)) return store().get(ref, timeout);
+    return blocking([&] { return store().get(ref, timeout); });
   }
   template <class T>
   void wait_for_producer_of(const object_ref<T>& ref) {
