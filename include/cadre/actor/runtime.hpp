@@ -171,15 +171,17 @@ class runtime {
   template <class T>
   waited_objects wait(const std::vector<object_ref<T>>& refs, std::size_t n,
                       std::chrono::nanoseconds timeout = std::chrono::nanoseconds::max()) {
-    std::vector<shared_future<void>> made_here;
-    for (const object_ref<T>& ref : refs)
-      if (auto producer = core_.results().find(ref); producer && !producer->ready())
+    waited_objects found = store().wait(refs, 0);
+    if (n <= found.ready.size()) return found;
+    std::vector<shared_future<void>> made_here;  // of those that were not there a moment ago
+    for (const std::size_t k : found.pending)
+      if (auto producer = core_.results().find(refs[k]); producer && !producer->ready())
         made_here.push_back(*std::move(producer));
-    if (n <= refs.size() && !made_here.empty()) {
-      const std::size_t others = refs.size() - made_here.size();
-      static_cast<void>(cadre::wait(made_here, n > others ? n - others : 0, timeout));
+    if (n <= refs.size() && made_here.size() == found.pending.size()) {
+      static_cast<void>(cadre::wait(made_here, n - found.ready.size(), timeout));
       return store().wait(refs, 0);
     }
+    // Some are made elsewhere, which only the store hears of.
     return blocking([&] { return store().wait(refs, n, timeout); });
   }
   /// Ends an object for all: see object_store::erase().
