@@ -2,12 +2,18 @@
 #include "catch.hpp"
 
 #include <cadre/actor.hpp>
+#include <cadre/async/promise.hpp>
 #include <cadre/store/object_promise.hpp>
+
+#include <cereal/types/memory.hpp>
 
 #include <atomic>
 #include <chrono>
 #include <cstddef>
+#include <exception>
+#include <memory>
 #include <stdexcept>
+#include <string>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -16,6 +22,7 @@ namespace runtime_core_test {
 
 using namespace std::chrono_literals;
 
+int twice(int x) { return 2 * x; }
 int plus_one(const int& x) { return x + 1; }
 std::atomic<int> open{0};
 std::vector<float> made_when_open(int n) {
@@ -43,6 +50,54 @@ TEST_CASE("The only thread of a pool gets an object that another of its tasks ma
   auto shown = rt->submit<&plus_one>(p.ref());
   rt->pool().post([q = std::move(p)]() mutable { std::move(q).set(6); });
   CHECK(shown.get() == 7);
+}
+
+TEST_CASE("A task that is tried again has the error of what it depends on each time", "[runtime][one process]") {
+  job rt;
+  cadre::promise<int> p;
+  auto depends = rt->submit<&twice>({.max_retries = 2, .retry_on = cadre::errors<std::out_of_range, cadre::error>()},
+                                    p.get_future());
+  p.set_error(std::make_exception_ptr(std::out_of_range("not made")));
+  CHECK_THROWS_AS(depends.get(), std::out_of_range);
+}
+
+TEST_CASE("A task that is tried again has its arguments as they were", "[runtime][one process]") {
+  job rt;
+  open = 0;
+  const cadre::remote_options twice_more{.max_retries = 2, .retry_on = cadre::errors<std::runtime_error>()};
+  auto text = rt->submit<[](std::string s) {
+    if (++open < 3) throw std::runtime_error("again");
+    return s;
+  }>(twice_more, rt->submit<[] { return std::string("a text that is not kept in place"); }>());
+  CHECK(text.get() == "a text that is not kept in place");
+  open = 0;
+  auto owned = rt->submit<[](std::unique_ptr<int> n) {
+    const std::unique_ptr<int> taken = std::move(n);
+    if (++open < 3) throw std::runtime_error("again");
+    return taken == nullptr ? 0 : *taken;
+  }>(twice_more, std::make_unique<int>(7));
+  CHECK(owned.get() == 7);
+}
+
+TEST_CASE("A result that the store had no room for is tried again", "[runtime]") {
+  cadre::runtime rt({.threads = 1, .store = {.capacity = 4 << 20}});
+  open = 0;
+  const auto large = rt.submit_ref<[](std::string s) {
+    s.resize(++open < 3 ? 64 << 20 : s.size(), 'x');
+    return s;
+  }>({.max_retries = 2, .retry_on = cadre::errors<cadre::store_full>()}, std::string("small"));
+  const auto view = rt.get(large, 10s);
+  CHECK(*view == "small");
+  CHECK(open == 3);
+}
+
+TEST_CASE("A result that the store never has room for says so", "[runtime]") {
+  cadre::runtime rt({.threads = 1, .store = {.capacity = 4 << 20}});
+  open = 0;
+  const auto large =
+      rt.submit_ref<&made_when_open>({.max_retries = 1, .retry_on = cadre::errors<cadre::store_full>()}, 16 << 20);
+  open = 16 << 20;
+  CHECK_THROWS_AS(rt.get(large, 10s), cadre::store_full);
 }
 
 TEST_CASE("wait() of objects that tasks and others make waits for as many as are asked for", "[runtime][one process]") {

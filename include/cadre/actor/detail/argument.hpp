@@ -68,13 +68,13 @@ class value_argument {
   }
   /// For the parameter; a copy, where it is to be called again.
   template <class Core>
-  decltype(auto) give(Core&, bool again) {
+  decltype(auto) give(Core& core, bool again) {
     if constexpr (std::is_lvalue_reference_v<P>)
       return static_cast<const type&>(value_);
     else if constexpr (std::copy_constructible<type>)
       return again ? type(value_) : type(std::move(value_));
     else
-      return type(std::move(value_));
+      return again ? copy_by_archive(core.store(), value_) : type(std::move(value_));
   }
   void let_go() noexcept {}
   template <class Core>

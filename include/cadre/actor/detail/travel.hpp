@@ -41,10 +41,10 @@ concept travels =
      !is_view<T> && !is_future<T> && std::default_initializable<T> && can_be_archived<T> &&
      (archived_by_bytes<T> || custom_portable<T> || cereal::traits::is_input_serializable<T, input_archive>::value));
 
-/// Writes the value, and puts what is read from that in its place, as if it had come from another process of the node.
-/// Throws archive_error (501-504).
+/// Writes the value and returns what is read from that, as another process of the node would have it. Throws archive_error
+/// (501-504).
 template <class T>
-void round_trip(object_store& store, T& value) {
+T copy_by_archive(object_store& store, const T& value) {
   byte_buffer buffer;
   ref_sender sender(store, store.process());
   output_archive out(buffer, &sender);
@@ -56,6 +56,12 @@ void round_trip(object_store& store, T& value) {
   T read{};
   in(read);
   in.expect_end();
+  return read;
+}
+/// Puts such a copy in the place of the value. Throws the same.
+template <class T>
+void round_trip(object_store& store, T& value) {
+  T read = copy_by_archive(store, value);
   if constexpr (std::is_move_assignable_v<T>) {
     value = std::move(read);
   } else {
