@@ -34,6 +34,25 @@ int below_ninety(int n) {
   return n < 90 ? n : throw std::out_of_range("too much");
 }
 
+struct answers {
+  int six() { return 6; }
+  void ask_for_runtime() {
+    try {
+      static_cast<void>(cadre::this_task::runtime());
+    } catch (const cadre::no_runtime&) {
+      ++open;
+    }
+  }
+};
+struct calls_at_its_end {
+  calls_at_its_end() = default;
+  calls_at_its_end(const calls_at_its_end&) = delete;
+  calls_at_its_end& operator=(const calls_at_its_end&) = delete;
+  ~calls_at_its_end() { other.call<&answers::ask_for_runtime>().get(); }
+  void take(cadre::actor<answers> a) { other = a; }
+  cadre::actor<answers> other;
+};
+
 TEST_CASE("The only thread of a pool gets an object that another of its tasks makes by a promise",
           "[runtime][one process]") {
   job rt({.threads = 1});
@@ -123,6 +142,35 @@ TEST_CASE("wait() counts an object once, though its task ends while it looks", "
     for (int k = 0; k < 100; ++k) refs.push_back(rt->submit_ref<&below_ninety>(k));
     REQUIRE(rt->wait(refs, refs.size()).ready.size() == refs.size());
   }
+}
+
+TEST_CASE("A task finds its runtime, and a handle the end of its own, while others begin and end", "[runtime]") {
+  cadre::runtime rt({.threads = 1});
+  cadre::actor<answers> gone;
+  {
+    cadre::runtime ended({.threads = 1});
+    gone = ended.actor<answers>();
+  }
+  std::atomic<bool> over{false};
+  std::thread others([&] {
+    for (int k = 0; k < 100; ++k) cadre::runtime another({.threads = 1});
+    over = true;
+  });
+  while (!over) {
+    CHECK(rt.submit<[] { return cadre::this_task::runtime().rank(); }>().get() == 0);
+    CHECK_THROWS_AS(gone.call<&answers::six>(), cadre::empty_actor);
+  }
+  others.join();
+}
+
+TEST_CASE("What runs behind the end of its runtime's threads has no runtime to ask", "[runtime]") {
+  open = 0;
+  {
+    cadre::runtime rt({.threads = 1});
+    const auto first = rt.actor<calls_at_its_end>();
+    first.call<&calls_at_its_end::take>(rt.actor<answers>()).get();
+  }
+  CHECK(open == 1);
 }
 
 }  // namespace runtime_core_test

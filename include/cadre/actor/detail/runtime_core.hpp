@@ -37,28 +37,28 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
  public:
   /// Throws thread_error (151), impossible_request (209).
   explicit runtime_core(runtime_options options, runtime& face)
-      : store_options_(std::move(options.store)),
-        packs_(options.round_trip),
-        actors_(take_table()),
-        number_(enter(*this)),
-        face_(face) {
+      : store_options_(std::move(options.store)), packs_(options.round_trip), actors_(take_table()), face_(face) {
     try {
       pool_.emplace(thread_pool_options{.threads = options.threads,
                                         .on_unobserved_error = std::move(options.on_unobserved_error),
                                         .resources = std::move(options.resources),
                                         .report_waits_after = options.report_waits_after});
+      home_ = scheduler_of(*pool_).id();
+      enter();  // last: others find what is whole
     } catch (...) {
-      leave();
       give_back(actors_);
       throw;
     }
-    home_ = scheduler_of(*pool_).id();
   }
   runtime_core(const runtime_core&) = delete;
   runtime_core& operator=(const runtime_core&) = delete;
   /// Runs what has been submitted, then ends the actors. Tasks that depend on what comes later keep the rest of this.
   void end() noexcept {
     pool_.reset();
+    {
+      const std::lock_guard lock(all().mutex);
+      has_ended_ = true;
+    }
     actors_.end_all("its runtime has ended");  // whose destructors may still call others
     leave();
     give_back(actors_);
@@ -80,13 +80,13 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     store_options_.name = store_options_.name.empty() ? store : store_options_.name;
     store_options_.rank = rank_;
     const std::lock_guard lock(all().mutex);
-    std::atomic<runtime_core*>& slot = all().jobs[number % most_jobs];
-    if (slot.load(std::memory_order_relaxed) != nullptr)
+    place& slot = all().jobs[number % most_jobs];
+    if (slot.core.load(std::memory_order_relaxed) != nullptr)
       throw impossible_request("a job beside 16 others of this process; end one of them");
-    all().cores[number_ % most].store(nullptr, std::memory_order_release);
+    place_of(number_).clear();
     all().jobs_made = number;
     number_ = number | of_job;
-    slot.store(this, std::memory_order_release);
+    slot.set(*this);
   }
   /// How many jobs this process has been in, at least.
   [[nodiscard]] static std::uint32_t jobs_made() noexcept {
@@ -154,31 +154,47 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
 
   /// In handles. None that a process makes has that of an earlier one.
   [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
-  [[nodiscard]] static runtime_core* find(std::uint32_t number) noexcept {
-    runtime_core* const c = slot_of(number).load(std::memory_order_acquire);
-    return c != nullptr && c->number_ == number ? c : nullptr;
-  }
-  /// The one of that pool; null if there is none.
+  [[nodiscard]] static runtime_core* find(std::uint32_t number) noexcept { return place_of(number).get(number); }
+  /// The one of that pool; null if there is none, or its threads have ended.
   [[nodiscard]] static runtime_core* of_pool(pool_id pool) noexcept {
     const std::lock_guard lock(all().mutex);
-    const auto is_it = [pool](const std::atomic<runtime_core*>& slot) {
-      const runtime_core* const c = slot.load(std::memory_order_relaxed);
-      return c != nullptr && c->home_ == pool;
+    const auto is_it = [pool](const place& p) {
+      const runtime_core* const c = p.core.load(std::memory_order_relaxed);
+      return c != nullptr && c->home_ == pool && !c->has_ended_;
     };
     for (std::uint32_t n = 0; n < all().begun; ++n)
-      if (is_it(all().cores[n])) return all().cores[n].load(std::memory_order_relaxed);
-    for (const auto& slot : all().jobs)
-      if (is_it(slot)) return slot.load(std::memory_order_relaxed);
+      if (is_it(all().cores[n])) return all().cores[n].core.load(std::memory_order_relaxed);
+    for (const place& p : all().jobs)
+      if (is_it(p)) return p.core.load(std::memory_order_relaxed);
     return nullptr;
   }
 
  private:
   static constexpr std::uint32_t most = 256, most_jobs = 16;
   static constexpr std::uint32_t of_job = 0x80000000;
+  // Changes under the mutex, and is read without: a runtime may end meanwhile, whose memory nobody must look at.
+  struct place {
+    std::atomic<std::uint32_t> number{0};  // 0 while there is none
+    std::atomic<runtime_core*> core{nullptr};
+
+    void set(runtime_core& c) noexcept {
+      core.store(&c, std::memory_order_release);
+      number.store(c.number_, std::memory_order_release);
+    }
+    void clear() noexcept {
+      number.store(0, std::memory_order_release);
+      core.store(nullptr, std::memory_order_release);
+    }
+    [[nodiscard]] runtime_core* get(std::uint32_t wanted) const noexcept {
+      if (number.load(std::memory_order_acquire) != wanted) return nullptr;
+      runtime_core* const c = core.load(std::memory_order_acquire);
+      return number.load(std::memory_order_acquire) == wanted ? c : nullptr;  // no number comes twice
+    }
+  };
   struct registry {
     std::mutex mutex;
-    std::array<std::atomic<runtime_core*>, most> cores{};
-    std::array<std::atomic<runtime_core*>, most_jobs> jobs{};
+    std::array<place, most> cores{};
+    std::array<place, most_jobs> jobs{};
     std::uint32_t begun = 0, made = 0, jobs_made = 0;
     std::vector<actor_table*> tables;  // of runtimes that have ended, for the next
   };
@@ -202,21 +218,22 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     } catch (...) {  // it stays as it is, for nobody
     }
   }
-  static std::uint32_t enter(runtime_core& core) {
+  void enter() {
     const std::lock_guard lock(all().mutex);
     for (std::uint32_t n = 0; n < most; ++n)
-      if (all().cores[n].load(std::memory_order_relaxed) == nullptr) {
-        all().cores[n].store(&core, std::memory_order_release);
+      if (all().cores[n].core.load(std::memory_order_relaxed) == nullptr) {
+        number_ = n + most * ++all().made;
+        all().cores[n].set(*this);
         if (n == all().begun) ++all().begun;
-        return n + most * ++all().made;
+        return;
       }
     throw impossible_request("a runtime beside 256 others of this process; end one of them");
   }
   void leave() noexcept {
     const std::lock_guard lock(all().mutex);
-    slot_of(number_).store(nullptr, std::memory_order_release);
+    place_of(number_).clear();
   }
-  static std::atomic<runtime_core*>& slot_of(std::uint32_t number) noexcept {
+  static place& place_of(std::uint32_t number) noexcept {
     return (number & of_job) != 0 ? all().jobs[number % most_jobs] : all().cores[number % most];
   }
 
@@ -227,11 +244,12 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   std::atomic<object_store*> ready_store_{nullptr};
   producers producers_;
   actor_table& actors_;
-  std::uint32_t number_;
+  std::uint32_t number_ = 0;
   runtime& face_;
   int rank_ = 0;
   std::shared_ptr<job> job_;
-  std::atomic<pool_id> home_{no_pool};
+  pool_id home_ = no_pool;
+  bool has_ended_ = false;  // guarded by the registry's mutex
   std::optional<thread_pool> pool_;
 };
 
