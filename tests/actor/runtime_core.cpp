@@ -12,6 +12,8 @@
 #include <cstddef>
 #include <exception>
 #include <memory>
+#include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -22,6 +24,7 @@ namespace runtime_core_test {
 
 using namespace std::chrono_literals;
 
+std::size_t size_and(std::span<const float> v, int more) { return v.size() + static_cast<std::size_t>(more); }
 int twice(int x) { return 2 * x; }
 int plus_one(const int& x) { return x + 1; }
 std::atomic<int> open{0};
@@ -71,7 +74,7 @@ TEST_CASE("The only thread of a pool gets an object that another of its tasks ma
   CHECK(shown.get() == 7);
 }
 
-TEST_CASE("A task that is tried again has the error of what it depends on each time", "[runtime][one process]") {
+TEST_CASE("A task that is tried again has the error of what it depends on each time", "[runtime]") {
   job rt;
   cadre::promise<int> p;
   auto depends = rt->submit<&twice>({.max_retries = 2, .retry_on = cadre::errors<std::out_of_range, cadre::error>()},
@@ -142,6 +145,24 @@ TEST_CASE("wait() counts an object once, though its task ends while it looks", "
     for (int k = 0; k < 100; ++k) refs.push_back(rt->submit_ref<&below_ninety>(k));
     REQUIRE(rt->wait(refs, refs.size()).ready.size() == refs.size());
   }
+}
+
+TEST_CASE("A task that depends on what comes after its runtime runs then", "[runtime]") {
+  cadre::promise<int> late, later;
+  cadre::future<std::size_t> sum;
+  cadre::object_ref<int> made;
+  std::optional<cadre::object_store> store;
+  {
+    cadre::runtime rt({.threads = 1});
+    sum = rt.submit<&size_and>(rt.put(std::vector<float>(7)), late.get_future());
+    store = rt.store();
+    made = rt.submit_ref<&twice>(later.get_future());
+  }
+  late.set_value(1);
+  later.set_value(2);
+  CHECK(sum.get() == 8);
+  const auto view = store->get(made, 10s);
+  CHECK(*view == 4);
 }
 
 TEST_CASE("A task finds its runtime, and a handle the end of its own, while others begin and end", "[runtime]") {

@@ -4,6 +4,7 @@
 #include "actor/restart.cpp"
 
 #include "actor/runtime.cpp"
+#include "actor/runtime_core.cpp"
 #include "catch_main.hpp"
 
 #include <cadre/mpi.hpp>
