@@ -204,6 +204,7 @@ class job final : public message_sink, private knows_ranks {
   // ---- message_sink
 
   void receive(int from, incoming& message) noexcept override {
+    const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
     head h;
     std::optional<ref_receiver> receiver;
     try {
@@ -225,6 +226,7 @@ class job final : public message_sink, private knows_ranks {
         [&] { return "rank " + std::to_string(from) + " of the job sends what no rank sends: " + what.what(); });
   }
   void died(int rank, std::string_view how) noexcept override {
+    const outside_of_tasks here;
     names_.drop_all_of(rank);
     std::vector<waits_for_answer*> lost;
     {

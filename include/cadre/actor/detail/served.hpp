@@ -54,6 +54,18 @@ class served_tasks {
   std::vector<std::vector<entry>> all_;  // by rank and place
 };
 
+/// While it lives this thread runs no task, whatever it does run: what is made meanwhile is a child of none.
+class outside_of_tasks {
+ public:
+  outside_of_tasks() noexcept : frame_{nullptr, this_context().top} { this_context().top = &frame_; }
+  outside_of_tasks(const outside_of_tasks&) = delete;
+  outside_of_tasks& operator=(const outside_of_tasks&) = delete;
+  ~outside_of_tasks() { this_context().top = frame_.outer; }
+
+ private:
+  running_frame frame_;
+};
+
 }  // namespace detail
 CADRE_NAMESPACE_END
 
