@@ -8,10 +8,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <utility>
@@ -67,7 +69,7 @@ class mirror_link final : public detail::link {
 };
 
 struct mirrored : cadre::runtime {
-  mirrored() : cadre::runtime({.threads = 1}) {
+  explicit mirrored(cadre::runtime_options options = {.threads = 1}) : cadre::runtime(std::move(options)) {
     static_cast<void>(detail::handler::all());  // numbers them
     auto link = std::make_unique<mirror_link>();
     way = link.get();
@@ -99,8 +101,10 @@ struct mirrored : cadre::runtime {
 };
 
 int six() { return 6; }
+int twice(int n) { return 2 * n; }
 struct answers {
   int seven() { return 7; }
+  int same(int n) { return n; }
 };
 
 TEST_CASE("What another rank asks for is not cancelled with the task that happens to receive it", "[runtime]") {
@@ -118,6 +122,46 @@ TEST_CASE("What another rank asks for is not cancelled with the task that happen
   rt.receive_in_a_task_that_is_cancelled();
   rt.answer_to(std::move(stop));
   CHECK_THROWS_AS(rt.answer_to(there.call<&answers::seven>()), cadre::actor_died);
+}
+
+TEST_CASE("The error of what an argument comes from stays with the rank that asks", "[runtime]") {
+  std::string untold;
+  mirrored rt({.threads = 1, .on_unobserved_error = [&](const cadre::unobserved_error& e) {
+                 try {
+                   std::rethrow_exception(e.error);
+                 } catch (const std::exception& what) {
+                   untold = std::string(e.task) + ": " + what.what();
+                 }
+               }});
+  const auto failed = [&] {
+    auto f = rt.pool().submit([]() -> int { throw std::out_of_range("early"); });
+    f.wait();
+    return f;
+  };
+  auto making = rt.pool().submit([&] { return rt.actor<answers>({.on = cadre::on_rank(1)}); });
+  const auto there = rt.answer_to(std::move(making));
+  CHECK_THROWS_AS(there.call<&answers::same>(failed()).get(), std::out_of_range);
+  CHECK_THROWS_AS(rt.submit<&twice>({.on = cadre::on_rank(1)}, failed()).get(), std::out_of_range);
+  there.tell<&answers::same>(failed());
+  CHECK_THAT(untold, Catch::Matchers::EndsWith("same: early"));
+  CHECK_FALSE(rt.way->poll());  // nothing was sent
+}
+
+TEST_CASE("A mailbox that is full refuses the calls of other ranks, and takes them again", "[runtime]") {
+  mirrored rt;
+  auto making = rt.pool().submit([&] { return rt.actor<answers>({.on = cadre::on_rank(1), .max_pending_calls = 1}); });
+  const auto there = rt.answer_to(std::move(making));
+  CHECK(rt.answer_to(there.call<&answers::same>(1)) == 1);
+  std::atomic<bool> open{false};
+  auto holds_the_thread = rt.pool().submit([&] {
+    while (!open) std::this_thread::yield();
+  });
+  auto waits = there.call<&answers::same>(2), refused = there.call<&answers::same>(3);
+  CHECK_THROWS_AS(rt.answer_to(std::move(refused)), cadre::too_many_calls);
+  CHECK_FALSE(waits.ready());
+  open = true;
+  CHECK(rt.answer_to(std::move(waits)) == 2);
+  CHECK(rt.answer_to(there.call<&answers::same>(4)) == 4);
 }
 
 }  // namespace job_test

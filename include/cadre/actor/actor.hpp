@@ -143,19 +143,18 @@ class actor {
     if (rank_ == core.rank())
       return detail::push_call<T, result>(core, address(), at, 0, detail::function_name<Method>(),
                                           here(core, std::move(call)));
-    using settled = typename decltype(call)::settled;
-    std::optional<settled> all;
-    try {
-      all.emplace(std::move(call).settle());
-    } catch (...) {  // what an argument comes from has failed
-      return detail::failed_future<result>(*core.jobs(), std::current_exception(), at);
-    }
-    if (first().may_move())
-      return detail::ask_moving<detail::call_request<T, Method, settled>, result>(
-          *core.jobs(), first(), detail::function_name<Method>(), at, *std::move(all));
-    return detail::ask<detail::call_request<T, Method, settled>, result>(
-        *core.jobs(), rank_, head(), settled::may_hold_refs, detail::function_name<Method>(), true, at,
-        [&](output_archive& out) { all->save(out); });
+    return detail::send_settled(
+        std::move(call),
+        [&]<class Settled>(Settled all) {
+          using request = detail::call_request<T, Method, Settled>;
+          if (first().may_move())
+            return detail::ask_moving<request, result>(*core.jobs(), first(), detail::function_name<Method>(), at,
+                                                       std::move(all));
+          return detail::ask<request, result>(*core.jobs(), rank_, head(), Settled::may_hold_refs,
+                                              detail::function_name<Method>(), true, at,
+                                              [&](output_archive& out) { all.save(out); });
+        },
+        [&](std::exception_ptr why) { return detail::failed_future<result>(*core.jobs(), std::move(why), at); });
   }
   template <auto Method, class... A>
   void tell_at(std::source_location at, A&&... arguments) const {
@@ -173,17 +172,21 @@ class actor {
       detail::push_call<T, void>(core, address(), at, detail::task::no_future | detail::task::beyond_cancel,
                                  detail::function_name<Method>(), std::move(f));
     } else {
-      using settled = typename decltype(call)::settled;
-      try {
-        settled all = std::move(call).settle();
-        if (first().may_move())
-          return detail::tell_moving<detail::call_request<T, Method, settled>>(
-              *core.jobs(), first(), detail::function_name<Method>(), std::move(all));
-        core.jobs()->template ask<detail::call_request<T, Method, settled>>(
-            rank_, head(), settled::may_hold_refs, [&](output_archive& out) { all.save(out); });
-      } catch (...) {
-        core.jobs()->tell_of(std::current_exception(), detail::function_name<Method>());
-      }
+      const auto failed = [&](const std::exception_ptr& why) {
+        core.jobs()->tell_of(why, detail::function_name<Method>());
+      };
+      const auto send = [&]<class Settled>(Settled all) {
+        using request = detail::call_request<T, Method, Settled>;
+        try {
+          if (first().may_move())
+            return detail::tell_moving<request>(*core.jobs(), first(), detail::function_name<Method>(), std::move(all));
+          core.jobs()->template ask<request>(rank_, head(), Settled::may_hold_refs,
+                                             [&](output_archive& out) { all.save(out); });
+        } catch (...) {
+          failed(std::current_exception());
+        }
+      };
+      detail::send_settled(std::move(call), send, failed);
     }
   }
   template <class Call>

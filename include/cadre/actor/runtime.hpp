@@ -217,15 +217,10 @@ class runtime {
     detail::job& j = *core_.jobs();
     const int to = j.choose(o.on, o.resources);
     if (to == rank()) return detail::start_call<F, result>(core_, std::move(o), std::move(call), sources);
-    if (sources.empty() && o.max_retries == 0 && !o.stop.stop_possible()) {
-      std::optional<typename Call::settled> all;
-      try {
-        all.emplace(std::move(call).settle());
-      } catch (...) {  // what an argument comes from has failed
-        return detail::failed_future<result>(j, std::current_exception(), o.at);
-      }
-      return send_task<F>(to, o, *all);
-    }
+    if (sources.empty() && o.max_retries == 0 && !o.stop.stop_possible())
+      return detail::send_settled(
+          std::move(call), [&](const auto& all) { return send_task<F>(to, o, all); },
+          [&](std::exception_ptr why) { return detail::failed_future<result>(j, std::move(why), o.at); });
     // A task of this rank waits for the arguments, sends, and waits for the answer.
     remote_options here{.stop = o.stop, .at = o.at};
     o.stop = {};

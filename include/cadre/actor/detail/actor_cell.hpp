@@ -396,6 +396,10 @@ inline void turn::run() noexcept {
   // Nobody waits for it: see function_task.
 }
 
+/// What a call runs hears itself that it will not run.
+template <class F>
+concept can_refuse = requires(F& f, std::exception_ptr why) { f.refuse(why); };
+
 /// A call in a mailbox. F is called with nothing and gives an R.
 template <class R, class F>
 class call_task final : public function_task<R, F>, public call_in_mailbox {
@@ -407,7 +411,7 @@ class call_task final : public function_task<R, F>, public call_in_mailbox {
         name_(name) {}
   void fail(std::exception_ptr why) noexcept override {
     if (!this->try_claim()) return;
-    if constexpr (requires(F& f) { f.refuse(why); })
+    if constexpr (can_refuse<F>)
       this->function().refuse(why);
     else
       this->set_error(std::move(why));

@@ -236,6 +236,19 @@ struct plain_arguments {
   }
 };
 
+/// Waits for the arguments of a call, for `send(settled call)`; what one of them has failed with is for `failed(error)`, which
+/// gives the same.
+template <class Call, class Send, class Failed>
+auto send_settled(Call call, Send&& send, Failed&& failed) {
+  std::optional<typename Call::settled> all;
+  try {
+    all.emplace(std::move(call).settle());
+  } catch (...) {
+    return failed(std::current_exception());
+  }
+  return send(*std::move(all));
+}
+
 // ---- At the rank that is asked
 
 /// The way back of a request, which is answered once: by with(), or as cancelled when this ends.
@@ -364,18 +377,8 @@ struct call_request {
     actor_cell* const cell = core.actors().find(r.cell);
     if (cell == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
     served run{std::move(call), way_back(r, function_name<Method>()), cell};
-    auto* const t = new call_task<void, served>(std::move(run), *cell, call_kind::of_user, function_name<Method>(),
-                                                core.home(), task::no_future | task::beyond_cancel, {});
-    t->publish(task::queued, 2);
-    const task_ref<task> queued(t);
-    r.at.served().add(r.from, r.number, *t);
-    try {
-      if (cell->push(r.generation, *t, true)) return;
-      t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
-    } catch (...) {  // too many wait
-      t->fail(std::current_exception());
-    }
-    t->release();
+    push_call<T, void>(core, {r.cell, r.generation}, {}, task::no_future | task::beyond_cancel, function_name<Method>(),
+                       std::move(run), call_kind::of_user, [&](task& t) { r.at.served().add(r.from, r.number, t); });
   }
 
  private:

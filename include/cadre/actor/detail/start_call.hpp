@@ -80,10 +80,12 @@ future<R> start_plain_call(runtime_core& core, std::source_location at, Call cal
   return start_call<F, R>(core, {.at = at}, std::move(call), sources);
 }
 
-/// Puts a call into the mailbox of an actor of this process. What cannot be put there fails: see actor::call().
-template <class T, class R, class F>
+/// Puts a call into the mailbox of an actor of this process. What cannot be put there fails: see actor::call(). An F with a
+/// refuse(error) gets all errors, in place of the caller. `before(task&)` is called when there is a task that could be
+/// cancelled, and has not begun.
+template <class T, class R, class F, class Before = decltype([](task&) {})>
 future<R> push_call(runtime_core& core, actor_address to, std::source_location at, std::uint8_t flags,
-                    std::string_view name, F&& f, call_kind kind = call_kind::of_user) {
+                    std::string_view name, F&& f, call_kind kind = call_kind::of_user, const Before& before = {}) {
   actor_cell& cell = core.actors()[to.cell];
   auto* const t = new call_task<R, std::decay_t<F>>(std::forward<F>(f), cell, kind, name, core.home(), flags, at);
   if (kind != call_kind::constructor) t->set_parent();
@@ -91,15 +93,19 @@ future<R> push_call(runtime_core& core, actor_address to, std::source_location a
   t->publish(task::queued, has_future ? 2 : 1);
   task_ref<state<R>> result(has_future ? t : nullptr);
   try {
+    before(*t);
     if (!cell.push(to.generation, *t, kind == call_kind::of_user)) {
       kind == call_kind::stop ? t->run_anyway()
                               : t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
       t->release();
     }
   } catch (...) {
-    t->cancel_alone();
+    if constexpr (can_refuse<std::decay_t<F>>)
+      t->fail(std::current_exception());
+    else
+      t->cancel_alone();
     t->release();
-    throw;
+    if constexpr (!can_refuse<std::decay_t<F>>) throw;
   }
   return future_access::make<R>(std::move(result));
 }
