@@ -395,7 +395,7 @@ class runtime {
 
 namespace this_task {
 
-/// The runtime that runs this task or actor. Throws no_runtime (607) elsewhere.
+/// The runtime that runs this task or actor. Throws no_runtime (607) elsewhere, and in what runs when its threads have ended.
 [[nodiscard]] inline cadre::runtime& runtime() {
   const detail::task* const t = detail::current_task();
   detail::runtime_core* const core = t == nullptr ? nullptr : detail::runtime_core::of_pool(t->home());
