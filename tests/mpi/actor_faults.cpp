@@ -13,7 +13,9 @@
 #include <fstream>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <thread>
+#include <vector>
 
 namespace mpi_actor_faults {
 
@@ -54,6 +56,25 @@ void say_error(const char* what, F&& f) {
   std::fflush(stdout);
 }
 
+/// Counts, and can be killed with its rank.
+class tally {
+ public:
+  tally() = default;
+  explicit tally(int n) : n_(n) {}
+  int add(int k) { return n_ += k; }
+  int pid() const { return ::getpid(); }
+  int restarts() const { return cadre::this_actor::restarts(); }
+  int end() const { return ::raise(SIGKILL); }
+
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(n_);
+  }
+
+ private:
+  int n_ = 0;
+};
+
 }  // namespace mpi_actor_faults
 
 TEST_CASE("what is asked of a rank that is killed fails with how it died, and the others go on", "[mpi]") {
@@ -89,6 +110,86 @@ TEST_CASE("job: a rank is killed", "[.job]") {
   std::fflush(stdout);
   std::this_thread::sleep_for(std::chrono::milliseconds(500));
   MPI_Abort(MPI_COMM_WORLD, 0);  // MPI_Finalize would wait for the dead
+}
+
+TEST_CASE("an actor whose rank is killed goes on elsewhere, with all that it has answered", "[mpi]") {
+  using namespace mpi_actor_faults;
+  const std::string output = run_job("--enable-recovery -n 3 '" + this_program() + "' 'job: an actor goes on'");
+  INFO(output);
+  CHECK_THAT(output, Contains("restart 1: 500 calls in order, nothing lost"));
+  CHECK_THAT(output, Contains("restart 2: 500 calls in order, nothing lost"));
+  CHECK_THAT(output, Contains("by its name: 1"));
+}
+
+TEST_CASE("job: an actor goes on", "[.job]") {
+  using namespace mpi_actor_faults;
+  cadre::mpi::runtime rt({.threads = 2});
+  if (rt.rank() != 0) return rt.serve();
+  const auto c = rt.actor<tally>(
+      {.name = "c", .on = cadre::on_rank(2), .max_restarts = -1, .max_task_retries = -1, .checkpoint_every = 1});
+  int n = 0;
+  for (int restart = 1; restart <= 2; ++restart) {
+    const int pid = c.call<&tally::pid>().get();
+    std::vector<cadre::future<int>> calls;
+    for (int k = 0; k < 250; ++k) calls.push_back(c.call<&tally::add>(1));
+    calls[100].wait();
+    ::kill(pid, SIGKILL);
+    for (int k = 0; k < 250; ++k) calls.push_back(c.call<&tally::add>(1));
+    bool in_order = true, all = true;
+    const int before = n;
+    for (int k = 0; k < 500; ++k) {
+      const int now = calls[static_cast<std::size_t>(k)].get();
+      in_order = in_order && now > n;
+      all = all && now >= before + k + 1;
+      n = now;
+    }
+    const bool kept = c.call<&tally::add>(0).get() == n;
+    const int restarts = c.call<&tally::restarts>().get();
+    std::printf("restart %d: 500 calls %s, %s\n", restarts, in_order ? "in order" : "in disorder",
+                all && kept ? "nothing lost" : "some lost");
+  }
+  std::printf("by its name: %d\n", rt.find_actor<tally>("c").call<&tally::add>(0).get() == n);
+  std::fflush(stdout);
+  MPI_Abort(MPI_COMM_WORLD, 0);
+}
+
+TEST_CASE("without .max_task_retries calls are lost with the rank, and after .max_restarts so is the actor", "[mpi]") {
+  using namespace mpi_actor_faults;
+  const std::string output = run_job("--enable-recovery -n 3 '" + this_program() + "' 'job: an actor goes on once'");
+  INFO(output);
+  CHECK_THAT(output,
+             Contains("the call soon: [cadre.actor.601] a call is lost, as the actor mpi_actor_faults::tally::end "
+                      "is made anew: "));
+  CHECK_THAT(output, Contains(" has ended by signal 9; call it again, or say .max_task_retries where it is made"));
+  CHECK_THAT(output, Contains("the next call: 5, restarts 1"));
+  CHECK_THAT(output, Contains("the last call soon: [cadre.actor.601] "));
+  CHECK_THAT(output, Contains("; it may not be made anew again: see .max_restarts"));
+  CHECK_THAT(output, Contains("its name soon: [cadre.actor.602] "));
+}
+
+TEST_CASE("job: an actor goes on once", "[.job]") {
+  using namespace mpi_actor_faults;
+  cadre::mpi::runtime rt({.threads = 1});
+  if (rt.rank() != 0) return rt.serve();
+  const auto c = rt.actor<tally>({.name = "c", .on = cadre::on_rank(2), .max_restarts = 1}, 5);
+  CHECK(c.call<&tally::add>(1).get() == 6);  // is not saved
+  auto call = c.call<&tally::end>();
+  say_error("the call", [&] { call.get(); });
+  const int next = c.call<&tally::add>(0).get();
+  std::printf("the next call: %d, restarts %d\n", next, c.call<&tally::restarts>().get());
+  c.tell<&tally::end>();
+  say_error("the last call", [&] {
+    for (int k = 0; k < 1000; ++k) {
+      try {
+        c.call<&tally::add>(0).get();
+      } catch (const cadre::actor_died& e) {
+        if (std::string_view(e.what()).find("is made anew") == std::string_view::npos) throw;
+      }
+    }
+  });
+  say_error("its name", [&] { static_cast<void>(rt.find_actor<tally>("c")); });
+  std::fflush(stdout);
+  MPI_Abort(MPI_COMM_WORLD, 0);
 }
 
 TEST_CASE("ranks whose rank 0 is killed end with an error, and do not wait for it", "[mpi]") {

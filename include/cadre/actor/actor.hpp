@@ -7,6 +7,7 @@
 #include <cadre/actor/error.hpp>
 #include <cadre/actor/fwd.hpp>
 #include <cadre/actor/options.hpp>
+#include <cadre/actor/this_actor.hpp>
 #include <cadre/async/future.hpp>
 
 #include <concepts>

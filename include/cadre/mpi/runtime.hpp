@@ -131,7 +131,7 @@ class runtime : public cadre::runtime {
 
   void forget(const std::string& name, const cadre::detail::actor_place& where) {
     if (rank() == 0 && where.may_move())
-      cadre::detail::forget_actor_request::forget(*job_, where, name, "it has ended");
+      cadre::detail::forget_actor_request::forget(*job_, where, name);
     else if (rank() == 0)
       job_->names().drop(name, where);
     else if (where.may_move())

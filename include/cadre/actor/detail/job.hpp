@@ -155,11 +155,12 @@ class job final : public message_sink, private knows_ranks {
   // ---- Where
 
   /// Throws impossible_request (209).
-  int choose(const placement& on, const resource_set& wanted) {
+  int choose(const placement& on, const resource_set& wanted, bool rank_0_last = false) {
     std::vector<int> can;
     for (int r = 0; r < world_size(); ++r)
       if (is_at(on, r) && has(r, wanted) && is_alive(r)) can.push_back(r);
-    if (can.empty() && on.is_soft()) return choose({}, wanted);
+    if (rank_0_last && can.size() > 1 && can.front() == 0) can.erase(can.begin());
+    if (can.empty() && on.is_soft()) return choose({}, wanted, rank_0_last);
     if (can.empty()) throw impossible_request(none_for(on, wanted));
     if (on.what() == placement::kind::pack) return can.front();
     return can[next_.fetch_add(1, std::memory_order_relaxed) % can.size()];

@@ -61,7 +61,7 @@ class kept_actors {
   /// One that has been made there.
   void add(const actor_place& first, kept_actor how) {
     const std::lock_guard lock(mutex_);
-    all_[first] = entry{std::move(how), first, false, {}};
+    all_[first] = entry{std::move(how), first};
   }
   void keep_state(const actor_place& first, revival::saved_state state) {
     const std::lock_guard lock(mutex_);
@@ -73,8 +73,19 @@ class kept_actors {
     const std::lock_guard lock(mutex_);
     if (const auto found = all_.find(first); found != all_.end()) ++found->second.how.how.restarts;
   }
-  /// It has ended.
-  void drop(const actor_place& first, const std::string& why) { settle(first, {{}, why}); }
+  /// It has ended, as its own rank says.
+  void drop(const actor_place& first) {
+    settle(first, {{}, "it has ended"});
+    const std::lock_guard lock(mutex_);
+    all_.erase(first);
+  }
+  /// It was lost, and is not made anew. Returns its name.
+  std::string give_up(const actor_place& first, const std::string& why) {
+    settle(first, {{}, why});
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(first);
+    return found == all_.end() ? std::string() : std::exchange(found->second.how, {}).how.name;
+  }
 
   /// Calls `tell` when it is known where it is, if not at that rank.
   void ask(const actor_place& first, int not_at, waiter tell) {
@@ -84,6 +95,8 @@ class kept_actors {
       const auto found = all_.find(first);
       if (found == all_.end()) {
         answer.why_dead = "it has ended";
+      } else if (!found->second.why_dead.empty()) {
+        answer.why_dead = found->second.why_dead;
       } else if (found->second.is_lost || found->second.now.rank == not_at) {
         found->second.waiters.push_back(std::move(tell));
         return;
@@ -98,7 +111,7 @@ class kept_actors {
     const std::lock_guard lock(mutex_);
     std::vector<actor_place> lost;
     for (auto& [first, e] : all_)
-      if (e.now.rank == rank && !e.is_lost) {
+      if (e.now.rank == rank && !e.is_lost && e.why_dead.empty()) {
         e.is_lost = true;
         lost.push_back(first);
       }
@@ -121,7 +134,8 @@ class kept_actors {
     kept_actor how;
     actor_place now;
     bool is_lost = false;
-    std::vector<waiter> waiters;
+    std::string why_dead = {};  // those stay, for who asks later
+    std::vector<waiter> waiters = {};
   };
   void settle(const actor_place& first, const whereabouts& w) {
     std::vector<waiter> waiters;
@@ -132,7 +146,7 @@ class kept_actors {
       waiters.swap(found->second.waiters);
       found->second.now = w.now;
       found->second.is_lost = false;
-      if (!w.why_dead.empty()) all_.erase(found);
+      found->second.why_dead = w.why_dead;
     }
     for (waiter& tell : waiters) tell(w);
   }

@@ -1,0 +1,214 @@
+#ifndef CADRE_ACTOR_DETAIL_ASK_HPP
+#define CADRE_ACTOR_DETAIL_ASK_HPP
+
+#include <cadre/actor/detail/job.hpp>
+#include <cadre/async/promise.hpp>
+#include <cadre/core/function.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <source_location>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a request to another rank will give.
+template <class R>
+class remote_result final : public state<R>, public waits_for_answer {
+ public:
+  /// How a call is made of an actor that may be elsewhere by then.
+  struct movable {
+    actor_place first;
+    int tries_left;  ///< after the loss of its rank; -1: any number
+    move_only_function<void(int to, job::head)> send;
+  };
+
+  /// With one reference of the future and one of the table of requests. `name` lives as long as the program.
+  remote_result(job& j, std::string_view name, bool of_actor, std::source_location at,
+                std::unique_ptr<movable> moves = nullptr)
+      : state<R>(j.core().home(), task::no_closure | task::hears_stop | task::not_for_help, at),
+        job_(j),
+        name_(name),
+        of_actor_(of_actor),
+        moves_(std::move(moves)) {
+    this->set_parent();
+    this->publish(task::pending, 2);
+  }
+  /// Before it is asked for there. Returns the number of the request.
+  std::uint64_t expect_from(int to) {
+    to_ = to;
+    const std::uint64_t n = job_.open().add(*this, to);
+    number_ = n;
+    return n;
+  }
+  /// Of a movable call: to where its actor is.
+  void go(const actor_place& where) noexcept {
+    const std::uint64_t n = expect_from(where.rank);
+    try {
+      moves_->send(where.rank, {.number = n, .cell = where.at.cell, .generation = where.at.generation});
+    } catch (const std::exception& e) {
+      if (job_.is_dying(where.rank) || job_.open().take(n) == nullptr) return;
+      if (job_.is_alive(where.rank))
+        fail(std::current_exception());
+      else if (!goes_elsewhere())
+        lost(e.what());
+    }
+  }
+  bool goes_elsewhere() noexcept override {
+    if (!moves_ || moves_->tries_left == 0) return false;
+    if (moves_->tries_left > 0) --moves_->tries_left;
+    return find_place(true);
+  }
+  bool find_place(bool later) noexcept {
+    try {
+      job_.moved().with_place(
+          moves_->first, later, [this](const actor_place& where) { go(where); },
+          [this](std::exception_ptr why) { fail(std::move(why)); });
+      return true;
+    } catch (const std::exception&) {  // no thread, no memory
+      return false;
+    }
+  }
+
+  void run() noexcept override {}  // never claimable
+  void run_not() noexcept override {}
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
+  void on_stop() noexcept override { job_.cancel(to_, number_); }
+
+  void arrive(input_archive& answer) noexcept override {
+    set_from(*this, [&]() -> R {
+      if constexpr (!std::is_void_v<R>) {
+        R value{};
+        answer(value);
+        return value;
+      }
+    });
+    finish();
+  }
+  void fail(std::exception_ptr why) noexcept override {
+    const bool cancelled = says_cancelled(why);
+    this->set_error(std::move(why));
+    if (cancelled) this->set_observed();
+    finish();
+  }
+  void lost(std::string_view how) noexcept override {
+    fail(moves_      ? std::make_exception_ptr(actor_died::made_anew(name_, how))
+         : of_actor_ ? std::make_exception_ptr(actor_died(name_, how))
+                     : std::make_exception_ptr(worker_died(name_, how)));
+  }
+
+ private:
+  void finish() noexcept {
+    this->complete(task::completion::from_elsewhere);
+    this->release();
+  }
+
+  job& job_;
+  std::string_view name_;
+  bool of_actor_;
+  std::unique_ptr<movable> moves_;
+  std::atomic<int> to_{0};
+  std::atomic<std::uint64_t> number_{0};
+};
+
+template <class R>
+future<R> failed_future(job& j, std::exception_ptr why, std::source_location at) {
+  promise<R> p(j.core().pool(), at);
+  future<R> f = p.get_future();
+  p.set_error(std::move(why));
+  return f;
+}
+
+/// Asks for what the handler is; of a rank that has died the future says so. Throws what writing the request throws.
+template <class R, class Write>
+future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor,
+                      std::source_location at, Write&& write) {
+  auto* const result = new remote_result<R>(j, name, of_actor, at);
+  auto answer = future_access::make<R>(task_ref<state<R>>(result));
+  h.number = result->expect_from(to);
+  try {
+    j.ask_handler(to, h, refs, write);
+  } catch (const std::exception& e) {
+    if (j.is_dying(to) || j.open().take(h.number) == nullptr) return answer;
+    if (!j.is_alive(to)) {
+      result->lost(e.what());
+    } else {
+      result->fail(std::current_exception());
+      answer = {};
+      throw;
+    }
+  }
+  return answer;
+}
+template <class Tag, class R, class Write>
+future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor, std::source_location at,
+              Write&& write) {
+  h.handler = handler_of<Tag>::entry.id();
+  return ask_handler<R>(j, to, h, refs, name, of_actor, at, write);
+}
+
+/// A call of an actor that may be made anew elsewhere: to where it is when that is known. `all` has the arguments.
+template <class Tag, class R, class Arguments>
+future<R> ask_moving(job& j, const actor_place& first, std::string_view name, std::source_location at, Arguments all) {
+  auto send = [&j, all = std::move(all)](int to, const job::head& h) {
+    j.template ask<Tag>(to, h, Arguments::may_hold_refs, [&](output_archive& out) { all.save(out); });
+  };
+  using movable = typename remote_result<R>::movable;
+  auto* const result =
+      new remote_result<R>(j, name, true, at, std::make_unique<movable>(first, first.task_retries, std::move(send)));
+  auto answer = future_access::make<R>(task_ref<state<R>>(result));
+  if (!result->find_place(false)) result->fail(std::current_exception());
+  return answer;
+}
+/// The same without an answer.
+template <class Tag, class Arguments>
+void tell_moving(job& j, const actor_place& first, std::string_view name, Arguments all) {
+  const auto fail = [&j, name](const std::exception_ptr& why) { j.tell_of(why, name); };
+  j.moved().with_place(
+      first, false,
+      [&j, fail, all = std::move(all)](const actor_place& where) noexcept {
+        try {
+          j.template ask<Tag>(where.rank, {.cell = where.at.cell, .generation = where.at.generation},
+                              Arguments::may_hold_refs, [&](output_archive& out) { all.save(out); });
+        } catch (...) {
+          fail(std::current_exception());
+        }
+      },
+      fail);
+}
+/// Arguments of the runtime's own requests.
+template <class... A>
+struct plain_arguments {
+  static constexpr bool may_hold_refs = false;
+  std::tuple<A...> all;
+  void save(output_archive& out) const {
+    std::apply([&](const A&... a) { (out(a), ...); }, all);
+  }
+};
+
+/// Waits for the arguments of a call, for `send(settled call)`; what one of them has failed with is for `failed(error)`, which
+/// gives the same.
+template <class Call, class Send, class Failed>
+auto send_settled(Call call, Send&& send, Failed&& failed) {
+  std::optional<typename Call::settled> all;
+  try {
+    all.emplace(std::move(call).settle());
+  } catch (...) {
+    return failed(std::current_exception());
+  }
+  return send(*std::move(all));
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif

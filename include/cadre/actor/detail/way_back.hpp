@@ -1,0 +1,86 @@
+#ifndef CADRE_ACTOR_DETAIL_WAY_BACK_HPP
+#define CADRE_ACTOR_DETAIL_WAY_BACK_HPP
+
+#include <cadre/actor/detail/argument.hpp>
+#include <cadre/actor/detail/job.hpp>
+#include <cadre/async/future.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The way back of a request, which is answered once: by with(), or as cancelled when this ends.
+class way_back {
+ public:
+  /// `name`, of what was asked for, lives as long as the program.
+  explicit way_back(const request& r, std::string_view name = {}) noexcept
+      : job_(&r.at), from_(r.from), number_(r.number), name_(name) {}
+  way_back(way_back&& other) noexcept
+      : job_(std::exchange(other.job_, nullptr)), from_(other.from_), number_(other.number_), name_(other.name_) {}
+  way_back& operator=(way_back&&) = delete;
+  ~way_back() {
+    if (job_ != nullptr && number_ != 0)
+      job_->fail(from_, number_, std::make_exception_ptr(task_cancelled("a call from another rank")));
+  }
+
+  template <class F>
+  void with(F&& f) noexcept {
+    job* const j = std::exchange(job_, nullptr);
+    try {
+      using value = std::invoke_result_t<F&>;
+      if constexpr (std::is_void_v<value>) {
+        f();
+        j->answer(from_, number_, false, [](output_archive&) {});
+      } else {
+        const value v = f();
+        j->answer(from_, number_, !holds_no_refs<value>, [&](output_archive& out) { out(v); });
+      }
+    } catch (...) {
+      if (number_ != 0)
+        j->fail(from_, number_, std::current_exception());
+      else
+        j->tell_of(std::current_exception(), name_);
+    }
+  }
+
+ private:
+  job* job_;
+  int from_;
+  std::uint64_t number_;
+  std::string_view name_;
+};
+
+/// Answers when a task is done; ends itself then.
+template <class R>
+class answer_when_done final : public continuation {
+ public:
+  static void of(const request& r, future<R> f) {
+    auto* const self = new answer_when_done(r, future_access::take(std::move(f)));
+    r.at.served().add(r.from, r.number, *self->done_);
+    if (!self->done_->add(*self)) fire(*self, wish::fire);
+  }
+
+ private:
+  answer_when_done(const request& r, task_ref<state<R>> t) noexcept
+      : continuation(&fire), back_(r), done_(std::move(t)) {}
+  static task* fire(continuation& c, wish w) noexcept {
+    if (w == wish::name_owner) return nullptr;
+    auto& self = static_cast<answer_when_done&>(c);
+    self.back_.with([&]() -> R { return take_result(*self.done_); });
+    delete &self;
+    return nullptr;
+  }
+
+  way_back back_;
+  task_ref<state<R>> done_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
