@@ -69,12 +69,16 @@ TEST_CASE("a meeting to which all have come is complete though the last one was 
   // All that rank 1 does in a barrier before it opens the gate.
   detail::rank_slot& slot = group.block().slots()[1];
   slot.calls[1] = {.sequence = 1};
+  std::atomic<bool> looks{false}, over{false};
   std::thread rank_1([&] {
-    while (group.block().sleepers.load() == 0) std::this_thread::yield();
+    looks = true;
+    while (group.block().sleepers.load() == 0 && !over) std::this_thread::yield();
     slot.arrived.store(1);
   });
-  rank_0.begin({}, 100ms);
+  while (!looks) std::this_thread::yield();
+  rank_0.begin({}, 1s);
   CHECK_NOTHROW(rank_0.agree());
+  over = true;
   rank_1.join();
 }
 
