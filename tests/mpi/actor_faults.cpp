@@ -5,6 +5,7 @@
 #include <cadre/mpi.hpp>
 
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -24,17 +25,18 @@ using Catch::Matchers::Contains;
 
 std::string this_program() { return fs::read_symlink("/proc/self/exe").string(); }
 
-/// What the ranks print. Without this process's own MPI variables, as the job is none of its.
+/// What the ranks print, and the exit code of mpirun. Without this process's own MPI variables, as the job is none of its.
 std::string run_job(const std::string& arguments) {
   const std::string command =
       "env -i PATH=\"$PATH\" HOME=\"$HOME\" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout -k 2 60 "
       "mpirun --oversubscribe --bind-to none " +
       arguments + " 2>&1";
   std::string output;
-  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(::popen(command.c_str(), "r"), ::pclose);
+  FILE* const pipe = ::popen(command.c_str(), "r");
   char line[2048];
-  while (std::fgets(line, sizeof line, pipe.get()) != nullptr) output += line;
-  return output;
+  while (std::fgets(line, sizeof line, pipe) != nullptr) output += line;
+  const int status = ::pclose(pipe);
+  return output + "exit code " + std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : -1) + "\n";
 }
 
 int die() { return ::raise(SIGKILL); }
@@ -90,6 +92,7 @@ TEST_CASE("what is asked of a rank that is killed fails with how it died, and th
   CHECK_THAT(output, Contains("tried elsewhere: 1"));
   CHECK_THAT(output, Contains("a later task soon: [cadre.async.209] "));
   CHECK_THAT(output, Contains("the other rank: 1"));
+  CHECK_THAT(output, Contains("exit code 0"));
 }
 
 TEST_CASE("job: a rank is killed", "[.job]") {
@@ -107,9 +110,6 @@ TEST_CASE("job: a rank is killed", "[.job]") {
   auto task = rt.submit<&die>({.on = cadre::on_rank(1)});
   say_error("the task", [&] { task.get(); });
   std::printf("tried elsewhere: %d\n", rt.submit<[] { return 1; }>({.max_retries = 1}).get());
-  std::fflush(stdout);
-  std::this_thread::sleep_for(std::chrono::milliseconds(500));
-  MPI_Abort(MPI_COMM_WORLD, 0);  // MPI_Finalize would wait for the dead
 }
 
 TEST_CASE("an actor whose rank is killed goes on elsewhere, with all that it has answered", "[mpi]") {
@@ -119,6 +119,7 @@ TEST_CASE("an actor whose rank is killed goes on elsewhere, with all that it has
   CHECK_THAT(output, Contains("restart 1: 500 calls in order, nothing lost"));
   CHECK_THAT(output, Contains("restart 2: 500 calls in order, nothing lost"));
   CHECK_THAT(output, Contains("by its name: 1"));
+  CHECK_THAT(output, Contains("exit code 0"));
 }
 
 TEST_CASE("job: an actor goes on", "[.job]") {
@@ -149,8 +150,6 @@ TEST_CASE("job: an actor goes on", "[.job]") {
                 all && kept ? "nothing lost" : "some lost");
   }
   std::printf("by its name: %d\n", rt.find_actor<tally>("c").call<&tally::add>(0).get() == n);
-  std::fflush(stdout);
-  MPI_Abort(MPI_COMM_WORLD, 0);
 }
 
 TEST_CASE("without .max_task_retries calls are lost with the rank, and after .max_restarts so is the actor", "[mpi]") {
@@ -165,6 +164,7 @@ TEST_CASE("without .max_task_retries calls are lost with the rank, and after .ma
   CHECK_THAT(output, Contains("the last call soon: [cadre.actor.601] "));
   CHECK_THAT(output, Contains("; it may not be made anew again: see .max_restarts"));
   CHECK_THAT(output, Contains("its name soon: [cadre.actor.602] "));
+  CHECK_THAT(output, Contains("exit code 1"));
 }
 
 TEST_CASE("job: an actor goes on once", "[.job]") {
@@ -188,8 +188,7 @@ TEST_CASE("job: an actor goes on once", "[.job]") {
     }
   });
   say_error("its name", [&] { static_cast<void>(rt.find_actor<tally>("c")); });
-  std::fflush(stdout);
-  MPI_Abort(MPI_COMM_WORLD, 0);
+  FAIL("so that the exit code is not 0");
 }
 
 TEST_CASE("ranks whose rank 0 is killed end with an error, and do not wait for it", "[mpi]") {

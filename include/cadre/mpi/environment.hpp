@@ -4,7 +4,11 @@
 #include <cadre/mpi/detail/mpi_api.hpp>
 #include <cadre/mpi/error.hpp>
 
+#include <signal.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -27,7 +31,9 @@ namespace detail {
 
 /// MPI in this process: initialised here if the host did not, and then finalised at exit, provided that every
 /// communicator was destroyed before. If one is alive, exit was called in the middle of the job: MPI is left as it is, so
-/// that mpirun notices and ends the job, in place of a finalisation that would wait for ranks that never come.
+/// that mpirun notices and ends the job, in place of a finalisation that would wait for ranks that never come. Where a rank
+/// has died and the others go on (mpirun --enable-recovery) nothing is finalised: rank 0 waits for the others to end and then
+/// has mpirun end the job, with 0 if it ends with 0 itself, else 1.
 class environment {
  public:
   static environment& get() {
@@ -45,6 +51,11 @@ class environment {
 
   /// Keeps what MPI may still touch until the process ends; under the mutex.
   void keep(std::shared_ptr<void> memory) { kept_.push_back(std::move(memory)); }
+
+  void note_death() noexcept {
+    // Called before the destructor, as it is registered after the constructor has run.
+    if (!somebody_died_.exchange(true)) ::on_exit([](int status, void*) { exit_status() = status; }, nullptr);
+  }
 
   static bool finalized() noexcept {
     int done = 0;
@@ -69,11 +80,31 @@ class environment {
           "initialise MPI");
   }
   ~environment() {
-    if (ours_ && alive_.load() == 0 && !finalized()) ::MPI_Finalize();
+    if (!ours_ || finalized()) return;
+    if (somebody_died_.load())
+      end_without_the_dead();
+    else if (alive_.load() == 0)
+      ::MPI_Finalize();
+  }
+  static int& exit_status() noexcept {
+    static constinit int status = 0;
+    return status;
+  }
+  // mpirun gives 0 after MPI_Abort(0), also where others ended otherwise, and 1 after a SIGTERM; no other codes.
+  static void end_without_the_dead() noexcept {
+    int rank = 0;
+    ::MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    if (rank != 0) return;
+    constexpr unsigned for_the_others = 500'000;  // us; they have been told that the job is over
+    ::usleep(for_the_others);
+    std::fflush(nullptr);
+    if (exit_status() == 0) ::MPI_Abort(MPI_COMM_WORLD, 0);
+    ::kill(::getppid(), SIGTERM);
   }
 
   std::mutex mutex_;
   std::atomic<int> alive_{0};
+  std::atomic<bool> somebody_died_{false};
   bool ours_ = false;
   std::vector<std::shared_ptr<void>> kept_;
 };

@@ -5,6 +5,8 @@
 #include <cadre/mpi/environment.hpp>
 #include <cadre/mpi/runtime.hpp>
 
+#include <signal.h>
+
 #include <concepts>
 #include <utility>
 
@@ -13,11 +15,14 @@ CADRE_NAMESPACE_BEGIN
 namespace mpi {
 
 /// cadre::run() for a job of several ranks: under mpirun rank 0 calls the program, and the others run what it, and the tasks
-/// and actors of the job, give them to do. Without mpirun it is cadre::run().
+/// and actors of the job, give them to do. Without mpirun it is cadre::run(). SIGPIPE is ignored, unless it is handled
+/// already: it would come of a rank that dies.
 template <class Program>
   requires std::invocable<Program&, cadre::runtime&>
 int run(int argc, char** argv, Program&& program, runtime_options options = {}) {
   if (!launched()) return cadre::run(argc, argv, program, std::move(options));
+  struct sigaction pipes {};
+  if (::sigaction(SIGPIPE, nullptr, &pipes) == 0 && pipes.sa_handler == SIG_DFL) ::signal(SIGPIPE, SIG_IGN);
   return cadre::detail::run_main(argc, argv, [&]() -> int {
     runtime rt(std::move(options));
     if (rt.rank() == 0) return cadre::detail::run_program(program, rt);

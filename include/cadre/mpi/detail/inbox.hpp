@@ -43,17 +43,15 @@ class inbox {
       post(released_.back());
       released_.pop_back();
     }
-    if (order_.empty()) return {};
-    if (auto found = test(0)) return found;
-    // The oldest receive is the first to complete, unless its batch is large and the next ones are small.
-    constexpr unsigned often = 64;
+    // Batches go to the receives in the order in which those were posted. They also end in that order, unless one is large
+    // and the next ones are small.
+    if (next_ < order_.size())
+      if (auto found = test(next_)) return found;
+    constexpr unsigned often = 32;
     if (++misses_ % often != 0) return {};
-    for (std::size_t i = 1; i < order_.size(); ++i)
-      if (auto found = test(i)) {
-        order_.push_back(order_.front());
-        order_.erase(order_.begin());
-        return found;
-      }
+    for (std::size_t i = 0; i < order_.size(); ++i)
+      if (i != next_)
+        if (auto found = test(i)) return found;
     return {};
   }
   /// The slot can be received into again.
@@ -96,6 +94,7 @@ class inbox {
     ::MPI_Get_count(&status, MPI_BYTE, &bytes);
     const std::size_t i = order_[place];
     order_.erase(order_.begin() + static_cast<std::ptrdiff_t>(place));
+    next_ = place < next_ ? next_ - 1 : place;
     return arrival{i, status.MPI_SOURCE, code, std::span(s.bytes->bytes).first(static_cast<std::size_t>(bytes))};
   }
 
@@ -103,6 +102,7 @@ class inbox {
   int tag_;
   std::vector<posted> slots_;
   std::vector<std::size_t> order_;  // in which they were posted
+  std::size_t next_ = 0;            // place of the receive behind the last one that is known to have got a batch
   std::vector<std::size_t> released_;
   unsigned misses_ = 0;
 };

@@ -175,6 +175,7 @@ inline void message_link::declare_dead(int rank, std::string how) {
     deaths_.push_back(rank);
     p.alive.store(false, std::memory_order_release);
     somebody_died_.store(true);
+    environment_.note_death();
     has_deaths_.store(true, std::memory_order_release);
   }
   bell().ring();
