@@ -10,6 +10,7 @@
 
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <memory>
@@ -26,11 +27,11 @@ using Catch::Matchers::Contains;
 std::string this_program() { return fs::read_symlink("/proc/self/exe").string(); }
 
 /// What the ranks print, and the exit code of mpirun. Without this process's own MPI variables, as the job is none of its.
-std::string run_job(const std::string& arguments) {
+std::string run_job(const std::string& arguments, const std::string& launcher = "") {
   const std::string command =
-      "env -i PATH=\"$PATH\" HOME=\"$HOME\" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout -k 2 60 "
-      "mpirun --oversubscribe --bind-to none " +
-      arguments + " 2>&1";
+      "env -i PATH=\"$PATH\" HOME=\"$HOME\" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout -k 2 "
+      "60 " +
+      launcher + " mpirun --oversubscribe --bind-to none " + arguments + " 2>&1";
   std::string output;
   FILE* const pipe = ::popen(command.c_str(), "r");
   char line[2048];
@@ -89,6 +90,8 @@ TEST_CASE("what is asked of a rank that is killed fails with how it died, and th
              Contains("the call soon: [cadre.actor.601] the actor mpi_actor_faults::mortal::end cannot be called: "));
   CHECK_THAT(output,
              Contains("a later call soon: [cadre.actor.601] the actor mpi_actor_faults::mortal::live cannot be "));
+  CHECK_THAT(output, Contains("rank 2 of the job has died: its process "));
+  CHECK_THAT(output, Contains(" has ended by signal 9; this rank waited for mpi_actor_faults::mortal::end"));
   CHECK_THAT(output, Contains("tried elsewhere: 1"));
   CHECK_THAT(output, Contains("a later task soon: [cadre.async.209] "));
   CHECK_THAT(output, Contains("the other rank: 1"));
@@ -97,6 +100,7 @@ TEST_CASE("what is asked of a rank that is killed fails with how it died, and th
 
 TEST_CASE("job: a rank is killed", "[.job]") {
   using namespace mpi_actor_faults;
+  cadre::set_log_sink([](const cadre::log_record& r) { std::printf("%s\n", std::string(r.message).c_str()); });
   cadre::mpi::runtime rt({.threads = 1});
   if (rt.rank() != 0) return rt.serve();
   const auto there = rt.actor<mortal>({.on = cadre::on_rank(2)}), other = rt.actor<mortal>({.on = cadre::on_rank(1)});
@@ -189,6 +193,30 @@ TEST_CASE("job: an actor goes on once", "[.job]") {
   });
   say_error("its name", [&] { static_cast<void>(rt.find_actor<tally>("c")); });
   FAIL("so that the exit code is not 0");
+}
+
+TEST_CASE("a job that fails is started again by cadre-run, as often as it may be", "[mpi]") {
+  using namespace mpi_actor_faults;
+  const std::string launcher = fs::path(__FILE__).parent_path() / "../../examples/cadre-run";
+  const std::string job = "-x CADRE_FAILURES -n 2 '" + this_program() + "' 'job: fails twice'";
+  const std::string goes_on = run_job(job, "'" + launcher + "'");
+  INFO(goes_on);
+  CHECK_THAT(goes_on, Contains("cadre-run: the job has failed with exit code 137; it is started again (1 of 3)"));
+  CHECK_THAT(goes_on, Contains("done after 2 failures"));
+  CHECK_THAT(goes_on, Contains("exit code 0\n"));
+  const std::string gives_up = run_job(job, "'" + launcher + "' --max-failures 1");
+  INFO(gives_up);
+  CHECK_THAT(gives_up, Contains("cadre-run: the job has failed 2 times, the last time with exit code 137"));
+  CHECK_THAT(gives_up, Contains("exit code 137\n"));
+}
+
+TEST_CASE("job: fails twice", "[.job]") {
+  using namespace mpi_actor_faults;
+  cadre::mpi::runtime rt({.threads = 1});
+  if (rt.rank() != 0) return rt.serve();
+  const std::string before = std::getenv("CADRE_FAILURES");
+  if (before != "2") rt.submit<&die>({.on = cadre::on_rank(1)}).get();
+  std::printf("done after %s failures\n", before.c_str());
 }
 
 TEST_CASE("ranks whose rank 0 is killed end with an error, and do not wait for it", "[mpi]") {

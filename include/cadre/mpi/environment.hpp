@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -92,6 +93,8 @@ class environment {
   }
   // mpirun gives 0 after MPI_Abort(0), also where others ended otherwise, and 1 after a SIGTERM; no other codes.
   static void end_without_the_dead() noexcept {
+    const char* const goes_on = std::getenv("OMPI_MCA_orte_enable_recovery");
+    if (goes_on == nullptr || std::strcmp(goes_on, "0") == 0) return;  // mpirun ends the job at this moment
     int rank = 0;
     ::MPI_Comm_rank(MPI_COMM_WORLD, &rank);
     if (rank != 0) return;

@@ -81,6 +81,7 @@ class remote_result final : public state<R>, public waits_for_answer {
   void run() noexcept override {}  // never claimable
   void run_not() noexcept override {}
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  [[nodiscard]] std::string_view what() const noexcept override { return name_; }
   bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
   void on_stop() noexcept override { job_.cancel(to_, number_); }
 

@@ -233,7 +233,9 @@ class job final : public message_sink, private knows_ranks {
     {
       const std::lock_guard lock(dying_);
       if (this->rank() == 0) revive_all_of(rank, how);
-      for (waits_for_answer* const w : requests_.take_all_of(rank))
+      const auto asked = requests_.take_all_of(rank);
+      log(log_level::error, "actor", [&] { return obituary(rank, how, asked); });
+      for (waits_for_answer* const w : asked)
         if (!w->goes_elsewhere()) lost.push_back(w);
       gone_[static_cast<std::size_t>(rank)] = true;
     }
@@ -270,6 +272,13 @@ class job final : public message_sink, private knows_ranks {
       throw;
     }
     if (sender) sender->sent();
+  }
+  static std::string obituary(int rank, std::string_view how, std::span<waits_for_answer* const> asked) {
+    std::string text = "rank " + std::to_string(rank) + " of the job has died: " + std::string(how);
+    for (std::size_t i = 0; i < asked.size() && i < 3; ++i)
+      text.append(i == 0 ? "; this rank waited for " : ", ").append(asked[i]->what());
+    if (asked.size() > 3) text += " and " + std::to_string(asked.size() - 3) + " more";
+    return text;
   }
   // To an actor that was made anew on the rank of its caller.
   void deliver_here(const byte_buffer& bytes) {

@@ -21,7 +21,9 @@ class waits_for_answer {
   virtual void fail(std::exception_ptr why) noexcept = 0;
   /// The rank has died, and how.
   virtual void lost(std::string_view how) noexcept = 0;
-  /// Before that: true if it goes on elsewhere, in place of being lost. Asks for nothing else.
+  /// The name of what was asked for.
+  [[nodiscard]] virtual std::string_view what() const noexcept = 0;
+  /// Before lost(): true if it goes on elsewhere, in place of being lost. Asks for nothing else.
   virtual bool goes_elsewhere() noexcept { return false; }
 
  protected:
