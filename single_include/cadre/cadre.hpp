@@ -12666,10 +12666,10 @@ concept travels =
      !is_view<T> && !is_future<T> && std::default_initializable<T> && can_be_archived<T> &&
      (archived_by_bytes<T> || custom_portable<T> || cereal::traits::is_input_serializable<T, input_archive>::value));
 
-/// Writes the value, and puts what is read from that in its place, as if it had come from another process of the node.
-/// Throws archive_error (501-504).
+/// Writes the value and returns what is read from that, as another process of the node would have it. Throws archive_error
+/// (501-504).
 template <class T>
-void round_trip(object_store& store, T& value) {
+T copy_by_archive(object_store& store, const T& value) {
   byte_buffer buffer;
   ref_sender sender(store, store.process());
   output_archive out(buffer, &sender);
@@ -12681,6 +12681,12 @@ void round_trip(object_store& store, T& value) {
   T read{};
   in(read);
   in.expect_end();
+  return read;
+}
+/// Puts such a copy in the place of the value. Throws the same.
+template <class T>
+void round_trip(object_store& store, T& value) {
+  T read = copy_by_archive(store, value);
   if constexpr (std::is_move_assignable_v<T>) {
     value = std::move(read);
   } else {
@@ -12758,13 +12764,13 @@ class value_argument {
   }
   /// For the parameter; a copy, where it is to be called again.
   template <class Core>
-  decltype(auto) give(Core&, bool again) {
+  decltype(auto) give(Core& core, bool again) {
     if constexpr (std::is_lvalue_reference_v<P>)
       return static_cast<const type&>(value_);
     else if constexpr (std::copy_constructible<type>)
       return again ? type(value_) : type(std::move(value_));
     else
-      return type(std::move(value_));
+      return again ? copy_by_archive(core.store(), value_) : type(std::move(value_));
   }
   void let_go() noexcept {}
   template <class Core>
@@ -13134,6 +13140,12 @@ class actor_died : public error {
       : error("actor", 601,
               "the actor " + std::string(actor) + " cannot be called: " + std::string(why) +
                   "; make another one, or ask find_actor() for its successor") {}
+  /// Of a call that is lost though the actor goes on: it is made anew.
+  [[nodiscard, gnu::cold]] static actor_died made_anew(std::string_view actor, std::string_view why) {
+    return actor_died("actor", 601,
+                      "a call is lost, as the actor " + std::string(actor) + " is made anew: " + std::string(why) +
+                          "; call it again, or say .max_task_retries where it is made");
+  }
 };
 
 /// Thrown (602) when no actor of that name lives.
@@ -13235,6 +13247,24 @@ class different_programs : public error {
       : error("actor", 610,
               "the ranks of this job do not run the same build: " + ranks + "; start all of them from one executable") {
   }
+};
+
+/// Thrown (612) by this_actor outside of the calls of actors.
+class no_actor : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] no_actor()
+      : error("actor", 612, "this thread runs no call of an actor; use this_actor in the methods of its class alone") {}
+};
+
+/// Thrown (613) when an actor is to save its state and an archive cannot write its class.
+class unsaved_state : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit unsaved_state(std::string_view type)
+      : error("actor", 613,
+              "the state of a " + std::string(type) +
+                  " cannot be saved; give it a serialize(), or make it so that its constructor's arguments say all") {}
 };
 
 CADRE_NAMESPACE_END
@@ -13392,6 +13422,1074 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/detail/revival.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_REVIVAL_HPP
+#define CADRE_ACTOR_DETAIL_REVIVAL_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <tuple>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// An object whose state can be written, and read into another object of its class.
+template <class T>
+concept has_state = can_be_archived<T> && (archived_by_bytes<T> || custom_portable<T> ||
+                                           cereal::traits::is_input_serializable<T, input_archive>::value);
+
+/// What an actor is made anew from: its constructor's arguments as they were, and the state that it saved last.
+///
+/// Thread-safety: save() and the counts, from any thread; make() alone.
+class revival {
+ public:
+  struct limits {
+    int restarts = 0;  ///< -1: any number
+    int task_retries = 0;
+    std::uint32_t checkpoint_every = 0;
+  };
+  struct saved_state {
+    std::uint64_t version = 0;  ///< 0: none
+    std::vector<std::byte> bytes;
+  };
+
+  explicit revival(const limits& most) noexcept : most_(most) {}
+  revival(const revival&) = delete;
+  revival& operator=(const revival&) = delete;
+  virtual ~revival() = default;
+
+  /// The object, with the state that was saved last. Throws what its constructor and reading it throw.
+  [[nodiscard]] virtual std::shared_ptr<void> make() = 0;
+
+  /// Throws unsaved_state (613), what writing it throws, and what .keep throws.
+  void save(const void* object) {
+    saved_state now{0, state_of(object)};
+    {
+      const std::lock_guard lock(mutex_);
+      now.version = ++versions_;
+    }
+    if (keep) keep(now);
+    const std::lock_guard lock(mutex_);
+    if (now.version > state_.version) state_ = std::move(now);
+  }
+  /// After a call has run.
+  void count_call(const void* object) {
+    if (most_.checkpoint_every != 0 &&
+        calls_.fetch_add(1, std::memory_order_relaxed) % most_.checkpoint_every == most_.checkpoint_every - 1)
+      save(object);
+  }
+
+  /// False if it has been made anew as often as it may be.
+  [[nodiscard]] bool count_restart() noexcept {
+    const int before = restarts_.load(std::memory_order_relaxed);
+    if (most_.restarts >= 0 && before >= most_.restarts) return false;
+    restarts_.store(before + 1, std::memory_order_relaxed);
+    return true;
+  }
+  [[nodiscard]] int restarts() const noexcept { return restarts_.load(std::memory_order_relaxed); }
+  [[nodiscard]] const limits& most() const noexcept { return most_; }
+
+  /// On another rank: so often before, and with that state.
+  void go_on_from(int restarts, saved_state state) {
+    restarts_.store(restarts, std::memory_order_relaxed);
+    versions_ = state.version;
+    state_ = std::move(state);
+  }
+  /// Where else a state is kept before it counts as saved; may throw. To be set before there are calls.
+  move_only_function<void(const saved_state&)> keep;
+
+ protected:
+  [[nodiscard]] virtual std::vector<std::byte> state_of(const void* object) const = 0;
+  [[nodiscard]] saved_state last_state() {
+    const std::lock_guard lock(mutex_);
+    return state_;
+  }
+
+ private:
+  const limits most_;
+  std::mutex mutex_;
+  saved_state state_;
+  std::uint64_t versions_ = 0;
+  std::atomic<std::uint32_t> calls_{0};
+  std::atomic<int> restarts_{0};
+};
+
+template <class T, class Kept>
+class revival_of final : public revival {
+ public:
+  /// Throws what writing the arguments throws.
+  revival_of(const limits& most, const Kept& kept)
+      : revival(most), arguments_(std::apply([](const auto&... a) { return to_bytes(a...); }, kept)) {}
+
+  [[nodiscard]] std::shared_ptr<void> make() override {
+    Kept kept{};
+    std::apply([&](auto&... a) { from_bytes(arguments_, a...); }, kept);
+    auto object = std::apply([](auto&... a) { return std::make_shared<T>(std::move(a)...); }, kept);
+    if constexpr (has_state<T>)
+      if (const saved_state last = last_state(); last.version != 0) from_bytes(last.bytes, *object);
+    return object;
+  }
+
+ private:
+  [[nodiscard]] std::vector<std::byte> state_of([[maybe_unused]] const void* object) const override {
+    if constexpr (has_state<T>)
+      return to_bytes(*static_cast<const T*>(object));
+    else
+      throw unsaved_state(type_name(typeid(T)));
+  }
+
+  const std::vector<std::byte> arguments_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/actor_cell.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
+#define CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class actor_cell;
+
+/// What a call is to its actor. Those of the user are limited in number; the constructor is nobody's child, as the actor
+/// does not end with the task that made it.
+enum class call_kind : std::uint8_t { of_user, stop, constructor };
+
+/// What all calls of actors are, beside tasks.
+class call_in_mailbox {
+ public:
+  call_in_mailbox(actor_cell& at, call_kind what) noexcept : cell(at), kind(what) {}
+  /// In place of its run. By who holds a reference.
+  virtual void fail(std::exception_ptr why) noexcept = 0;
+  static call_in_mailbox& of(task& t) { return dynamic_cast<call_in_mailbox&>(t); }
+
+  actor_cell& cell;
+  const call_kind kind;
+
+ protected:
+  ~call_in_mailbox() = default;
+};
+
+/// Runs calls of an actor: on a thread of the pool, or on one that waits for a call.
+class turn final : public state_with_error {
+ public:
+  turn(actor_cell& cell, pool_id home) noexcept
+      : state_with_error(home, task::no_future | task::beyond_cancel, {}), cell_(cell) {
+    this->publish(task::queued, 1);  // a child of nobody: whoever makes the call may be cancelled, the actor goes on
+  }
+  void run() noexcept override;
+  // The calls have been cancelled one by one.
+  void run_not() noexcept override { run(); }
+
+ private:
+  friend actor_cell;
+  actor_cell& cell_;
+  const task* last_ = nullptr;  // of whoever waits for that: it is to end when that has begun, or the time is over
+  time_point deadline_ = time_point::max();
+  turn* next_ = nullptr;  // of those that wait for a thread
+  bool waits_ = false;    // is one of those
+};
+
+/// An actor's object and its mailbox. Calls run in the order in which they came, one at a time, or up to `most` at once. The
+/// cell outlives the actor, and all threads that wait for calls, and is used again for another one: whoever calls says which
+/// of them is meant.
+///
+/// Thread-safety: all functions, from any thread.
+class actor_cell {
+ public:
+  static constexpr std::uint32_t any = ~std::uint32_t{0};
+
+  actor_cell() = default;
+  actor_cell(const actor_cell&) = delete;
+  actor_cell& operator=(const actor_cell&) = delete;
+
+  /// Another actor moves in, if the last one has gone. Returns which one of this cell it is, or 0. `anew` is null for one
+  /// that is never made anew, and taken only if this begins.
+  std::uint32_t begin(pool_id pool, std::string label, std::uint32_t most_at_once, std::size_t most_pending,
+                      std::unique_ptr<revival>& anew) {
+    const std::lock_guard lock(mutex_);
+    if (turns_ != 0 || (generation_ != 0 && !has_ended())) return 0;
+    ended_.store(false, std::memory_order_relaxed);
+    begun_ = false;
+    pool_ = pool;
+    label_ = std::move(label);
+    most_ = 1;
+    wanted_ = most_at_once;
+    most_pending_ = most_pending;
+    revival_ = std::move(anew);
+    return ++generation_;
+  }
+
+  /// Takes over one reference of the call. False if the actor is another one by now. With `counts` throws too_many_calls
+  /// (605).
+  bool push(std::uint32_t generation, task& call, bool counts) {
+    turn* more = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (generation != generation_) return false;
+      if (counts && most_pending_ != 0 && pending_ >= most_pending_ + (begun_ ? 0 : 1))
+        throw too_many_calls(label_, most_pending_);
+      if (turns_ < most_) more = add_turn();  // first, as there may be no memory for it
+      call.link.store(nullptr, std::memory_order_relaxed);
+      (last_ != nullptr ? last_->link : first_).store(&call, std::memory_order_relaxed);
+      last_ = &call;
+      ++pending_;
+    }
+    if (more != nullptr) schedule(more);
+    return true;
+  }
+
+  [[nodiscard]] bool has_ended() const noexcept { return ended_.load(std::memory_order_acquire); }
+
+  /// By its first call, with which the others begin.
+  void set_object(std::shared_ptr<void> object) {
+    task* more = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      object_ = std::move(object);
+      if (wanted_ == 1) return;
+      most_ = wanted_;
+      for (std::size_t n = pending_; n != 0 && turns_ < most_; --n) {
+        turn* const t = try_add_turn();
+        if (t == nullptr) break;  // this turn goes on, and the next call asks for another one
+        t->link.store(std::exchange(more, t), std::memory_order_relaxed);
+      }
+    }
+    while (more != nullptr) schedule(std::exchange(more, more->link.load(std::memory_order_relaxed)));
+  }
+  /// The calls that it has not come to will fail with actor_died (601), for this reason. False if it has ended already.
+  bool end(std::uint32_t generation, std::string why) {
+    std::shared_ptr<void> object;  // its destructor may call others
+    const std::lock_guard lock(mutex_);
+    if ((generation != generation_ && generation != any) || has_ended()) return false;
+    why_ = std::move(why);
+    ended_.store(true, std::memory_order_release);
+    if (turns_ == 0) object = std::move(object_);
+    return true;
+  }
+  /// The object is made anew by `maker`, a call that is taken over, when those that run are over; false if that may not be, and
+  /// then `maker` is left alone. Those that wait fail with actor_died (601) for this reason, unless they may be tried again.
+  bool restart(std::uint32_t generation, task& maker, std::string_view why) {
+    turn* more = nullptr;
+    task* lost = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (generation != generation_ || has_ended() || maker_ != nullptr || revival_ == nullptr) return false;
+      if (turns_ == 0) more = add_turn();  // first, as there may be no memory for it
+      if (!revival_->count_restart()) {
+        if (more != nullptr) --turns_, no_longer_waits(*more), more->release();
+        return false;
+      }
+      maker_ = &maker;
+      most_ = 1;
+      if (revival_->most().task_retries == 0) lost = take_calls_of_users();
+    }
+    if (more != nullptr) schedule(more);
+    while (lost != nullptr) {
+      task* const t = std::exchange(lost, lost->link.load(std::memory_order_relaxed));
+      call_in_mailbox::of(*t).fail(std::make_exception_ptr(actor_died::made_anew(label_, why)));
+      t->release();
+    }
+    return true;
+  }
+  /// How often it has been made anew before; and for an actor that can be, its state is kept now. By a call that runs.
+  [[nodiscard]] int restarts() const noexcept { return revival_ != nullptr ? revival_->restarts() : 0; }
+  void save_state() {
+    if (revival_ != nullptr) revival_->save(object());
+  }
+  void count_call() {
+    if (revival_ != nullptr) [[unlikely]]
+      revival_->count_call(object());
+  }
+  [[nodiscard]] revival* anew() noexcept { return revival_.get(); }
+  /// For a call that runs. Throws actor_died (601).
+  [[nodiscard]] void* object() {
+    if (has_ended()) [[unlikely]] {
+      const std::lock_guard lock(mutex_);
+      throw actor_died(label_, why_);
+    }
+    return object_.get();
+  }
+
+  /// The call that it is at, with a reference; null if there is none, or if several can run at once.
+  [[nodiscard]] task* current() noexcept {
+    const std::lock_guard lock(mutex_);
+    if (current_ != nullptr) current_->retain();
+    return current_;
+  }
+
+  /// Runs calls up to this one on the thread that waits for it. False if that is under way elsewhere.
+  bool bring_nearer(task& call, time_point deadline) noexcept {
+    worker* const w = this_worker();
+    task_ref<turn> mine;
+    {
+      const std::lock_guard lock(mutex_);
+      if (call.is_running()) {
+        pass_on();
+        return false;
+      }
+      while (waiting_ != nullptr && !mine) {
+        turn& t = *waiting_;  // lives as long as it is in the list
+        t.retain();           // before the claim, which lets the pool drop its own reference
+        task_ref<turn> one(&t);
+        no_longer_waits(t);
+        if (!t.try_claim(runner(w))) continue;
+        t.last_ = &call;
+        t.deadline_ = deadline;
+        mine = std::move(one);
+      }
+    }
+    if (!mine) return false;
+    w != nullptr ? scheduler::run_claimed(*w, *mine) : run_in_frame(*mine, this_context());
+    return true;
+  }
+  [[nodiscard]] bool listen(listener& l) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (waiting_ != nullptr) return false;
+    l.previous = last_listener_;
+    l.next = nullptr;
+    (last_listener_ != nullptr ? last_listener_->next : first_listener_) = &l;
+    last_listener_ = &l;
+    l.listed = true;
+    return true;
+  }
+  void stop_listening(listener& l, bool leaves) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (l.listed) unlist(l);
+    if (leaves) pass_on();
+  }
+
+  /// By a turn.
+  void run_calls(turn& self) noexcept {
+    constexpr int most_at_once = 256;  // then others of the pool have a go
+    std::shared_ptr<void> object;      // as in end()
+    turn* successor = nullptr;
+    task* t = nullptr;
+    for (int n = 0;; ++n) {
+      task* const before = t;
+      {
+        const std::lock_guard lock(mutex_);
+        if (self.waits_) no_longer_waits(self);
+        if (before != nullptr && current_ == before) current_ = nullptr;
+        const bool waits_for_others = maker_ != nullptr && turns_ > 1;
+        t = waits_for_others ? nullptr : maker_ != nullptr ? maker_ : first_.load(std::memory_order_relaxed);
+        if (t == nullptr) {
+          if (--turns_ == 0) {
+            if (has_ended()) object = std::move(object_);
+            tell_if_awaited();
+          }
+        } else if (t == maker_) {
+          current_ = maker_;
+          maker_ = nullptr;
+        } else if ((n < most_at_once && !is_over(self)) || (successor = try_add_turn()) == nullptr) {
+          first_.store(t->link.load(std::memory_order_relaxed), std::memory_order_relaxed);
+          if (last_ == t) last_ = nullptr;
+          --pending_;
+          begun_ = true;
+          if (most_ == 1) current_ = t;
+        } else {
+          --turns_;
+        }
+      }
+      if (before != nullptr) before->release();
+      if (t == nullptr) return;
+      if (successor != nullptr) break;
+      if (before != nullptr) hand_on();
+      run_call(*t);
+    }
+    schedule(successor);
+  }
+
+  /// Until all that has been called has run. False if it had.
+  bool wait_until_idle() noexcept {
+    for (bool waited = false;; waited = true) {
+      {
+        const std::lock_guard lock(mutex_);
+        idle_.store(turns_ == 0 ? is_idle : awaited, std::memory_order_relaxed);
+        if (turns_ == 0) return waited;
+      }
+      futex::wait(idle_, awaited);
+    }
+  }
+
+ private:
+  static constexpr std::uint32_t is_idle = 0, awaited = 1;
+
+  // Others look for the runner in the task's own pool.
+  [[nodiscard]] std::uint32_t runner(const worker* w) const noexcept {
+    return w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0;
+  }
+  void run_call(task& t) noexcept {
+    worker* const w = this_worker();
+    if (!t.try_claim(runner(w))) return;  // it has been cancelled
+    w != nullptr ? scheduler::run_claimed(*w, t) : run_in_frame(t, this_context());
+  }
+
+  // What this worker was to run next, a continuation of the call before, which the call that follows may wait for.
+  static void hand_on() noexcept {
+    if (worker* const w = this_worker(); w != nullptr && w->next != nullptr)
+      w->home->push(std::exchange(w->next, nullptr));
+  }
+
+  // All that follow with the mutex held.
+
+  // Those that the actor has not come to, but for its end.
+  task* take_calls_of_users() noexcept {
+    task* taken = nullptr;
+    task* last_taken = nullptr;
+    task* t = first_.exchange(nullptr, std::memory_order_relaxed);
+    last_ = nullptr;
+    while (t != nullptr) {
+      task* const next = t->link.exchange(nullptr, std::memory_order_relaxed);
+      if (call_in_mailbox::of(*t).kind == call_kind::of_user) {
+        (last_taken != nullptr ? last_taken->link.store(t) : void(taken = t));
+        last_taken = t;
+        --pending_;
+      } else {
+        (last_ != nullptr ? last_->link : first_).store(t, std::memory_order_relaxed);
+        last_ = t;
+      }
+      t = next;
+    }
+    return taken;
+  }
+  // For the caller to schedule. Throws std::bad_alloc.
+  turn* add_turn() {
+    turn* const t = new turn(*this, pool_);
+    ++turns_;
+    t->waits_ = true;
+    t->next_ = std::exchange(waiting_, t);
+    pass_on();
+    return t;
+  }
+  turn* try_add_turn() noexcept {
+    try {
+      return add_turn();
+    } catch (...) {
+      return nullptr;
+    }
+  }
+  void no_longer_waits(turn& t) noexcept {
+    turn** at = &waiting_;
+    while (*at != &t) at = &(*at)->next_;
+    *at = t.next_;
+    t.waits_ = false;
+  }
+  [[nodiscard]] static bool is_over(const turn& t) noexcept {
+    return t.last_ != nullptr && (t.last_->is_running() || (t.deadline_ != time_point::max() &&
+                                                            std::chrono::steady_clock::now() >= t.deadline_));
+  }
+  // To one who sleeps until a turn waits for a thread, as the pool may have none.
+  void pass_on() noexcept {
+    if (waiting_ == nullptr || first_listener_ == nullptr) return;
+    sleeper* const who = first_listener_->who;
+    unlist(*first_listener_);
+    who->wake();
+  }
+  void unlist(listener& l) noexcept {
+    (l.previous != nullptr ? l.previous->next : first_listener_) = l.next;
+    (l.next != nullptr ? l.next->previous : last_listener_) = l.previous;
+    l.listed = false;
+  }
+  void tell_if_awaited() noexcept {
+    if (idle_.load(std::memory_order_relaxed) != awaited) return;
+    idle_.store(is_idle, std::memory_order_relaxed);
+    futex::wake_one(idle_);
+  }
+
+  std::mutex mutex_;
+  std::atomic<task*> first_{nullptr};  // of the calls that wait; under the mutex
+  task* last_ = nullptr;
+  std::size_t pending_ = 0, most_pending_ = 0;
+  bool begun_ = false;  // the constructor is not among those that wait
+  std::uint32_t generation_ = 0;
+  std::uint32_t turns_ = 0, most_ = 1, wanted_ = 1;  // that run or wait for a thread, and how many there may be
+  pool_id pool_ = no_pool;
+  std::string label_, why_;
+  std::atomic<bool> ended_{false};
+  std::shared_ptr<void> object_;  // changes while no call runs, but for the first
+  std::unique_ptr<revival> revival_;
+  task* maker_ = nullptr;    // is to make the object anew, once no other call runs
+  task* current_ = nullptr;  // the call that runs, if only one can
+  turn* waiting_ = nullptr;  // the turns that wait for a thread
+  listener* first_listener_ = nullptr;
+  listener* last_listener_ = nullptr;
+  std::atomic<std::uint32_t> idle_{is_idle};
+};
+
+inline void turn::run() noexcept {
+  cell_.run_calls(*this);
+  // Nobody waits for it: see function_task.
+}
+
+/// What a call runs hears itself that it will not run.
+template <class F>
+concept can_refuse = requires(F& f, std::exception_ptr why) { f.refuse(why); };
+
+/// A call in a mailbox. F is called with nothing and gives an R.
+template <class R, class F>
+class call_task final : public function_task<R, F>, public call_in_mailbox {
+ public:
+  call_task(F&& f, actor_cell& at, call_kind what, std::string_view name, pool_id home, std::uint8_t flags,
+            std::source_location where)
+      : function_task<R, F>(std::move(f), home, static_cast<std::uint8_t>(flags | task::not_for_help), where),
+        call_in_mailbox(at, what),
+        name_(name) {}
+  void fail(std::exception_ptr why) noexcept override {
+    if (!this->try_claim()) return;
+    if constexpr (can_refuse<F>)
+      this->function().refuse(why);
+    else
+      this->set_error(std::move(why));
+    this->finish(task::completion::from_elsewhere);
+  }
+  /// Likewise: on this thread, without the actor.
+  void run_anyway() noexcept {
+    if (this->try_claim()) run_in_frame(*this, this_context());
+  }
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  /// That an actor was gone when it was told something is for the log at most: nobody can know in time.
+  [[nodiscard]] bool error_ends_program() noexcept override {
+    try {
+      std::rethrow_exception(this->error());
+    } catch (const actor_died&) {
+      return false;
+    } catch (...) {
+      return this->has(task::no_future);
+    }
+  }
+  bool bring_nearer(time_point deadline) noexcept override { return cell.bring_nearer(*this, deadline); }
+  [[nodiscard]] bool listen(listener& l) noexcept override { return cell.listen(l); }
+  void stop_listening(listener& l, bool leaves) noexcept override { cell.stop_listening(l, leaves); }
+  [[nodiscard]] task* held_up_by() noexcept override {
+    task* const t = cell.current();
+    if (t != this) return t;
+    t->release();
+    return nullptr;
+  }
+
+ private:
+  std::string_view name_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/actor_table.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ACTOR_TABLE_HPP
+#define CADRE_ACTOR_DETAIL_ACTOR_TABLE_HPP
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Which actor of this process: its cell, and which one of that it is.
+struct actor_address {
+  std::uint32_t cell = 0;
+  std::uint32_t generation = 0;  // 0: none
+  friend bool operator==(const actor_address&, const actor_address&) = default;
+};
+
+/// Where in the job an actor is, or was made first: by that it is known for good.
+struct actor_place {
+  int rank = 0;
+  actor_address at;
+  std::int32_t task_retries = never_anew;
+  static constexpr std::int32_t never_anew = -2;  ///< -1: any number
+
+  [[nodiscard]] bool may_move() const noexcept { return task_retries != never_anew; }
+  friend bool operator==(const actor_place&, const actor_place&) = default;
+  friend bool operator<(const actor_place& a, const actor_place& b) noexcept {
+    return std::tie(a.rank, a.at.cell, a.at.generation) < std::tie(b.rank, b.at.cell, b.at.generation);
+  }
+};
+
+/// The first of the names in a map, for a text: "'a', 'b', ...".
+template <class Map>
+std::string list_of_names(const Map& by_name) {
+  std::string list;
+  for (const auto& [name, who] : by_name) {
+    if (list.size() > 200) return list += ", ...";
+    list.append(list.empty() ? "'" : ", '").append(name).append("'");
+  }
+  return list;
+}
+
+/// The actors of one process, and their names. Never destroyed, but used again by another runtime: who waited for a call may
+/// still be about to leave when the runtime has ended. Thread-safety: all functions, from any thread.
+class actor_table {
+ public:
+  actor_table() = default;
+  actor_table(const actor_table&) = delete;
+  actor_table& operator=(const actor_table&) = delete;
+
+  struct named {
+    actor_address where;
+    const std::type_info* type;
+  };
+
+  /// A cell for an actor that is to be made; `anew` says how it is made anew, if it may be.
+  actor_address add(pool_id pool, const std::string& label, std::uint32_t most_at_once, std::size_t most_pending,
+                    std::unique_ptr<revival> anew = nullptr) {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t looks = 0; looks < ended_.size() && looks < 8;
+         ++looks) {  // most have gone when they are looked at
+      std::uint32_t& next = ended_[next_look_++ % ended_.size()];
+      const std::uint32_t i = next;
+      const std::uint32_t generation = (*this)[i].begin(pool, label, most_at_once, most_pending, anew);
+      if (generation == 0) continue;
+      next = ended_.back();
+      ended_.pop_back();
+      return {i, generation};
+    }
+    const std::uint32_t i = begun_;
+    if (ended_.capacity() <= i)
+      ended_.reserve(2 * std::size_t{i} + smallest);  // so that the end of an actor asks for no memory
+    std::atomic<actor_cell*>& chunk = chunks_[chunk_of(i)];
+    if (chunk.load(std::memory_order_relaxed) == nullptr)
+      chunk.store(new actor_cell[first_of(chunk_of(i) + 1) - first_of(chunk_of(i))], std::memory_order_release);
+    ++begun_;
+    return {i, (*this)[i].begin(pool, label, most_at_once, most_pending, anew)};
+  }
+  /// Null if there is none of that number.
+  [[nodiscard]] actor_cell* find(std::uint32_t i) noexcept {
+    const std::lock_guard lock(mutex_);
+    return i < begun_ ? &(*this)[i] : nullptr;
+  }
+  [[nodiscard]] actor_cell& operator[](std::uint32_t i) noexcept {
+    const std::size_t k = chunk_of(i);
+    return chunks_[k].load(std::memory_order_acquire)[i - first_of(k)];
+  }
+  /// False if it has ended already.
+  bool end(actor_address a, std::string why) {
+    if (!(*this)[a.cell].end(a.generation, std::move(why))) return false;
+    std::optional<known> as;
+    {
+      const std::lock_guard lock(mutex_);
+      ended_.push_back(a.cell);
+      if (const auto found = known_.find(a.cell); found != known_.end()) {
+        as = std::move(found->second);
+        names_.erase(as->name);
+        known_.erase(found);
+      }
+    }
+    if (as && when_known_ends) when_known_ends(as->name, as->first);
+    return true;
+  }
+  /// When nobody else makes calls: lets those run that there are, then ends all actors. From now on another runtime can have
+  /// the table.
+  void end_all(const std::string& why) {
+    for (bool again = true; again;) {
+      again = false;
+      for (std::uint32_t i = 0; i < begun_; ++i) again |= (*this)[i].wait_until_idle();
+    }
+    for (std::uint32_t i = 0; i < begun_; ++i) (*this)[i].end(actor_cell::any, why);
+    names_.clear();
+    known_.clear();
+    ended_.clear();
+    for (std::uint32_t i = 0; i < begun_; ++i) ended_.push_back(i);
+  }
+
+  /// In a job of several ranks, where rank 0 knows the actor by its name and where it was first.
+  void set_known(actor_address a, const std::string& name, const actor_place& first) {
+    const std::lock_guard lock(mutex_);
+    known_[a.cell] = {name, first};
+  }
+  /// Called for each of them that ends. To be set before there are actors.
+  move_only_function<void(const std::string&, const actor_place&)> when_known_ends;
+
+  /// Gives it the name, and calls `begin()` before anybody can find it. Or, if the name is taken, who has it.
+  template <class Begin>
+  std::optional<named> enter(const std::string& name, named who, Begin&& begin) {
+    const std::lock_guard lock(mutex_);
+    if (const auto taken = names_.find(name); taken != names_.end()) return taken->second;
+    const auto entered = names_.emplace(name, who).first;
+    try {
+      known_[who.where.cell] = {name, {}};
+      begin();
+    } catch (...) {
+      names_.erase(entered);
+      known_.erase(who.where.cell);
+      throw;
+    }
+    return std::nullopt;
+  }
+  /// Throws no_such_actor (602).
+  [[nodiscard]] named find(const std::string& name) const {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = names_.find(name); found != names_.end()) return found->second;
+    throw no_such_actor(name, list_of_names(names_));
+  }
+
+ private:
+  // Chunk k has 64 * 2^k cells.
+  static constexpr std::uint32_t smallest = 64;
+  static constexpr std::size_t chunk_of(std::uint32_t i) noexcept {
+    return static_cast<std::size_t>(std::bit_width(i / smallest + 1) - 1);
+  }
+  static constexpr std::uint32_t first_of(std::size_t chunk) noexcept { return smallest * ((1u << chunk) - 1); }
+
+  mutable std::mutex mutex_;
+  std::array<std::atomic<actor_cell*>, 24> chunks_{};
+  std::uint32_t begun_ = 0;
+  std::vector<std::uint32_t> ended_;  // cells that can be used again, once their calls are over
+  std::size_t next_look_ = 0;         // at those
+  std::map<std::string, named> names_;
+  struct known {
+    std::string name;
+    actor_place first;
+  };
+  std::map<std::uint32_t, known> known_;  // those with a name, or that others keep something of; by cell
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/names.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_NAMES_HPP
+#define CADRE_ACTOR_DETAIL_NAMES_HPP
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What is said about a name.
+struct name_answer {
+  enum class kind : std::uint8_t { none, yours, being_made, taken };
+  kind what{};
+  actor_place where;
+  std::string type;    ///< of the one that has it
+  std::string others;  ///< that have names, as a list, where it has none
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(what, where, type, others);
+  }
+};
+
+/// The names of a job's actors, on rank 0. Who makes an actor has the name reserved first. Thread-safety: all functions, from
+/// any thread.
+class job_names {
+ public:
+  name_answer reserve(const std::string& name, const std::string& type, int by) {
+    const std::lock_guard lock(mutex_);
+    const auto [at, is_new] = all_.try_emplace(name, entry{type, by, {}, false});
+    return is_new ? name_answer{name_answer::kind::yours, {}, {}, {}} : answer(at->second);
+  }
+  void bind(const std::string& name, actor_place where) {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = all_.find(name); found != all_.end()) {
+      found->second.where = where;
+      found->second.is_bound = true;
+    }
+  }
+  name_answer find(const std::string& name) const {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = all_.find(name); found != all_.end()) return answer(found->second);
+    return {name_answer::kind::none, {}, {}, list_of_names(all_)};
+  }
+  /// The actor has ended, or was not made.
+  void drop(const std::string& name, actor_place where) {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(name);
+    if (found == all_.end()) return;
+    const entry& e = found->second;
+    if (!e.is_bound || e.where == where) all_.erase(found);
+  }
+  /// A rank has died. Actors that are made anew keep their names.
+  void drop_all_of(int rank) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(all_, [rank](const auto& e) {
+      return e.second.is_bound ? e.second.where.rank == rank && !e.second.where.may_move() : e.second.by == rank;
+    });
+  }
+
+ private:
+  struct entry {
+    std::string type;
+    int by;
+    actor_place where;
+    bool is_bound;
+  };
+  static name_answer answer(const entry& e) {
+    return {e.is_bound ? name_answer::kind::taken : name_answer::kind::being_made, e.where, e.type, {}};
+  }
+
+  mutable std::mutex mutex_;
+  std::map<std::string, entry> all_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/placement.hpp ----
+#ifndef CADRE_ACTOR_PLACEMENT_HPP
+#define CADRE_ACTOR_PLACEMENT_HPP
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Where a task or an actor is to run: `.on = cadre::on_rank(1)`, `cadre::on_node("host")`, `cadre::spread`, `cadre::pack`.
+/// Without a word, where its resources are free.
+class placement {
+ public:
+  enum class kind : std::uint8_t { anywhere, on_rank, on_node, spread, pack };
+
+  constexpr placement() noexcept = default;
+
+  [[nodiscard]] kind what() const noexcept { return kind_; }
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  [[nodiscard]] const std::string& node() const noexcept { return node_; }
+  /// Elsewhere, if the node is not there.
+  [[nodiscard]] bool is_soft() const noexcept { return is_soft_; }
+
+ private:
+  friend placement on_rank(int rank);
+  friend placement on_node(std::string host, bool soft);
+  friend struct placements;
+  explicit placement(kind what) noexcept : kind_(what) {}
+
+  kind kind_ = kind::anywhere;
+  int rank_ = 0;
+  bool is_soft_ = false;
+  std::string node_;
+};
+
+/// On that rank of the job.
+[[nodiscard]] inline placement on_rank(int rank) {
+  placement p(placement::kind::on_rank);
+  p.rank_ = rank;
+  return p;
+}
+/// On the node of that host name; with `soft`, elsewhere if the job has none of that name.
+[[nodiscard]] inline placement on_node(std::string host, bool soft = false) {
+  placement p(placement::kind::on_node);
+  p.node_ = std::move(host);
+  p.is_soft_ = soft;
+  return p;
+}
+
+struct placements {
+  /// One after another on all nodes.
+  static inline const placement spread{placement::kind::spread};
+  /// On as few nodes as will do.
+  static inline const placement pack{placement::kind::pack};
+};
+inline const placement& spread = placements::spread;
+inline const placement& pack = placements::pack;
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/kept_actors.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_KEPT_ACTORS_HPP
+#define CADRE_ACTOR_DETAIL_KEPT_ACTORS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// How an actor is made, as it travels.
+struct sent_actor {
+  std::string label, name;
+  std::uint32_t most_at_once = 1;
+  std::uint64_t most_pending = 0;
+  revival::limits most;
+  // Of one that is made anew: where it was first, how often before, its state, and its constructor's arguments.
+  actor_place first;
+  int restarts = 0;
+  revival::saved_state state;
+  std::vector<std::byte> arguments;
+
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(label, name, most_at_once, most_pending, most, first, restarts, state.version, state.bytes, arguments);
+  }
+};
+
+/// What a job keeps of an actor, to make it anew on another rank when its own is lost.
+struct kept_actor {
+  std::uint32_t maker = 0;  ///< the handler
+  sent_actor how;
+  placement on;
+};
+
+/// Where an actor is by now; why not, if it has died.
+struct whereabouts {
+  actor_place now;
+  std::string why_dead;
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(now, why_dead);
+  }
+};
+
+/// The actors of a job that are made anew when their rank is lost, on rank 0. Thread-safety: all functions, from any thread.
+class kept_actors {
+ public:
+  using waiter = move_only_function<void(const whereabouts&)>;
+
+  /// One that has been made there.
+  void add(const actor_place& first, kept_actor how) {
+    const std::lock_guard lock(mutex_);
+    all_[first] = entry{std::move(how), first};
+  }
+  void keep_state(const actor_place& first, revival::saved_state state) {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(first);
+    if (found != all_.end() && state.version > found->second.how.how.state.version)
+      found->second.how.how.state = std::move(state);
+  }
+  void count_restart(const actor_place& first) {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = all_.find(first); found != all_.end()) ++found->second.how.how.restarts;
+  }
+  /// It has ended, as its own rank says.
+  void drop(const actor_place& first) {
+    settle(first, {{}, "it has ended"});
+    const std::lock_guard lock(mutex_);
+    all_.erase(first);
+  }
+  /// It was lost, and is not made anew. Returns its name.
+  std::string give_up(const actor_place& first, const std::string& why) {
+    settle(first, {{}, why});
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(first);
+    return found == all_.end() ? std::string() : std::exchange(found->second.how, {}).how.name;
+  }
+
+  /// Calls `tell` when it is known where it is, if not at that rank.
+  void ask(const actor_place& first, int not_at, waiter tell) {
+    whereabouts answer;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(first);
+      if (found == all_.end()) {
+        answer.why_dead = "it has ended";
+      } else if (!found->second.why_dead.empty()) {
+        answer.why_dead = found->second.why_dead;
+      } else if (found->second.is_lost || found->second.now.rank == not_at) {
+        found->second.waiters.push_back(std::move(tell));
+        return;
+      } else {
+        answer.now = found->second.now;
+      }
+    }
+    tell(answer);
+  }
+  /// A rank has died: those that were there.
+  [[nodiscard]] std::vector<actor_place> lose(int rank) {
+    const std::lock_guard lock(mutex_);
+    std::vector<actor_place> lost;
+    for (auto& [first, e] : all_)
+      if (e.now.rank == rank && !e.is_lost && e.why_dead.empty()) {
+        e.is_lost = true;
+        lost.push_back(first);
+      }
+    return lost;
+  }
+  /// How to make it once more; nothing, if it has been made as often as it may be, or has ended.
+  [[nodiscard]] std::optional<kept_actor> again(const actor_place& first) {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(first);
+    if (found == all_.end()) return std::nullopt;
+    sent_actor& how = found->second.how.how;
+    if (how.most.restarts >= 0 && how.restarts >= how.most.restarts) return std::nullopt;
+    ++how.restarts;
+    return found->second.how;
+  }
+  void made(const actor_place& first, const actor_place& now) { settle(first, {now, {}}); }
+
+ private:
+  struct entry {
+    kept_actor how;
+    actor_place now;
+    bool is_lost = false;
+    std::string why_dead = {};  // those stay, for who asks later
+    std::vector<waiter> waiters = {};
+  };
+  void settle(const actor_place& first, const whereabouts& w) {
+    std::vector<waiter> waiters;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(first);
+      if (found == all_.end()) return;
+      waiters.swap(found->second.waiters);
+      found->second.now = w.now;
+      found->second.is_lost = false;
+      found->second.why_dead = w.why_dead;
+    }
+    for (waiter& tell : waiters) tell(w);
+  }
+
+  std::mutex mutex_;
+  std::map<actor_place, entry> all_;  // by where each was first
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/actor/detail/link.hpp ----
 #ifndef CADRE_ACTOR_DETAIL_LINK_HPP
 #define CADRE_ACTOR_DETAIL_LINK_HPP
@@ -13506,528 +14604,68 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/actor/detail/actor_cell.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
-#define CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
+// ---- cadre/actor/detail/errands.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ERRANDS_HPP
+#define CADRE_ACTOR_DETAIL_ERRANDS_HPP
 
-#include <atomic>
+#include <condition_variable>
 #include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <memory>
+#include <deque>
 #include <mutex>
-#include <source_location>
-#include <string>
-#include <string_view>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-class actor_cell;
-
-/// Runs calls of an actor: on a thread of the pool, or on one that waits for a call.
-class turn final : public state_with_error {
+/// What has to wait for other ranks and must not hold up who asks for it: done one after another, by a thread that is made
+/// for the first of them. Thread-safety: all functions, from any thread.
+class errands {
  public:
-  turn(actor_cell& cell, pool_id home) noexcept
-      : state_with_error(home, task::no_future | task::beyond_cancel, {}), cell_(cell) {
-    this->publish(task::queued, 1);  // a child of nobody: whoever makes the call may be cancelled, the actor goes on
-  }
-  void run() noexcept override;
-  // The calls have been cancelled one by one.
-  void run_not() noexcept override { run(); }
+  using errand = move_only_function<void()>;
 
- private:
-  friend actor_cell;
-  actor_cell& cell_;
-  const task* last_ = nullptr;  // of whoever waits for that: it is to end when that has begun, or the time is over
-  time_point deadline_ = time_point::max();
-  turn* next_ = nullptr;  // of those that wait for a thread
-  bool waits_ = false;    // is one of those
-};
-
-/// An actor's object and its mailbox. Calls run in the order in which they came, one at a time, or up to `most` at once. The
-/// cell outlives the actor, and all threads that wait for calls, and is used again for another one: whoever calls says which
-/// of them is meant.
-///
-/// Thread-safety: all functions, from any thread.
-class actor_cell {
- public:
-  static constexpr std::uint32_t any = ~std::uint32_t{0};
-
-  actor_cell() = default;
-  actor_cell(const actor_cell&) = delete;
-  actor_cell& operator=(const actor_cell&) = delete;
-
-  /// Another actor moves in, if the last one has gone. Returns which one of this cell it is, or 0.
-  std::uint32_t begin(pool_id pool, std::string label, std::uint32_t most_at_once, std::size_t most_pending) {
-    const std::lock_guard lock(mutex_);
-    if (turns_ != 0 || (generation_ != 0 && !has_ended())) return 0;
-    ended_.store(false, std::memory_order_relaxed);
-    begun_ = false;
-    pool_ = pool;
-    label_ = std::move(label);
-    most_ = 1;
-    wanted_ = most_at_once;
-    most_pending_ = most_pending;
-    return ++generation_;
-  }
-
-  /// Takes over one reference of the call. False if the actor is another one by now. With `counts` throws too_many_calls
-  /// (605).
-  bool push(std::uint32_t generation, task& call, bool counts) {
-    turn* more = nullptr;
+  errands() = default;
+  errands(const errands&) = delete;
+  errands& operator=(const errands&) = delete;
+  /// When all are done.
+  ~errands() {
     {
       const std::lock_guard lock(mutex_);
-      if (generation != generation_) return false;
-      if (counts && most_pending_ != 0 && pending_ >= most_pending_ + (begun_ ? 0 : 1))
-        throw too_many_calls(label_, most_pending_);
-      if (turns_ != most_) more = add_turn();  // first, as there may be no memory for it
-      call.link.store(nullptr, std::memory_order_relaxed);
-      (last_ != nullptr ? last_->link : first_).store(&call, std::memory_order_relaxed);
-      last_ = &call;
-      ++pending_;
+      ends_ = true;
     }
-    if (more != nullptr) schedule(more);
-    return true;
+    more_.notify_one();
+    thread_.join();
   }
 
-  /// By its first call, with which the others begin.
-  void set_object(std::shared_ptr<void> object) {
-    task* more = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      object_ = std::move(object);
-      if (wanted_ == 1) return;
-      most_ = wanted_;
-      for (std::size_t n = pending_; n != 0 && turns_ < most_; --n) {
-        turn* const t = try_add_turn();
-        if (t == nullptr) break;  // this turn goes on, and the next call asks for another one
-        t->link.store(std::exchange(more, t), std::memory_order_relaxed);
-      }
-    }
-    while (more != nullptr) schedule(std::exchange(more, more->link.load(std::memory_order_relaxed)));
-  }
-  /// The calls that it has not come to will fail with actor_died (601), for this reason. False if it has ended already.
-  bool end(std::uint32_t generation, std::string why) {
-    std::shared_ptr<void> object;  // its destructor may call others
+  /// It throws nothing. Throws thread_error (151).
+  void add(errand e) {
     const std::lock_guard lock(mutex_);
-    if ((generation != generation_ && generation != any) || has_ended()) return false;
-    why_ = std::move(why);
-    ended_.store(true, std::memory_order_release);
-    if (turns_ == 0) object = std::move(object_);
-    return true;
+    if (!std::exchange(begun_, true)) thread_ = native_thread("cadre errands", [this] { run(); });
+    waiting_.push_back(std::move(e));
+    more_.notify_one();
   }
-  /// For a call that runs. Throws actor_died (601).
-  [[nodiscard]] void* object() {
-    if (has_ended()) [[unlikely]] {
-      const std::lock_guard lock(mutex_);
-      throw actor_died(label_, why_);
-    }
-    return object_.get();
-  }
-
-  /// The call that it is at, with a reference; null if there is none, or if several can run at once.
-  [[nodiscard]] task* current() noexcept {
+  [[nodiscard]] bool idle() const noexcept {
     const std::lock_guard lock(mutex_);
-    if (current_ != nullptr) current_->retain();
-    return current_;
-  }
-
-  /// Runs calls up to this one on the thread that waits for it. False if that is under way elsewhere.
-  bool bring_nearer(task& call, time_point deadline) noexcept {
-    worker* const w = this_worker();
-    task_ref<turn> mine;
-    {
-      const std::lock_guard lock(mutex_);
-      if (call.is_running()) {
-        pass_on();
-        return false;
-      }
-      while (waiting_ != nullptr && !mine) {
-        turn& t = *waiting_;  // lives as long as it is in the list
-        t.retain();           // before the claim, which lets the pool drop its own reference
-        task_ref<turn> one(&t);
-        no_longer_waits(t);
-        if (!t.try_claim(runner(w))) continue;
-        t.last_ = &call;
-        t.deadline_ = deadline;
-        mine = std::move(one);
-      }
-    }
-    if (!mine) return false;
-    w != nullptr ? scheduler::run_claimed(*w, *mine) : run_in_frame(*mine, this_context());
-    return true;
-  }
-  [[nodiscard]] bool listen(listener& l) noexcept {
-    const std::lock_guard lock(mutex_);
-    if (waiting_ != nullptr) return false;
-    l.previous = last_listener_;
-    l.next = nullptr;
-    (last_listener_ != nullptr ? last_listener_->next : first_listener_) = &l;
-    last_listener_ = &l;
-    l.listed = true;
-    return true;
-  }
-  void stop_listening(listener& l, bool leaves) noexcept {
-    const std::lock_guard lock(mutex_);
-    if (l.listed) unlist(l);
-    if (leaves) pass_on();
-  }
-
-  /// By a turn.
-  void run_calls(turn& self) noexcept {
-    constexpr int most_at_once = 256;  // then others of the pool have a go
-    std::shared_ptr<void> object;      // as in end()
-    turn* successor = nullptr;
-    task* t = nullptr;
-    for (int n = 0;; ++n) {
-      task* const before = t;
-      {
-        const std::lock_guard lock(mutex_);
-        if (self.waits_) no_longer_waits(self);
-        if (before != nullptr && current_ == before) current_ = nullptr;
-        t = first_.load(std::memory_order_relaxed);
-        if (t == nullptr) {
-          if (--turns_ == 0) {
-            if (has_ended()) object = std::move(object_);
-            tell_if_awaited();
-          }
-        } else if ((n < most_at_once && !is_over(self)) || (successor = try_add_turn()) == nullptr) {
-          first_.store(t->link.load(std::memory_order_relaxed), std::memory_order_relaxed);
-          if (last_ == t) last_ = nullptr;
-          --pending_;
-          begun_ = true;
-          if (most_ == 1) current_ = t;
-        } else {
-          --turns_;
-        }
-      }
-      if (before != nullptr) before->release();
-      if (t == nullptr) return;
-      if (successor != nullptr) break;
-      if (before != nullptr) hand_on();
-      run_call(*t);
-    }
-    schedule(successor);
-  }
-
-  /// Until all that has been called has run. False if it had.
-  bool wait_until_idle() noexcept {
-    for (bool waited = false;; waited = true) {
-      {
-        const std::lock_guard lock(mutex_);
-        idle_.store(turns_ == 0 ? is_idle : awaited, std::memory_order_relaxed);
-        if (turns_ == 0) return waited;
-      }
-      futex::wait(idle_, awaited);
-    }
+    return waiting_.empty();
   }
 
  private:
-  static constexpr std::uint32_t is_idle = 0, awaited = 1;
-
-  [[nodiscard]] bool has_ended() const noexcept { return ended_.load(std::memory_order_acquire); }
-  // Others look for the runner in the task's own pool.
-  [[nodiscard]] std::uint32_t runner(const worker* w) const noexcept {
-    return w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0;
-  }
-  void run_call(task& t) noexcept {
-    worker* const w = this_worker();
-    if (!t.try_claim(runner(w))) return;  // it has been cancelled
-    w != nullptr ? scheduler::run_claimed(*w, t) : run_in_frame(t, this_context());
-  }
-
-  // What this worker was to run next, a continuation of the call before, which the call that follows may wait for.
-  static void hand_on() noexcept {
-    if (worker* const w = this_worker(); w != nullptr && w->next != nullptr)
-      w->home->push(std::exchange(w->next, nullptr));
-  }
-
-  // All that follow with the mutex held.
-
-  // For the caller to schedule. Throws std::bad_alloc.
-  turn* add_turn() {
-    turn* const t = new turn(*this, pool_);
-    ++turns_;
-    t->waits_ = true;
-    t->next_ = std::exchange(waiting_, t);
-    pass_on();
-    return t;
-  }
-  turn* try_add_turn() noexcept {
-    try {
-      return add_turn();
-    } catch (...) {
-      return nullptr;
+  void run() noexcept {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      more_.wait(lock, [this] { return ends_ || !waiting_.empty(); });
+      if (waiting_.empty()) return;
+      lock.unlock();
+      waiting_.front()();  // the others of the deque stay where they are
+      lock.lock();
+      waiting_.pop_front();
     }
   }
-  void no_longer_waits(turn& t) noexcept {
-    turn** at = &waiting_;
-    while (*at != &t) at = &(*at)->next_;
-    *at = t.next_;
-    t.waits_ = false;
-  }
-  [[nodiscard]] static bool is_over(const turn& t) noexcept {
-    return t.last_ != nullptr && (t.last_->is_running() || (t.deadline_ != time_point::max() &&
-                                                            std::chrono::steady_clock::now() >= t.deadline_));
-  }
-  // To one who sleeps until a turn waits for a thread, as the pool may have none.
-  void pass_on() noexcept {
-    if (waiting_ == nullptr || first_listener_ == nullptr) return;
-    sleeper* const who = first_listener_->who;
-    unlist(*first_listener_);
-    who->wake();
-  }
-  void unlist(listener& l) noexcept {
-    (l.previous != nullptr ? l.previous->next : first_listener_) = l.next;
-    (l.next != nullptr ? l.next->previous : last_listener_) = l.previous;
-    l.listed = false;
-  }
-  void tell_if_awaited() noexcept {
-    if (idle_.load(std::memory_order_relaxed) != awaited) return;
-    idle_.store(is_idle, std::memory_order_relaxed);
-    futex::wake_one(idle_);
-  }
-
-  std::mutex mutex_;
-  std::atomic<task*> first_{nullptr};  // of the calls that wait; under the mutex
-  task* last_ = nullptr;
-  std::size_t pending_ = 0, most_pending_ = 0;
-  bool begun_ = false;  // the constructor is not among those that wait
-  std::uint32_t generation_ = 0;
-  std::uint32_t turns_ = 0, most_ = 1, wanted_ = 1;  // that run or wait for a thread, and how many there may be
-  pool_id pool_ = no_pool;
-  std::string label_, why_;
-  std::atomic<bool> ended_{false};
-  std::shared_ptr<void> object_;  // changes while no call runs, but for the first
-  task* current_ = nullptr;       // the call that runs, if only one can
-  turn* waiting_ = nullptr;       // the turns that wait for a thread
-  listener* first_listener_ = nullptr;
-  listener* last_listener_ = nullptr;
-  std::atomic<std::uint32_t> idle_{is_idle};
-};
-
-inline void turn::run() noexcept {
-  cell_.run_calls(*this);
-  // Nobody waits for it: see function_task.
-}
-
-/// What a call is to its actor. Those of the user are limited in number; the constructor is nobody's child, as the actor
-/// does not end with the task that made it.
-enum class call_kind : std::uint8_t { of_user, stop, constructor };
-
-/// A call in a mailbox. F is called with nothing and gives an R.
-template <class R, class F>
-class call_task final : public function_task<R, F> {
- public:
-  call_task(F&& f, actor_cell& cell, std::string_view name, pool_id home, std::uint8_t flags, std::source_location at)
-      : function_task<R, F>(std::move(f), home, static_cast<std::uint8_t>(flags | task::not_for_help), at),
-        cell_(cell),
-        name_(name) {}
-  /// In place of its run. By who holds a reference.
-  void fail(std::exception_ptr why) noexcept {
-    if (!this->try_claim()) return;
-    if constexpr (requires(F& f) { f.refuse(why); })
-      this->function().refuse(why);
-    else
-      this->set_error(std::move(why));
-    this->finish(task::completion::from_elsewhere);
-  }
-  /// Likewise: on this thread, without the actor.
-  void run_anyway() noexcept {
-    if (this->try_claim()) run_in_frame(*this, this_context());
-  }
-  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
-  /// That an actor was gone when it was told something is for the log at most: nobody can know in time.
-  [[nodiscard]] bool error_ends_program() noexcept override {
-    try {
-      std::rethrow_exception(this->error());
-    } catch (const actor_died&) {
-      return false;
-    } catch (...) {
-      return this->has(task::no_future);
-    }
-  }
-  bool bring_nearer(time_point deadline) noexcept override { return cell_.bring_nearer(*this, deadline); }
-  [[nodiscard]] bool listen(listener& l) noexcept override { return cell_.listen(l); }
-  void stop_listening(listener& l, bool leaves) noexcept override { cell_.stop_listening(l, leaves); }
-  [[nodiscard]] task* held_up_by() noexcept override {
-    task* const t = cell_.current();
-    if (t != this) return t;
-    t->release();
-    return nullptr;
-  }
-
- private:
-  actor_cell& cell_;
-  std::string_view name_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/actor_table.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_ACTOR_TABLE_HPP
-#define CADRE_ACTOR_DETAIL_ACTOR_TABLE_HPP
-
-#include <array>
-#include <atomic>
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-#include <map>
-#include <mutex>
-#include <optional>
-#include <string>
-#include <string_view>
-#include <typeinfo>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Which actor of this process: its cell, and which one of that it is.
-struct actor_address {
-  std::uint32_t cell = 0;
-  std::uint32_t generation = 0;  // 0: none
-};
-
-/// The first of the names in a map, for a text: "'a', 'b', ...".
-template <class Map>
-std::string list_of_names(const Map& by_name) {
-  std::string list;
-  for (const auto& [name, who] : by_name) {
-    if (list.size() > 200) return list += ", ...";
-    list.append(list.empty() ? "'" : ", '").append(name).append("'");
-  }
-  return list;
-}
-
-/// The actors of one process, and their names. Never destroyed, but used again by another runtime: who waited for a call may
-/// still be about to leave when the runtime has ended. Thread-safety: all functions, from any thread.
-class actor_table {
- public:
-  actor_table() = default;
-  actor_table(const actor_table&) = delete;
-  actor_table& operator=(const actor_table&) = delete;
-
-  struct named {
-    actor_address where;
-    const std::type_info* type;
-  };
-
-  /// A cell for an actor that is to be made.
-  actor_address add(pool_id pool, const std::string& label, std::uint32_t most_at_once, std::size_t most_pending) {
-    const std::lock_guard lock(mutex_);
-    for (std::size_t looks = 0; looks < ended_.size() && looks < 8;
-         ++looks) {  // most have gone when they are looked at
-      std::uint32_t& next = ended_[next_look_++ % ended_.size()];
-      const std::uint32_t i = next;
-      const std::uint32_t generation = (*this)[i].begin(pool, label, most_at_once, most_pending);
-      if (generation == 0) continue;
-      next = ended_.back();
-      ended_.pop_back();
-      return {i, generation};
-    }
-    const std::uint32_t i = begun_;
-    if (ended_.capacity() <= i)
-      ended_.reserve(2 * std::size_t{i} + smallest);  // so that the end of an actor asks for no memory
-    std::atomic<actor_cell*>& chunk = chunks_[chunk_of(i)];
-    if (chunk.load(std::memory_order_relaxed) == nullptr)
-      chunk.store(new actor_cell[first_of(chunk_of(i) + 1) - first_of(chunk_of(i))], std::memory_order_release);
-    ++begun_;
-    return {i, (*this)[i].begin(pool, label, most_at_once, most_pending)};
-  }
-  /// Null if there is none of that number.
-  [[nodiscard]] actor_cell* find(std::uint32_t i) noexcept {
-    const std::lock_guard lock(mutex_);
-    return i < begun_ ? &(*this)[i] : nullptr;
-  }
-  [[nodiscard]] actor_cell& operator[](std::uint32_t i) noexcept {
-    const std::size_t k = chunk_of(i);
-    return chunks_[k].load(std::memory_order_acquire)[i - first_of(k)];
-  }
-  /// False if it has ended already.
-  bool end(actor_address a, std::string why) {
-    if (!(*this)[a.cell].end(a.generation, std::move(why))) return false;
-    std::string name;
-    {
-      const std::lock_guard lock(mutex_);
-      ended_.push_back(a.cell);
-      if (const auto found = name_of_.find(a.cell); found != name_of_.end()) {
-        name = std::move(found->second);
-        names_.erase(name);
-        name_of_.erase(found);
-      }
-    }
-    if (!name.empty() && when_name_ends) when_name_ends(name, a);
-    return true;
-  }
-  /// When nobody else makes calls: lets those run that there are, then ends all actors. From now on another runtime can have
-  /// the table.
-  void end_all(const std::string& why) {
-    for (bool again = true; again;) {
-      again = false;
-      for (std::uint32_t i = 0; i < begun_; ++i) again |= (*this)[i].wait_until_idle();
-    }
-    for (std::uint32_t i = 0; i < begun_; ++i) (*this)[i].end(actor_cell::any, why);
-    names_.clear();
-    name_of_.clear();
-    ended_.clear();
-    for (std::uint32_t i = 0; i < begun_; ++i) ended_.push_back(i);
-  }
-
-  /// In a job of several ranks, where rank 0 has the names.
-  void set_name(actor_address a, const std::string& name) {
-    if (name.empty()) return;
-    const std::lock_guard lock(mutex_);
-    name_of_[a.cell] = name;
-  }
-  /// Called for each actor with a name that ends. To be set before there are actors.
-  move_only_function<void(const std::string&, actor_address)> when_name_ends;
-
-  /// Gives it the name, and calls `begin()` before anybody can find it. Or, if the name is taken, who has it.
-  template <class Begin>
-  std::optional<named> enter(const std::string& name, named who, Begin&& begin) {
-    const std::lock_guard lock(mutex_);
-    if (const auto taken = names_.find(name); taken != names_.end()) return taken->second;
-    const auto entered = names_.emplace(name, who).first;
-    try {
-      name_of_[who.where.cell] = name;
-      begin();
-    } catch (...) {
-      names_.erase(entered);
-      name_of_.erase(who.where.cell);
-      throw;
-    }
-    return std::nullopt;
-  }
-  /// Throws no_such_actor (602).
-  [[nodiscard]] named find(const std::string& name) const {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = names_.find(name); found != names_.end()) return found->second;
-    throw no_such_actor(name, list_of_names(names_));
-  }
-
- private:
-  // Chunk k has 64 * 2^k cells.
-  static constexpr std::uint32_t smallest = 64;
-  static constexpr std::size_t chunk_of(std::uint32_t i) noexcept {
-    return static_cast<std::size_t>(std::bit_width(i / smallest + 1) - 1);
-  }
-  static constexpr std::uint32_t first_of(std::size_t chunk) noexcept { return smallest * ((1u << chunk) - 1); }
 
   mutable std::mutex mutex_;
-  std::array<std::atomic<actor_cell*>, 24> chunks_{};
-  std::uint32_t begun_ = 0;
-  std::vector<std::uint32_t> ended_;  // cells that can be used again, once their calls are over
-  std::size_t next_look_ = 0;         // at those
-  std::map<std::string, named> names_;
-  std::map<std::uint32_t, std::string> name_of_;  // by cell
+  std::condition_variable more_;
+  std::deque<errand> waiting_;  // the first is being done
+  bool ends_ = false, begun_ = false;
+  native_thread thread_;
 };
 
 }  // namespace detail
@@ -14035,89 +14673,84 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/actor/detail/names.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_NAMES_HPP
-#define CADRE_ACTOR_DETAIL_NAMES_HPP
+// ---- cadre/actor/detail/moved_actors.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_MOVED_ACTORS_HPP
+#define CADRE_ACTOR_DETAIL_MOVED_ACTORS_HPP
 
-#include <cstdint>
+#include <cstddef>
+#include <exception>
 #include <map>
 #include <mutex>
-#include <string>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// Where in the job an actor is.
-struct actor_place {
-  int rank = 0;
-  actor_address at;
-};
-
-/// What is said about a name.
-struct name_answer {
-  enum class kind : std::uint8_t { none, yours, being_made, taken };
-  kind what{};
-  actor_place where;
-  std::string type;    ///< of the one that has it
-  std::string others;  ///< that have names, as a list, where it has none
-  template <class Archive>
-  void serialize(Archive& archive) {
-    archive(what, where, type, others);
-  }
-};
-
-/// The names of a job's actors, on rank 0. Who makes an actor has the name reserved first. Thread-safety: all functions, from
-/// any thread.
-class job_names {
+/// What this rank knows of the others, for moved_actors.
+class knows_ranks {
  public:
-  name_answer reserve(const std::string& name, const std::string& type, int by) {
-    const std::lock_guard lock(mutex_);
-    const auto [at, is_new] = all_.try_emplace(name, entry{type, by, {}, false});
-    return is_new ? name_answer{name_answer::kind::yours, {}, {}, {}} : answer(at->second);
-  }
-  void bind(const std::string& name, actor_place where) {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = all_.find(name); found != all_.end()) {
-      found->second.where = where;
-      found->second.is_bound = true;
+  /// It has died, and all that was asked of it has been told so. With `for_sure`, after waiting for that to be over.
+  [[nodiscard]] virtual bool is_gone(int rank, bool for_sure) noexcept = 0;
+  /// Where an actor is, if not at that rank; waits for it to be made anew. Throws actor_died (601).
+  [[nodiscard]] virtual actor_place ask_where(const actor_place& first, int not_at) = 0;
+
+ protected:
+  ~knows_ranks() = default;
+};
+
+/// Where the actors are by now whose rank was lost, as far as this rank has asked. Calls of one that is not known to be
+/// anywhere wait, and go in their order. Thread-safety: all functions, from any thread.
+class moved_actors {
+ public:
+  explicit moved_actors(knows_ranks& ranks) noexcept : ranks_(ranks) {}
+
+  /// Calls `go(place)`, here or, in any case with `later`, on another thread; or, if the actor has died, `fail(why)`. Neither
+  /// throws. Throws thread_error (151).
+  template <class Go, class Fail>
+  void with_place(const actor_place& first, bool later, Go go, Fail fail) {
+    actor_place now = first;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(first);
+      if (found != all_.end()) now = found->second.now;
+      if (later || ranks_.is_gone(now.rank, false) || (found != all_.end() && found->second.waiting != 0)) {
+        entry& e = found != all_.end() ? found->second : all_.emplace(first, entry{first, 0}).first->second;
+        errands_.add([this, first, &e, go = std::move(go), fail = std::move(fail)]() mutable {
+          try {
+            find(first, e);
+            go(e.now);
+          } catch (...) {
+            fail(std::current_exception());
+          }
+          const std::lock_guard lock(mutex_);
+          --e.waiting;
+        });
+        ++e.waiting;
+        return;
+      }
     }
+    go(now);
   }
-  name_answer find(const std::string& name) const {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = all_.find(name); found != all_.end()) return answer(found->second);
-    return {name_answer::kind::none, {}, {}, list_of_names(all_)};
-  }
-  /// The actor has ended, or was not made.
-  void drop(const std::string& name, actor_place where) {
-    const std::lock_guard lock(mutex_);
-    const auto found = all_.find(name);
-    if (found == all_.end()) return;
-    const entry& e = found->second;
-    if (!e.is_bound || (e.where.rank == where.rank && e.where.at.cell == where.at.cell &&
-                        e.where.at.generation == where.at.generation))
-      all_.erase(found);
-  }
-  /// A rank has died.
-  void drop_all_of(int rank) {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(
-        all_, [rank](const auto& e) { return e.second.is_bound ? e.second.where.rank == rank : e.second.by == rank; });
-  }
+  [[nodiscard]] bool idle() const noexcept { return errands_.idle(); }
 
  private:
   struct entry {
-    std::string type;
-    int by;
-    actor_place where;
-    bool is_bound;
+    actor_place now;  // changed by the errands alone
+    std::size_t waiting = 0;
   };
-  static name_answer answer(const entry& e) {
-    return {e.is_bound ? name_answer::kind::taken : name_answer::kind::being_made, e.where, e.type, {}};
+
+  void find(const actor_place& first, entry& e) {
+    while (ranks_.is_gone(e.now.rank, true)) {
+      const actor_place there = ranks_.ask_where(first, e.now.rank);
+      const std::lock_guard lock(mutex_);
+      e.now = there;
+    }
   }
 
-  mutable std::mutex mutex_;
-  std::map<std::string, entry> all_;
+  knows_ranks& ranks_;
+  std::mutex mutex_;
+  std::map<actor_place, entry> all_;  // by where each was first
+  errands errands_;
 };
 
 }  // namespace detail
@@ -14129,6 +14762,7 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ACTOR_DETAIL_REQUESTS_HPP
 #define CADRE_ACTOR_DETAIL_REQUESTS_HPP
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -14146,6 +14780,10 @@ class waits_for_answer {
   virtual void fail(std::exception_ptr why) noexcept = 0;
   /// The rank has died, and how.
   virtual void lost(std::string_view how) noexcept = 0;
+  /// The name of what was asked for.
+  [[nodiscard]] virtual std::string_view what() const noexcept = 0;
+  /// Before lost(): true if it goes on elsewhere, in place of being lost. Asks for nothing else.
+  virtual bool goes_elsewhere() noexcept { return false; }
 
  protected:
   ~waits_for_answer() = default;
@@ -14167,6 +14805,7 @@ class requests {
     free_ = e.next;
     e.who = &who;
     e.to = to;
+    e.order = ++made_;
     ++e.generation;
     ++open_;
     return number(i);
@@ -14178,12 +14817,16 @@ class requests {
     if (i >= entries_.size() || entries_[i].who == nullptr || number(i) != n) return nullptr;
     return release(i);
   }
-  /// Those of a rank that has died.
+  /// Those of a rank that has died, in the order in which they were made.
   [[nodiscard]] std::vector<waits_for_answer*> take_all_of(int rank) {
     const std::lock_guard lock(mutex_);
-    std::vector<waits_for_answer*> all;
+    std::vector<std::uint32_t> found;
     for (std::uint32_t i = 0; i < entries_.size(); ++i)
-      if (entries_[i].who != nullptr && entries_[i].to == rank) all.push_back(release(i));
+      if (entries_[i].who != nullptr && entries_[i].to == rank) found.push_back(i);
+    std::sort(found.begin(), found.end(),
+              [this](std::uint32_t a, std::uint32_t b) { return entries_[a].order < entries_[b].order; });
+    std::vector<waits_for_answer*> all;
+    for (const std::uint32_t i : found) all.push_back(release(i));
     return all;
   }
   [[nodiscard]] std::size_t open() const noexcept {
@@ -14198,6 +14841,7 @@ class requests {
     int to = 0;
     std::uint32_t generation = 0;
     std::uint32_t next = none;
+    std::uint64_t order = 0;
   };
   [[nodiscard]] std::uint64_t number(std::uint32_t i) const noexcept {
     return std::uint64_t{entries_[i].generation} << 32 | i;
@@ -14216,6 +14860,7 @@ class requests {
   std::vector<entry> entries_;
   std::uint32_t free_ = none;
   std::size_t open_ = 0;
+  std::uint64_t made_ = 0;
 };
 
 }  // namespace detail
@@ -14284,69 +14929,6 @@ class producers {
 };
 
 }  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/placement.hpp ----
-#ifndef CADRE_ACTOR_PLACEMENT_HPP
-#define CADRE_ACTOR_PLACEMENT_HPP
-
-#include <cstdint>
-#include <string>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Where a task or an actor is to run: `.on = cadre::on_rank(1)`, `cadre::on_node("host")`, `cadre::spread`, `cadre::pack`.
-/// Without a word, where its resources are free.
-class placement {
- public:
-  enum class kind : std::uint8_t { anywhere, on_rank, on_node, spread, pack };
-
-  constexpr placement() noexcept = default;
-
-  [[nodiscard]] kind what() const noexcept { return kind_; }
-  [[nodiscard]] int rank() const noexcept { return rank_; }
-  [[nodiscard]] const std::string& node() const noexcept { return node_; }
-  /// Elsewhere, if the node is not there.
-  [[nodiscard]] bool is_soft() const noexcept { return is_soft_; }
-
- private:
-  friend placement on_rank(int rank);
-  friend placement on_node(std::string host, bool soft);
-  friend struct placements;
-  explicit placement(kind what) noexcept : kind_(what) {}
-
-  kind kind_ = kind::anywhere;
-  int rank_ = 0;
-  bool is_soft_ = false;
-  std::string node_;
-};
-
-/// On that rank of the job.
-[[nodiscard]] inline placement on_rank(int rank) {
-  placement p(placement::kind::on_rank);
-  p.rank_ = rank;
-  return p;
-}
-/// On the node of that host name; with `soft`, elsewhere if the job has none of that name.
-[[nodiscard]] inline placement on_node(std::string host, bool soft = false) {
-  placement p(placement::kind::on_node);
-  p.node_ = std::move(host);
-  p.is_soft_ = soft;
-  return p;
-}
-
-struct placements {
-  /// One after another on all nodes.
-  static inline const placement spread{placement::kind::spread};
-  /// On as few nodes as will do.
-  static inline const placement pack{placement::kind::pack};
-};
-inline const placement& spread = placements::spread;
-inline const placement& pack = placements::pack;
-
 CADRE_NAMESPACE_END
 
 #endif
@@ -15744,6 +16326,11 @@ struct remote_options {
   std::source_location at = std::source_location::current();
 };
 
+/// How an actor is ended: see actor::kill().
+struct kill_options {
+  bool no_restart = true;
+};
+
 /// How an actor is made: `rt.actor<T>({.name = "counter"}, arguments of its constructor...)`.
 struct actor_options {
   /// Others find it by this name. Empty: none.
@@ -15759,9 +16346,44 @@ struct actor_options {
   std::uint32_t max_concurrency = 1;
   /// Calls that may wait; one more throws too_many_calls (605). 0: any number.
   std::size_t max_pending_calls = 0;
+  /// How often it is made anew when its rank is lost, or it is killed so: by its constructor with the same arguments, which it
+  /// has copies of, and then, if an archive can write and read its class, with the state that it saved last. -1: any number.
+  int max_restarts = 0;
+  /// How often a call that is lost with its rank is made again of the actor that is made anew; else such calls, and those that
+  /// wait then, fail with actor_died (601). A call may have run, and be run again: for methods that allow that.
+  int max_task_retries = 0;
+  /// It saves its state after so many calls, before the last of them is answered: with 1, all that is answered is kept. 0:
+  /// only by this_actor::checkpoint().
+  std::uint32_t checkpoint_every = 0;
   /// Where it is made; says so by itself.
   std::source_location at = std::source_location::current();
 };
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/blocking.hpp ----
+#ifndef CADRE_ASYNC_BLOCKING_HPP
+#define CADRE_ASYNC_BLOCKING_HPP
+
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Returns `f()`, which blocks in the system: reads a socket, waits for a lock of another library. Inside a task one more
+/// thread of the pool takes tasks meanwhile, so that the pool neither loses a processor nor hangs when what the task
+/// blocks for is to be done by the pool itself. Elsewhere it only calls.
+///
+/// What `f` throws passes. Cost: under a microsecond, and the start of a thread when more block at once than ever before; up
+/// to 256 such threads are kept for the next time. When no further thread can be had, the call is made all the same.
+template <class F>
+  requires std::is_invocable_v<F>
+decltype(auto) blocking(F&& f) {
+  const detail::stand_in other;
+  return std::forward<F>(f)();
+}
 
 CADRE_NAMESPACE_END
 
@@ -15799,28 +16421,28 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
  public:
   /// Throws thread_error (151), impossible_request (209).
   explicit runtime_core(runtime_options options, runtime& face)
-      : store_options_(std::move(options.store)),
-        packs_(options.round_trip),
-        actors_(take_table()),
-        number_(enter(*this)),
-        face_(face) {
+      : store_options_(std::move(options.store)), packs_(options.round_trip), actors_(take_table()), face_(face) {
     try {
       pool_.emplace(thread_pool_options{.threads = options.threads,
                                         .on_unobserved_error = std::move(options.on_unobserved_error),
                                         .resources = std::move(options.resources),
                                         .report_waits_after = options.report_waits_after});
+      home_ = scheduler_of(*pool_).id();
+      enter();  // last: others find what is whole
     } catch (...) {
-      leave();
       give_back(actors_);
       throw;
     }
-    home_ = scheduler_of(*pool_).id();
   }
   runtime_core(const runtime_core&) = delete;
   runtime_core& operator=(const runtime_core&) = delete;
   /// Runs what has been submitted, then ends the actors. Tasks that depend on what comes later keep the rest of this.
   void end() noexcept {
     pool_.reset();
+    {
+      const std::lock_guard lock(all().mutex);
+      has_ended_ = true;
+    }
     actors_.end_all("its runtime has ended");  // whose destructors may still call others
     leave();
     give_back(actors_);
@@ -15842,13 +16464,13 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     store_options_.name = store_options_.name.empty() ? store : store_options_.name;
     store_options_.rank = rank_;
     const std::lock_guard lock(all().mutex);
-    std::atomic<runtime_core*>& slot = all().jobs[number % most_jobs];
-    if (slot.load(std::memory_order_relaxed) != nullptr)
+    place& slot = all().jobs[number % most_jobs];
+    if (slot.core.load(std::memory_order_relaxed) != nullptr)
       throw impossible_request("a job beside 16 others of this process; end one of them");
-    all().cores[number_ % most].store(nullptr, std::memory_order_release);
+    place_of(number_).clear();
     all().jobs_made = number;
     number_ = number | of_job;
-    slot.store(this, std::memory_order_release);
+    slot.set(*this);
   }
   /// How many jobs this process has been in, at least.
   [[nodiscard]] static std::uint32_t jobs_made() noexcept {
@@ -15870,7 +16492,14 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   template <class T>
   [[nodiscard]] view<T> get(const object_ref<T>& ref) {
     wait_for_producer_of(ref);
-    return store().get(ref);
+    return get_from_store(ref, std::chrono::nanoseconds::max());
+  }
+  /// Of whom this process knows no task that makes it. Where this one waits on a thread of a pool, another thread takes tasks
+  /// meanwhile: one of those may make it.
+  template <class T>
+  [[nodiscard]] view<T> get_from_store(const object_ref<T>& ref, std::chrono::nanoseconds timeout) {
+    if (this_worker() == nullptr || store().contains(ref)) return store().get(ref, timeout);
+    return blocking([&] { return store().get(ref, timeout); });
   }
   template <class T>
   void wait_for_producer_of(const object_ref<T>& ref) {
@@ -15909,31 +16538,47 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
 
   /// In handles. None that a process makes has that of an earlier one.
   [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
-  [[nodiscard]] static runtime_core* find(std::uint32_t number) noexcept {
-    runtime_core* const c = slot_of(number).load(std::memory_order_acquire);
-    return c != nullptr && c->number_ == number ? c : nullptr;
-  }
-  /// The one of that pool; null if there is none.
+  [[nodiscard]] static runtime_core* find(std::uint32_t number) noexcept { return place_of(number).get(number); }
+  /// The one of that pool; null if there is none, or its threads have ended.
   [[nodiscard]] static runtime_core* of_pool(pool_id pool) noexcept {
     const std::lock_guard lock(all().mutex);
-    const auto is_it = [pool](const std::atomic<runtime_core*>& slot) {
-      const runtime_core* const c = slot.load(std::memory_order_relaxed);
-      return c != nullptr && c->home_ == pool;
+    const auto is_it = [pool](const place& p) {
+      const runtime_core* const c = p.core.load(std::memory_order_relaxed);
+      return c != nullptr && c->home_ == pool && !c->has_ended_;
     };
     for (std::uint32_t n = 0; n < all().begun; ++n)
-      if (is_it(all().cores[n])) return all().cores[n].load(std::memory_order_relaxed);
-    for (const auto& slot : all().jobs)
-      if (is_it(slot)) return slot.load(std::memory_order_relaxed);
+      if (is_it(all().cores[n])) return all().cores[n].core.load(std::memory_order_relaxed);
+    for (const place& p : all().jobs)
+      if (is_it(p)) return p.core.load(std::memory_order_relaxed);
     return nullptr;
   }
 
  private:
   static constexpr std::uint32_t most = 256, most_jobs = 16;
   static constexpr std::uint32_t of_job = 0x80000000;
+  // Changes under the mutex, and is read without: a runtime may end meanwhile, whose memory nobody must look at.
+  struct place {
+    std::atomic<std::uint32_t> number{0};  // 0 while there is none
+    std::atomic<runtime_core*> core{nullptr};
+
+    void set(runtime_core& c) noexcept {
+      core.store(&c, std::memory_order_release);
+      number.store(c.number_, std::memory_order_release);
+    }
+    void clear() noexcept {
+      number.store(0, std::memory_order_release);
+      core.store(nullptr, std::memory_order_release);
+    }
+    [[nodiscard]] runtime_core* get(std::uint32_t wanted) const noexcept {
+      if (number.load(std::memory_order_acquire) != wanted) return nullptr;
+      runtime_core* const c = core.load(std::memory_order_acquire);
+      return number.load(std::memory_order_acquire) == wanted ? c : nullptr;  // no number comes twice
+    }
+  };
   struct registry {
     std::mutex mutex;
-    std::array<std::atomic<runtime_core*>, most> cores{};
-    std::array<std::atomic<runtime_core*>, most_jobs> jobs{};
+    std::array<place, most> cores{};
+    std::array<place, most_jobs> jobs{};
     std::uint32_t begun = 0, made = 0, jobs_made = 0;
     std::vector<actor_table*> tables;  // of runtimes that have ended, for the next
   };
@@ -15950,28 +16595,29 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     return *table;
   }
   static void give_back(actor_table& table) noexcept {
-    table.when_name_ends = {};
+    table.when_known_ends = {};
     const std::lock_guard lock(all().mutex);
     try {
       all().tables.push_back(&table);
     } catch (...) {  // it stays as it is, for nobody
     }
   }
-  static std::uint32_t enter(runtime_core& core) {
+  void enter() {
     const std::lock_guard lock(all().mutex);
     for (std::uint32_t n = 0; n < most; ++n)
-      if (all().cores[n].load(std::memory_order_relaxed) == nullptr) {
-        all().cores[n].store(&core, std::memory_order_release);
+      if (all().cores[n].core.load(std::memory_order_relaxed) == nullptr) {
+        number_ = n + most * ++all().made;
+        all().cores[n].set(*this);
         if (n == all().begun) ++all().begun;
-        return n + most * ++all().made;
+        return;
       }
     throw impossible_request("a runtime beside 256 others of this process; end one of them");
   }
   void leave() noexcept {
     const std::lock_guard lock(all().mutex);
-    slot_of(number_).store(nullptr, std::memory_order_release);
+    place_of(number_).clear();
   }
-  static std::atomic<runtime_core*>& slot_of(std::uint32_t number) noexcept {
+  static place& place_of(std::uint32_t number) noexcept {
     return (number & of_job) != 0 ? all().jobs[number % most_jobs] : all().cores[number % most];
   }
 
@@ -15982,11 +16628,12 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   std::atomic<object_store*> ready_store_{nullptr};
   producers producers_;
   actor_table& actors_;
-  std::uint32_t number_;
+  std::uint32_t number_ = 0;
   runtime& face_;
   int rank_ = 0;
   std::shared_ptr<job> job_;
-  std::atomic<pool_id> home_{no_pool};
+  pool_id home_ = no_pool;
+  bool has_ended_ = false;  // guarded by the registry's mutex
   std::optional<thread_pool> pool_;
 };
 
@@ -16049,6 +16696,18 @@ class served_tasks {
   std::vector<std::vector<entry>> all_;  // by rank and place
 };
 
+/// While it lives this thread runs no task, whatever it does run: what is made meanwhile is a child of none.
+class outside_of_tasks {
+ public:
+  outside_of_tasks() noexcept : frame_{nullptr, this_context().top} { this_context().top = &frame_; }
+  outside_of_tasks(const outside_of_tasks&) = delete;
+  outside_of_tasks& operator=(const outside_of_tasks&) = delete;
+  ~outside_of_tasks() { this_context().top = frame_.outer; }
+
+ private:
+  running_frame frame_;
+};
+
 }  // namespace detail
 CADRE_NAMESPACE_END
 
@@ -16063,6 +16722,7 @@ CADRE_NAMESPACE_END
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <source_location>
 #include <span>
@@ -16082,10 +16742,10 @@ struct peer_facts {
 
 /// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
 /// functions, from any thread, but for serve() and finish().
-class job final : public message_sink {
+class job final : public message_sink, private knows_ranks {
  public:
   job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
-      : core_(core), way_(std::move(way)), all_(std::move(all)) {}
+      : core_(core), way_(std::move(way)), all_(std::move(all)), gone_(all_.size()), moved_(*this) {}
   /// Messages are received from now on. Once, when all else is there.
   void start() { way_->start(*this); }
   job(const job&) = delete;
@@ -16115,8 +16775,12 @@ class job final : public message_sink {
   /// link's send() throws, and what writing throws.
   template <class Tag, class Write>
   void ask(int to, head h, bool refs, Write&& write) {
-    h.what = kind::ask;
     h.handler = handler_of<Tag>::entry.id();
+    ask_handler(to, h, refs, write);
+  }
+  template <class Write>
+  void ask_handler(int to, head h, bool refs, Write&& write) {
+    h.what = kind::ask;
     send(to, h, refs, write, urgency::normal);
   }
   template <class Write>
@@ -16158,6 +16822,20 @@ class job final : public message_sink {
   [[nodiscard]] served_tasks& served() noexcept { return served_; }
   /// On rank 0.
   [[nodiscard]] job_names& names() noexcept { return names_; }
+  [[nodiscard]] kept_actors& kept() noexcept { return kept_; }
+
+  [[nodiscard]] moved_actors& moved() noexcept { return moved_; }
+  /// Of a rank to which nothing can be sent: true if died() is to come, and will see to all that was asked of it.
+  [[nodiscard]] bool is_dying(int r) noexcept {
+    const std::lock_guard lock(dying_);
+    return !is_alive(r) && !gone_[static_cast<std::size_t>(r)];
+  }
+  /// On rank 0: makes those anew that were there, on another thread.
+  void revive_all_of(int r, std::string_view how) {
+    for (const actor_place& first : kept_.lose(r))
+      revivals_.add([this, first, why = std::string(how)] { revive(first, why); });
+  }
+  [[nodiscard]] bool is_gone(int r) noexcept { return is_gone(r, false); }
 
   /// Makes progress for a while, or until the task is done. True if it is.
   bool bring_nearer(const task& t) noexcept {
@@ -16175,11 +16853,12 @@ class job final : public message_sink {
   // ---- Where
 
   /// Throws impossible_request (209).
-  int choose(const placement& on, const resource_set& wanted) {
+  int choose(const placement& on, const resource_set& wanted, bool rank_0_last = false) {
     std::vector<int> can;
     for (int r = 0; r < world_size(); ++r)
       if (is_at(on, r) && has(r, wanted) && is_alive(r)) can.push_back(r);
-    if (can.empty() && on.is_soft()) return choose({}, wanted);
+    if (rank_0_last && can.size() > 1 && can.front() == 0) can.erase(can.begin());
+    if (can.empty() && on.is_soft()) return choose({}, wanted, rank_0_last);
     if (can.empty()) throw impossible_request(none_for(on, wanted));
     if (on.what() == placement::kind::pack) return can.front();
     return can[next_.fetch_add(1, std::memory_order_relaxed) % can.size()];
@@ -16203,7 +16882,7 @@ class job final : public message_sink {
   [[nodiscard]] activity look() {
     activity a;
     a.received = received_.load();  // before sent_: see finish()
-    a.idle = requests_.open() == 0 && scheduler_of(core_.pool()).is_idle();
+    a.idle = requests_.open() == 0 && moved_.idle() && revivals_.idle() && scheduler_of(core_.pool()).is_idle();
     a.sent = sent_.load();
     return a;
   }
@@ -16224,6 +16903,7 @@ class job final : public message_sink {
   // ---- message_sink
 
   void receive(int from, incoming& message) noexcept override {
+    const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
     head h;
     std::optional<ref_receiver> receiver;
     try {
@@ -16245,12 +16925,30 @@ class job final : public message_sink {
         [&] { return "rank " + std::to_string(from) + " of the job sends what no rank sends: " + what.what(); });
   }
   void died(int rank, std::string_view how) noexcept override {
+    const outside_of_tasks here;
     names_.drop_all_of(rank);
-    for (waits_for_answer* const w : requests_.take_all_of(rank)) w->lost(how);
+    std::vector<waits_for_answer*> lost;
+    {
+      const std::lock_guard lock(dying_);
+      if (this->rank() == 0) revive_all_of(rank, how);
+      const auto asked = requests_.take_all_of(rank);
+      log(log_level::error, "actor", [&] { return obituary(rank, how, asked); });
+      for (waits_for_answer* const w : asked)
+        if (!w->goes_elsewhere()) lost.push_back(w);
+      gone_[static_cast<std::size_t>(rank)] = true;
+    }
+    for (waits_for_answer* const w : lost) w->lost(how);
     if (rank == 0) end();
   }
 
  private:
+  [[nodiscard]] bool is_gone(int r, bool for_sure) noexcept override {
+    if (for_sure) const std::lock_guard lock(dying_);
+    return gone_[static_cast<std::size_t>(r)];
+  }
+  [[nodiscard]] actor_place ask_where(const actor_place& first, int not_at) override;
+  void revive(const actor_place& first, std::string how) noexcept;
+
   template <class Write>
   void send(int to, head h, bool refs, Write&& write, urgency how) {
     byte_buffer bytes;
@@ -16263,12 +16961,28 @@ class job final : public message_sink {
     write(archive);
     if (h.counts) sent_.fetch_add(1);
     try {
-      way_->send(to, {.bytes = std::move(bytes), .blocks = {}, .keep = {}}, how);
+      if (to == rank())
+        deliver_here(bytes);
+      else
+        way_->send(to, {.bytes = std::move(bytes), .blocks = {}, .keep = {}}, how);
     } catch (...) {
       if (h.counts) sent_.fetch_sub(1);
       throw;
     }
     if (sender) sender->sent();
+  }
+  static std::string obituary(int rank, std::string_view how, std::span<waits_for_answer* const> asked) {
+    std::string text = "rank " + std::to_string(rank) + " of the job has died: " + std::string(how);
+    for (std::size_t i = 0; i < asked.size() && i < 3; ++i)
+      text.append(i == 0 ? "; this rank waited for " : ", ").append(asked[i]->what());
+    if (asked.size() > 3) text += " and " + std::to_string(asked.size() - 3) + " more";
+    return text;
+  }
+  // To an actor that was made anew on the rank of its caller.
+  void deliver_here(const byte_buffer& bytes) {
+    const std::vector<std::byte> all = bytes.to_vector();
+    incoming message(all, {});
+    receive(rank(), message);
   }
   void take(int from, const head& h, input_archive& in) {
     switch (h.what) {
@@ -16325,134 +17039,14 @@ class job final : public message_sink {
   requests requests_;
   served_tasks served_;
   job_names names_;
+  kept_actors kept_;
+  std::mutex dying_;  // while the death of a rank is told
+  std::vector<std::atomic<bool>> gone_;
+  moved_actors moved_;
+  errands revivals_;
   std::atomic<std::uint64_t> sent_{0}, received_{0};
   std::atomic<std::uint32_t> over_{0}, next_{0};
 };
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/start_call.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_START_CALL_HPP
-#define CADRE_ACTOR_DETAIL_START_CALL_HPP
-
-#include <exception>
-#include <memory>
-#include <source_location>
-#include <string>
-#include <string_view>
-#include <tuple>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-using task_refs = std::vector<task_ref<task>>;
-
-/// A task of a function with a name, without options.
-template <class R, class F>
-class named_task final : public function_task<R, F> {
- public:
-  named_task(F&& f, std::string_view name, pool_id home, std::source_location at)
-      : function_task<R, F>(std::move(f), home, 0, at), name_(name) {}
-  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
-
- private:
-  std::string_view name_;
-};
-
-/// Runs a bound call, or what wraps one, on this process's pool, when the tasks before it are done.
-template <auto F, class R, class Call>
-future<R> start_call(runtime_core& core, remote_options o, Call call, const task_refs& sources) {
-  if (o.name.empty()) o.name = function_name<F>();
-  if (o.retry_on == nullptr) o.max_retries = 0;  // a worker that is lost is the caller's matter
-  auto extras = std::make_unique<task_extras>(task_options{.name = std::move(o.name),
-                                                           .resources = std::move(o.resources),
-                                                           .stop = std::move(o.stop),
-                                                           .max_retries = o.max_retries,
-                                                           .retry_on = o.retry_on,
-                                                           .priority = o.priority,
-                                                           .deadline = o.deadline,
-                                                           .at = o.at});
-  std::vector<task*> before;
-  for (const auto& t : sources) before.push_back(t.get());
-  // What comes before may come when the runtime has ended.
-  std::shared_ptr<runtime_core> keep = before.empty() ? nullptr : core.shared_from_this();
-  const auto submit = [&](auto&& run) {
-    return future_access::make<R>(
-        submit_configured<R>(scheduler_of(core.pool()), std::move(run), std::move(extras), 0, before));
-  };
-  if constexpr (signature_of<F>::takes_stop) {
-    extras->source.emplace();
-    return submit([keep = std::move(keep), call = std::move(call),
-                   token = extras->source->get_token()](bool again) mutable -> R { return call(again, token); });
-  } else {
-    return submit([keep = std::move(keep), call = std::move(call)](bool again) mutable -> R { return call(again); });
-  }
-}
-/// The same without options, for which a smaller task will do if nothing comes before it.
-template <auto F, class R, class Call>
-future<R> start_plain_call(runtime_core& core, std::source_location at, Call call, const task_refs& sources) {
-  if constexpr (!signature_of<F>::takes_stop) {
-    if (sources.empty()) {
-      auto run = [call = std::move(call)]() mutable -> R { return call(false); };
-      auto* const t = new named_task<R, decltype(run)>(std::move(run), function_name<F>(), core.home(), at);
-      t->set_parent();
-      t->publish(task::queued, 2);
-      task_ref<state<R>> made(t);
-      scheduler_of(core.pool()).push(t);
-      return future_access::make<R>(std::move(made));
-    }
-  }
-  return start_call<F, R>(core, {.at = at}, std::move(call), sources);
-}
-
-/// Puts a call into the mailbox of an actor of this process. What cannot be put there fails: see actor::call().
-template <class T, class R, class F>
-future<R> push_call(runtime_core& core, actor_address to, std::source_location at, std::uint8_t flags,
-                    std::string_view name, F&& f, call_kind kind = call_kind::of_user) {
-  actor_cell& cell = core.actors()[to.cell];
-  auto* const t = new call_task<R, std::decay_t<F>>(std::forward<F>(f), cell, name, core.home(), flags, at);
-  if (kind != call_kind::constructor) t->set_parent();
-  const bool has_future = (flags & task::no_future) == 0;
-  t->publish(task::queued, has_future ? 2 : 1);
-  task_ref<state<R>> result(has_future ? t : nullptr);
-  try {
-    if (!cell.push(to.generation, *t, kind == call_kind::of_user)) {
-      kind == call_kind::stop ? t->run_anyway()
-                              : t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
-      t->release();
-    }
-  } catch (...) {
-    t->cancel_alone();
-    t->release();
-    throw;
-  }
-  return future_access::make<R>(std::move(result));
-}
-
-/// Makes the actor's object, by its first call.
-template <class T, class Arguments>
-void construct(runtime_core& core, actor_address where, Arguments arguments) {
-  try {
-    core.actors()[where.cell].set_object(
-        std::apply([](auto&... a) { return std::make_shared<T>(std::move(a)...); }, arguments));
-  } catch (const std::exception& e) {
-    core.actors().end(where, std::string("its constructor threw: ") + e.what());
-  } catch (...) {
-    core.actors().end(where, "its constructor threw what is not a std::exception");
-  }
-}
-template <class T, class Arguments>
-void push_constructor(runtime_core& core, actor_address where, std::source_location at, Arguments arguments) {
-  push_call<T, void>(
-      core, where, at, task::no_future, constructor_name<T>(),
-      [&core, where, arguments = std::move(arguments)]() mutable { construct<T>(core, where, std::move(arguments)); },
-      call_kind::constructor);
-}
 
 }  // namespace detail
 CADRE_NAMESPACE_END
@@ -16575,64 +17169,87 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/actor/detail/remote.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_REMOTE_HPP
-#define CADRE_ACTOR_DETAIL_REMOTE_HPP
+// ---- cadre/actor/detail/ask.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ASK_HPP
+#define CADRE_ACTOR_DETAIL_ASK_HPP
 
-#include <algorithm>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <optional>
 #include <source_location>
-#include <string>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
-
-template <>
-struct portable<resource_set> {
-  static void save(auto& archive, const resource_set& all) {
-    archive(all.entries().size());
-    for (const resource_set::entry& e : all.entries()) archive(e.name, e.units);
-  }
-  static void load(auto& archive, resource_set& all) {
-    all = {};
-    for (std::size_t left = archive.read_count(); left != 0; --left) {
-      resource_set::entry e{};
-      archive(e.name, e.units);
-      all.set(e.name, e.units);
-    }
-  }
-};
-
 namespace detail {
-
-// ---- At the caller's
 
 /// What a request to another rank will give.
 template <class R>
 class remote_result final : public state<R>, public waits_for_answer {
  public:
+  /// How a call is made of an actor that may be elsewhere by then.
+  struct movable {
+    actor_place first;
+    int tries_left;  ///< after the loss of its rank; -1: any number
+    move_only_function<void(int to, job::head)> send;
+  };
+
   /// With one reference of the future and one of the table of requests. `name` lives as long as the program.
-  remote_result(job& j, int to, std::string_view name, bool of_actor, std::source_location at)
+  remote_result(job& j, std::string_view name, bool of_actor, std::source_location at,
+                std::unique_ptr<movable> moves = nullptr)
       : state<R>(j.core().home(), task::no_closure | task::hears_stop | task::not_for_help, at),
         job_(j),
-        to_(to),
         name_(name),
-        of_actor_(of_actor) {
-    number_ = j.open().add(*this, to);
+        of_actor_(of_actor),
+        moves_(std::move(moves)) {
     this->set_parent();
     this->publish(task::pending, 2);
   }
-  [[nodiscard]] std::uint64_t number() const noexcept { return number_; }
+  /// Before it is asked for there. Returns the number of the request.
+  std::uint64_t expect_from(int to) {
+    to_ = to;
+    const std::uint64_t n = job_.open().add(*this, to);
+    number_ = n;
+    return n;
+  }
+  /// Of a movable call: to where its actor is.
+  void go(const actor_place& where) noexcept {
+    const std::uint64_t n = expect_from(where.rank);
+    try {
+      moves_->send(where.rank, {.number = n, .cell = where.at.cell, .generation = where.at.generation});
+    } catch (const std::exception& e) {
+      if (job_.is_dying(where.rank) || job_.open().take(n) == nullptr) return;
+      if (job_.is_alive(where.rank))
+        fail(std::current_exception());
+      else if (!goes_elsewhere())
+        lost(e.what());
+    }
+  }
+  bool goes_elsewhere() noexcept override {
+    if (!moves_ || moves_->tries_left == 0) return false;
+    if (moves_->tries_left > 0) --moves_->tries_left;
+    return find_place(true);
+  }
+  bool find_place(bool later) noexcept {
+    try {
+      job_.moved().with_place(
+          moves_->first, later, [this](const actor_place& where) { go(where); },
+          [this](std::exception_ptr why) { fail(std::move(why)); });
+      return true;
+    } catch (const std::exception&) {  // no thread, no memory
+      return false;
+    }
+  }
 
   void run() noexcept override {}  // never claimable
   void run_not() noexcept override {}
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  [[nodiscard]] std::string_view what() const noexcept override { return name_; }
   bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
   void on_stop() noexcept override { job_.cancel(to_, number_); }
 
@@ -16653,12 +17270,9 @@ class remote_result final : public state<R>, public waits_for_answer {
     finish();
   }
   void lost(std::string_view how) noexcept override {
-    fail(of_actor_ ? std::make_exception_ptr(actor_died(name_, how))
-                   : std::make_exception_ptr(worker_died(name_, how)));
-  }
-  /// It could not be sent. By who made it.
-  void give_up() noexcept {
-    if (job_.open().take(number_) != nullptr) fail(std::current_exception());
+    fail(moves_      ? std::make_exception_ptr(actor_died::made_anew(name_, how))
+         : of_actor_ ? std::make_exception_ptr(actor_died(name_, how))
+                     : std::make_exception_ptr(worker_died(name_, how)));
   }
 
  private:
@@ -16668,10 +17282,11 @@ class remote_result final : public state<R>, public waits_for_answer {
   }
 
   job& job_;
-  int to_;
   std::string_view name_;
   bool of_actor_;
-  std::uint64_t number_;
+  std::unique_ptr<movable> moves_;
+  std::atomic<int> to_{0};
+  std::atomic<std::uint64_t> number_{0};
 };
 
 template <class R>
@@ -16682,28 +17297,194 @@ future<R> failed_future(job& j, std::exception_ptr why, std::source_location at)
   return f;
 }
 
-/// Asks for what Tag is; of a rank that has died the future says so. Throws what writing the request throws.
-template <class Tag, class R, class Write>
-future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor, std::source_location at,
-              Write&& write) {
-  auto* const result = new remote_result<R>(j, to, name, of_actor, at);
+/// Asks for what the handler is; of a rank that has died the future says so. Throws what writing the request throws.
+template <class R, class Write>
+future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor,
+                      std::source_location at, Write&& write) {
+  auto* const result = new remote_result<R>(j, name, of_actor, at);
   auto answer = future_access::make<R>(task_ref<state<R>>(result));
-  h.number = result->number();
+  h.number = result->expect_from(to);
   try {
-    j.ask<Tag>(to, h, refs, write);
+    j.ask_handler(to, h, refs, write);
   } catch (const std::exception& e) {
-    if (!j.is_alive(to) && j.open().take(h.number) != nullptr) {
+    if (j.is_dying(to) || j.open().take(h.number) == nullptr) return answer;
+    if (!j.is_alive(to)) {
       result->lost(e.what());
-    } else if (j.is_alive(to)) {
-      result->give_up();
+    } else {
+      result->fail(std::current_exception());
       answer = {};
       throw;
     }
   }
   return answer;
 }
+template <class Tag, class R, class Write>
+future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor, std::source_location at,
+              Write&& write) {
+  h.handler = handler_of<Tag>::entry.id();
+  return ask_handler<R>(j, to, h, refs, name, of_actor, at, write);
+}
 
-// ---- At the rank that is asked
+/// A call of an actor that may be made anew elsewhere: to where it is when that is known. `all` has the arguments.
+template <class Tag, class R, class Arguments>
+future<R> ask_moving(job& j, const actor_place& first, std::string_view name, std::source_location at, Arguments all) {
+  auto send = [&j, all = std::move(all)](int to, const job::head& h) {
+    j.template ask<Tag>(to, h, Arguments::may_hold_refs, [&](output_archive& out) { all.save(out); });
+  };
+  using movable = typename remote_result<R>::movable;
+  auto* const result =
+      new remote_result<R>(j, name, true, at, std::make_unique<movable>(first, first.task_retries, std::move(send)));
+  auto answer = future_access::make<R>(task_ref<state<R>>(result));
+  if (!result->find_place(false)) result->fail(std::current_exception());
+  return answer;
+}
+/// The same without an answer.
+template <class Tag, class Arguments>
+void tell_moving(job& j, const actor_place& first, std::string_view name, Arguments all) {
+  const auto fail = [&j, name](const std::exception_ptr& why) { j.tell_of(why, name); };
+  j.moved().with_place(
+      first, false,
+      [&j, fail, all = std::move(all)](const actor_place& where) noexcept {
+        try {
+          j.template ask<Tag>(where.rank, {.cell = where.at.cell, .generation = where.at.generation},
+                              Arguments::may_hold_refs, [&](output_archive& out) { all.save(out); });
+        } catch (...) {
+          fail(std::current_exception());
+        }
+      },
+      fail);
+}
+/// Arguments of the runtime's own requests.
+template <class... A>
+struct plain_arguments {
+  static constexpr bool may_hold_refs = false;
+  std::tuple<A...> all;
+  void save(output_archive& out) const {
+    std::apply([&](const A&... a) { (out(a), ...); }, all);
+  }
+};
+
+/// Waits for the arguments of a call, for `send(settled call)`; what one of them has failed with is for `failed(error)`, which
+/// gives the same.
+template <class Call, class Send, class Failed>
+auto send_settled(Call call, Send&& send, Failed&& failed) {
+  std::optional<typename Call::settled> all;
+  try {
+    all.emplace(std::move(call).settle());
+  } catch (...) {
+    return failed(std::current_exception());
+  }
+  return send(*std::move(all));
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/sent_options.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_SENT_OPTIONS_HPP
+#define CADRE_ACTOR_DETAIL_SENT_OPTIONS_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+template <>
+struct portable<resource_set> {
+  static void save(auto& archive, const resource_set& all) {
+    archive(all.entries().size());
+    for (const resource_set::entry& e : all.entries()) archive(e.name, e.units);
+  }
+  static void load(auto& archive, resource_set& all) {
+    all = {};
+    for (std::size_t left = archive.read_count(); left != 0; --left) {
+      resource_set::entry e{};
+      archive(e.name, e.units);
+      all.set(e.name, e.units);
+    }
+  }
+};
+
+template <>
+struct portable<placement> {
+  static void save(auto& archive, const placement& p) { archive(p.what(), p.rank(), p.node(), p.is_soft()); }
+  static void load(auto& archive, placement& p) {
+    placement::kind what{};
+    int rank = 0;
+    std::string node;
+    bool soft = false;
+    archive(what, rank, node, soft);
+    switch (what) {
+      case placement::kind::on_rank: p = on_rank(rank); break;
+      case placement::kind::on_node: p = on_node(std::move(node), soft); break;
+      case placement::kind::spread: p = spread; break;
+      case placement::kind::pack: p = pack; break;
+      default: p = {};
+    }
+  }
+};
+
+namespace detail {
+
+/// Options of a task as they travel.
+struct sent_options {
+  std::string name;
+  resource_set resources;
+  int max_retries = 0;
+  std::int64_t retry_on = 0;  ///< where the filter lies in the program, from a place that all ranks know; 0: none
+  enum priority priority = priority::normal;
+  std::int64_t deadline = -1;  ///< nanoseconds from now; -1: none
+
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(name, resources, max_retries, retry_on, priority, deadline);
+  }
+
+  static sent_options of(const remote_options& o) {
+    sent_options s{o.name, o.resources, o.max_retries, 0, o.priority, -1};
+    if (o.retry_on != nullptr) s.retry_on = reinterpret_cast<std::intptr_t>(o.retry_on) - place_known();
+    if (o.deadline != std::chrono::steady_clock::time_point::max())
+      s.deadline =
+          std::max<std::int64_t>(0, std::chrono::nanoseconds(o.deadline - std::chrono::steady_clock::now()).count());
+    return s;
+  }
+  [[nodiscard]] remote_options here() && {
+    remote_options o{.name = std::move(name), .resources = std::move(resources), .max_retries = max_retries};
+    if (retry_on != 0) o.retry_on = reinterpret_cast<retry_filter>(retry_on + place_known());
+    o.priority = priority;
+    if (deadline >= 0) o.deadline = std::chrono::steady_clock::now() + std::chrono::nanoseconds(deadline);
+    return o;
+  }
+
+ private:
+  // All ranks run the same build.
+  static std::int64_t place_known() noexcept {
+    return static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(&is_one_of<sent_options>));
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/way_back.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_WAY_BACK_HPP
+#define CADRE_ACTOR_DETAIL_WAY_BACK_HPP
+
+#include <cstdint>
+#include <exception>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
 
 /// The way back of a request, which is answered once: by with(), or as cancelled when this ends.
 class way_back {
@@ -16771,42 +17552,324 @@ class answer_when_done final : public continuation {
   task_ref<state<R>> done_;
 };
 
-/// Options of a task as they travel.
-struct sent_options {
-  std::string name;
-  resource_set resources;
-  int max_retries = 0;
-  std::int64_t retry_on = 0;  ///< where the filter lies in the program, from a place that all ranks know; 0: none
-  enum priority priority = priority::normal;
-  std::int64_t deadline = -1;  ///< nanoseconds from now; -1: none
+}  // namespace detail
+CADRE_NAMESPACE_END
 
-  template <class Archive>
-  void serialize(Archive& archive) {
-    archive(name, resources, max_retries, retry_on, priority, deadline);
-  }
+#endif
 
-  static sent_options of(const remote_options& o) {
-    sent_options s{o.name, o.resources, o.max_retries, 0, o.priority, -1};
-    if (o.retry_on != nullptr) s.retry_on = reinterpret_cast<std::intptr_t>(o.retry_on) - place_known();
-    if (o.deadline != std::chrono::steady_clock::time_point::max())
-      s.deadline =
-          std::max<std::int64_t>(0, std::chrono::nanoseconds(o.deadline - std::chrono::steady_clock::now()).count());
-    return s;
-  }
-  [[nodiscard]] remote_options here() && {
-    remote_options o{.name = std::move(name), .resources = std::move(resources), .max_retries = max_retries};
-    if (retry_on != 0) o.retry_on = reinterpret_cast<retry_filter>(retry_on + place_known());
-    o.priority = priority;
-    if (deadline >= 0) o.deadline = std::chrono::steady_clock::now() + std::chrono::nanoseconds(deadline);
-    return o;
-  }
+// ---- cadre/actor/detail/restarts.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_RESTARTS_HPP
+#define CADRE_ACTOR_DETAIL_RESTARTS_HPP
 
- private:
-  // All ranks run the same build.
-  static std::int64_t place_known() noexcept {
-    return static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(&is_one_of<sent_options>));
+#include <exception>
+#include <optional>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+// What ranks ask rank 0 about actors that are made anew when their rank is lost.
+
+/// Rank 0 is told of the last state of an actor that may be made anew, and how often it was by now.
+struct keep_state_request {
+  static void serve(request& r) {
+    actor_place first;
+    revival::saved_state state;
+    r.in(first, state.version, state.bytes);
+    way_back(r).with([&] { r.at.kept().keep_state(first, std::move(state)); });
   }
 };
+/// Rank 0 is to make an actor anew when its rank is lost.
+struct keep_actor_request {
+  static void serve(request& r) {
+    actor_place first;
+    kept_actor k;
+    r.in(first, k.maker, k.how, k.on);
+    way_back(r).with([&] { keep(r.at, first, std::move(k)); });
+  }
+  static void keep(job& j, const actor_place& first, kept_actor k) {
+    j.kept().add(first, std::move(k));
+    if (j.is_gone(first.rank)) j.revive_all_of(first.rank, "its rank has died");
+  }
+};
+inline void keep_actor(job& j, const actor_place& first, kept_actor k) {
+  if (j.rank() == 0) return keep_actor_request::keep(j, first, std::move(k));
+  ask<keep_actor_request, void>(j, 0, {}, false, "the making of an actor", false, {}, [&](output_archive& out) {
+    out(first, k.maker, k.how, k.on);
+  }).get();
+}
+/// Such an actor has ended.
+struct forget_actor_request {
+  static void serve(request& r) {
+    actor_place first;
+    std::string name;
+    r.in(first, name);
+    forget(r.at, first, name);
+  }
+  static void forget(job& j, const actor_place& first, const std::string& name) {
+    j.kept().drop(first);
+    if (!name.empty()) j.names().drop(name, first);
+  }
+};
+/// Rank 0 is asked where an actor is.
+struct where_request {
+  static void serve(request& r) {
+    actor_place first;
+    int not_at = 0;
+    r.in(first, not_at);
+    r.at.kept().ask(first, not_at,
+                    [back = way_back(r)](const whereabouts& w) mutable { back.with([&] { return w; }); });
+  }
+};
+
+inline actor_place job::ask_where(const actor_place& first, int not_at) {
+  whereabouts w;
+  if (rank() == 0) {
+    promise<whereabouts> told;
+    auto answer = told.get_future();
+    kept_.ask(first, not_at, [&](const whereabouts& there) { std::move(told).set_value(there); });
+    w = answer.get();
+  } else {
+    w = detail::ask<where_request, whereabouts>(*this, 0, {}, false, "where an actor is", true, {},
+                                                [&](output_archive& out) { out(first, not_at); })
+            .get();
+  }
+  if (!w.why_dead.empty()) throw actor_died("that was made on rank " + std::to_string(first.rank), w.why_dead);
+  return w.now;
+}
+inline void job::revive(const actor_place& first, std::string how) noexcept {
+  try {
+    for (;;) {
+      const std::optional<kept_actor> k = kept_.again(first);
+      if (!k) {
+        how += "; it may not be made anew again: see .max_restarts";
+        break;
+      }
+      // A rank does not come back. Rank 0 is not to be lost by what killed another.
+      const bool on_the_lost = k->on.what() == placement::kind::on_rank && !is_alive(k->on.rank());
+      const int to = choose(on_the_lost ? placement{} : k->on, {}, true);
+      try {
+        const auto at = detail::ask_handler<actor_address>(*this, to, {.handler = k->maker}, false, "a restart", true,
+                                                           {}, [&](output_archive& out) { out(k->how); })
+                            .get();
+        return kept_.made(first, {to, at, first.task_retries});
+      } catch (const actor_died& e) {  // that rank has died too
+        how = e.what();
+      }
+    }
+  } catch (const std::exception& e) {
+    how.append("; it cannot be made anew: ").append(e.what());
+  }
+  names_.drop(kept_.give_up(first, how), first);
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/start_call.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_START_CALL_HPP
+#define CADRE_ACTOR_DETAIL_START_CALL_HPP
+
+#include <exception>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+using task_refs = std::vector<task_ref<task>>;
+
+/// A task of a function with a name, without options.
+template <class R, class F>
+class named_task final : public function_task<R, F> {
+ public:
+  named_task(F&& f, std::string_view name, pool_id home, std::source_location at)
+      : function_task<R, F>(std::move(f), home, 0, at), name_(name) {}
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+
+ private:
+  std::string_view name_;
+};
+
+/// Runs a bound call, or what wraps one, on this process's pool, when the tasks before it are done.
+template <auto F, class R, class Call>
+future<R> start_call(runtime_core& core, remote_options o, Call call, const task_refs& sources) {
+  if (o.name.empty()) o.name = function_name<F>();
+  if (o.retry_on == nullptr) o.max_retries = 0;  // a worker that is lost is the caller's matter
+  auto extras = std::make_unique<task_extras>(task_options{.name = std::move(o.name),
+                                                           .resources = std::move(o.resources),
+                                                           .stop = std::move(o.stop),
+                                                           .max_retries = o.max_retries,
+                                                           .retry_on = o.retry_on,
+                                                           .priority = o.priority,
+                                                           .deadline = o.deadline,
+                                                           .at = o.at});
+  std::vector<task*> before;
+  for (const auto& t : sources) before.push_back(t.get());
+  // What comes before may come when the runtime has ended.
+  std::shared_ptr<runtime_core> keep = before.empty() ? nullptr : core.shared_from_this();
+  const auto submit = [&](auto&& run) {
+    return future_access::make<R>(
+        submit_configured<R>(scheduler_of(core.pool()), std::move(run), std::move(extras), 0, before));
+  };
+  if constexpr (signature_of<F>::takes_stop) {
+    extras->source.emplace();
+    return submit([keep = std::move(keep), call = std::move(call),
+                   token = extras->source->get_token()](bool again) mutable -> R { return call(again, token); });
+  } else {
+    return submit([keep = std::move(keep), call = std::move(call)](bool again) mutable -> R { return call(again); });
+  }
+}
+/// The same without options, for which a smaller task will do if nothing comes before it.
+template <auto F, class R, class Call>
+future<R> start_plain_call(runtime_core& core, std::source_location at, Call call, const task_refs& sources) {
+  if constexpr (!signature_of<F>::takes_stop) {
+    if (sources.empty()) {
+      auto run = [call = std::move(call)]() mutable -> R { return call(false); };
+      auto* const t = new named_task<R, decltype(run)>(std::move(run), function_name<F>(), core.home(), at);
+      t->set_parent();
+      t->publish(task::queued, 2);
+      task_ref<state<R>> made(t);
+      scheduler_of(core.pool()).push(t);
+      return future_access::make<R>(std::move(made));
+    }
+  }
+  return start_call<F, R>(core, {.at = at}, std::move(call), sources);
+}
+
+/// Puts a call into the mailbox of an actor of this process. What cannot be put there fails: see actor::call(). An F with a
+/// refuse(error) gets all errors, in place of the caller. `before(task&)` is called when there is a task that could be
+/// cancelled, and has not begun.
+template <class T, class R, class F, class Before = decltype([](task&) {})>
+future<R> push_call(runtime_core& core, actor_address to, std::source_location at, std::uint8_t flags,
+                    std::string_view name, F&& f, call_kind kind = call_kind::of_user, const Before& before = {}) {
+  actor_cell& cell = core.actors()[to.cell];
+  auto* const t = new call_task<R, std::decay_t<F>>(std::forward<F>(f), cell, kind, name, core.home(), flags, at);
+  if (kind != call_kind::constructor) t->set_parent();
+  const bool has_future = (flags & task::no_future) == 0;
+  t->publish(task::queued, has_future ? 2 : 1);
+  task_ref<state<R>> result(has_future ? t : nullptr);
+  try {
+    before(*t);
+    if (!cell.push(to.generation, *t, kind == call_kind::of_user)) {
+      kind == call_kind::stop ? t->run_anyway()
+                              : t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
+      t->release();
+    }
+  } catch (...) {
+    if constexpr (can_refuse<std::decay_t<F>>)
+      t->fail(std::current_exception());
+    else
+      t->cancel_alone();
+    t->release();
+    if constexpr (!can_refuse<std::decay_t<F>>) throw;
+  }
+  return future_access::make<R>(std::move(result));
+}
+
+/// Gives the actor the object that `make()` makes, by a call.
+template <class Make>
+void construct(runtime_core& core, actor_address where, Make&& make) {
+  try {
+    core.actors()[where.cell].set_object(make());
+  } catch (const std::exception& e) {
+    core.actors().end(where, std::string("its constructor threw: ") + e.what());
+  } catch (...) {
+    core.actors().end(where, "its constructor threw what is not a std::exception");
+  }
+}
+template <class T, class Arguments>
+void push_constructor(runtime_core& core, actor_address where, std::source_location at, Arguments arguments) {
+  push_call<T, void>(
+      core, where, at, task::no_future, constructor_name<T>(),
+      [&core, where, arguments = std::move(arguments)]() mutable {
+        construct(core, where, [&] {
+          return std::apply([](auto&... a) { return std::make_shared<T>(std::move(a)...); }, arguments);
+        });
+      },
+      call_kind::constructor);
+}
+/// By its first call too: as it was on another rank, or the first time.
+template <class T>
+void push_maker(runtime_core& core, actor_address where, std::source_location at) {
+  push_call<T, void>(
+      core, where, at, task::no_future, constructor_name<T>(),
+      [&core, where] { construct(core, where, [&] { return core.actors()[where.cell].anew()->make(); }); },
+      call_kind::constructor);
+}
+
+/// Null for an actor that is never made anew. Throws impossible_request (209).
+template <class T, class Kept>
+std::unique_ptr<revival> revival_for(const revival::limits& most, const Kept& kept) {
+  if (most.restarts == 0) return nullptr;
+  if (most.checkpoint_every != 0 && !has_state<T>)
+    throw impossible_request(".checkpoint_every for an actor of " + type_name(typeid(T)) +
+                             ", which has no serialize()");
+  return std::make_unique<revival_of<T, Kept>>(most, kept);
+}
+
+/// Ends an actor of this process; or makes it anew, if it may be. False if it had ended already.
+template <class T>
+bool kill_actor(runtime_core& core, actor_address where, bool restart) {
+  actor_cell& cell = core.actors()[where.cell];
+  if (!restart) return core.actors().end(where, "it was killed");
+  const auto make = [&core, where, &cell] {
+    if (!cell.has_ended()) construct(core, where, [&] { return cell.anew()->make(); });
+  };
+  auto* const t = new call_task<void, decltype(make)>(decltype(make)(make), cell, call_kind::constructor,
+                                                      constructor_name<T>(), core.home(), task::no_future, {});
+  t->publish(task::queued, 1);
+  if (cell.restart(where.generation, *t, "it was killed")) return true;
+  t->cancel_alone();
+  t->release();
+  return core.actors().end(where, "it was killed; it may not be made anew, or not again: see .max_restarts");
+}
+
+/// A call, where the actor is.
+template <class T, class Call>
+typename Call::result run_method(actor_cell& cell, Call& call) {
+  T& object = *static_cast<T*>(cell.object());
+  if constexpr (std::is_void_v<typename Call::result>) {
+    call(false, object);
+    cell.count_call();
+  } else {
+    typename Call::result r = call(false, object);
+    cell.count_call();
+    return r;
+  }
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/remote.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_REMOTE_HPP
+#define CADRE_ACTOR_DETAIL_REMOTE_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <tuple>
+#include <typeinfo>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+// What a rank can be asked for.
 
 /// A task: `Call` is a settled bound_call of F.
 template <auto F, class Call>
@@ -16831,18 +17894,8 @@ struct call_request {
     actor_cell* const cell = core.actors().find(r.cell);
     if (cell == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
     served run{std::move(call), way_back(r, function_name<Method>()), cell};
-    auto* const t = new call_task<void, served>(std::move(run), *cell, function_name<Method>(), core.home(),
-                                                task::no_future | task::beyond_cancel, {});
-    t->publish(task::queued, 2);
-    const task_ref<task> queued(t);
-    r.at.served().add(r.from, r.number, *t);
-    try {
-      if (cell->push(r.generation, *t, true)) return;
-      t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
-    } catch (...) {  // too many wait
-      t->fail(std::current_exception());
-    }
-    t->release();
+    push_call<T, void>(core, {r.cell, r.generation}, {}, task::no_future | task::beyond_cancel, function_name<Method>(),
+                       std::move(run), call_kind::of_user, [&](task& t) { r.at.served().add(r.from, r.number, t); });
   }
 
  private:
@@ -16851,7 +17904,7 @@ struct call_request {
     way_back back;
     actor_cell* cell;
     void operator()() {
-      back.with([&]() -> typename Call::result { return call(false, *static_cast<T*>(cell->object())); });
+      back.with([&]() -> typename Call::result { return run_method<T>(*cell, call); });
     }
     void refuse(const std::exception_ptr& why) noexcept {
       back.with([&] { std::rethrow_exception(why); });
@@ -16859,36 +17912,54 @@ struct call_request {
   };
 };
 
-/// Makes an actor of a job of several ranks, where rank 0 has its name, on this one.
+/// Makes an actor of a job of several ranks, where rank 0 knows it, on this one.
 template <class T, class Kept>
-actor_address make_here(runtime_core& core, const std::string& label, const std::string& name,
-                        std::uint32_t most_at_once, std::size_t most_pending, std::source_location at, Kept kept) {
-  const actor_address where = core.actors().add(core.home(), label, most_at_once, most_pending);
-  core.actors().set_name(where, name);
-  push_constructor<T>(core, where, at, std::move(kept));
+actor_address make_here(runtime_core& core, sent_actor o, std::source_location at, Kept kept) {
+  std::unique_ptr<revival> anew = revival_for<T>(o.most, kept);
+  revival* const r = anew.get();
+  if (o.restarts != 0) r->go_on_from(o.restarts, std::move(o.state));
+  const actor_address where = core.actors().add(core.home(), o.label, o.most_at_once, o.most_pending, std::move(anew));
+  const actor_place first =
+      o.restarts != 0 ? o.first
+                      : actor_place{core.rank(), where, r != nullptr ? o.most.task_retries : actor_place::never_anew};
+  if (!o.name.empty() || r != nullptr) core.actors().set_known(where, o.name, first);
+  if (r == nullptr) {
+    push_constructor<T>(core, where, at, std::move(kept));
+  } else {
+    if (core.rank() != 0)
+      r->keep = [&core, first](const revival::saved_state& s) {
+        ask<keep_state_request, void>(*core.jobs(), 0, {}, false, "this_actor::checkpoint", false, {},
+                                      [&](output_archive& out) { out(first, s.version, s.bytes); })
+            .get();
+      };
+    push_maker<T>(core, where, at);
+  }
   return where;
 }
 /// An actor is to be made.
 template <class T, class Kept>
 struct make_request {
   static void serve(request& r) {
-    runtime_core& core = r.at.core();
-    std::string label, name;
-    std::uint32_t most_at_once = 1;
-    std::uint64_t most_pending = 0;
+    sent_actor o;
     Kept kept{};
-    r.in(label, name, most_at_once, most_pending);
-    std::apply([&](auto&... a) { r.in(a...); }, kept);
+    r.in(o);
+    if (o.restarts != 0)
+      std::apply([&](auto&... a) { from_bytes(o.arguments, a...); }, kept);
+    else
+      std::apply([&](auto&... a) { r.in(a...); }, kept);
     r.in.expect_end();
-    const actor_address where = make_here<T>(core, label, name, most_at_once, most_pending, {}, std::move(kept));
+    const actor_address where = make_here<T>(r.at.core(), std::move(o), {}, std::move(kept));
     way_back(r).with([&] { return where; });
   }
 };
+template <class T>
 struct kill_request {
   static void serve(request& r) {
-    const actor_address where{r.cell, r.generation};
-    actor_table& actors = r.at.core().actors();
-    way_back(r).with([&] { return actors.find(r.cell) != nullptr && actors.end(where, "it was killed"); });
+    bool no_restart = true;
+    r.in(no_restart);
+    runtime_core& core = r.at.core();
+    const bool is_there = core.actors().find(r.cell) != nullptr;
+    way_back(r).with([&] { return is_there && kill_actor<T>(core, {r.cell, r.generation}, !no_restart); });
   }
 };
 template <class T>
@@ -16966,6 +18037,39 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/this_actor.hpp ----
+#ifndef CADRE_ACTOR_THIS_ACTOR_HPP
+#define CADRE_ACTOR_THIS_ACTOR_HPP
+
+CADRE_NAMESPACE_BEGIN
+
+/// For the methods of an actor's class, and its constructor. All throw no_actor (612) elsewhere.
+namespace this_actor {
+
+namespace detail {
+
+inline cadre::detail::actor_cell& cell() {
+  const auto* const call = dynamic_cast<const cadre::detail::call_in_mailbox*>(cadre::detail::current_task());
+  if (call == nullptr) throw no_actor();
+  return call->cell;
+}
+
+}  // namespace detail
+
+/// How often it has been made anew: not 0 if it was restarted (see actor_options::max_restarts).
+[[nodiscard]] inline int restarts() { return detail::cell().restarts(); }
+
+/// Saves the state of the actor as it is now, for when it is made anew; nothing, if it never is. In a job of several ranks the
+/// state is at rank 0 when this returns. Throws unsaved_state (613), and what serialize() throws. The cost: the writing, and
+/// between ranks a message and its answer.
+inline void checkpoint() { detail::cell().save_state(); }
+
+}  // namespace this_actor
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/actor/actor.hpp ----
 #ifndef CADRE_ACTOR_ACTOR_HPP
 #define CADRE_ACTOR_ACTOR_HPP
@@ -16981,7 +18085,7 @@ CADRE_NAMESPACE_END
 
 CADRE_NAMESPACE_BEGIN
 
-/// An object that lives somewhere in the job and is called by messages. This is its handle: 16 bytes that may be copied,
+/// An object that lives somewhere in the job and is called by messages. This is its handle: 20 bytes that may be copied,
 /// sent as arguments and results, and kept in other objects. Made by runtime::actor(); the actor lives until it is stopped
 /// or its runtime ends, whatever becomes of handles.
 ///
@@ -17051,6 +18155,9 @@ class actor {
   future<void> stop(std::source_location at = std::source_location::current()) const {
     detail::runtime_core& core = checked();
     const detail::actor_address here = address();
+    if (rank_ != core.rank() && first().may_move())
+      return detail::ask_moving<detail::stop_request<T>, void>(*core.jobs(), first(), "stop", at,
+                                                               detail::plain_arguments<>{});
     if (rank_ != core.rank())
       return detail::ask<detail::stop_request<T>, void>(*core.jobs(), rank_, head(), false, "stop", true, at,
                                                         [](output_archive&) {});
@@ -17058,19 +18165,28 @@ class actor {
         core, here, at, 0, "stop", [&core, here] { core.actors().end(here, "it was stopped"); },
         detail::call_kind::stop);
   }
-  /// Ends it at once: a call that runs is finished, those that wait fail with actor_died (601). False if it had ended.
-  bool kill() const {
+  /// Ends it at once: a call that runs is finished, those that wait fail with actor_died (601). False if it had ended. With
+  /// .no_restart = false it is made anew if its .max_restarts allows that, as after the loss of its rank.
+  bool kill(kill_options how = {}) const {
     detail::runtime_core& core = checked();
-    if (rank_ == core.rank()) return core.actors().end(address(), "it was killed");
-    return detail::ask<detail::kill_request, bool>(*core.jobs(), rank_, head(), false, "kill", true, {},
-                                                   [](output_archive&) {})
+    if (rank_ == core.rank()) return detail::kill_actor<T>(core, address(), !how.no_restart);
+    if (first().may_move())
+      return detail::ask_moving<detail::kill_request<T>, bool>(*core.jobs(), first(), "kill", {},
+                                                               detail::plain_arguments<bool>{{how.no_restart}})
+          .get();
+    return detail::ask<detail::kill_request<T>, bool>(*core.jobs(), rank_, head(), false, "kill", true, {},
+                                                      [&](output_archive& out) { out(how.no_restart); })
         .get();
   }
 
  private:
   friend class runtime;
   actor(detail::actor_place where, std::uint32_t runtime) noexcept
-      : cell_(where.at.cell), generation_(where.at.generation), runtime_(runtime), rank_(where.rank) {}
+      : cell_(where.at.cell),
+        generation_(where.at.generation),
+        runtime_(runtime),
+        rank_(where.rank),
+        task_retries_(where.task_retries) {}
 
   template <auto Method>
   static consteval void check() {
@@ -17080,6 +18196,7 @@ class actor {
     static_assert(!known::takes_stop, "cadre: a method asks this_task::stop_requested()");
   }
   [[nodiscard]] detail::actor_address address() const noexcept { return {cell_, generation_}; }
+  [[nodiscard]] detail::actor_place first() const noexcept { return {rank_, address(), task_retries_}; }
   [[nodiscard]] detail::job::head head() const noexcept { return {.cell = cell_, .generation = generation_}; }
 
   template <auto Method, class... A>
@@ -17091,16 +18208,18 @@ class actor {
     if (rank_ == core.rank())
       return detail::push_call<T, result>(core, address(), at, 0, detail::function_name<Method>(),
                                           here(core, std::move(call)));
-    using settled = typename decltype(call)::settled;
-    std::optional<settled> all;
-    try {
-      all.emplace(std::move(call).settle());
-    } catch (...) {  // what an argument comes from has failed
-      return detail::failed_future<result>(*core.jobs(), std::current_exception(), at);
-    }
-    return detail::ask<detail::call_request<T, Method, settled>, result>(
-        *core.jobs(), rank_, head(), settled::may_hold_refs, detail::function_name<Method>(), true, at,
-        [&](output_archive& out) { all->save(out); });
+    return detail::send_settled(
+        std::move(call),
+        [&]<class Settled>(Settled all) {
+          using request = detail::call_request<T, Method, Settled>;
+          if (first().may_move())
+            return detail::ask_moving<request, result>(*core.jobs(), first(), detail::function_name<Method>(), at,
+                                                       std::move(all));
+          return detail::ask<request, result>(*core.jobs(), rank_, head(), Settled::may_hold_refs,
+                                              detail::function_name<Method>(), true, at,
+                                              [&](output_archive& out) { all.save(out); });
+        },
+        [&](std::exception_ptr why) { return detail::failed_future<result>(*core.jobs(), std::move(why), at); });
   }
   template <auto Method, class... A>
   void tell_at(std::source_location at, A&&... arguments) const {
@@ -17118,21 +18237,27 @@ class actor {
       detail::push_call<T, void>(core, address(), at, detail::task::no_future | detail::task::beyond_cancel,
                                  detail::function_name<Method>(), std::move(f));
     } else {
-      using settled = typename decltype(call)::settled;
-      try {
-        const settled all = std::move(call).settle();
-        core.jobs()->template ask<detail::call_request<T, Method, settled>>(
-            rank_, head(), settled::may_hold_refs, [&](output_archive& out) { all.save(out); });
-      } catch (...) {
-        core.jobs()->tell_of(std::current_exception(), detail::function_name<Method>());
-      }
+      const auto failed = [&](const std::exception_ptr& why) {
+        core.jobs()->tell_of(why, detail::function_name<Method>());
+      };
+      const auto send = [&]<class Settled>(Settled all) {
+        using request = detail::call_request<T, Method, Settled>;
+        try {
+          if (first().may_move())
+            return detail::tell_moving<request>(*core.jobs(), first(), detail::function_name<Method>(), std::move(all));
+          core.jobs()->template ask<request>(rank_, head(), Settled::may_hold_refs,
+                                             [&](output_archive& out) { all.save(out); });
+        } catch (...) {
+          failed(std::current_exception());
+        }
+      };
+      detail::send_settled(std::move(call), send, failed);
     }
   }
   template <class Call>
   auto here(detail::runtime_core& core, Call call) const {
-    return [&cell = core.actors()[cell_], call = std::move(call)]() mutable {
-      return call(false, *static_cast<T*>(cell.object()));
-    };
+    return
+        [&cell = core.actors()[cell_], call = std::move(call)]() mutable { return detail::run_method<T>(cell, call); };
   }
   detail::runtime_core& checked() const {
     detail::runtime_core* const core = generation_ == 0 ? nullptr : detail::runtime_core::find(runtime_);
@@ -17145,6 +18270,7 @@ class actor {
   std::uint32_t generation_ = 0;  // 0: none
   std::uint32_t runtime_ = 0;
   std::int32_t rank_ = 0;
+  std::int32_t task_retries_ = detail::actor_place::never_anew;
 };
 
 CADRE_NAMESPACE_END
@@ -17187,32 +18313,6 @@ struct method_of<R(P...) const> {
 /// const alone, `cadre::method<int() const>(&counter::at)`.
 template <class Signature>
 inline constexpr detail::method_of<Signature> method{};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/blocking.hpp ----
-#ifndef CADRE_ASYNC_BLOCKING_HPP
-#define CADRE_ASYNC_BLOCKING_HPP
-
-#include <type_traits>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Returns `f()`, which blocks in the system: reads a socket, waits for a lock of another library. Inside a task one more
-/// thread of the pool takes tasks meanwhile, so that the pool neither loses a processor nor hangs when what the task
-/// blocks for is to be done by the pool itself. Elsewhere it only calls.
-///
-/// What `f` throws passes. Cost: under a microsecond, and the start of a thread when more block at once than ever before; up
-/// to 256 such threads are kept for the next time. When no further thread can be had, the call is made all the same.
-template <class F>
-  requires std::is_invocable_v<F>
-decltype(auto) blocking(F&& f) {
-  const detail::stand_in other;
-  return std::forward<F>(f)();
-}
 
 CADRE_NAMESPACE_END
 
@@ -17346,8 +18446,8 @@ class object_promise {
 
  private:
   friend object_store;
-  object_promise(object_store store, object_writer<T> writer) noexcept
-      : store_(std::move(store)), writer_(std::move(writer)) {}
+  object_promise(const object_store& store, object_writer<T> writer) noexcept
+      : store_(store), writer_(std::move(writer)) {}
 
   object_store store_;
   object_writer<T> writer_;  // without memory yet
@@ -17518,21 +18618,23 @@ class runtime {
       if (producer->wait_for(timeout)) producer->get();
       timeout -= std::chrono::steady_clock::now() - begun;
     }
-    return store().get(ref, timeout < timeout.zero() ? timeout.zero() : timeout);
+    return core_.get_from_store(ref, timeout < timeout.zero() ? timeout.zero() : timeout);
   }
   /// Waits until `n` of the objects are there or have ended (a get of which throws), at most for `timeout`.
   template <class T>
   waited_objects wait(const std::vector<object_ref<T>>& refs, std::size_t n,
                       std::chrono::nanoseconds timeout = std::chrono::nanoseconds::max()) {
-    std::vector<shared_future<void>> made_here;
-    for (const object_ref<T>& ref : refs)
-      if (auto producer = core_.results().find(ref); producer && !producer->ready())
+    waited_objects found = store().wait(refs, 0);
+    if (n <= found.ready.size()) return found;
+    std::vector<shared_future<void>> made_here;  // of those that were not there a moment ago
+    for (const std::size_t k : found.pending)
+      if (auto producer = core_.results().find(refs[k]); producer && !producer->ready())
         made_here.push_back(*std::move(producer));
-    if (n <= refs.size() && !made_here.empty()) {
-      const std::size_t others = refs.size() - made_here.size();
-      static_cast<void>(cadre::wait(made_here, n > others ? n - others : 0, timeout));
+    if (n <= refs.size() && made_here.size() == found.pending.size()) {
+      static_cast<void>(cadre::wait(made_here, n - found.ready.size(), timeout));
       return store().wait(refs, 0);
     }
+    // Some are made elsewhere, which only the store hears of.
     return blocking([&] { return store().wait(refs, n, timeout); });
   }
   /// Ends an object for all: see object_store::erase().
@@ -17568,15 +18670,10 @@ class runtime {
     detail::job& j = *core_.jobs();
     const int to = j.choose(o.on, o.resources);
     if (to == rank()) return detail::start_call<F, result>(core_, std::move(o), std::move(call), sources);
-    if (sources.empty() && o.max_retries == 0 && !o.stop.stop_possible()) {
-      std::optional<typename Call::settled> all;
-      try {
-        all.emplace(std::move(call).settle());
-      } catch (...) {  // what an argument comes from has failed
-        return detail::failed_future<result>(j, std::current_exception(), o.at);
-      }
-      return send_task<F>(to, o, *all);
-    }
+    if (sources.empty() && o.max_retries == 0 && !o.stop.stop_possible())
+      return detail::send_settled(
+          std::move(call), [&](const auto& all) { return send_task<F>(to, o, all); },
+          [&](std::exception_ptr why) { return detail::failed_future<result>(j, std::move(why), o.at); });
     // A task of this rank waits for the arguments, sends, and waits for the answer.
     remote_options here{.stop = o.stop, .at = o.at};
     o.stop = {};
@@ -17663,9 +18760,15 @@ class runtime {
     core_.check(o.on);
     if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_.store(), a), ...); }, kept);
     const detail::actor_address where =
-        core_.actors().add(core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls);
+        core_.actors().add(core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls,
+                           detail::revival_for<T>(limits_of(o), kept));
     const cadre::actor<T> made({rank(), where}, core_.number());
-    const auto begin = [&] { detail::push_constructor<T>(core_, where, o.at, std::move(kept)); };
+    const auto begin = [&] {
+      if (o.max_restarts != 0)
+        detail::push_maker<T>(core_, where, o.at);
+      else
+        detail::push_constructor<T>(core_, where, o.at, std::move(kept));
+    };
     if (name.empty()) {
       begin();
     } else if (const auto taken = core_.actors().enter(name, {where, &typeid(T)}, begin)) {
@@ -17674,6 +18777,9 @@ class runtime {
       return checked<T>(*taken, name);
     }
     return made;
+  }
+  static detail::revival::limits limits_of(const actor_options& o) noexcept {
+    return {o.max_restarts, o.max_task_retries, o.checkpoint_every};
   }
   template <class T>
   static std::string label_of(const std::string& name) {
@@ -17693,18 +18799,28 @@ class runtime {
       }
     }
     try {
-      detail::actor_place where{to, {}};
+      detail::sent_actor how{.label = label_of<T>(name),
+                             .name = name,
+                             .most_at_once = o.max_concurrency,
+                             .most_pending = o.max_pending_calls,
+                             .most = limits_of(o)};
+      detail::actor_place where{to, {}, o.max_restarts != 0 ? o.max_task_retries : detail::actor_place::never_anew};
+      using request = detail::make_request<T, Kept>;
       if (to == rank()) {
-        where.at = detail::make_here<T>(core_, label_of<T>(name), name, o.max_concurrency, o.max_pending_calls, o.at,
-                                        std::move(kept));
+        where.at = detail::make_here<T>(core_, how, o.at, kept);
       } else {
-        where.at = detail::ask<detail::make_request<T, Kept>, detail::actor_address>(
-                       j, to, {}, true, detail::constructor_name<T>(), true, o.at,
-                       [&](output_archive& out) {
-                         out(label_of<T>(name), name, o.max_concurrency, std::uint64_t{o.max_pending_calls});
-                         std::apply([&](const auto&... a) { out(a...); }, kept);
-                       })
-                       .get();
+        where.at =
+            detail::ask<request, detail::actor_address>(j, to, {}, true, detail::constructor_name<T>(), true, o.at,
+                                                        [&](output_archive& out) {
+                                                          out(how);
+                                                          std::apply([&](const auto&... a) { out(a...); }, kept);
+                                                        })
+                .get();
+      }
+      if (o.max_restarts != 0 && to != 0) {
+        how.arguments = std::apply([](const auto&... a) { return to_bytes(a...); }, kept);
+        how.first = where;
+        detail::keep_actor(j, where, {detail::handler_of<request>::entry.id(), std::move(how), o.on});
       }
       if (!name.empty()) detail::ask_about_name(j, detail::name_question::bind, name, {}, where);
       return cadre::actor<T>(where, core_.number());
@@ -17732,7 +18848,7 @@ class runtime {
 
 namespace this_task {
 
-/// The runtime that runs this task or actor. Throws no_runtime (607) elsewhere.
+/// The runtime that runs this task or actor. Throws no_runtime (607) elsewhere, and in what runs when its threads have ended.
 [[nodiscard]] inline cadre::runtime& runtime() {
   const detail::task* const t = detail::current_task();
   detail::runtime_core* const core = t == nullptr ? nullptr : detail::runtime_core::of_pool(t->home());

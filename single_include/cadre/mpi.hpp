@@ -458,8 +458,13 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_MPI_ENVIRONMENT_HPP
 #define CADRE_MPI_ENVIRONMENT_HPP
 
+#include <signal.h>
+#include <unistd.h>
+
 #include <atomic>
+#include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <mutex>
 #include <utility>
@@ -481,7 +486,9 @@ namespace detail {
 
 /// MPI in this process: initialised here if the host did not, and then finalised at exit, provided that every
 /// communicator was destroyed before. If one is alive, exit was called in the middle of the job: MPI is left as it is, so
-/// that mpirun notices and ends the job, in place of a finalisation that would wait for ranks that never come.
+/// that mpirun notices and ends the job, in place of a finalisation that would wait for ranks that never come. Where a rank
+/// has died and the others go on (mpirun --enable-recovery) nothing is finalised: rank 0 waits for the others to end and then
+/// has mpirun end the job, with 0 if it ends with 0 itself, else 1.
 class environment {
  public:
   static environment& get() {
@@ -499,6 +506,11 @@ class environment {
 
   /// Keeps what MPI may still touch until the process ends; under the mutex.
   void keep(std::shared_ptr<void> memory) { kept_.push_back(std::move(memory)); }
+
+  void note_death() noexcept {
+    // Called before the destructor, as it is registered after the constructor has run.
+    if (!somebody_died_.exchange(true)) ::on_exit([](int status, void*) { exit_status() = status; }, nullptr);
+  }
 
   static bool finalized() noexcept {
     int done = 0;
@@ -523,11 +535,33 @@ class environment {
           "initialise MPI");
   }
   ~environment() {
-    if (ours_ && alive_.load() == 0 && !finalized()) ::MPI_Finalize();
+    if (!ours_ || finalized()) return;
+    if (somebody_died_.load())
+      end_without_the_dead();
+    else if (alive_.load() == 0)
+      ::MPI_Finalize();
+  }
+  static int& exit_status() noexcept {
+    static constinit int status = 0;
+    return status;
+  }
+  // mpirun gives 0 after MPI_Abort(0), also where others ended otherwise, and 1 after a SIGTERM; no other codes.
+  static void end_without_the_dead() noexcept {
+    const char* const goes_on = std::getenv("OMPI_MCA_orte_enable_recovery");
+    if (goes_on == nullptr || std::strcmp(goes_on, "0") == 0) return;  // mpirun ends the job at this moment
+    int rank = 0;
+    ::MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    if (rank != 0) return;
+    constexpr unsigned for_the_others = 500'000;  // us; they have been told that the job is over
+    ::usleep(for_the_others);
+    std::fflush(nullptr);
+    if (exit_status() == 0) ::MPI_Abort(MPI_COMM_WORLD, 0);
+    ::kill(::getppid(), SIGTERM);
   }
 
   std::mutex mutex_;
   std::atomic<int> alive_{0};
+  std::atomic<bool> somebody_died_{false};
   bool ours_ = false;
   std::vector<std::shared_ptr<void>> kept_;
 };
@@ -2118,17 +2152,15 @@ class inbox {
       post(released_.back());
       released_.pop_back();
     }
-    if (order_.empty()) return {};
-    if (auto found = test(0)) return found;
-    // The oldest receive is the first to complete, unless its batch is large and the next ones are small.
-    constexpr unsigned often = 64;
+    // Batches go to the receives in the order in which those were posted. They also end in that order, unless one is large
+    // and the next ones are small.
+    if (next_ < order_.size())
+      if (auto found = test(next_)) return found;
+    constexpr unsigned often = 32;
     if (++misses_ % often != 0) return {};
-    for (std::size_t i = 1; i < order_.size(); ++i)
-      if (auto found = test(i)) {
-        order_.push_back(order_.front());
-        order_.erase(order_.begin());
-        return found;
-      }
+    for (std::size_t i = 0; i < order_.size(); ++i)
+      if (i != next_)
+        if (auto found = test(i)) return found;
     return {};
   }
   /// The slot can be received into again.
@@ -2171,6 +2203,7 @@ class inbox {
     ::MPI_Get_count(&status, MPI_BYTE, &bytes);
     const std::size_t i = order_[place];
     order_.erase(order_.begin() + static_cast<std::ptrdiff_t>(place));
+    next_ = place < next_ ? next_ - 1 : place;
     return arrival{i, status.MPI_SOURCE, code, std::span(s.bytes->bytes).first(static_cast<std::size_t>(bytes))};
   }
 
@@ -2178,6 +2211,7 @@ class inbox {
   int tag_;
   std::vector<posted> slots_;
   std::vector<std::size_t> order_;  // in which they were posted
+  std::size_t next_ = 0;            // place of the receive behind the last one that is known to have got a batch
   std::vector<std::size_t> released_;
   unsigned misses_ = 0;
 };
@@ -2675,9 +2709,7 @@ class message_link final : public cadre::detail::link {
     return moved;
   }
   /// Throws message_error (1108) when called by the sink.
-  bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override {
-    return wait([&] { return word.load(std::memory_order_acquire) != value; }, deadline);
-  }
+  bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
   void wake() noexcept override {
     // An exchange of the same word on both sides: a waiter that is not seen here sees what was done before.
     if (sleepers_.fetch_add(0, std::memory_order_acq_rel) != 0) bell().ring();
@@ -2995,6 +3027,7 @@ inline void message_link::declare_dead(int rank, std::string how) {
     deaths_.push_back(rank);
     p.alive.store(false, std::memory_order_release);
     somebody_died_.store(true);
+    environment_.note_death();
     has_deaths_.store(true, std::memory_order_release);
   }
   bell().ring();
@@ -3067,6 +3100,10 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
     if (!poll() && !ready()) bell().sleep(rings, std::min(deadline, now + nap));
     sleepers_.fetch_sub(1, std::memory_order_acq_rel);
   }
+}
+
+inline bool message_link::wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) {
+  return wait([&] { return word.load(std::memory_order_acquire) != value; }, deadline);
 }
 
 // What the thread does: looks again soon after something has come, and ever later when nothing does.
@@ -3450,8 +3487,8 @@ class runtime : public cadre::runtime {
     core().begin_job(number, "cadre-job-" + std::to_string(all[0].job[0]) + "-" + std::to_string(all[0].job[1]));
     job_ = std::make_shared<cadre::detail::job>(core(), std::make_unique<detail::message_link>(comm), std::move(peers));
     core().join(job_);
-    core().actors().when_name_ends = [this](const std::string& name, cadre::detail::actor_address where) {
-      drop_name(name, {this->rank(), where});
+    core().actors().when_known_ends = [this](const std::string& name, const cadre::detail::actor_place& first) {
+      forget(name, first);
     };
     job_->start();
   }
@@ -3491,9 +3528,13 @@ class runtime : public cadre::runtime {
     if (!others.empty()) throw different_programs(others + " from rank 0 on " + all[0].host.data());
   }
 
-  void drop_name(const std::string& name, cadre::detail::actor_place where) {
-    if (rank() == 0)
+  void forget(const std::string& name, const cadre::detail::actor_place& where) {
+    if (rank() == 0 && where.may_move())
+      cadre::detail::forget_actor_request::forget(*job_, where, name);
+    else if (rank() == 0)
       job_->names().drop(name, where);
+    else if (where.may_move())
+      job_->ask<cadre::detail::forget_actor_request>(0, {}, false, [&](output_archive& out) { out(where, name); });
     else
       job_->ask<cadre::detail::name_request>(0, {}, false, [&](output_archive& out) {
         out(cadre::detail::name_question::drop, name, std::string(), where);
@@ -3550,7 +3591,10 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_MPI_RUN_HPP
 #define CADRE_MPI_RUN_HPP
 
+#include <signal.h>
+
 #include <concepts>
+#include <cstdio>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
@@ -3558,11 +3602,21 @@ CADRE_NAMESPACE_BEGIN
 namespace mpi {
 
 /// cadre::run() for a job of several ranks: under mpirun rank 0 calls the program, and the others run what it, and the tasks
-/// and actors of the job, give them to do. Without mpirun it is cadre::run().
+/// and actors of the job, give them to do. Without mpirun it is cadre::run(). SIGPIPE is ignored, unless it is handled
+/// already: it would come of a rank that dies. Errors that are logged, as the death of a rank, go to stderr if there is no log
+/// sink.
 template <class Program>
   requires std::invocable<Program&, cadre::runtime&>
 int run(int argc, char** argv, Program&& program, runtime_options options = {}) {
   if (!launched()) return cadre::run(argc, argv, program, std::move(options));
+  struct sigaction pipes {};
+  if (::sigaction(SIGPIPE, nullptr, &pipes) == 0 && pipes.sa_handler == SIG_DFL) ::signal(SIGPIPE, SIG_IGN);
+  if (!log_enabled(log_level::error))
+    set_log_sink(
+        [](const log_record& r) {
+          std::fprintf(stderr, "%.*s\n", static_cast<int>(r.message.size()), r.message.data());  // the program's own
+        },
+        log_level::error);
   return cadre::detail::run_main(argc, argv, [&]() -> int {
     runtime rt(std::move(options));
     if (rt.rank() == 0) return cadre::detail::run_program(program, rt);
