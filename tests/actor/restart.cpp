@@ -202,8 +202,7 @@ TEST_CASE("A state that cannot be written is told", "[actor]") {
       s.call<&sealed::save>().get(),
       "[cadre.actor.613] the state of a restart_test::sealed cannot be saved; give it a serialize(), or make it "
       "so that its constructor's arguments say all");
-  give it "));
-      CHECK(s.kill(anew));
+  CHECK(s.kill(anew));
   CHECK(s.call<&sealed::get>().get() == "as made");
   CHECK_THROWS_WITH(rt->actor<sealed>({.max_restarts = 1, .checkpoint_every = 1}),
                     Contains(".checkpoint_every for an actor of restart_test::sealed, which has no serialize()"));
