@@ -7,8 +7,10 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <deque>
 #include <exception>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -54,12 +56,15 @@ class mirror_link final : public detail::link {
   void declare_dead(int, std::string) override {}
   void close(std::chrono::steady_clock::time_point) override {}
 
+  std::function<void(std::vector<std::byte>&)> damage;  // to the next message that is received
+
  private:
   std::optional<std::vector<std::byte>> take() {
     const std::lock_guard lock(mutex_);
     if (under_way_.empty()) return std::nullopt;
     std::vector<std::byte> first = std::move(under_way_.front());
     under_way_.pop_front();
+    if (damage) std::exchange(damage, {})(first);
     return first;
   }
 
@@ -97,11 +102,32 @@ struct mirrored : cadre::runtime {
     REQUIRE(asked.ready());
     return asked.get();
   }
+  /// What comes next from rank 1 comes so.
+  void receive_damaged(std::function<void(std::vector<std::byte>&)> damage) {
+    way->damage = std::move(damage);
+    const auto end = std::chrono::steady_clock::now() + 10s;
+    while (!way->poll() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    REQUIRE_FALSE(way->damage);
+  }
   mirror_link* way = nullptr;
 };
 
+using bytes = std::vector<std::byte>;
+/// Where in a message its head has what, and where that ends.
+constexpr std::size_t cell_at = 8, generation_at = 12, handler_at = 16, kind_at = 20, counts_at = 21, head_bytes = 23;
+template <class T>
+auto with(std::size_t at, T value) {
+  return [=](bytes& m) {
+    REQUIRE(at + sizeof value <= m.size());
+    std::memcpy(m.data() + at, &value, sizeof value);
+  };
+}
+void cut_off(bytes& m) { m.pop_back(); }
+void longer(bytes& m) { m.push_back({}); }
+
 int six() { return 6; }
 int twice(int n) { return 2 * n; }
+int halved(int n) { return n % 2 == 0 ? n / 2 : throw std::invalid_argument("odd"); }
 struct answers {
   int seven() { return 7; }
   int same(int n) { return n; }
@@ -162,6 +188,64 @@ TEST_CASE("A mailbox that is full refuses the calls of other ranks, and takes th
   open = true;
   CHECK(rt.answer_to(std::move(waits)) == 2);
   CHECK(rt.answer_to(there.call<&answers::same>(4)) == 4);
+}
+
+TEST_CASE("A request that is damaged on its way is an error of its future", "[runtime]") {
+  mirrored rt;
+  const auto error_of = [&](std::function<void(bytes&)> damage) -> std::string {
+    auto task = rt.submit<&twice>({.on = cadre::on_rank(1)}, 4);
+    rt.receive_damaged(std::move(damage));
+    try {
+      return std::to_string(rt.answer_to(std::move(task)));
+    } catch (const std::exception& e) {
+      return e.what();
+    }
+  };
+  CHECK(error_of([](bytes&) {}) == "8");
+  CHECK_THAT(error_of(cut_off), ContainsSubstring("[cadre.archive.501]"));
+  CHECK_THAT(error_of(longer), ContainsSubstring("[cadre.archive.504]"));
+  CHECK_THAT(error_of(with(handler_at, 1'000'000)), ContainsSubstring("[cadre.archive.502]"));
+  CHECK(error_of([](bytes&) {}) == "8");
+}
+
+TEST_CASE("An answer that is damaged on its way is an error of the future that waits for it", "[runtime]") {
+  mirrored rt;
+  const auto answered = [&](std::function<void(bytes&)> damage, int n) {
+    auto task = rt.submit<&halved>({.on = cadre::on_rank(1)}, n);
+    rt.receive_damaged([](bytes&) {});
+    rt.receive_damaged(std::move(damage));
+    return rt.answer_to(std::move(task));
+  };
+  CHECK(answered([](bytes&) {}, 4) == 2);
+  CHECK_THROWS_AS(answered(cut_off, 4), cadre::archive_truncated);
+  CHECK_THROWS_AS(answered(longer, 4), cadre::archive_not_exhausted);
+  CHECK_THROWS_AS(answered([](bytes&) {}, 3), std::invalid_argument);
+  CHECK_THROWS_AS(answered(cut_off, 3), cadre::archive_truncated);
+  CHECK_THROWS_AS(answered(longer, 3), cadre::archive_not_exhausted);
+  CHECK_THROWS_AS(answered(with(head_bytes, std::uint64_t{1} << 60), 3), cadre::archive_corrupt);
+}
+
+TEST_CASE("What no rank says is told as an error of the runtime, and changes nothing", "[runtime]") {
+  std::string untold;
+  mirrored rt({.threads = 1, .on_unobserved_error = [&](const cadre::unobserved_error& e) {
+                 try {
+                   std::rethrow_exception(e.error);
+                 } catch (const std::exception& what) {
+                   untold = what.what();
+                 }
+               }});
+  const auto told = [&](std::function<void(bytes&)> damage) {
+    untold.clear();
+    rt.way->send(1, bytes(head_bytes), detail::urgency::normal);
+    rt.receive_damaged(std::move(damage));
+    return std::exchange(untold, {});
+  };
+  CHECK_THAT(told(cut_off), ContainsSubstring("[cadre.archive.501]"));
+  CHECK_THAT(told(with(counts_at, std::uint8_t{2})), ContainsSubstring("a bool of value 2"));
+  CHECK_THAT(told(with(kind_at, std::uint8_t{5})), ContainsSubstring("a message of kind 5"));
+  CHECK_THAT(told(with(kind_at, detail::job::kind::shutdown)),
+             ContainsSubstring("which rank 0 alone"));
+  CHECK(rt.answer_to(rt.submit<&six>({.on = cadre::on_rank(1)})) == 6);
 }
 
 }  // namespace job_test

@@ -71,6 +71,11 @@ class job final : public message_sink, private knows_ranks {
     kind what{};
     bool counts = true;  // for the end of the job: see finish()
     bool with_refs = false;
+
+    template <class Archive>
+    void serialize(Archive& archive) {
+      archive(number, cell, generation, handler, what, counts, with_refs);
+    }
   };
 
   /// Asks rank `to` for what Tag is. `write(archive)` writes the arguments; `refs`: they may hold object_refs. Throws what the
@@ -210,15 +215,14 @@ class job final : public message_sink, private knows_ranks {
     std::optional<ref_receiver> receiver;
     try {
       input_archive plain(message.bytes());
-      plain(h);
+      head whole;  // a part of it says nothing
+      plain(whole);
+      h = whole;
       if (h.with_refs) receiver.emplace(core_.store());
       input_archive in(message.bytes().subspan(plain.offset()), receiver ? &*receiver : nullptr);
       take(from, h, in);
     } catch (...) {
-      if (h.what == kind::ask)
-        fail(from, h.number, std::current_exception());
-      else
-        tell_of(std::current_exception());
+      refuse(from, h, std::current_exception());
     }
     if (h.counts) received_.fetch_add(1);  // behind what it made
   }
@@ -301,12 +305,27 @@ class job final : public message_sink, private knows_ranks {
       case kind::failure: {
         sent_error e;
         in(e.type, e.text, e.where);
+        in.expect_end();
         if (waits_for_answer* const w = requests_.take(h.number)) w->fail(receive_error(e));
         break;
       }
       case kind::cancel: served_.cancel(from, h.number); break;
-      case kind::shutdown: end(); break;
+      case kind::shutdown:
+        if (from != 0) throw archive_corrupt("the end of the job, which rank 0 alone can say,", 0);
+        end();
+        break;
+      default: throw archive_corrupt("a message of kind " + std::to_string(static_cast<int>(h.what)), 0);
     }
+  }
+  // What cannot be read is an error where the answer is waited for.
+  void refuse(int from, const head& h, const std::exception_ptr& why) noexcept {
+    const bool answers = h.what == kind::answer || h.what == kind::failure;
+    if (h.what == kind::ask && h.number != 0)
+      fail(from, h.number, why);
+    else if (waits_for_answer* const w = answers ? requests_.take(h.number) : nullptr)
+      w->fail(why);
+    else
+      tell_of(why);
   }
   void end() noexcept {
     over_.store(1, std::memory_order_release);
