@@ -1,6 +1,7 @@
 #include "catch.hpp"
 
 #include <cadre/actor.hpp>
+#include <cadre/async/promise.hpp>
 #include <cadre/async/this_task.hpp>
 
 #include <atomic>
@@ -11,6 +12,7 @@
 #include <deque>
 #include <exception>
 #include <functional>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -18,6 +20,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -109,6 +112,7 @@ struct mirrored : cadre::runtime {
     while (!way->poll() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
     REQUIRE_FALSE(way->damage);
   }
+  detail::job& its_job() { return *core().jobs(); }
   mirror_link* way = nullptr;
 };
 
@@ -131,6 +135,9 @@ int halved(int n) { return n % 2 == 0 ? n / 2 : throw std::invalid_argument("odd
 struct answers {
   int seven() { return 7; }
   int same(int n) { return n; }
+};
+struct others {
+  int eight() { return 8; }
 };
 
 TEST_CASE("What another rank asks for is not cancelled with the task that happens to receive it", "[runtime]") {
@@ -243,9 +250,21 @@ TEST_CASE("What no rank says is told as an error of the runtime, and changes not
   CHECK_THAT(told(cut_off), ContainsSubstring("[cadre.archive.501]"));
   CHECK_THAT(told(with(counts_at, std::uint8_t{2})), ContainsSubstring("a bool of value 2"));
   CHECK_THAT(told(with(kind_at, std::uint8_t{5})), ContainsSubstring("a message of kind 5"));
-  CHECK_THAT(told(with(kind_at, detail::job::kind::shutdown)),
-             ContainsSubstring("which rank 0 alone"));
+  CHECK_THAT(told(with(kind_at, detail::job::kind::shutdown)), ContainsSubstring("which rank 0 alone"));
   CHECK(rt.answer_to(rt.submit<&six>({.on = cadre::on_rank(1)})) == 6);
+}
+
+TEST_CASE("A request of a number that no rank gives takes no more memory than others", "[runtime]") {
+  detail::served_tasks served;
+  cadre::promise<int> last;
+  auto f = last.get_future();
+  detail::task& t = *detail::future_access::get(f);
+  served.add(1, ~std::uint64_t{0}, t);
+  served.cancel(1'000'000, ~std::uint64_t{0});
+  CHECK_FALSE(t.stop_requested());
+  served.cancel(1, ~std::uint64_t{0});
+  CHECK(t.stop_requested());
+  std::move(last).set_value(1);
 }
 
 }  // namespace job_test

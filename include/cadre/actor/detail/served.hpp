@@ -4,11 +4,10 @@
 #include <cadre/async/detail/cancel.hpp>
 #include <cadre/async/detail/task.hpp>
 
-#include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <unordered_map>
 #include <utility>
-#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -23,7 +22,7 @@ class served_tasks {
     t.retain();
     task_ref<task> last(&t);  // ends without the lock
     const std::lock_guard lock(mutex_);
-    entry& e = place(from, static_cast<std::uint32_t>(number));
+    entry& e = all_[place(from, number)];
     e.number = number;
     std::swap(e.which, last);
   }
@@ -31,9 +30,9 @@ class served_tasks {
     task_ref<task> found;
     {
       const std::lock_guard lock(mutex_);
-      entry& e = place(from, static_cast<std::uint32_t>(number));
-      if (e.number != number) return;
-      found = std::move(e.which);
+      const auto at = all_.find(place(from, number));
+      if (at == all_.end() || at->second.number != number) return;
+      found = std::move(at->second.which);
     }
     if (found) detail::cancel(*found);
   }
@@ -43,15 +42,13 @@ class served_tasks {
     std::uint64_t number = 0;
     task_ref<task> which;
   };
-  entry& place(int from, std::uint32_t i) {
-    const auto rank = static_cast<std::size_t>(from);
-    if (rank >= all_.size()) all_.resize(rank + 1);
-    if (i >= all_[rank].size()) all_[rank].resize(i + 1);
-    return all_[rank][i];
+  static std::uint64_t place(int from, std::uint64_t number) noexcept {
+    return std::uint64_t{static_cast<std::uint32_t>(from)} << 32 | static_cast<std::uint32_t>(number);
   }
 
   std::mutex mutex_;
-  std::vector<std::vector<entry>> all_;  // by rank and place
+  std::unordered_map<std::uint64_t, entry>
+      all_;  // by rank and place: a number that no rank gives costs no more than others
 };
 
 /// While it lives this thread runs no task, whatever it does run: what is made meanwhile is a child of none.
