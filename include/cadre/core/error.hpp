@@ -38,9 +38,9 @@ class error : public std::runtime_error {
   }
 
   [[gnu::cold]] static int number_in(std::string_view text) noexcept {
-    int number = 0;
+    int number = 0;  // of more digits than any has: of a text that is damaged
     for (const char c : text.substr(0, text.find(']')))
-      if (c >= '0' && c <= '9') number = 10 * number + (c - '0');
+      if (c >= '0' && c <= '9' && number < 100'000) number = 10 * number + (c - '0');
     return number;
   }
 
