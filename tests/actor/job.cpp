@@ -267,4 +267,62 @@ TEST_CASE("A request of a number that no rank gives takes no more memory than ot
   std::move(last).set_value(1);
 }
 
+TEST_CASE("Options of a task that no rank sends are an error of its future", "[runtime]") {
+  mirrored rt;
+  const auto error_of = [&](const cadre::remote_options& o, auto change) -> std::string {
+    auto sent = detail::sent_options::of(o);
+    change(sent);
+    using call = detail::bound_call<&six, detail::runtime_core>;
+    auto task = detail::ask<detail::task_request<&six, call>, int>(rt.its_job(), 1, {}, false, "six", false, {},
+                                                                   [&](cadre::output_archive& out) { out(sent); });
+    try {
+      return std::to_string(rt.answer_to(std::move(task)));
+    } catch (const std::exception& e) {
+      return e.what();
+    }
+  };
+  using sent = detail::sent_options;
+  const cadre::remote_options retried{.max_retries = 1, .retry_on = cadre::errors<std::exception>()};
+  CHECK(error_of(retried, [](sent&) {}) == "6");
+  CHECK_THAT(error_of(retried, [](sent& o) { ++o.retry_on; }), ContainsSubstring("a .retry_on that is not in"));
+  CHECK_THAT(error_of({}, [](sent& o) { o.retry_on = 1; }), ContainsSubstring("a .retry_on that is not in"));
+  CHECK_THAT(error_of({}, [](sent& o) { o.priority = cadre::priority{3}; }), ContainsSubstring("a priority of 3"));
+  CHECK_THAT(error_of({}, [](sent& o) { o.resources.set("cpu", -1); }), ContainsSubstring("a resource of -1"));
+  CHECK_THAT(error_of(retried, [](sent& o) { o.max_retries = -1; }), ContainsSubstring("[cadre.async.211]"));
+  CHECK(error_of({}, [](sent& o) { o.deadline = std::numeric_limits<std::int64_t>::max(); }) == "6");
+}
+
+TEST_CASE("An actor that no rank asks for is not made", "[runtime]") {
+  mirrored rt;
+  const auto made = [&](const detail::sent_actor& how) {
+    using request = detail::make_request<answers, std::tuple<>>;
+    return rt.answer_to(detail::ask<request, detail::actor_address>(rt.its_job(), 1, {}, true, "answers", true, {},
+                                                                    [&](cadre::output_archive& out) { out(how); }));
+  };
+  CHECK(made({}).generation != 0);
+  CHECK_THROWS_WITH(made({.restarts = 1}), ContainsSubstring("an actor that was made anew 1 times"));
+  CHECK_THROWS_WITH(made({.most = {.restarts = -1}, .restarts = -1}), ContainsSubstring("made anew -1 times"));
+  CHECK_THROWS_WITH(made({.most_at_once = 0}), ContainsSubstring("an actor that can run no call"));
+  CHECK(made({.most = {.restarts = 1}, .restarts = 1}).generation != 0);
+}
+
+TEST_CASE("A question to rank 0 that no rank asks is answered by an error", "[runtime]") {
+  mirrored rt;
+  const auto asked = [&]<class Tag, class... A>(Tag, const A&... a) {
+    rt.answer_to(detail::ask<Tag, void>(rt.its_job(), 1, {}, false, "a question", false, {},
+                                        [&](cadre::output_archive& out) { (out(a), ...); }));
+  };
+  const detail::actor_place first{1, {1, 1}, 0}, nowhere{2, {1, 1}, 0};
+  const std::uint32_t maker = 0;
+  asked(detail::keep_actor_request{}, first, maker, detail::sent_actor{}, cadre::placement{});
+  CHECK_THROWS_WITH(asked(detail::keep_actor_request{}, nowhere, maker, detail::sent_actor{}, cadre::placement{}),
+                    ContainsSubstring("rank 2 in a job of 2"));
+  CHECK_THROWS_WITH(asked(detail::name_request{}, std::uint8_t{4}, std::string(), std::string(), first),
+                    ContainsSubstring("a question about a name of kind 4"));
+  asked(detail::forget_actor_request{}, first, std::string());
+  CHECK_THROWS_WITH(asked(detail::forget_actor_request{}, first, std::string(), 1),
+                    ContainsSubstring("[cadre.archive.504]"));
+  CHECK_THROWS_WITH(asked(detail::activity_request{}, 1), ContainsSubstring("[cadre.archive.504]"));
+}
+
 }  // namespace job_test

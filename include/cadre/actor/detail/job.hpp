@@ -57,6 +57,12 @@ class job final : public message_sink, private knows_ranks {
   [[nodiscard]] runtime_core& core() noexcept { return core_; }
   [[nodiscard]] int rank() const noexcept { return way_->rank(); }
   [[nodiscard]] int world_size() const noexcept { return way_->world_size(); }
+  [[nodiscard]] bool has_rank(int r) const noexcept { return r >= 0 && r < world_size(); }
+  /// Of a message. Throws archive_corrupt (502) if there is no such rank.
+  void check_rank(int r) const {
+    if (!has_rank(r))
+      throw archive_corrupt("rank " + std::to_string(r) + " in a job of " + std::to_string(world_size()), 0);
+  }
   [[nodiscard]] std::string where() const {
     return "rank " + std::to_string(rank()) + " on " + all_[static_cast<std::size_t>(rank())].host;
   }
