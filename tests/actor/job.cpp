@@ -325,4 +325,57 @@ TEST_CASE("A question to rank 0 that no rank asks is answered by an error", "[ru
   CHECK_THROWS_WITH(asked(detail::activity_request{}, 1), ContainsSubstring("[cadre.archive.504]"));
 }
 
+/// What a handle begins with.
+template <class T>
+detail::actor_address address_of(const cadre::actor<T>& a) {
+  detail::actor_address here;
+  std::memcpy(static_cast<void*>(&here), static_cast<const void*>(&a), sizeof here);
+  return here;
+}
+
+TEST_CASE("A call that comes to an actor of another class fails, and so does its end", "[runtime]") {
+  mirrored rt;
+  auto making = rt.pool().submit([&] { return rt.actor<answers>({.on = cadre::on_rank(1)}); });
+  const auto one = rt.answer_to(std::move(making));
+  auto making_another = rt.pool().submit([&] { return rt.actor<others>({.on = cadre::on_rank(1)}); });
+  const auto another = rt.answer_to(std::move(making_another));
+
+  auto call = one.call<&answers::seven>();
+  rt.receive_damaged(with(cell_at, address_of(another)));
+  CHECK_THROWS_AS(rt.answer_to(std::move(call)), cadre::wrong_actor_type);
+  auto stop = one.stop();
+  rt.receive_damaged(with(cell_at, address_of(another)));
+  CHECK_THROWS_AS(rt.answer_to(std::move(stop)), cadre::wrong_actor_type);
+  for (const std::uint32_t nowhere : {1'000'000u, ~0u}) {
+    call = one.call<&answers::seven>();
+    rt.receive_damaged(with(cell_at, nowhere));
+    CHECK_THROWS_AS(rt.answer_to(std::move(call)), cadre::actor_died);
+  }
+  stop = one.stop();
+  rt.receive_damaged(with(generation_at, detail::actor_cell::any));
+  CHECK_THROWS_AS(rt.answer_to(std::move(stop)), cadre::actor_died);
+  CHECK(rt.answer_to(one.call<&answers::seven>()) == 7);
+  CHECK(rt.answer_to(another.call<&others::eight>()) == 8);
+}
+
+TEST_CASE("The handle of an actor that is damaged on its way refers to none, or to one of another class", "[runtime]") {
+  mirrored rt;
+  const auto local = rt.actor<answers>({.on = cadre::on_rank(0)});
+  const auto another = rt.actor<others>({.on = cadre::on_rank(0)});
+  const auto called = [&](std::size_t at, auto value) {
+    auto damaged = local;
+    std::memcpy(reinterpret_cast<std::byte*>(&damaged) + at, &value, sizeof value);
+    return damaged.template call<&answers::seven>().get();
+  };
+  constexpr std::size_t cell = 0, generation = 4, rank = 12;
+  CHECK(called(cell, address_of(local)) == 7);
+  CHECK_THROWS_AS(called(cell, address_of(another)), cadre::wrong_actor_type);
+  CHECK_THROWS_AS(called(generation, address_of(local).generation + 1), cadre::actor_died);
+  CHECK_THROWS_AS(called(generation, ~0u), cadre::empty_actor);
+  CHECK_THROWS_AS(called(cell, 1'000'000u), cadre::empty_actor);
+  CHECK_THROWS_AS(called(cell, ~0u), cadre::empty_actor);
+  CHECK_THROWS_AS(called(rank, 2), cadre::empty_actor);
+  CHECK_THROWS_AS(called(rank, -1), cadre::empty_actor);
+}
+
 }  // namespace job_test

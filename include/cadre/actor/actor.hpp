@@ -199,6 +199,12 @@ class actor {
     detail::runtime_core* const core = generation_ == 0 ? nullptr : detail::runtime_core::find(runtime_);
     if (core == nullptr) [[unlikely]]
       throw empty_actor(generation_ != 0);
+    // It may have come in a message, from where it was damaged.
+    const bool is_somewhere =
+        generation_ != detail::actor_cell::any &&
+        (rank_ == core->rank() ? core->actors().has(cell_) : core->jobs() != nullptr && core->jobs()->has_rank(rank_));
+    if (!is_somewhere) [[unlikely]]
+      throw empty_actor(false);
     return *core;
   }
 

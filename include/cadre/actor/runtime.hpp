@@ -307,7 +307,7 @@ class runtime {
     core_.check(o.on);
     if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_.store(), a), ...); }, kept);
     const detail::actor_address where =
-        core_.actors().add(core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls,
+        core_.actors().add(typeid(T), core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls,
                            detail::revival_for<T>(limits_of(o), kept));
     const cadre::actor<T> made({rank(), where}, core_.number());
     const auto begin = [&] {

@@ -18,6 +18,7 @@
 #include <source_location>
 #include <string>
 #include <string_view>
+#include <typeinfo>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
@@ -79,12 +80,13 @@ class actor_cell {
 
   /// Another actor moves in, if the last one has gone. Returns which one of this cell it is, or 0. `anew` is null for one
   /// that is never made anew, and taken only if this begins.
-  std::uint32_t begin(pool_id pool, std::string label, std::uint32_t most_at_once, std::size_t most_pending,
-                      std::unique_ptr<revival>& anew) {
+  std::uint32_t begin(const std::type_info& type, pool_id pool, std::string label, std::uint32_t most_at_once,
+                      std::size_t most_pending, std::unique_ptr<revival>& anew) {
     const std::lock_guard lock(mutex_);
     if (turns_ != 0 || (generation_ != 0 && !has_ended())) return 0;
     ended_.store(false, std::memory_order_relaxed);
     begun_ = false;
+    type_ = &type;
     pool_ = pool;
     label_ = std::move(label);
     most_ = 1;
@@ -176,7 +178,17 @@ class actor_cell {
       revival_->count_call(object());
   }
   [[nodiscard]] revival* anew() noexcept { return revival_.get(); }
-  /// For a call that runs. Throws actor_died (601).
+  /// Of which class it is, where a message or a handle that has come says so. Throws wrong_actor_type (604).
+  void check_type(std::uint32_t generation, const std::type_info& said) {
+    const std::lock_guard lock(mutex_);
+    if (generation == generation_) check_type(said);
+  }
+  /// For a call that runs, of a class that is said to be the actor's. Throws actor_died (601), wrong_actor_type (604).
+  [[nodiscard]] void* object(const std::type_info& said) {
+    check_type(said);  // the same while a call runs
+    return object();
+  }
+  /// The same for who knows. Throws actor_died (601).
   [[nodiscard]] void* object() {
     if (has_ended()) [[unlikely]] {
       const std::lock_guard lock(mutex_);
@@ -289,6 +301,11 @@ class actor_cell {
  private:
   static constexpr std::uint32_t is_idle = 0, awaited = 1;
 
+  void check_type(const std::type_info& said) const {
+    if (*type_ != said) [[unlikely]]
+      throw wrong_actor_type(label_, type_name(*type_), type_name(said));
+  }
+
   // Others look for the runner in the task's own pool.
   [[nodiscard]] std::uint32_t runner(const worker* w) const noexcept {
     return w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0;
@@ -377,6 +394,7 @@ class actor_cell {
   std::size_t pending_ = 0, most_pending_ = 0;
   bool begun_ = false;  // the constructor is not among those that wait
   std::uint32_t generation_ = 0;
+  const std::type_info* type_ = nullptr;
   std::uint32_t turns_ = 0, most_ = 1, wanted_ = 1;  // that run or wait for a thread, and how many there may be
   pool_id pool_ = no_pool;
   std::string label_, why_;

@@ -70,14 +70,14 @@ class actor_table {
   };
 
   /// A cell for an actor that is to be made; `anew` says how it is made anew, if it may be.
-  actor_address add(pool_id pool, const std::string& label, std::uint32_t most_at_once, std::size_t most_pending,
-                    std::unique_ptr<revival> anew = nullptr) {
+  actor_address add(const std::type_info& type, pool_id pool, const std::string& label, std::uint32_t most_at_once,
+                    std::size_t most_pending, std::unique_ptr<revival> anew = nullptr) {
     const std::lock_guard lock(mutex_);
     for (std::size_t looks = 0; looks < ended_.size() && looks < 8;
          ++looks) {  // most have gone when they are looked at
       std::uint32_t& next = ended_[next_look_++ % ended_.size()];
       const std::uint32_t i = next;
-      const std::uint32_t generation = (*this)[i].begin(pool, label, most_at_once, most_pending, anew);
+      const std::uint32_t generation = (*this)[i].begin(type, pool, label, most_at_once, most_pending, anew);
       if (generation == 0) continue;
       next = ended_.back();
       ended_.pop_back();
@@ -90,12 +90,17 @@ class actor_table {
     if (chunk.load(std::memory_order_relaxed) == nullptr)
       chunk.store(new actor_cell[first_of(chunk_of(i) + 1) - first_of(chunk_of(i))], std::memory_order_release);
     ++begun_;
-    return {i, (*this)[i].begin(pool, label, most_at_once, most_pending, anew)};
+    return {i, (*this)[i].begin(type, pool, label, most_at_once, most_pending, anew)};
   }
   /// Null if there is none of that number.
   [[nodiscard]] actor_cell* find(std::uint32_t i) noexcept {
     const std::lock_guard lock(mutex_);
     return i < begun_ ? &(*this)[i] : nullptr;
+  }
+  /// Whether there is one of that number, without the lock: of a handle that may have come from anywhere.
+  [[nodiscard]] bool has(std::uint32_t i) const noexcept {
+    const std::size_t k = chunk_of(i);
+    return k < chunks_.size() && chunks_[k].load(std::memory_order_acquire) != nullptr;
   }
   [[nodiscard]] actor_cell& operator[](std::uint32_t i) noexcept {
     const std::size_t k = chunk_of(i);

@@ -171,7 +171,7 @@ bool kill_actor(runtime_core& core, actor_address where, bool restart) {
 /// A call, where the actor is.
 template <class T, class Call>
 typename Call::result run_method(actor_cell& cell, Call& call) {
-  T& object = *static_cast<T*>(cell.object());
+  T& object = *static_cast<T*>(cell.object(typeid(T)));
   if constexpr (std::is_void_v<typename Call::result>) {
     call(false, object);
     cell.count_call();
