@@ -87,9 +87,12 @@ class remote_result final : public state<R>, public waits_for_answer {
 
   void arrive(input_archive& answer) noexcept override {
     set_from(*this, [&]() -> R {
-      if constexpr (!std::is_void_v<R>) {
+      if constexpr (std::is_void_v<R>) {
+        answer.expect_end();
+      } else {
         R value{};
         answer(value);
+        answer.expect_end();
         return value;
       }
     });

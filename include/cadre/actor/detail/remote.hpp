@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <source_location>
 #include <string>
@@ -36,15 +37,23 @@ struct task_request {
   }
 };
 
+/// The cell of an actor that a request says is a T. Throws actor_died (601), wrong_actor_type (604).
+template <class T>
+actor_cell& cell_of(const request& r) {
+  actor_cell* const cell = r.generation != actor_cell::any ? r.at.core().actors().find(r.cell) : nullptr;
+  if (cell == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
+  cell->check_type(r.generation, typeid(T));
+  return *cell;
+}
+
 /// A call of an actor's method.
 template <class T, auto Method, class Call>
 struct call_request {
   static void serve(request& r) {
     runtime_core& core = r.at.core();
     Call call = Call::read(core, r.in);
-    actor_cell* const cell = core.actors().find(r.cell);
-    if (cell == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
-    served run{std::move(call), way_back(r, function_name<Method>()), cell};
+    actor_cell& cell = cell_of<T>(r);
+    served run{std::move(call), way_back(r, function_name<Method>()), &cell};
     push_call<T, void>(core, {r.cell, r.generation}, {}, task::no_future | task::beyond_cancel, function_name<Method>(),
                        std::move(run), call_kind::of_user, [&](task& t) { r.at.served().add(r.from, r.number, t); });
   }
@@ -69,7 +78,8 @@ actor_address make_here(runtime_core& core, sent_actor o, std::source_location a
   std::unique_ptr<revival> anew = revival_for<T>(o.most, kept);
   revival* const r = anew.get();
   if (o.restarts != 0) r->go_on_from(o.restarts, std::move(o.state));
-  const actor_address where = core.actors().add(core.home(), o.label, o.most_at_once, o.most_pending, std::move(anew));
+  const actor_address where =
+      core.actors().add(typeid(T), core.home(), o.label, o.most_at_once, o.most_pending, std::move(anew));
   const actor_place first =
       o.restarts != 0 ? o.first
                       : actor_place{core.rank(), where, r != nullptr ? o.most.task_retries : actor_place::never_anew};
@@ -94,6 +104,7 @@ struct make_request {
     sent_actor o;
     Kept kept{};
     r.in(o);
+    check(o, r.in.offset());
     if (o.restarts != 0)
       std::apply([&](auto&... a) { from_bytes(o.arguments, a...); }, kept);
     else
@@ -102,15 +113,24 @@ struct make_request {
     const actor_address where = make_here<T>(r.at.core(), std::move(o), {}, std::move(kept));
     way_back(r).with([&] { return where; });
   }
+
+ private:
+  // Nothing that no rank sends is made.
+  static void check(const sent_actor& o, std::size_t at) {
+    const int most = o.most.restarts < 0 ? std::numeric_limits<int>::max() - 1 : o.most.restarts;
+    if (o.restarts < 0 || o.restarts > most)
+      throw archive_corrupt("an actor that was made anew " + std::to_string(o.restarts) + " times", at);
+    if (o.most_at_once == 0) throw archive_corrupt("an actor that can run no call", at);
+  }
 };
 template <class T>
 struct kill_request {
   static void serve(request& r) {
     bool no_restart = true;
-    r.in(no_restart);
+    read_all(r, no_restart);
     runtime_core& core = r.at.core();
-    const bool is_there = core.actors().find(r.cell) != nullptr;
-    way_back(r).with([&] { return is_there && kill_actor<T>(core, {r.cell, r.generation}, !no_restart); });
+    static_cast<void>(cell_of<T>(r));
+    way_back(r).with([&] { return kill_actor<T>(core, {r.cell, r.generation}, !no_restart); });
   }
 };
 template <class T>
@@ -118,7 +138,8 @@ struct stop_request {
   static void serve(request& r) {
     runtime_core& core = r.at.core();
     const actor_address where{r.cell, r.generation};
-    if (core.actors().find(r.cell) == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
+    r.in.expect_end();
+    static_cast<void>(cell_of<T>(r));
     push_call<T, void>(
         core, where, {}, task::no_future, "stop",
         [&core, where, back = way_back(r)]() mutable {
@@ -135,7 +156,7 @@ struct name_request {
     name_question q{};
     std::string name, type;
     actor_place where;
-    r.in(q, name, type, where);
+    read_all(r, q, name, type, where);
     way_back(r).with([&] { return answer(r.at.names(), q, name, type, where, r.from); });
   }
   static name_answer answer(job_names& names, name_question q, const std::string& name, const std::string& type,
@@ -143,10 +164,10 @@ struct name_request {
     switch (q) {
       case name_question::reserve: return names.reserve(name, type, from);
       case name_question::find: return names.find(name);
-      case name_question::bind: names.bind(name, where); break;
-      case name_question::drop: names.drop(name, where); break;
+      case name_question::bind: names.bind(name, where); return {};
+      case name_question::drop: names.drop(name, where); return {};
     }
-    return {};
+    throw archive_corrupt("a question about a name of kind " + std::to_string(static_cast<int>(q)), 0);
   }
 };
 inline name_answer ask_about_name(job& j, name_question q, const std::string& name, const std::string& type = {},
@@ -160,6 +181,7 @@ inline name_answer ask_about_name(job& j, name_question q, const std::string& na
 /// What a rank has to do before the job may end: see mpi::runtime.
 struct activity_request {
   static void serve(request& r) {
+    r.in.expect_end();
     r.at.answer(
         r.from, r.number, false, [&](output_archive& out) { out(r.at.look()); }, false);
   }

@@ -21,7 +21,7 @@ struct keep_state_request {
   static void serve(request& r) {
     actor_place first;
     revival::saved_state state;
-    r.in(first, state.version, state.bytes);
+    read_all(r, first, state.version, state.bytes);
     way_back(r).with([&] { r.at.kept().keep_state(first, std::move(state)); });
   }
 };
@@ -30,7 +30,8 @@ struct keep_actor_request {
   static void serve(request& r) {
     actor_place first;
     kept_actor k;
-    r.in(first, k.maker, k.how, k.on);
+    read_all(r, first, k.maker, k.how, k.on);
+    r.at.check_rank(first.rank);
     way_back(r).with([&] { keep(r.at, first, std::move(k)); });
   }
   static void keep(job& j, const actor_place& first, kept_actor k) {
@@ -49,8 +50,8 @@ struct forget_actor_request {
   static void serve(request& r) {
     actor_place first;
     std::string name;
-    r.in(first, name);
-    forget(r.at, first, name);
+    read_all(r, first, name);
+    way_back(r).with([&] { forget(r.at, first, name); });
   }
   static void forget(job& j, const actor_place& first, const std::string& name) {
     j.kept().drop(first);
@@ -62,7 +63,7 @@ struct where_request {
   static void serve(request& r) {
     actor_place first;
     int not_at = 0;
-    r.in(first, not_at);
+    read_all(r, first, not_at);
     r.at.kept().ask(first, not_at,
                     [back = way_back(r)](const whereabouts& w) mutable { back.with([&] { return w; }); });
   }
@@ -79,6 +80,7 @@ inline actor_place job::ask_where(const actor_place& first, int not_at) {
     w = detail::ask<where_request, whereabouts>(*this, 0, {}, false, "where an actor is", true, {},
                                                 [&](output_archive& out) { out(first, not_at); })
             .get();
+    check_rank(w.now.rank);
   }
   if (!w.why_dead.empty()) throw actor_died("that was made on rank " + std::to_string(first.rank), w.why_dead);
   return w.now;

@@ -1,7 +1,10 @@
 #ifndef CADRE_ACTOR_DETAIL_SENT_OPTIONS_HPP
 #define CADRE_ACTOR_DETAIL_SENT_OPTIONS_HPP
 
+#include <cadre/actor/detail/handlers.hpp>
 #include <cadre/actor/options.hpp>
+#include <cadre/archive/error.hpp>
+#include <cadre/core/hash.hpp>
 #include <cadre/core/portable.hpp>
 
 #include <algorithm>
@@ -23,6 +26,7 @@ struct portable<resource_set> {
     for (std::size_t left = archive.read_count(); left != 0; --left) {
       resource_set::entry e{};
       archive(e.name, e.units);
+      if (e.units < 0) throw archive_corrupt("a resource of " + std::to_string(e.units), archive.offset());
       all.set(e.name, e.units);
     }
   }
@@ -55,27 +59,38 @@ struct sent_options {
   resource_set resources;
   int max_retries = 0;
   std::int64_t retry_on = 0;  ///< where the filter lies in the program, from a place that all ranks know; 0: none
+  std::uint64_t proof = 0;    ///< that this came as it was: nothing else may be called
   enum priority priority = priority::normal;
   std::int64_t deadline = -1;  ///< nanoseconds from now; -1: none
 
   template <class Archive>
   void serialize(Archive& archive) {
-    archive(name, resources, max_retries, retry_on, priority, deadline);
+    archive(name, resources, max_retries, retry_on, proof, priority, deadline);
   }
 
   static sent_options of(const remote_options& o) {
-    sent_options s{o.name, o.resources, o.max_retries, 0, o.priority, -1};
-    if (o.retry_on != nullptr) s.retry_on = reinterpret_cast<std::intptr_t>(o.retry_on) - place_known();
+    sent_options s{.name = o.name, .resources = o.resources, .max_retries = o.max_retries, .priority = o.priority};
+    if (o.retry_on != nullptr) {
+      s.retry_on = reinterpret_cast<std::intptr_t>(o.retry_on) - place_known();
+      s.proof = proof_of(s.retry_on);
+    }
     if (o.deadline != std::chrono::steady_clock::time_point::max())
       s.deadline =
           std::max<std::int64_t>(0, std::chrono::nanoseconds(o.deadline - std::chrono::steady_clock::now()).count());
     return s;
   }
+  /// Throws archive_corrupt (502) for what no rank sends.
   [[nodiscard]] remote_options here() && {
+    if (priority > cadre::priority::low)
+      throw archive_corrupt("a priority of " + std::to_string(static_cast<int>(priority)), 0);
+    if (retry_on != 0 && proof != proof_of(retry_on))
+      throw archive_corrupt("a .retry_on that is not in this program", 0);
     remote_options o{.name = std::move(name), .resources = std::move(resources), .max_retries = max_retries};
     if (retry_on != 0) o.retry_on = reinterpret_cast<retry_filter>(retry_on + place_known());
     o.priority = priority;
-    if (deadline >= 0) o.deadline = std::chrono::steady_clock::now() + std::chrono::nanoseconds(deadline);
+    const auto now = std::chrono::steady_clock::now();
+    if (deadline >= 0)
+      o.deadline = now + std::min<std::chrono::nanoseconds>(std::chrono::nanoseconds(deadline), o.deadline - now);
     return o;
   }
 
@@ -83,6 +98,10 @@ struct sent_options {
   // All ranks run the same build.
   static std::int64_t place_known() noexcept {
     return static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(&is_one_of<sent_options>));
+  }
+  static std::uint64_t proof_of(std::int64_t place) {
+    static const std::uint64_t program = handler::fingerprint();
+    return hash_combine(program, static_cast<std::uint64_t>(place));
   }
 };
 

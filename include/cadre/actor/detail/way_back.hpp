@@ -14,6 +14,13 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
+/// Reads all that a request has. Throws archive_error (501-504).
+template <class... A>
+void read_all(request& r, A&... all) {
+  r.in(all...);
+  r.in.expect_end();
+}
+
 /// The way back of a request, which is answered once: by with(), or as cancelled when this ends.
 class way_back {
  public:
