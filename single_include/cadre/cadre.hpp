@@ -239,9 +239,9 @@ class error : public std::runtime_error {
   }
 
   [[gnu::cold]] static int number_in(std::string_view text) noexcept {
-    int number = 0;
+    int number = 0;  // of more digits than any has: of a text that is damaged
     for (const char c : text.substr(0, text.find(']')))
-      if (c >= '0' && c <= '9') number = 10 * number + (c - '0');
+      if (c >= '0' && c <= '9' && number < 100'000) number = 10 * number + (c - '0');
     return number;
   }
 
@@ -13566,6 +13566,7 @@ CADRE_NAMESPACE_END
 #include <source_location>
 #include <string>
 #include <string_view>
+#include <typeinfo>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
@@ -13627,12 +13628,13 @@ class actor_cell {
 
   /// Another actor moves in, if the last one has gone. Returns which one of this cell it is, or 0. `anew` is null for one
   /// that is never made anew, and taken only if this begins.
-  std::uint32_t begin(pool_id pool, std::string label, std::uint32_t most_at_once, std::size_t most_pending,
-                      std::unique_ptr<revival>& anew) {
+  std::uint32_t begin(const std::type_info& type, pool_id pool, std::string label, std::uint32_t most_at_once,
+                      std::size_t most_pending, std::unique_ptr<revival>& anew) {
     const std::lock_guard lock(mutex_);
     if (turns_ != 0 || (generation_ != 0 && !has_ended())) return 0;
     ended_.store(false, std::memory_order_relaxed);
     begun_ = false;
+    type_ = &type;
     pool_ = pool;
     label_ = std::move(label);
     most_ = 1;
@@ -13724,7 +13726,17 @@ class actor_cell {
       revival_->count_call(object());
   }
   [[nodiscard]] revival* anew() noexcept { return revival_.get(); }
-  /// For a call that runs. Throws actor_died (601).
+  /// Of which class it is, where a message or a handle that has come says so. Throws wrong_actor_type (604).
+  void check_type(std::uint32_t generation, const std::type_info& said) {
+    const std::lock_guard lock(mutex_);
+    if (generation == generation_) check_type(said);
+  }
+  /// For a call that runs, of a class that is said to be the actor's. Throws actor_died (601), wrong_actor_type (604).
+  [[nodiscard]] void* object(const std::type_info& said) {
+    check_type(said);  // the same while a call runs
+    return object();
+  }
+  /// The same for who knows. Throws actor_died (601).
   [[nodiscard]] void* object() {
     if (has_ended()) [[unlikely]] {
       const std::lock_guard lock(mutex_);
@@ -13837,6 +13849,11 @@ class actor_cell {
  private:
   static constexpr std::uint32_t is_idle = 0, awaited = 1;
 
+  void check_type(const std::type_info& said) const {
+    if (*type_ != said) [[unlikely]]
+      throw wrong_actor_type(label_, type_name(*type_), type_name(said));
+  }
+
   // Others look for the runner in the task's own pool.
   [[nodiscard]] std::uint32_t runner(const worker* w) const noexcept {
     return w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0;
@@ -13925,6 +13942,7 @@ class actor_cell {
   std::size_t pending_ = 0, most_pending_ = 0;
   bool begun_ = false;  // the constructor is not among those that wait
   std::uint32_t generation_ = 0;
+  const std::type_info* type_ = nullptr;
   std::uint32_t turns_ = 0, most_ = 1, wanted_ = 1;  // that run or wait for a thread, and how many there may be
   pool_id pool_ = no_pool;
   std::string label_, why_;
@@ -14068,14 +14086,14 @@ class actor_table {
   };
 
   /// A cell for an actor that is to be made; `anew` says how it is made anew, if it may be.
-  actor_address add(pool_id pool, const std::string& label, std::uint32_t most_at_once, std::size_t most_pending,
-                    std::unique_ptr<revival> anew = nullptr) {
+  actor_address add(const std::type_info& type, pool_id pool, const std::string& label, std::uint32_t most_at_once,
+                    std::size_t most_pending, std::unique_ptr<revival> anew = nullptr) {
     const std::lock_guard lock(mutex_);
     for (std::size_t looks = 0; looks < ended_.size() && looks < 8;
          ++looks) {  // most have gone when they are looked at
       std::uint32_t& next = ended_[next_look_++ % ended_.size()];
       const std::uint32_t i = next;
-      const std::uint32_t generation = (*this)[i].begin(pool, label, most_at_once, most_pending, anew);
+      const std::uint32_t generation = (*this)[i].begin(type, pool, label, most_at_once, most_pending, anew);
       if (generation == 0) continue;
       next = ended_.back();
       ended_.pop_back();
@@ -14088,12 +14106,17 @@ class actor_table {
     if (chunk.load(std::memory_order_relaxed) == nullptr)
       chunk.store(new actor_cell[first_of(chunk_of(i) + 1) - first_of(chunk_of(i))], std::memory_order_release);
     ++begun_;
-    return {i, (*this)[i].begin(pool, label, most_at_once, most_pending, anew)};
+    return {i, (*this)[i].begin(type, pool, label, most_at_once, most_pending, anew)};
   }
   /// Null if there is none of that number.
   [[nodiscard]] actor_cell* find(std::uint32_t i) noexcept {
     const std::lock_guard lock(mutex_);
     return i < begun_ ? &(*this)[i] : nullptr;
+  }
+  /// Whether there is one of that number, without the lock: of a handle that may have come from anywhere.
+  [[nodiscard]] bool has(std::uint32_t i) const noexcept {
+    const std::size_t k = chunk_of(i);
+    return k < chunks_.size() && chunks_[k].load(std::memory_order_acquire) != nullptr;
   }
   [[nodiscard]] actor_cell& operator[](std::uint32_t i) noexcept {
     const std::size_t k = chunk_of(i);
@@ -16646,11 +16669,10 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ACTOR_DETAIL_SERVED_HPP
 #define CADRE_ACTOR_DETAIL_SERVED_HPP
 
-#include <cstddef>
 #include <cstdint>
 #include <mutex>
+#include <unordered_map>
 #include <utility>
-#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -16665,7 +16687,7 @@ class served_tasks {
     t.retain();
     task_ref<task> last(&t);  // ends without the lock
     const std::lock_guard lock(mutex_);
-    entry& e = place(from, static_cast<std::uint32_t>(number));
+    entry& e = all_[place(from, number)];
     e.number = number;
     std::swap(e.which, last);
   }
@@ -16673,9 +16695,9 @@ class served_tasks {
     task_ref<task> found;
     {
       const std::lock_guard lock(mutex_);
-      entry& e = place(from, static_cast<std::uint32_t>(number));
-      if (e.number != number) return;
-      found = std::move(e.which);
+      const auto at = all_.find(place(from, number));
+      if (at == all_.end() || at->second.number != number) return;
+      found = std::move(at->second.which);
     }
     if (found) detail::cancel(*found);
   }
@@ -16685,15 +16707,13 @@ class served_tasks {
     std::uint64_t number = 0;
     task_ref<task> which;
   };
-  entry& place(int from, std::uint32_t i) {
-    const auto rank = static_cast<std::size_t>(from);
-    if (rank >= all_.size()) all_.resize(rank + 1);
-    if (i >= all_[rank].size()) all_[rank].resize(i + 1);
-    return all_[rank][i];
+  static std::uint64_t place(int from, std::uint64_t number) noexcept {
+    return std::uint64_t{static_cast<std::uint32_t>(from)} << 32 | static_cast<std::uint32_t>(number);
   }
 
   std::mutex mutex_;
-  std::vector<std::vector<entry>> all_;  // by rank and place
+  std::unordered_map<std::uint64_t, entry>
+      all_;  // by rank and place: a number that no rank gives costs no more than others
 };
 
 /// While it lives this thread runs no task, whatever it does run: what is made meanwhile is a child of none.
@@ -16755,6 +16775,12 @@ class job final : public message_sink, private knows_ranks {
   [[nodiscard]] runtime_core& core() noexcept { return core_; }
   [[nodiscard]] int rank() const noexcept { return way_->rank(); }
   [[nodiscard]] int world_size() const noexcept { return way_->world_size(); }
+  [[nodiscard]] bool has_rank(int r) const noexcept { return r >= 0 && r < world_size(); }
+  /// Of a message. Throws archive_corrupt (502) if there is no such rank.
+  void check_rank(int r) const {
+    if (!has_rank(r))
+      throw archive_corrupt("rank " + std::to_string(r) + " in a job of " + std::to_string(world_size()), 0);
+  }
   [[nodiscard]] std::string where() const {
     return "rank " + std::to_string(rank()) + " on " + all_[static_cast<std::size_t>(rank())].host;
   }
@@ -16769,6 +16795,11 @@ class job final : public message_sink, private knows_ranks {
     kind what{};
     bool counts = true;  // for the end of the job: see finish()
     bool with_refs = false;
+
+    template <class Archive>
+    void serialize(Archive& archive) {
+      archive(number, cell, generation, handler, what, counts, with_refs);
+    }
   };
 
   /// Asks rank `to` for what Tag is. `write(archive)` writes the arguments; `refs`: they may hold object_refs. Throws what the
@@ -16908,15 +16939,14 @@ class job final : public message_sink, private knows_ranks {
     std::optional<ref_receiver> receiver;
     try {
       input_archive plain(message.bytes());
-      plain(h);
+      head whole;  // a part of it says nothing
+      plain(whole);
+      h = whole;
       if (h.with_refs) receiver.emplace(core_.store());
       input_archive in(message.bytes().subspan(plain.offset()), receiver ? &*receiver : nullptr);
       take(from, h, in);
     } catch (...) {
-      if (h.what == kind::ask)
-        fail(from, h.number, std::current_exception());
-      else
-        tell_of(std::current_exception());
+      refuse(from, h, std::current_exception());
     }
     if (h.counts) received_.fetch_add(1);  // behind what it made
   }
@@ -16999,12 +17029,27 @@ class job final : public message_sink, private knows_ranks {
       case kind::failure: {
         sent_error e;
         in(e.type, e.text, e.where);
+        in.expect_end();
         if (waits_for_answer* const w = requests_.take(h.number)) w->fail(receive_error(e));
         break;
       }
       case kind::cancel: served_.cancel(from, h.number); break;
-      case kind::shutdown: end(); break;
+      case kind::shutdown:
+        if (from != 0) throw archive_corrupt("the end of the job, which rank 0 alone can say,", 0);
+        end();
+        break;
+      default: throw archive_corrupt("a message of kind " + std::to_string(static_cast<int>(h.what)), 0);
     }
+  }
+  // What cannot be read is an error where the answer is waited for.
+  void refuse(int from, const head& h, const std::exception_ptr& why) noexcept {
+    const bool answers = h.what == kind::answer || h.what == kind::failure;
+    if (h.what == kind::ask && h.number != 0)
+      fail(from, h.number, why);
+    else if (waits_for_answer* const w = answers ? requests_.take(h.number) : nullptr)
+      w->fail(why);
+    else
+      tell_of(why);
   }
   void end() noexcept {
     over_.store(1, std::memory_order_release);
@@ -17255,9 +17300,12 @@ class remote_result final : public state<R>, public waits_for_answer {
 
   void arrive(input_archive& answer) noexcept override {
     set_from(*this, [&]() -> R {
-      if constexpr (!std::is_void_v<R>) {
+      if constexpr (std::is_void_v<R>) {
+        answer.expect_end();
+      } else {
         R value{};
         answer(value);
+        answer.expect_end();
         return value;
       }
     });
@@ -17405,6 +17453,7 @@ struct portable<resource_set> {
     for (std::size_t left = archive.read_count(); left != 0; --left) {
       resource_set::entry e{};
       archive(e.name, e.units);
+      if (e.units < 0) throw archive_corrupt("a resource of " + std::to_string(e.units), archive.offset());
       all.set(e.name, e.units);
     }
   }
@@ -17437,27 +17486,38 @@ struct sent_options {
   resource_set resources;
   int max_retries = 0;
   std::int64_t retry_on = 0;  ///< where the filter lies in the program, from a place that all ranks know; 0: none
+  std::uint64_t proof = 0;    ///< that this came as it was: nothing else may be called
   enum priority priority = priority::normal;
   std::int64_t deadline = -1;  ///< nanoseconds from now; -1: none
 
   template <class Archive>
   void serialize(Archive& archive) {
-    archive(name, resources, max_retries, retry_on, priority, deadline);
+    archive(name, resources, max_retries, retry_on, proof, priority, deadline);
   }
 
   static sent_options of(const remote_options& o) {
-    sent_options s{o.name, o.resources, o.max_retries, 0, o.priority, -1};
-    if (o.retry_on != nullptr) s.retry_on = reinterpret_cast<std::intptr_t>(o.retry_on) - place_known();
+    sent_options s{.name = o.name, .resources = o.resources, .max_retries = o.max_retries, .priority = o.priority};
+    if (o.retry_on != nullptr) {
+      s.retry_on = reinterpret_cast<std::intptr_t>(o.retry_on) - place_known();
+      s.proof = proof_of(s.retry_on);
+    }
     if (o.deadline != std::chrono::steady_clock::time_point::max())
       s.deadline =
           std::max<std::int64_t>(0, std::chrono::nanoseconds(o.deadline - std::chrono::steady_clock::now()).count());
     return s;
   }
+  /// Throws archive_corrupt (502) for what no rank sends.
   [[nodiscard]] remote_options here() && {
+    if (priority > cadre::priority::low)
+      throw archive_corrupt("a priority of " + std::to_string(static_cast<int>(priority)), 0);
+    if (retry_on != 0 && proof != proof_of(retry_on))
+      throw archive_corrupt("a .retry_on that is not in this program", 0);
     remote_options o{.name = std::move(name), .resources = std::move(resources), .max_retries = max_retries};
     if (retry_on != 0) o.retry_on = reinterpret_cast<retry_filter>(retry_on + place_known());
     o.priority = priority;
-    if (deadline >= 0) o.deadline = std::chrono::steady_clock::now() + std::chrono::nanoseconds(deadline);
+    const auto now = std::chrono::steady_clock::now();
+    if (deadline >= 0)
+      o.deadline = now + std::min<std::chrono::nanoseconds>(std::chrono::nanoseconds(deadline), o.deadline - now);
     return o;
   }
 
@@ -17465,6 +17525,10 @@ struct sent_options {
   // All ranks run the same build.
   static std::int64_t place_known() noexcept {
     return static_cast<std::int64_t>(reinterpret_cast<std::intptr_t>(&is_one_of<sent_options>));
+  }
+  static std::uint64_t proof_of(std::int64_t place) {
+    static const std::uint64_t program = handler::fingerprint();
+    return hash_combine(program, static_cast<std::uint64_t>(place));
   }
 };
 
@@ -17485,6 +17549,13 @@ CADRE_NAMESPACE_END
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
+
+/// Reads all that a request has. Throws archive_error (501-504).
+template <class... A>
+void read_all(request& r, A&... all) {
+  r.in(all...);
+  r.in.expect_end();
+}
 
 /// The way back of a request, which is answered once: by with(), or as cancelled when this ends.
 class way_back {
@@ -17576,7 +17647,7 @@ struct keep_state_request {
   static void serve(request& r) {
     actor_place first;
     revival::saved_state state;
-    r.in(first, state.version, state.bytes);
+    read_all(r, first, state.version, state.bytes);
     way_back(r).with([&] { r.at.kept().keep_state(first, std::move(state)); });
   }
 };
@@ -17585,7 +17656,8 @@ struct keep_actor_request {
   static void serve(request& r) {
     actor_place first;
     kept_actor k;
-    r.in(first, k.maker, k.how, k.on);
+    read_all(r, first, k.maker, k.how, k.on);
+    r.at.check_rank(first.rank);
     way_back(r).with([&] { keep(r.at, first, std::move(k)); });
   }
   static void keep(job& j, const actor_place& first, kept_actor k) {
@@ -17604,8 +17676,8 @@ struct forget_actor_request {
   static void serve(request& r) {
     actor_place first;
     std::string name;
-    r.in(first, name);
-    forget(r.at, first, name);
+    read_all(r, first, name);
+    way_back(r).with([&] { forget(r.at, first, name); });
   }
   static void forget(job& j, const actor_place& first, const std::string& name) {
     j.kept().drop(first);
@@ -17617,7 +17689,7 @@ struct where_request {
   static void serve(request& r) {
     actor_place first;
     int not_at = 0;
-    r.in(first, not_at);
+    read_all(r, first, not_at);
     r.at.kept().ask(first, not_at,
                     [back = way_back(r)](const whereabouts& w) mutable { back.with([&] { return w; }); });
   }
@@ -17634,6 +17706,7 @@ inline actor_place job::ask_where(const actor_place& first, int not_at) {
     w = detail::ask<where_request, whereabouts>(*this, 0, {}, false, "where an actor is", true, {},
                                                 [&](output_archive& out) { out(first, not_at); })
             .get();
+    check_rank(w.now.rank);
   }
   if (!w.why_dead.empty()) throw actor_died("that was made on rank " + std::to_string(first.rank), w.why_dead);
   return w.now;
@@ -17836,7 +17909,7 @@ bool kill_actor(runtime_core& core, actor_address where, bool restart) {
 /// A call, where the actor is.
 template <class T, class Call>
 typename Call::result run_method(actor_cell& cell, Call& call) {
-  T& object = *static_cast<T*>(cell.object());
+  T& object = *static_cast<T*>(cell.object(typeid(T)));
   if constexpr (std::is_void_v<typename Call::result>) {
     call(false, object);
     cell.count_call();
@@ -17859,6 +17932,7 @@ CADRE_NAMESPACE_END
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <limits>
 #include <memory>
 #include <source_location>
 #include <string>
@@ -17885,15 +17959,23 @@ struct task_request {
   }
 };
 
+/// The cell of an actor that a request says is a T. Throws actor_died (601), wrong_actor_type (604).
+template <class T>
+actor_cell& cell_of(const request& r) {
+  actor_cell* const cell = r.generation != actor_cell::any ? r.at.core().actors().find(r.cell) : nullptr;
+  if (cell == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
+  cell->check_type(r.generation, typeid(T));
+  return *cell;
+}
+
 /// A call of an actor's method.
 template <class T, auto Method, class Call>
 struct call_request {
   static void serve(request& r) {
     runtime_core& core = r.at.core();
     Call call = Call::read(core, r.in);
-    actor_cell* const cell = core.actors().find(r.cell);
-    if (cell == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
-    served run{std::move(call), way_back(r, function_name<Method>()), cell};
+    actor_cell& cell = cell_of<T>(r);
+    served run{std::move(call), way_back(r, function_name<Method>()), &cell};
     push_call<T, void>(core, {r.cell, r.generation}, {}, task::no_future | task::beyond_cancel, function_name<Method>(),
                        std::move(run), call_kind::of_user, [&](task& t) { r.at.served().add(r.from, r.number, t); });
   }
@@ -17918,7 +18000,8 @@ actor_address make_here(runtime_core& core, sent_actor o, std::source_location a
   std::unique_ptr<revival> anew = revival_for<T>(o.most, kept);
   revival* const r = anew.get();
   if (o.restarts != 0) r->go_on_from(o.restarts, std::move(o.state));
-  const actor_address where = core.actors().add(core.home(), o.label, o.most_at_once, o.most_pending, std::move(anew));
+  const actor_address where =
+      core.actors().add(typeid(T), core.home(), o.label, o.most_at_once, o.most_pending, std::move(anew));
   const actor_place first =
       o.restarts != 0 ? o.first
                       : actor_place{core.rank(), where, r != nullptr ? o.most.task_retries : actor_place::never_anew};
@@ -17943,6 +18026,7 @@ struct make_request {
     sent_actor o;
     Kept kept{};
     r.in(o);
+    check(o, r.in.offset());
     if (o.restarts != 0)
       std::apply([&](auto&... a) { from_bytes(o.arguments, a...); }, kept);
     else
@@ -17951,15 +18035,24 @@ struct make_request {
     const actor_address where = make_here<T>(r.at.core(), std::move(o), {}, std::move(kept));
     way_back(r).with([&] { return where; });
   }
+
+ private:
+  // Nothing that no rank sends is made.
+  static void check(const sent_actor& o, std::size_t at) {
+    const int most = o.most.restarts < 0 ? std::numeric_limits<int>::max() - 1 : o.most.restarts;
+    if (o.restarts < 0 || o.restarts > most)
+      throw archive_corrupt("an actor that was made anew " + std::to_string(o.restarts) + " times", at);
+    if (o.most_at_once == 0) throw archive_corrupt("an actor that can run no call", at);
+  }
 };
 template <class T>
 struct kill_request {
   static void serve(request& r) {
     bool no_restart = true;
-    r.in(no_restart);
+    read_all(r, no_restart);
     runtime_core& core = r.at.core();
-    const bool is_there = core.actors().find(r.cell) != nullptr;
-    way_back(r).with([&] { return is_there && kill_actor<T>(core, {r.cell, r.generation}, !no_restart); });
+    static_cast<void>(cell_of<T>(r));
+    way_back(r).with([&] { return kill_actor<T>(core, {r.cell, r.generation}, !no_restart); });
   }
 };
 template <class T>
@@ -17967,7 +18060,8 @@ struct stop_request {
   static void serve(request& r) {
     runtime_core& core = r.at.core();
     const actor_address where{r.cell, r.generation};
-    if (core.actors().find(r.cell) == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
+    r.in.expect_end();
+    static_cast<void>(cell_of<T>(r));
     push_call<T, void>(
         core, where, {}, task::no_future, "stop",
         [&core, where, back = way_back(r)]() mutable {
@@ -17984,7 +18078,7 @@ struct name_request {
     name_question q{};
     std::string name, type;
     actor_place where;
-    r.in(q, name, type, where);
+    read_all(r, q, name, type, where);
     way_back(r).with([&] { return answer(r.at.names(), q, name, type, where, r.from); });
   }
   static name_answer answer(job_names& names, name_question q, const std::string& name, const std::string& type,
@@ -17992,10 +18086,10 @@ struct name_request {
     switch (q) {
       case name_question::reserve: return names.reserve(name, type, from);
       case name_question::find: return names.find(name);
-      case name_question::bind: names.bind(name, where); break;
-      case name_question::drop: names.drop(name, where); break;
+      case name_question::bind: names.bind(name, where); return {};
+      case name_question::drop: names.drop(name, where); return {};
     }
-    return {};
+    throw archive_corrupt("a question about a name of kind " + std::to_string(static_cast<int>(q)), 0);
   }
 };
 inline name_answer ask_about_name(job& j, name_question q, const std::string& name, const std::string& type = {},
@@ -18009,6 +18103,7 @@ inline name_answer ask_about_name(job& j, name_question q, const std::string& na
 /// What a rank has to do before the job may end: see mpi::runtime.
 struct activity_request {
   static void serve(request& r) {
+    r.in.expect_end();
     r.at.answer(
         r.from, r.number, false, [&](output_archive& out) { out(r.at.look()); }, false);
   }
@@ -18263,6 +18358,12 @@ class actor {
     detail::runtime_core* const core = generation_ == 0 ? nullptr : detail::runtime_core::find(runtime_);
     if (core == nullptr) [[unlikely]]
       throw empty_actor(generation_ != 0);
+    // It may have come in a message, from where it was damaged.
+    const bool is_somewhere =
+        generation_ != detail::actor_cell::any &&
+        (rank_ == core->rank() ? core->actors().has(cell_) : core->jobs() != nullptr && core->jobs()->has_rank(rank_));
+    if (!is_somewhere) [[unlikely]]
+      throw empty_actor(false);
     return *core;
   }
 
@@ -18760,7 +18861,7 @@ class runtime {
     core_.check(o.on);
     if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_.store(), a), ...); }, kept);
     const detail::actor_address where =
-        core_.actors().add(core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls,
+        core_.actors().add(typeid(T), core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls,
                            detail::revival_for<T>(limits_of(o), kept));
     const cadre::actor<T> made({rank(), where}, core_.number());
     const auto begin = [&] {
