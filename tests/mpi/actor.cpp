@@ -1,8 +1,8 @@
 // ranks: 1 2 4
 // The suite of one process, with tasks and actors on all ranks.
 #include "actor/actor.cpp"
-#include "actor/restart.cpp"
 
+#include "actor/restart.cpp"
 #include "actor/runtime.cpp"
 #include "actor/runtime_core.cpp"
 #include "catch_main.hpp"
