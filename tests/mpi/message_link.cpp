@@ -430,6 +430,8 @@ TEST_CASE("a malformed batch is a fault of its sender, which is not heard any mo
   CHECK(fault_of(number(1) + number(~0ull) + number(0) + "x") == "a count of blocks that cannot be, at byte 12 of 13");
   CHECK(fault_of(number(1) + number(2) + number(0) + number(9) + "\x80") ==
         "the size of a block is cut off or too long, at byte 5 of 5");
+  CHECK(fault_of(number(1) + number(2) + number(0) + number(1ull << 41) + number((1ull << 41) + 1)) ==
+        "blocks of more than 4 TiB, at byte 15 of 15");
   CHECK(fault_of(number(3)) == "a farewell that has no count, at byte 1 of 1");
   CHECK(fault_of(number(3) + number(7)) == "it counts other messages than came");
   CHECK(fault_of(record(fragment, "")) == "a fragment of nothing");
