@@ -1813,6 +1813,9 @@ inline constexpr std::size_t record_bytes = std::size_t{16} << 10;
 /// Blocks travel in pieces of that size, each a message of its own: so much may be copied in one call of MPI.
 inline constexpr std::uint64_t piece_bytes = std::uint64_t{8} << 20;
 
+/// Of the blocks of one message, all in all, at most: more is not believed, as a receiver keeps something of each piece.
+inline constexpr std::uint64_t block_bytes = std::uint64_t{1} << 42;
+
 inline std::uint64_t pieces_of(std::uint64_t block) noexcept {
   return block / piece_bytes + (block % piece_bytes != 0 ? 1 : 0);
 }
@@ -1893,8 +1896,12 @@ class batch_reader {
     if (!number(count) || count == 0 || !number(found.number) || count > left())
       return fail("a count of blocks that cannot be"), false;
     sizes_.clear();
-    for (; count != 0; --count)
-      if (!number(sizes_.emplace_back())) return fail("the size of a block is cut off or too long"), false;
+    for (std::uint64_t room = block_bytes; count != 0; --count) {
+      std::uint64_t& size = sizes_.emplace_back();
+      if (!number(size)) return fail("the size of a block is cut off or too long"), false;
+      if (size > room) return fail("blocks of more than 4 TiB"), false;
+      room -= size;
+    }
     return true;
   }
 

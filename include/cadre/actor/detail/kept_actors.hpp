@@ -20,15 +20,15 @@ namespace detail {
 
 /// How an actor is made, as it travels.
 struct sent_actor {
-  std::string label, name;
+  std::string label = {}, name = {};
   std::uint32_t most_at_once = 1;
   std::uint64_t most_pending = 0;
-  revival::limits most;
+  revival::limits most = {};
   // Of one that is made anew: where it was first, how often before, its state, and its constructor's arguments.
-  actor_place first;
+  actor_place first = {};
   int restarts = 0;
-  revival::saved_state state;
-  std::vector<std::byte> arguments;
+  revival::saved_state state = {};
+  std::vector<std::byte> arguments = {};
 
   template <class Archive>
   void serialize(Archive& archive) {

@@ -49,7 +49,7 @@ class moved_actors {
           } catch (...) {
             fail(std::current_exception());
           }
-          const std::lock_guard lock(mutex_);
+          const std::lock_guard end(mutex_);
           --e.waiting;
         });
         ++e.waiting;
