@@ -8,6 +8,7 @@
 #include <cadre/actor/method.hpp>
 #include <cadre/actor/options.hpp>
 #include <cadre/actor/placement.hpp>
+#include <cadre/actor/process_pool.hpp>
 #include <cadre/actor/run.hpp>
 #include <cadre/actor/runtime.hpp>
 #include <cadre/actor/this_actor.hpp>

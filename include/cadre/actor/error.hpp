@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 CADRE_NAMESPACE_BEGIN
 
@@ -107,7 +108,7 @@ class remote_error : public error {
   std::string type_, text_, where_;
 };
 
-/// Thrown (609) by the future of a task whose rank has died.
+/// Thrown (609) by the future of a task whose rank, or worker process, has died.
 class worker_died : public error {
  public:
   using error::error;
@@ -142,6 +143,55 @@ class unsaved_state : public error {
       : error("actor", 613,
               "the state of a " + std::string(type) +
                   " cannot be saved; give it a serialize(), or make it so that its constructor's arguments say all") {}
+};
+
+/// Thrown (611) when a process_pool is made in a process that has no zygote, or one can no longer be forked.
+class no_zygote : public error {
+ public:
+  enum class kind { never, late, of_parent };
+  [[gnu::cold]] no_zygote(kind why, const std::string& threads)
+      : error("actor", 611,
+              why == kind::late ? "the zygote of process pools cannot be forked now, as this process has " + threads +
+                                      " threads; call cadre::process_pool::prepare() first in main"
+              : why == kind::of_parent
+                  ? "a process made by fork() cannot have workers of the zygote that it was forked beside; call "
+                    "cadre::process_pool::prepare() in it first"
+                  : "there is no zygote to make worker processes: cadre::run() forks it if it is called while the "
+                    "process has one thread; in a main of your own call cadre::process_pool::prepare() first") {}
+};
+
+/// Thrown (614) by a process_pool, and by the futures of its tasks, when the zygote has died.
+class zygote_died : public error {
+ public:
+  [[gnu::cold]] explicit zygote_died(int process)
+      : error("actor", 614,
+              "the zygote, process " + std::to_string(process) +
+                  ", has died, and all worker processes with it; the pools of this program are of no use any more: "
+                  "find out who killed it, and start the program again") {}
+};
+
+/// Thrown (615) when the system gives no further process, or no socket to it. `code()` is the errno.
+class no_worker_process : public error {
+ public:
+  [[gnu::cold]] explicit no_worker_process(int code)
+      : error("actor", 615,
+              "cannot make a worker process: " + std::generic_category().message(code) +
+                  "; raise the limit that is met (ulimit -u, ulimit -n, the cgroup's pids.max) or use fewer"),
+        code_(code) {}
+  [[nodiscard]] int code() const noexcept { return code_; }
+
+ private:
+  int code_;
+};
+
+/// Thrown (616) when a process_pool is to run a function that its workers do not have.
+class unknown_function : public error {
+ public:
+  [[gnu::cold]] explicit unknown_function(const std::string& function)
+      : error("actor", 616,
+              "worker processes do not have '" + function +
+                  "': it is of a library that was loaded after their zygote was forked; load it before cadre::run() or "
+                  "process_pool::prepare()") {}
 };
 
 CADRE_NAMESPACE_END

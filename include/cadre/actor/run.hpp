@@ -1,6 +1,7 @@
 #ifndef CADRE_ACTOR_RUN_HPP
 #define CADRE_ACTOR_RUN_HPP
 
+#include <cadre/actor/detail/zygote_starter.hpp>
 #include <cadre/actor/runtime.hpp>
 
 #include <concepts>
@@ -27,6 +28,7 @@ template <class Body>
 int run_main(int argc, char** argv, Body&& body) {
   const char* const name = argc > 0 ? argv[0] : "cadre";
   try {
+    if (zygote_starter != nullptr) zygote_starter();  // before there are threads, MPI or CUDA
     return body();
   } catch (const std::exception& e) {
     std::fprintf(stderr, "%s: %s\n", name, e.what());  // the end of the program, which asked for nothing else
