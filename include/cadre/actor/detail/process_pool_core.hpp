@@ -87,8 +87,7 @@ class process_pool_core final : public process_pool_face {
     for (std::size_t i = 0; i < size_; ++i) {
       zygote_message m{.what = zygote_message::kind::make};
       file_descriptor socket;
-      if (m.send(zygote_.get()) != 0 || m.receive(zygote_.get(), socket) != 0)
-        throw zygote_died(zygote<Options>::process());
+      if (m.send(zygote_.get()) != 0 || m.receive(zygote_.get(), socket) != 0) zygote<Options>::throw_closed();
       if (m.what != zygote_message::kind::made || !socket) throw no_worker_process(m.detail != 0 ? m.detail : EMFILE);
       workers_.push_back(std::make_unique<worker>(m.process, std::move(socket)));
     }
@@ -133,7 +132,7 @@ class process_pool_core final : public process_pool_face {
         return;
       }
     }
-    t.fail(std::make_exception_ptr(zygote_died(zygote<Options>::process())));
+    t.fail(of_lost_zygote());
   }
 
  private:
@@ -331,11 +330,14 @@ class process_pool_core final : public process_pool_face {
       if (workers_.size() + making_ < size_) ask_for_worker();
       if (lost != nullptr && try_again(*lost, gone->unread)) lost = nullptr;
     }
-    if (lost != nullptr)
-      lost->fail(std::make_exception_ptr(
-          worker_died(describe(lost->node().name(), lost->node().at()), how_it_died(*gone, status, lost->tries))));
-    else if (!was_leaving)
+    if (lost != nullptr) {
+      // Made before, so that its last trace on this thread is gone when another one has it: see take_result().
+      std::exception_ptr why = std::make_exception_ptr(
+          worker_died(describe(lost->node().name(), lost->node().at()), how_it_died(*gone, status, lost->tries)));
+      lost->fail(std::move(why));
+    } else if (!was_leaving) {
       log(log_level::warning, "actor", [&] { return how_it_died(*gone, status, 0) + "; another one takes its place"; });
+    }
   }
   // Hears what it may still have said. True if it was to end.
   bool leave(worker& w) noexcept {
@@ -381,22 +383,25 @@ class process_pool_core final : public process_pool_face {
       const std::lock_guard lock(mutex_);
       if (--making_ != 0 || !workers_.empty()) return;  // it goes on with fewer
     }
-    fail_queued(std::make_exception_ptr(no_worker_process(code)));
+    fail_queued([code] { return std::make_exception_ptr(no_worker_process(code)); });
   }
   void lose_zygote() noexcept {
-    const auto why = std::make_exception_ptr(zygote_died(zygote<Options>::process()));
     for (const auto& w : workers_) leave(*w);
     {
       const std::lock_guard lock(mutex_);
       lost_ = true;
     }
     for (const auto& w : workers_)
-      if (process_task* const t = std::exchange(w->at, nullptr)) t->fail(why);
-    fail_queued(why);
+      if (process_task* const t = std::exchange(w->at, nullptr)) t->fail(of_lost_zygote());
+    fail_queued(&of_lost_zygote);
     const std::lock_guard lock(mutex_);
     workers_.clear();
   }
-  void fail_queued(const std::exception_ptr& why) noexcept {
+  static std::exception_ptr of_lost_zygote() noexcept {
+    return std::make_exception_ptr(zygote_died(zygote<Options>::process()));
+  }
+  template <class Make>
+  void fail_queued(Make make) noexcept {
     process_task* t = nullptr;
     {
       const std::lock_guard lock(mutex_);
@@ -405,7 +410,7 @@ class process_pool_core final : public process_pool_face {
     while (t != nullptr) {
       process_task& failed = *std::exchange(t, t->next);
       if (failed.begun || failed.node().try_withdraw())
-        failed.fail(why);
+        failed.fail(make());
       else
         failed.node().release();
     }

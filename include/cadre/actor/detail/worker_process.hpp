@@ -81,8 +81,6 @@ struct worker_call<F, parameter_list<P...>> {
   static_assert(!is_of_this_process<result>,
                 "cadre: a worker process has no runtime: its function gives a value, not a future, an object_ref or an "
                 "actor");
-  static inline worker_function entry{&worker_call::run};
-
   template <class... A>
   static void write(output_archive& out, A&&... arguments) {
     (check_worker_argument<P, A>(), ...);
@@ -92,14 +90,15 @@ struct worker_call<F, parameter_list<P...>> {
     std::tuple<value_argument<P>...> all{value_argument<P>(from_archive{}, in)...};  // in braces: in this order
     in.expect_end();
     const auto call = [](value_argument<P>&... a) -> result {
-      worker_function* none = nullptr;
-      return detail::invoke(F, a.give(none, false)...);
+      [[maybe_unused]] const int no_core = 0;
+      return detail::invoke(F, a.give(no_core, false)...);
     };
     if constexpr (std::is_void_v<result>)
       std::apply(call, all);
     else
       out(std::apply(call, all));
   }
+  static inline worker_function entry{&run};
 };
 
 /// From the pool to a worker, and back.

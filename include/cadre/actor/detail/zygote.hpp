@@ -59,7 +59,10 @@ class zygote_process {
     for (;;) {
       polled.assign({{control_.get(), POLLIN, 0}, {whole_program_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}});
       for (const pool& p : pools_) polled.push_back({p.ending ? -1 : p.socket.get(), POLLIN, 0});
-      if (::poll(polled.data(), polled.size(), -1) < 0) continue;
+      if (::poll(polled.data(), polled.size(), -1) < 0) {
+        if (errno == EINTR) continue;
+        break;
+      }
       if (polled[1].revents != 0 || (polled[0].revents != 0 && !take_pool())) break;
       for (std::size_t i = 3; i < polled.size(); ++i)
         if (polled[i].revents != 0) hear(pools_[i - 3]);
@@ -167,8 +170,14 @@ class zygote {
     file_descriptor here, there;
     if (const int code = make_sockets(SOCK_SEQPACKET, here, there)) throw no_worker_process(code);
     const zygote_message m{.what = zygote_message::kind::pool};
-    if (m.send(the().control.get(), 0, there.get()) != 0) throw zygote_died(the().process);
+    if (m.send(the().control.get(), 0, there.get()) != 0) throw_closed();
     return here;
+  }
+  /// A pool's socket has been closed at once: throws zygote_died (612), or no_worker_process (613) if it lives.
+  [[noreturn]] static void throw_closed() {
+    ::pollfd about{the().control.get(), 0, 0};
+    if (::poll(&about, 1, 0) != 0) throw zygote_died(the().process);
+    throw no_worker_process(EMFILE);
   }
   [[nodiscard]] static ::pid_t process() noexcept { return the().process; }
   /// Whether workers have the function.
