@@ -425,7 +425,7 @@ TEST_CASE("Without its zygote a process_pool says so, and nothing waits for ever
             auto queued = pool.submit<&twice>(1);
             const std::vector<int> workers = workers_of(zygote::process());
             ::kill(zygote::process(), SIGKILL);
-            const std::string text = "[cadre.actor.612] the zygote, process " + std::to_string(zygote::process()) +
+            const std::string text = "[cadre.actor.614] the zygote, process " + std::to_string(zygote::process()) +
                                      ", has died, and all worker processes with it";
             const auto says_so = [&](auto use) { return text_of<cadre::zygote_died>(use).find(text) == 0; };
             if (!says_so([&] { at.get(); }) || !says_so([&] { also_at.get(); }) || !says_so([&] { queued.get(); }))
@@ -514,7 +514,7 @@ TEST_CASE("Worker processes that the system does not give are an error, until it
             ::prlimit(zygote::process(), RLIMIT_NOFILE, nullptr, &before);
             const ::rlimit few{4, before.rlim_max};  // a poll() of so many is allowed, a socket is not
             ::prlimit(zygote::process(), RLIMIT_NOFILE, &few, nullptr);
-            const std::string text = "[cadre.actor.613] cannot make a worker process: Too many open files; raise";
+            const std::string text = "[cadre.actor.615] cannot make a worker process: Too many open files; raise";
             const auto says_so = [&](auto use) { return text_of<cadre::no_worker_process>(use).find(text) == 0; };
             if (!says_so([] { cadre::process_pool({.processes = 1}); })) return 1;
             if (text_of<cadre::worker_died>([&] { pool.submit<&exits>().get(); }).find("609") == std::string::npos)
@@ -529,7 +529,7 @@ TEST_CASE("A function of a library that was loaded later is not given to worker 
   const cadre::detail::worker_function late(nullptr);
   REQUIRE_FALSE(zygote::knows(late));
   REQUIRE_THAT(cadre::unknown_function("f").what(),
-               ContainsSubstring("[cadre.actor.614] worker processes do not have 'f': it is of a library"));
+               ContainsSubstring("[cadre.actor.616] worker processes do not have 'f': it is of a library"));
 }
 
 }  // namespace process_pool_test
