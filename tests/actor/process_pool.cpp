@@ -83,7 +83,7 @@ void throws(int what) {
     default: throw 3;
   }
 }
-std::vector<double> reversed(const std::vector<double>& v) { return {v.rbegin(), v.rend()}; }
+std::string with_an_end(std::string text) { return std::move(text += "end"); }
 
 /// Cannot be written, or read, when it says so.
 struct stubborn {
@@ -218,14 +218,12 @@ TEST_CASE("What cannot be written or read is an error, and the pool goes on") {
 
 TEST_CASE("A hundred megabytes go to a worker process and back") {
   cadre::process_pool pool({.processes = 2});
-  std::vector<double> large(100'000'000 / sizeof(double));
-  for (std::size_t i = 0; i < large.size(); ++i) large[i] = static_cast<double>(i);
-  auto one = pool.submit<&reversed>(large);
+  const std::string large(100'000'000, 'x');
+  auto one = pool.submit<&with_an_end>(large);
   auto other = pool.submit<&twice>(4);
   REQUIRE(other.get() == 8);
-  const std::vector<double> back = one.get();
-  REQUIRE(back.size() == large.size());
-  REQUIRE(std::equal(back.begin(), back.end(), large.rbegin()));
+  const bool same = one.get() == large + "end";
+  REQUIRE(same);
 }
 
 TEST_CASE("A crash is worker_died, which says what died of what, and the pool goes on") {

@@ -134,3 +134,30 @@ void actors(cadre::runtime& rt, const cadre::actor<counter>& c, const linked& l)
   // error: cadre: this is not a method of the actor's class
   c.tell<&twice>(1);
 }
+
+struct linked_too {
+  std::string name;
+  linked_too* next;
+};
+int of_linked_too(const linked_too& l);
+int thrice(int x);
+cadre::object_ref<std::vector<float>> gives_ref();
+int of_counter(cadre::actor<counter> c);
+
+void processes(cadre::process_pool& pool, const linked_too& l, const cadre::object_ref<std::vector<float>>& vector,
+               const cadre::actor<counter>& c) {
+  // error: cadre: an argument of this type cannot travel to another process
+  pool.submit<&of_linked_too>(l);
+  // error: cadre: this call has too few or too many arguments
+  pool.submit<&thrice>();
+  // error: cadre: a worker process has no runtime: its function takes and gives values, not futures, object_refs or actors
+  pool.submit<&of_vector>(vector);
+  // error: cadre: a worker process has no runtime
+  pool.submit<&thrice>(pool.submit<&thrice>(1));
+  // error: cadre: a worker process has no runtime
+  pool.submit<&of_counter>(c);
+  // error: cadre: a worker process has no runtime
+  pool.submit<&gives_ref>();
+  // error: cadre: a function that runs in a worker process takes no std::stop_token, as nobody could use it: give the process_pool a .timeout
+  pool.submit<[](std::stop_token, int k) { return k; }>(1);
+}

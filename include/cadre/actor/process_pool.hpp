@@ -90,6 +90,7 @@ class process_pool {
   template <auto F, class... A>
   auto submit_at(std::source_location at, A&&... arguments) {
     detail::check_call<F, A...>();
+    detail::check_worker_call<F, A...>();
     using known = detail::signature_of<F>;
     using call = detail::worker_call<F, typename known::parameters>;
     using result = typename known::result;

@@ -5,6 +5,7 @@
 #include <cadre/async/detail/state.hpp>
 #include <cadre/async/future.hpp>
 
+#include <cstddef>
 #include <exception>
 #include <source_location>
 #include <span>
@@ -31,9 +32,15 @@ class process_task {
   virtual void arrive(bool failed, std::span<const std::byte> answer) noexcept = 0;
   virtual void fail(std::exception_ptr why) noexcept = 0;
 
+  /// Its worker has died; `missed`: before it had the task, which says nothing of that, unless it happens too often.
+  bool may_try_again(bool missed, int max_retries) noexcept {
+    if (missed && misses_ < 8) return ++misses_ != 0;
+    return deaths_ < max_retries && !node().stop_requested() && ++deaths_ != 0;
+  }
+  /// After how many workers that died of it it was tried again.
+  [[nodiscard]] int deaths() const noexcept { return deaths_; }
+
   process_task* next = nullptr;  ///< in the queue
-  int tries = 0;                 ///< workers that died of it
-  int misses = 0;                ///< workers that died before they had it
   bool begun = false;
 
  protected:
@@ -43,6 +50,50 @@ class process_task {
  private:
   worker_function::action function_;
   byte_buffer arguments_;
+  int deaths_ = 0, misses_ = 0;
+};
+
+/// What a process_pool needs of its core, whose code is compiled only where one is made.
+class process_pool_face {
+ public:
+  process_pool_face() = default;
+  process_pool_face(const process_pool_face&) = delete;
+  process_pool_face& operator=(const process_pool_face&) = delete;
+  virtual ~process_pool_face() = default;
+  [[nodiscard]] virtual std::size_t size() const noexcept = 0;
+  /// Throws forked_process (207), unknown_function (616).
+  virtual void check(const worker_function& f, const std::string& name) const = 0;
+  /// Takes over one reference.
+  virtual void push(process_task& t) noexcept = 0;
+};
+
+/// Tasks that wait for a worker.
+class process_queue {
+ public:
+  [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
+  void push_back(process_task& t) noexcept {
+    t.next = nullptr;
+    (first_ != nullptr ? last_->next : first_) = &t;
+    last_ = &t;
+  }
+  void push_front(process_task& t) noexcept {
+    t.next = first_;
+    if (first_ == nullptr) last_ = &t;
+    first_ = &t;
+  }
+  /// One that is to run now, or null. Lets go of those that were cancelled.
+  process_task* pop() noexcept {
+    while (first_ != nullptr) {
+      process_task& t = *std::exchange(first_, first_->next);
+      if (std::exchange(t.begun, true) || t.node().try_withdraw()) return &t;
+      t.node().release();
+    }
+    return nullptr;
+  }
+
+ private:
+  process_task* first_ = nullptr;
+  process_task* last_ = nullptr;
 };
 
 /// With what it gives. Pending until a worker is free for it, so that cancelling drops it; no thread can help.

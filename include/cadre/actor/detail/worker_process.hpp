@@ -61,11 +61,17 @@ inline constexpr bool is_actor<actor<T>> = true;
 template <class T>
 inline constexpr bool is_of_this_process = is_object_ref<T> || is_actor<T> || is_future<T>;
 
-template <class P, class A>
-consteval void check_worker_argument() {
-  static_assert(!is_of_this_process<std::decay_t<A>> && !is_of_this_process<std::remove_cvref_t<P>>,
-                "cadre: a worker process has no runtime: give its function values, not a future, an object_ref or an "
-                "actor");
+template <auto F, class... A>
+consteval void check_worker_call() {
+  using known = signature_of<F>;
+  static_assert(
+      !known::takes_stop,
+      "cadre: a function that runs in a worker process takes no std::stop_token, as nobody could use it: give "
+      "the process_pool a .timeout");
+  static_assert(
+      (!is_of_this_process<std::decay_t<A>> && ...) && !is_of_this_process<typename known::result>,
+      "cadre: a worker process has no runtime: its function takes and gives values, not futures, object_refs or "
+      "actors");
 }
 
 /// A call of F in a worker process, with what it takes and gives in archives.
@@ -74,16 +80,9 @@ struct worker_call;
 template <auto F, class... P>
 struct worker_call<F, parameter_list<P...>> {
   using result = typename signature_of<F>::result;
-  static_assert(
-      !signature_of<F>::takes_stop,
-      "cadre: a function that runs in a worker process takes no std::stop_token, as nobody could use it: give "
-      "the process_pool a .timeout");
-  static_assert(!is_of_this_process<result>,
-                "cadre: a worker process has no runtime: its function gives a value, not a future, an object_ref or an "
-                "actor");
+
   template <class... A>
   static void write(output_archive& out, A&&... arguments) {
-    (check_worker_argument<P, A>(), ...);
     (argument<P, A>(std::forward<A>(arguments)).save(out), ...);
   }
   static void run(input_archive& in, output_archive& out) {
