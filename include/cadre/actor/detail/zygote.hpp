@@ -173,7 +173,7 @@ class zygote {
     if (m.send(the().control.get(), 0, there.get()) != 0) throw_closed();
     return here;
   }
-  /// A pool's socket has been closed at once: throws zygote_died (612), or no_worker_process (613) if it lives.
+  /// A pool's socket has been closed at once: throws zygote_died (614), or no_worker_process (615) if it lives.
   [[noreturn]] static void throw_closed() {
     ::pollfd about{the().control.get(), 0, 0};
     if (::poll(&about, 1, 0) != 0) throw zygote_died(the().process);
