@@ -15,27 +15,23 @@
 
 namespace {
 
-constexpr std::size_t large = 100 << 20;
+constexpr std::size_t small = 64, large = 100 << 20;
 
 int same(int x) { return x; }
 std::string same_text(std::string text) { return text; }
 void crashes() { ::raise(SIGKILL); }
 
-/// A process that sends back what it is sent, 64 bytes at a time, or `bytes` after it has all of them.
+/// A process that sends back what it is sent: `bytes`, when it has all of them.
 class echo {
  public:
-  echo() {
+  explicit echo(std::size_t bytes) {
     int ends[2];
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) std::abort();
     process_ = ::fork();
     if (process_ == 0) {
       ::close(ends[0]);
-      std::string room;
-      for (std::size_t bytes = 0; ::recv(ends[1], &bytes, sizeof bytes, MSG_WAITALL) == sizeof bytes;) {
-        room.resize(bytes);
-        receive(ends[1], room.data(), bytes);
-        send(ends[1], room.data(), bytes);
-      }
+      std::string room(bytes, ' ');
+      while (receive(ends[1], room.data(), bytes)) send(ends[1], room.data(), bytes);
       ::_exit(0);
     }
     ::close(ends[1]);
@@ -48,10 +44,8 @@ class echo {
     ::waitpid(process_, nullptr, 0);
   }
   void round_trip(std::string& text) const {
-    const std::size_t bytes = text.size();
-    send(socket_, &bytes, sizeof bytes);
-    send(socket_, text.data(), bytes);
-    receive(socket_, text.data(), bytes);
+    send(socket_, text.data(), text.size());
+    receive(socket_, text.data(), text.size());
   }
 
  private:
@@ -63,13 +57,14 @@ class echo {
       bytes -= static_cast<std::size_t>(n);
     }
   }
-  static void receive(int socket, void* data, std::size_t bytes) {
+  static bool receive(int socket, void* data, std::size_t bytes) {
     for (auto* p = static_cast<char*>(data); bytes != 0;) {
       const ssize_t n = ::recv(socket, p, bytes, 0);
-      if (n <= 0) std::abort();
+      if (n <= 0) return false;
       p += n;
       bytes -= static_cast<std::size_t>(n);
     }
+    return true;
   }
   int process_ = 0, socket_ = -1;
 };
@@ -85,15 +80,16 @@ double microseconds(int times, F&& f) {
 
 int main() {
   cadre::process_pool::prepare();
-  const echo other;
+  const echo of_small(small), of_large(large);
   benchmark::print_head();
   {
     cadre::process_pool pool({.processes = 1});
-    std::string small(56, 'x');  // with its length a line of the cache
-    benchmark::measure("submit().get() of a small task in a worker process", "us", 31,
-                       {{"cadre", [&] { return microseconds(2000, [&] { pool.submit<&same>(1).get(); }); }},
-                        {"socketpair, two processes",
-                         [&] { return microseconds(2000, [&] { other.round_trip(small); }); }, benchmark::at_most(3)}});
+    std::string raw(small, 'x');
+    benchmark::measure(
+        "submit().get() of a small task in a worker process", "us", 31,
+        {{"cadre", [&] { return microseconds(2000, [&] { pool.submit<&same>(1).get(); }); }},
+         {"socketpair, two processes", [&] { return microseconds(2000, [&] { of_small.round_trip(raw); }); },
+          benchmark::at_most(3)}});
   }
   {
     cadre::process_pool pool({.processes = 2});
@@ -115,7 +111,7 @@ int main() {
     benchmark::measure(
         "100 MiB to a worker process and back", "ms", 7,
         {{"cadre", [&] { return 1e-3 * microseconds(1, [&] { pool.submit<&same_text>(text).get(); }); }},
-         {"socketpair, two processes", [&] { return 1e-3 * microseconds(1, [&] { other.round_trip(raw); }); }}});
+         {"socketpair, two processes", [&] { return 1e-3 * microseconds(1, [&] { of_large.round_trip(raw); }); }}});
   }
   benchmark::measure("a pool of one worker process, made and ended", "us", 31,
                      {{"cadre", [&] { return microseconds(20, [] { cadre::process_pool pool({.processes = 1}); }); }},

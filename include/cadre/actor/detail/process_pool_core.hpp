@@ -150,7 +150,7 @@ class process_pool_core final : public process_pool_face {
   void run() noexcept {
     std::vector<::pollfd> polled;
     for (;;) {
-      {
+      if (std::exchange(look_, options_.timeout > options_.timeout.zero())) {
         const std::lock_guard lock(mutex_);
         if (is_over()) return;
         kill_the_late();
@@ -160,12 +160,16 @@ class process_pool_core final : public process_pool_face {
         for (const auto& w : workers_) polled.push_back({w->ended ? -1 : w->socket.get(), events(w->out.pending()), 0});
       }
       if (::poll(polled.data(), polled.size(), time_left()) < 0) continue;
-      if (std::uint64_t rung = 0; polled[0].revents != 0) static_cast<void>(!::read(bell_.get(), &rung, sizeof rung));
+      if (std::uint64_t rung = 0; polled[0].revents != 0) {
+        look_ = true;
+        static_cast<void>(!::read(bell_.get(), &rung, sizeof rung));
+      }
       for (std::size_t i = 2; i < polled.size(); ++i) {
         worker& w = *workers_[i - 2];
         if ((polled[i].revents & POLLOUT) != 0) {
           const std::lock_guard lock(mutex_);
           w.write();
+          look_ = true;
         }
         if ((polled[i].revents & ~POLLOUT) != 0) hear(w);
       }
@@ -196,7 +200,9 @@ class process_pool_core final : public process_pool_face {
           ask_for_worker();
         }
         if (!w.leaving) feed(w);
+        look_ = look_ || closing_;
       } else {
+        look_ = true;
         w.leaving = w.ended = true;
         w.unread = w.unread || what == state::unread;
         w.confused = what == state::broken || what == state::complete;
@@ -210,6 +216,7 @@ class process_pool_core final : public process_pool_face {
   }
 
   void hear_zygote() noexcept {
+    look_ = true;
     for (;;) {
       zygote_message m;
       file_descriptor socket;
@@ -308,6 +315,8 @@ class process_pool_core final : public process_pool_face {
   std::uint32_t forks_ = 0;
   file_descriptor bell_;
   native_thread thread_;
+  bool look_ =
+      true;  // of the thread: there may be something else to wait for. Not after each answer, lest it holds up others
 
   std::mutex mutex_;  // below, and what workers have but `in`
   std::vector<std::unique_ptr<worker>> workers_;
