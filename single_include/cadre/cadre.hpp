@@ -13129,6 +13129,7 @@ CADRE_NAMESPACE_END
 #include <cstddef>
 #include <string>
 #include <string_view>
+#include <system_error>
 
 CADRE_NAMESPACE_BEGIN
 
@@ -13230,7 +13231,7 @@ class remote_error : public error {
   std::string type_, text_, where_;
 };
 
-/// Thrown (609) by the future of a task whose rank has died.
+/// Thrown (609) by the future of a task whose rank, or worker process, has died.
 class worker_died : public error {
  public:
   using error::error;
@@ -13265,6 +13266,55 @@ class unsaved_state : public error {
       : error("actor", 613,
               "the state of a " + std::string(type) +
                   " cannot be saved; give it a serialize(), or make it so that its constructor's arguments say all") {}
+};
+
+/// Thrown (611) when a process_pool is made in a process that has no zygote, or one can no longer be forked.
+class no_zygote : public error {
+ public:
+  enum class kind { never, late, of_parent };
+  [[gnu::cold]] no_zygote(kind why, const std::string& threads)
+      : error("actor", 611,
+              why == kind::late ? "the zygote of process pools cannot be forked now, as this process has " + threads +
+                                      " threads; call cadre::process_pool::prepare() first in main"
+              : why == kind::of_parent
+                  ? "a process made by fork() cannot have workers of the zygote that it was forked beside; call "
+                    "cadre::process_pool::prepare() in it first"
+                  : "there is no zygote to make worker processes: cadre::run() forks it if it is called while the "
+                    "process has one thread; in a main of your own call cadre::process_pool::prepare() first") {}
+};
+
+/// Thrown (614) by a process_pool, and by the futures of its tasks, when the zygote has died.
+class zygote_died : public error {
+ public:
+  [[gnu::cold]] explicit zygote_died(int process)
+      : error("actor", 614,
+              "the zygote, process " + std::to_string(process) +
+                  ", has died, and all worker processes with it; the pools of this program are of no use any more: "
+                  "find out who killed it, and start the program again") {}
+};
+
+/// Thrown (615) when the system gives no further process, or no socket to it. `code()` is the errno.
+class no_worker_process : public error {
+ public:
+  [[gnu::cold]] explicit no_worker_process(int code)
+      : error("actor", 615,
+              "cannot make a worker process: " + std::generic_category().message(code) +
+                  "; raise the limit that is met (ulimit -u, ulimit -n, the cgroup's pids.max) or use fewer"),
+        code_(code) {}
+  [[nodiscard]] int code() const noexcept { return code_; }
+
+ private:
+  int code_;
+};
+
+/// Thrown (616) when a process_pool is to run a function that its workers do not have.
+class unknown_function : public error {
+ public:
+  [[gnu::cold]] explicit unknown_function(const std::string& function)
+      : error("actor", 616,
+              "worker processes do not have '" + function +
+                  "': it is of a library that was loaded after their zygote was forked; load it before cadre::run() or "
+                  "process_pool::prepare()") {}
 };
 
 CADRE_NAMESPACE_END
@@ -18419,6 +18469,1336 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/detail/stream_message.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_STREAM_MESSAGE_HPP
+#define CADRE_ACTOR_DETAIL_STREAM_MESSAGE_HPP
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Reads messages from a stream socket, one at a time: a Head, which says in `.bytes` how many bytes come behind it, and
+/// these. A small message takes one call of the system.
+template <class Head>
+class message_reader {
+  static_assert(std::is_trivially_copyable_v<Head>);
+
+ public:
+  /// `unread`: the peer has ended and had not read all that was sent to it. `broken`: this is no message.
+  enum class state : std::uint8_t { more, complete, ended, unread, broken };
+
+  /// What there is; waits for it without MSG_DONTWAIT. Throws std::bad_alloc.
+  state read(int socket, int flags) {
+    for (;;) {
+      const bool in_large = large_ != nullptr;
+      std::byte* const to = in_large ? large_.get() + taken_ : small_ + taken_;
+      const ::ssize_t n = ::recv(socket, to, (in_large ? bytes() : sizeof small_) - taken_, flags);
+      if (n == 0) return state::ended;
+      if (n < 0) {
+        if (errno == EINTR) continue;
+        return errno == EAGAIN ? state::more : errno == ECONNRESET ? state::unread : state::ended;
+      }
+      taken_ += static_cast<std::size_t>(n);
+      if (!in_large) {
+        if (taken_ < sizeof(Head)) continue;
+        std::memcpy(&head_, small_, sizeof(Head));
+        if (bytes() > sizeof small_ - sizeof(Head)) {
+          large_.reset(new std::byte[bytes()]);
+          taken_ -= sizeof(Head);
+          std::memcpy(large_.get(), small_ + sizeof(Head), taken_);
+        } else if (taken_ >= sizeof(Head) + bytes()) {
+          return taken_ == sizeof(Head) + bytes() ? state::complete : state::broken;
+        }
+      }
+      if (large_ != nullptr && taken_ == bytes()) return state::complete;
+    }
+  }
+
+  [[nodiscard]] const Head& head() const noexcept { return head_; }
+  /// Of a complete message, until next().
+  [[nodiscard]] std::span<const std::byte> body() const noexcept {
+    return {large_ != nullptr ? large_.get() : small_ + sizeof(Head), bytes()};
+  }
+  void next() noexcept {
+    large_.reset();
+    taken_ = 0;
+  }
+
+ private:
+  [[nodiscard]] std::size_t bytes() const noexcept { return static_cast<std::size_t>(head_.bytes); }
+
+  Head head_{};
+  std::size_t taken_ = 0;
+  std::unique_ptr<std::byte[]> large_;  // for a body that does not fit into small_
+  std::byte small_[4096];
+};
+
+/// Writes such a message, from where its bytes lie.
+template <class Head>
+class message_writer {
+ public:
+  /// `body` must stay until all is written. Throws std::bad_alloc.
+  void begin(const Head& head, const byte_buffer& body) {
+    head_ = head;
+    head_.bytes = body.size();
+    pieces_ = body.pieces();
+    pieces_.insert(pieces_.begin(), std::as_bytes(std::span(&head_, 1)));
+    at_ = 0;
+  }
+  void give_up() noexcept { at_ = pieces_.size(); }
+  [[nodiscard]] bool pending() const noexcept { return at_ < pieces_.size(); }
+
+  /// As much as goes; all without MSG_DONTWAIT. Returns 0, or the system's error: then the peer has ended.
+  int write(int socket, int flags) noexcept {
+    while (pending()) {
+      ::iovec parts[64];
+      std::size_t n = 0;
+      for (; n < std::size(parts) && at_ + n < pieces_.size(); ++n) {
+        const std::span<const std::byte> p = pieces_[at_ + n];
+        parts[n] = {const_cast<std::byte*>(p.data()), p.size()};  // which is only read
+      }
+      ::msghdr message{};
+      message.msg_iov = parts;
+      message.msg_iovlen = n;
+      const ::ssize_t sent = ::sendmsg(socket, &message, flags | MSG_NOSIGNAL);
+      if (sent < 0 && errno == EINTR) continue;
+      if (sent < 0) return errno == EAGAIN ? 0 : errno;
+      for (auto left = static_cast<std::size_t>(sent); left != 0;) {
+        std::span<const std::byte>& p = pieces_[at_];
+        const std::size_t part = std::min(left, p.size());
+        p = p.subspan(part);
+        left -= part;
+        if (p.empty()) ++at_;
+      }
+      while (pending() && pieces_[at_].empty()) ++at_;
+    }
+    return 0;
+  }
+
+ private:
+  Head head_{};
+  std::vector<std::span<const std::byte>> pieces_;
+  std::size_t at_ = 0;  // the first piece that is not written to its end
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/worker_process.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_WORKER_PROCESS_HPP
+#define CADRE_ACTOR_DETAIL_WORKER_PROCESS_HPP
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+template <class T>
+class actor;
+
+namespace detail {
+
+/// What a worker process can be asked for; there before main() if it is used anywhere. Workers are copies of the process
+/// as it was when the zygote was forked, so the address is theirs too, unless it came later, with a library.
+class worker_function {
+ public:
+  using action = void (*)(input_archive&, output_archive&);
+
+  explicit worker_function(action a) noexcept : run_(a), number_(made().fetch_add(1) + 1) {}
+  worker_function(const worker_function&) = delete;
+  worker_function& operator=(const worker_function&) = delete;
+
+  [[nodiscard]] action run() const noexcept { return run_; }
+  [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
+  /// How many there are.
+  static std::atomic<std::uint32_t>& made() noexcept {
+    static constinit std::atomic<std::uint32_t> n{0};
+    return n;
+  }
+
+ private:
+  action run_;
+  std::uint32_t number_;
+};
+
+template <class T>
+inline constexpr bool is_actor = false;
+template <class T>
+inline constexpr bool is_actor<actor<T>> = true;
+/// What only the process that made it can use.
+template <class T>
+inline constexpr bool is_of_this_process = is_object_ref<T> || is_actor<T> || is_future<T>;
+
+template <auto F, class... A>
+consteval void check_worker_call() {
+  using known = signature_of<F>;
+  static_assert(
+      !known::takes_stop,
+      "cadre: a function that runs in a worker process takes no std::stop_token, as nobody could use it: give "
+      "the process_pool a .timeout");
+  static_assert(
+      (!is_of_this_process<std::decay_t<A>> && ...) && !is_of_this_process<typename known::result>,
+      "cadre: a worker process has no runtime: its function takes and gives values, not futures, object_refs or "
+      "actors");
+}
+
+/// A call of F in a worker process, with what it takes and gives in archives.
+template <auto F, class Parameters>
+struct worker_call;
+template <auto F, class... P>
+struct worker_call<F, parameter_list<P...>> {
+  using result = typename signature_of<F>::result;
+
+  template <class... A>
+  static void write(output_archive& out, A&&... arguments) {
+    (argument<P, A>(std::forward<A>(arguments)).save(out), ...);
+  }
+  static void run(input_archive& in, output_archive& out) {
+    std::tuple<value_argument<P>...> all{value_argument<P>(from_archive{}, in)...};  // in braces: in this order
+    in.expect_end();
+    const auto call = [](value_argument<P>&... a) -> result {
+      [[maybe_unused]] const int no_core = 0;
+      return detail::invoke(F, a.give(no_core, false)...);
+    };
+    if constexpr (std::is_void_v<result>)
+      std::apply(call, all);
+    else
+      out(std::apply(call, all));
+  }
+  static inline worker_function entry{&run};
+};
+
+/// From the pool to a worker, and back.
+struct task_head {
+  std::uint64_t number, bytes;
+  worker_function::action run;
+};
+struct answer_head {
+  std::uint64_t number, bytes, failed;
+};
+
+/// What a worker process does: the tasks that come, one by one, until there is nobody who could send one. Its memory is its
+/// own: what a task damages is lost with it.
+inline void work_for(int socket) {
+  message_reader<task_head> task;
+  message_writer<answer_head> answer;
+  using state = message_reader<task_head>::state;
+  while (task.read(socket, 0) == state::complete) {
+    byte_buffer bytes;
+    bool failed = false;
+    try {
+      input_archive in(task.body());
+      output_archive out(bytes);
+      task.head().run(in, out);
+    } catch (...) {
+      const sent_error e = send_error(std::current_exception(), "the worker process " + std::to_string(::getpid()) +
+                                                                    " on host '" + runtime_core::host() + "'");
+      failed = true;
+      bytes = byte_buffer();
+      output_archive out(bytes);
+      out(e.type, e.text, e.where);
+    }
+    std::fflush(nullptr);  // what the task has printed is out when its result is there
+    answer.begin({.number = task.head().number, .bytes = 0, .failed = failed}, bytes);
+    if (answer.write(socket, 0) != 0) return;
+    task.next();
+  }
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/process_task.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_PROCESS_TASK_HPP
+#define CADRE_ACTOR_DETAIL_PROCESS_TASK_HPP
+
+#include <cstddef>
+#include <exception>
+#include <source_location>
+#include <span>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A task of a process_pool, as that sees it.
+class process_task {
+ public:
+  process_task(worker_function::action f, byte_buffer arguments) noexcept
+      : function_(f), arguments_(std::move(arguments)) {}
+  process_task(const process_task&) = delete;
+  process_task& operator=(const process_task&) = delete;
+
+  [[nodiscard]] worker_function::action function() const noexcept { return function_; }
+  [[nodiscard]] const byte_buffer& arguments() const noexcept { return arguments_; }
+  [[nodiscard]] virtual task& node() noexcept = 0;
+  /// How it ends, once: by what the worker has answered, or an error. Gives back the pool's reference.
+  virtual void arrive(bool failed, std::span<const std::byte> answer) noexcept = 0;
+  virtual void fail(std::exception_ptr why) noexcept = 0;
+
+  /// Its worker has died; `missed`: before it had the task, which says nothing of that, unless it happens too often.
+  bool may_try_again(bool missed, int max_retries) noexcept {
+    if (missed && misses_ < 8) return ++misses_ != 0;
+    return deaths_ < max_retries && !node().stop_requested() && ++deaths_ != 0;
+  }
+  /// After how many workers that died of it it was tried again.
+  [[nodiscard]] int deaths() const noexcept { return deaths_; }
+
+  process_task* next = nullptr;  ///< in the queue
+  bool begun = false;
+
+ protected:
+  ~process_task() = default;
+  void forget_arguments() noexcept { arguments_ = byte_buffer(); }
+
+ private:
+  worker_function::action function_;
+  byte_buffer arguments_;
+  int deaths_ = 0, misses_ = 0;
+};
+
+/// What a process_pool needs of its core, whose code is compiled only where one is made.
+class process_pool_face {
+ public:
+  process_pool_face() = default;
+  process_pool_face(const process_pool_face&) = delete;
+  process_pool_face& operator=(const process_pool_face&) = delete;
+  virtual ~process_pool_face() = default;
+  [[nodiscard]] virtual std::size_t size() const noexcept = 0;
+  /// Throws forked_process (207), unknown_function (616).
+  virtual void check(const worker_function& f, const std::string& name) const = 0;
+  /// Takes over one reference.
+  virtual void push(process_task& t) noexcept = 0;
+};
+
+/// Tasks that wait for a worker.
+class process_queue {
+ public:
+  [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
+  void push_back(process_task& t) noexcept {
+    t.next = nullptr;
+    (first_ != nullptr ? last_->next : first_) = &t;
+    last_ = &t;
+  }
+  void push_front(process_task& t) noexcept {
+    t.next = first_;
+    if (first_ == nullptr) last_ = &t;
+    first_ = &t;
+  }
+  /// One that is to run now, or null. Lets go of those that were cancelled.
+  process_task* pop() noexcept {
+    while (first_ != nullptr) {
+      process_task& t = *std::exchange(first_, first_->next);
+      if (std::exchange(t.begun, true) || t.node().try_withdraw()) return &t;
+      t.node().release();
+    }
+    return nullptr;
+  }
+
+ private:
+  process_task* first_ = nullptr;
+  process_task* last_ = nullptr;
+};
+
+/// With what it gives. Pending until a worker is free for it, so that cancelling drops it; no thread can help.
+template <class R>
+class process_result final : public state<R>, public process_task {
+ public:
+  /// With one reference of the future and one of the pool. `name` lives as long as the program.
+  process_result(worker_function::action f, byte_buffer arguments, std::string_view name, std::source_location at)
+      : state<R>(home_of_caller(), task::not_for_help, at), process_task(f, std::move(arguments)), name_(name) {
+    this->set_parent();
+    this->publish(task::pending, 2);
+  }
+
+  void run() noexcept override {}  // never claimable
+  void run_not() noexcept override {
+    forget_arguments();
+    set_cancelled(*this);
+    this->complete(task::completion::from_elsewhere);
+  }
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+
+  [[nodiscard]] task& node() noexcept override { return *this; }
+  void arrive(bool failed, std::span<const std::byte> answer) noexcept override {
+    forget_arguments();
+    set_from(*this, [&]() -> R {
+      input_archive in(answer);
+      if (failed) {
+        sent_error e;
+        in(e.type, e.text, e.where);
+        std::rethrow_exception(receive_error(e));
+      }
+      if constexpr (!std::is_void_v<R>) {
+        R value{};
+        in(value);
+        in.expect_end();
+        return value;
+      }
+    });
+    finish();
+  }
+  void fail(std::exception_ptr why) noexcept override {
+    forget_arguments();
+    this->set_error(std::move(why));
+    finish();
+  }
+
+ private:
+  // Continuations run there; without one, on the thread of the process_pool.
+  static pool_id home_of_caller() noexcept {
+    const task* const t = current_task();
+    return t != nullptr ? t->home() : no_pool;
+  }
+  void finish() noexcept {
+    this->complete(task::completion::from_elsewhere);
+    this->release();
+  }
+
+  std::string_view name_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/zygote_message.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ZYGOTE_MESSAGE_HPP
+#define CADRE_ACTOR_DETAIL_ZYGOTE_MESSAGE_HPP
+
+#include <errno.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+
+#include <cstdint>
+#include <cstring>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Between a process and its zygote, over a socket that keeps messages apart.
+struct zygote_message {
+  enum class kind : std::int32_t {
+    here,      ///< from the zygote, which is `process`
+    pool,      ///< to it: with the socket of a pool, over which all below goes
+    make,      ///< to it: a worker
+    kill,      ///< to it: that worker
+    made,      ///< with the worker's socket
+    not_made,  ///< `detail` is the system's error
+    died       ///< `detail` as from wait()
+  };
+  kind what = kind::make;
+  std::int32_t process = 0, detail = 0;
+
+  /// Returns 0, or the system's error. `file` goes along if it is not -1.
+  int send(int socket, int flags = 0, int file = -1) const noexcept {
+    zygote_message copy = *this;
+    ::iovec part{&copy, sizeof copy};
+    alignas(::cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    ::msghdr m{};
+    m.msg_iov = &part;
+    m.msg_iovlen = 1;
+    if (file >= 0) {
+      m.msg_control = control;
+      m.msg_controllen = sizeof control;
+      ::cmsghdr* const c = CMSG_FIRSTHDR(&m);
+      c->cmsg_level = SOL_SOCKET;
+      c->cmsg_type = SCM_RIGHTS;
+      c->cmsg_len = CMSG_LEN(sizeof(int));
+      std::memcpy(CMSG_DATA(c), &file, sizeof file);
+    }
+    while (::sendmsg(socket, &m, flags | MSG_NOSIGNAL) < 0)
+      if (errno != EINTR) return errno;
+    return 0;
+  }
+
+  /// Returns 0, EAGAIN if there is none now (with MSG_DONTWAIT), or EPIPE if there will be none.
+  int receive(int socket, file_descriptor& file, int flags = 0) noexcept {
+    ::iovec part{this, sizeof *this};
+    alignas(::cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    ::msghdr m{};
+    m.msg_iov = &part;
+    m.msg_iovlen = 1;
+    m.msg_control = control;
+    m.msg_controllen = sizeof control;
+    ::ssize_t n = 0;
+    do n = ::recvmsg(socket, &m, flags | MSG_CMSG_CLOEXEC);
+    while (n < 0 && errno == EINTR);
+    if (n < 0 && errno == EAGAIN) return EAGAIN;
+    if (n != sizeof *this) return EPIPE;
+    int number = -1;
+    if (const ::cmsghdr* const c = CMSG_FIRSTHDR(&m); c != nullptr && c->cmsg_type == SCM_RIGHTS)
+      std::memcpy(&number, CMSG_DATA(c), sizeof number);
+    file = file_descriptor(number);
+    return 0;
+  }
+};
+
+/// Two ends of one, closed by exec(). Returns 0, or the system's error.
+inline int make_sockets(int type, file_descriptor& one, file_descriptor& other) noexcept {
+  int ends[2];
+  if (::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends) != 0) return errno;
+  one = file_descriptor(ends[0]);
+  other = file_descriptor(ends[1]);
+  return 0;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/worker_supply.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_WORKER_SUPPLY_HPP
+#define CADRE_ACTOR_DETAIL_WORKER_SUPPLY_HPP
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A worker, as its pool sees it.
+struct pool_worker {
+  pool_worker(int id, file_descriptor s) : process(id), socket(std::move(s)) {}
+
+  /// Sends it the task that it is at.
+  void begin(std::uint64_t task_number) {
+    number = task_number;
+    ++tasks;
+    out.begin({.number = number, .bytes = 0, .run = at->function()}, at->arguments());
+    write();
+  }
+  void write() noexcept {
+    if (out.write(socket.get(), MSG_DONTWAIT) == 0) return;
+    unread = true;
+    out.give_up();
+  }
+
+  int process;
+  file_descriptor socket;
+  message_writer<task_head> out;
+  process_task* at = nullptr;
+  std::uint64_t number = 0;  // of that task
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+  std::size_t tasks = 0;
+  bool leaving = false;            // gets no further task
+  bool retired = false;            // as it has had as many as it may
+  bool ended = false;              // will say nothing any more
+  bool unread = false;             // has ended before it had all of its task
+  bool late = false;               // is killed, as its task takes too long
+  bool confused = false;           // has said what makes no sense
+  message_reader<answer_head> in;  // of the pool's thread alone
+};
+
+/// "was killed by SIGSEGV", "ended with exit code 3": of a status as wait() gives it.
+[[gnu::cold]] inline std::string how_it_ended(int status) {
+  if (!WIFSIGNALED(status)) return "ended with exit code " + std::to_string(WEXITSTATUS(status));
+  constexpr struct {
+    int number;
+    const char* name;
+  } signals[] = {{SIGSEGV, "SIGSEGV"}, {SIGABRT, "SIGABRT"}, {SIGBUS, "SIGBUS"},   {SIGFPE, "SIGFPE"},
+                 {SIGILL, "SIGILL"},   {SIGTRAP, "SIGTRAP"}, {SIGSYS, "SIGSYS"},   {SIGINT, "SIGINT"},
+                 {SIGTERM, "SIGTERM"}, {SIGHUP, "SIGHUP"},   {SIGQUIT, "SIGQUIT"}, {SIGPIPE, "SIGPIPE"},
+                 {SIGXCPU, "SIGXCPU"}, {SIGALRM, "SIGALRM"}};
+  const int number = WTERMSIG(status);
+  if (number == SIGKILL) return "was killed by SIGKILL (where memory runs out, the kernel does that)";
+  for (const auto& s : signals)
+    if (s.number == number) return std::string("was killed by ") + s.name;
+  return "was killed by signal " + std::to_string(number);
+}
+/// The same of a worker. `others` died of its task before.
+[[gnu::cold]] inline std::string how_it_died(const pool_worker& w, int status, std::chrono::nanoseconds timeout,
+                                             int others) {
+  std::string text = "a worker, process " + std::to_string(w.process) + " on host '" + runtime_core::host() + "', ";
+  if (w.late)
+    text += "was killed, as it ran for longer than the pool's .timeout of " +
+            std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(timeout).count()) + " ms";
+  else if (w.confused)
+    text += "was killed, as it answered what is no answer: its memory is damaged";
+  else
+    text += how_it_ended(status);
+  if (others != 0) text += ", after " + std::to_string(others) + " others that died of it";
+  return text;
+}
+
+/// What a pool says to the zygote.
+class worker_supply {
+ public:
+  explicit worker_supply(file_descriptor zygote) noexcept : zygote_(std::move(zygote)) {}
+
+  [[nodiscard]] int socket() const noexcept { return zygote_.get(); }
+  /// Workers that are on their way.
+  [[nodiscard]] std::size_t making() const noexcept { return making_; }
+  void made() noexcept { --making_; }
+  /// There are requests that the zygote does not take now.
+  [[nodiscard]] bool pending() const noexcept { return !requests_.empty(); }
+
+  void ask_for_worker() {
+    ++making_;
+    ask({.what = zygote_message::kind::make});
+  }
+  void ask_to_kill(const pool_worker& w) { ask({.what = zygote_message::kind::kill, .process = w.process}); }
+  // Never waits: the zygote may be waiting for the pool to read.
+  void send() noexcept {
+    std::size_t sent = 0;
+    while (sent < requests_.size() && requests_[sent].send(zygote_.get(), MSG_DONTWAIT) == 0) ++sent;
+    requests_.erase(requests_.begin(), requests_.begin() + static_cast<std::ptrdiff_t>(sent));
+  }
+  /// Has it kill all workers, and waits until they are gone, for two seconds at most.
+  void end() noexcept {
+    ::shutdown(zygote_.get(), SHUT_WR);
+    for (int code = 0; code == 0;) {
+      ::pollfd closed{zygote_.get(), POLLIN, 0};
+      if (::poll(&closed, 1, 2000) <= 0) return;
+      zygote_message m;
+      file_descriptor none;
+      code = m.receive(zygote_.get(), none);
+    }
+  }
+
+ private:
+  void ask(const zygote_message& m) {
+    requests_.push_back(m);
+    send();
+  }
+
+  file_descriptor zygote_;
+  std::vector<zygote_message> requests_;
+  std::size_t making_ = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/zygote_starter.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ZYGOTE_STARTER_HPP
+#define CADRE_ACTOR_DETAIL_ZYGOTE_STARTER_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Forks the zygote, if this process has one thread yet: see class zygote. Set before main() in programs that make a
+/// process_pool somewhere, null in all others.
+using zygote_start = void (*)();
+inline constinit zygote_start zygote_starter = nullptr;
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/zygote.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ZYGOTE_HPP
+#define CADRE_ACTOR_DETAIL_ZYGOTE_HPP
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The process that makes workers: a copy of this one as it was before it had threads, MPI or CUDA, so that it can be
+/// copied again at any time. It sleeps until it is asked, kills the workers of a pool that has ended, and ends, with all
+/// workers, when the process that it was made for does, however that happens: it sees the end of the sockets, and that of
+/// the process itself, whose other children may hold copies of these.
+///
+/// It is an orphan, so that a program that waits for all of its children does not wait for it.
+class zygote_process {
+ public:
+  zygote_process(file_descriptor control, file_descriptor whole_program)
+      : control_(std::move(control)), whole_program_(std::move(whole_program)) {
+    ::prctl(PR_SET_NAME, "cadre/zygote");
+    ::sigset_t all;  // what the keyboard sends is for the others; it ends with them
+    ::sigfillset(&all);
+    ::sigprocmask(SIG_SETMASK, &all, nullptr);
+    for (const int s : {SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGCHLD}) ::signal(s, SIG_DFL);
+    ::sigset_t child;
+    ::sigemptyset(&child);
+    ::sigaddset(&child, SIGCHLD);
+    signals_ = file_descriptor(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
+    const file_descriptor nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    ::dup2(nothing.get(), STDIN_FILENO);
+  }
+
+  void run() noexcept {
+    zygote_message{.what = zygote_message::kind::here, .process = ::getpid()}.send(control_.get());
+    std::vector<::pollfd> polled;
+    for (;;) {
+      polled.assign({{control_.get(), POLLIN, 0}, {whole_program_.get(), POLLIN, 0}, {signals_.get(), POLLIN, 0}});
+      for (const pool& p : pools_) polled.push_back({p.ending ? -1 : p.socket.get(), POLLIN, 0});
+      if (::poll(polled.data(), polled.size(), -1) < 0) {
+        if (errno == EINTR) continue;
+        break;
+      }
+      if (polled[1].revents != 0 || (polled[0].revents != 0 && !take_pool())) break;
+      for (std::size_t i = 3; i < polled.size(); ++i)
+        if (polled[i].revents != 0) hear(pools_[i - 3]);
+      if (polled[2].revents != 0) reap();
+      std::erase_if(pools_, [](const pool& p) { return p.ending && p.workers.empty(); });
+    }
+    for (const pool& p : pools_) kill_all(p);
+    while (::waitpid(-1, nullptr, 0) > 0) {}
+  }
+
+ private:
+  struct pool {
+    file_descriptor socket;
+    std::vector<::pid_t> workers = {};
+    bool ending = false;
+  };
+
+  bool take_pool() {
+    zygote_message m;
+    file_descriptor socket;
+    if (m.receive(control_.get(), socket) != 0) return false;
+    if (socket) pools_.push_back({std::move(socket)});
+    return true;
+  }
+  void hear(pool& p) {
+    zygote_message m;
+    file_descriptor none;
+    if (m.receive(p.socket.get(), none) != 0) {
+      p.ending = true;
+      kill_all(p);
+    } else if (m.what == zygote_message::kind::make) {
+      make(p);
+    } else if (std::find(p.workers.begin(), p.workers.end(), m.process) != p.workers.end()) {
+      ::kill(m.process, SIGKILL);  // nobody else has its number as long as it is not reaped
+    }
+  }
+  static void kill_all(const pool& p) noexcept {
+    for (const ::pid_t w : p.workers) ::kill(w, SIGKILL);
+  }
+
+  void make(pool& p) {
+    file_descriptor ours, workers;
+    p.workers.reserve(p.workers.size() + 1);
+    int code = make_sockets(SOCK_STREAM, ours, workers);
+    const ::pid_t self = ::getpid(), made = code == 0 ? ::fork() : -1;
+    if (made < 0) {
+      if (code == 0) code = errno;
+      zygote_message{.what = zygote_message::kind::not_made, .detail = code}.send(p.socket.get());
+      return;
+    }
+    if (made == 0) {
+      ours = {};
+      be_worker(self, std::move(workers));
+    }
+    p.workers.push_back(made);
+    zygote_message{.what = zygote_message::kind::made, .process = made}.send(p.socket.get(), 0, ours.get());
+  }
+  [[noreturn]] void be_worker(::pid_t zygote, file_descriptor socket) noexcept {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    ::prctl(PR_SET_NAME, "cadre/worker");
+    ::sigset_t none;
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    pools_.clear();
+    control_ = {};
+    whole_program_ = {};
+    signals_ = {};
+    if (::getppid() == zygote) work_for(socket.get());
+    ::_exit(0);  // what the program has to do at its end is not the worker's to do
+  }
+
+  void reap() {
+    ::signalfd_siginfo told;
+    while (::read(signals_.get(), &told, sizeof told) > 0) {}
+    for (int status = 0;;) {
+      const ::pid_t dead = ::waitpid(-1, &status, WNOHANG);
+      if (dead <= 0) return;
+      for (pool& p : pools_)
+        if (std::erase(p.workers, dead) != 0 && !p.ending)
+          zygote_message{.what = zygote_message::kind::died, .process = dead, .detail = status}.send(p.socket.get());
+    }
+  }
+
+  file_descriptor control_, whole_program_, signals_;
+  std::vector<pool> pools_;
+};
+
+/// The zygote of this process, if it has one. A template so that only those who make a process_pool compile it.
+template <class Use = void>
+class zygote {
+ public:
+  /// Throws no_zygote (611).
+  static void start() {
+    if (exists()) return;
+    if (const std::size_t n = threads(); n > most_threads) throw no_zygote(no_zygote::kind::late, std::to_string(n));
+    fork_it();
+  }
+  static void start_if_alone() {
+    if (!exists() && threads() <= most_threads) fork_it();
+  }
+
+  /// A pool's socket. Throws no_zygote (611), zygote_died (614).
+  static file_descriptor connect() {
+    if (!exists()) throw no_zygote(the().process != 0 ? no_zygote::kind::of_parent : no_zygote::kind::never, {});
+    file_descriptor here, there;
+    if (const int code = make_sockets(SOCK_SEQPACKET, here, there)) throw no_worker_process(code);
+    const zygote_message m{.what = zygote_message::kind::pool};
+    if (m.send(the().control.get(), 0, there.get()) != 0) throw_closed();
+    return here;
+  }
+  /// A pool's socket has been closed at once: throws zygote_died (614), or no_worker_process (615) if it lives.
+  [[noreturn]] static void throw_closed() {
+    ::pollfd about{the().control.get(), 0, 0};
+    if (::poll(&about, 1, 0) != 0) throw zygote_died(the().process);
+    throw no_worker_process(EMFILE);
+  }
+  [[nodiscard]] static ::pid_t process() noexcept { return the().process; }
+  /// Whether workers have the function.
+  [[nodiscard]] static bool knows(const worker_function& f) noexcept { return f.number() <= the().functions; }
+
+  /// To be named wherever a process_pool is made, so that run() forks the zygote.
+  static inline const bool is_wanted = [] {
+    zygote_starter = &start_if_alone;
+    return true;
+  }();
+
+ private:
+  struct state {
+    file_descriptor control;
+    ::pid_t owner = 0, process = 0;
+    std::uint32_t functions = 0;
+  };
+  // Never destroyed: the zygote lives as long as the process, in which statics may use pools to the end.
+  static state& the() noexcept {
+    static state& only = *new state;
+    return only;
+  }
+  static bool exists() noexcept { return the().owner == ::getpid(); }
+
+#ifdef CADRE_TSAN
+  static constexpr std::size_t most_threads = 2;  // one is the sanitizer's own, which it stops for a fork
+#else
+  static constexpr std::size_t most_threads = 1;
+#endif
+  static std::size_t threads() noexcept {
+    ::DIR* const folder = ::opendir("/proc/self/task");
+    if (folder == nullptr) return 1;
+    std::size_t n = 0;
+    while (const ::dirent* const entry = ::readdir(folder)) n += entry->d_name[0] != '.';
+    ::closedir(folder);
+    return n;
+  }
+
+  static void fork_it() {
+    file_descriptor ours, its;
+    if (const int code = make_sockets(SOCK_SEQPACKET, ours, its)) throw no_worker_process(code);
+    file_descriptor whole_program(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+    const std::uint32_t functions = worker_function::made();
+    std::fflush(nullptr);  // or what is in buffers would be printed by each worker too
+    const ::pid_t between = ::fork();
+    if (between < 0) throw no_worker_process(errno);
+    if (between == 0) {
+      ours = {};
+      the().control = {};
+      if (::fork() == 0) zygote_process(std::move(its), std::move(whole_program)).run();
+      ::_exit(0);  // both: what the program has to do at its end is not theirs to do
+    }
+    its = {};
+    while (::waitpid(between, nullptr, 0) < 0 && errno == EINTR) {}
+    zygote_message m;
+    file_descriptor none;
+    if (m.receive(ours.get(), none) != 0) throw no_worker_process(EAGAIN);
+    state& s = the();
+    s.control = std::move(ours);
+    s.owner = ::getpid();
+    s.process = m.process;
+    s.functions = functions;
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/process_pool_core.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_PROCESS_POOL_CORE_HPP
+#define CADRE_ACTOR_DETAIL_PROCESS_POOL_CORE_HPP
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Hands tasks to workers. A task goes to a free worker from the thread that submits it, else into a queue; one thread
+/// hears what workers answer, and of their ends from the zygote. That a socket has ended says that no answer will come,
+/// the zygote's word how the worker died.
+template <class Options>
+class process_pool_core final : public process_pool_face {
+ public:
+  explicit process_pool_core(const Options& options)
+      : options_(options),
+        size_(options.processes != 0 ? options.processes : usable_processors()),
+        bell_(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+        supply_(zygote<Options>::connect()) {
+    static_cast<void>(&zygote<Options>::is_wanted);
+    watch_forks();
+    forks_ = fork_count.load(std::memory_order_relaxed);
+    if (!bell_) throw no_worker_process(errno);
+    for (std::size_t i = 0; i < size_; ++i) {
+      zygote_message m{.what = zygote_message::kind::make};
+      file_descriptor socket;
+      if (m.send(supply_.socket()) != 0 || m.receive(supply_.socket(), socket) != 0) zygote<Options>::throw_closed();
+      if (m.what != zygote_message::kind::made || !socket) throw no_worker_process(m.detail != 0 ? m.detail : EMFILE);
+      workers_.push_back(std::make_unique<worker>(m.process, std::move(socket)));
+    }
+    thread_ = native_thread("cadre/processes", [this] { run(); });
+  }
+  ~process_pool_core() override {
+    if (left_behind()) {
+      thread_.forget();
+      return;
+    }
+    {
+      const std::lock_guard lock(mutex_);
+      closing_ = true;
+    }
+    ring();
+    thread_.join();
+    supply_.end();
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept override { return size_; }
+  void check(const worker_function& f, const std::string& name) const override {
+    if (left_behind()) throw forked_process();
+    if (!zygote<Options>::knows(f)) throw unknown_function(name);
+  }
+  void push(process_task& t) noexcept override {
+    {
+      const std::lock_guard lock(mutex_);
+      if (!lost_) {
+        queue_.push_back(t);
+        feed_all();
+        if (workers_.empty() && supply_.making() == 0) ask_for_worker();
+        return;
+      }
+    }
+    t.fail(of_lost_zygote());
+  }
+
+ private:
+  using time_point = std::chrono::steady_clock::time_point;
+
+  using worker = pool_worker;
+  using state = message_reader<answer_head>::state;
+
+  [[nodiscard]] bool left_behind() const noexcept { return fork_count.load(std::memory_order_relaxed) != forks_; }
+  void ring() noexcept {
+    const std::uint64_t one = 1;
+    static_cast<void>(!::write(bell_.get(), &one, sizeof one));
+  }
+
+  // ---- With the lock
+
+  void feed_all() {
+    for (const auto& w : workers_) {
+      if (queue_.empty()) return;
+      if (w->at == nullptr && !w->leaving) feed(*w);
+    }
+  }
+  void feed(worker& w) {
+    w.at = queue_.pop();
+    if (w.at == nullptr) return;
+    if (options_.timeout > options_.timeout.zero()) {
+      w.deadline = std::chrono::steady_clock::now() + options_.timeout;
+      if (w.deadline < wakes_at_) ring();
+    }
+    w.begin(++tasks_);
+    if (w.out.pending()) ring();
+  }
+  void ask_for_worker() {
+    supply_.ask_for_worker();
+    if (supply_.pending()) ring();
+  }
+  void kill_the_late() {
+    wakes_at_ = time_point::max();
+    if (options_.timeout <= options_.timeout.zero()) return;
+    const time_point now = std::chrono::steady_clock::now();
+    for (const auto& w : workers_) {
+      if (w->at == nullptr || w->late) continue;
+      if (w->deadline <= now) {
+        w->late = true;
+        supply_.ask_to_kill(*w);
+      } else {
+        wakes_at_ = std::min(wakes_at_, w->deadline);
+      }
+    }
+  }
+  [[nodiscard]] bool is_over() const noexcept {
+    return closing_ && queue_.empty() &&
+           std::none_of(workers_.begin(), workers_.end(), [](const auto& w) { return w->at != nullptr; });
+  }
+
+  // ---- The thread, which alone changes workers_ once it runs, and reads it without the lock
+
+  void run() noexcept {
+    std::vector<::pollfd> polled;
+    for (;;) {
+      if (std::exchange(look_, options_.timeout > options_.timeout.zero())) {
+        const std::lock_guard lock(mutex_);
+        if (is_over()) return;
+        kill_the_late();
+        supply_.send();
+        const auto events = [](bool writes) { return static_cast<short>(writes ? POLLIN | POLLOUT : POLLIN); };
+        polled.assign({{bell_.get(), POLLIN, 0}, {lost_ ? -1 : supply_.socket(), events(supply_.pending()), 0}});
+        for (const auto& w : workers_) polled.push_back({w->ended ? -1 : w->socket.get(), events(w->out.pending()), 0});
+      }
+      if (::poll(polled.data(), polled.size(), time_left()) < 0) continue;
+      if (std::uint64_t rung = 0; polled[0].revents != 0) {
+        look_ = true;
+        static_cast<void>(!::read(bell_.get(), &rung, sizeof rung));
+      }
+      for (std::size_t i = 2; i < polled.size(); ++i) {
+        worker& w = *workers_[i - 2];
+        if ((polled[i].revents & POLLOUT) != 0) {
+          const std::lock_guard lock(mutex_);
+          w.write();
+          look_ = true;
+        }
+        if ((polled[i].revents & ~POLLOUT) != 0) hear(w);
+      }
+      if ((polled[1].revents & ~POLLOUT) != 0) hear_zygote();
+    }
+  }
+  [[nodiscard]] int time_left() const noexcept {
+    if (wakes_at_ == time_point::max()) return -1;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(wakes_at_ - std::chrono::steady_clock::now());
+    return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 1'000'000));
+  }
+
+  void hear(worker& w) noexcept {
+    state what = state::broken;
+    try {
+      what = w.in.read(w.socket.get(), MSG_DONTWAIT);
+    } catch (const std::bad_alloc&) {  // a length that nobody has room for
+    }
+    if (what == state::more) return;
+    process_task* done = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (what == state::complete && w.at != nullptr && w.in.head().number == w.number) {
+        done = std::exchange(w.at, nullptr);
+        if (w.tasks == options_.max_tasks_per_worker && !w.leaving) {
+          w.leaving = w.retired = true;
+          ::shutdown(w.socket.get(), SHUT_WR);
+          ask_for_worker();
+        }
+        if (!w.leaving) feed(w);
+        look_ = look_ || closing_;
+      } else {
+        look_ = true;
+        w.leaving = w.ended = true;
+        w.unread = w.unread || what == state::unread;
+        w.confused = what == state::broken || what == state::complete;
+        w.out.give_up();
+        supply_.ask_to_kill(w);  // if it has only closed its socket
+      }
+    }
+    if (done == nullptr) return;
+    done->arrive(w.in.head().failed != 0, w.in.body());
+    w.in.next();
+  }
+
+  void hear_zygote() noexcept {
+    look_ = true;
+    for (;;) {
+      zygote_message m;
+      file_descriptor socket;
+      const int code = m.receive(supply_.socket(), socket, MSG_DONTWAIT);
+      if (code == EAGAIN) return;
+      if (code != 0) return lose_zygote();
+      if (m.what == zygote_message::kind::died) {
+        died(m.process, m.detail);
+      } else if (socket) {
+        const std::lock_guard lock(mutex_);
+        supply_.made();
+        workers_.push_back(std::make_unique<worker>(m.process, std::move(socket)));
+        feed_all();
+      } else {
+        not_made(m.detail != 0 ? m.detail : EMFILE);
+      }
+    }
+  }
+  void died(int process, int status) noexcept {
+    const auto at =
+        std::find_if(workers_.begin(), workers_.end(), [&](const auto& w) { return w->process == process; });
+    if (at == workers_.end()) return;
+    worker& w = **at;
+    hear_the_last(w);
+    process_task* lost = nullptr;
+    std::unique_ptr<worker> gone;
+    {
+      const std::lock_guard lock(mutex_);
+      lost = std::exchange(w.at, nullptr);
+      gone = std::move(*at);
+      workers_.erase(at);
+      if (workers_.size() + supply_.making() < size_) ask_for_worker();
+      if (lost != nullptr && lost->may_try_again(gone->unread && !gone->late, options_.max_retries)) {
+        queue_.push_front(*std::exchange(lost, nullptr));
+        feed_all();
+      }
+    }
+    if (lost != nullptr) {
+      // Made before, so that its last trace on this thread is gone when another one has it: see take_result().
+      std::exception_ptr why =
+          std::make_exception_ptr(worker_died(describe(lost->node().name(), lost->node().at()),
+                                              how_it_died(*gone, status, options_.timeout, lost->deaths())));
+      lost->fail(std::move(why));
+    } else if (!gone->retired) {
+      log(log_level::warning, "actor",
+          [&] { return how_it_died(*gone, status, options_.timeout, 0) + "; another one takes its place"; });
+    }
+  }
+  void hear_the_last(worker& w) noexcept {
+    bool ended = false;
+    {
+      const std::lock_guard lock(mutex_);
+      w.leaving = true;
+      ended = w.ended;
+    }
+    if (!ended) hear(w);
+  }
+  void not_made(int code) noexcept {
+    {
+      const std::lock_guard lock(mutex_);
+      supply_.made();
+      if (supply_.making() != 0 || !workers_.empty()) return;  // it goes on with fewer
+    }
+    fail_queued([code] { return std::make_exception_ptr(no_worker_process(code)); });
+  }
+  void lose_zygote() noexcept {
+    for (const auto& w : workers_) hear_the_last(*w);
+    {
+      const std::lock_guard lock(mutex_);
+      lost_ = true;
+    }
+    for (const auto& w : workers_)
+      if (process_task* const t = std::exchange(w->at, nullptr)) t->fail(of_lost_zygote());
+    fail_queued(&of_lost_zygote);
+    const std::lock_guard lock(mutex_);
+    workers_.clear();
+  }
+  static std::exception_ptr of_lost_zygote() noexcept {
+    return std::make_exception_ptr(zygote_died(zygote<Options>::process()));
+  }
+  template <class Make>
+  void fail_queued(Make make) noexcept {
+    for (;;) {
+      process_task* t = nullptr;
+      {
+        const std::lock_guard lock(mutex_);
+        t = queue_.pop();
+      }
+      if (t == nullptr) return;
+      t->fail(make());
+    }
+  }
+
+  const Options options_;
+  const std::size_t size_;
+  std::uint32_t forks_ = 0;
+  file_descriptor bell_;
+  native_thread thread_;
+  bool look_ =
+      true;  // of the thread: there may be something else to wait for. Not after each answer, lest it holds up others
+
+  std::mutex mutex_;  // below, and what workers have but `in`
+  std::vector<std::unique_ptr<worker>> workers_;
+  process_queue queue_;
+  worker_supply supply_;
+  std::uint64_t tasks_ = 0;
+  time_point wakes_at_ = time_point::max();
+  bool closing_ = false, lost_ = false;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/process_pool.hpp ----
+#ifndef CADRE_ACTOR_PROCESS_POOL_HPP
+#define CADRE_ACTOR_PROCESS_POOL_HPP
+
+#include <cstddef>
+#include <memory>
+#include <source_location>
+#include <string_view>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// How a process_pool is made: `cadre::process_pool pool({.processes = 4});`
+struct process_pool_options {
+  /// Workers. 0: one for each processor that this process may use.
+  std::size_t processes = 0;
+  /// How often a task is tried again whose worker has died.
+  int max_retries = 0;
+  /// A task that runs for longer has its worker killed. 0: any time.
+  std::chrono::nanoseconds timeout{0};
+  /// A worker is replaced after so many tasks, so that what they leak goes with it. 0: any number.
+  std::size_t max_tasks_per_worker = 0;
+};
+
+/// Processes that run functions which may crash. A crash, exit() or kill ends one worker: the future of its task has
+/// worker_died (609), which names the signal or exit code; a new worker takes its place, and the pool goes on.
+///
+/// Workers are made by the zygote: a copy of this process as it was before it had threads, MPI or CUDA. cadre::run() and
+/// cadre::mpi::run() fork it first of all, in programs that make a process_pool anywhere; where main is your own, call
+/// prepare(). A worker has the values that globals had then, its standard input is /dev/null, and it has no runtime: no
+/// objects, actors or this_task. Workers and zygote end with this process, however that ends.
+///
+/// Destruction runs what has been submitted, then ends the workers. Futures stay good afterwards. In a process made by
+/// fork() the pool cannot be used: forked_process (207).
+///
+/// Thread-safety: all functions, from any thread. Cost: a task some tens of microseconds for its way to the worker and back,
+/// and the copying of its arguments and result; a worker less than a millisecond. The pool has one thread, which decodes
+/// results and, where a future of the pool was made outside of any task, runs its then(): do not wait in that for the pool.
+class process_pool {
+ public:
+  /// Forks the zygote. To be called first in main, if that does not call cadre::run(); a second call does nothing. Throws
+  /// no_zygote (611) if the process has more than one thread, no_worker_process (615).
+  template <class Options = process_pool_options>
+  static void prepare() {
+    detail::zygote<Options>::start();
+  }
+
+  /// Throws no_zygote (611), zygote_died (614), no_worker_process (615), thread_error (151).
+  template <class Options = process_pool_options>
+  explicit process_pool(process_pool_options options = {})
+      : core_(std::make_unique<detail::process_pool_core<Options>>(options)) {}
+  process_pool(const process_pool&) = delete;
+  process_pool& operator=(const process_pool&) = delete;
+
+  /// Workers.
+  [[nodiscard]] std::size_t size() const noexcept { return core_->size(); }
+
+  /// Runs a function in a worker: `pool.submit<&f>(arguments...)`, in the order of submission. What may travel is as for
+  /// runtime::submit(); futures, object_refs and actors cannot. The future has what it returns; what it throws, with its
+  /// type if that is one of the standard library's, or one of cadre's that travels, else as remote_error (608);
+  /// worker_died (609); zygote_died (614). Its cancel() drops a task that waits for a worker; one that runs goes on.
+  /// Throws what writing an argument throws, forked_process (207), unknown_function (616).
+  template <auto F, class... A>
+    requires(sizeof...(A) > 2)
+  auto submit(A&&... arguments) {
+    return submit_at<F>({}, std::forward<A>(arguments)...);
+  }
+  // With few arguments the place of the call comes along: see thread_pool::submit.
+  template <auto F>
+  auto submit(std::source_location at = std::source_location::current()) {
+    return submit_at<F>(at);
+  }
+  template <auto F, class A>
+  auto submit(A&& a, std::source_location at = std::source_location::current()) {
+    return submit_at<F>(at, std::forward<A>(a));
+  }
+  template <auto F, class A, class B>
+  auto submit(A&& a, B&& b, std::source_location at = std::source_location::current()) {
+    return submit_at<F>(at, std::forward<A>(a), std::forward<B>(b));
+  }
+
+ private:
+  template <auto F, class... A>
+  auto submit_at(std::source_location at, A&&... arguments) {
+    detail::check_call<F, A...>();
+    detail::check_worker_call<F, A...>();
+    using known = detail::signature_of<F>;
+    using call = detail::worker_call<F, typename known::parameters>;
+    using result = typename known::result;
+    core_->check(call::entry, detail::function_name<F>());
+    byte_buffer bytes;
+    output_archive out(bytes);
+    call::write(out, std::forward<A>(arguments)...);
+    auto* const t =
+        new detail::process_result<result>(call::entry.run(), std::move(bytes), detail::function_name<F>(), at);
+    auto f = detail::future_access::make<result>(detail::task_ref<detail::state<result>>(t));
+    core_->push(*t);
+    return f;
+  }
+
+  std::unique_ptr<detail::process_pool_face> core_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/wait.hpp ----
 #ifndef CADRE_ASYNC_WAIT_HPP
 #define CADRE_ASYNC_WAIT_HPP
@@ -18991,6 +20371,7 @@ template <class Body>
 int run_main(int argc, char** argv, Body&& body) {
   const char* const name = argc > 0 ? argv[0] : "cadre";
   try {
+    if (zygote_starter != nullptr) zygote_starter();  // before there are threads, MPI or CUDA
     return body();
   } catch (const std::exception& e) {
     std::fprintf(stderr, "%s: %s\n", name, e.what());  // the end of the program, which asked for nothing else
