@@ -14,8 +14,10 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -132,6 +134,29 @@ class worker_supply {
   std::vector<zygote_message> requests_;
   std::size_t making_ = 0;
 };
+
+/// Has those killed of which the task has taken too long. When to look again.
+inline std::chrono::steady_clock::time_point kill_the_late(const std::vector<std::unique_ptr<pool_worker>>& workers,
+                                                           worker_supply& supply) {
+  const auto now = std::chrono::steady_clock::now();
+  auto next = std::chrono::steady_clock::time_point::max();
+  for (const auto& w : workers) {
+    if (w->at == nullptr || w->late) continue;
+    if (w->deadline > now) {
+      next = std::min(next, w->deadline);
+    } else {
+      w->late = true;
+      supply.ask_to_kill(*w);
+    }
+  }
+  return next;
+}
+/// For poll(). -1: for ever.
+inline int milliseconds_until(std::chrono::steady_clock::time_point when) noexcept {
+  if (when == std::chrono::steady_clock::time_point::max()) return -1;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(when - std::chrono::steady_clock::now());
+  return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 1'000'000));
+}
 
 }  // namespace detail
 CADRE_NAMESPACE_END
