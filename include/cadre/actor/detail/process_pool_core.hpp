@@ -241,13 +241,12 @@ class process_pool_core final : public process_pool_face {
           [&] { return how_it_died(*gone, status, options_.timeout, 0) + "; another one takes its place"; });
   }
   void hear_the_last(worker& w) noexcept {
-    bool ended = false;
     {
       const std::lock_guard lock(mutex_);
       w.leaving = true;
-      ended = w.ended;
+      if (w.ended) return;
     }
-    if (!ended) hear(w);
+    hear(w);
   }
   void not_made(int code) noexcept {
     process_queue failed;
