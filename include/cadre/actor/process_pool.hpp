@@ -95,9 +95,7 @@ class process_pool {
     using call = detail::worker_call<F, typename known::parameters>;
     using result = typename known::result;
     core_->check(call::entry, detail::function_name<F>());
-    byte_buffer bytes;
-    output_archive out(bytes);
-    call::write(out, std::forward<A>(arguments)...);
+    auto bytes = call::written(std::forward<A>(arguments)...);
     auto* const t =
         new detail::process_result<result>(call::entry.run(), std::move(bytes), detail::function_name<F>(), at);
     auto f = detail::future_access::make<result>(detail::task_ref<detail::state<result>>(t));

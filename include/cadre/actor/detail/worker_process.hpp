@@ -82,8 +82,11 @@ struct worker_call<F, parameter_list<P...>> {
   using result = typename signature_of<F>::result;
 
   template <class... A>
-  static void write(output_archive& out, A&&... arguments) {
+  static auto written(A&&... arguments) {
+    byte_buffer bytes;
+    output_archive out(bytes);
     (argument<P, A>(std::forward<A>(arguments)).save(out), ...);
+    return bytes;
   }
   static void run(input_archive& in, output_archive& out) {
     std::tuple<value_argument<P>...> all{value_argument<P>(from_archive{}, in)...};  // in braces: in this order
