@@ -18674,8 +18674,11 @@ struct worker_call<F, parameter_list<P...>> {
   using result = typename signature_of<F>::result;
 
   template <class... A>
-  static void write(output_archive& out, A&&... arguments) {
+  static auto written(A&&... arguments) {
+    byte_buffer bytes;
+    output_archive out(bytes);
     (argument<P, A>(std::forward<A>(arguments)).save(out), ...);
+    return bytes;
   }
   static void run(input_archive& in, output_archive& out) {
     std::tuple<value_argument<P>...> all{value_argument<P>(from_archive{}, in)...};  // in braces: in this order
@@ -18987,8 +18990,10 @@ CADRE_NAMESPACE_END
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <utility>
 #include <vector>
@@ -19105,6 +19110,29 @@ class worker_supply {
   std::vector<zygote_message> requests_;
   std::size_t making_ = 0;
 };
+
+/// Has those killed of which the task has taken too long. When to look again.
+inline std::chrono::steady_clock::time_point kill_the_late(const std::vector<std::unique_ptr<pool_worker>>& workers,
+                                                           worker_supply& supply) {
+  const auto now = std::chrono::steady_clock::now();
+  auto next = std::chrono::steady_clock::time_point::max();
+  for (const auto& w : workers) {
+    if (w->at == nullptr || w->late) continue;
+    if (w->deadline > now) {
+      next = std::min(next, w->deadline);
+    } else {
+      w->late = true;
+      supply.ask_to_kill(*w);
+    }
+  }
+  return next;
+}
+/// For poll(). -1: for ever.
+inline int milliseconds_until(std::chrono::steady_clock::time_point when) noexcept {
+  if (when == std::chrono::steady_clock::time_point::max()) return -1;
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(when - std::chrono::steady_clock::now());
+  return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 1'000'000));
+}
 
 }  // namespace detail
 CADRE_NAMESPACE_END
@@ -19445,11 +19473,14 @@ class process_pool_core final : public process_pool_face {
       if (!lost_) {
         queue_.push_back(t);
         feed_all();
-        if (workers_.empty() && supply_.making() == 0) ask_for_worker();
+        if (workers_.empty() && supply_.making() == 0) {
+          supply_.ask_for_worker();
+          ring();
+        }
         return;
       }
     }
-    t.fail(of_lost_zygote());
+    t.fail(failure<zygote_died>(zygote<Options>::process()));
   }
 
  private:
@@ -19482,24 +19513,6 @@ class process_pool_core final : public process_pool_face {
     w.begin(++tasks_);
     if (w.out.pending()) ring();
   }
-  void ask_for_worker() {
-    supply_.ask_for_worker();
-    if (supply_.pending()) ring();
-  }
-  void kill_the_late() {
-    wakes_at_ = time_point::max();
-    if (options_.timeout <= options_.timeout.zero()) return;
-    const time_point now = std::chrono::steady_clock::now();
-    for (const auto& w : workers_) {
-      if (w->at == nullptr || w->late) continue;
-      if (w->deadline <= now) {
-        w->late = true;
-        supply_.ask_to_kill(*w);
-      } else {
-        wakes_at_ = std::min(wakes_at_, w->deadline);
-      }
-    }
-  }
   [[nodiscard]] bool is_over() const noexcept {
     return closing_ && queue_.empty() &&
            std::none_of(workers_.begin(), workers_.end(), [](const auto& w) { return w->at != nullptr; });
@@ -19513,13 +19526,13 @@ class process_pool_core final : public process_pool_face {
       if (std::exchange(look_, options_.timeout > options_.timeout.zero())) {
         const std::lock_guard lock(mutex_);
         if (is_over()) return;
-        kill_the_late();
+        if (options_.timeout > options_.timeout.zero()) wakes_at_ = kill_the_late(workers_, supply_);
         supply_.send();
         const auto events = [](bool writes) { return static_cast<short>(writes ? POLLIN | POLLOUT : POLLIN); };
         polled.assign({{bell_.get(), POLLIN, 0}, {lost_ ? -1 : supply_.socket(), events(supply_.pending()), 0}});
         for (const auto& w : workers_) polled.push_back({w->ended ? -1 : w->socket.get(), events(w->out.pending()), 0});
       }
-      if (::poll(polled.data(), polled.size(), time_left()) < 0) continue;
+      if (::poll(polled.data(), polled.size(), milliseconds_until(wakes_at_)) < 0) continue;
       if (std::uint64_t rung = 0; polled[0].revents != 0) {
         look_ = true;
         static_cast<void>(!::read(bell_.get(), &rung, sizeof rung));
@@ -19536,12 +19549,6 @@ class process_pool_core final : public process_pool_face {
       if ((polled[1].revents & ~POLLOUT) != 0) hear_zygote();
     }
   }
-  [[nodiscard]] int time_left() const noexcept {
-    if (wakes_at_ == time_point::max()) return -1;
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(wakes_at_ - std::chrono::steady_clock::now());
-    return static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 1'000'000));
-  }
-
   void hear(worker& w) noexcept {
     state what = state::broken;
     try {
@@ -19555,9 +19562,9 @@ class process_pool_core final : public process_pool_face {
       if (what == state::complete && w.at != nullptr && w.in.head().number == w.number) {
         done = std::exchange(w.at, nullptr);
         if (w.tasks == options_.max_tasks_per_worker && !w.leaving) {
-          w.leaving = w.retired = true;
+          w.leaving = w.retired = look_ = true;
           ::shutdown(w.socket.get(), SHUT_WR);
-          ask_for_worker();
+          supply_.ask_for_worker();
         }
         if (!w.leaving) feed(w);
         look_ = look_ || closing_;
@@ -19608,66 +19615,56 @@ class process_pool_core final : public process_pool_face {
       lost = std::exchange(w.at, nullptr);
       gone = std::move(*at);
       workers_.erase(at);
-      if (workers_.size() + supply_.making() < size_) ask_for_worker();
+      if (workers_.size() + supply_.making() < size_) supply_.ask_for_worker();
       if (lost != nullptr && lost->may_try_again(gone->unread && !gone->late, options_.max_retries)) {
         queue_.push_front(*std::exchange(lost, nullptr));
         feed_all();
       }
     }
-    if (lost != nullptr) {
-      // Made before, so that its last trace on this thread is gone when another one has it: see take_result().
-      std::exception_ptr why =
-          std::make_exception_ptr(worker_died(describe(lost->node().name(), lost->node().at()),
-                                              how_it_died(*gone, status, options_.timeout, lost->deaths())));
-      lost->fail(std::move(why));
-    } else if (!gone->retired) {
+    if (lost != nullptr)
+      lost->fail(failure<worker_died>(describe(lost->node().name(), lost->node().at()),
+                                      how_it_died(*gone, status, options_.timeout, lost->deaths())));
+    else if (!gone->retired)
       log(log_level::warning, "actor",
           [&] { return how_it_died(*gone, status, options_.timeout, 0) + "; another one takes its place"; });
-    }
   }
   void hear_the_last(worker& w) noexcept {
-    bool ended = false;
     {
       const std::lock_guard lock(mutex_);
       w.leaving = true;
-      ended = w.ended;
+      if (w.ended) return;
     }
-    if (!ended) hear(w);
+    hear(w);
   }
   void not_made(int code) noexcept {
+    process_queue failed;
     {
       const std::lock_guard lock(mutex_);
       supply_.made();
       if (supply_.making() != 0 || !workers_.empty()) return;  // it goes on with fewer
+      failed = std::exchange(queue_, {});
     }
-    fail_queued([code] { return std::make_exception_ptr(no_worker_process(code)); });
+    while (process_task* const t = failed.pop()) t->fail(failure<no_worker_process>(code));
   }
   void lose_zygote() noexcept {
     for (const auto& w : workers_) hear_the_last(*w);
+    process_queue failed;
     {
       const std::lock_guard lock(mutex_);
       lost_ = true;
+      failed = std::exchange(queue_, {});
     }
     for (const auto& w : workers_)
-      if (process_task* const t = std::exchange(w->at, nullptr)) t->fail(of_lost_zygote());
-    fail_queued(&of_lost_zygote);
+      if (process_task* const t = std::exchange(w->at, nullptr))
+        t->fail(failure<zygote_died>(zygote<Options>::process()));
+    while (process_task* const t = failed.pop()) t->fail(failure<zygote_died>(zygote<Options>::process()));
     const std::lock_guard lock(mutex_);
     workers_.clear();
   }
-  static std::exception_ptr of_lost_zygote() noexcept {
-    return std::make_exception_ptr(zygote_died(zygote<Options>::process()));
-  }
-  template <class Make>
-  void fail_queued(Make make) noexcept {
-    for (;;) {
-      process_task* t = nullptr;
-      {
-        const std::lock_guard lock(mutex_);
-        t = queue_.pop();
-      }
-      if (t == nullptr) return;
-      t->fail(make());
-    }
+  // A function, so that no trace of it is left on this thread when another one has it: see take_result().
+  template <class E, class... A>
+  static std::exception_ptr failure(const A&... about) noexcept {
+    return std::make_exception_ptr(E(about...));
   }
 
   const Options options_;
@@ -19675,8 +19672,8 @@ class process_pool_core final : public process_pool_face {
   std::uint32_t forks_ = 0;
   file_descriptor bell_;
   native_thread thread_;
-  bool look_ =
-      true;  // of the thread: there may be something else to wait for. Not after each answer, lest it holds up others
+  // Of the thread: what it waits for may have changed. Not after each answer, lest it holds up who takes the lock then.
+  bool look_ = true;
 
   std::mutex mutex_;  // below, and what workers have but `in`
   std::vector<std::unique_ptr<worker>> workers_;
@@ -19782,9 +19779,7 @@ class process_pool {
     using call = detail::worker_call<F, typename known::parameters>;
     using result = typename known::result;
     core_->check(call::entry, detail::function_name<F>());
-    byte_buffer bytes;
-    output_archive out(bytes);
-    call::write(out, std::forward<A>(arguments)...);
+    auto bytes = call::written(std::forward<A>(arguments)...);
     auto* const t =
         new detail::process_result<result>(call::entry.run(), std::move(bytes), detail::function_name<F>(), at);
     auto f = detail::future_access::make<result>(detail::task_ref<detail::state<result>>(t));
