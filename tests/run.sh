@@ -83,7 +83,7 @@ main_job() {
   local what=$1 backend=$2 accuracy=$3 out
   shift 3
   out=$(mktemp -d)
-  timeout -k 2 600 "$@" --run-dir "$out/run" >"$out/log" 2>&1
+  timeout -k 2 600 "$@" --run-dir "$out/run" >"$out/log" 2>"$out/errors"  # mpirun mixes the two in any order
   local status=$? last
   last=$(tail -n 1 "$out/log")
   if [ $status -eq 0 ] && [[ $last =~ ^test_accuracy=0\.([0-9]{3})[0-9]*\ images_per_second=[0-9]+\ workers=[0-9]+\ backend=$backend\ seconds=[0-9.]+$ ]] &&
@@ -91,7 +91,7 @@ main_job() {
     echo "$last"
     pass "release: $what"
   else
-    tail -n 30 "$out/log"
+    tail -n 30 "$out/log" "$out/errors"
     fail "release: $what (exit code $status)"
   fi
   rm -rf "$out"
