@@ -2,6 +2,8 @@
 // say what is asked for, and how each message is damaged on its way. Whatever comes, the job goes on: who was sent an answer
 // or a request with a whole head hears of it, memory stays bounded, and calls that nobody damages give what they should.
 
+#include "choices.hpp"
+
 #include <cadre/actor.hpp>
 
 #include <cereal/types/map.hpp>
@@ -49,23 +51,6 @@ void check(bool condition, const char* what) {
   std::fprintf(stderr, "wrong: %s\n", what);
   std::abort();
 }
-
-/// What the input decides; after its end all is 0.
-class choices {
- public:
-  choices(const std::uint8_t* data, std::size_t size) : next_(data), end_(data + size) {}
-  [[nodiscard]] bool left() const { return next_ != end_; }
-  std::uint8_t byte() { return left() ? *next_++ : std::uint8_t{0}; }
-  std::size_t below(std::size_t n) {
-    if (n < 2) return 0;
-    std::size_t x = byte();
-    if (n > 256) x = x << 8 | byte();
-    return x % n;
-  }
-
- private:
-  const std::uint8_t *next_, *end_;
-};
 
 // ---- What ranks ask each other for. Few functions, as each takes its time to compile with all that looks on.
 

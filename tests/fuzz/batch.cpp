@@ -2,6 +2,8 @@
 // come out. Of damaged ones nothing is asked but that what is read lies in them, that blocks can be received, and that nothing
 // comes after the first thing that is wrong.
 
+#include "choices.hpp"
+
 #include <cadre/mpi/detail/inbound.hpp>
 
 #include <algorithm>
@@ -27,23 +29,6 @@ void check(bool condition, const char* what) {
   std::fprintf(stderr, "wrong: %s\n", what);
   std::abort();
 }
-
-/// What the input decides; after its end all is 0.
-class choices {
- public:
-  choices(const std::uint8_t* data, std::size_t size) : next_(data), end_(data + size) {}
-  [[nodiscard]] bool left() const { return next_ != end_; }
-  std::uint8_t byte() { return left() ? *next_++ : std::uint8_t{0}; }
-  std::size_t below(std::size_t n) { return byte() % n; }
-  std::uint64_t number() {
-    std::uint64_t n = 0;
-    for (std::size_t size = below(9); size != 0; --size) n = n << 8 | byte();
-    return n;
-  }
-
- private:
-  const std::uint8_t *next_, *end_;
-};
 
 struct message {
   bytes content;

@@ -2,6 +2,8 @@
 // which object with which bytes, which error, how much memory and how many objects are left. A second opening of a named
 // store in this process counts as another process, for the store as for the model.
 
+#include "choices.hpp"
+
 #include <cadre/store.hpp>
 
 #include <algorithm>
@@ -31,18 +33,6 @@ void check(bool condition, const char* what) {
   std::fprintf(stderr, "wrong: %s\n", what);
   std::abort();
 }
-
-/// What the input decides; after its end all is 0.
-class choices {
- public:
-  choices(const std::uint8_t* data, std::size_t size) : next_(data), end_(data + size) {}
-  [[nodiscard]] bool left() const { return next_ != end_; }
-  std::size_t below(std::size_t n) { return left() && n > 1 ? *next_++ % n : 0; }
-  bool yes() { return below(2) == 1; }
-
- private:
-  const std::uint8_t *next_, *end_;
-};
 
 constexpr std::size_t capacity = std::size_t{4} << 20;
 constexpr std::array<std::size_t, 16> sizes{0,         1,         64,       100,         4096,    8192,
