@@ -12666,6 +12666,19 @@ concept travels =
      !is_view<T> && !is_future<T> && std::default_initializable<T> && can_be_archived<T> &&
      (archived_by_bytes<T> || custom_portable<T> || cereal::traits::is_input_serializable<T, input_archive>::value));
 
+/// One value, or nothing, to the end of what there is. Throws archive_error (501-504).
+template <class T>
+T read_whole(input_archive& in) {
+  if constexpr (std::is_void_v<T>) {
+    in.expect_end();
+  } else {
+    T value{};
+    in(value);
+    in.expect_end();
+    return value;
+  }
+}
+
 /// Writes the value and returns what is read from that, as another process of the node would have it. Throws archive_error
 /// (501-504).
 template <class T>
@@ -12678,10 +12691,7 @@ T copy_by_archive(object_store& store, const T& value) {
   const auto bytes = buffer.to_vector();
   ref_receiver receiver(store);
   input_archive in(bytes, &receiver);
-  T read{};
-  in(read);
-  in.expect_end();
-  return read;
+  return read_whole<T>(in);
 }
 /// Puts such a copy in the place of the value. Throws the same.
 template <class T>
@@ -14471,10 +14481,6 @@ class kept_actors {
     const auto found = all_.find(first);
     if (found != all_.end() && state.version > found->second.how.how.state.version)
       found->second.how.how.state = std::move(state);
-  }
-  void count_restart(const actor_place& first) {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = all_.find(first); found != all_.end()) ++found->second.how.how.restarts;
   }
   /// It has ended, as its own rank says.
   void drop(const actor_place& first) {
@@ -17349,16 +17355,7 @@ class remote_result final : public state<R>, public waits_for_answer {
   void on_stop() noexcept override { job_.cancel(to_, number_); }
 
   void arrive(input_archive& answer) noexcept override {
-    set_from(*this, [&]() -> R {
-      if constexpr (std::is_void_v<R>) {
-        answer.expect_end();
-      } else {
-        R value{};
-        answer(value);
-        answer.expect_end();
-        return value;
-      }
-    });
+    set_from(*this, [&]() -> R { return read_whole<R>(answer); });
     finish();
   }
   void fail(std::exception_ptr why) noexcept override {
@@ -17692,7 +17689,7 @@ namespace detail {
 
 // What ranks ask rank 0 about actors that are made anew when their rank is lost.
 
-/// Rank 0 is told of the last state of an actor that may be made anew, and how often it was by now.
+/// Rank 0 is told of the last state of an actor that may be made anew.
 struct keep_state_request {
   static void serve(request& r) {
     actor_place first;
@@ -18861,12 +18858,7 @@ class process_result final : public state<R>, public process_task {
         in(e.type, e.text, e.where);
         std::rethrow_exception(receive_error(e));
       }
-      if constexpr (!std::is_void_v<R>) {
-        R value{};
-        in(value);
-        in.expect_end();
-        return value;
-      }
+      return read_whole<R>(in);
     });
     finish();
   }

@@ -2,6 +2,7 @@
 #define CADRE_ACTOR_DETAIL_ASK_HPP
 
 #include <cadre/actor/detail/job.hpp>
+#include <cadre/actor/detail/travel.hpp>
 #include <cadre/async/promise.hpp>
 #include <cadre/core/function.hpp>
 
@@ -86,16 +87,7 @@ class remote_result final : public state<R>, public waits_for_answer {
   void on_stop() noexcept override { job_.cancel(to_, number_); }
 
   void arrive(input_archive& answer) noexcept override {
-    set_from(*this, [&]() -> R {
-      if constexpr (std::is_void_v<R>) {
-        answer.expect_end();
-      } else {
-        R value{};
-        answer(value);
-        answer.expect_end();
-        return value;
-      }
-    });
+    set_from(*this, [&]() -> R { return read_whole<R>(answer); });
     finish();
   }
   void fail(std::exception_ptr why) noexcept override {

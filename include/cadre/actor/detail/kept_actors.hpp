@@ -69,10 +69,6 @@ class kept_actors {
     if (found != all_.end() && state.version > found->second.how.how.state.version)
       found->second.how.how.state = std::move(state);
   }
-  void count_restart(const actor_place& first) {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = all_.find(first); found != all_.end()) ++found->second.how.how.restarts;
-  }
   /// It has ended, as its own rank says.
   void drop(const actor_place& first) {
     settle(first, {{}, "it has ended"});

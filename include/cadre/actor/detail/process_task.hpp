@@ -1,6 +1,7 @@
 #ifndef CADRE_ACTOR_DETAIL_PROCESS_TASK_HPP
 #define CADRE_ACTOR_DETAIL_PROCESS_TASK_HPP
 
+#include <cadre/actor/detail/travel.hpp>
 #include <cadre/actor/detail/worker_process.hpp>
 #include <cadre/async/detail/state.hpp>
 #include <cadre/async/future.hpp>
@@ -125,12 +126,7 @@ class process_result final : public state<R>, public process_task {
         in(e.type, e.text, e.where);
         std::rethrow_exception(receive_error(e));
       }
-      if constexpr (!std::is_void_v<R>) {
-        R value{};
-        in(value);
-        in.expect_end();
-        return value;
-      }
+      return read_whole<R>(in);
     });
     finish();
   }

@@ -16,7 +16,7 @@ namespace detail {
 
 // What ranks ask rank 0 about actors that are made anew when their rank is lost.
 
-/// Rank 0 is told of the last state of an actor that may be made anew, and how often it was by now.
+/// Rank 0 is told of the last state of an actor that may be made anew.
 struct keep_state_request {
   static void serve(request& r) {
     actor_place first;

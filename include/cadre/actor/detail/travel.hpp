@@ -41,6 +41,19 @@ concept travels =
      !is_view<T> && !is_future<T> && std::default_initializable<T> && can_be_archived<T> &&
      (archived_by_bytes<T> || custom_portable<T> || cereal::traits::is_input_serializable<T, input_archive>::value));
 
+/// One value, or nothing, to the end of what there is. Throws archive_error (501-504).
+template <class T>
+T read_whole(input_archive& in) {
+  if constexpr (std::is_void_v<T>) {
+    in.expect_end();
+  } else {
+    T value{};
+    in(value);
+    in.expect_end();
+    return value;
+  }
+}
+
 /// Writes the value and returns what is read from that, as another process of the node would have it. Throws archive_error
 /// (501-504).
 template <class T>
@@ -53,10 +66,7 @@ T copy_by_archive(object_store& store, const T& value) {
   const auto bytes = buffer.to_vector();
   ref_receiver receiver(store);
   input_archive in(bytes, &receiver);
-  T read{};
-  in(read);
-  in.expect_end();
-  return read;
+  return read_whole<T>(in);
 }
 /// Puts such a copy in the place of the value. Throws the same.
 template <class T>
