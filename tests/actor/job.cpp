@@ -83,7 +83,7 @@ struct mirrored : cadre::runtime {
     way = link.get();
     const std::vector<detail::peer_facts> both{{"here", core().resources()}, {"there", core().resources()}};
     auto job = std::make_shared<detail::job>(core(), std::move(link), both);
-    core().join(job);
+    core().join(job, nullptr);
     job->start();
   }
   /// What comes is received by the only thread of the pool, in a task that is cancelled then.

@@ -194,6 +194,16 @@ class unknown_function : public error {
                   "process_pool::prepare()") {}
 };
 
+/// Thrown (620) for an object of another node whose rank has died before its bytes had come.
+class owner_died : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] owner_died(int rank, std::string_view how)
+      : error("actor", 620,
+              "an object is lost with rank " + std::to_string(rank) + " of another node, which had it: " +
+                  std::string(how) + "; make it anew, or get objects that are to outlive their rank before") {}
+};
+
 CADRE_NAMESPACE_END
 
 #endif

@@ -3,6 +3,8 @@
 
 #include <cadre/actor/actor.hpp>
 #include <cadre/actor/detail/bound_call.hpp>
+#include <cadre/actor/detail/fetch.hpp>
+#include <cadre/actor/detail/made_elsewhere.hpp>
 #include <cadre/actor/detail/remote.hpp>
 #include <cadre/actor/detail/runtime_core.hpp>
 #include <cadre/actor/detail/start_call.hpp>
@@ -15,6 +17,7 @@
 #include <cadre/core/chrono.hpp>
 #include <cadre/store/object_promise.hpp>
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -160,7 +163,7 @@ class runtime {
   /// Waits so long at most. Throws store_timeout (305) too.
   template <class T>
   [[nodiscard]] view<T> get(const object_ref<T>& ref, std::chrono::nanoseconds timeout) {
-    if (const auto producer = core_.results().find(ref)) {
+    if (const auto producer = core_.find_producer(ref)) {
       const auto begun = std::chrono::steady_clock::now();
       if (producer->wait_for(timeout)) producer->get();
       timeout -= std::chrono::steady_clock::now() - begun;
@@ -171,18 +174,25 @@ class runtime {
   template <class T>
   waited_objects wait(const std::vector<object_ref<T>>& refs, std::size_t n,
                       std::chrono::nanoseconds timeout = std::chrono::nanoseconds::max()) {
-    waited_objects found = store().wait(refs, 0);
-    if (n <= found.ready.size()) return found;
-    std::vector<shared_future<void>> made_here;  // of those that were not there a moment ago
-    for (const std::size_t k : found.pending)
-      if (auto producer = core_.results().find(refs[k]); producer && !producer->ready())
-        made_here.push_back(*std::move(producer));
-    if (n <= refs.size() && made_here.size() == found.pending.size()) {
-      static_cast<void>(cadre::wait(made_here, n - found.ready.size(), timeout));
-      return store().wait(refs, 0);
+    const detail::time_point end = detail::deadline_after(timeout);
+    const auto left = [end] {
+      const auto now = std::chrono::steady_clock::now();
+      return end == detail::time_point::max() ? std::chrono::nanoseconds::max()
+                                              : std::max(end - now, std::chrono::nanoseconds(0));
+    };
+    for (;;) {
+      waited_objects found = store().wait(refs, 0);
+      if (n <= found.ready.size()) return found;
+      std::vector<shared_future<void>> made_here;  // of those that were not there a moment ago
+      for (const std::size_t k : found.pending)
+        if (auto producer = core_.find_producer(refs[k]); producer && !producer->ready())
+          made_here.push_back(*std::move(producer));
+      // Some are made elsewhere, which only the store hears of.
+      if (n > refs.size() || made_here.size() != found.pending.size())
+        return blocking([&] { return store().wait(refs, n, left()); });
+      static_cast<void>(cadre::wait(made_here, n - found.ready.size(), left()));
+      if (left() == left().zero()) return store().wait(refs, 0);
     }
-    // Some are made elsewhere, which only the store hears of.
-    return blocking([&] { return store().wait(refs, n, timeout); });
   }
   /// Ends an object for all: see object_store::erase().
   template <class T>
@@ -195,27 +205,29 @@ class runtime {
   auto submit_plainly(std::source_location at, A&&... arguments) {
     using result = typename detail::signature_of<F>::result;
     auto call = detail::bind_call<F>(core_, std::forward<A>(arguments)...);
+    if (core_.jobs() != nullptr) return submit_somewhere<F>({.at = at}, std::move(call));
     detail::task_refs sources;
-    call.add_sources(sources);
-    if (core_.jobs() != nullptr) return submit_somewhere<F>({.at = at}, std::move(call), std::move(sources));
+    call.add_sources(sources, true);
     return detail::start_plain_call<F, result>(core_, at, std::move(call), sources);
   }
   template <auto F, class... A>
   auto submit_with(remote_options options, A&&... arguments) {
     using result = typename detail::signature_of<F>::result;
     auto call = detail::bind_call<F>(core_, std::forward<A>(arguments)...);
-    detail::task_refs sources;
-    call.add_sources(sources);
-    if (core_.jobs() != nullptr) return submit_somewhere<F>(std::move(options), std::move(call), std::move(sources));
+    if (core_.jobs() != nullptr) return submit_somewhere<F>(std::move(options), std::move(call));
     core_.check(options.on);
+    detail::task_refs sources;
+    call.add_sources(sources, true);
     return detail::start_call<F, result>(core_, std::move(options), std::move(call), sources);
   }
   // In a job of several ranks.
   template <auto F, class Call>
-  auto submit_somewhere(remote_options o, Call call, detail::task_refs sources) {
+  auto submit_somewhere(remote_options o, Call call) {
     using result = typename Call::result;
     detail::job& j = *core_.jobs();
     const int to = j.choose(o.on, o.resources);
+    detail::task_refs sources;
+    call.add_sources(sources, to == rank());
     if (to == rank()) return detail::start_call<F, result>(core_, std::move(o), std::move(call), sources);
     if (sources.empty() && o.max_retries == 0 && !o.stop.stop_possible())
       return detail::send_settled(
@@ -226,14 +238,7 @@ class runtime {
     o.stop = {};
     auto wait = [this, &j, to, o = std::move(o), call = std::move(call)](bool, auto&&...) mutable -> result {
       const auto settled = std::move(call).settle();
-      for (int left = o.max_retries, at = to;; --left) {
-        try {
-          return send_task<F>(at, o, settled).get();
-        } catch (const worker_died&) {
-          if (left <= 0) throw;
-          at = j.choose(o.on.is_soft() ? placement{} : o.on, o.resources);
-        }
-      }
+      return detail::with_retries(j, to, o, [&](int at) { return send_task<F>(at, o, settled).get(); });
     };
     return detail::start_call<F, result>(core_, std::move(here), std::move(wait), sources);
   }
@@ -253,12 +258,24 @@ class runtime {
     using stored = stored_type_t<made>;
     if (core_.jobs() == nullptr) core_.check(options.on);
     auto call = detail::bind_call<F>(core_, std::forward<A>(arguments)...);
+    const int to = core_.jobs() == nullptr ? rank() : core_.jobs()->choose(options.on, options.resources);
     detail::task_refs sources;
-    call.add_sources(sources);
+    call.add_sources(sources, to == rank());
     object_promise<stored> promise = store().template promise<stored>({}, options.at);
     object_ref<stored> ref = promise.ref();
-    to_store<stored, decltype(call)> all{&core_, std::move(call), std::move(promise)};
-    core_.results().add(ref, detail::start_call<F, void>(core_, std::move(options), std::move(all), sources));
+    if (to == rank()) {
+      to_store<stored, decltype(call)> all{&core_, std::move(call), std::move(promise)};
+      core_.results().add(ref, detail::start_call<F, void>(core_, std::move(options), std::move(all), sources));
+      return ref;
+    }
+    // A task of this rank waits for the arguments, sends, and waits until it is made.
+    remote_options here{.stop = std::exchange(options.stop, {}), .at = options.at};
+    auto wait = [this, to, o = std::move(options), call = std::move(call), promise = std::move(promise)](
+                    bool, auto&&...) mutable {
+      const auto settled = std::move(call).settle();
+      detail::make_elsewhere<F>(*core_.jobs(), to, o, settled, std::move(promise));
+    };
+    core_.results().add(ref, detail::start_call<F, void>(core_, std::move(here), std::move(wait), sources));
     return ref;
   }
   // Runs a call and keeps what it gives.

@@ -85,9 +85,12 @@ class runtime : public cadre::runtime {
       number = std::max(number, i.jobs_made + 1);
       peers.push_back({i.host.data(), from_bytes<resource_set>(std::span(i.resources).first(i.bytes))});
     }
-    core().begin_job(number, "cadre-job-" + std::to_string(all[0].job[0]) + "-" + std::to_string(all[0].job[1]));
+    // Hosts may be containers of one machine, with a /dev/shm in common.
+    const std::uint64_t host = hash_text(all[static_cast<std::size_t>(rank)].host.data());
+    core().begin_job(
+        number, "cadre-job-" + std::to_string(hash_combine(all[0].job[0], host)) + "-" + std::to_string(all[0].job[1]));
     job_ = std::make_shared<cadre::detail::job>(core(), std::make_unique<detail::message_link>(comm), std::move(peers));
-    core().join(job_);
+    core().join(job_, job_->has_several_nodes() ? job_.get() : nullptr);
     core().actors().when_known_ends = [this](const std::string& name, const cadre::detail::actor_place& first) {
       forget(name, first);
     };

@@ -1,9 +1,11 @@
 #ifndef CADRE_STORE_OBJECT_PROMISE_HPP
 #define CADRE_STORE_OBJECT_PROMISE_HPP
 
+#include <cadre/store/detail/far_entries.hpp>
 #include <cadre/store/error.hpp>
 #include <cadre/store/object_store.hpp>
 
+#include <optional>
 #include <source_location>
 #include <string>
 #include <utility>
@@ -41,6 +43,7 @@ class object_promise {
 
  private:
   friend object_store;
+  friend detail::promise_access;
   object_promise(const object_store& store, object_writer<T> writer) noexcept
       : store_(store), writer_(std::move(writer)) {}
 
@@ -48,6 +51,34 @@ class object_promise {
   object_writer<T> writer_;  // without memory yet
   bool written_ = false;
 };
+
+namespace detail {
+
+/// A promise that one process begins and another one keeps.
+struct promise_access {
+  /// Of another process's promise to this one's. Nothing, if there is nothing to be kept any more.
+  template <class T>
+  static std::optional<object_promise<T>> adopt(const object_store& store, const object_ref<T>& ref) {
+    store_core& core = *object_ref_access::core(ref);
+    const std::uint32_t i = object_ref_access::index(ref);
+    if (!far_entries(core).adopt(i)) return std::nullopt;
+    return object_promise<T>(store, object_writer<T>(core, {i, nullptr}, 0));
+  }
+  /// It was adopted: this process has nothing to do with it any more.
+  template <class T>
+  static void leave(object_promise<T>&& promise) noexcept {
+    far_entries(*promise.writer_.core_).leave(promise.writer_.index_);
+    promise.writer_.core_ = nullptr;
+  }
+  /// What the process holds as its writer is the caller's to end. Returns the index.
+  template <class T>
+  static std::uint32_t release(object_promise<T>&& promise) noexcept {
+    promise.writer_.core_ = nullptr;
+    return promise.writer_.index_;
+  }
+};
+
+}  // namespace detail
 
 template <class T>
 object_promise<T> object_store::promise(const put_options& how, const std::source_location& at) {

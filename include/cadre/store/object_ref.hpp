@@ -11,6 +11,16 @@ CADRE_NAMESPACE_BEGIN
 
 namespace detail {
 struct object_ref_access {
+  static store_core& core(const object_store& store) noexcept;
+  /// Null for one that refers to nothing.
+  template <class T>
+  static store_core* core(const object_ref<T>& ref) noexcept {
+    return ref.core_;
+  }
+  template <class T>
+  static std::uint32_t index(const object_ref<T>& ref) noexcept {
+    return ref.index_;
+  }
   /// Of one that is not empty: no other object of its store has, or has had, the same.
   template <class T>
   static std::uint64_t key(const object_ref<T>& ref) noexcept {

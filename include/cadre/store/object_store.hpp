@@ -199,13 +199,13 @@ class object_store {
 
  private:
   friend class ref_sender;
+  friend class ref_receiver;
+  friend detail::object_ref_access;
   friend class object_source;
   template <class>
   friend class object_promise;
   template <class>
   friend class object_fetch;
-  template <class>
-  friend struct portable;
   using time = detail::store_core::time;
   static constexpr std::size_t most_bytes = std::size_t{1} << 41;  // so that sums of sizes do not overflow
 
@@ -265,6 +265,8 @@ class object_store {
 
   detail::store_core* core_;
 };
+
+inline detail::store_core& detail::object_ref_access::core(const object_store& store) noexcept { return *store.core_; }
 
 template <class T>
 waited_objects object_store::wait(const std::vector<object_ref<T>>& refs, std::size_t n,

@@ -11,6 +11,10 @@
 
 CADRE_NAMESPACE_BEGIN
 
+namespace detail {
+struct promise_access;
+}
+
 /// An object that is built where it will lie: made by object_store::create, filled, and sealed, from when on it never
 /// changes. One that is destroyed without seal() is given up; so is one whose process dies.
 ///
@@ -64,6 +68,7 @@ class object_writer {
 
  private:
   friend object_store;
+  friend detail::promise_access;
   object_ref<T> seal(bool unseen) && {
     if (!unseen) return std::move(*this).seal();
     core_->seal_unseen(index_);

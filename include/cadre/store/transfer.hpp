@@ -1,31 +1,21 @@
 #ifndef CADRE_STORE_TRANSFER_HPP
 #define CADRE_STORE_TRANSFER_HPP
 
+#include <cadre/store/detail/far_entries.hpp>
 #include <cadre/store/object_ref.hpp>
 #include <cadre/store/object_store.hpp>
 #include <cadre/store/stored.hpp>
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <source_location>
 #include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
-
-/// An object as other nodes know it: which one of which store, and what it is. Trivially copyable, to be sent as it is.
-struct object_origin {
-  std::array<std::uint64_t, 2> store{};
-  std::uint32_t index = 0;
-  std::uint32_t generation = 0;
-  std::uint64_t bytes = 0;
-  std::uint64_t type = 0;
-};
 
 /// Gives an object of this node to another one, chunk by chunk, in place: the object stays where it is until this ends,
 /// so keep it until the receiver has all. Thread-safety: as an int; chunks may be read by any threads.
@@ -96,19 +86,9 @@ class object_fetch {
     if (how.chunk == 0 || how.window == 0) throw bad_store_option("a fetch needs a chunk and a window of at least 1");
     const detail::stored_label& label = detail::label_of<T>();
     if (origin.type != label.key) throw wrong_object_type(label.text, core.type_text(origin.type));
-    const std::string name = name_of(origin);
-    while (!ref_) {
-      if (std::optional<object_ref<T>> there = store_.template find<T>(name)) {
-        ref_ = *std::move(there);
-      } else {
-        try {
-          const auto made = core.create(bytes_, label.key, label.text, {.name = name, .evictable = true}, at,
-                                        detail::object_weak_name);
-          ref_ = object_ref<T>(core, made.index);
-          memory_ = made.data;
-        } catch (const object_name_taken&) {}
-      }
-    }
+    const auto there = detail::far_entries(core).enter(origin, label, bytes_, true, at);
+    ref_ = object_ref<T>(core, there.index);
+    memory_ = there.memory;
   }
   object_fetch(object_fetch&& other) noexcept
       : store_(other.store_),
@@ -158,12 +138,6 @@ class object_fetch {
   }
 
  private:
-  static std::string name_of(const object_origin& origin) {
-    std::string name("\1");  // no name that a user would choose
-    name.append(reinterpret_cast<const char*>(&origin), offsetof(object_origin, bytes));
-    return name;
-  }
-
   object_store store_;
   std::uint64_t bytes_;
   fetch_options how_;

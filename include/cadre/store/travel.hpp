@@ -14,6 +14,31 @@
 
 CADRE_NAMESPACE_BEGIN
 
+/// Writes refs into one message, for a receiver that reads them with its counterpart: ref_sender does so within a store.
+class ref_writer : public archive_extension {
+ private:
+  template <class>
+  friend struct portable;
+  /// Of an object that lives; `core` is null for a ref to nothing.
+  virtual void write(output_archive& to, detail::store_core* core, std::uint32_t index) = 0;
+};
+
+/// Reads refs from one message.
+class ref_reader : public archive_extension {
+ protected:
+  /// With a ref for the caller; `core` is null for a ref to nothing.
+  struct found {
+    detail::store_core* core = nullptr;
+    std::uint32_t index = 0;
+  };
+
+ private:
+  template <class>
+  friend struct portable;
+  /// `label`: of the type that is asked for, which the caller compares.
+  virtual found read(input_archive& from, const detail::stored_label& label) = 0;
+};
+
 /// Lets object_refs be written into one message for another process of the same store. Each holds its object until the
 /// receiver has read the message, which then holds it itself: neither a SIGKILL of the sender nor of the receiver, at any
 /// step, leaves an object behind or frees one that the other has. What a sender that dies has on its way goes with it.
@@ -25,7 +50,7 @@ CADRE_NAMESPACE_BEGIN
 ///     sender.sent();
 ///
 /// Thread-safety: one thread at a time. The store, or a copy of it, must live as long.
-class ref_sender final : public archive_extension {
+class ref_sender final : public ref_writer {
  public:
   /// Whoever reads the message first. What is on its way when the receiver dies without having read it then stays with
   /// this process; name the receiver where it is known.
@@ -44,8 +69,18 @@ class ref_sender final : public archive_extension {
   }
 
  private:
-  template <class>
-  friend struct portable;
+  void write(output_archive& to, detail::store_core* core, std::uint32_t index) override {
+    detail::ref_mail::ticket ticket;
+    std::array<std::uint64_t, 2> id{};
+    if (core != nullptr) {
+      if (core != store_.core_) throw bad_store_option("a ref of another store is used");
+      tickets_.reserve(tickets_.size() + 1);
+      ticket = detail::ref_mail(*core).send(index, to_);
+      tickets_.push_back(ticket);
+      id = core->id();
+    }
+    to(id, ticket.number, ticket.generation);
+  }
 
   object_store store_;
   std::uint32_t to_;
@@ -57,13 +92,23 @@ class ref_sender final : public archive_extension {
 ///     cadre::ref_receiver receiver(store);
 ///     cadre::input_archive archive(bytes, &receiver);
 ///     archive(ref, more);
-class ref_receiver final : public archive_extension {
+class ref_receiver final : public ref_reader {
  public:
   explicit ref_receiver(const object_store& store) : store_(store) {}
 
  private:
-  template <class>
-  friend struct portable;
+  found read(input_archive& from, const detail::stored_label&) override {
+    detail::ref_mail::ticket ticket;
+    std::array<std::uint64_t, 2> id{};
+    from(id, ticket.number, ticket.generation);
+    if (ticket.number == detail::no_index) return {};
+    detail::store_core& core = *store_.core_;
+    if (id != core.id()) throw ref_cannot_travel("an object_ref of another store, or of another node's, is read");
+    const std::uint32_t i = detail::ref_mail(core).receive(ticket);
+    if (i == detail::no_index)
+      throw object_gone("an object that was sent is gone: its sender has died, or the message was read before");
+    return {&core, i};
+  }
 
   object_store store_;
 };
@@ -74,39 +119,23 @@ class ref_receiver final : public archive_extension {
 template <class T>
 struct portable<object_ref<T>> {
   static void save(output_archive& archive, const object_ref<T>& ref) {
-    auto* const sender = dynamic_cast<ref_sender*>(archive.extension());
-    if (sender == nullptr)
+    auto* const writer = dynamic_cast<ref_writer*>(archive.extension());
+    if (writer == nullptr)
       throw ref_cannot_travel(
           "an object_ref is written to what no process of the store will read, such as a checkpoint; write the value "
           "of the "
           "object, or send the ref with a cadre::ref_sender");
-    detail::ref_mail::ticket ticket;
-    std::array<std::uint64_t, 2> id{};
-    if (ref) {
-      sender->store_.check(ref);
-      sender->tickets_.reserve(sender->tickets_.size() + 1);
-      ticket = detail::ref_mail(*sender->store_.core_).send(ref.index_, sender->to_);
-      sender->tickets_.push_back(ticket);
-      id = sender->store_.core_->id();
-    }
-    archive(id, ticket.number, ticket.generation);
+    writer->write(archive, ref.core_, ref.index_);
   }
   static void load(input_archive& archive, object_ref<T>& ref) {
-    auto* const receiver = dynamic_cast<ref_receiver*>(archive.extension());
-    if (receiver == nullptr)
+    auto* const reader = dynamic_cast<ref_reader*>(archive.extension());
+    if (reader == nullptr)
       throw ref_cannot_travel("an object_ref is read without a cadre::ref_receiver, which knows the store");
-    detail::ref_mail::ticket ticket;
-    std::array<std::uint64_t, 2> id{};
-    archive(id, ticket.number, ticket.generation);
     ref = {};
-    if (ticket.number == detail::no_index) return;
-    detail::store_core& core = *receiver->store_.core_;
-    if (id != core.id()) throw ref_cannot_travel("an object_ref of another store, or of another node's, is read");
-    const std::uint32_t i = detail::ref_mail(core).receive(ticket);
-    if (i == detail::no_index)
-      throw object_gone("an object that was sent is gone: its sender has died, or the message was read before");
-    ref = object_ref<T>(core, i);
-    core.check_type(i, detail::label_of<T>().key, detail::label_of<T>().text);
+    const ref_reader::found f = reader->read(archive, detail::label_of<T>());
+    if (f.core == nullptr) return;
+    ref = object_ref<T>(*f.core, f.index);
+    f.core->check_type(f.index, detail::label_of<T>().key, detail::label_of<T>().text);
   }
 };
 

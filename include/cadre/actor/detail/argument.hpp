@@ -78,7 +78,7 @@ class value_argument {
   }
   void let_go() noexcept {}
   template <class Core>
-  [[nodiscard]] task_ref<task> comes_from(Core&) const noexcept {
+  [[nodiscard]] task_ref<task> comes_from(Core&, bool) const noexcept {
     return {};
   }
 
@@ -105,7 +105,7 @@ class stored_argument {
   /// Throws what the task threw that was to make the object, if that is known here.
   template <class Core>
   stored_argument settle(Core& core) && {
-    core.wait_for_producer_of(ref_);
+    core.wait_for_maker_of(ref_);
     return std::move(*this);
   }
 
@@ -120,8 +120,8 @@ class stored_argument {
   }
   void let_go() noexcept { view_.reset(); }
   template <class Core>
-  [[nodiscard]] task_ref<task> comes_from(Core& core) const {
-    return core.producer_of(ref_);
+  [[nodiscard]] task_ref<task> comes_from(Core& core, bool here) const {
+    return core.producer_of(ref_, here);
   }
 
  private:
@@ -163,7 +163,7 @@ class future_argument {
   void pack(const auto&) noexcept {}  // when it is there
   void let_go() noexcept {}
   template <class Core>
-  [[nodiscard]] task_ref<task> comes_from(Core&) const noexcept {
+  [[nodiscard]] task_ref<task> comes_from(Core&, bool) const noexcept {
     task* const t = future_access::get(future_);
     t->retain();
     return task_ref<task>(t);

@@ -86,7 +86,7 @@ class remote_result final : public state<R>, public waits_for_answer {
   bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
   void on_stop() noexcept override { job_.cancel(to_, number_); }
 
-  void arrive(input_archive& answer) noexcept override {
+  void arrive(input_archive& answer, incoming&) noexcept override {
     set_from(*this, [&]() -> R { return read_whole<R>(answer); });
     finish();
   }

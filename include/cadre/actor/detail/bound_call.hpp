@@ -74,10 +74,10 @@ class bound_call {
     }
   }
 
-  /// The tasks that give arguments.
-  void add_sources(std::vector<task_ref<task>>& to) const {
+  /// The tasks that give arguments; also those that bring objects from other nodes, if it is to be called `here`.
+  void add_sources(std::vector<task_ref<task>>& to, bool here) const {
     const auto add = [&](const auto& a) {
-      if (task_ref<task> t = a.comes_from(*core_); t && !t->done()) to.push_back(std::move(t));
+      if (task_ref<task> t = a.comes_from(*core_, here); t && !t->done()) to.push_back(std::move(t));
     };
     std::apply([&](const Arguments&... a) { (add(a), ...); }, arguments_);
   }

@@ -2,6 +2,7 @@
 #define CADRE_ACTOR_DETAIL_JOB_HPP
 
 #include <cadre/actor/detail/error_codec.hpp>
+#include <cadre/actor/detail/far_objects.hpp>
 #include <cadre/actor/detail/handlers.hpp>
 #include <cadre/actor/detail/kept_actors.hpp>
 #include <cadre/actor/detail/link.hpp>
@@ -42,12 +43,23 @@ struct peer_facts {
   resource_set resources;
 };
 
+/// Blocks of memory that go with a message, from where they lie.
+struct enclosed {
+  std::vector<std::span<const std::byte>> blocks = {};
+  std::shared_ptr<void> keep = {};
+};
+
 /// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
 /// functions, from any thread, but for serve() and finish().
-class job final : public message_sink, private knows_ranks {
+class job final : public message_sink, public fetches_objects, private knows_ranks, private gives_back {
  public:
   job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
-      : core_(core), way_(std::move(way)), all_(std::move(all)), gone_(all_.size()), moved_(*this) {}
+      : core_(core),
+        way_(std::move(way)),
+        all_(std::move(all)),
+        far_(way_->rank(), *this),
+        gone_(all_.size()),
+        moved_(*this) {}
   /// Messages are received from now on. Once, when all else is there.
   void start() { way_->start(*this); }
   job(const job&) = delete;
@@ -65,6 +77,15 @@ class job final : public message_sink, private knows_ranks {
   }
   [[nodiscard]] std::string where() const {
     return "rank " + std::to_string(rank()) + " on " + all_[static_cast<std::size_t>(rank())].host;
+  }
+  /// Whether that rank is on this node, and has its store.
+  [[nodiscard]] bool is_here(int r) const noexcept {
+    return all_[static_cast<std::size_t>(r)].host == all_[static_cast<std::size_t>(rank())].host;
+  }
+  [[nodiscard]] bool has_several_nodes() const noexcept {
+    for (int r = 0; r < world_size(); ++r)
+      if (!is_here(r)) return true;
+    return false;
   }
 
   // ---- Requests
@@ -96,11 +117,24 @@ class job final : public message_sink, private knows_ranks {
     h.what = kind::ask;
     send(to, h, refs, write, urgency::normal);
   }
+  /// The same for `who`, who hears of it too if it cannot be sent.
+  template <class Tag, class Write>
+  void ask_for(waits_for_answer& who, int to, Write&& write) noexcept {
+    std::uint64_t n = 0;
+    try {
+      n = requests_.add(who, to);
+      ask<Tag>(to, {.number = n}, false, write);
+    } catch (const std::exception& e) {
+      if (n != 0 && (is_dying(to) || requests_.take(n) == nullptr)) return;
+      is_alive(to) ? who.fail(std::current_exception()) : who.lost(e.what());
+    }
+  }
   template <class Write>
-  void answer(int to, std::uint64_t number, bool refs, Write&& write, bool counts = true) noexcept {
+  void answer(int to, std::uint64_t number, bool refs, Write&& write, bool counts = true, enclosed with = {}) noexcept {
     if (number == 0) return;
     try {
-      send(to, {.number = number, .what = kind::answer, .counts = counts}, refs, write, urgency::urgent);
+      send(to, {.number = number, .what = kind::answer, .counts = counts}, refs, write, urgency::urgent,
+           std::move(with));
       way_->flush();
     } catch (...) {  // what cannot be written, or nobody to write to
       fail(to, number, std::current_exception());
@@ -138,6 +172,9 @@ class job final : public message_sink, private knows_ranks {
   [[nodiscard]] kept_actors& kept() noexcept { return kept_; }
 
   [[nodiscard]] moved_actors& moved() noexcept { return moved_; }
+  [[nodiscard]] far_objects& far() noexcept { return far_; }
+  /// The object of that key comes from another node, or would if somebody wanted it: whoever waits for this may get it.
+  std::optional<shared_future<void>> want(std::uint64_t key) override;
   /// Of a rank to which nothing can be sent: true if died() is to come, and will see to all that was asked of it.
   [[nodiscard]] bool is_dying(int r) noexcept {
     const std::lock_guard lock(dying_);
@@ -218,15 +255,18 @@ class job final : public message_sink, private knows_ranks {
   void receive(int from, incoming& message) noexcept override {
     const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
     head h;
-    std::optional<ref_receiver> receiver;
+    std::optional<ref_receiver> mailed;
+    std::optional<far_reader> lent;
     try {
       input_archive plain(message.bytes());
       head whole;  // a part of it says nothing
       plain(whole);
       h = whole;
-      if (h.with_refs) receiver.emplace(core_.store());
-      input_archive in(message.bytes().subspan(plain.offset()), receiver ? &*receiver : nullptr);
-      take(from, h, in);
+      if (h.with_refs && is_here(from)) mailed.emplace(core_.store());
+      if (h.with_refs && !mailed) lent.emplace(far_, core_.store(), from);
+      archive_extension* const refs = mailed ? static_cast<archive_extension*>(&*mailed) : lent ? &*lent : nullptr;
+      input_archive in(message.bytes().subspan(plain.offset()), refs);
+      take(from, h, in, message);
     } catch (...) {
       refuse(from, h, std::current_exception());
     }
@@ -250,6 +290,7 @@ class job final : public message_sink, private knows_ranks {
       gone_[static_cast<std::size_t>(rank)] = true;
     }
     for (waits_for_answer* const w : lost) w->lost(how);
+    lose_objects_of(rank, how);
     if (rank == 0) end();
   }
 
@@ -260,29 +301,35 @@ class job final : public message_sink, private knows_ranks {
   }
   [[nodiscard]] actor_place ask_where(const actor_place& first, int not_at) override;
   void revive(const actor_place& first, std::string how) noexcept;
+  void lose_objects_of(int rank, std::string_view how) noexcept;
 
   template <class Write>
-  void send(int to, head h, bool refs, Write&& write, urgency how) {
+  void send(int to, head h, bool refs, Write&& write, urgency how, enclosed with = {}) {
     byte_buffer bytes;
-    std::optional<ref_sender> sender;
-    h.with_refs = refs && all_[static_cast<std::size_t>(to)].host == all_[static_cast<std::size_t>(rank())].host;
-    if (h.with_refs) sender.emplace(core_.store());  // elsewhere no ref means anything: writing one throws
+    std::optional<ref_sender> mailed;
+    std::optional<far_writer> lent;
+    h.with_refs = refs;
+    if (refs && is_here(to)) mailed.emplace(core_.store());
+    if (refs && !mailed) lent.emplace(far_, core_.store(), to);
     output_archive plain(bytes);
     plain(h);
-    output_archive archive(bytes, sender ? &*sender : nullptr);
+    output_archive archive(bytes, mailed ? static_cast<archive_extension*>(&*mailed) : lent ? &*lent : nullptr);
     write(archive);
     if (h.counts) sent_.fetch_add(1);
     try {
       if (to == rank())
         deliver_here(bytes);
       else
-        way_->send(to, {.bytes = std::move(bytes), .blocks = {}, .keep = {}}, how);
+        way_->send(to, {.bytes = std::move(bytes), .blocks = std::move(with.blocks), .keep = std::move(with.keep)},
+                   how);
     } catch (...) {
       if (h.counts) sent_.fetch_sub(1);
       throw;
     }
-    if (sender) sender->sent();
+    if (mailed) mailed->sent();
+    if (lent) lent->sent();
   }
+  void give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept override;
   static std::string obituary(int rank, std::string_view how, std::span<waits_for_answer* const> asked) {
     std::string text = "rank " + std::to_string(rank) + " of the job has died: " + std::string(how);
     for (std::size_t i = 0; i < asked.size() && i < 3; ++i)
@@ -296,7 +343,7 @@ class job final : public message_sink, private knows_ranks {
     incoming message(all, {});
     receive(rank(), message);
   }
-  void take(int from, const head& h, input_archive& in) {
+  void take(int from, const head& h, input_archive& in, incoming& message) {
     switch (h.what) {
       case kind::ask: {
         if (h.handler >= handler::all().size())
@@ -306,7 +353,7 @@ class job final : public message_sink, private knows_ranks {
         break;
       }
       case kind::answer:
-        if (waits_for_answer* const w = requests_.take(h.number)) w->arrive(in);
+        if (waits_for_answer* const w = requests_.take(h.number)) w->arrive(in, message);
         break;
       case kind::failure: {
         sent_error e;
@@ -367,6 +414,7 @@ class job final : public message_sink, private knows_ranks {
   served_tasks served_;
   job_names names_;
   kept_actors kept_;
+  far_objects far_;
   std::mutex dying_;  // while the death of a rank is told
   std::vector<std::atomic<bool>> gone_;
   moved_actors moved_;

@@ -23,9 +23,12 @@ class producers {
  public:
   template <class T>
   void add(const object_ref<T>& object, shared_future<void> task) {
+    add(object_ref_access::key(object), std::move(task));
+  }
+  void add(std::uint64_t object, shared_future<void> task) {
     std::map<std::uint64_t, shared_future<void>> old;  // ends without the lock
     const std::lock_guard lock(mutex_);
-    all_.insert_or_assign(object_ref_access::key(object), std::move(task));
+    all_.insert_or_assign(object, std::move(task));
     if (all_.size() > most_) {
       for (auto at = all_.begin(); at != all_.end();) {
         const auto next = std::next(at);
@@ -39,18 +42,25 @@ class producers {
   /// It is there.
   template <class T>
   void finish(const object_ref<T>& object) {
+    finish(object_ref_access::key(object));
+  }
+  void finish(std::uint64_t object) {
     std::map<std::uint64_t, shared_future<void>>::node_type last;  // ends without the lock
     const std::lock_guard lock(mutex_);
-    last = all_.extract(object_ref_access::key(object));
+    last = all_.extract(object);
     count_.store(all_.size(), std::memory_order_release);
   }
 
   /// Of a task that has not ended, or failed.
   template <class T>
   [[nodiscard]] std::optional<shared_future<void>> find(const object_ref<T>& object) const {
-    if (count_.load(std::memory_order_acquire) == 0 || !object) return std::nullopt;
+    if (!object) return std::nullopt;
+    return find(object_ref_access::key(object));
+  }
+  [[nodiscard]] std::optional<shared_future<void>> find(std::uint64_t object) const {
+    if (count_.load(std::memory_order_acquire) == 0) return std::nullopt;
     const std::lock_guard lock(mutex_);
-    const auto found = all_.find(object_ref_access::key(object));
+    const auto found = all_.find(object);
     return found == all_.end() ? std::nullopt : std::optional(found->second);
   }
 

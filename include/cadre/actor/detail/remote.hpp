@@ -31,7 +31,7 @@ struct task_request {
     r.in(o);
     Call call = Call::read(r.at.core(), r.in);
     task_refs sources;
-    call.add_sources(sources);
+    call.add_sources(sources, true);
     answer_when_done<typename Call::result>::of(
         r, start_call<F, typename Call::result>(r.at.core(), std::move(o).here(), std::move(call), sources));
   }

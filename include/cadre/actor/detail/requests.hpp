@@ -1,6 +1,7 @@
 #ifndef CADRE_ACTOR_DETAIL_REQUESTS_HPP
 #define CADRE_ACTOR_DETAIL_REQUESTS_HPP
 
+#include <cadre/actor/detail/link.hpp>
 #include <cadre/archive/input_archive.hpp>
 
 #include <algorithm>
@@ -17,7 +18,8 @@ namespace detail {
 /// Somebody who waits for the answer of another rank. One of these is called, once, and ends it.
 class waits_for_answer {
  public:
-  virtual void arrive(input_archive& answer) noexcept = 0;
+  /// `message`: what the answer is read from; of one with blocks, to say where they go.
+  virtual void arrive(input_archive& answer, incoming& message) noexcept = 0;
   virtual void fail(std::exception_ptr why) noexcept = 0;
   /// The rank has died, and how.
   virtual void lost(std::string_view how) noexcept = 0;

@@ -32,6 +32,16 @@ namespace detail {
 
 class job;
 
+/// Gets objects of other nodes.
+class fetches_objects {
+ public:
+  /// Done when the object of that key, of this node's store, can be read; nothing if it is not for this process to see to that.
+  virtual std::optional<shared_future<void>> want(std::uint64_t key) = 0;
+
+ protected:
+  ~fetches_objects() = default;
+};
+
 /// What a runtime is made of. Thread-safety: all functions, from any thread.
 class runtime_core : public std::enable_shared_from_this<runtime_core> {
  public:
@@ -71,7 +81,11 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   [[nodiscard]] runtime& face() noexcept { return face_; }
   /// Of a job of several ranks; else null.
   [[nodiscard]] job* jobs() const noexcept { return job_.get(); }
-  void join(std::shared_ptr<job> j) noexcept { job_ = std::move(j); }
+  /// `fetcher` is part of it, and null where all ranks are of one node.
+  void join(std::shared_ptr<job> j, fetches_objects* fetcher) noexcept {
+    job_ = std::move(j);
+    fetcher_ = fetcher;
+  }
   [[nodiscard]] int rank() const noexcept { return rank_; }
   void set_rank(int rank) noexcept { rank_ = rank; }
   [[nodiscard]] const resource_set& resources() const { return scheduler_of(*pool_).resources(); }
@@ -108,6 +122,7 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   template <class T>
   [[nodiscard]] view<T> get(const object_ref<T>& ref) {
     wait_for_producer_of(ref);
+    if (fetcher_ != nullptr) wait_for_producer_of(ref);  // it was made, on another node
     return get_from_store(ref, std::chrono::nanoseconds::max());
   }
   /// Of whom this process knows no task that makes it. Where this one waits on a thread of a pool, another thread takes tasks
@@ -119,11 +134,26 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   }
   template <class T>
   void wait_for_producer_of(const object_ref<T>& ref) {
-    if (const auto producer = producers_.find(ref)) producer->get();
+    if (const auto producer = find_producer(ref)) producer->get();
   }
+  /// Not for its bytes, where they are on another node.
   template <class T>
-  [[nodiscard]] task_ref<task> producer_of(const object_ref<T>& ref) {
-    const auto producer = producers_.find(ref);
+  void wait_for_maker_of(const object_ref<T>& ref) {
+    if (const auto maker = producers_.find(ref)) maker->get();
+  }
+  /// Of a task that makes the object, or brings it from another node, if this process knows of one.
+  template <class T>
+  [[nodiscard]] std::optional<shared_future<void>> find_producer(const object_ref<T>& ref) {
+    if (fetcher_ == nullptr || !ref || store().contains(ref)) return producers_.find(ref);
+    return fetcher_->want(object_ref_access::key(ref));
+  }
+  [[nodiscard]] std::optional<shared_future<void>> want(std::uint64_t key) {
+    return fetcher_ == nullptr ? std::nullopt : fetcher_->want(key);
+  }
+  /// That task; only one that makes it, if it is not wanted `here`.
+  template <class T>
+  [[nodiscard]] task_ref<task> producer_of(const object_ref<T>& ref, bool here) {
+    const auto producer = here ? find_producer(ref) : producers_.find(ref);
     if (!producer) return {};
     task* const t = future_access::get(*producer);
     t->retain();
@@ -248,6 +278,7 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   runtime& face_;
   int rank_ = 0;
   std::shared_ptr<job> job_;
+  fetches_objects* fetcher_ = nullptr;
   pool_id home_ = no_pool;
   bool has_ended_ = false;  // guarded by the registry's mutex
   std::optional<thread_pool> pool_;
