@@ -4,6 +4,7 @@
 #include <cadre/async/promise.hpp>
 #include <cadre/async/this_task.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstddef>
@@ -37,18 +38,30 @@ class mirror_link final : public detail::link {
   void start(detail::message_sink& sink) override { sink_ = &sink; }
   void send(int, std::span<const std::byte> bytes, detail::urgency) override {
     const std::lock_guard lock(mutex_);
-    under_way_.emplace_back(bytes.begin(), bytes.end());
+    under_way_.push_back({{bytes.begin(), bytes.end()}, {}});
   }
-  void send(int to, detail::outgoing&& message, detail::urgency how) override {
-    send(to, message.bytes.to_vector(), how);
+  void send(int, detail::outgoing&& message, detail::urgency) override {
+    const std::lock_guard lock(mutex_);
+    under_way_.push_back({message.bytes.to_vector(), {}});
+    for (const auto block : message.blocks) under_way_.back().blocks.emplace_back(block.begin(), block.end());
   }
   void flush() override {}
   bool poll() noexcept override {
     const std::unique_lock one_at_a_time(polls_, std::try_to_lock);
-    std::optional<std::vector<std::byte>> bytes = one_at_a_time ? take() : std::nullopt;
-    if (!bytes) return false;
-    detail::incoming message(*bytes, {});
+    std::optional<sent> next = one_at_a_time ? take() : std::nullopt;
+    if (!next) return false;
+    std::vector<std::uint64_t> sizes;
+    for (const auto& block : next->blocks) sizes.push_back(block.size());
+    detail::incoming message(next->bytes, sizes);
     sink_->receive(1, message);
+    if (!message.where()) return true;
+    detail::landing where = *std::exchange(message.where(), std::nullopt);
+    bool fits = where.into.size() == next->blocks.size();
+    for (std::size_t i = 0; fits && i < where.into.size(); ++i) {
+      fits = where.into[i].size() == next->blocks[i].size();
+      if (fits) std::memcpy(where.into[i].data(), next->blocks[i].data(), next->blocks[i].size());
+    }
+    where.done(fits && !std::exchange(loses_blocks, false));
     return true;
   }
   bool wait_while(const std::atomic<std::uint32_t>&, std::uint32_t, std::chrono::steady_clock::time_point) override {
@@ -60,19 +73,24 @@ class mirror_link final : public detail::link {
   void close(std::chrono::steady_clock::time_point) override {}
 
   std::function<void(std::vector<std::byte>&)> damage;  // to the next message that is received
+  bool loses_blocks = false;                            // of the next message that has some
 
  private:
-  std::optional<std::vector<std::byte>> take() {
+  struct sent {
+    std::vector<std::byte> bytes;
+    std::vector<std::vector<std::byte>> blocks;
+  };
+  std::optional<sent> take() {
     const std::lock_guard lock(mutex_);
     if (under_way_.empty()) return std::nullopt;
-    std::vector<std::byte> first = std::move(under_way_.front());
+    sent first = std::move(under_way_.front());
     under_way_.pop_front();
-    if (damage) std::exchange(damage, {})(first);
+    if (damage) std::exchange(damage, {})(first.bytes);
     return first;
   }
 
   std::mutex mutex_, polls_;
-  std::deque<std::vector<std::byte>> under_way_;
+  std::deque<sent> under_way_;
   detail::message_sink* sink_ = nullptr;
 };
 
@@ -230,6 +248,36 @@ TEST_CASE("An answer that is damaged on its way is an error of the future that w
   CHECK_THROWS_AS(answered(cut_off, 3), cadre::archive_truncated);
   CHECK_THROWS_AS(answered(longer, 3), cadre::archive_not_exhausted);
   CHECK_THROWS_AS(answered(with(head_bytes, std::uint64_t{1} << 60), 3), cadre::archive_corrupt);
+}
+
+std::vector<int> reversed(std::vector<int> all) {
+  std::reverse(all.begin(), all.end());
+  return all;
+}
+
+TEST_CASE("A large argument that is damaged on its way, or does not come whole, is an error of the future",
+          "[runtime]") {
+  mirrored rt;
+  std::vector<int> up(10'000), down(10'000);
+  for (int i = 0; i < 10'000; ++i) up[static_cast<std::size_t>(i)] = down[static_cast<std::size_t>(9'999 - i)] = i;
+  const auto ask = [&] { return rt.submit<&reversed>({.on = cadre::on_rank(1)}, up); };
+  CHECK(rt.answer_to(ask()) == down);
+  auto lost = ask();
+  rt.way->loses_blocks = true;
+  CHECK_THROWS_WITH(rt.answer_to(std::move(lost)),
+                    ContainsSubstring("its caller has died while it sent the arguments"));
+  auto half = ask();
+  rt.receive_damaged([](bytes&) {});
+  rt.way->loses_blocks = true;
+  CHECK_THROWS_WITH(rt.answer_to(std::move(half)), ContainsSubstring("it died while it sent the result"));
+  const auto damaged = [&](std::uint64_t extent) {
+    auto task = ask();
+    rt.receive_damaged([&](bytes& m) { with(m.size() - 8, extent)(m); });
+    return rt.answer_to(std::move(task));
+  };
+  for (const std::uint64_t extent : {std::uint64_t{0}, std::uint64_t{9'999}, std::uint64_t{1} << 40, ~std::uint64_t{0}})
+    CHECK_THROWS_WITH(damaged(extent), ContainsSubstring("a block that is not of the value's size"));
+  CHECK(rt.answer_to(ask()) == down);
 }
 
 TEST_CASE("What no rank says is told as an error of the runtime, and changes nothing", "[runtime]") {

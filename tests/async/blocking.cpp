@@ -116,6 +116,23 @@ TEST_CASE("a pool ends while a task blocks for another of its tasks", "[blocking
   }
 }
 
+TEST_CASE("a pool is idle again when what blocked in it is over", "[blocking]") {
+  const pipe_ends pipe;
+  cadre::thread_pool pool{{.threads = 2}};
+  for (int round = 0; round < 20; ++round) {
+    auto blocked = pool.submit([&] { return cadre::blocking([&] { return pipe.read(); }); });
+    auto further = pool.submit([] { return 1; });
+    CHECK(further.get() == 1);
+    pipe.write('x');
+    CHECK(blocked.get() == 'x');
+    const auto end = std::chrono::steady_clock::now() + 2s;
+    while (!cadre::detail::scheduler_of(pool).is_idle()) {
+      REQUIRE(std::chrono::steady_clock::now() < end);
+      std::this_thread::yield();
+    }
+  }
+}
+
 TEST_CASE("blocking gives back what the function returns or throws, in a pool and elsewhere", "[blocking]") {
   int value = 1;
   static_assert(std::is_same_v<decltype(cadre::blocking([&]() -> int& { return value; })), int&>);

@@ -155,6 +155,8 @@ ints doubled(std::span<const std::int64_t> all) {
   return two;
 }
 
+ints doubled_values(const ints& all) { return doubled(all); }
+
 TEST_CASE("The result of submit_ref is made on the rank that is asked, and found from all", "[mpi]") {
   job rt;
   for (int k = 0; k < rt->world_size(); ++k) {
@@ -198,6 +200,76 @@ TEST_CASE("A wait for objects has those of other nodes brought", "[mpi]") {
     const auto v = rt->get(r, 0s);
     CHECK(sum(*v) == expected(100));
   }
+}
+
+struct collector {
+  std::vector<std::int64_t> seen;
+  std::int64_t take(ints all) {
+    seen.push_back(static_cast<std::int64_t>(all.size()));
+    return sum(all);
+  }
+  void note(int n) { seen.push_back(n); }
+  std::vector<std::int64_t> all() const { return seen; }
+};
+Eigen::MatrixXd transposed(const Eigen::MatrixXd& m) { return m.transpose(); }
+Eigen::Matrix<float, 3, Eigen::Dynamic> same_points(Eigen::Matrix<float, 3, Eigen::Dynamic> p) { return p; }
+std::string twice(const std::string& s) { return s + s; }
+struct padded {
+  char c;
+  double d;
+  friend bool operator==(const padded&, const padded&) = default;
+};
+std::vector<padded> same_padded(std::vector<padded> all) { return all; }
+
+TEST_CASE("Arguments and results of any size go to every rank and back", "[mpi]") {
+  job rt;
+  for (int k = 0; k < rt->world_size(); ++k) {
+    const cadre::remote_options there{.on = cadre::on_rank(k)};
+    for (const std::size_t n : {0u, 1u, 2047u, 2048u, 2049u, 100'000u, 3'000'000u}) {
+      CHECK(rt->submit<&doubled_values>(there, numbers(n)).get() == doubled(numbers(n)));
+      const auto rows = static_cast<Eigen::Index>(n % 1000), cols = static_cast<Eigen::Index>(n / 1000);
+      const Eigen::MatrixXd m = Eigen::MatrixXd::Random(rows, cols);
+      CHECK(rt->submit<&transposed>(there, m).get() == m.transpose());
+      const Eigen::Matrix<float, 3, Eigen::Dynamic> p = Eigen::MatrixXf::Random(3, rows);
+      CHECK(rt->submit<&same_points>(there, p).get() == p);
+    }
+    const std::string text(50'000, 'x');
+    CHECK(rt->submit<&twice>(there, text).get() == text + text);
+    const std::vector<padded> all(5000, padded{'c', 2.5});
+    CHECK(rt->submit<&same_padded>(there, all).get() == all);
+  }
+}
+
+TEST_CASE("A large argument is not overtaken by calls behind it", "[mpi]") {
+  job rt;
+  const auto c = rt->actor<collector>({.on = cadre::on_rank(far_rank(*rt))});
+  std::vector<std::int64_t> in_order;
+  std::vector<cadre::future<std::int64_t>> sums;
+  for (int k = 0; k < 50; ++k) {
+    const auto n = static_cast<std::size_t>(1 + (k % 5) * 100'000);
+    if (k % 3 == 0)
+      sums.push_back(c.call<&collector::take>(numbers(n)));
+    else
+      c.tell<&collector::take>(numbers(n));
+    in_order.push_back(static_cast<std::int64_t>(n));
+    c.tell<&collector::note>(k);
+    in_order.push_back(k);
+  }
+  for (std::size_t i = 0; i < sums.size(); ++i) {
+    const auto n = static_cast<std::int64_t>(1 + (3 * i % 5) * 100'000);
+    CHECK(sums[i].get() == expected(n));
+  }
+  CHECK(c.call<&collector::all>().get() == in_order);
+  c.stop().get();
+}
+
+TEST_CASE("A large argument of a call that is refused is received all the same", "[mpi]") {
+  job rt;
+  const auto c = rt->actor<collector>({.on = cadre::on_rank(far_rank(*rt))});
+  c.stop().get();
+  for (int k = 0; k < 5; ++k) CHECK_THROWS_AS(c.call<&collector::take>(numbers(500'000)).get(), cadre::actor_died);
+  CHECK(rt->submit<&doubled_values>({.on = cadre::on_rank(far_rank(*rt))}, numbers(300'000)).get() ==
+        doubled(numbers(300'000)));
 }
 
 TEST_CASE("An object that was erased is an error on every node", "[mpi]") {

@@ -231,24 +231,30 @@ class runtime {
     if (to == rank()) return detail::start_call<F, result>(core_, std::move(o), std::move(call), sources);
     if (sources.empty() && o.max_retries == 0 && !o.stop.stop_possible())
       return detail::send_settled(
-          std::move(call), [&](const auto& all) { return send_task<F>(to, o, all); },
+          std::move(call),
+          [&](auto all) {
+            return detail::send_kept(std::move(all),
+                                     [&](const auto& c, auto keep) { return send_task<F>(to, o, c, keep); });
+          },
           [&](std::exception_ptr why) { return detail::failed_future<result>(j, std::move(why), o.at); });
     // A task of this rank waits for the arguments, sends, and waits for the answer.
     remote_options here{.stop = o.stop, .at = o.at};
     o.stop = {};
     auto wait = [this, &j, to, o = std::move(o), call = std::move(call)](bool, auto&&...) mutable -> result {
-      const auto settled = std::move(call).settle();
-      return detail::with_retries(j, to, o, [&](int at) { return send_task<F>(at, o, settled).get(); });
+      const auto settled = std::make_shared<const typename Call::settled>(std::move(call).settle());
+      return detail::with_retries(j, to, o, [&](int at) { return send_task<F>(at, o, *settled, settled).get(); });
     };
     return detail::start_call<F, result>(core_, std::move(here), std::move(wait), sources);
   }
   template <auto F, class Call>
-  auto send_task(int to, const remote_options& o, const Call& call) {
+  auto send_task(int to, const remote_options& o, const Call& call, std::shared_ptr<const Call> keep) {
     return detail::ask<detail::task_request<F, Call>, typename Call::result>(
-        *core_.jobs(), to, {}, Call::may_hold_refs, detail::function_name<F>(), false, o.at, [&](output_archive& out) {
+        *core_.jobs(), to, {}, Call::may_hold_refs, detail::function_name<F>(), false, o.at,
+        [&](output_archive& out) {
           out(detail::sent_options::of(o));
           call.save(out);
-        });
+        },
+        std::move(keep));
   }
 
   template <auto F, class... A>
@@ -272,7 +278,7 @@ class runtime {
     remote_options here{.stop = std::exchange(options.stop, {}), .at = options.at};
     auto wait = [this, to, o = std::move(options), call = std::move(call), promise = std::move(promise)](
                     bool, auto&&...) mutable {
-      const auto settled = std::move(call).settle();
+      const auto settled = std::make_shared<const typename decltype(call)::settled>(std::move(call).settle());
       detail::make_elsewhere<F>(*core_.jobs(), to, o, settled, std::move(promise));
     };
     core_.results().add(ref, detail::start_call<F, void>(core_, std::move(here), std::move(wait), sources));

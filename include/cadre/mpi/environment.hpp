@@ -51,7 +51,7 @@ class environment {
   void leave() noexcept { alive_.fetch_sub(1); }
 
   /// Keeps what MPI may still touch until the process ends; under the mutex.
-  void keep(std::shared_ptr<void> memory) { kept_.push_back(std::move(memory)); }
+  void keep(std::shared_ptr<const void> memory) { kept_.push_back(std::move(memory)); }
 
   void note_death() noexcept {
     // Called before the destructor, as it is registered after the constructor has run.
@@ -109,7 +109,7 @@ class environment {
   std::atomic<int> alive_{0};
   std::atomic<bool> somebody_died_{false};
   bool ours_ = false;
-  std::vector<std::shared_ptr<void>> kept_;
+  std::vector<std::shared_ptr<const void>> kept_;
 };
 
 inline MPI_Comm world() {

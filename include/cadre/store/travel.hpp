@@ -16,25 +16,18 @@ CADRE_NAMESPACE_BEGIN
 
 /// Writes refs into one message, for a receiver that reads them with its counterpart: ref_sender does so within a store.
 class ref_writer : public archive_extension {
- private:
-  template <class>
-  friend struct portable;
+ public:
   /// Of an object that lives; `core` is null for a ref to nothing.
   virtual void write(output_archive& to, detail::store_core* core, std::uint32_t index) = 0;
 };
 
 /// Reads refs from one message.
 class ref_reader : public archive_extension {
- protected:
-  /// With a ref for the caller; `core` is null for a ref to nothing.
+ public:
   struct found {
-    detail::store_core* core = nullptr;
-    std::uint32_t index = 0;
+    detail::store_core* core = nullptr;  ///< null for a ref to nothing
+    std::uint32_t index = 0;             ///< with a ref for the caller
   };
-
- private:
-  template <class>
-  friend struct portable;
   /// `label`: of the type that is asked for, which the caller compares.
   virtual found read(input_archive& from, const detail::stored_label& label) = 0;
 };

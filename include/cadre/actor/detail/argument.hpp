@@ -1,6 +1,7 @@
 #ifndef CADRE_ACTOR_DETAIL_ARGUMENT_HPP
 #define CADRE_ACTOR_DETAIL_ARGUMENT_HPP
 
+#include <cadre/actor/detail/block.hpp>
 #include <cadre/actor/detail/travel.hpp>
 #include <cadre/async/future.hpp>
 #include <cadre/async/shared_future.hpp>
@@ -52,11 +53,13 @@ class value_argument {
   /// What it is when it has come to where the call is made.
   using settled = value_argument;
   static constexpr bool may_hold_refs = !holds_no_refs<type>;
+  static constexpr bool may_be_block = travels_as_block<type>;
 
   template <class A>
   explicit value_argument(A&& a) : value_(static_cast<type>(std::forward<A>(a))) {}
-  value_argument(const from_archive&, input_archive& in) : value_{} { in(value_); }
-  void save(output_archive& out) const { out(value_); }
+  value_argument(const from_archive&, input_archive& in) : value_{} { read_value(in, value_); }
+  void save(output_archive& out) const { write_value(out, value_); }
+  [[nodiscard]] bool is_block() const noexcept { return detail::is_block(value_); }
   template <class Core>
   value_argument settle(Core&) && {
     return std::move(*this);
@@ -98,10 +101,12 @@ class stored_argument {
  public:
   using settled = stored_argument;
   static constexpr bool may_hold_refs = true;
+  static constexpr bool may_be_block = false;
 
   explicit stored_argument(object_ref<X> ref) : ref_(std::move(ref)) {}
   stored_argument(const from_archive&, input_archive& in) { in(ref_); }
   void save(output_archive& out) const { out(ref_); }
+  [[nodiscard]] bool is_block() const noexcept { return false; }
   /// Throws what the task threw that was to make the object, if that is known here.
   template <class Core>
   stored_argument settle(Core& core) && {

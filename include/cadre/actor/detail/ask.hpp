@@ -1,6 +1,7 @@
 #ifndef CADRE_ACTOR_DETAIL_ASK_HPP
 #define CADRE_ACTOR_DETAIL_ASK_HPP
 
+#include <cadre/actor/detail/block.hpp>
 #include <cadre/actor/detail/job.hpp>
 #include <cadre/actor/detail/travel.hpp>
 #include <cadre/async/promise.hpp>
@@ -87,8 +88,10 @@ class remote_result final : public state<R>, public waits_for_answer {
   void on_stop() noexcept override { job_.cancel(to_, number_); }
 
   void arrive(input_archive& answer, incoming&) noexcept override {
-    set_from(*this, [&]() -> R { return read_whole<R>(answer); });
-    finish();
+    if constexpr (travels_as_block<R>)
+      arrive_later(answer);
+    else
+      set_from(*this, [&]() -> R { return read_whole<R>(answer); }), finish();
   }
   void fail(std::exception_ptr why) noexcept override {
     const bool cancelled = says_cancelled(why);
@@ -103,6 +106,23 @@ class remote_result final : public state<R>, public waits_for_answer {
   }
 
  private:
+  // The block of a large result comes behind the answer.
+  void arrive_later(input_archive& answer) noexcept {
+    try {
+      const auto value = std::make_shared<R>();
+      read_value(answer, *value);
+      answer.expect_end();
+      auto* const message = static_cast<incoming_parts*>(answer.extension());
+      if (!message->has_blocks()) return set_from(*this, [&] { return std::move(*value); }), finish();
+      message->receive(value, [this, value](bool all) {
+        if (!all) return lost("it died while it sent the result");
+        set_from(*this, [&] { return std::move(*value); });
+        finish();
+      });
+    } catch (...) {
+      fail(std::current_exception());
+    }
+  }
   void finish() noexcept {
     this->complete(task::completion::from_elsewhere);
     this->release();
@@ -124,15 +144,16 @@ future<R> failed_future(job& j, std::exception_ptr why, std::source_location at)
   return f;
 }
 
-/// Asks for what the handler is; of a rank that has died the future says so. Throws what writing the request throws.
+/// Asks for what the handler is; of a rank that has died the future says so. `keep`: see job::ask(). Throws what writing the
+/// request throws.
 template <class R, class Write>
 future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor,
-                      std::source_location at, Write&& write) {
+                      std::source_location at, Write&& write, std::shared_ptr<const void> keep = {}) {
   auto* const result = new remote_result<R>(j, name, of_actor, at);
   auto answer = future_access::make<R>(task_ref<state<R>>(result));
   h.number = result->expect_from(to);
   try {
-    j.ask_handler(to, h, refs, write);
+    j.ask_handler(to, h, refs, write, std::move(keep));
   } catch (const std::exception& e) {
     if (j.is_dying(to) || j.open().take(h.number) == nullptr) return answer;
     if (!j.is_alive(to)) {
@@ -147,9 +168,9 @@ future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view n
 }
 template <class Tag, class R, class Write>
 future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor, std::source_location at,
-              Write&& write) {
+              Write&& write, std::shared_ptr<const void> keep = {}) {
   h.handler = handler_of<Tag>::entry.id();
-  return ask_handler<R>(j, to, h, refs, name, of_actor, at, write);
+  return ask_handler<R>(j, to, h, refs, name, of_actor, at, write, std::move(keep));
 }
 
 /// A call of an actor that may be made anew elsewhere: to where it is when that is known. `all` has the arguments.

@@ -7,6 +7,7 @@
 
 #include <concepts>
 #include <cstddef>
+#include <memory>
 #include <stop_token>
 #include <tuple>
 #include <type_traits>
@@ -26,6 +27,7 @@ class bound_call {
   /// When all arguments are there.
   using settled = bound_call<F, Core, typename Arguments::settled...>;
   static constexpr bool may_hold_refs = (Arguments::settled::may_hold_refs || ...);
+  static constexpr bool may_have_blocks = (Arguments::settled::may_be_block || ...);
 
   template <class... A>
     requires(sizeof...(A) == sizeof...(Arguments) && (std::constructible_from<Arguments, A> && ...))
@@ -43,6 +45,10 @@ class bound_call {
   }
   void save(output_archive& out) const {
     std::apply([&](const Arguments&... a) { (a.save(out), ...); }, arguments_);
+  }
+  /// Of one that is settled: whether it is worth being kept until its arguments have left.
+  [[nodiscard]] bool has_blocks() const noexcept {
+    return std::apply([](const Arguments&... a) { return (a.is_block() || ...); }, arguments_);
   }
   /// Waits for those that others give.
   settled settle() && {
@@ -93,6 +99,17 @@ class bound_call {
   Core* core_;
   std::tuple<Arguments...> arguments_;
 };
+
+/// Sends a settled call by `send(call, keep)`: one with blocks is kept until they have left.
+template <class Call, class Send>
+auto send_kept(Call call, Send&& send) {
+  if constexpr (Call::may_have_blocks)
+    if (call.has_blocks()) {
+      const auto kept = std::make_shared<const Call>(std::move(call));
+      return send(*kept, kept);
+    }
+  return send(std::as_const(call), std::shared_ptr<const Call>());
+}
 
 template <auto F, class... A>
 consteval void check_call() {

@@ -39,7 +39,7 @@ struct object_request {
                                     std::to_string(all.size()),
                                 0);
         enclosed with;
-        if (bytes != 0) with = {{all.subspan(offset, bytes)}, pinned};
+        if (bytes != 0) with = {pinned, all.subspan(offset, bytes)};
         j.answer(
             to, number, false, [&](output_archive& out) { out(std::uint64_t{all.size()}); }, true, std::move(with));
       } catch (...) {

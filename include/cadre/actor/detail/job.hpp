@@ -6,6 +6,7 @@
 #include <cadre/actor/detail/handlers.hpp>
 #include <cadre/actor/detail/kept_actors.hpp>
 #include <cadre/actor/detail/link.hpp>
+#include <cadre/actor/detail/message_parts.hpp>
 #include <cadre/actor/detail/moved_actors.hpp>
 #include <cadre/actor/detail/names.hpp>
 #include <cadre/actor/detail/requests.hpp>
@@ -43,10 +44,11 @@ struct peer_facts {
   resource_set resources;
 };
 
-/// Blocks of memory that go with a message, from where they lie.
+/// What goes along with a message from where it lies.
 struct enclosed {
-  std::vector<std::span<const std::byte>> blocks = {};
-  std::shared_ptr<void> keep = {};
+  std::shared_ptr<const void> keep =
+      {};  ///< of what is written, so that large values may go as blocks; or of the block
+  std::span<const std::byte> block = {};  ///< beside what is written
 };
 
 /// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
@@ -105,17 +107,18 @@ class job final : public message_sink, public fetches_objects, private knows_ran
     }
   };
 
-  /// Asks rank `to` for what Tag is. `write(archive)` writes the arguments; `refs`: they may hold object_refs. Throws what the
-  /// link's send() throws, and what writing throws.
+  /// Asks rank `to` for what Tag is. `write(archive)` writes the arguments; `refs`: they may hold object_refs; `keep`, if it is
+  /// not null, keeps them until they have left, wherever they lie. Throws what the link's send() throws, and what writing
+  /// throws.
   template <class Tag, class Write>
-  void ask(int to, head h, bool refs, Write&& write) {
+  void ask(int to, head h, bool refs, Write&& write, std::shared_ptr<const void> keep = {}) {
     h.handler = handler_of<Tag>::entry.id();
-    ask_handler(to, h, refs, write);
+    ask_handler(to, h, refs, write, std::move(keep));
   }
   template <class Write>
-  void ask_handler(int to, head h, bool refs, Write&& write) {
+  void ask_handler(int to, head h, bool refs, Write&& write, std::shared_ptr<const void> keep = {}) {
     h.what = kind::ask;
-    send(to, h, refs, write, urgency::normal);
+    send(to, h, refs, write, urgency::normal, {std::move(keep), {}});
   }
   /// The same for `who`, who hears of it too if it cannot be sent.
   template <class Tag, class Write>
@@ -255,17 +258,15 @@ class job final : public message_sink, public fetches_objects, private knows_ran
   void receive(int from, incoming& message) noexcept override {
     const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
     head h;
-    std::optional<ref_receiver> mailed;
-    std::optional<far_reader> lent;
     try {
       input_archive plain(message.bytes());
       head whole;  // a part of it says nothing
       plain(whole);
       h = whole;
-      if (h.with_refs && is_here(from)) mailed.emplace(core_.store());
-      if (h.with_refs && !mailed) lent.emplace(far_, core_.store(), from);
-      archive_extension* const refs = mailed ? static_cast<archive_extension*>(&*mailed) : lent ? &*lent : nullptr;
-      input_archive in(message.bytes().subspan(plain.offset()), refs);
+      incoming_parts parts(message);
+      if (h.with_refs && is_here(from)) parts.read_mail(core_.store());
+      if (h.with_refs && !is_here(from)) parts.borrow_refs(far_, core_.store(), from);
+      input_archive in(message.bytes().subspan(plain.offset()), &parts);
       take(from, h, in, message);
     } catch (...) {
       refuse(from, h, std::current_exception());
@@ -306,28 +307,27 @@ class job final : public message_sink, public fetches_objects, private knows_ran
   template <class Write>
   void send(int to, head h, bool refs, Write&& write, urgency how, enclosed with = {}) {
     byte_buffer bytes;
-    std::optional<ref_sender> mailed;
-    std::optional<far_writer> lent;
+    outgoing_parts parts(with.keep != nullptr && to != rank());
     h.with_refs = refs;
-    if (refs && is_here(to)) mailed.emplace(core_.store());
-    if (refs && !mailed) lent.emplace(far_, core_.store(), to);
+    if (refs && is_here(to)) parts.mail_refs(core_.store());
+    if (refs && !is_here(to)) parts.lend_refs(far_, core_.store(), to);
     output_archive plain(bytes);
     plain(h);
-    output_archive archive(bytes, mailed ? static_cast<archive_extension*>(&*mailed) : lent ? &*lent : nullptr);
+    output_archive archive(bytes, &parts);
     write(archive);
+    std::vector<std::span<const std::byte>> blocks = parts.take_blocks();
+    if (!with.block.empty()) blocks.push_back(with.block);
     if (h.counts) sent_.fetch_add(1);
     try {
       if (to == rank())
         deliver_here(bytes);
       else
-        way_->send(to, {.bytes = std::move(bytes), .blocks = std::move(with.blocks), .keep = std::move(with.keep)},
-                   how);
+        way_->send(to, {.bytes = std::move(bytes), .blocks = std::move(blocks), .keep = std::move(with.keep)}, how);
     } catch (...) {
       if (h.counts) sent_.fetch_sub(1);
       throw;
     }
-    if (mailed) mailed->sent();
-    if (lent) lent->sent();
+    parts.sent();
   }
   void give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept override;
   static std::string obituary(int rank, std::string_view how, std::span<waits_for_answer* const> asked) {

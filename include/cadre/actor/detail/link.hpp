@@ -24,13 +24,13 @@ namespace detail {
 struct outgoing {
   byte_buffer bytes;                               ///< header and arguments
   std::vector<std::span<const std::byte>> blocks;  ///< large contiguous arguments, sent from where they lie
-  std::shared_ptr<void> keep;                      ///< what keeps the blocks; let go when they have left
+  std::shared_ptr<const void> keep;                ///< what keeps the blocks; let go when they have left
 };
 
 /// Where the blocks of a message go.
 struct landing {
   std::vector<std::span<std::byte>> into;
-  std::shared_ptr<void> keep;           ///< what keeps that memory: let go when nothing writes there any more
+  std::shared_ptr<const void> keep;     ///< what keeps that memory: let go when nothing writes there any more
   move_only_function<void(bool)> done;  ///< called once: true when all is there; false when the sender has died, or
                                         ///< when these are not as many spans of the sizes as there are blocks
 };

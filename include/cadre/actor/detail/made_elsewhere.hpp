@@ -1,6 +1,7 @@
 #ifndef CADRE_ACTOR_DETAIL_MADE_ELSEWHERE_HPP
 #define CADRE_ACTOR_DETAIL_MADE_ELSEWHERE_HPP
 
+#include <cadre/actor/detail/arriving_call.hpp>
 #include <cadre/actor/detail/ask.hpp>
 #include <cadre/actor/detail/sent_options.hpp>
 #include <cadre/actor/detail/start_call.hpp>
@@ -11,6 +12,7 @@
 #include <cadre/store/stored.hpp>
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 #include <utility>
 
@@ -40,7 +42,8 @@ struct object_task_request {
     sent_options o;
     object_ref<stored> begun;
     r.in(o, begun);
-    made run{&r.at, r.from, {}, Call::read(r.at.core(), r.in)};
+    auto call = read_call<Call>(r.at.core(), r.in, function_name<F>());
+    made<decltype(call)> run{&r.at, r.from, {}, std::move(call)};
     if (begun) run.begun = std::move(begun);
     task_refs sources;
     run.call.add_sources(sources, true);
@@ -49,11 +52,12 @@ struct object_task_request {
   }
 
  private:
+  template <class Read>
   struct made {
     job* at;
     int from;
     std::optional<object_ref<stored>> begun;
-    Call call;
+    Read call;
 
     template <class... Front>
     object_loan operator()(bool again, Front&&... front) {
@@ -71,7 +75,8 @@ struct object_task_request {
 
 /// Has an object made that this process has begun. Throws what the task throws.
 template <auto F, class Call, class Stored>
-void make_elsewhere(job& j, int to, const remote_options& o, const Call& call, object_promise<Stored> promise) {
+void make_elsewhere(job& j, int to, const remote_options& o, const std::shared_ptr<const Call>& call,
+                    object_promise<Stored> promise) {
   const object_ref<Stored> ref = promise.ref();
   const std::uint64_t key = object_ref_access::key(ref);
   const auto ask_of = [&](int rank) {
@@ -80,8 +85,9 @@ void make_elsewhere(job& j, int to, const remote_options& o, const Call& call, o
                               j, rank, {}, true, function_name<F>(), false, o.at,
                               [&](output_archive& out) {
                                 out(sent_options::of(o), j.is_here(rank) ? ref : object_ref<Stored>());
-                                call.save(out);
-                              })
+                                call->save(out);
+                              },
+                              call)
                               .get();
     return std::pair(rank, l);
   };

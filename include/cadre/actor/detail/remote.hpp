@@ -1,6 +1,7 @@
 #ifndef CADRE_ACTOR_DETAIL_REMOTE_HPP
 #define CADRE_ACTOR_DETAIL_REMOTE_HPP
 
+#include <cadre/actor/detail/arriving_call.hpp>
 #include <cadre/actor/detail/ask.hpp>
 #include <cadre/actor/detail/restarts.hpp>
 #include <cadre/actor/detail/sent_options.hpp>
@@ -29,7 +30,7 @@ struct task_request {
   static void serve(request& r) {
     sent_options o;
     r.in(o);
-    Call call = Call::read(r.at.core(), r.in);
+    auto call = read_call<Call>(r.at.core(), r.in, function_name<F>());
     task_refs sources;
     call.add_sources(sources, true);
     answer_when_done<typename Call::result>::of(
@@ -51,16 +52,17 @@ template <class T, auto Method, class Call>
 struct call_request {
   static void serve(request& r) {
     runtime_core& core = r.at.core();
-    Call call = Call::read(core, r.in);
+    auto call = read_call<Call>(core, r.in, function_name<Method>());
     actor_cell& cell = cell_of<T>(r);
-    served run{std::move(call), way_back(r, function_name<Method>()), &cell};
+    served<decltype(call)> run{std::move(call), way_back(r, function_name<Method>()), &cell};
     push_call<T, void>(core, {r.cell, r.generation}, {}, task::no_future | task::beyond_cancel, function_name<Method>(),
                        std::move(run), call_kind::of_user, [&](task& t) { r.at.served().add(r.from, r.number, t); });
   }
 
  private:
+  template <class Read>
   struct served {
-    Call call;
+    Read call;
     way_back back;
     actor_cell* cell;
     void operator()() {

@@ -2,11 +2,13 @@
 #define CADRE_ACTOR_DETAIL_WAY_BACK_HPP
 
 #include <cadre/actor/detail/argument.hpp>
+#include <cadre/actor/detail/block.hpp>
 #include <cadre/actor/detail/job.hpp>
 #include <cadre/async/future.hpp>
 
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -44,8 +46,7 @@ class way_back {
         f();
         j->answer(from_, number_, false, [](output_archive&) {});
       } else {
-        const value v = f();
-        j->answer(from_, number_, !holds_no_refs<value>, [&](output_archive& out) { out(v); });
+        answer(*j, f());
       }
     } catch (...) {
       if (number_ != 0)
@@ -56,6 +57,17 @@ class way_back {
   }
 
  private:
+  template <class R>
+  void answer(job& j, R&& value) {
+    constexpr bool refs = !holds_no_refs<R>;
+    if (is_block(value)) {
+      const auto kept = std::make_shared<const R>(std::move(value));
+      j.answer(from_, number_, refs, [&](output_archive& out) { write_value(out, *kept); }, true, {kept, {}});
+    } else {
+      j.answer(from_, number_, refs, [&](output_archive& out) { write_value(out, value); });
+    }
+  }
+
   job* job_;
   int from_;
   std::uint64_t number_;

@@ -23,6 +23,8 @@ class parking_lot {
   [[nodiscard]] bool is_crowded() const noexcept { return crowded_.load(std::memory_order_relaxed); }
 
   [[nodiscard]] std::size_t allowed() const noexcept { return allowed_; }
+  /// Those that are not parked.
+  [[nodiscard]] std::size_t driving() const noexcept { return driving_; }
   [[nodiscard]] bool has_too_few(std::size_t wanted) const noexcept { return driving_ < wanted; }
   void allow(std::size_t workers) noexcept {
     allowed_ = workers;

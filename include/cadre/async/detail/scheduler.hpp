@@ -331,9 +331,9 @@ class scheduler {
     });
   }
 
-  // With the mutex held: all threads sleep between tasks, and nothing is queued.
+  // With the mutex held: all threads are parked or sleep between tasks, and nothing is queued.
   [[nodiscard]] bool has_nothing_to_do() noexcept {
-    if (idle_.sleeping_between_tasks() != threads_ || queues_.has_any()) return false;
+    if (idle_.sleeping_between_tasks() != lot_.driving() || queues_.has_any()) return false;
     for (std::size_t i = 0; i < threads_; ++i)
       if (!queues_.at(i).pinned.empty()) return false;
     return true;

@@ -211,10 +211,10 @@ class message_link final : public cadre::detail::link {
   std::optional<doorbells> bells_;
   std::optional<node_watch> watch_;
   std::optional<inbox> inbox_;
-  transfers transfers_;                           // under the lock of MPI
-  std::vector<std::shared_ptr<void>> let_go_;     // of whoever makes progress, as the next ones
-  std::vector<std::shared_ptr<blocks_in>> came_;  // all pieces are there
-  std::vector<int> with_blocks_;                  // ranks whose blocks are to be received
+  transfers transfers_;                              // under the lock of MPI
+  std::vector<std::shared_ptr<const void>> let_go_;  // of whoever makes progress, as the next ones
+  std::vector<std::shared_ptr<blocks_in>> came_;     // all pieces are there
+  std::vector<int> with_blocks_;                     // ranks whose blocks are to be received
   unsigned quiet_ = 0;  // looks since a batch of a dead rank came, while its death is to be told
   std::vector<std::atomic<std::uint64_t>> unsent_;  // a bit per rank: its outbox has an open batch
   alignas(64) std::atomic<bool> busy_{false};       // somebody makes progress

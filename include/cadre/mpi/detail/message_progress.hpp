@@ -193,14 +193,14 @@ inline void message_link::bury() noexcept {
     p.in.close();
     p.buried = true;
     std::vector<std::shared_ptr<blocks_in>> lost;
-    std::vector<std::shared_ptr<void>> keeps;  // let go without a lock
+    std::vector<std::shared_ptr<const void>> keeps;  // let go without a lock
     {
       const std::lock_guard lock(mpi());
       transfers_.drop(rank, [&](transfer&& undone, bool may_be_touched) {
         if (undone.into) lost.push_back(undone.into);
-        std::shared_ptr<void> memory = undone.batch  ? std::shared_ptr<void>(std::move(undone.batch))
-                                       : undone.into ? std::shared_ptr<void>(undone.into)
-                                                     : std::move(undone.keep);
+        std::shared_ptr<const void> memory = undone.batch  ? std::shared_ptr<const void>(std::move(undone.batch))
+                                             : undone.into ? std::shared_ptr<const void>(undone.into)
+                                                           : std::move(undone.keep);
         if (may_be_touched) environment_.keep(memory);
         keeps.push_back(std::move(memory));
       });

@@ -26,7 +26,7 @@ namespace mpi::detail {
 struct block_out {
   std::span<const std::byte> bytes;
   std::uint64_t first_piece;
-  std::shared_ptr<void> keep;
+  std::shared_ptr<const void> keep;
 };
 
 /// Held for a few nanoseconds, by every message: half the price of a mutex.
@@ -73,7 +73,7 @@ class outbox {
   }
 
   appended append(std::span<const std::byte> bytes, std::span<const std::span<const std::byte>> blocks,
-                  const std::shared_ptr<void>& keep) {
+                  const std::shared_ptr<const void>& keep) {
     std::vector<std::byte> about((blocks.size() + 2) * number_bytes);
     const std::lock_guard lock(lock_);
     if (closed_) return {false, false, false};

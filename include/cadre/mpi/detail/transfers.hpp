@@ -30,7 +30,7 @@ struct blocks_in {
 struct transfer {
   int peer = 0;
   std::unique_ptr<batch_out> batch;
-  std::shared_ptr<void> keep;
+  std::shared_ptr<const void> keep;
   std::uint64_t bytes = 0;  // of the piece that leaves
   std::shared_ptr<blocks_in> into;
 };
