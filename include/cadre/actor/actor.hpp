@@ -34,6 +34,13 @@ CADRE_NAMESPACE_BEGIN
 /// for in the method's place. A call that waits for one which the actor can only come to later throws wait_cycle (208),
 /// which names all on the way.
 ///
+/// A method that returns a future<R> gives a future<R> too, not one of a future. If it is a coroutine (with
+/// <cadre/async/coroutine.hpp>), `co_await` in it frees the actor: other calls run meanwhile, and it goes on in a turn of the
+/// actor, so nothing that only its methods use needs a lock, but may have changed at each co_await. Other coroutines that it
+/// begins do so too, but for those that name a thread_pool. Its arguments and the object live until the future is there. The
+/// future is there when the coroutine is over; cancelling it cancels the coroutine. A circle that a co_await closes is not
+/// seen.
+///
 /// Thread-safety: as an int; any number of threads may call through copies of one handle.
 template <class T>
 class actor {
@@ -86,8 +93,8 @@ class actor {
     tell_at<Method>(at, std::forward<A>(a), std::forward<B>(b));
   }
 
-  /// Ends it when the calls made before have run; those made later fail with actor_died (601). Nothing, if it has
-  /// ended. Throws empty_actor (606).
+  /// Ends it when the calls made before have run, coroutines to their ends; those made later fail with actor_died (601).
+  /// Nothing, if it has ended. Throws empty_actor (606).
   future<void> stop(std::source_location at = std::source_location::current()) const {
     detail::runtime_core& core = checked();
     const detail::actor_address here = address();
@@ -101,7 +108,8 @@ class actor {
         core, here, at, 0, "stop", [&core, here] { core.actors().end(here, "it was stopped"); },
         detail::call_kind::stop);
   }
-  /// Ends it at once: a call that runs is finished, those that wait fail with actor_died (601). False if it had ended. With
+  /// Ends it at once: a call that runs is finished, those that wait fail with actor_died (601), and so do coroutines that are
+  /// not over, which are asked to stop: at their next co_await, in which they end. False if it had ended. With
   /// .no_restart = false it is made anew if its .max_restarts allows that, as after the loss of its rank.
   bool kill(kill_options how = {}) const {
     detail::runtime_core& core = checked();
@@ -165,15 +173,22 @@ class actor {
     detail::runtime_core& core = checked();
     auto call = detail::bind_call<Method>(core, std::forward<A>(arguments)...);
     if (rank_ == core.rank()) {
-      auto f = [&core, call = here(core, std::move(call))]() mutable {
-        try {
-          static_cast<void>(call());
-        } catch (...) {
-          core.report(std::current_exception(), detail::function_name<Method>());
-        }
-      };
-      detail::push_call<T, void>(core, address(), at, detail::task::no_future | detail::task::beyond_cancel,
-                                 detail::function_name<Method>(), std::move(f));
+      if constexpr (detail::signature_of<Method>::gives_future) {
+        // The error of a future that is dropped goes to the same place.
+        using result = typename detail::signature_of<Method>::result;
+        static_cast<void>(detail::push_call<T, result>(core, address(), at, 0, detail::function_name<Method>(),
+                                                       here(core, std::move(call))));
+      } else {
+        auto f = [&core, call = here(core, std::move(call))]() mutable {
+          try {
+            static_cast<void>(call());
+          } catch (...) {
+            core.report(std::current_exception(), detail::function_name<Method>());
+          }
+        };
+        detail::push_call<T, void>(core, address(), at, detail::task::no_future | detail::task::beyond_cancel,
+                                   detail::function_name<Method>(), std::move(f));
+      }
     } else {
       const auto failed = [&](const std::exception_ptr& why) {
         core.jobs()->tell_of(why, detail::function_name<Method>());
@@ -196,8 +211,7 @@ class actor {
   }
   template <class Call>
   auto here(detail::runtime_core& core, Call call) const {
-    return
-        [&cell = core.actors()[cell_], call = std::move(call)]() mutable { return detail::run_method<T>(cell, call); };
+    return detail::method_call<T, Call>{core.actors()[cell_], std::move(call)};
   }
   detail::runtime_core& checked() const {
     detail::runtime_core* const core = generation_ == 0 ? nullptr : detail::runtime_core::find(runtime_);

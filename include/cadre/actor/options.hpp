@@ -71,7 +71,7 @@ struct actor_options {
   /// Calls that may run at the same time. More than 1: the class sees to its own locks, and only the order in which calls
   /// begin is kept.
   std::uint32_t max_concurrency = 1;
-  /// Calls that may wait; one more throws too_many_calls (605). 0: any number.
+  /// Calls that may wait; one more throws too_many_calls (605). A coroutine counts until it is over. 0: any number.
   std::size_t max_pending_calls = 0;
   /// How often it is made anew when its rank is lost, or it is killed so: by its constructor with the same arguments, which it
   /// has copies of, and then, if an archive can write and read its class, with the state that it saved last. -1: any number.

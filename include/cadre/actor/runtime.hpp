@@ -294,7 +294,7 @@ class runtime {
     template <class... Front>
     void operator()(bool again, Front&&... front) {
       const object_ref<Stored> ref = promise->ref();
-      std::move(*promise).set(call(again, std::forward<Front>(front)...));
+      std::move(*promise).set(detail::call_to_end<typename Call::result>(call, again, std::forward<Front>(front)...));
       core->results().finish(ref);
     }
   };

@@ -3,19 +3,22 @@
 
 #include <cadre/actor/detail/actor_cell.hpp>
 #include <cadre/actor/error.hpp>
+#include <cadre/async/detail/strand.hpp>
 #include <cadre/async/detail/task.hpp>
 
 CADRE_NAMESPACE_BEGIN
 
-/// For the methods of an actor's class, and its constructor. All throw no_actor (612) elsewhere.
+/// For the methods of an actor's class, coroutines that they begin, and its constructor. All throw no_actor (612) elsewhere.
 namespace this_actor {
 
 namespace detail {
 
 inline cadre::detail::actor_cell& cell() {
-  const auto* const call = dynamic_cast<const cadre::detail::call_in_mailbox*>(cadre::detail::current_task());
-  if (call == nullptr) throw no_actor();
-  return call->cell;
+  cadre::detail::task* const here = cadre::detail::current_task();
+  const auto in = here != nullptr ? here->runs_in() : nullptr;
+  auto* const cell = dynamic_cast<cadre::detail::actor_cell*>(in.get());
+  if (cell == nullptr) throw no_actor();
+  return *cell;
 }
 
 }  // namespace detail

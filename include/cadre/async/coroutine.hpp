@@ -46,7 +46,8 @@ CADRE_NAMESPACE_END
 /// Where it runs. If one of its parameters is a thread_pool&, it begins as a task of that pool. Else it begins at once, on
 /// the thread that calls it, until it has to wait. It goes on on its pool, whatever it waited for: that of the parameter,
 /// else of the worker that called it, else of the first future that it has to wait for. If there is none or it has ended,
-/// the thread that completes what it waited for goes on with it, as with then().
+/// the thread that completes what it waited for goes on with it, as with then(). One that begins in a call of an actor, without
+/// such a parameter, goes on in turns of that actor alone, and reschedule() lets other calls of it run first.
 ///
 /// `co_await f`, of a future (a variable or a temporary), is f.get() that frees the thread instead of holding it: the future
 /// gives its value away and is empty. `co_await s`, of a shared_future, is s.get(). Throws what they throw.

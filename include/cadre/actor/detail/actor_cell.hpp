@@ -1,11 +1,13 @@
 #ifndef CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
 #define CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
 
+#include <cadre/actor/detail/mailbox.hpp>
 #include <cadre/actor/detail/revival.hpp>
 #include <cadre/actor/error.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/sleeper.hpp>
 #include <cadre/async/detail/state.hpp>
+#include <cadre/async/detail/strand.hpp>
 #include <cadre/core/chrono.hpp>
 #include <cadre/os/futex.hpp>
 
@@ -15,35 +17,14 @@
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <source_location>
 #include <string>
 #include <string_view>
 #include <typeinfo>
 #include <utility>
+#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
-
-class actor_cell;
-
-/// What a call is to its actor. Those of the user are limited in number; the constructor is nobody's child, as the actor
-/// does not end with the task that made it.
-enum class call_kind : std::uint8_t { of_user, stop, constructor };
-
-/// What all calls of actors are, beside tasks.
-class call_in_mailbox {
- public:
-  call_in_mailbox(actor_cell& at, call_kind what) noexcept : cell(at), kind(what) {}
-  /// In place of its run. By who holds a reference.
-  virtual void fail(std::exception_ptr why) noexcept = 0;
-  static call_in_mailbox& of(task& t) { return dynamic_cast<call_in_mailbox&>(t); }
-
-  actor_cell& cell;
-  const call_kind kind;
-
- protected:
-  ~call_in_mailbox() = default;
-};
 
 /// Runs calls of an actor: on a thread of the pool, or on one that waits for a call.
 class turn final : public state_with_error {
@@ -59,7 +40,8 @@ class turn final : public state_with_error {
  private:
   friend actor_cell;
   actor_cell& cell_;
-  const task* last_ = nullptr;  // of whoever waits for that: it is to end when that has begun, or the time is over
+  const call_in_mailbox* last_ =
+      nullptr;  // of whoever waits for that: it is to end when that has begun, or the time is over
   time_point deadline_ = time_point::max();
   turn* next_ = nullptr;  // of those that wait for a thread
   bool waits_ = false;    // is one of those
@@ -69,14 +51,15 @@ class turn final : public state_with_error {
 /// cell outlives the actor, and all threads that wait for calls, and is used again for another one: whoever calls says which
 /// of them is meant.
 ///
+/// Long calls, that is coroutines, hold no turn while they are suspended; they go on in one. The object lives until the last of
+/// them is over.
+///
 /// Thread-safety: all functions, from any thread.
-class actor_cell {
+class actor_cell final : public strand {
  public:
   static constexpr std::uint32_t any = ~std::uint32_t{0};
 
   actor_cell() = default;
-  actor_cell(const actor_cell&) = delete;
-  actor_cell& operator=(const actor_cell&) = delete;
 
   /// Another actor moves in, if the last one has gone. Returns which one of this cell it is, or 0. `anew` is null for one
   /// that is never made anew, and taken only if this begins.
@@ -85,7 +68,7 @@ class actor_cell {
     const std::lock_guard lock(mutex_);
     if (turns_ != 0 || (generation_ != 0 && !has_ended())) return 0;
     ended_.store(false, std::memory_order_relaxed);
-    begun_ = false;
+    mail_.begin();
     type_ = &type;
     pool_ = pool;
     label_ = std::move(label);
@@ -103,13 +86,9 @@ class actor_cell {
     {
       const std::lock_guard lock(mutex_);
       if (generation != generation_) return false;
-      if (counts && most_pending_ != 0 && pending_ >= most_pending_ + (begun_ ? 0 : 1))
-        throw too_many_calls(label_, most_pending_);
+      if (counts && most_pending_ != 0 && mail_.size() >= most_pending_) throw too_many_calls(label_, most_pending_);
       if (turns_ < most_) more = add_turn();  // first, as there may be no memory for it
-      call.link.store(nullptr, std::memory_order_relaxed);
-      (last_ != nullptr ? last_->link : first_).store(&call, std::memory_order_relaxed);
-      last_ = &call;
-      ++pending_;
+      mail_.push(call);
     }
     if (more != nullptr) schedule(more);
     return true;
@@ -125,7 +104,7 @@ class actor_cell {
       object_ = std::move(object);
       if (wanted_ == 1) return;
       most_ = wanted_;
-      for (std::size_t n = pending_; n != 0 && turns_ < most_; --n) {
+      for (std::size_t n = mail_.size(); n != 0 && turns_ < most_; --n) {
         turn* const t = try_add_turn();
         if (t == nullptr) break;  // this turn goes on, and the next call asks for another one
         t->link.store(std::exchange(more, t), std::memory_order_relaxed);
@@ -133,34 +112,47 @@ class actor_cell {
     }
     while (more != nullptr) schedule(std::exchange(more, more->link.load(std::memory_order_relaxed)));
   }
-  /// The calls that it has not come to will fail with actor_died (601), for this reason. False if it has ended already.
+  /// The calls that are not over will fail with actor_died (601), for this reason, but for one that a turn is at. False if it
+  /// has ended already.
   bool end(std::uint32_t generation, std::string why) {
     std::shared_ptr<void> object;  // its destructor may call others
-    const std::lock_guard lock(mutex_);
-    if ((generation != generation_ && generation != any) || has_ended()) return false;
-    why_ = std::move(why);
-    ended_.store(true, std::memory_order_release);
-    if (turns_ == 0) object = std::move(object_);
+    turn* more = nullptr;
+    std::vector<long_call*> lost;
+    {
+      const std::lock_guard lock(mutex_);
+      if ((generation != generation_ && generation != any) || has_ended()) return false;
+      if (mail_.long_calls() != 0) lost = mail_.lose(std::make_exception_ptr(actor_died(label_, why)));
+      why_ = std::move(why);
+      ended_.store(true, std::memory_order_release);
+      more = turn_if_needed();
+      if (turns_ == 0) object = std::move(object_);
+    }
+    tell(lost, more);
     return true;
   }
   /// The object is made anew by `maker`, a call that is taken over, when those that run are over; false if that may not be, and
-  /// then `maker` is left alone. Those that wait fail with actor_died (601) for this reason, unless they may be tried again.
+  /// then `maker` is left alone. Those that wait, and long ones that are not over, fail with actor_died (601) for this reason,
+  /// unless they may be tried again.
   bool restart(std::uint32_t generation, task& maker, std::string_view why) {
     turn* more = nullptr;
     task* lost = nullptr;
+    std::vector<long_call*> told;
     {
       const std::lock_guard lock(mutex_);
-      if (generation != generation_ || has_ended() || maker_ != nullptr || revival_ == nullptr) return false;
+      if (generation != generation_ || has_ended() || mail_.has_maker() || revival_ == nullptr) return false;
       if (turns_ == 0) more = add_turn();  // first, as there may be no memory for it
       if (!revival_->count_restart()) {
         if (more != nullptr) --turns_, no_longer_waits(*more), more->release();
         return false;
       }
-      maker_ = &maker;
+      mail_.set_maker(maker);
       most_ = 1;
-      if (revival_->most().task_retries == 0) lost = take_calls_of_users();
+      const int retries = revival_->most().task_retries;
+      if (retries == 0) lost = mail_.take_calls_of_users();
+      if (mail_.long_calls() != 0)
+        told = mail_.make_again(retries, std::make_exception_ptr(actor_died::made_anew(label_, why)));
     }
-    if (more != nullptr) schedule(more);
+    tell(told, more);
     while (lost != nullptr) {
       task* const t = std::exchange(lost, lost->link.load(std::memory_order_relaxed));
       call_in_mailbox::of(*t).fail(std::make_exception_ptr(actor_died::made_anew(label_, why)));
@@ -197,6 +189,44 @@ class actor_cell {
     return object_.get();
   }
 
+  // ---- Long calls
+
+  /// What the tasks that it runs, and the coroutines that they begin, go on in. By one of those.
+  [[nodiscard]] std::shared_ptr<strand> as_strand() noexcept { return {object_, this}; }
+  void go_on(resumption& next) noexcept override { resume(next); }
+  /// In a turn.
+  void finish(long_call& c) noexcept { resume(c.node()); }
+  [[nodiscard]] bool saves_after_calls() const noexcept {
+    return revival_ != nullptr && revival_->most().checkpoint_every != 0;
+  }
+  /// Whether a call may be made again, so that it must not give its arguments away.
+  [[nodiscard]] bool may_repeat() const noexcept { return revival_ != nullptr && revival_->most().task_retries != 0; }
+  /// It is over.
+  void leave(long_call& c) noexcept {
+    turn* more = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      mail_.leave(c);
+      more = turn_if_needed();
+    }
+    if (more != nullptr) schedule(more);
+  }
+  /// Its coroutine is over, as it was cancelled so that the call can be made again of the next object. Takes a reference over
+  /// then; false if it is not to be made again.
+  [[nodiscard]] bool take_back(long_call& c) noexcept {
+    task_ref<task> old;
+    turn* more = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (!c.again || c.node().stop_requested()) return false;
+      old = mail_.take_back(c);
+      more = turn_if_needed();
+    }
+    if (more != nullptr) schedule(more);
+    return true;
+  }
+  [[nodiscard]] std::mutex& mutex() noexcept { return mutex_; }
+
   /// The call that it is at, with a reference; null if there is none, or if several can run at once.
   [[nodiscard]] task* current() noexcept {
     const std::lock_guard lock(mutex_);
@@ -205,12 +235,12 @@ class actor_cell {
   }
 
   /// Runs calls up to this one on the thread that waits for it. False if that is under way elsewhere.
-  bool bring_nearer(task& call, time_point deadline) noexcept {
+  bool bring_nearer(call_in_mailbox& call, time_point deadline) noexcept {
     worker* const w = this_worker();
     task_ref<turn> mine;
     {
       const std::lock_guard lock(mutex_);
-      if (call.is_running()) {
+      if (call.has_begun()) {
         pass_on();
         return false;
       }
@@ -229,8 +259,9 @@ class actor_cell {
     w != nullptr ? scheduler::run_claimed(*w, *mine) : run_in_frame(*mine, this_context());
     return true;
   }
-  [[nodiscard]] bool listen(listener& l) noexcept {
+  [[nodiscard]] bool listen(const call_in_mailbox& call, listener& l) noexcept {
     const std::lock_guard lock(mutex_);
+    if (call.has_begun()) return true;  // there is nothing to do for it
     if (waiting_ != nullptr) return false;
     l.previous = last_listener_;
     l.next = nullptr;
@@ -253,25 +284,21 @@ class actor_cell {
     task* t = nullptr;
     for (int n = 0;; ++n) {
       task* const before = t;
+      mailbox::taken what;
       {
         const std::lock_guard lock(mutex_);
         if (self.waits_) no_longer_waits(self);
         if (before != nullptr && current_ == before) current_ = nullptr;
-        const bool waits_for_others = maker_ != nullptr && turns_ > 1;
-        t = waits_for_others ? nullptr : maker_ != nullptr ? maker_ : first_.load(std::memory_order_relaxed);
+        t = mail_.next(turns_);
         if (t == nullptr) {
           if (--turns_ == 0) {
             if (has_ended()) object = std::move(object_);
             tell_if_awaited();
           }
-        } else if (t == maker_) {
-          current_ = maker_;
-          maker_ = nullptr;
-        } else if ((n < most_at_once && !is_over(self)) || (successor = try_add_turn()) == nullptr) {
-          first_.store(t->link.load(std::memory_order_relaxed), std::memory_order_relaxed);
-          if (last_ == t) last_ = nullptr;
-          --pending_;
-          begun_ = true;
+        } else if (mail_.is_maker(*t) || (n < most_at_once && !is_over(self)) ||
+                   (successor = try_add_turn()) == nullptr) {
+          what = mail_.take(*t);
+          t = what.whose;
           if (most_ == 1) current_ = t;
         } else {
           --turns_;
@@ -281,7 +308,12 @@ class actor_cell {
       if (t == nullptr) return;
       if (successor != nullptr) break;
       if (before != nullptr) hand_on();
-      run_call(*t);
+      if (what.part != nullptr)
+        run_part(*what.part);
+      else if (what.refused)
+        call_in_mailbox::of(*t).fail(std::make_exception_ptr(actor_died(label_, "it was stopped")));
+      else
+        run_call(*t);
     }
     schedule(successor);
   }
@@ -312,8 +344,34 @@ class actor_cell {
   }
   void run_call(task& t) noexcept {
     worker* const w = this_worker();
-    if (!t.try_claim(runner(w))) return;  // it has been cancelled
+    if (!t.try_claim(runner(w)) && !t.is_pending()) return;  // it has been cancelled; a long call is never claimed
     w != nullptr ? scheduler::run_claimed(*w, t) : run_in_frame(t, this_context());
+  }
+
+  // Of a coroutine, or the end of a long call.
+  static void run_part(task& part) noexcept {
+    if (!part.has(task::bare))
+      long_call::of(part).finish();
+    else if (worker* const w = this_worker(); w != nullptr)
+      run_bare(*w, part);
+    else
+      part.run();
+  }
+  void resume(task& part) noexcept {
+    turn* more = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      mail_.resume(part);
+      more = turn_if_needed();
+    }
+    if (more != nullptr) schedule(more);
+  }
+  static void tell(const std::vector<long_call*>& about, turn* more) noexcept {
+    if (more != nullptr) schedule(more);
+    for (long_call* const c : about) {
+      c->heed();
+      c->node().release();
+    }
   }
 
   // What this worker was to run next, a continuation of the call before, which the call that follows may wait for.
@@ -324,25 +382,9 @@ class actor_cell {
 
   // All that follow with the mutex held.
 
-  // Those that the actor has not come to, but for its end.
-  task* take_calls_of_users() noexcept {
-    task* taken = nullptr;
-    task* last_taken = nullptr;
-    task* t = first_.exchange(nullptr, std::memory_order_relaxed);
-    last_ = nullptr;
-    while (t != nullptr) {
-      task* const next = t->link.exchange(nullptr, std::memory_order_relaxed);
-      if (call_in_mailbox::of(*t).kind == call_kind::of_user) {
-        (last_taken != nullptr ? last_taken->link.store(t) : void(taken = t));
-        last_taken = t;
-        --pending_;
-      } else {
-        (last_ != nullptr ? last_->link : first_).store(t, std::memory_order_relaxed);
-        last_ = t;
-      }
-      t = next;
-    }
-    return taken;
+  // Where no turn looks at what has just changed. Without memory for one that has to wait for the next call.
+  [[nodiscard]] turn* turn_if_needed() noexcept {
+    return turns_ < most_ && mail_.next(turns_) != nullptr ? try_add_turn() : nullptr;
   }
   // For the caller to schedule. Throws std::bad_alloc.
   turn* add_turn() {
@@ -367,8 +409,8 @@ class actor_cell {
     t.waits_ = false;
   }
   [[nodiscard]] static bool is_over(const turn& t) noexcept {
-    return t.last_ != nullptr && (t.last_->is_running() || (t.deadline_ != time_point::max() &&
-                                                            std::chrono::steady_clock::now() >= t.deadline_));
+    return t.last_ != nullptr && (t.last_->has_begun() || (t.deadline_ != time_point::max() &&
+                                                           std::chrono::steady_clock::now() >= t.deadline_));
   }
   // To one who sleeps until a turn waits for a thread, as the pool may have none.
   void pass_on() noexcept {
@@ -389,10 +431,8 @@ class actor_cell {
   }
 
   std::mutex mutex_;
-  std::atomic<task*> first_{nullptr};  // of the calls that wait; under the mutex
-  task* last_ = nullptr;
-  std::size_t pending_ = 0, most_pending_ = 0;
-  bool begun_ = false;  // the constructor is not among those that wait
+  mailbox mail_;
+  std::size_t most_pending_ = 0;
   std::uint32_t generation_ = 0;
   const std::type_info* type_ = nullptr;
   std::uint32_t turns_ = 0, most_ = 1, wanted_ = 1;  // that run or wait for a thread, and how many there may be
@@ -401,7 +441,6 @@ class actor_cell {
   std::atomic<bool> ended_{false};
   std::shared_ptr<void> object_;  // changes while no call runs, but for the first
   std::unique_ptr<revival> revival_;
-  task* maker_ = nullptr;    // is to make the object anew, once no other call runs
   task* current_ = nullptr;  // the call that runs, if only one can
   turn* waiting_ = nullptr;  // the turns that wait for a thread
   listener* first_listener_ = nullptr;
@@ -413,56 +452,6 @@ inline void turn::run() noexcept {
   cell_.run_calls(*this);
   // Nobody waits for it: see function_task.
 }
-
-/// What a call runs hears itself that it will not run.
-template <class F>
-concept can_refuse = requires(F& f, std::exception_ptr why) { f.refuse(why); };
-
-/// A call in a mailbox. F is called with nothing and gives an R.
-template <class R, class F>
-class call_task final : public function_task<R, F>, public call_in_mailbox {
- public:
-  call_task(F&& f, actor_cell& at, call_kind what, std::string_view name, pool_id home, std::uint8_t flags,
-            std::source_location where)
-      : function_task<R, F>(std::move(f), home, static_cast<std::uint8_t>(flags | task::not_for_help), where),
-        call_in_mailbox(at, what),
-        name_(name) {}
-  void fail(std::exception_ptr why) noexcept override {
-    if (!this->try_claim()) return;
-    if constexpr (can_refuse<F>)
-      this->function().refuse(why);
-    else
-      this->set_error(std::move(why));
-    this->finish(task::completion::from_elsewhere);
-  }
-  /// Likewise: on this thread, without the actor.
-  void run_anyway() noexcept {
-    if (this->try_claim()) run_in_frame(*this, this_context());
-  }
-  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
-  /// That an actor was gone when it was told something is for the log at most: nobody can know in time.
-  [[nodiscard]] bool error_ends_program() noexcept override {
-    try {
-      std::rethrow_exception(this->error());
-    } catch (const actor_died&) {
-      return false;
-    } catch (...) {
-      return this->has(task::no_future);
-    }
-  }
-  bool bring_nearer(time_point deadline) noexcept override { return cell.bring_nearer(*this, deadline); }
-  [[nodiscard]] bool listen(listener& l) noexcept override { return cell.listen(l); }
-  void stop_listening(listener& l, bool leaves) noexcept override { cell.stop_listening(l, leaves); }
-  [[nodiscard]] task* held_up_by() noexcept override {
-    task* const t = cell.current();
-    if (t != this) return t;
-    t->release();
-    return nullptr;
-  }
-
- private:
-  std::string_view name_;
-};
 
 }  // namespace detail
 CADRE_NAMESPACE_END

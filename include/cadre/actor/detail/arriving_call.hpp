@@ -21,6 +21,8 @@ template <class Call>
 class arriving_call {
  public:
   using result = typename Call::result;
+  static constexpr bool gives_future = Call::gives_future;
+  using given = typename Call::given;
 
   /// Throws archive_error (501-504).
   template <class Core>
@@ -40,10 +42,11 @@ class arriving_call {
   }
 
   template <class... Front>
-  result operator()(bool again, Front&&... front) {
+  given operator()(bool again, Front&&... front) {
     if (all_->there.valid()) all_->there.get();
     return all_->call(again, std::forward<Front>(front)...);
   }
+  void pack(auto& r) { all_->call.pack(r); }
   void add_sources(std::vector<task_ref<task>>& to, bool here) const {
     if (all_->there.valid() && !all_->there.ready()) {
       task* const t = future_access::get(all_->there);

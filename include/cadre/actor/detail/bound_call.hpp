@@ -3,6 +3,7 @@
 
 #include <cadre/actor/detail/argument.hpp>
 #include <cadre/actor/detail/signature.hpp>
+#include <cadre/async/future.hpp>
 #include <cadre/core/function.hpp>
 
 #include <concepts>
@@ -24,6 +25,9 @@ class bound_call {
 
  public:
   using result = typename known::result;
+  /// True if a call gives a future<result>, until which this has to live.
+  static constexpr bool gives_future = known::gives_future;
+  using given = std::conditional_t<gives_future, future<result>, result>;
   /// When all arguments are there.
   using settled = bound_call<F, Core, typename Arguments::settled...>;
   static constexpr bool may_hold_refs = (Arguments::settled::may_hold_refs || ...);
@@ -61,23 +65,30 @@ class bound_call {
 
   /// `front` stands before the arguments: an object, a std::stop_token. With `again` it can be called once more.
   template <class... Front>
-  result operator()(bool again, Front&&... front) {
-    const let_go_at_end views{*this};
-    const auto call = [&]() -> result {
+  given operator()(bool again, Front&&... front) {
+    const auto call = [&]() -> given {
       return std::apply(
-          [&](Arguments&... a) -> result {
+          [&](Arguments&... a) -> given {
             return detail::invoke(F, std::forward<Front>(front)..., a.give(*core_, again)...);
           },
           arguments_);
     };
-    if constexpr (std::is_void_v<result>) {
+    if constexpr (gives_future) {
+      return call();
+    } else if constexpr (std::is_void_v<result>) {
+      const let_go_at_end views{*this};
       call();
     } else {
+      const let_go_at_end views{*this};
       result r = call();
-      if (core_->packs()) [[unlikely]]
-        round_trip(core_->store(), r);
+      pack(r);
       return r;
     }
+  }
+  /// The result is as another process would have it.
+  void pack(auto& r) {
+    if (core_->packs()) [[unlikely]]
+      round_trip(core_->store(), r);
   }
 
   /// The tasks that give arguments; also those that bring objects from other nodes, if it is to be called `here`.

@@ -54,9 +54,18 @@ struct call_request {
     runtime_core& core = r.at.core();
     auto call = read_call<Call>(core, r.in, function_name<Method>());
     actor_cell& cell = cell_of<T>(r);
-    served<decltype(call)> run{std::move(call), way_back(r, function_name<Method>()), &cell};
-    push_call<T, void>(core, {r.cell, r.generation}, {}, task::no_future | task::beyond_cancel, function_name<Method>(),
-                       std::move(run), call_kind::of_user, [&](task& t) { r.at.served().add(r.from, r.number, t); });
+    if constexpr (Call::gives_future) {
+      using result = typename Call::result;
+      answer_when_done<result>::of(r,
+                                   push_call<T, result>(core, {r.cell, r.generation}, {}, 0, function_name<Method>(),
+                                                        method_call<T, decltype(call)>{cell, std::move(call)}),
+                                   function_name<Method>());
+    } else {
+      served<decltype(call)> run{std::move(call), way_back(r, function_name<Method>()), &cell};
+      push_call<T, void>(core, {r.cell, r.generation}, {}, task::no_future | task::beyond_cancel,
+                         function_name<Method>(), std::move(run), call_kind::of_user,
+                         [&](task& t) { r.at.served().add(r.from, r.number, t); });
+    }
   }
 
  private:

@@ -2,6 +2,7 @@
 #define CADRE_ACTOR_DETAIL_SIGNATURE_HPP
 
 #include <cadre/archive/type_label.hpp>
+#include <cadre/async/future.hpp>
 #include <cadre/config/config.hpp>
 
 #include <cstddef>
@@ -19,7 +20,20 @@ struct parameter_list {
   static constexpr std::size_t size = sizeof...(P);
 };
 
-/// What a function or method takes and gives. `object` is the class of a method, else void.
+/// What a function returns, and that of a function that returns a future: a coroutine, say.
+template <class R>
+struct returned {
+  using result = std::remove_cvref_t<R>;
+  static constexpr bool is_future = false;
+};
+template <class R>
+struct returned<future<R>> {
+  using result = R;
+  static constexpr bool is_future = true;
+};
+
+/// What a function or method takes and gives. `object` is the class of a method, else void; `result` what a future of the
+/// function's own gives, which `gives_future` says.
 template <class F>
 struct signature {
   static constexpr bool is_known = false;
@@ -27,17 +41,19 @@ struct signature {
 template <class R, class Object, class... P>
 struct known_signature {
   static constexpr bool is_known = true;
-  using result = std::remove_cvref_t<R>;
+  using result = typename returned<R>::result;
   using object = Object;
   using parameters = parameter_list<P...>;
+  static constexpr bool gives_future = returned<R>::is_future;
   static constexpr bool takes_stop = false;
 };
 template <class R, class Object, class... P>
 struct known_signature<R, Object, std::stop_token, P...> {
   static constexpr bool is_known = true;
-  using result = std::remove_cvref_t<R>;
+  using result = typename returned<R>::result;
   using object = Object;
   using parameters = parameter_list<P...>;
+  static constexpr bool gives_future = returned<R>::is_future;
   static constexpr bool takes_stop = true;
 };
 

@@ -3,10 +3,13 @@
 
 #include <cadre/actor/detail/actor_cell.hpp>
 #include <cadre/actor/detail/bound_call.hpp>
+#include <cadre/actor/detail/call_task.hpp>
+#include <cadre/actor/detail/long_task.hpp>
 #include <cadre/actor/detail/runtime_core.hpp>
 #include <cadre/actor/options.hpp>
 #include <cadre/async/detail/configured_task.hpp>
 #include <cadre/async/future.hpp>
+#include <cadre/core/chrono.hpp>
 
 #include <exception>
 #include <memory>
@@ -14,6 +17,7 @@
 #include <string>
 #include <string_view>
 #include <tuple>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -34,7 +38,26 @@ class named_task final : public function_task<R, F> {
   std::string_view name_;
 };
 
-/// Runs a bound call, or what wraps one, on this process's pool, when the tasks before it are done.
+/// A bound call of a function that gives a future.
+template <class Call>
+concept gives_future_when_called = requires { requires Call::gives_future; };
+
+/// Waits for that in the task, as far as need be.
+template <class R, class Call, class... Front>
+R call_to_end(Call& call, bool again, Front&&... front) {
+  if constexpr (!gives_future_when_called<Call>) {
+    return call(again, std::forward<Front>(front)...);
+  } else if constexpr (std::is_void_v<R>) {
+    call(again, std::forward<Front>(front)...).get();
+  } else {
+    R r = call(again, std::forward<Front>(front)...).get();
+    call.pack(r);
+    return r;
+  }
+}
+
+/// Runs a bound call, or what wraps one, on this process's pool, when the tasks before it are done. One that gives a future
+/// holds no thread while it waits, unless its options say what only a task has that is under way.
 template <auto F, class R, class Call>
 future<R> start_call(runtime_core& core, remote_options o, Call call, const task_refs& sources) {
   if (o.name.empty()) o.name = function_name<F>();
@@ -55,18 +78,35 @@ future<R> start_call(runtime_core& core, remote_options o, Call call, const task
     return future_access::make<R>(
         submit_configured<R>(scheduler_of(core.pool()), std::move(run), std::move(extras), 0, before));
   };
+  if constexpr (gives_future_when_called<Call> && !signature_of<F>::takes_stop) {
+    const task_options& how = extras->options;
+    if (how.resources.is_ordinary() && how.max_retries == 0 && !how.stop.stop_possible() &&
+        how.deadline == time_point::max()) {
+      using whole = long_task<R, Call>;
+      auto* const t = new whole(std::move(call), function_name<F>(), core.home(), how.at);
+      auto result = future_access::make<R>(task_ref<state<R>>(t));
+      auto begin = [keep = std::move(keep), start = typename whole::starter(task_ref<whole>(t))](bool again) mutable {
+        start(again);
+      };
+      static_cast<void>(
+          submit_configured<void>(scheduler_of(core.pool()), std::move(begin), std::move(extras), 0, before));
+      return result;
+    }
+  }
   if constexpr (signature_of<F>::takes_stop) {
     extras->source.emplace();
-    return submit([keep = std::move(keep), call = std::move(call),
-                   token = extras->source->get_token()](bool again) mutable -> R { return call(again, token); });
+    return submit([keep = std::move(keep), call = std::move(call), token = extras->source->get_token()](
+                      bool again) mutable -> R { return call_to_end<R>(call, again, token); });
   } else {
-    return submit([keep = std::move(keep), call = std::move(call)](bool again) mutable -> R { return call(again); });
+    return submit([keep = std::move(keep), call = std::move(call)](bool again) mutable -> R {
+      return call_to_end<R>(call, again);
+    });
   }
 }
 /// The same without options, for which a smaller task will do if nothing comes before it.
 template <auto F, class R, class Call>
 future<R> start_plain_call(runtime_core& core, std::source_location at, Call call, const task_refs& sources) {
-  if constexpr (!signature_of<F>::takes_stop) {
+  if constexpr (!signature_of<F>::takes_stop && !gives_future_when_called<Call>) {
     if (sources.empty()) {
       auto run = [call = std::move(call)]() mutable -> R { return call(false); };
       auto* const t = new named_task<R, decltype(run)>(std::move(run), function_name<F>(), core.home(), at);
@@ -86,11 +126,14 @@ future<R> start_plain_call(runtime_core& core, std::source_location at, Call cal
 template <class T, class R, class F, class Before = decltype([](task&) {})>
 future<R> push_call(runtime_core& core, actor_address to, std::source_location at, std::uint8_t flags,
                     std::string_view name, F&& f, call_kind kind = call_kind::of_user, const Before& before = {}) {
+  using function = std::decay_t<F>;
+  using node = std::conditional_t<std::is_same_v<std::invoke_result_t<function&>, future<R>>,
+                                  long_call_task<R, function>, call_task<R, function>>;
   actor_cell& cell = core.actors()[to.cell];
-  auto* const t = new call_task<R, std::decay_t<F>>(std::forward<F>(f), cell, kind, name, core.home(), flags, at);
+  auto* const t = new node(std::forward<F>(f), cell, kind, name, core.home(), flags, at);
   if (kind != call_kind::constructor) t->set_parent();
   const bool has_future = (flags & task::no_future) == 0;
-  t->publish(task::queued, has_future ? 2 : 1);
+  t->publish(node::begins_as, has_future ? 2 : 1);
   task_ref<state<R>> result(has_future ? t : nullptr);
   try {
     before(*t);
@@ -100,12 +143,12 @@ future<R> push_call(runtime_core& core, actor_address to, std::source_location a
       t->release();
     }
   } catch (...) {
-    if constexpr (can_refuse<std::decay_t<F>>)
+    if constexpr (can_refuse<function>)
       t->fail(std::current_exception());
     else
       t->cancel_alone();
     t->release();
-    if constexpr (!can_refuse<std::decay_t<F>>) throw;
+    if constexpr (!can_refuse<function>) throw;
   }
   return future_access::make<R>(std::move(result));
 }
@@ -170,9 +213,11 @@ bool kill_actor(runtime_core& core, actor_address where, bool restart) {
 
 /// A call, where the actor is.
 template <class T, class Call>
-typename Call::result run_method(actor_cell& cell, Call& call) {
+typename Call::given run_method(actor_cell& cell, Call& call) {
   T& object = *static_cast<T*>(cell.object(typeid(T)));
-  if constexpr (std::is_void_v<typename Call::result>) {
+  if constexpr (Call::gives_future) {
+    return call(cell.may_repeat(), object);
+  } else if constexpr (std::is_void_v<typename Call::result>) {
     call(false, object);
     cell.count_call();
   } else {
@@ -181,6 +226,15 @@ typename Call::result run_method(actor_cell& cell, Call& call) {
     return r;
   }
 }
+/// What a call_task or a long_call_task runs.
+template <class T, class Call>
+struct method_call {
+  actor_cell& cell;
+  Call call;
+
+  typename Call::given operator()() { return run_method<T>(cell, call); }
+  void pack(auto& result) { call.pack(result); }
+};
 
 }  // namespace detail
 CADRE_NAMESPACE_END

@@ -78,15 +78,16 @@ class way_back {
 template <class R>
 class answer_when_done final : public continuation {
  public:
-  static void of(const request& r, future<R> f) {
-    auto* const self = new answer_when_done(r, future_access::take(std::move(f)));
+  /// `name`: see way_back.
+  static void of(const request& r, future<R> f, std::string_view name = {}) {
+    auto* const self = new answer_when_done(r, future_access::take(std::move(f)), name);
     r.at.served().add(r.from, r.number, *self->done_);
     if (!self->done_->add(*self)) fire(*self, wish::fire);
   }
 
  private:
-  answer_when_done(const request& r, task_ref<state<R>> t) noexcept
-      : continuation(&fire), back_(r), done_(std::move(t)) {}
+  answer_when_done(const request& r, task_ref<state<R>> t, std::string_view name) noexcept
+      : continuation(&fire), back_(r, name), done_(std::move(t)) {}
   static task* fire(continuation& c, wish w) noexcept {
     if (w == wish::name_owner) return nullptr;
     auto& self = static_cast<answer_when_done&>(c);

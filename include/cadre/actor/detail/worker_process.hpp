@@ -69,7 +69,8 @@ consteval void check_worker_call() {
       "cadre: a function that runs in a worker process takes no std::stop_token, as nobody could use it: give "
       "the process_pool a .timeout");
   static_assert(
-      (!is_of_this_process<std::decay_t<A>> && ...) && !is_of_this_process<typename known::result>,
+      (!is_of_this_process<std::decay_t<A>> && ...) && !is_of_this_process<typename known::result> &&
+          !known::gives_future,
       "cadre: a worker process has no runtime: its function takes and gives values, not futures, object_refs or "
       "actors");
 }

@@ -4,6 +4,7 @@
 #include <cadre/async/detail/node_memory.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/state.hpp>
+#include <cadre/async/detail/strand.hpp>
 #include <cadre/async/error.hpp>
 #include <cadre/async/future.hpp>
 #include <cadre/async/thread_pool.hpp>
@@ -24,18 +25,6 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// A piece of work that lies in a coroutine's frame and lets it go on.
-class resumption : public task {
- public:
-  explicit resumption(pool_id home) noexcept : task(home, task::bare, {}) {}
-  ~resumption() override = default;
-  void run_not() noexcept override {}  // bare tasks always run
-  [[nodiscard]] std::exception_ptr& error() noexcept override { return none_; }
-
- private:
-  std::exception_ptr none_;
-};
-
 /// What a coroutine's task knows of its frame, and the race for it. Three say something: the coroutine that it is
 /// suspended, the task waited for that it is done, the one who cancels that the coroutine is to stop. The second to come
 /// ends the wait: as the coroutine, by going on at once; as one of the others, by scheduling it. Whoever comes later does
@@ -52,6 +41,11 @@ class coroutine_core {
   /// The wait is over. That it is to stop remains.
   void begin_anew() noexcept { said_.fetch_and(stopped, std::memory_order_acq_rel); }
 
+  /// Where it goes on: in its strand, or on its pool.
+  void schedule_later(resumption& next) noexcept { in_ != nullptr ? in_->go_on(next) : schedule(&next); }
+  void set_strand(std::shared_ptr<strand> in) noexcept { in_ = std::move(in); }
+  [[nodiscard]] const std::shared_ptr<strand>& in() const noexcept { return in_; }
+
   /// The frame is gone: the future becomes ready. Gives back the coroutine's reference.
   virtual void end(bool of_its_run) noexcept = 0;
   /// The same for one that was cancelled before it began.
@@ -59,12 +53,14 @@ class coroutine_core {
 
  protected:
   ~coroutine_core() = default;
+  void leave_strand() noexcept { in_.reset(); }
 
  private:
   enum : std::uint32_t { suspended = 1, told = 2, stopped = 4 };
   std::uint32_t say(std::uint32_t what) noexcept { return said_.fetch_or(what, std::memory_order_acq_rel); }
 
   std::atomic<std::uint32_t> said_{0};
+  std::shared_ptr<strand> in_;  // changes before anybody else knows of the coroutine, and when it is over
 };
 
 /// What future<T> of a coroutine refers to.
@@ -76,9 +72,11 @@ class coroutine_task final : public state<T>, public coroutine_core {
   void run() noexcept override {}  // never claimable: it is its resumption that is queued
   void run_not() noexcept override {}
   void on_stop() noexcept override {
-    if (this->tell_to_stop()) schedule(&next_);
+    if (this->tell_to_stop()) this->schedule_later(next_);
   }
+  [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override { return this->in(); }
   void end(bool of_its_run) noexcept override {
+    this->leave_strand();
     this->complete(of_its_run ? task::completion::of_its_run : task::completion::from_elsewhere);
     this->release();
   }
@@ -170,8 +168,8 @@ class coroutine_base {
     std::construct_at(&next_, home, *this);
   }
   void suspend_and_move_to(pool_id home) noexcept {
-    move_to(home);
-    schedule(&next_);
+    if (core_->in() == nullptr) move_to(home);
+    core_->schedule_later(next_);
   }
 
  protected:
@@ -181,7 +179,10 @@ class coroutine_base {
 
   template <class T>
   future<T> make_task(std::source_location at) {
+    std::shared_ptr<strand> in = begins_on_pool_ ? nullptr : strand_here();
+    if (in != nullptr) move_to(current_task()->home());
     auto* const t = new coroutine_task<T>(next_.home(), next_, at);
+    t->set_strand(std::move(in));
     task_ref<state<T>> result(t);
     task_ = t;
     core_ = t;
@@ -200,6 +201,7 @@ class coroutine_base {
    public:
     next_part(pool_id home, coroutine_base& c) noexcept : resumption(home), coroutine_(c) {}
     void run() noexcept override { coroutine_.go_on(this_context().here == nullptr); }
+    [[nodiscard]] task* whose() noexcept override { return coroutine_.task_; }
 
    private:
     coroutine_base& coroutine_;
@@ -209,8 +211,12 @@ class coroutine_base {
     static task* told(continuation& c, wish w) noexcept {
       coroutine_base& self = *static_cast<step&>(c).coroutine;
       if (w == wish::name_owner) return self.task_;
-      task* const next = &self.next_;
-      return self.core_->tell() ? next : nullptr;
+      coroutine_core& core = *self.core_;
+      resumption& next = self.next_;
+      if (!core.tell()) return nullptr;
+      if (core.in() == nullptr) return &next;
+      core.schedule_later(next);
+      return nullptr;
     }
     coroutine_base* coroutine;
   };

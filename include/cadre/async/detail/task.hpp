@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <exception>
 #include <limits>
+#include <memory>
 #include <mutex>
 #include <new>
 #include <source_location>
@@ -21,6 +22,7 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 class scheduler;
+class strand;
 class task;
 struct task_extras;
 
@@ -152,6 +154,8 @@ class task {
   virtual void stop_listening(listener&, bool /*leaves*/) noexcept {}
   /// The running task that must end before this one can begin, or null; with a reference.
   [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
+  /// What the coroutines that it begins go on in, if that is not the pool: see strand. By the thread that runs it.
+  [[nodiscard]] virtual std::shared_ptr<strand> runs_in() noexcept { return {}; }
   /// Whether its error, which nobody will ask for, ends the program if the pool has no handler: see report_unobserved().
   [[nodiscard]] virtual bool error_ends_program() noexcept { return has(no_future); }
   /// Destroys value or error, as only children keep the node from now on.

@@ -1,0 +1,150 @@
+#ifndef CADRE_ACTOR_DETAIL_LONG_TASK_HPP
+#define CADRE_ACTOR_DETAIL_LONG_TASK_HPP
+
+#include <cadre/async/detail/cancel.hpp>
+#include <cadre/async/detail/state.hpp>
+#include <cadre/async/error.hpp>
+#include <cadre/async/future.hpp>
+
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <source_location>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A task that is over when the future is that its function gives, and holds no thread until then. Call is a bound call of
+/// that, which lives as long.
+template <class R, class Call>
+class long_task final : public state<R> {
+ public:
+  /// With one reference of the future and one of what begins it.
+  long_task(Call&& call, std::string_view name, pool_id home, std::source_location at)
+      : state<R>(home, task::no_closure | task::hears_stop, at), step_(*this), name_(name), call_(std::move(call)) {
+    this->set_parent();
+    this->publish(task::pending, 2);
+  }
+  ~long_task() override {}
+
+  /// What a task of the pool runs: begins it, or ends it if that task is cancelled.
+  class starter {
+   public:
+    explicit starter(task_ref<long_task> t) noexcept : task_(std::move(t)) {}
+    starter(starter&&) noexcept = default;
+    starter& operator=(starter&&) = delete;
+    ~starter() {
+      if (task_) task_->on_stop();
+    }
+    void operator()(bool) { std::exchange(task_, {})->begin(); }
+
+   private:
+    task_ref<long_task> task_;
+  };
+
+  void run() noexcept override {}  // never claimable
+  void run_not() noexcept override {}
+  void on_stop() noexcept override {
+    task_ref<task> begun;
+    {
+      const std::lock_guard lock(mutex_);
+      if (inner_) {
+        inner_->retain();
+        begun = task_ref<task>(inner_.get());
+      } else if (stage_ != stage::waits) {
+        return;  // begin() will look
+      } else {
+        stage_ = stage::over;
+      }
+    }
+    if (begun)
+      cancel(*begun);
+    else
+      end(std::make_exception_ptr(task_cancelled(describe(name_, this->at()))));
+  }
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+
+ private:
+  enum class stage : std::uint8_t { waits, runs, over };
+  struct step : continuation {
+    explicit step(long_task& t) noexcept : continuation(&told), owner(&t) {}
+    static task* told(continuation& c, wish w) noexcept {
+      long_task* const self = static_cast<step&>(c).owner;
+      if (w == wish::name_owner) return self;
+      self->finish();
+      return nullptr;
+    }
+    long_task* owner;
+  };
+
+  void begin() noexcept {
+    {
+      const std::lock_guard lock(mutex_);
+      if (stage_ != stage::waits) return;
+      stage_ = stage::runs;
+    }
+    try {
+      future<R> given = call_.get()(false);
+      if (!given.valid()) throw empty_future("a task whose function gave that");
+      task_ref<state<R>> inner = future_access::take(std::move(given));
+      this->retain();  // until it is over
+      state<R>& awaited = *inner;
+      {
+        const std::lock_guard lock(mutex_);
+        inner_ = std::move(inner);
+      }
+      if (!awaited.add(step_)) return finish();
+      if (this->stop_requested()) on_stop();
+    } catch (...) {
+      end(std::current_exception());
+    }
+  }
+  void finish() noexcept {
+    task_ref<state<R>> inner;
+    {
+      const std::lock_guard lock(mutex_);
+      stage_ = stage::over;
+      inner = std::move(inner_);
+    }
+    const bool known = inner->observed();
+    set_from(*this, [&]() -> R {
+      if constexpr (std::is_void_v<R>) {
+        take_result(*inner);
+      } else {
+        R r = take_result(*inner);
+        call_.get().pack(r);
+        return r;
+      }
+    });
+    if (this->failed() && (known || (this->stop_requested() && says_cancelled(this->error())))) this->set_observed();
+    complete_without_call();
+    this->release();
+  }
+  void end(std::exception_ptr why) noexcept {
+    const bool cancelled = says_cancelled(why);
+    this->set_error(std::move(why));
+    if (cancelled) this->set_observed();
+    complete_without_call();
+  }
+  void complete_without_call() noexcept {
+    call_.~room_for<Call>();
+    this->complete(task::completion::from_elsewhere);
+  }
+
+  step step_;
+  std::string_view name_;
+  std::mutex mutex_;
+  stage stage_ = stage::waits;
+  task_ref<state<R>> inner_;
+  union {
+    room_for<Call> call_;
+  };
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
