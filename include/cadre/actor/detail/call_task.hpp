@@ -75,7 +75,8 @@ class call_task final : public function_task<R, F>, public call_in_mailbox {
 /// A call that is over when the future is that its method gives. F is called with nothing and gives a future<R>; f.pack(r)
 /// makes of what that has what others will see of it.
 ///
-/// F, and so the arguments, and the actor's object live until that future is there, also if the call has been lost before.
+/// F, and so the arguments, lives until that future is there, also if the call has been lost before. The object lives as long
+/// as coroutines that began in the call: see strand.
 template <class R, class F>
 class long_call_task final : public state<R>, public long_call {
  public:
@@ -94,7 +95,6 @@ class long_call_task final : public state<R>, public long_call {
   void run() noexcept override {
     if (now != stage::runs) return;  // it was cancelled in the mailbox
     this->retain();                  // until it is over
-    in_ = cell.as_strand();
     try {
       future<R> given = f_.get()();
       if (!given.valid()) throw empty_future("a call whose method gave that");
@@ -211,7 +211,6 @@ class long_call_task final : public state<R>, public long_call {
       if (this->failed() && (known || (this->stop_requested() && says_cancelled(this->error())))) this->set_observed();
     }
     f_.~room_for<F>();
-    in_.reset();
     cell.leave(*this);
     if (answers) this->complete(task::completion::from_elsewhere);
     this->release();
@@ -233,8 +232,7 @@ class long_call_task final : public state<R>, public long_call {
 
   std::string_view name_;
   step step_;
-  task_ref<state<R>> inner_;    // guarded by the actor's mutex
-  std::shared_ptr<strand> in_;  // and so the object
+  task_ref<state<R>> inner_;  // guarded by the actor's mutex
   union {
     room_for<F> f_;
   };

@@ -179,8 +179,11 @@ class coroutine_base {
 
   template <class T>
   future<T> make_task(std::source_location at) {
-    std::shared_ptr<strand> in = begins_on_pool_ ? nullptr : strand_here();
-    if (in != nullptr) move_to(current_task()->home());
+    std::shared_ptr<strand> in = strand_here();
+    if (begins_on_pool_)
+      in = {std::move(in), nullptr};  // shares in what is used there, but goes on elsewhere
+    else if (in != nullptr)
+      move_to(current_task()->home());
     auto* const t = new coroutine_task<T>(next_.home(), next_, at);
     t->set_strand(std::move(in));
     task_ref<state<T>> result(t);
