@@ -1,23 +1,19 @@
+#include "actor/coroutine.hpp"
+
 #include "actor/job.hpp"
 #include "catch.hpp"
 
 #include <cadre/actor.hpp>
 #include <cadre/async/coroutine.hpp>
-#include <cadre/async/promise.hpp>
 #include <cadre/async/this_task.hpp>
 
 #include <atomic>
 #include <chrono>
 #include <concepts>
 #include <cstddef>
-#include <exception>
-#include <memory>
+#include <cstdlib>
 #include <mutex>
-#include <numeric>
-#include <optional>
-#include <span>
 #include <stdexcept>
-#include <stop_token>
 #include <string>
 #include <thread>
 #include <utility>
@@ -25,125 +21,6 @@
 
 namespace actor_coroutine_test {
 
-using namespace std::chrono_literals;
-using Catch::Matchers::Contains;
-constexpr cadre::kill_options anew{.no_restart = false};
-
-/// True, unless it takes ten seconds: so that what would hang for ever fails instead.
-template <class Condition>
-bool eventually(Condition condition) {
-  const auto end = std::chrono::steady_clock::now() + 10s;
-  while (!condition() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(100us);
-  return condition();
-}
-
-/// What coroutines wait for until the test lets them go on.
-class gate {
- public:
-  gate() : opened_(promise_.get_future().share()) {}
-  void open() { promise_.set_value(); }
-  [[nodiscard]] cadre::shared_future<void> opened() const { return opened_; }
-
- private:
-  cadre::promise<void> promise_;
-  cadre::shared_future<void> opened_;
-};
-std::optional<gate> door;
-std::atomic<int> begun{0}, ended{0}, alive{0};
-void reset() {
-  door.emplace();
-  begun = ended = 0;
-}
-
-/// A local variable of a coroutine, or an actor's member, that is counted.
-struct counted {
-  counted() { ++alive; }
-  counted(const counted&) = delete;
-  counted& operator=(const counted&) = delete;
-  ~counted() { --alive; }
-};
-
-int five() { return 5; }
-cadre::future<int> soon(int x) {
-  return cadre::this_task::runtime().pool().submit([x] { return x; });
-}
-
-class worker {
- public:
-  // Ordinary methods.
-  int add(int k) { return n_ += k; }
-  int get() const { return n_; }
-  void note(int k) { order_.push_back(k); }
-  std::vector<int> order() const { return order_; }
-  void block() {
-    ++begun;
-    static_cast<void>(eventually([] { return ended != 0; }));
-  }
-
-  // Coroutines.
-  cadre::future<int> add_later(int k) {
-    ++begun;
-    const counted local;
-    co_await door->opened();
-    co_return n_ += k;
-  }
-  cadre::future<void> note_later(int k) {
-    order_.push_back(k);
-    co_await door->opened();
-    order_.push_back(-k);
-  }
-  cadre::future<int> add_soon(int k) {
-    const int more = co_await soon(k);
-    co_return n_ += more;
-  }
-  cadre::future<int> fail_later() {
-    co_await soon(0);
-    throw std::out_of_range("no such thing");
-  }
-  cadre::future<int> fail_at_once() { throw std::out_of_range("not even a coroutine"); }
-  cadre::future<int> at_once(int k) { co_return k; }
-  cadre::future<std::size_t> length(std::string by_value, const std::string& by_reference) {
-    co_await door->opened();
-    co_return by_value.size() + by_reference.size();
-  }
-  cadre::future<float> sum(std::span<const float> all) {
-    co_await door->opened();
-    co_return std::accumulate(all.begin(), all.end(), 0.0f);
-  }
-  cadre::future<int> on_rank() {
-    co_await door->opened();
-    co_return cadre::this_task::runtime().rank() + cadre::this_actor::restarts();
-  }
-  cadre::future<int> wait_for_itself(cadre::actor<worker> self) { co_return co_await self.call<&worker::add>(1) + 1; }
-  cadre::future<int> wait_for_its_next(cadre::actor<worker> self) {
-    ++begun;
-    co_await door->opened();
-    co_return co_await self.call<&worker::add>(1);
-  }
-  cadre::future<int> get_from_itself(cadre::actor<worker> self) {
-    co_await soon(0);
-    co_return self.call<&worker::add>(1).get();
-  }
-
-  // Functions that are no coroutines.
-  cadre::future<int> forward(cadre::actor<worker> to) { return to.call<&worker::add_soon>(1); }
-  cadre::future<int> promised() {
-    promise_.emplace();
-    ++begun;
-    return promise_->get_future();
-  }
-  bool is_promise_wanted() const { return !promise_->stop_requested(); }
-  void keep_promise(int k) { promise_->set_value(k); }
-  cadre::future<int> empty() { return {}; }
-
- private:
-  int n_ = 0;
-  std::vector<int> order_;
-  std::optional<cadre::promise<int>> promise_;
-  const counted itself_;
-};
-
-using one_future = cadre::future<int>;
 static_assert(std::same_as<decltype(std::declval<cadre::actor<worker>>().call<&worker::add_later>(1)), one_future>);
 
 TEST_CASE("A method that is a coroutine gives a future of what it returns, or throws", "[actor]") {
@@ -338,52 +215,89 @@ TEST_CASE("What nobody asked a coroutine for goes where the errors of other meth
   for (const std::string& e : errors) CHECK_THAT(e, Contains("worker::fail_"));
 }
 
-TEST_CASE("A stop waits for the coroutines that were called before", "[actor]") {
-  job rt({.threads = 1});
+TEST_CASE(".max_pending_calls counts coroutines until they are over", "[actor]") {
+  job rt;
   reset();
-  const auto w = rt->actor<worker>();
-  auto later = w.call<&worker::add_later>(1);
-  auto stop = w.stop(), again = w.stop();
-  auto after = w.call<&worker::add>(1);
-  CHECK_THROWS_WITH(after.get(), Contains("it was stopped"));
-  CHECK_FALSE(stop.wait_for(10ms));
-  CHECK_FALSE(later.ready());
+  const auto w = rt->actor<worker>({.max_pending_calls = 2});
+  auto one = w.call<&worker::add_later>(1), two = w.call<&worker::add_later>(1);
+  CHECK(eventually([] { return begun == 2; }));
+  CHECK_THROWS_AS(w.call<&worker::get>(), cadre::too_many_calls);
   door->open();
-  CHECK(later.get() == 1);
-  stop.get();
-  again.get();
-  CHECK_THROWS_AS(w.call<&worker::add>(1).get(), cadre::actor_died);
-  CHECK(eventually([] { return alive == 0; }));
+  one.get();
+  two.get();
+  CHECK(w.call<&worker::get>().get() == 2);
 }
 
-TEST_CASE("A coroutine whose actor is being stopped is told that it can call it no more, rather than to wait", "[actor]") {
-  job rt({.threads = 1});
-  reset();
-  const auto w = rt->actor<worker>();
-  auto next = w.call<&worker::wait_for_its_next>(w);
-  auto stop = w.stop();
-  CHECK(eventually([] { return begun == 1; }));
-  door->open();
-  CHECK_THROWS_AS(next.get(), cadre::actor_died);
-  stop.get();
-}
-
-TEST_CASE("A kill ends the coroutines that wait: their calls fail, and nothing of them is left", "[actor]") {
-  for (const std::size_t threads : {1u, 3u}) {
-    job rt({.threads = threads});
-    reset();
-    CHECK(alive == 0);
-    const auto w = rt->actor<worker>();
-    std::vector<cadre::future<int>> all;
-    for (int k = 0; k < 20; ++k) all.push_back(w.call<&worker::add_later>(k));
-    auto promised = w.call<&worker::promised>();
-    CHECK(eventually([] { return begun == 21; }));
-    CHECK(alive == 21);
-    CHECK(w.kill());
-    for (auto& f : all) CHECK_THROWS_WITH(f.get(), Contains("[cadre.actor.601]") && Contains("it was killed"));
-    CHECK_THROWS_AS(promised.get(), cadre::actor_died);
-    CHECK(eventually([] { return alive == 0; }));
+struct pong;
+struct ping {
+  cadre::future<int> play(cadre::actor<ping> self, cadre::actor<pong> other, int depth);
+  int last() { return 1; }
+};
+struct pong {
+  cadre::future<int> play(cadre::actor<ping> other, cadre::actor<pong> self, int depth) {
+    if (depth == 0) co_return co_await other.call<&ping::last>();
+    co_return 1 + co_await other.call<&ping::play>(other, self, depth - 1);
   }
+};
+cadre::future<int> ping::play(cadre::actor<ping> self, cadre::actor<pong> other, int depth) {
+  co_return 1 + co_await other.call<&pong::play>(self, other, depth);
+}
+
+TEST_CASE("Actors whose coroutines await each other go on, on a pool of one thread as well", "[actor]") {
+  for (const std::size_t threads : {1u, 2u}) {
+    job rt({.threads = threads});
+    const auto a = rt->actor<ping>();
+    const auto b = rt->actor<pong>();
+    for (const int depth : {0, 1, 100}) CHECK(a.call<&ping::play>(a, b, depth).get() == 2 * depth + 2);
+    const auto w = rt->actor<worker>();
+    CHECK(w.call<&worker::wait_for_itself>(w).get() == 2);
+    CHECK(
+        rt->submit<[](cadre::actor<ping> p, cadre::actor<pong> q) { return p.call<&ping::play>(p, q, 10).get(); }>(a, b)
+            .get() == 22);
+  }
+}
+
+TEST_CASE("A get() in a coroutine of what its actor can only come to later is a circle", "[actor]") {
+  job rt({.threads = 2});
+  const auto w = rt->actor<worker>();
+  auto call = w.call<&worker::get_from_itself>(w);
+  const bool over = call.wait_for(5s);
+  CHECK(over);
+  if (!over) std::quick_exit(1);
+  CHECK_THROWS_AS(call.get(), cadre::wait_cycle);
+}
+
+TEST_CASE("Who waits for a coroutine of an actor holds up no thread that it needs", "[actor]") {
+  job rt({.threads = 1});
+  for (int round = 0; round < 20; ++round) {
+    const auto w = rt->actor<worker>();
+    // The only thread of the pool waits, while this one may be what begins the coroutine.
+    auto task = rt->submit<[](cadre::actor<worker> a) { return a.call<&worker::add_soon>(1).get(); }>(w);
+    CHECK(w.call<&worker::add>(1).get() > 0);
+    CHECK(task.wait_for(10s));
+    if (!task.ready()) std::quick_exit(1);
+    CHECK(task.get() > 0);
+    CHECK(w.call<&worker::add_soon>(1).get() == 3);
+    w.kill();
+  }
+}
+
+TEST_CASE("An actor that runs several calls at once goes on with several coroutines at once", "[actor]") {
+  struct meeting {
+    cadre::future<bool> meet() {
+      co_await door->opened();
+      ++begun;
+      co_return eventually([] { return begun == 2; });  // there is another one
+    }
+  };
+  job rt({.threads = 3});
+  reset();
+  const auto m = rt->actor<meeting>({.max_concurrency = 2});
+  auto one = m.call<&meeting::meet>(), two = m.call<&meeting::meet>();
+  door->open();
+  CHECK(one.get());
+  CHECK(two.get());
+  m.stop().get();
 }
 
 }  // namespace actor_coroutine_test

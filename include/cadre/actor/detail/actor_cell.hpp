@@ -166,7 +166,7 @@ class actor_cell final : public strand {
     if (revival_ != nullptr) revival_->save(object());
   }
   void count_call() {
-    if (revival_ != nullptr) [[unlikely]]
+    if (saves_after_calls() && !has_ended()) [[unlikely]]
       revival_->count_call(object());
   }
   [[nodiscard]] revival* anew() noexcept { return revival_.get(); }
