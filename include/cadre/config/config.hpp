@@ -25,6 +25,16 @@
 #endif
 #endif
 
+// clang 16 computes the address of a thread's own variable once in a coroutine, which may be on another thread after each
+// co_await. A function that gives such an address, and may be called from a coroutine, is out of line there, and not pure.
+#if defined(__clang__)
+#define CADRE_OUT_OF_COROUTINES [[gnu::noinline]]
+#define CADRE_NOT_PURE() asm volatile("")
+#else
+#define CADRE_OUT_OF_COROUTINES
+#define CADRE_NOT_PURE() static_cast<void>(0)
+#endif
+
 /// Every public name lives in cadre:: and, by an inline namespace, in the version of its binary layout: two
 /// libraries built against layouts that differ may be linked into one program. The visibility is said here so that
 /// exceptions and registries are one and the same in a host program and its plug-ins, however those are compiled.

@@ -117,7 +117,8 @@ class node_memory {
     return bytes <= sizes[0] ? 0 : bytes <= sizes[1] ? 1 : bytes <= sizes[2] ? 2 : 3;
   }
 
-  static cache& mine() noexcept {
+  CADRE_OUT_OF_COROUTINES static cache& mine() noexcept {
+    CADRE_NOT_PURE();
     static constinit thread_local cache c;
     return c;
   }

@@ -46,7 +46,8 @@ struct thread_context {
   running_frame* top = nullptr;
   here_queue* here = nullptr;  // of the run_here() under way
 };
-inline thread_context& this_context() noexcept {
+CADRE_OUT_OF_COROUTINES inline thread_context& this_context() noexcept {
+  CADRE_NOT_PURE();
   static constinit thread_local thread_context c;
   return c;
 }
