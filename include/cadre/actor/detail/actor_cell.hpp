@@ -121,7 +121,7 @@ class actor_cell final : public strand {
     {
       const std::lock_guard lock(mutex_);
       if ((generation != generation_ && generation != any) || has_ended()) return false;
-      if (mail_.long_calls() != 0) lost = mail_.lose(std::make_exception_ptr(actor_died(label_, why)));
+      if (mail_.long_calls() != 0) lost = mail_.lose([&] { return std::make_exception_ptr(actor_died(label_, why)); });
       why_ = std::move(why);
       ended_.store(true, std::memory_order_release);
       more = turn_if_needed();
@@ -150,7 +150,7 @@ class actor_cell final : public strand {
       const int retries = revival_->most().task_retries;
       if (retries == 0) lost = mail_.take_calls_of_users();
       if (mail_.long_calls() != 0)
-        told = mail_.make_again(retries, std::make_exception_ptr(actor_died::made_anew(label_, why)));
+        told = mail_.make_again(retries, [&] { return std::make_exception_ptr(actor_died::made_anew(label_, why)); });
     }
     tell(told, more);
     while (lost != nullptr) {

@@ -54,9 +54,10 @@ class long_call : public call_in_mailbox {
     over    // nobody waits for it: it was cancelled before it began, or lost
   };
   stage now = stage::waits;
-  bool again = false;       // it is to be made again when its coroutine is over
-  int times_again = 0;      // so often before
-  std::exception_ptr lost;  // with this error
+  bool again = false;   // it is to be made again when its coroutine is over
+  int times_again = 0;  // so often before
+  bool lost = false;    // and with this error, until somebody takes it
+  std::exception_ptr why_lost;
   // The list that it is in.
   class long_call_list* in = nullptr;
   long_call* previous = nullptr;

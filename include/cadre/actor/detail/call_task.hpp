@@ -95,6 +95,7 @@ class long_call_task final : public state<R>, public long_call {
   void run() noexcept override {
     if (now != stage::runs) return;  // it was cancelled in the mailbox
     this->retain();                  // until it is over
+    std::exception_ptr error;        // leaves the catch first: see take_result()
     try {
       future<R> given = f_.get()();
       if (!given.valid()) throw empty_future("a call whose method gave that");
@@ -105,10 +106,11 @@ class long_call_task final : public state<R>, public long_call {
         inner_ = std::move(inner);
         now = stage::open;
       }
-      awaited.add(step_) ? heed() : settle(true);
+      return awaited.add(step_) ? heed() : settle(true);
     } catch (...) {
-      end_by([&](state<R>*) -> R { throw; });
+      error = std::current_exception();
     }
+    end_by([&](state<R>*) -> R { std::rethrow_exception(std::move(error)); });
   }
   void run_not() noexcept override {
     if (now != stage::runs) return;
@@ -133,7 +135,7 @@ class long_call_task final : public state<R>, public long_call {
       if (now == stage::runs) return;  // run() comes here itself
       if (lost && now == stage::open) {
         now = stage::over;
-        why = lost;
+        why = std::move(why_lost);
       }
       if (inner_ && (again || lost || this->stop_requested())) {
         inner_->retain();

@@ -86,6 +86,7 @@ class long_task final : public state<R> {
       if (stage_ != stage::waits) return;
       stage_ = stage::runs;
     }
+    std::exception_ptr error;  // leaves the catch first: see take_result()
     try {
       future<R> given = call_.get()(false);
       if (!given.valid()) throw empty_future("a task whose function gave that");
@@ -98,9 +99,11 @@ class long_task final : public state<R> {
       }
       if (!awaited.add(step_)) return finish();
       if (this->stop_requested()) on_stop();
+      return;
     } catch (...) {
-      end(std::current_exception());
+      error = std::current_exception();
     }
+    end(std::move(error));
   }
   void finish() noexcept {
     task_ref<state<R>> inner;

@@ -151,8 +151,9 @@ class mailbox {
     if (c.in != nullptr) c.in->remove(c);
     if (long_calls() == 0) bring_back();
   }
-  /// Their futures fail with this. Returns whom to tell, with a reference of each.
-  [[nodiscard]] std::vector<long_call*> lose(const std::exception_ptr& why) {
+  /// Their futures fail with what `why()` gives, one for each. Returns whom to tell, with a reference of each.
+  template <class Why>
+  [[nodiscard]] std::vector<long_call*> lose(const Why& why) {
     std::vector<long_call*> told;
     told.reserve(long_calls());
     for (long_call_list* const all : {&begun_, &unwinding_})
@@ -160,7 +161,7 @@ class mailbox {
         after = c->next;
         if (c->now != long_call::stage::runs && c->now != long_call::stage::open) continue;
         if (all == &unwinding_) --unwinding_left_;
-        lose(*c, why, told);
+        lose(*c, why(), told);
       }
     bring_back();
     return told;
@@ -173,13 +174,14 @@ class mailbox {
   /// Comes before all calls, once no other call runs.
   void set_maker(task& maker) noexcept { maker_ = &maker; }
   /// The long calls are to be made again, but for those that have been so often before. Returns whom to tell, as above.
-  [[nodiscard]] std::vector<long_call*> make_again(int retries, const std::exception_ptr& why) {
+  template <class Why>
+  [[nodiscard]] std::vector<long_call*> make_again(int retries, const Why& why) {
     std::vector<long_call*> told;
     told.reserve(begun_.size());
     for (long_call *c = begun_.first(), *after = nullptr; c != nullptr; c = after) {
       after = c->next;
       if (retries >= 0 && c->times_again >= retries) {
-        lose(*c, why, told);
+        lose(*c, why(), told);
         continue;
       }
       ++c->times_again;
@@ -210,9 +212,10 @@ class mailbox {
     }
     return calls_.first();
   }
-  static void lose(long_call& c, const std::exception_ptr& why, std::vector<long_call*>& told) {
+  static void lose(long_call& c, std::exception_ptr why, std::vector<long_call*>& told) {
     c.in->remove(c);
-    c.lost = why;
+    c.lost = true;
+    c.why_lost = std::move(why);
     c.again = false;
     c.node().retain();
     told.push_back(&c);
