@@ -61,7 +61,7 @@ struct object_task_request {
 
     template <class... Front>
     object_loan operator()(bool again, Front&&... front) {
-      const auto value = call(again, std::forward<Front>(front)...);
+      const auto value = call_to_end<typename Call::result>(call, again, std::forward<Front>(front)...);
       object_store& store = at->core().store();
       if (begun) {
         if (auto promise = promise_access::adopt(store, *begun)) std::move(*promise).set(value);
