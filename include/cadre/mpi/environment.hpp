@@ -2,6 +2,7 @@
 #define CADRE_MPI_ENVIRONMENT_HPP
 
 #include <cadre/mpi/detail/mpi_api.hpp>
+#include <cadre/mpi/detail/start_checks.hpp>
 #include <cadre/mpi/error.hpp>
 
 #include <signal.h>
@@ -72,6 +73,14 @@ class environment {
     if (initialized == 0) {
       check(::MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &level), "MPI_Init_thread");
       ours_ = true;
+      int size = 0;
+      check(::MPI_Comm_size(MPI_COMM_WORLD, &size), "MPI_Comm_size");
+      try {
+        check_launcher(size);
+      } catch (const mpi_error&) {
+        ::MPI_Finalize();
+        throw;
+      }
     } else {
       check(::MPI_Query_thread(&level), "MPI_Query_thread");
     }

@@ -11,7 +11,7 @@ CADRE_NAMESPACE_BEGIN
 
 namespace mpi {
 
-/// Thrown (1101, 1102) when MPI reports an error or is not in a state that allows what was asked.
+/// Thrown (1101, 1102, 1109) when MPI reports an error or is not in a state that allows what was asked.
 class mpi_error : public error {
  public:
   /// 1101: an MPI function failed.
@@ -23,6 +23,8 @@ class mpi_error : public error {
   }
   /// 1102: the host finalised MPI, or initialised it without the threads that cadre needs.
   static mpi_error unusable(std::string_view message) { return {1102, message}; }
+  /// 1109: the launcher's processes are not one job.
+  static mpi_error started_apart(std::string_view message) { return {1109, message}; }
 
  private:
   mpi_error(int number, std::string_view message) : error("mpi", number, message) {}

@@ -18,20 +18,20 @@ namespace mpi {
 
 /// cadre::run() for a job of several ranks: under mpirun rank 0 calls the program, and the others run what it, and the tasks
 /// and actors of the job, give them to do. Without mpirun it is cadre::run(). SIGPIPE is ignored, unless it is handled
-/// already: it would come of a rank that dies. Errors that are logged, as the death of a rank, go to stderr if there is no log
-/// sink.
+/// already: it would come of a rank that dies. Warnings and errors that are logged, as the death of a rank, go to stderr if
+/// there is no log sink.
 template <class Program>
   requires std::invocable<Program&, cadre::runtime&>
 int run(int argc, char** argv, Program&& program, runtime_options options = {}) {
   if (!launched()) return cadre::run(argc, argv, program, std::move(options));
   struct sigaction pipes {};
   if (::sigaction(SIGPIPE, nullptr, &pipes) == 0 && pipes.sa_handler == SIG_DFL) ::signal(SIGPIPE, SIG_IGN);
-  if (!log_enabled(log_level::error))
+  if (!log_enabled(log_level::error))  // nobody listens
     set_log_sink(
         [](const log_record& r) {
           std::fprintf(stderr, "%.*s\n", static_cast<int>(r.message.size()), r.message.data());  // the program's own
         },
-        log_level::error);
+        log_level::warning);
   return cadre::detail::run_main(argc, argv, [&]() -> int {
     runtime rt(std::move(options));
     if (rt.rank() == 0) return cadre::detail::run_program(program, rt);

@@ -9,6 +9,7 @@
 #include <cadre/mpi/detail/message_link.hpp>
 #include <cadre/mpi/detail/mpi_api.hpp>
 #include <cadre/mpi/detail/root_gather.hpp>
+#include <cadre/mpi/detail/start_checks.hpp>
 #include <cadre/mpi/environment.hpp>
 #include <cadre/observe/log.hpp>
 #include <cadre/os/mapping.hpp>
@@ -76,6 +77,7 @@ class runtime : public cadre::runtime {
       detail::check(::MPI_Comm_size(comm, &size), "MPI_Comm_size");
     }
     core().set_rank(rank);
+    detail::warn_of_binding(pool().size());
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     const std::vector<detail::introduction> all = detail::root_gather(comm, size, deadline)(introduction());
     check_that_all_are_one(all);
