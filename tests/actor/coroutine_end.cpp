@@ -4,11 +4,15 @@
 
 #include <cadre/actor.hpp>
 #include <cadre/async/coroutine.hpp>
+#include <cadre/async/promise.hpp>
 #include <cadre/async/this_task.hpp>
 
 #include <chrono>
 #include <cstddef>
 #include <memory>
+#include <optional>
+#include <span>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -323,6 +327,29 @@ TEST_CASE("Who is cancelled cancels the coroutines that it has called", "[actor]
   task.cancel();
   task.get();
   CHECK(eventually([] { return alive == 1; }));
+}
+
+/// What its method gives comes from outside, some time.
+std::optional<cadre::promise<int>> outside;
+struct asks_outside {
+  cadre::future<int> ask(std::span<const float>, std::string) {
+    ++begun;
+    return outside->get_future();
+  }
+};
+
+TEST_CASE("The arguments of a call that is lost live until what it waited for comes", "[actor]") {
+  reset();
+  outside.emplace();
+  {
+    job rt({.threads = 1});
+    const auto a = rt->actor<asks_outside>();
+    auto call = a.call<&asks_outside::ask>(rt->put(std::vector<float>(1000)), std::string(100, 'a'));
+    CHECK(eventually([] { return begun == 1; }));
+    a.kill();
+    CHECK_THROWS_AS(call.get(), cadre::actor_died);
+  }
+  outside->set_value(1);
 }
 
 TEST_CASE("A coroutine that waits for what never comes ends with its runtime", "[actor]") {

@@ -96,6 +96,21 @@ TEST_CASE("A task that is a coroutine is cancelled, tried again and stopped like
   CHECK(*stored == 1.0);
 }
 
+TEST_CASE("A task that is a coroutine may end when its runtime has", "[one process]") {
+  reset();
+  cadre::future<std::size_t> length;
+  cadre::future<int> shown;
+  {
+    job rt({.threads = 1});
+    length = rt->submit<&length_later>("abc", "d");
+    shown = rt->submit<&shared>(rt->put(std::vector<float>(1000)));
+    CHECK(eventually([] { return begun == 1; }));
+  }
+  door->open();
+  CHECK(length.get() == 4);
+  CHECK(shown.get() == 1000);
+}
+
 TEST_CASE("A coroutine that a task or an actor submits is none of that actor's", "[actor]") {
   struct waits_for_a_task {
     int get() {

@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <mutex>
 #include <source_location>
 #include <string_view>
@@ -18,13 +19,17 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 /// A task that is over when the future is that its function gives, and holds no thread until then. Call is a bound call of
-/// that, which lives as long.
+/// that, which lives as long, as `keep` does: what it waits for may come when the runtime has ended.
 template <class R, class Call>
 class long_task final : public state<R> {
  public:
   /// With one reference of the future and one of what begins it.
-  long_task(Call&& call, std::string_view name, pool_id home, std::source_location at)
-      : state<R>(home, task::no_closure | task::hears_stop, at), step_(*this), name_(name), call_(std::move(call)) {
+  long_task(Call&& call, std::shared_ptr<void> keep, std::string_view name, pool_id home, std::source_location at)
+      : state<R>(home, task::no_closure | task::hears_stop, at),
+        step_(*this),
+        name_(name),
+        keep_(std::move(keep)),
+        call_(std::move(call)) {
     this->set_parent();
     this->publish(task::pending, 2);
   }
@@ -134,6 +139,7 @@ class long_task final : public state<R> {
   }
   void complete_without_call() noexcept {
     call_.~room_for<Call>();
+    keep_.reset();
     this->complete(task::completion::from_elsewhere);
   }
 
@@ -142,6 +148,7 @@ class long_task final : public state<R> {
   std::mutex mutex_;
   stage stage_ = stage::waits;
   task_ref<state<R>> inner_;
+  std::shared_ptr<void> keep_;
   union {
     room_for<Call> call_;
   };

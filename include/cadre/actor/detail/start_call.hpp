@@ -83,11 +83,9 @@ future<R> start_call(runtime_core& core, remote_options o, Call call, const task
     if (how.resources.is_ordinary() && how.max_retries == 0 && !how.stop.stop_possible() &&
         how.deadline == time_point::max()) {
       using whole = long_task<R, Call>;
-      auto* const t = new whole(std::move(call), function_name<F>(), core.home(), how.at);
+      auto* const t = new whole(std::move(call), core.shared_from_this(), function_name<F>(), core.home(), how.at);
       auto result = future_access::make<R>(task_ref<state<R>>(t));
-      auto begin = [keep = std::move(keep), start = typename whole::starter(task_ref<whole>(t))](bool again) mutable {
-        start(again);
-      };
+      auto begin = typename whole::starter(task_ref<whole>(t));
       static_cast<void>(
           submit_configured<void>(scheduler_of(core.pool()), std::move(begin), std::move(extras), 0, before));
       return result;
