@@ -145,6 +145,23 @@ class unsaved_state : public error {
                   " cannot be saved; give it a serialize(), or make it so that its constructor's arguments say all") {}
 };
 
+/// Thrown (617) by the futures of what is in a placement group that was removed, or can never be placed any more, and by who
+/// uses it then.
+class placement_group_gone : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] placement_group_gone(const std::string& group, std::string_view why)
+      : error("actor", 617, group + " is gone: " + std::string(why) + "; make another one") {}
+};
+
+/// Thrown (618) when the handle of a placement group is used that refers to none, or to a bundle that it does not have.
+class empty_placement_group : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit empty_placement_group(std::string_view what)
+      : error("actor", 618, std::string(what) + "; keep what runtime::placement_group() returned") {}
+};
+
 /// Thrown (611) when a process_pool is made in a process that has no zygote, or one can no longer be forked.
 class no_zygote : public error {
  public:

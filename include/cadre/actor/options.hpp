@@ -12,6 +12,7 @@
 #include <source_location>
 #include <stop_token>
 #include <string>
+#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 
@@ -84,6 +85,20 @@ struct actor_options {
   std::uint32_t checkpoint_every = 0;
   /// Where it is made; says so by itself.
   std::source_location at = std::source_location::current();
+  /// What it holds as long as it lives, all of it on one rank: its constructor waits until that is there, in the order of all
+  /// that wait for the same, and calls wait for the constructor. By default nothing. this_task::gpus() and cpus() say it in
+  /// the constructor and in methods.
+  resource_set resources = {};
+};
+
+/// What a placement group has: `rt.placement_group({.bundles = {{{"cpu", 1}}, {{"cpu", 1}, {"gpu", 1}}}, .strategy =
+/// cadre::spread})`.
+struct placement_group_options {
+  /// Each is all of one rank.
+  std::vector<resource_set> bundles = {};
+  placement_strategy strategy = {};
+  /// Said in errors.
+  std::string name = {};
 };
 
 CADRE_NAMESPACE_END

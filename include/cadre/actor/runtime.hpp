@@ -4,15 +4,19 @@
 #include <cadre/actor/actor.hpp>
 #include <cadre/actor/detail/bound_call.hpp>
 #include <cadre/actor/detail/fetch.hpp>
+#include <cadre/actor/detail/group_requests.hpp>
 #include <cadre/actor/detail/made_elsewhere.hpp>
 #include <cadre/actor/detail/remote.hpp>
+#include <cadre/actor/detail/retries.hpp>
 #include <cadre/actor/detail/runtime_core.hpp>
 #include <cadre/actor/detail/start_call.hpp>
 #include <cadre/actor/error.hpp>
 #include <cadre/actor/fwd.hpp>
 #include <cadre/actor/options.hpp>
+#include <cadre/actor/placement_group.hpp>
 #include <cadre/async/blocking.hpp>
 #include <cadre/async/shared_future.hpp>
+#include <cadre/async/this_task.hpp>
 #include <cadre/async/wait.hpp>
 #include <cadre/core/chrono.hpp>
 #include <cadre/store/object_promise.hpp>
@@ -145,6 +149,41 @@ class runtime {
     return checked<T>(found, name);
   }
 
+  // ---- Placement groups
+
+  /// Sets resources aside for tasks and actors that say .on = it: all bundles together, on one rank or on several as the
+  /// strategy says, or none. What is not free now is waited for, in the order of the groups, and meanwhile nothing is held
+  /// (tasks may pass by): see placement_group::ready(). Throws impossible_request (209) if the job can never have that.
+  [[nodiscard]] cadre::placement_group placement_group(placement_group_options options) {
+    const std::size_t n = options.bundles.size();
+    if (core_.rank() != 0)
+      return {detail::ask<detail::make_group_request, std::uint64_t>(
+                  *core_.jobs(), 0, {}, false, "the making of a placement group", false, {},
+                  [&](output_archive& out) { out(options.bundles, options.strategy.what(), options.name); })
+                  .get(),
+              n};
+    const std::string name = options.name;
+    detail::bundle_ranks::parts parts;
+    for (const resource_set& b : options.bundles) parts.push_back({static_cast<std::uint32_t>(parts.size()), b});
+    const std::uint64_t number = detail::make_group_request::make(core_, std::move(options));
+    if (core_.jobs() == nullptr) core_.bundles().expect(number, name, parts);
+    return {number, n};
+  }
+  [[nodiscard]] cadre::placement_group placement_group(std::vector<resource_set> bundles, placement_strategy strategy) {
+    return placement_group(placement_group_options{std::move(bundles), strategy, {}});
+  }
+  /// Ends a group: what waits in it, or comes later, fails with placement_group_gone (617), tasks that run are asked to stop,
+  /// its actors are killed, and its resources go back as these end. Nothing, if it was removed before. Throws
+  /// empty_placement_group (618).
+  void remove(const cadre::placement_group& group) {
+    static_cast<void>(group.core());
+    core_.groups_used().drop(group.group());
+    if (core_.rank() == 0) return detail::groups_of(core_).remove(group.group());
+    detail::ask<detail::remove_group_request, void>(*core_.jobs(), 0, {}, false, "the removal of a placement group",
+                                                    false, {}, [&](output_archive& out) { out(group.group()); })
+        .get();
+  }
+
   // ---- Objects
 
   /// The store of this node: see object_store.
@@ -225,11 +264,19 @@ class runtime {
   auto submit_somewhere(remote_options o, Call call) {
     using result = typename Call::result;
     detail::job& j = *core_.jobs();
-    const int to = j.choose(o.on, o.resources);
-    detail::task_refs sources;
-    call.add_sources(sources, to == rank());
-    if (to == rank()) return detail::start_call<F, result>(core_, std::move(o), std::move(call), sources);
-    if (sources.empty() && o.max_retries == 0 && !o.stop.stop_possible())
+    const placement asked = o.on;
+    detail::task_refs makers;
+    call.add_sources(makers, false);
+    const bool placed = detail::is_placed(j, o.on, detail::wanted_by(o), makers);
+    const int to = placed ? detail::find_place(j, o.on, detail::wanted_by(o)) : detail::places::none;
+    if (placed && to == rank()) {
+      detail::task_refs sources;
+      call.add_sources(sources, true);
+      detail::charge cost = detail::charge_for(j, o.on, to, detail::wanted_by(o));
+      return detail::start_call<F, result>(core_, std::move(o), detail::charged_call(std::move(call), std::move(cost)),
+                                           sources);
+    }
+    if (placed && makers.empty() && o.max_retries == 0 && !o.stop.stop_possible())
       return detail::send_settled(
           std::move(call),
           [&](auto all) {
@@ -240,11 +287,12 @@ class runtime {
     // A task of this rank waits for the arguments, sends, and waits for the answer.
     remote_options here{.stop = o.stop, .at = o.at};
     o.stop = {};
-    auto wait = [this, &j, to, o = std::move(o), call = std::move(call)](bool, auto&&...) mutable -> result {
+    auto wait = [this, &j, to, asked, o = std::move(o), call = std::move(call)](bool, auto&&...) mutable -> result {
       const auto settled = std::make_shared<const typename Call::settled>(std::move(call).settle());
-      return detail::with_retries(j, to, o, [&](int at) { return send_task<F>(at, o, *settled, settled).get(); });
+      return detail::with_retries(j, to, asked, o,
+                                  [&](int at) { return send_task<F>(at, o, *settled, settled).get(); });
     };
-    return detail::start_call<F, result>(core_, std::move(here), std::move(wait), sources);
+    return detail::start_call<F, result>(core_, std::move(here), std::move(wait), makers);
   }
   template <auto F, class Call>
   auto send_task(int to, const remote_options& o, const Call& call, std::shared_ptr<const Call> keep) {
@@ -254,7 +302,7 @@ class runtime {
           out(detail::sent_options::of(o));
           call.save(out);
         },
-        std::move(keep));
+        std::move(keep), detail::charge_for(*core_.jobs(), o.on, to, detail::wanted_by(o)));
   }
 
   template <auto F, class... A>
@@ -262,26 +310,33 @@ class runtime {
     using made = typename detail::signature_of<F>::result;
     static_assert(!std::is_void_v<made>, "cadre: submit_ref() is of a function that returns something");
     using stored = stored_type_t<made>;
-    if (core_.jobs() == nullptr) core_.check(options.on);
+    detail::job* const j = core_.jobs();
+    if (j == nullptr) core_.check(options.on);
     auto call = detail::bind_call<F>(core_, std::forward<A>(arguments)...);
-    const int to = core_.jobs() == nullptr ? rank() : core_.jobs()->choose(options.on, options.resources);
-    detail::task_refs sources;
-    call.add_sources(sources, to == rank());
+    const placement asked = options.on;
+    detail::task_refs makers;
+    call.add_sources(makers, false);
+    const bool placed = j == nullptr || detail::is_placed(*j, options.on, detail::wanted_by(options), makers);
+    const int to = j == nullptr ? rank()
+                   : placed     ? detail::find_place(*j, options.on, detail::wanted_by(options))
+                                : detail::places::none;
     object_promise<stored> promise = store().template promise<stored>({}, options.at);
     object_ref<stored> ref = promise.ref();
     if (to == rank()) {
+      detail::task_refs sources;
+      call.add_sources(sources, true);
       to_store<stored, decltype(call)> all{&core_, std::move(call), std::move(promise)};
       core_.results().add(ref, detail::start_call<F, void>(core_, std::move(options), std::move(all), sources));
       return ref;
     }
     // A task of this rank waits for the arguments, sends, and waits until it is made.
     remote_options here{.stop = std::exchange(options.stop, {}), .at = options.at};
-    auto wait = [this, to, o = std::move(options), call = std::move(call), promise = std::move(promise)](
+    auto wait = [j, to, asked, o = std::move(options), call = std::move(call), promise = std::move(promise)](
                     bool, auto&&...) mutable {
-      const auto settled = std::make_shared<const typename decltype(call)::settled>(std::move(call).settle());
-      detail::make_elsewhere<F>(*core_.jobs(), to, o, settled, std::move(promise));
+      const auto settled = std::make_shared<typename decltype(call)::settled>(std::move(call).settle());
+      detail::make_elsewhere<F>(*j, to, asked, o, settled, std::move(promise));
     };
-    core_.results().add(ref, detail::start_call<F, void>(core_, std::move(here), std::move(wait), sources));
+    core_.results().add(ref, detail::start_call<F, void>(core_, std::move(here), std::move(wait), makers));
     return ref;
   }
   // Runs a call and keeps what it gives.
@@ -329,9 +384,11 @@ class runtime {
     if (core_.jobs() != nullptr) return make_somewhere<T>(o, name, std::move(kept));
     core_.check(o.on);
     if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_.store(), a), ...); }, kept);
+    detail::resources_of_actor held(core_, o.on, o.resources, detail::constructor_name<T>(), o.at);
     const detail::actor_address where =
         core_.actors().add(typeid(T), core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls,
                            detail::revival_for<T>(limits_of(o), kept));
+    held.give_to(where);
     const cadre::actor<T> made({rank(), where}, core_.number());
     const auto begin = [&] {
       if (o.max_restarts != 0)
@@ -346,6 +403,7 @@ class runtime {
       if (!o.get_or_create) throw actor_name_taken(name);
       return checked<T>(*taken, name);
     }
+    held.ask();
     return made;
   }
   static detail::revival::limits limits_of(const actor_options& o) noexcept {
@@ -359,7 +417,8 @@ class runtime {
   template <class T, class Kept>
   cadre::actor<T> make_somewhere(const actor_options& o, const std::string& name, Kept kept) {
     detail::job& j = *core_.jobs();
-    const int to = j.choose(o.on, {});
+    placement on = o.on;
+    const int to = detail::find_place(j, on, o.resources);
     if (!name.empty()) {
       const detail::name_answer has_it =
           settled_answer(detail::name_question::reserve, name, detail::type_name(typeid(T)));
@@ -373,11 +432,13 @@ class runtime {
                              .name = name,
                              .most_at_once = o.max_concurrency,
                              .most_pending = o.max_pending_calls,
-                             .most = limits_of(o)};
+                             .most = limits_of(o),
+                             .resources = o.resources,
+                             .on = on.is_in_group() ? on : placement()};
       detail::actor_place where{to, {}, o.max_restarts != 0 ? o.max_task_retries : detail::actor_place::never_anew};
       using request = detail::make_request<T, Kept>;
       if (to == rank()) {
-        where.at = detail::make_here<T>(core_, how, o.at, kept);
+        where.at = detail::make_here<T>(core_, how, o.at, kept, rank());
       } else {
         where.at =
             detail::ask<request, detail::actor_address>(j, to, {}, true, detail::constructor_name<T>(), true, o.at,
@@ -387,6 +448,7 @@ class runtime {
                                                         })
                 .get();
       }
+      detail::take_for(j, on, to, o.resources);
       if (o.max_restarts != 0 && to != 0) {
         how.arguments = std::apply([](const auto&... a) { return to_bytes(a...); }, kept);
         how.first = where;

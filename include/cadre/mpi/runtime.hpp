@@ -149,13 +149,14 @@ class runtime : public cadre::runtime {
 
   // Until nothing goes on anywhere and nothing is on its way: two looks at all ranks, one after the other, that see the same
   // and as much received as sent (F. Mattern, Algorithms for distributed termination detection, 1987). What was on its way to
-  // or from a rank that has died nobody can count: without it.
+  // or from a rank that has died nobody can count: without it. Where what goes on waits for resources, the actors end that
+  // hold some, then placement groups.
   void finish() {
     using activity = cadre::detail::job::activity;
     std::vector<activity> before;
     for (;;) {
       std::vector<activity> now;
-      activity sum{.idle = true};
+      activity sum{.idle = true, .still = true};
       bool all_live = true;
       for (int r = 0; r < world_size(); ++r) {
         if (!job_->is_alive(r)) {
@@ -171,12 +172,30 @@ class runtime : public cadre::runtime {
         sum.sent += now.back().sent;
         sum.received += now.back().received;
         sum.idle = sum.idle && now.back().idle;
+        sum.still = sum.still && now.back().still;
+        sum.waiting += now.back().waiting;
       }
-      if (sum.idle && (sum.sent == sum.received || !all_live) && now == before) break;
+      const bool steady = (sum.sent == sum.received || !all_live) && now == before;
+      const bool freed = steady && sum.still && sum.waiting != 0 && free_resources(now);
+      if (steady && sum.idle && !freed) break;
       before = std::move(now);
       std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
     job_->end_others();
+  }
+  // False if nothing holds any.
+  bool free_resources(const std::vector<cadre::detail::job::activity>& now) {
+    bool any = false;
+    for (const cadre::detail::job::activity& a : now) any = any || a.holds;
+    if (!any) return core().remove_some_groups();
+    core().end_actors_that_hold();
+    for (int r = 1; r < world_size(); ++r) {
+      try {
+        if (job_->is_alive(r)) job_->ask<cadre::detail::end_holders_request>(r, {}, false, [](output_archive&) {});
+      } catch (const error&) {  // it has died just now
+      }
+    }
+    return true;
   }
   cadre::detail::job::activity ask_for_activity(int r) {
     return cadre::detail::ask<cadre::detail::activity_request, cadre::detail::job::activity>(

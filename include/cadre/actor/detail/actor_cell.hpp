@@ -1,6 +1,7 @@
 #ifndef CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
 #define CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
 
+#include <cadre/actor/detail/admission.hpp>
 #include <cadre/actor/detail/mailbox.hpp>
 #include <cadre/actor/detail/revival.hpp>
 #include <cadre/actor/error.hpp>
@@ -9,6 +10,7 @@
 #include <cadre/async/detail/state.hpp>
 #include <cadre/async/detail/strand.hpp>
 #include <cadre/core/chrono.hpp>
+#include <cadre/core/function.hpp>
 #include <cadre/os/futex.hpp>
 
 #include <atomic>
@@ -17,6 +19,7 @@
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <typeinfo>
@@ -94,6 +97,31 @@ class actor_cell final : public strand {
     return true;
   }
 
+  /// Before its first call is pushed: none begins before admit(), and what it holds is given back when it has gone.
+  void hold(admission::held what) {
+    const std::lock_guard lock(mutex_);
+    held_ = std::move(what);
+    most_ = 0;
+  }
+  void admit(std::uint32_t generation) {
+    turn* more = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (generation != generation_ || has_ended() || most_ != 0) return;
+      most_ = 1;
+      more = turn_if_needed();
+    }
+    if (more != nullptr) schedule(more);
+  }
+  /// 0, or which actor of this cell it is, if it was admitted and holds some of that; null: of anything.
+  [[nodiscard]] std::uint32_t holds_of(const resource_ledger<>* from) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (held_ == nullptr || most_ == 0 || has_ended()) return 0;
+    return from == nullptr || held_->extras()->ledger.get() == from ? generation_ : 0;
+  }
+  /// For a call that runs; null if it holds nothing.
+  [[nodiscard]] task_extras* extras() noexcept { return held_ != nullptr ? held_->extras() : nullptr; }
+
   [[nodiscard]] bool has_ended() const noexcept { return ended_.load(std::memory_order_acquire); }
 
   /// By its first call, with which the others begin.
@@ -115,18 +143,26 @@ class actor_cell final : public strand {
   /// The calls that are not over will fail with actor_died (601), for this reason, but for one that a turn is at. False if it
   /// has ended already.
   bool end(std::uint32_t generation, std::string why) {
+    admission::held held;          // given back after the object's end
     std::shared_ptr<void> object;  // its destructor may call others
     turn* more = nullptr;
     std::vector<long_call*> lost;
+    move_only_function<void()> ends;
     {
       const std::lock_guard lock(mutex_);
       if ((generation != generation_ && generation != any) || has_ended()) return false;
       if (mail_.long_calls() != 0) lost = mail_.lose([&] { return std::make_exception_ptr(actor_died(label_, why)); });
+      if (held_ != nullptr) ends = held_->take_ends();
       why_ = std::move(why);
+      if (most_ == 0) most_ = 1;  // for the calls to fail
       ended_.store(true, std::memory_order_release);
       more = turn_if_needed();
-      if (turns_ == 0) object = std::move(object_);
+      if (turns_ == 0) {
+        object = std::move(object_);
+        held = std::move(held_);
+      }
     }
+    if (ends) ends();
     tell(lost, more);
     return true;
   }
@@ -140,13 +176,13 @@ class actor_cell final : public strand {
     {
       const std::lock_guard lock(mutex_);
       if (generation != generation_ || has_ended() || mail_.has_maker() || revival_ == nullptr) return false;
-      if (turns_ == 0) more = add_turn();  // first, as there may be no memory for it
+      if (turns_ == 0 && most_ != 0) more = add_turn();  // first, as there may be no memory for it
       if (!revival_->count_restart()) {
         if (more != nullptr) --turns_, no_longer_waits(*more), more->release();
         return false;
       }
       mail_.set_maker(maker);
-      most_ = 1;
+      if (most_ != 0) most_ = 1;
       const int retries = revival_->most().task_retries;
       if (retries == 0) lost = mail_.take_calls_of_users();
       if (mail_.long_calls() != 0)
@@ -279,7 +315,8 @@ class actor_cell final : public strand {
   /// By a turn.
   void run_calls(turn& self) noexcept {
     constexpr int most_at_once = 256;  // then others of the pool have a go
-    std::shared_ptr<void> object;      // as in end()
+    admission::held held;              // as in end()
+    std::shared_ptr<void> object;
     turn* successor = nullptr;
     task* t = nullptr;
     for (int n = 0;; ++n) {
@@ -292,7 +329,10 @@ class actor_cell final : public strand {
         t = mail_.next(turns_);
         if (t == nullptr) {
           if (--turns_ == 0) {
-            if (has_ended()) object = std::move(object_);
+            if (has_ended()) {
+              object = std::move(object_);
+              held = std::move(held_);
+            }
             tell_if_awaited();
           }
         } else if (mail_.is_maker(*t) || (n < most_at_once && !is_over(self)) ||
@@ -345,6 +385,8 @@ class actor_cell final : public strand {
   void run_call(task& t) noexcept {
     worker* const w = this_worker();
     if (!t.try_claim(runner(w)) && !t.is_pending()) return;  // it has been cancelled; a long call is never claimed
+    std::optional<thread_limit> limit;
+    if (held_ != nullptr && held_->extras()->processors > 1) limit.emplace(held_->extras()->processors);
     w != nullptr ? scheduler::run_claimed(*w, t) : run_in_frame(t, this_context());
   }
 
@@ -439,6 +481,7 @@ class actor_cell final : public strand {
   pool_id pool_ = no_pool;
   std::string label_, why_;
   std::atomic<bool> ended_{false};
+  admission::held held_;          // null: nothing; changes while no call runs
   std::shared_ptr<void> object_;  // changes while no call runs, but for the first
   std::unique_ptr<revival> revival_;
   task* current_ = nullptr;  // the call that runs, if only one can

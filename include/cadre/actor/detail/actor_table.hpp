@@ -122,18 +122,36 @@ class actor_table {
     if (as && when_known_ends) when_known_ends(as->name, as->first);
     return true;
   }
+  /// Which hold something of that; null: of anything.
+  [[nodiscard]] std::vector<actor_address> all_of(const resource_ledger<>* from) {
+    const std::lock_guard lock(mutex_);
+    std::vector<actor_address> found;
+    for (std::uint32_t i = 0; i < begun_; ++i)
+      if (const std::uint32_t generation = (*this)[i].holds_of(from)) found.push_back({i, generation});
+    return found;
+  }
+  /// Ends those. True if there were any.
+  bool end_all_of(const resource_ledger<>* from, const std::string& why) {
+    bool any = false;
+    for (const actor_address a : all_of(from)) any |= end(a, why);
+    return any;
+  }
   /// When nobody else makes calls: lets those run that there are, then ends all actors. From now on another runtime can have
   /// the table.
   void end_all(const std::string& why) {
-    for (bool again = true; again;) {
-      again = false;
-      for (std::uint32_t i = 0; i < begun_; ++i) again |= (*this)[i].wait_until_idle();
-    }
+    wait_until_idle();
     for (std::uint32_t i = 0; i < begun_; ++i) (*this)[i].end(actor_cell::any, why);
     names_.clear();
     known_.clear();
     ended_.clear();
     for (std::uint32_t i = 0; i < begun_; ++i) ended_.push_back(i);
+  }
+  /// When nobody else makes calls.
+  void wait_until_idle() {
+    for (bool again = true; again;) {
+      again = false;
+      for (std::uint32_t i = 0; i < begun_; ++i) again |= (*this)[i].wait_until_idle();
+    }
   }
 
   /// In a job of several ranks, where rank 0 knows the actor by its name and where it was first.

@@ -80,6 +80,9 @@ class remote_result final : public state<R>, public waits_for_answer {
     }
   }
 
+  /// What this keeps others from at the rank that is asked.
+  charge cost;
+
   void run() noexcept override {}  // never claimable
   void run_not() noexcept override {}
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
@@ -124,6 +127,7 @@ class remote_result final : public state<R>, public waits_for_answer {
     }
   }
   void finish() noexcept {
+    cost.settle();
     this->complete(task::completion::from_elsewhere);
     this->release();
   }
@@ -148,8 +152,9 @@ future<R> failed_future(job& j, std::exception_ptr why, std::source_location at)
 /// request throws.
 template <class R, class Write>
 future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor,
-                      std::source_location at, Write&& write, std::shared_ptr<const void> keep = {}) {
+                      std::source_location at, Write&& write, std::shared_ptr<const void> keep = {}, charge cost = {}) {
   auto* const result = new remote_result<R>(j, name, of_actor, at);
+  result->cost = std::move(cost);
   auto answer = future_access::make<R>(task_ref<state<R>>(result));
   h.number = result->expect_from(to);
   try {
@@ -168,9 +173,9 @@ future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view n
 }
 template <class Tag, class R, class Write>
 future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor, std::source_location at,
-              Write&& write, std::shared_ptr<const void> keep = {}) {
+              Write&& write, std::shared_ptr<const void> keep = {}, charge cost = {}) {
   h.handler = handler_of<Tag>::entry.id();
-  return ask_handler<R>(j, to, h, refs, name, of_actor, at, write, std::move(keep));
+  return ask_handler<R>(j, to, h, refs, name, of_actor, at, write, std::move(keep), std::move(cost));
 }
 
 /// A call of an actor that may be made anew elsewhere: to where it is when that is known. `all` has the arguments.

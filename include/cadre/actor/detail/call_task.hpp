@@ -48,6 +48,7 @@ class call_task final : public function_task<R, F>, public call_in_mailbox {
   [[nodiscard]] bool has_begun() const noexcept override { return this->is_running(); }
   [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override { return cell.as_strand(); }
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  [[nodiscard]] task_extras* extras() noexcept override { return cell.extras(); }
   /// That an actor was gone when it was told something is for the log at most: nobody can know in time.
   [[nodiscard]] bool error_ends_program() noexcept override {
     try {
@@ -167,6 +168,7 @@ class long_call_task final : public state<R>, public long_call {
   [[nodiscard]] bool has_begun() const noexcept override { return now != stage::waits; }
   [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override { return cell.as_strand(); }
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  [[nodiscard]] task_extras* extras() noexcept override { return cell.extras(); }
   bool bring_nearer(time_point deadline) noexcept override { return cell.bring_nearer(*this, deadline); }
   [[nodiscard]] bool listen(listener& l) noexcept override { return cell.listen(*this, l); }
   void stop_listening(listener& l, bool leaves) noexcept override { cell.stop_listening(l, leaves); }

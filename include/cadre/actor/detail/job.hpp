@@ -12,6 +12,7 @@
 #include <cadre/actor/detail/requests.hpp>
 #include <cadre/actor/detail/runtime_core.hpp>
 #include <cadre/actor/detail/served.hpp>
+#include <cadre/actor/detail/where.hpp>
 #include <cadre/actor/options.hpp>
 #include <cadre/archive/byte_buffer.hpp>
 #include <cadre/archive/output_archive.hpp>
@@ -61,6 +62,7 @@ class job final : public message_sink, public fetches_objects, private knows_ran
         all_(std::move(all)),
         far_(way_->rank(), *this),
         gone_(all_.size()),
+        ranks_(std::make_shared<places>(ranks_of(all_))),
         moved_(*this) {}
   /// Messages are received from now on. Once, when all else is there.
   void start() { way_->start(*this); }
@@ -189,6 +191,8 @@ class job final : public message_sink, public fetches_objects, private knows_ran
       revivals_.add([this, first, why = std::string(how)] { revive(first, why); });
   }
   [[nodiscard]] bool is_gone(int r) noexcept { return is_gone(r, false); }
+  /// What may have to wait for other ranks: on another thread.
+  void later(errands::errand f) { revivals_.add(std::move(f)); }
 
   /// Makes progress for a while, or until the task is done. True if it is.
   bool bring_nearer(const task& t) noexcept {
@@ -207,15 +211,17 @@ class job final : public message_sink, public fetches_objects, private knows_ran
 
   /// Throws impossible_request (209).
   int choose(const placement& on, const resource_set& wanted, bool rank_0_last = false) {
-    std::vector<int> can;
-    for (int r = 0; r < world_size(); ++r)
-      if (is_at(on, r) && has(r, wanted) && is_alive(r)) can.push_back(r);
-    if (rank_0_last && can.size() > 1 && can.front() == 0) can.erase(can.begin());
-    if (can.empty() && on.is_soft()) return choose({}, wanted, rank_0_last);
-    if (can.empty()) throw impossible_request(none_for(on, wanted));
-    if (on.what() == placement::kind::pack) return can.front();
-    return can[next_.fetch_add(1, std::memory_order_relaxed) % can.size()];
+    const auto may = [&](int r) { return is_at(on, r) && is_alive(r); };
+    int to = places::none;
+    if (rank_0_last) to = ranks_->choose(wanted, on.what(), [&](int r) { return r != 0 && may(r); });
+    if (to == places::none) to = ranks_->choose(wanted, on.what(), may);
+    if (to == places::none && on.is_soft()) return choose({}, wanted, rank_0_last);
+    if (to == places::none) throw impossible_request(none_for(on, wanted));
+    return to;
   }
+  /// What this rank has spoken for on all.
+  [[nodiscard]] const std::shared_ptr<places>& ranks() const noexcept { return ranks_; }
+  [[nodiscard]] const peer_facts& facts_of(int r) const noexcept { return all_[static_cast<std::size_t>(r)]; }
 
   // ---- The life of the job
 
@@ -230,12 +236,19 @@ class job final : public message_sink, public fetches_objects, private knows_ran
   struct activity {
     std::uint64_t sent = 0, received = 0;
     bool idle = false;
+    bool still = false;         // nothing but requests is open
+    bool holds = false;         // actors hold resources
+    std::uint64_t waiting = 0;  // for resources: tasks, actors, groups
     friend bool operator==(const activity&, const activity&) = default;
   };
   [[nodiscard]] activity look() {
     activity a;
     a.received = received_.load();  // before sent_: see finish()
-    a.idle = requests_.open() == 0 && moved_.idle() && revivals_.idle() && scheduler_of(core_.pool()).is_idle();
+    a.idle = requests_.open() == 0;
+    a.still = moved_.idle() && revivals_.idle() && scheduler_of(core_.pool()).is_idle();
+    a.idle = a.idle && a.still;
+    a.waiting = core_.waiting_for_resources();
+    a.holds = a.waiting != 0 && !core_.actors().all_of(nullptr).empty();
     a.sent = sent_.load();
     return a;
   }
@@ -292,6 +305,7 @@ class job final : public message_sink, public fetches_objects, private knows_ran
     }
     for (waits_for_answer* const w : lost) w->lost(how);
     lose_objects_of(rank, how);
+    core_.place_groups_again();
     if (rank == 0) end();
   }
 
@@ -390,12 +404,10 @@ class job final : public message_sink, public fetches_objects, private knows_ran
            : on.what() == placement::kind::on_node ? all_[static_cast<std::size_t>(r)].host == on.node()
                                                    : true;
   }
-  [[nodiscard]] bool has(int r, const resource_set& wanted) const {
-    for (const resource_set::entry& e : wanted.entries()) {
-      const resource_set::entry* const there = all_[static_cast<std::size_t>(r)].resources.find(e.name);
-      if (e.units != 0 && (there == nullptr || there->units < e.units)) return false;
-    }
-    return true;
+  static std::vector<places::place> ranks_of(const std::vector<peer_facts>& all) {
+    std::vector<places::place> ranks;
+    for (const peer_facts& p : all) ranks.push_back({p.host, p.resources});
+    return ranks;
   }
   [[nodiscard]] std::string none_for(const placement& on, const resource_set& wanted) const {
     std::string text = wanted.text();
@@ -417,10 +429,11 @@ class job final : public message_sink, public fetches_objects, private knows_ran
   far_objects far_;
   std::mutex dying_;  // while the death of a rank is told
   std::vector<std::atomic<bool>> gone_;
+  const std::shared_ptr<places> ranks_;
   moved_actors moved_;
   errands revivals_;
   std::atomic<std::uint64_t> sent_{0}, received_{0};
-  std::atomic<std::uint32_t> over_{0}, next_{0};
+  std::atomic<std::uint32_t> over_{0};
 };
 
 }  // namespace detail

@@ -29,10 +29,14 @@ struct sent_actor {
   int restarts = 0;
   revival::saved_state state = {};
   std::vector<std::byte> arguments = {};
+  // What it holds, and in which bundle, if in any.
+  resource_set resources = {};
+  placement on = {};
 
   template <class Archive>
   void serialize(Archive& archive) {
-    archive(label, name, most_at_once, most_pending, most, first, restarts, state.version, state.bytes, arguments);
+    archive(label, name, most_at_once, most_pending, most, first, restarts, state.version, state.bytes, arguments,
+            resources, on);
   }
 };
 

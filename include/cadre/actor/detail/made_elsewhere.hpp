@@ -3,6 +3,7 @@
 
 #include <cadre/actor/detail/arriving_call.hpp>
 #include <cadre/actor/detail/ask.hpp>
+#include <cadre/actor/detail/retries.hpp>
 #include <cadre/actor/detail/sent_options.hpp>
 #include <cadre/actor/detail/start_call.hpp>
 #include <cadre/actor/detail/way_back.hpp>
@@ -14,23 +15,11 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
-
-/// Asks a rank for something, `ask(rank)`, and after its death others, as often as the options say.
-template <class Ask>
-auto with_retries(job& j, int to, const remote_options& o, Ask&& ask) {
-  for (int left = o.max_retries;; --left) {
-    try {
-      return ask(to);
-    } catch (const worker_died&) {
-      if (left <= 0) throw;
-      to = j.choose(o.on.is_soft() ? placement{} : o.on, o.resources);
-    }
-  }
-}
 
 /// A task whose result is to be an object of the store of the node that it runs on: `Call` is a settled bound_call of F. A
 /// rank of this node has begun the object, and this one keeps the promise; one of another node gets a loan.
@@ -73,24 +62,20 @@ struct object_task_request {
   };
 };
 
-/// Has an object made that this process has begun. Throws what the task throws.
+/// A call that no other rank is left for.
+template <auto F, class Call>
+auto call_here(Call& call) {
+  if constexpr (signature_of<F>::takes_stop)
+    return call_to_end<typename Call::result>(call, true, std::stop_token());
+  else
+    return call_to_end<typename Call::result>(call, true);
+}
+/// Has an object made that this process has begun, by the rank `to` or one that is found now. Throws what the task throws.
 template <auto F, class Call, class Stored>
-void make_elsewhere(job& j, int to, const remote_options& o, const std::shared_ptr<const Call>& call,
+void make_elsewhere(job& j, int to, const placement& asked, remote_options& o, const std::shared_ptr<Call>& call,
                     object_promise<Stored> promise) {
   const object_ref<Stored> ref = promise.ref();
   const std::uint64_t key = object_ref_access::key(ref);
-  const auto ask_of = [&](int rank) {
-    if (!j.is_here(rank)) j.far().expect(key);
-    const object_loan l = ask<object_task_request<F, Call>, object_loan>(
-                              j, rank, {}, true, function_name<F>(), false, o.at,
-                              [&](output_archive& out) {
-                                out(sent_options::of(o), j.is_here(rank) ? ref : object_ref<Stored>());
-                                call->save(out);
-                              },
-                              call)
-                              .get();
-    return std::pair(rank, l);
-  };
   struct ends {
     job& j;
     std::uint64_t key;
@@ -99,17 +84,34 @@ void make_elsewhere(job& j, int to, const remote_options& o, const std::shared_p
       if (!is_known) j.far().expect_no_more(key);
     }
   } at_end{j, key};
-  const auto [from, l] = with_retries(j, to, o, ask_of);
-  if (l.rank < 0) {
+  const auto ask_of = [&](int rank) {
+    if (!j.is_here(rank)) j.far().expect(key);
+    object_loan l;
+    if (rank != j.rank())
+      l = ask<object_task_request<F, Call>, object_loan>(
+              j, rank, {}, true, function_name<F>(), false, o.at,
+              [&](output_archive& out) {
+                out(sent_options::of(o), j.is_here(rank) ? ref : object_ref<Stored>());
+                call->save(out);
+              },
+              call, charge_for(j, o.on, rank, wanted_by(o)))
+              .get();
+    return std::pair(rank, l);
+  };
+  const auto [from, l] = with_retries(j, to, asked, o, ask_of);
+  if (from == j.rank()) {
+    std::move(promise).set(call_here<F>(*call));
+  } else if (l.rank < 0) {
     promise_access::leave(std::move(promise));
+  } else {
+    at_end.is_known = true;
+    const bool wanted =
+        j.far().assign(from, l, object_ref_access::core(j.core().store()), promise_access::release(std::move(promise)));
     j.core().results().finish(ref);
+    if (wanted) static_cast<void>(j.want(key));
     return;
   }
-  at_end.is_known = true;
-  const bool wanted =
-      j.far().assign(from, l, object_ref_access::core(j.core().store()), promise_access::release(std::move(promise)));
   j.core().results().finish(ref);
-  if (wanted) static_cast<void>(j.want(key));
 }
 
 }  // namespace detail

@@ -3,6 +3,7 @@
 
 #include <cadre/actor/detail/arriving_call.hpp>
 #include <cadre/actor/detail/ask.hpp>
+#include <cadre/actor/detail/group_requests.hpp>
 #include <cadre/actor/detail/restarts.hpp>
 #include <cadre/actor/detail/sent_options.hpp>
 #include <cadre/actor/detail/start_call.hpp>
@@ -85,12 +86,16 @@ struct call_request {
 
 /// Makes an actor of a job of several ranks, where rank 0 knows it, on this one.
 template <class T, class Kept>
-actor_address make_here(runtime_core& core, sent_actor o, std::source_location at, Kept kept) {
+actor_address make_here(runtime_core& core, sent_actor o, std::source_location at, Kept kept, int placed_by) {
+  resources_of_actor held(core, o.on, o.resources, constructor_name<T>(), at);
   std::unique_ptr<revival> anew = revival_for<T>(o.most, kept);
   revival* const r = anew.get();
   if (o.restarts != 0) r->go_on_from(o.restarts, std::move(o.state));
   const actor_address where =
       core.actors().add(typeid(T), core.home(), o.label, o.most_at_once, o.most_pending, std::move(anew));
+  held.give_to(where, [&core, placed_by, on = o.on, what = o.resources] {
+    given_back_request::tell(*core.jobs(), placed_by, on, what);
+  });
   const actor_place first =
       o.restarts != 0 ? o.first
                       : actor_place{core.rank(), where, r != nullptr ? o.most.task_retries : actor_place::never_anew};
@@ -106,6 +111,7 @@ actor_address make_here(runtime_core& core, sent_actor o, std::source_location a
       };
     push_maker<T>(core, where, at);
   }
+  held.ask();
   return where;
 }
 /// An actor is to be made.
@@ -121,7 +127,7 @@ struct make_request {
     else
       std::apply([&](auto&... a) { r.in(a...); }, kept);
     r.in.expect_end();
-    const actor_address where = make_here<T>(r.at.core(), std::move(o), {}, std::move(kept));
+    const actor_address where = make_here<T>(r.at.core(), std::move(o), {}, std::move(kept), r.from);
     way_back(r).with([&] { return where; });
   }
 
@@ -188,6 +194,14 @@ inline name_answer ask_about_name(job& j, name_question q, const std::string& na
                                         [&](output_archive& out) { out(q, name, type, where); })
       .get();
 }
+
+/// At the end of the job, when all that goes on waits for resources: actors that hold some end.
+struct end_holders_request {
+  static void serve(request& r) {
+    r.in.expect_end();
+    r.at.core().end_actors_that_hold();
+  }
+};
 
 /// What a rank has to do before the job may end: see mpi::runtime.
 struct activity_request {

@@ -2,6 +2,7 @@
 #define CADRE_ACTOR_DETAIL_RESTARTS_HPP
 
 #include <cadre/actor/detail/ask.hpp>
+#include <cadre/actor/detail/group_requests.hpp>
 #include <cadre/actor/detail/sent_options.hpp>
 #include <cadre/actor/detail/way_back.hpp>
 #include <cadre/async/promise.hpp>
@@ -95,11 +96,15 @@ inline void job::revive(const actor_place& first, std::string how) noexcept {
       }
       // A rank does not come back. Rank 0 is not to be lost by what killed another.
       const bool on_the_lost = k->on.what() == placement::kind::on_rank && !is_alive(k->on.rank());
-      const int to = choose(on_the_lost ? placement{} : k->on, {}, true);
+      sent_actor again = k->how;
+      placement on = on_the_lost ? placement{} : k->on;
+      const int to = find_place(*this, on, again.resources, true);
+      if (on.is_in_group()) again.on = on;
       try {
         const auto at = detail::ask_handler<actor_address>(*this, to, {.handler = k->maker}, false, "a restart", true,
-                                                           {}, [&](output_archive& out) { out(k->how); })
+                                                           {}, [&](output_archive& out) { out(again); })
                             .get();
+        take_for(*this, on, to, again.resources);
         return kept_.made(first, {to, at, first.task_retries});
       } catch (const actor_died& e) {  // that rank has died too
         how = e.what();

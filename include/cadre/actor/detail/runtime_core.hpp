@@ -2,6 +2,9 @@
 #define CADRE_ACTOR_DETAIL_RUNTIME_CORE_HPP
 
 #include <cadre/actor/detail/actor_table.hpp>
+#include <cadre/actor/detail/bundles.hpp>
+#include <cadre/actor/detail/groups_used.hpp>
+#include <cadre/actor/detail/placement_groups.hpp>
 #include <cadre/actor/detail/producers.hpp>
 #include <cadre/actor/options.hpp>
 #include <cadre/async/blocking.hpp>
@@ -21,6 +24,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -47,13 +51,18 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
  public:
   /// Throws thread_error (151), impossible_request (209).
   explicit runtime_core(runtime_options options, runtime& face)
-      : store_options_(std::move(options.store)), packs_(options.round_trip), actors_(take_table()), face_(face) {
+      : store_options_(std::move(options.store)),
+        packs_(options.round_trip),
+        actors_(take_table()),
+        bundles_(actors_),
+        face_(face) {
     try {
       pool_.emplace(thread_pool_options{.threads = options.threads,
                                         .on_unobserved_error = std::move(options.on_unobserved_error),
                                         .resources = std::move(options.resources),
                                         .report_waits_after = options.report_waits_after});
       home_ = scheduler_of(*pool_).id();
+      bundles_.begin(ledger());
       enter();  // last: others find what is whole
     } catch (...) {
       give_back(actors_);
@@ -62,13 +71,21 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   }
   runtime_core(const runtime_core&) = delete;
   runtime_core& operator=(const runtime_core&) = delete;
-  /// Runs what has been submitted, then ends the actors. Tasks that depend on what comes later keep the rest of this.
+  /// Runs what has been submitted, then ends the actors, those earlier for whose resources something waits. Tasks that depend
+  /// on what comes later keep the rest of this.
   void end() noexcept {
+    const bool has_threads = this_worker() == nullptr && !scheduler_of(*pool_).left_behind();
+    for (bool again = has_threads; again && waiting_for_resources() != 0;) {
+      while (!scheduler_of(*pool_).is_idle()) std::this_thread::sleep_for(std::chrono::microseconds(100));
+      again = waiting_for_resources() == 0 || end_actors_that_hold() || remove_some_groups();
+    }
     pool_.reset();
     {
       const std::lock_guard lock(all().mutex);
       has_ended_ = true;
     }
+    while (remove_some_groups()) {}
+    bundles_.end();
     actors_.end_all("its runtime has ended");  // whose destructors may still call others
     leave();
     give_back(actors_);
@@ -88,6 +105,35 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   }
   [[nodiscard]] int rank() const noexcept { return rank_; }
   void set_rank(int rank) noexcept { rank_ = rank; }
+  [[nodiscard]] std::shared_ptr<resource_ledger<>> ledger() {
+    return scheduler_of(*pool_).part<resource_ledger<>>(&scheduler::ledger);
+  }
+  /// What of this rank is set aside for placement groups.
+  [[nodiscard]] bundle_table& bundles() noexcept { return bundles_; }
+  /// Those that this rank sends to.
+  [[nodiscard]] class groups_used& groups_used() noexcept { return groups_used_; }
+  /// On rank 0: all of the job. `ranks()` gives what they are set aside by, for the first.
+  template <class Ranks>
+  [[nodiscard]] placement_groups& groups(Ranks&& ranks) {
+    const std::lock_guard lock(mutex_);
+    if (groups_ == nullptr) groups_ = std::make_unique<placement_groups>(ranks());
+    return *groups_;
+  }
+  /// At the end, when all that goes on waits for what they hold. True if there were any.
+  bool end_actors_that_hold() { return actors_.end_all_of(nullptr, "its runtime has ended"); }
+  void place_groups_again() {
+    if (placement_groups* const all = groups_if_any()) all->try_again();
+  }
+  /// At the end too. False if there were none.
+  bool remove_some_groups() {
+    placement_groups* const all = groups_if_any();
+    return all != nullptr && all->remove_some("its runtime has ended");
+  }
+  /// How many tasks, actors and groups.
+  [[nodiscard]] std::size_t waiting_for_resources() {
+    placement_groups* const all = groups_if_any();
+    return bundles_.waiting() + (all != nullptr ? all->waiting() : 0);
+  }
   [[nodiscard]] const resource_set& resources() const { return scheduler_of(*pool_).resources(); }
   /// One job of several ranks from now on: handles of all of them have the same number, and the ranks of a node one store.
   void begin_job(std::uint32_t number, const std::string& store) {
@@ -267,6 +313,11 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     return (number & of_job) != 0 ? all().jobs[number % most_jobs] : all().cores[number % most];
   }
 
+  [[nodiscard]] placement_groups* groups_if_any() {
+    const std::lock_guard lock(mutex_);
+    return groups_.get();
+  }
+
   std::mutex mutex_;
   store_options store_options_;
   const bool packs_;
@@ -274,6 +325,9 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   std::atomic<object_store*> ready_store_{nullptr};
   producers producers_;
   actor_table& actors_;
+  bundle_table bundles_;
+  class groups_used groups_used_;
+  std::unique_ptr<placement_groups> groups_;
   std::uint32_t number_ = 0;
   runtime& face_;
   int rank_ = 0;

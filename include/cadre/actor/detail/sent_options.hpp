@@ -34,18 +34,20 @@ struct portable<resource_set> {
 
 template <>
 struct portable<placement> {
-  static void save(auto& archive, const placement& p) { archive(p.what(), p.rank(), p.node(), p.is_soft()); }
+  static void save(auto& archive, const placement& p) { archive(p.what(), p.rank(), p.group(), p.node(), p.is_soft()); }
   static void load(auto& archive, placement& p) {
     placement::kind what{};
     int rank = 0;
+    std::uint64_t group = 0;
     std::string node;
     bool soft = false;
-    archive(what, rank, node, soft);
+    archive(what, rank, group, node, soft);
     switch (what) {
       case placement::kind::on_rank: p = on_rank(rank); break;
       case placement::kind::on_node: p = on_node(std::move(node), soft); break;
       case placement::kind::spread: p = spread; break;
       case placement::kind::pack: p = pack; break;
+      case placement::kind::in_group: p = in_group(group, rank); break;
       default: p = {};
     }
   }
@@ -57,6 +59,7 @@ namespace detail {
 struct sent_options {
   std::string name;
   resource_set resources;
+  placement on = {};  ///< a bundle, or anything else
   int max_retries = 0;
   std::int64_t retry_on = 0;  ///< where the filter lies in the program, from a place that all ranks know; 0: none
   std::uint64_t proof = 0;    ///< that this came as it was: nothing else may be called
@@ -65,11 +68,12 @@ struct sent_options {
 
   template <class Archive>
   void serialize(Archive& archive) {
-    archive(name, resources, max_retries, retry_on, proof, priority, deadline);
+    archive(name, resources, on, max_retries, retry_on, proof, priority, deadline);
   }
 
   static sent_options of(const remote_options& o) {
     sent_options s{.name = o.name, .resources = o.resources, .max_retries = o.max_retries, .priority = o.priority};
+    if (o.on.is_in_group()) s.on = o.on;
     if (o.retry_on != nullptr) {
       s.retry_on = reinterpret_cast<std::intptr_t>(o.retry_on) - place_known();
       s.proof = proof_of(s.retry_on);
@@ -86,6 +90,7 @@ struct sent_options {
     if (retry_on != 0 && proof != proof_of(retry_on))
       throw archive_corrupt("a .retry_on that is not in this program", 0);
     remote_options o{.name = std::move(name), .resources = std::move(resources), .max_retries = max_retries};
+    if (on.is_in_group()) o.on = std::move(on);
     if (retry_on != 0) o.retry_on = reinterpret_cast<retry_filter>(retry_on + place_known());
     o.priority = priority;
     const auto now = std::chrono::steady_clock::now();

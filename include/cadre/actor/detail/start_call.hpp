@@ -2,10 +2,12 @@
 #define CADRE_ACTOR_DETAIL_START_CALL_HPP
 
 #include <cadre/actor/detail/actor_cell.hpp>
+#include <cadre/actor/detail/admission.hpp>
 #include <cadre/actor/detail/bound_call.hpp>
 #include <cadre/actor/detail/call_task.hpp>
 #include <cadre/actor/detail/long_task.hpp>
 #include <cadre/actor/detail/runtime_core.hpp>
+#include <cadre/actor/detail/where.hpp>
 #include <cadre/actor/options.hpp>
 #include <cadre/async/detail/configured_task.hpp>
 #include <cadre/async/future.hpp>
@@ -62,6 +64,11 @@ template <auto F, class R, class Call>
 future<R> start_call(runtime_core& core, remote_options o, Call call, const task_refs& sources) {
   if (o.name.empty()) o.name = function_name<F>();
   if (o.retry_on == nullptr) o.max_retries = 0;  // a worker that is lost is the caller's matter
+  std::shared_ptr<resource_ledger<>> bundle;
+  if (o.on.is_in_group()) {
+    if (o.resources.empty()) o.resources = one_cpu();
+    bundle = core.bundles().find(o.on, o.resources);
+  }
   auto extras = std::make_unique<task_extras>(task_options{.name = std::move(o.name),
                                                            .resources = std::move(o.resources),
                                                            .stop = std::move(o.stop),
@@ -70,6 +77,7 @@ future<R> start_call(runtime_core& core, remote_options o, Call call, const task
                                                            .priority = o.priority,
                                                            .deadline = o.deadline,
                                                            .at = o.at});
+  extras->ledger = std::move(bundle);
   std::vector<task*> before;
   for (const auto& t : sources) before.push_back(t.get());
   // What comes before may come when the runtime has ended.
@@ -151,11 +159,52 @@ future<R> push_call(runtime_core& core, actor_address to, std::source_location a
   return future_access::make<R>(std::move(result));
 }
 
+/// What an actor is to hold as long as it lives. Its cell has it before calls are pushed, and it is asked for when the
+/// constructor is in the mailbox.
+class resources_of_actor {
+ public:
+  /// Throws impossible_request (209), placement_group_gone (617).
+  resources_of_actor(runtime_core& core, const placement& on, const resource_set& wanted, std::string_view name,
+                     std::source_location at)
+      : core_(core) {
+    if (!wanted.empty() || on.is_in_group())
+      held_ = admission::of(core.home(), on.is_in_group() ? core.bundles().find(on, wanted) : core.ledger(), wanted,
+                            name, at);
+  }
+  /// `ends()` is called when the actor ends, before anybody hears of that.
+  void give_to(actor_address actor, move_only_function<void()> ends = {}) {
+    if (held_ == nullptr) return;
+    held_->retain();
+    asked_ = task_ref<admission>(held_.get());
+    held_->tell(
+        [&core = core_, actor](const std::exception_ptr& why) {
+          if (why == nullptr) return core.actors()[actor.cell].admit(actor.generation);
+          try {
+            std::rethrow_exception(why);
+          } catch (const std::exception& e) {
+            core.actors().end(actor, e.what());
+          }
+        },
+        std::move(ends));
+    core_.actors()[actor.cell].hold(std::move(held_));
+  }
+  void ask() noexcept {
+    if (asked_) asked_->ask();
+  }
+
+ private:
+  runtime_core& core_;
+  admission::held held_;
+  task_ref<admission> asked_;
+};
+
 /// Gives the actor the object that `make()` makes, by a call.
 template <class Make>
 void construct(runtime_core& core, actor_address where, Make&& make) {
+  actor_cell& cell = core.actors()[where.cell];
+  if (cell.has_ended()) return;
   try {
-    core.actors()[where.cell].set_object(make());
+    cell.set_object(make());
   } catch (const std::exception& e) {
     core.actors().end(where, std::string("its constructor threw: ") + e.what());
   } catch (...) {
@@ -197,9 +246,7 @@ template <class T>
 bool kill_actor(runtime_core& core, actor_address where, bool restart) {
   actor_cell& cell = core.actors()[where.cell];
   if (!restart) return core.actors().end(where, "it was killed");
-  const auto make = [&core, where, &cell] {
-    if (!cell.has_ended()) construct(core, where, [&] { return cell.anew()->make(); });
-  };
+  const auto make = [&core, where, &cell] { construct(core, where, [&] { return cell.anew()->make(); }); };
   auto* const t = new call_task<void, decltype(make)>(decltype(make)(make), cell, call_kind::constructor,
                                                       constructor_name<T>(), core.home(), task::no_future, {});
   t->publish(task::queued, 1);

@@ -36,7 +36,7 @@ struct task_extras {
 
   task_options options;
   int processors = 1;
-  std::shared_ptr<resource_ledger<>> ledger;
+  std::shared_ptr<resource_ledger<>> ledger;     // null before the submit: the pool's
   std::shared_ptr<holding<resource_set>> share;  // of the ledger, or null
   std::optional<std::stop_source> source;        // of a function that takes a std::stop_token
   std::optional<std::stop_callback<canceller>> when_stopped;
@@ -105,6 +105,7 @@ class configured_task final : public state<R> {
   }
 
   void run() noexcept override {
+    if (is_refused()) return run_not();
     if (is_late()) return run_not();  // the thread that watches the time may be late itself
     {
       std::optional<thread_limit> limit;
@@ -120,7 +121,9 @@ class configured_task final : public state<R> {
     finish(task::completion::of_its_run);
   }
   void run_not() noexcept override {
-    if (is_late())
+    if (is_refused())
+      this->set_error(extras_->ledger->why_closed());
+    else if (is_late())
       this->set_error(std::make_exception_ptr(deadline_passed(describe(name(), this->at()))));
     else
       set_cancelled(*this);
@@ -128,6 +131,9 @@ class configured_task final : public state<R> {
   }
 
  private:
+  [[nodiscard]] bool is_refused() const noexcept {
+    return extras_->share != nullptr && extras_->share->refused.load(std::memory_order_relaxed);
+  }
   [[nodiscard]] bool is_late() const noexcept {
     const time_point deadline = extras_->options.deadline;
     return deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline;
@@ -164,9 +170,9 @@ task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<tas
     throw bad_task_option(".worker = " + std::to_string(o.worker) + " in a pool of " + std::to_string(pool.size()) +
                           " threads; they are counted from 0");
   if (o.max_retries < 0) throw bad_task_option(".max_retries = " + std::to_string(o.max_retries) + "; give 0 or more");
-  const bool holds = !o.resources.is_ordinary();
+  const bool holds = !o.resources.is_ordinary() || e.ledger != nullptr;
   if (holds) {
-    e.ledger = pool.template part<resource_ledger<>>(&scheduler::ledger);
+    if (e.ledger == nullptr) e.ledger = pool.template part<resource_ledger<>>(&scheduler::ledger);
     e.share = e.ledger->ask(o.resources, nullptr);
     if (const int n = static_cast<int>(o.resources.amount("cpu")); n > 1) e.processors = n;
   }

@@ -1,0 +1,316 @@
+#ifndef CADRE_ACTOR_DETAIL_GROUP_REQUESTS_HPP
+#define CADRE_ACTOR_DETAIL_GROUP_REQUESTS_HPP
+
+#include <cadre/actor/detail/ask.hpp>
+#include <cadre/actor/detail/bundles.hpp>
+#include <cadre/actor/detail/placement_groups.hpp>
+#include <cadre/actor/detail/sent_options.hpp>
+#include <cadre/actor/detail/start_call.hpp>
+#include <cadre/actor/detail/way_back.hpp>
+#include <cadre/async/promise.hpp>
+#include <cadre/async/shared_future.hpp>
+#include <cadre/observe/log.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+placement_groups& groups_of(runtime_core& core);
+
+// What rank 0 asks the ranks for.
+
+/// What is free; and to be told once when it may be more.
+struct room_request {
+  static void serve(request& r) {
+    r.in.expect_end();
+    way_back(r).with([&] { return look(r.at); });
+  }
+  static room look(job& j);
+};
+struct more_request {
+  static void serve(request& r) {
+    r.in.expect_end();
+    groups_of(r.at.core()).try_again();
+  }
+};
+struct set_aside_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    std::string name;
+    bundle_ranks::parts parts;
+    read_all(r, group, name, parts);
+    way_back(r).with([&] { return r.at.core().bundles().set_aside(group, name, parts); });
+  }
+};
+struct drop_group_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    std::string why;
+    bool quietly = false;
+    read_all(r, group, why, quietly);
+    drop(r.at.core(), group, why, quietly);
+  }
+  static void drop(runtime_core& core, std::uint64_t group, const std::string& why, bool quietly) {
+    core.groups_used().drop(group);
+    core.bundles().drop(group, why, quietly);
+  }
+};
+inline room room_request::look(job& j) {
+  return j.core().bundles().look([&j] {
+    if (j.rank() == 0) return groups_of(j.core()).try_again();
+    try {
+      j.ask<more_request>(0, {}, false, [](output_archive&) {});
+    } catch (const error&) {  // the job is over
+    }
+  });
+}
+
+// What all ask rank 0.
+
+struct make_group_request {
+  static void serve(request& r) {
+    placement_group_options o;
+    placement_strategy::kind how{};
+    read_all(r, o.bundles, how, o.name);
+    o.strategy = how;
+    way_back(r).with([&] { return make(r.at.core(), std::move(o)); });
+  }
+  static std::uint64_t make(runtime_core& core, placement_group_options o) {
+    return groups_of(core).add(std::move(o), (std::uint64_t{core.number()} << 32) + 1);
+  }
+};
+struct find_group_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    read_all(r, group);
+    way_back(r).with([&] { return groups_of(r.at.core()).find(group); });
+  }
+};
+/// Answered when it is placed, by the rank of each bundle.
+struct placed_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    read_all(r, group);
+    groups_of(r.at.core()).when_placed(group, [back = way_back(r)](const placement_groups::outcome& o) mutable {
+      back.with([&] { return ranks_of(o); });
+    });
+  }
+  static std::vector<int> ranks_of(const placement_groups::outcome& o) {
+    if (o.why != nullptr) std::rethrow_exception(o.why);
+    return o.ranks;
+  }
+};
+struct remove_group_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    read_all(r, group);
+    way_back(r).with([&] { groups_of(r.at.core()).remove(group); });
+  }
+};
+
+/// In one process, which is one rank and one node.
+class bundles_here final : public bundle_ranks {
+ public:
+  explicit bundles_here(runtime_core& core) noexcept : core_(core) {}
+  std::vector<group_layout::rank> all() override { return {{0, runtime_core::host(), room::of(core_.resources())}}; }
+  std::vector<group_layout::rank> free() override {
+    return {{0, runtime_core::host(), core_.bundles().look([this] { groups_of(core_).try_again(); })}};
+  }
+  bool set_aside(int, std::uint64_t group, const std::string& name, const parts& which) override {
+    return core_.bundles().set_aside(group, name, which);
+  }
+  void take_back(int, std::uint64_t, const parts&) noexcept override {}  // there is no other rank to fail
+  void drop(std::uint64_t group, const std::vector<int>&, const std::vector<resource_set>&,
+            const std::string& why) noexcept override {
+    core_.bundles().drop(group, why);
+  }
+  void run(move_only_function<void()> f) override { f(); }
+
+ private:
+  runtime_core& core_;
+};
+
+/// In a job of several ranks.
+class bundles_of_job final : public bundle_ranks {
+ public:
+  explicit bundles_of_job(job& j) noexcept : job_(j) {}
+
+  std::vector<group_layout::rank> all() override {
+    std::vector<group_layout::rank> ranks;
+    for (int r = 0; r < job_.world_size(); ++r)
+      if (job_.is_alive(r)) ranks.push_back({r, job_.facts_of(r).host, room::of(job_.facts_of(r).resources)});
+    return ranks;
+  }
+  std::vector<group_layout::rank> free() override {
+    std::vector<group_layout::rank> ranks = all();
+    std::vector<future<room>> answers(ranks.size());
+    for (std::size_t i = 0; i < ranks.size(); ++i)
+      if (ranks[i].number != job_.rank())
+        answers[i] = asked<room_request, room>(ranks[i].number, [](output_archive&) {});
+    for (std::size_t i = 0; i < ranks.size(); ++i) {
+      ranks[i].has = {};
+      try {
+        ranks[i].has = ranks[i].number == job_.rank() ? room_request::look(job_) : answers[i].get();
+      } catch (const std::exception&) {  // it has died
+      }
+    }
+    return ranks;
+  }
+  bool set_aside(int rank, std::uint64_t group, const std::string& name, const parts& which) override {
+    bool done = false;
+    try {
+      done = rank == job_.rank()
+                 ? job_.core().bundles().set_aside(group, name, which)
+                 : asked<set_aside_request, bool>(rank, [&](output_archive& out) { out(group, name, which); }).get();
+    } catch (const std::exception&) {  // likewise
+    }
+    if (done)
+      for (const bundle_table::part& p : which) job_.ranks()->take(rank, p.resources);
+    return done;
+  }
+  void take_back(int rank, std::uint64_t group, const parts& which) noexcept override {
+    for (const bundle_table::part& p : which) job_.ranks()->give_back(rank, p.resources);
+    tell(rank, group, "it could not be set aside as a whole", true);
+  }
+  void drop(std::uint64_t group, const std::vector<int>& at, const std::vector<resource_set>& bundles,
+            const std::string& why) noexcept override {
+    for (std::size_t b = 0; b < at.size(); ++b) job_.ranks()->give_back(at[b], bundles[b]);
+    for (int r = 0; r < job_.world_size(); ++r) tell(r, group, why, false);  // all that know it
+  }
+  void run(move_only_function<void()> f) override { job_.later(std::move(f)); }
+
+ private:
+  template <class Tag, class R, class Write>
+  future<R> asked(int rank, Write&& write) {
+    return ask<Tag, R>(job_, rank, {}, false, "a placement group", false, {}, write);
+  }
+  void tell(int rank, std::uint64_t group, const std::string& why, bool quietly) noexcept {
+    try {
+      if (rank == job_.rank())
+        drop_group_request::drop(job_.core(), group, why, quietly);
+      else if (job_.is_alive(rank))
+        job_.ask<drop_group_request>(rank, {}, false, [&](output_archive& out) { out(group, why, quietly); });
+    } catch (const std::exception& e) {  // it has died just now
+      log(log_level::debug, "actor", [&] { return std::string("a rank was not told of a group's end: ") + e.what(); });
+    }
+  }
+
+  job& job_;
+};
+
+inline placement_groups& groups_of(runtime_core& core) {
+  return core.groups([&]() -> std::unique_ptr<bundle_ranks> {
+    if (core.jobs() != nullptr) return std::make_unique<bundles_of_job>(*core.jobs());
+    return std::make_unique<bundles_here>(core);
+  });
+}
+
+inline future<std::vector<int>> ask_when_placed(runtime_core& core, std::uint64_t group) {
+  if (core.rank() != 0)
+    return ask<placed_request, std::vector<int>>(*core.jobs(), 0, {}, false, "a placement group", false, {},
+                                                 [&](output_archive& out) { out(group); });
+  promise<std::vector<int>> told(core.pool());
+  future<std::vector<int>> answer = told.get_future();
+  groups_of(core).when_placed(group, [told = std::move(told)](const placement_groups::outcome& o) mutable {
+    o.why != nullptr ? std::move(told).set_error(o.why) : std::move(told).set_value(o.ranks);
+  });
+  return answer;
+}
+
+/// What this rank knows of a group, of a job of several. Waits for an answer of rank 0 when it is first used here. Throws
+/// placement_group_gone (617), empty_placement_group (618).
+inline std::shared_ptr<const group_used> known_group(runtime_core& core, std::uint64_t group) {
+  if (group >> 32 != core.number()) throw empty_placement_group("this placement group is of another runtime");
+  if (auto known = core.groups_used().find(group)) return known;
+  const placement_groups::facts f = core.rank() == 0 ? groups_of(core).find(group)
+                                                     : ask<find_group_request, placement_groups::facts>(
+                                                           *core.jobs(), 0, {}, false, "a placement group", false, {},
+                                                           [&](output_archive& out) { out(group); })
+                                                           .get();
+  std::vector<places::place> bundles;
+  for (const resource_set& b : f.bundles) bundles.push_back({"", b});
+  shared_future<std::vector<int>> ranks = ask_when_placed(core, group).share();
+  future_access::get(ranks)->set_observed();  // who uses it says so
+  return core.groups_used().add(group, {f.name, std::make_shared<places>(bundles), std::move(ranks)});
+}
+/// At once: whether that can be there at all. Throws impossible_request (209), empty_placement_group (618).
+inline void check_fits(const group_used& g, const placement& on, const resource_set& wanted) {
+  if (on.bundle() != placement::any_bundle && (on.bundle() < 0 || on.bundle() >= g.bundles->size()))
+    throw empty_placement_group("bundle " + std::to_string(on.bundle()) + " of " + group_label(on.group(), g.name) +
+                                ", which has " + std::to_string(g.bundles->size()));
+  for (int b = 0; b < g.bundles->size(); ++b)
+    if ((on.bundle() == placement::any_bundle || on.bundle() == b) && g.bundles->has(b, wanted)) return;
+  throw impossible_request(bundle_table::too_much(wanted, g.name, on.group()));
+}
+
+/// In a job of several ranks, whether it is known where that is; if not, what will say so is added to the sources. Throws as
+/// known_group() and check_fits().
+inline bool is_placed(job& j, const placement& on, const resource_set& wanted, task_refs& sources) {
+  if (!on.is_in_group()) return true;
+  const auto g = known_group(j.core(), on.group());
+  check_fits(*g, on, wanted);
+  if (g->ranks.ready()) return true;
+  task* const t = future_access::get(g->ranks);
+  t->retain();
+  sources.push_back(task_ref<task>(t));
+  return false;
+}
+/// Which rank; `on` becomes one bundle, if it is a group. Waits for a group to be placed. Throws impossible_request (209),
+/// placement_group_gone (617), empty_placement_group (618).
+inline int find_place(job& j, placement& on, const resource_set& wanted, bool rank_0_last = false) {
+  if (!on.is_in_group()) return j.choose(on, wanted, rank_0_last);
+  const auto g = known_group(j.core(), on.group());
+  check_fits(*g, on, wanted);
+  const std::vector<int>& ranks = g->ranks.get();
+  const int b = g->bundles->choose(wanted, placement::kind::anywhere, [&](int i) {
+    return (on.bundle() == placement::any_bundle || on.bundle() == i) && j.is_alive(ranks[static_cast<std::size_t>(i)]);
+  });
+  if (b == places::none)
+    throw placement_group_gone(group_label(on.group(), g->name), "the rank of the bundle has died");
+  on = in_group(on.group(), b);
+  return ranks[static_cast<std::size_t>(b)];
+}
+/// Of what find_place() has said where it goes.
+inline charge charge_for(job& j, const placement& on, int to, const resource_set& wanted) {
+  if (!on.is_in_group()) return charge(j.ranks(), to, wanted);
+  const auto g = j.core().groups_used().find(on.group());
+  return g ? charge(g->bundles, on.bundle(), wanted) : charge();
+}
+/// The same for an actor, which keeps it as long as it lives; what has ended gives it back.
+inline void take_for(job& j, const placement& on, int to, const resource_set& what) {
+  if (!on.is_in_group()) return j.ranks()->take(to, what);
+  if (const auto g = j.core().groups_used().find(on.group())) g->bundles->take(on.bundle(), what);
+}
+struct given_back_request {
+  static void serve(request& r) {
+    placement on;
+    resource_set what;
+    read_all(r, on, what);
+    give_back(r.at, on, r.from, what);
+  }
+  static void give_back(job& j, const placement& on, int at, const resource_set& what) {
+    if (!on.is_in_group()) return j.ranks()->give_back(at, what);
+    const auto g = j.core().groups_used().find(on.group());
+    if (g && on.bundle() >= 0 && on.bundle() < g->bundles->size()) g->bundles->give_back(on.bundle(), what);
+  }
+  /// To who has placed it.
+  static void tell(job& j, int placed_by, const placement& on, const resource_set& what) noexcept {
+    try {
+      if (placed_by == j.rank()) return give_back(j, on, j.rank(), what);
+      j.ask<given_back_request>(placed_by, {}, false, [&](output_archive& out) { out(on, what); });
+    } catch (const std::exception&) {  // it has died, or the job is over
+    }
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
