@@ -99,7 +99,7 @@ struct mirrored : cadre::runtime {
     static_cast<void>(detail::handler::all());  // numbers them
     auto link = std::make_unique<mirror_link>();
     way = link.get();
-    const std::vector<detail::peer_facts> both{{"here", core().resources()}, {"there", core().resources()}};
+    const std::vector<detail::peer_facts> both{{"here", 1, core().resources()}, {"there", 2, core().resources()}};
     auto job = std::make_shared<detail::job>(core(), std::move(link), both);
     core().join(job, nullptr);
     job->start();

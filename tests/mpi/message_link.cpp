@@ -377,6 +377,11 @@ struct heard_batches {
     if (!sizes.empty()) all += " from " + std::to_string(first);
     messages.push_back(std::move(all));
   }
+  bool told(int, std::uint64_t rank, std::span<const std::byte> how) {
+    messages.push_back("dead: " + std::to_string(rank) + " " +
+                       std::string(reinterpret_cast<const char*>(how.data()), how.size()));
+    return rank < 10;
+  }
   void malformed(int, const std::string& why) { faults.push_back(why); }
   std::vector<std::string> messages, faults;
 };
@@ -439,7 +444,13 @@ TEST_CASE("a malformed batch is a fault of its sender, which is not heard any mo
   CHECK(hear({batch(0, 1001, "")}).faults == std::vector<std::string>{"it has taken more than was sent"});
   CHECK(hear({batch(5000, 0, "")}).faults == std::vector<std::string>{"a batch that is not the next one"});
   CHECK(hear({batch(7, 0, ""), batch(7, 0, "")}).faults.size() == 1);
-  const std::string goodbye = number(3) + number(0);
+  const std::string goodbye = number(3) + number(0), obituary = number(3 * 4 + 3) + number(9) + "why";
+  CHECK(hear({batch(0, 0, obituary + goodbye + obituary)}).messages ==
+        std::vector<std::string>{"dead: 9 why", "dead: 9 why"});
+  CHECK(hear({batch(0, 0, goodbye + goodbye + obituary)}).faults ==
+        std::vector<std::string>{"more than it had to say"});
+  CHECK(hear({batch(0, 0, number(3 * 4 + 3) + number(10) + "why")}).faults ==
+        std::vector<std::string>{"the death of a rank that is not there"});
   CHECK(hear({batch(0, 0, goodbye + goodbye)}).faults.empty());
   CHECK(hear({batch(0, 0, goodbye + record(message, "x"))}).faults ==
         std::vector<std::string>{"more than it had to say"});

@@ -21,6 +21,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -40,6 +41,7 @@ namespace detail {
 /// What each rank tells all others when a job begins.
 struct introduction {
   std::array<char, 256> host{};
+  std::uint64_t node = 0;  // the same on ranks that share memory
   std::uint64_t build = 0, handlers = 0;
   std::array<std::uint64_t, 2> job{};  // of rank 0: a name for what the job has on each node
   std::uint32_t jobs_made = 0;
@@ -57,6 +59,18 @@ inline std::uint64_t build_of_this_program() {
   return hash.digest();
 }
 
+/// CADRE_HEARTBEAT_LIMIT, in seconds; see runtime. Throws mpi_error (1102).
+inline std::chrono::nanoseconds heartbeat_limit() {
+  const char* const text = std::getenv("CADRE_HEARTBEAT_LIMIT");
+  if (text == nullptr) return link_options().silence;
+  char* end = nullptr;
+  const double seconds = std::strtod(text, &end);
+  if (end == text || *end != '\0' || !(seconds >= 0 && seconds <= 1e6))
+    throw mpi_error::unusable("CADRE_HEARTBEAT_LIMIT is '" + std::string(text) +
+                              "': say seconds, up to 1000000, or 0 for no limit");
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(seconds));
+}
+
 }  // namespace detail
 
 /// The runtime of a job of several ranks: tasks and actors may be on any of them, and the ranks of a node share one store.
@@ -65,6 +79,9 @@ inline std::uint64_t build_of_this_program() {
 /// mpi::run() makes one on each rank; a program of which every rank has a main of its own makes one by itself. Making and
 /// destroying it is collective: rank 0 waits in the destructor until nothing goes on in the whole job, whoever began it; the
 /// others work for the job until then, in serve() or in the destructor.
+///
+/// A rank of another node of which nothing is heard for 10 s counts as dead; the environment of rank 0 may say another time,
+/// in seconds, by CADRE_HEARTBEAT_LIMIT (0: none).
 class runtime : public cadre::runtime {
  public:
   /// Every rank of `comm`, which is duplicated. Throws as cadre::runtime; different_programs (610), communicator_timeout
@@ -85,13 +102,15 @@ class runtime : public cadre::runtime {
     std::vector<cadre::detail::peer_facts> peers;
     for (const detail::introduction& i : all) {
       number = std::max(number, i.jobs_made + 1);
-      peers.push_back({i.host.data(), from_bytes<resource_set>(std::span(i.resources).first(i.bytes))});
+      peers.push_back({i.host.data(), i.node, from_bytes<resource_set>(std::span(i.resources).first(i.bytes))});
     }
-    // Hosts may be containers of one machine, with a /dev/shm in common.
-    const std::uint64_t host = hash_text(all[static_cast<std::size_t>(rank)].host.data());
-    core().begin_job(
-        number, "cadre-job-" + std::to_string(hash_combine(all[0].job[0], host)) + "-" + std::to_string(all[0].job[1]));
-    job_ = std::make_shared<cadre::detail::job>(core(), std::make_unique<detail::message_link>(comm), std::move(peers));
+    // With the node in it: hosts that are containers, or namespaces, of one machine may share what stores are found by.
+    core().begin_job(number, "cadre-job-" + std::to_string(all[0].job[0]) + "-" + std::to_string(all[0].job[1]) + "-" +
+                                 std::to_string(all[static_cast<std::size_t>(rank)].node));
+    job_ = std::make_shared<cadre::detail::job>(
+        core(),
+        std::make_unique<detail::message_link>(comm, detail::link_options{.silence = detail::heartbeat_limit()}),
+        std::move(peers));
     core().join(job_, job_->has_several_nodes() ? job_.get() : nullptr);
     core().actors().when_known_ends = [this](const std::string& name, const cadre::detail::actor_place& first) {
       forget(name, first);
@@ -114,7 +133,8 @@ class runtime : public cadre::runtime {
  private:
   detail::introduction introduction() {
     const auto now = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
-    detail::introduction me{.build = detail::build_of_this_program(),
+    detail::introduction me{.node = detail::node_identity(),
+                            .build = detail::build_of_this_program(),
                             .handlers = cadre::detail::handler::fingerprint(),
                             .job = {hash_combine(now, static_cast<std::uint64_t>(::getpid())), now},
                             .jobs_made = cadre::detail::runtime_core::jobs_made()};

@@ -42,6 +42,7 @@ namespace detail {
 /// What a rank tells the others of itself when the job begins.
 struct peer_facts {
   std::string host;
+  std::uint64_t node = 0;  ///< the same on ranks of one node, which share its store
   resource_set resources;
 };
 
@@ -84,7 +85,7 @@ class job final : public message_sink, public fetches_objects, private knows_ran
   }
   /// Whether that rank is on this node, and has its store.
   [[nodiscard]] bool is_here(int r) const noexcept {
-    return all_[static_cast<std::size_t>(r)].host == all_[static_cast<std::size_t>(rank())].host;
+    return all_[static_cast<std::size_t>(r)].node == all_[static_cast<std::size_t>(rank())].node;
   }
   [[nodiscard]] bool has_several_nodes() const noexcept {
     for (int r = 0; r < world_size(); ++r)

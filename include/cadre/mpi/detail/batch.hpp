@@ -21,8 +21,9 @@ namespace mpi::detail {
 //   message_with_blocks    how many blocks, the number of the first piece, the size of each block; `size` bytes
 //   fragment               `size` bytes that begin a message, which the next record goes on with
 //   farewell               how many messages there were, after the last one; once more to say that the receiver's has come
+//   death                  written as a farewell that has a size: a rank that has died; `size` bytes that say how
 
-enum class record_kind : std::uint8_t { message, message_with_blocks, fragment, farewell };
+enum class record_kind : std::uint8_t { message, message_with_blocks, fragment, farewell, death };
 
 struct batch_header {
   std::uint32_t sequence;  // of this batch among those of its sender to its receiver
@@ -57,7 +58,7 @@ inline std::byte* put_number(std::byte* at, std::uint64_t number) noexcept {
 struct record {
   record_kind kind;
   std::span<const std::byte> bytes;
-  std::uint64_t number;  // of the first piece, or of messages
+  std::uint64_t number;  // of the first piece, or of messages, or of the dead
 };
 
 /// The records of a batch, read from bytes that may hold anything: never beyond them, and nothing is believed that does
@@ -78,8 +79,8 @@ class batch_reader {
     const std::uint64_t size = head >> 2;
     if (found.kind != record_kind::message && found.kind != record_kind::fragment) [[unlikely]] {
       if (found.kind == record_kind::message_with_blocks && !blocks(found)) return outcome::malformed;
-      if (found.kind == record_kind::farewell && (size != 0 || !number(found.number)))
-        return fail("a farewell that has no count");
+      if (found.kind == record_kind::farewell && !number(found.number)) return fail("a farewell that has no count");
+      if (found.kind == record_kind::farewell && size != 0) found.kind = record_kind::death;
     }
     if (size > left()) return fail("it says more bytes than there are");
     found.bytes = {at_, static_cast<std::size_t>(size)};

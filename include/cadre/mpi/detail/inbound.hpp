@@ -19,6 +19,7 @@ namespace mpi::detail {
 /// What comes from one rank: puts batches in order, long messages together, and tells a handler, which has
 ///   acknowledged(from, taken)   false if that cannot be
 ///   message(from, bytes, block_sizes, first_piece)
+///   told(from, rank, how)       of a death; false if there is no such rank
 ///   malformed(from, why)        after which nothing more of this rank is read
 /// One thread at a time.
 class inbound {
@@ -70,7 +71,7 @@ class inbound {
       const auto outcome = reader.next(found);
       if (outcome == batch_reader::outcome::end) break;
       if (outcome == batch_reader::outcome::malformed) return fail(handler, reader.why());
-      if (farewells_ != 0 && (found.kind != record_kind::farewell || is_complete()))
+      if (farewells_ != 0 && (found.kind < record_kind::farewell || is_complete()))
         return fail(handler, "more than it had to say");
       if (found.kind == record_kind::message && partial_.empty()) [[likely]] {
         ++messages_;
@@ -89,6 +90,8 @@ class inbound {
       ++farewells_;
       return nullptr;
     }
+    if (found.kind == record_kind::death)
+      return handler.told(from_, found.number, found.bytes) ? nullptr : "the death of a rank that is not there";
     if (found.kind == record_kind::fragment && found.bytes.empty()) return "a fragment of nothing";
     std::span<const std::byte> whole = found.bytes;
     if (found.kind == record_kind::fragment || !partial_.empty()) {

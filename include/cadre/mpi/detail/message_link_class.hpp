@@ -5,6 +5,7 @@
 #include <cadre/core/chrono.hpp>
 #include <cadre/mpi/detail/batch.hpp>
 #include <cadre/mpi/detail/doorbell.hpp>
+#include <cadre/mpi/detail/heartbeats.hpp>
 #include <cadre/mpi/detail/inbound.hpp>
 #include <cadre/mpi/detail/inbox.hpp>
 #include <cadre/mpi/detail/mpi_api.hpp>
@@ -31,19 +32,29 @@ CADRE_NAMESPACE_BEGIN
 
 namespace mpi::detail {
 
+/// What the ranks tell each other when a link is made.
+struct process_card {
+  std::int32_t process = 0;
+  std::int64_t silence = 0;  // ns; see link_options
+  char host[64] = "";
+};
+
 struct link_options {
   /// Bytes under way to a rank above which senders make progress first.
   std::uint64_t credit = std::uint64_t{16} << 20;
   /// For making the link, and for how long a rank may take nothing from a sender that has used up its credit.
   std::chrono::nanoseconds timeout = std::chrono::seconds(60);
+  /// A rank of another node of which nothing is heard for so long is dead; 0: never. That of rank 0 counts.
+  std::chrono::nanoseconds silence = std::chrono::seconds(10);
 };
 
 /// Messages between ranks by MPI. Small ones are put together in batches, received into posted buffers; blocks are
 /// messages of their own between the users' memory. All calls of MPI are nonblocking, under the lock of the environment.
 /// A rank has one thread of its own for when nobody else makes progress: it sleeps on the rank's doorbell and looks by
-/// itself every 50 us after something has come, up to every 5 ms when nothing does. It also sees ranks of its node die;
-/// for those of other nodes somebody has to call declare_dead(). A process that is to outlive others ignores SIGPIPE, which
-/// comes of writing to their sockets. To be closed or destroyed before MPI_Finalize.
+/// itself every 50 us after something has come, up to every 5 ms when nothing does. It also sees ranks of its node die.
+/// Rank 0 is told, and tells all others; that it has died itself is told by the ranks of its node. Where nobody is left to
+/// tell, a rank of another node is dead when nothing is heard of it for link_options::silence. A process that is to outlive
+/// others ignores SIGPIPE, which comes of writing to their sockets. To be closed or destroyed before MPI_Finalize.
 ///
 /// Two threads of a rank may race for the progress; whoever has it delivers, with no lock but that right held.
 class message_link final : public cadre::detail::link {
@@ -95,13 +106,15 @@ class message_link final : public cadre::detail::link {
   [[nodiscard]] bool is_alive(int rank) const noexcept override {
     return peers_[static_cast<std::size_t>(rank)]->alive.load(std::memory_order_acquire);
   }
-  void declare_dead(int rank, std::string how) override;
+  void declare_dead(int rank, std::string how) override { declare_dead(rank, std::move(how), knowledge::guess); }
   /// Throws message_error (1106).
   void close(time_point deadline) override;
 
  private:
   friend class inbound;
 
+  /// How this rank knows of a death: it has seen it, or was told, or nothing works any more with that rank.
+  enum class knowledge : std::uint8_t { seen, told, guess };
   struct piece {
     std::byte* into;
     std::uint64_t bytes;
@@ -115,7 +128,10 @@ class message_link final : public cadre::detail::link {
     std::atomic<std::uint32_t> taken{0};  // bytes of its records, modulo 2^32
     std::atomic<std::uint32_t> told{0};   // of these it knows
     doorbell* bell = nullptr;
-    std::string how_it_died;  // under deaths_mutex_
+    std::atomic<bool> heard{false}, spoken{false};  // since the last beat
+    std::atomic<bool> is_complete{false};           // nothing comes any more, as it has closed
+    std::string how_it_died;                        // under deaths_mutex_, as the next one
+    knowledge known_by{};
     // Under the lock of MPI:
     std::uint32_t sequence = 0;
     int leaving = 0;        // batches that MPI has not done with
@@ -176,6 +192,9 @@ class message_link final : public cadre::detail::link {
   void receive_blocks(int from, cadre::detail::incoming& message, std::uint64_t first_piece);
   void post_pieces(int from, peer& p);
   void bury() noexcept;
+  void declare_dead(int rank, std::string how, knowledge by);
+  void pass_on(int dead, const std::string& how, knowledge by);
+  void beat();
 
   // What `inbound` tells.
   bool acknowledged(int from, std::uint32_t taken) noexcept { return at(from).out.acknowledge(taken); }
@@ -185,6 +204,12 @@ class message_link final : public cadre::detail::link {
     sink_->receive(from, one);
     if (!block_sizes.empty()) [[unlikely]]
       receive_blocks(from, one, first_piece);
+  }
+  [[gnu::cold]] bool told(int, std::uint64_t rank, std::span<const std::byte> how) {
+    if (rank >= peers_.size()) return false;
+    declare_dead(static_cast<int>(rank), std::string(reinterpret_cast<const char*>(how.data()), how.size()),
+                 knowledge::told);
+    return true;
   }
   [[gnu::cold]] void malformed(int from, const std::string& why) {
     const auto error = message_error::malformed(from, why);
@@ -210,6 +235,8 @@ class message_link final : public cadre::detail::link {
   std::vector<std::unique_ptr<peer>> peers_;
   std::optional<doorbells> bells_;
   std::optional<node_watch> watch_;
+  std::optional<heartbeats> beats_;
+  std::vector<process_card> processes_;  // by rank
   std::optional<inbox> inbox_;
   transfers transfers_;                              // under the lock of MPI
   std::vector<std::shared_ptr<const void>> let_go_;  // of whoever makes progress, as the next ones

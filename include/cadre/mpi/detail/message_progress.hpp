@@ -17,6 +17,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -80,6 +81,9 @@ inline void message_link::deliver(const inbox::arrival& batch) {
   }
   delivering_ = nullptr;
   inbox_->release(batch.slot);
+  p.heard.store(true, std::memory_order_relaxed);
+  if (p.in.is_complete()) [[unlikely]]
+    p.is_complete.store(true, std::memory_order_relaxed);
   p.taken.store(p.in.taken(), std::memory_order_relaxed);
   const bool acknowledge = owes_acknowledgement(p);
   if (!acknowledge && with_blocks_.empty()) return;
@@ -99,6 +103,7 @@ inline void message_link::settle(transfer&& done, int code) {
     push(done.peer, p, false, owes_acknowledgement(p));
   } else if (done.into) {
     --p.coming;
+    p.heard.store(true, std::memory_order_relaxed);
     done.into->failed |= code != MPI_SUCCESS;
     if (--done.into->pieces_left == 0) came_.push_back(std::move(done.into));
     post_pieces(done.peer, p);
@@ -166,12 +171,13 @@ inline void message_link::post_pieces(int from, peer& p) {
 
 // ---- Deaths
 
-inline void message_link::declare_dead(int rank, std::string how) {
+inline void message_link::declare_dead(int rank, std::string how, knowledge by) {
   {
     const std::lock_guard lock(deaths_mutex_);
     peer& p = at(rank);
     if (rank == rank_ || !p.alive.load(std::memory_order_relaxed)) return;
     p.how_it_died = std::move(how);
+    p.known_by = by;
     deaths_.push_back(rank);
     p.alive.store(false, std::memory_order_release);
     somebody_died_.store(true);
@@ -214,7 +220,47 @@ inline void message_link::bury() noexcept {
       if (!std::exchange(one->over, true) && one->where.done) one->where.done(false);
     sink_->died(rank, p.how_it_died);
     delivering_ = nullptr;
+    pass_on(rank, p.how_it_died, p.known_by);
   }
+}
+
+// All ranks learn it from rank 0; of its own death those of other nodes learn from those of its node. That it does not
+// answer here does not mean that it does not answer elsewhere.
+inline void message_link::pass_on(int dead, const std::string& how, knowledge by) {
+  if (is_one_node_) return;
+  for (int r = 0; r < world_size(); ++r) {
+    peer& p = at(r);
+    if (r == rank_ || !is_alive(r)) continue;
+    const bool is_to_know = rank_ == 0  ? true
+                            : dead == 0 ? by == knowledge::seen && p.bell == nullptr
+                                        : by != knowledge::told && r == 0;
+    if (!is_to_know) continue;
+    const auto done = p.out.tell_death(dead, how);
+    if (done.allowed) note(r, p, done);
+  }
+  flush();
+}
+
+inline void message_link::beat() {
+  beats_->look(
+      [&](int r) -> std::optional<heartbeats::signs> {
+        peer& p = at(r);
+        if (!is_alive(r) || p.is_complete.load(std::memory_order_relaxed)) return {};
+        return heartbeats::signs{p.heard.exchange(false, std::memory_order_relaxed),
+                                 p.spoken.exchange(false, std::memory_order_relaxed)};
+      },
+      [&](int r) {
+        peer& p = at(r);
+        const std::lock_guard lock(mpi());
+        if (!p.out.is_confirmed()) push(r, p, false, true);  // a batch of nothing; none behind the last one
+      },
+      [&](int r) {
+        const process_card& it = processes_[static_cast<std::size_t>(r)];
+        char seconds[32];
+        std::snprintf(seconds, sizeof seconds, "%.1f", std::chrono::duration<double>(options_.silence).count());
+        declare_dead(r, "no sign of life of its process " + std::to_string(it.process) + " on " + it.host + " for " +
+                            seconds + " s");
+      });
 }
 
 // ---- Waiting
@@ -224,11 +270,15 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
   if (is_delivering())
     throw message_error::misuse("a sink of messages waits for messages: none comes before it returns");
   flush();
+  std::optional<time_point> asleep_since;
   for (;;) {
     std::uint64_t begin = 0;
     for (unsigned looks = 1;; ++looks) {
       if (ready()) return true;
-      if (poll()) looks = 0;
+      if (poll()) {
+        looks = 0;
+        asleep_since.reset();
+      }
       constexpr unsigned some = 16;  // the time is looked at now and then
       if (looks == some) {
         begin = cadre::detail::ticks();
@@ -239,9 +289,14 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
     }
     const auto now = std::chrono::steady_clock::now();
     if (now >= deadline) return ready();
-    // Where MPI needs both sides nobody rings, and nobody at all from another node.
-    const auto nap = is_one_node_ && !transferring_.load(std::memory_order_relaxed) ? std::chrono::microseconds(5000)
-                                                                                    : std::chrono::microseconds(200);
+    // Where MPI needs both sides nobody rings, and nobody at all from another node: what takes long may take a little longer.
+    constexpr std::chrono::nanoseconds shortest = std::chrono::microseconds(200),
+                                       longest = std::chrono::microseconds(5000);
+    if (!asleep_since) asleep_since = now;
+    const auto nap = transferring_.load(std::memory_order_relaxed) ? shortest
+                     : is_one_node_
+                         ? longest
+                         : std::clamp<std::chrono::nanoseconds>((now - *asleep_since) / 8, shortest, longest);
     sleepers_.fetch_add(1, std::memory_order_acq_rel);
     const std::uint32_t rings = bell().rings();
     bell().announce_sleep();
@@ -277,7 +332,8 @@ inline void message_link::tend() noexcept {
       if ((others_look && !dead) || (!poll() && !dead)) break;
       moved = true;
     }
-    watch_->look([&](int rank, std::string how) { declare_dead(rank, std::move(how)); });
+    watch_->look([&](int rank, std::string how) { declare_dead(rank, std::move(how), knowledge::seen); });
+    beat();
     const auto most = others_look                                     ? while_others_look
                       : transferring_.load(std::memory_order_relaxed) ? while_transferring
                                                                       : longest;

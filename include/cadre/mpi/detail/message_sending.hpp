@@ -69,7 +69,12 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
   const topology who(std::move(ranks), gather(node_identity()));
   is_one_node_ = who.nodes() == 1;
   bells_.emplace(who, rank_, gather);
-  watch_.emplace(who, rank_, gather(static_cast<int>(::getpid())));
+  process_card me{.process = static_cast<std::int32_t>(::getpid()), .silence = options_.silence.count()};
+  host_name().copy(me.host, sizeof me.host - 1);
+  processes_ = gather(me);
+  options_.silence = std::chrono::nanoseconds(processes_[0].silence);
+  watch_.emplace(who, rank_, [&](int r) { return processes_[static_cast<std::size_t>(r)].process; });
+  beats_.emplace(who, rank_, options_.silence);
   unsent_ = std::vector<std::atomic<std::uint64_t>>((static_cast<std::size_t>(size) + 63) / 64);
   for (int r = 0; r < size; ++r) {
     peers_.push_back(std::make_unique<peer>(r));
@@ -184,6 +189,7 @@ inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
     }
   }
   p.flushing = all && p.leaving == most_leaving;
+  if (sent && p.bell == nullptr) p.spoken.store(true, std::memory_order_relaxed);
   if (sent && p.bell != nullptr) p.bell->knock();
 }
 

@@ -18,10 +18,11 @@ namespace mpi::detail {
 /// Sees which ranks of this node end. One thread.
 class node_watch {
  public:
-  /// `processes` by rank.
-  node_watch(const topology& who, int rank, const std::vector<int>& processes) {
+  /// `process_of(r)` is that of rank r.
+  template <class ProcessOf>
+  node_watch(const topology& who, int rank, ProcessOf&& process_of) {
     for (const int r : who.members(who.node_of[static_cast<std::size_t>(rank)]))
-      if (r != rank) watched_.push_back({r, processes[static_cast<std::size_t>(r)]});
+      if (r != rank) watched_.push_back({r, process_of(r)});
   }
 
   /// Looks at a few of them, at most every 2 ms; tells of those that have ended: `ended(rank, how)`.

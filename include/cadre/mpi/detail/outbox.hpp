@@ -15,6 +15,7 @@
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -93,6 +94,19 @@ class outbox {
     return {true, first, seal_if_enough() || filled};
   }
 
+  /// That a rank has died: also after close(), until confirm(). Not allowed where nobody would read it.
+  appended tell_death(int rank, std::string_view how) {
+    how = how.substr(0, 1000);
+    std::byte who[number_bytes];
+    const std::lock_guard lock(lock_);
+    if (confirmed_ || how.empty()) return {false, false, false};
+    const bool first = is_open_empty();
+    const bool filled = make_room(number_bytes + how.size());
+    put(record_kind::farewell, std::as_bytes(std::span(how)),
+        std::span(who, static_cast<std::size_t>(put_number(who, static_cast<std::uint64_t>(rank)) - who)));
+    return {true, first, seal_if_enough() || filled};
+  }
+
   /// Nothing is appended from now on but the farewell, and a second one by confirm(). False if that was done before.
   bool close() {
     const std::lock_guard lock(lock_);
@@ -106,10 +120,14 @@ class outbox {
     put_farewell();
     return confirmed_ = true;
   }
+  [[nodiscard]] bool is_confirmed() {
+    const std::lock_guard lock(lock_);
+    return confirmed_;
+  }
   /// The receiver is gone: nothing is appended any more. Gives back what had not gone.
   std::vector<std::unique_ptr<batch_out>> abandon() {
     const std::lock_guard lock(lock_);
-    closed_ = true;
+    closed_ = confirmed_ = true;
     std::vector<std::unique_ptr<batch_out>> all;
     for (auto& batch : ready_) all.push_back(std::move(batch));
     ready_.clear();
