@@ -1,6 +1,7 @@
 #ifndef CADRE_MPI_ENVIRONMENT_HPP
 #define CADRE_MPI_ENVIRONMENT_HPP
 
+#include <cadre/mpi/detail/end_later.hpp>
 #include <cadre/mpi/detail/mpi_api.hpp>
 #include <cadre/mpi/detail/start_checks.hpp>
 #include <cadre/mpi/error.hpp>
@@ -35,7 +36,7 @@ namespace detail {
 /// communicator was destroyed before. If one is alive, exit was called in the middle of the job: MPI is left as it is, so
 /// that mpirun notices and ends the job, in place of a finalisation that would wait for ranks that never come. Where a rank
 /// has died and the others go on (mpirun --enable-recovery) nothing is finalised: rank 0 waits for the others to end and then
-/// has mpirun end the job, with 0 if it ends with 0 itself, else 1.
+/// has mpirun end the job, with 0 if it ends with 0 itself, else 1; mpirun is killed where it does not end either.
 class environment {
  public:
   static environment& get() {
@@ -110,6 +111,8 @@ class environment {
     constexpr unsigned for_the_others = 500'000;  // us; they have been told that the job is over
     ::usleep(for_the_others);
     std::fflush(nullptr);
+    constexpr int for_mpirun = 10;  // s; it waits for ever for a host that has been lost
+    end_later(::getppid(), for_mpirun);
     if (exit_status() == 0) ::MPI_Abort(MPI_COMM_WORLD, 0);
     ::kill(::getppid(), SIGTERM);
   }

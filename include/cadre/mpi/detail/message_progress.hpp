@@ -271,6 +271,7 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
     throw message_error::misuse("a sink of messages waits for messages: none comes before it returns");
   flush();
   std::optional<time_point> asleep_since;
+  bool quiet = false;  // it has slept, and nobody has rung: one look, as each costs calls of the system over TCP
   for (;;) {
     std::uint64_t begin = 0;
     for (unsigned looks = 1;; ++looks) {
@@ -278,7 +279,9 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
       if (poll()) {
         looks = 0;
         asleep_since.reset();
+        quiet = false;
       }
+      if (quiet && !transferring_.load(std::memory_order_relaxed)) break;
       constexpr unsigned some = 16;  // the time is looked at now and then
       if (looks == some) {
         begin = cadre::detail::ticks();
@@ -302,6 +305,7 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
     bell().announce_sleep();
     if (!poll() && !ready()) bell().sleep(rings, std::min(deadline, now + nap));
     sleepers_.fetch_sub(1, std::memory_order_acq_rel);
+    quiet = bell().rings() == rings;
   }
 }
 
@@ -317,7 +321,8 @@ inline void message_link::tend() noexcept {
   auto nap = shortest;
   std::uint64_t looks = 0;
   while (!stopping_.load(std::memory_order_acquire)) {
-    const bool others_look = looks_.load(std::memory_order_relaxed) != looks;
+    constexpr std::uint64_t few = 16;  // of one that sleeps and looks now and then
+    const bool others_look = looks_.load(std::memory_order_relaxed) - looks > few;
     const std::uint32_t rings = bell().rings();
     // Others who look need not be rung for; when they stop this one takes over at the end of its nap.
     if (!others_look) bell().announce_sleep();
