@@ -246,7 +246,7 @@ class world final : public cadre::runtime {
     core().set_rank(rank);
     auto link = std::make_unique<mirror>(rank);
     way_ = link.get();
-    const detail::peer_facts facts{"here", core().resources()};
+    const detail::peer_facts facts{"here", 1, core().resources()};
     core().join(std::make_shared<detail::job>(core(), std::move(link), std::vector{facts, facts}));
     core().jobs()->start();
     begin();

@@ -1,7 +1,7 @@
 #ifndef CADRE_MPI_ENVIRONMENT_HPP
 #define CADRE_MPI_ENVIRONMENT_HPP
 
-#include <cadre/mpi/detail/end_later.hpp>
+#include <cadre/mpi/detail/launcher_guard.hpp>
 #include <cadre/mpi/detail/mpi_api.hpp>
 #include <cadre/mpi/detail/start_checks.hpp>
 #include <cadre/mpi/error.hpp>
@@ -15,6 +15,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -32,11 +33,23 @@ namespace mpi {
 
 namespace detail {
 
+/// Destroyed behind all of the program's that is defined behind an include of cadre: the end of the process, by a signal where
+/// that is asked for.
+struct last_act {
+  bool by_signal = false;
+  ~last_act() {
+    if (!by_signal) return;
+    std::fflush(nullptr);
+    ::raise(SIGKILL);
+  }
+};
+inline constinit last_act end_of_process;
+
 /// MPI in this process: initialised here if the host did not, and then finalised at exit, provided that every
 /// communicator was destroyed before. If one is alive, exit was called in the middle of the job: MPI is left as it is, so
 /// that mpirun notices and ends the job, in place of a finalisation that would wait for ranks that never come. Where a rank
 /// has died and the others go on (mpirun --enable-recovery) nothing is finalised: rank 0 waits for the others to end and then
-/// has mpirun end the job, with 0 if it ends with 0 itself, else 1; mpirun is killed where it does not end either.
+/// has mpirun end the job, with 0 if it ends with 0 itself, else 1; where rank 0 has died the others of its node do.
 class environment {
  public:
   static environment& get() {
@@ -55,7 +68,17 @@ class environment {
   /// Keeps what MPI may still touch until the process ends; under the mutex.
   void keep(std::shared_ptr<const void> memory) { kept_.push_back(std::move(memory)); }
 
-  void note_death() noexcept {
+  /// By rank 0 of a job over several nodes. mpirun waits for ever for a host that is lost, or where rank 0 dies alone.
+  /// Throws mapping_error (159).
+  void guard_launcher() {
+    constexpr int patience = 10;  // s
+    if (ours_ && goes_on_after_deaths() && !guard_) guard_.emplace(patience);
+  }
+
+  /// `far`: this rank is not on the node of rank 0.
+  void note_death(bool of_rank_0, bool far) noexcept {
+    far_.store(far);
+    if (of_rank_0) rank_0_died_.store(true);
     // Called before the destructor, as it is registered after the constructor has run.
     if (!somebody_died_.exchange(true)) ::on_exit([](int status, void*) { exit_status() = status; }, nullptr);
   }
@@ -92,35 +115,46 @@ class environment {
   }
   ~environment() {
     if (!ours_ || finalized()) return;
-    if (somebody_died_.load())
+    if (somebody_died_.load()) {
       end_without_the_dead();
-    else if (alive_.load() == 0)
+    } else if (alive_.load() == 0) {
+      if (guard_) guard_->dismiss();
       ::MPI_Finalize();
+    }
   }
   static int& exit_status() noexcept {
     static constinit int status = 0;
     return status;
   }
-  // mpirun gives 0 after MPI_Abort(0), also where others ended otherwise, and 1 after a SIGTERM; no other codes.
-  static void end_without_the_dead() noexcept {
+  static bool goes_on_after_deaths() noexcept {
     const char* const goes_on = std::getenv("OMPI_MCA_orte_enable_recovery");
-    if (goes_on == nullptr || std::strcmp(goes_on, "0") == 0) return;  // mpirun ends the job at this moment
+    return goes_on != nullptr && std::strcmp(goes_on, "0") != 0;
+  }
+  // mpirun gives 0 after MPI_Abort(0), also where others ended otherwise, and 1 after a SIGTERM; no other codes. It is where
+  // rank 0 is, as a rule: the parent of that node's ranks.
+  void end_without_the_dead() const noexcept {
+    if (!goes_on_after_deaths()) return;  // mpirun ends the job at this moment
     int rank = 0;
     ::MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    if (rank != 0) return;
+    if (rank != 0) {
+      // A rank that exits on another node than mpirun's is not counted by that as one that has ended, one that is killed is:
+      // without this mpirun never ended in a third of the cases (Open MPI 4.1.4).
+      end_of_process.by_signal = far_.load();
+      if (rank_0_died_.load() && !far_.load()) ::kill(::getppid(), SIGTERM);
+      return;
+    }
     constexpr unsigned for_the_others = 500'000;  // us; they have been told that the job is over
     ::usleep(for_the_others);
     std::fflush(nullptr);
-    constexpr int for_mpirun = 10;  // s; it waits for ever for a host that has been lost
-    end_later(::getppid(), for_mpirun);
     if (exit_status() == 0) ::MPI_Abort(MPI_COMM_WORLD, 0);
     ::kill(::getppid(), SIGTERM);
   }
 
   std::mutex mutex_;
   std::atomic<int> alive_{0};
-  std::atomic<bool> somebody_died_{false};
+  std::atomic<bool> somebody_died_{false}, rank_0_died_{false}, far_{false};
   bool ours_ = false;
+  std::optional<launcher_guard> guard_;
   std::vector<std::shared_ptr<const void>> kept_;
 };
 

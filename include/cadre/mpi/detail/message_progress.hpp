@@ -181,7 +181,7 @@ inline void message_link::declare_dead(int rank, std::string how, knowledge by) 
     deaths_.push_back(rank);
     p.alive.store(false, std::memory_order_release);
     somebody_died_.store(true);
-    environment_.note_death();
+    environment_.note_death(rank == 0, rank_ != 0 && at(0).bell == nullptr);
     has_deaths_.store(true, std::memory_order_release);
   }
   bell().ring();

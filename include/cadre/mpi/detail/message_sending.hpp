@@ -86,6 +86,7 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
   spin_ticks_ = crowded ? 2'000 : 60'000;
   transfer_ticks_ = crowded ? spin_ticks_ : 4'000'000;
   environment_.enter();
+  if (rank_ == 0 && !is_one_node_) environment_.guard_launcher();
 }
 
 inline void message_link::start(cadre::detail::message_sink& sink) {
