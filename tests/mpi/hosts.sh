@@ -28,13 +28,14 @@ kill_all() {
   done
 }
 
-remove() {  # all hosts of a run
+remove() {  # all hosts of a run, then its folder
   local space
-  for space in $(ip netns list 2>/dev/null | cut -d' ' -f1 | grep -x "$1-[0-9]*"); do
+  for space in $(ip netns list 2>/dev/null | cut -d' ' -f1 | grep -x "$CADRE_HOSTS-[0-9]*"); do
     kill_all "${space##*-}"
     ip netns del "$space"
     rm -rf "/etc/netns/$space"
   done
+  rm -rf "$1"
 }
 
 check() {
@@ -106,14 +107,14 @@ esac
 hosts=$1 slots=$2
 shift 2
 check
-for run in $(ip netns list | grep -oE '^cadre[0-9]+-' | sort -u); do  # what a killed run has left
-  [ -d "/proc/$(grep -oE '[0-9]+' <<<"$run")" ] || CADRE_HOSTS=${run%-} remove "${run%-}"
+for folder in /tmp/cadre[0-9]*-hosts; do  # of runs that were killed
+  run=$(grep -oE 'cadre[0-9]+' <<<"$folder")
+  [ -z "$run" ] || [ -d "/proc/${run#cadre}" ] || CADRE_HOSTS=$run remove "$folder"
 done
-export CADRE_HOSTS=cadre$$
-CADRE_HOSTS_FOLDER=$(mktemp -d /tmp/cadre-hosts.XXXXXX) || exit 1
-export CADRE_HOSTS_FOLDER
+export CADRE_HOSTS=cadre$$ CADRE_HOSTS_FOLDER=/tmp/cadre$$-hosts
 folder=$CADRE_HOSTS_FOLDER
-trap 'remove $CADRE_HOSTS; rm -rf "$folder"' EXIT
+mkdir "$folder" || exit 1
+trap 'remove "$folder"' EXIT
 trap 'exit 143' TERM INT HUP
 make_hosts || fail "the hosts cannot be made" 1
 

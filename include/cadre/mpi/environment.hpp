@@ -71,8 +71,7 @@ class environment {
   /// By rank 0 of a job over several nodes. mpirun waits for ever for a host that is lost, or where rank 0 dies alone.
   /// Throws mapping_error (159).
   void guard_launcher() {
-    constexpr int patience = 10;  // s
-    if (ours_ && goes_on_after_deaths() && !guard_) guard_.emplace(patience);
+    if (ours_ && goes_on_after_deaths() && !guard_) guard_.emplace();
   }
 
   /// `far`: this rank is not on the node of rank 0.
@@ -114,13 +113,14 @@ class environment {
           "initialise MPI");
   }
   ~environment() {
-    if (!ours_ || finalized()) return;
-    if (somebody_died_.load()) {
-      end_without_the_dead();
-    } else if (alive_.load() == 0) {
-      if (guard_) guard_->dismiss();
+    if (!ours_) return;
+    const bool in_order = finalized() || (alive_.load() == 0 && !somebody_died_.load());
+    if (in_order && guard_) guard_->dismiss();
+    if (finalized()) return;
+    if (in_order)
       ::MPI_Finalize();
-    }
+    else if (somebody_died_.load())
+      end_without_the_dead();
   }
   static int& exit_status() noexcept {
     static constinit int status = 0;
@@ -132,20 +132,24 @@ class environment {
   }
   // mpirun gives 0 after MPI_Abort(0), also where others ended otherwise, and 1 after a SIGTERM; no other codes. It is where
   // rank 0 is, as a rule: the parent of that node's ranks.
-  void end_without_the_dead() const noexcept {
+  void end_without_the_dead() noexcept {
     if (!goes_on_after_deaths()) return;  // mpirun ends the job at this moment
     int rank = 0;
     ::MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    constexpr unsigned for_the_others = 500'000;  // us; they know that the job is over
     if (rank != 0) {
       // A rank that exits on another node than mpirun's is not counted by that as one that has ended, one that is killed is:
       // without this mpirun never ended in a third of the cases (Open MPI 4.1.4).
       end_of_process.by_signal = far_.load();
-      if (rank_0_died_.load() && !far_.load()) ::kill(::getppid(), SIGTERM);
+      if (!rank_0_died_.load() || far_.load()) return;
+      ::usleep(for_the_others);
+      std::fflush(nullptr);
+      ::kill(::getppid(), SIGTERM);
       return;
     }
-    constexpr unsigned for_the_others = 500'000;  // us; they have been told that the job is over
     ::usleep(for_the_others);
     std::fflush(nullptr);
+    if (guard_) guard_->expect_end();
     if (exit_status() == 0) ::MPI_Abort(MPI_COMM_WORLD, 0);
     ::kill(::getppid(), SIGTERM);
   }

@@ -14,34 +14,38 @@ CADRE_NAMESPACE_BEGIN
 
 namespace mpi::detail {
 
-/// Has the parent of this process ended, by SIGTERM, then by SIGKILL, where it has not ended by itself so many seconds after
-/// this one, which was killed or did not call dismiss(): by a child, which sleeps until then. Where the kernel has no pidfd
-/// (before 5.3) nothing is done.
+/// Has the parent of this process ended where it should and does not, by SIGTERM, then by SIGKILL: by a child, which sleeps
+/// until this process has ended. Where the kernel has no pidfd (before 5.3) nothing is done.
 class launcher_guard {
  public:
   /// Throws mapping_error (159).
-  explicit launcher_guard(int seconds) : shared_(mapping::shared(make_memory_file("cadre", 1), 1)) {
+  launcher_guard() : shared_(mapping::shared(make_memory_file("cadre", sizeof(word)), sizeof(word))) {
     const file_descriptor self(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
     const file_descriptor parent(static_cast<int>(::syscall(SYS_pidfd_open, ::getppid(), 0)));
-    if (self && parent && ::fork() == 0) watch(self.get(), parent.get(), seconds * 1000);
+    if (self && parent && ::fork() == 0) watch(self.get(), parent.get());
   }
-  void dismiss() noexcept { dismissed().store(true); }
+  /// The parent may live on.
+  void dismiss() noexcept { expected().store(none); }
+  /// This process has the parent end, which may take a while. Without this and dismiss() it has died.
+  void expect_end() noexcept { expected().store(soon); }
 
  private:
-  [[nodiscard]] std::atomic<bool>& dismissed() const noexcept {
-    return *reinterpret_cast<std::atomic<bool>*>(shared_.data());
-  }
+  using word = std::atomic<int>;
+  enum : int { now, soon, none };  // zeroed memory is `now`
+  [[nodiscard]] word& expected() const noexcept { return *reinterpret_cast<word*>(shared_.data()); }
+
   // The child of a process with threads: calls of the system alone.
-  [[noreturn]] void watch(int self, int parent, int patience) const noexcept {
+  [[noreturn]] void watch(int self, int parent) const noexcept {
     ::setsid();
     // Whoever reads what this process writes, or is connected with it, is to see its end.
     const int low = self < parent ? self : parent, high = self < parent ? parent : self;
     close_all(0, low - 1);
     close_all(low + 1, high - 1);
     close_all(high + 1, -1);
-    constexpr int for_the_rest = 3000;  // ms
-    if (!has_ended(self, -1) || dismissed().load()) ::_exit(0);
-    if (!has_ended(parent, patience)) ::syscall(SYS_pidfd_send_signal, parent, SIGTERM, nullptr, 0);
+    constexpr int for_last_words = 1000, for_its_end = 10'000, for_the_rest = 3000;  // ms
+    if (!has_ended(self, -1) || expected().load() == none) ::_exit(0);
+    if (!has_ended(parent, expected().load() == now ? for_last_words : for_its_end))
+      ::syscall(SYS_pidfd_send_signal, parent, SIGTERM, nullptr, 0);
     if (!has_ended(parent, for_the_rest)) ::syscall(SYS_pidfd_send_signal, parent, SIGKILL, nullptr, 0);
     ::_exit(0);
   }
