@@ -32,7 +32,7 @@ skip() { skipped=$((skipped + 1)); skips+=("$1"); echo "skipped: $1"; }
 if [ $install = yes ]; then
   tests/install.sh g++ cmake ninja-build python3 catch2 libeigen3-dev libcereal-dev zlib1g-dev libopenmpi-dev openmpi-bin \
     dataset-fashion-mnist clang-16 libclang-rt-16-dev clang-tidy-16 clang-format-16 doxygen git locales \
-    libtbb-dev libboost-dev liblmdb-dev || fail "installing what is missing"
+    libtbb-dev libboost-dev liblmdb-dev iproute2 || fail "installing what is missing"
 fi
 
 cores=$(nproc)
