@@ -22,7 +22,9 @@ class launcher_guard {
   launcher_guard() : shared_(mapping::shared(make_memory_file("cadre", sizeof(word)), sizeof(word))) {
     const file_descriptor self(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
     const file_descriptor parent(static_cast<int>(::syscall(SYS_pidfd_open, ::getppid(), 0)));
-    if (self && parent && ::fork() == 0) watch(self.get(), parent.get());
+    if (!self || !parent || ::fork() != 0) return;
+    watch(self.get(), parent.get());
+    ::_exit(0);  // the child's end: what it has of this process is not its to destroy
   }
   /// The parent may live on.
   void dismiss() noexcept { expected().store(none); }
@@ -35,7 +37,7 @@ class launcher_guard {
   [[nodiscard]] word& expected() const noexcept { return *reinterpret_cast<word*>(shared_.data()); }
 
   // The child of a process with threads: calls of the system alone.
-  [[noreturn]] void watch(int self, int parent) const noexcept {
+  void watch(int self, int parent) const noexcept {
     ::setsid();
     // Whoever reads what this process writes, or is connected with it, is to see its end.
     const int low = self < parent ? self : parent, high = self < parent ? parent : self;
@@ -43,11 +45,10 @@ class launcher_guard {
     close_all(low + 1, high - 1);
     close_all(high + 1, -1);
     constexpr int for_last_words = 1000, for_its_end = 10'000, for_the_rest = 3000;  // ms
-    if (!has_ended(self, -1) || expected().load() == none) ::_exit(0);
+    if (!has_ended(self, -1) || expected().load() == none) return;
     if (!has_ended(parent, expected().load() == now ? for_last_words : for_its_end))
       ::syscall(SYS_pidfd_send_signal, parent, SIGTERM, nullptr, 0);
     if (!has_ended(parent, for_the_rest)) ::syscall(SYS_pidfd_send_signal, parent, SIGKILL, nullptr, 0);
-    ::_exit(0);
   }
   static void close_all(int first, int last) noexcept {
     if (last < 0 || first <= last)
