@@ -2,6 +2,7 @@
 #define CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
 
 #include <cadre/actor/detail/admission.hpp>
+#include <cadre/actor/detail/listener_list.hpp>
 #include <cadre/actor/detail/mailbox.hpp>
 #include <cadre/actor/detail/revival.hpp>
 #include <cadre/actor/error.hpp>
@@ -299,16 +300,12 @@ class actor_cell final : public strand {
     const std::lock_guard lock(mutex_);
     if (call.has_begun()) return true;  // there is nothing to do for it
     if (waiting_ != nullptr) return false;
-    l.previous = last_listener_;
-    l.next = nullptr;
-    (last_listener_ != nullptr ? last_listener_->next : first_listener_) = &l;
-    last_listener_ = &l;
-    l.listed = true;
+    listeners_.push(l);
     return true;
   }
   void stop_listening(listener& l, bool leaves) noexcept {
     const std::lock_guard lock(mutex_);
-    if (l.listed) unlist(l);
+    if (l.listed) listeners_.remove(l);
     if (leaves) pass_on();
   }
 
@@ -456,15 +453,9 @@ class actor_cell final : public strand {
   }
   // To one who sleeps until a turn waits for a thread, as the pool may have none.
   void pass_on() noexcept {
-    if (waiting_ == nullptr || first_listener_ == nullptr) return;
-    sleeper* const who = first_listener_->who;
-    unlist(*first_listener_);
+    if (waiting_ == nullptr || listeners_.empty()) return;
+    sleeper* const who = listeners_.pop().who;
     who->wake();
-  }
-  void unlist(listener& l) noexcept {
-    (l.previous != nullptr ? l.previous->next : first_listener_) = l.next;
-    (l.next != nullptr ? l.next->previous : last_listener_) = l.previous;
-    l.listed = false;
   }
   void tell_if_awaited() noexcept {
     if (idle_.load(std::memory_order_relaxed) != awaited) return;
@@ -486,8 +477,7 @@ class actor_cell final : public strand {
   std::unique_ptr<revival> revival_;
   task* current_ = nullptr;  // the call that runs, if only one can
   turn* waiting_ = nullptr;  // the turns that wait for a thread
-  listener* first_listener_ = nullptr;
-  listener* last_listener_ = nullptr;
+  listener_list listeners_;
   std::atomic<std::uint32_t> idle_{is_idle};
 };
 
