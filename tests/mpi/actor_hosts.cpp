@@ -18,6 +18,8 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <span>
+#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
@@ -112,6 +114,8 @@ TEST_CASE("a rank that is killed on another host is told by its neighbours, soon
              Contains("the call soon: [cadre.actor.601] the actor mpi_actor_hosts::tally::end cannot be called: "));
   CHECK_THAT(job.output, Contains(" has ended by signal 9"));
   CHECK_THAT(job.output, Contains("of another rank soon: [cadre.actor.601] "));
+  CHECK_THAT(job.output, Contains("its object soon: [cadre.actor.620] an object is lost with rank 3 of another node"));
+  CHECK_THAT(job.output, Contains("another one: 1000"));
   CHECK_THAT(job.output, Contains("its neighbour: 1"));
   CHECK_THAT(job.output, Contains("rank 1 knows: 1"));
   CHECK(job.exit_code == 0);
@@ -130,10 +134,18 @@ TEST_CASE("job: a rank is killed elsewhere", "[.job]") {
       return std::string(e.what());
     }
   };
+  const auto make = [](int n) { return std::vector<int>(static_cast<std::size_t>(n), 1); };
+  const auto kept = rt.submit_ref<make>({.on = cadre::on_rank(3)}, 1000);
+  const auto lost = rt.submit_ref<make>({.on = cadre::on_rank(3)}, 1000);
+  static_cast<void>(rt.get(kept));
+  rt.submit<[](std::span<const int> all) { return all.size(); }>({.on = cadre::on_rank(3)}, lost).get();  // it is made
   auto elsewhere = rt.submit<calls_it>({.on = cadre::on_rank(1)}, there);
   auto call = there.call<&tally::end>();
   say_error("the call", [&] { call.get(); });
   say_error("of another rank", [&] { throw std::runtime_error(elsewhere.get()); });
+  say_error("its object", [&] { static_cast<void>(rt.get(lost)); });
+  const auto there_still = rt.get(kept);
+  std::printf("another one: %zu\n", (*there_still).size());
   std::printf("its neighbour: %d\n", other.call<&tally::add>(1).get());
   std::printf("rank 1 knows: %d\n", rt.submit<[] {
                                         try {
