@@ -174,14 +174,16 @@ TEST_CASE("An object that is to be made on another node is fetched once it is kn
     if (wanted) CHECK_FALSE(n[0].far.begin_fetch(key));
     CHECK(n[0].far.assign(1, from_one(), n[0].core(), cadre::detail::promise_access::release(std::move(promise))) ==
           wanted);
-    CHECK(n[0].far.rank_of(key) == 1);
+    REQUIRE(n[0].far.find(key));
+    CHECK(n[0].far.find(key)->rank == 1);
+    CHECK(n[0].far.find(key)->bytes == sizeof(int));
     ref = {};
     soon([&] { return n[0].objects() == 0; });
   }
   auto promise = n[0].store.promise<ints>();
   n[0].far.expect(access::key(promise.ref()));
   n[0].far.expect_no_more(access::key(promise.ref()));
-  CHECK_FALSE(n[0].far.rank_of(access::key(promise.ref())));
+  CHECK_FALSE(n[0].far.find(access::key(promise.ref())));
 }
 
 }  // namespace far_objects_test

@@ -181,6 +181,23 @@ TEST_CASE("What submit_ref makes on another node stays there while nobody here l
   CHECK(sum(*v) == expected(1 << 20));
 }
 
+std::string host_here() { return cadre::detail::runtime_core::host(); }
+std::string host_of(std::span<const std::int64_t>) { return host_here(); }
+std::string host_of_two(std::span<const std::int64_t>, std::span<const std::int64_t>) { return host_here(); }
+
+TEST_CASE("A task runs on the node that has its objects, if there is room", "[mpi]") {
+  job rt;
+  const cadre::remote_options there{.on = cadre::on_rank(far_rank(*rt))};
+  const std::string far = rt->submit<&host_here>(there).get();
+  const ref here = rt->put(numbers(100)), made = rt->submit_ref<&make>(there, 10'000);
+  CHECK(rt->submit<&host_of>(there, made).get() == far);  // it is made
+  for (int k = 0; k < 20; ++k) {
+    CHECK(rt->submit<&host_of>(made).get() == far);
+    CHECK(rt->submit<&host_of>(here).get() == host_here());
+    CHECK(rt->submit<&host_of_two>(here, made).get() == far);
+  }
+}
+
 TEST_CASE("What the task of submit_ref throws reaches whoever asks for its object", "[mpi]") {
   job rt;
   for (int k = 0; k < rt->world_size(); ++k) {

@@ -268,7 +268,8 @@ class runtime {
     detail::task_refs makers;
     call.add_sources(makers, false);
     const bool placed = detail::is_placed(j, o.on, detail::wanted_by(o), makers);
-    const int to = placed ? detail::find_place(j, o.on, detail::wanted_by(o)) : detail::places::none;
+    const int to = placed ? detail::find_place(j, o.on, detail::wanted_by(o), false, detail::node_of_objects(j, call))
+                          : detail::places::none;
     if (placed && to == rank()) {
       detail::task_refs sources;
       call.add_sources(sources, true);
@@ -318,7 +319,8 @@ class runtime {
     call.add_sources(makers, false);
     const bool placed = j == nullptr || detail::is_placed(*j, options.on, detail::wanted_by(options), makers);
     const int to = j == nullptr ? rank()
-                   : placed     ? detail::find_place(*j, options.on, detail::wanted_by(options))
+                   : placed     ? detail::find_place(*j, options.on, detail::wanted_by(options), false,
+                                                     detail::node_of_objects(*j, call))
                                 : detail::places::none;
     object_promise<stored> promise = store().template promise<stored>({}, options.at);
     object_ref<stored> ref = promise.ref();

@@ -60,6 +60,7 @@ class value_argument {
   value_argument(const from_archive&, input_archive& in) : value_{} { read_value(in, value_); }
   void save(output_archive& out) const { write_value(out, value_); }
   [[nodiscard]] bool is_block() const noexcept { return detail::is_block(value_); }
+  void each_object(const auto&) const noexcept {}
   template <class Core>
   value_argument settle(Core&) && {
     return std::move(*this);
@@ -107,6 +108,7 @@ class stored_argument {
   stored_argument(const from_archive&, input_archive& in) { in(ref_); }
   void save(output_archive& out) const { out(ref_); }
   [[nodiscard]] bool is_block() const noexcept { return false; }
+  void each_object(const auto& f) const { f(ref_); }
   /// Throws what the task threw that was to make the object, if that is known here.
   template <class Core>
   stored_argument settle(Core& core) && {
@@ -166,6 +168,7 @@ class future_argument {
     return value_->give(core, again);
   }
   void pack(const auto&) noexcept {}  // when it is there
+  void each_object(const auto&) const noexcept {}
   void let_go() noexcept {}
   template <class Core>
   [[nodiscard]] task_ref<task> comes_from(Core&, bool) const noexcept {

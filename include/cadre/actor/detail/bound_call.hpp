@@ -54,6 +54,10 @@ class bound_call {
   [[nodiscard]] bool has_blocks() const noexcept {
     return std::apply([](const Arguments&... a) { return (a.is_block() || ...); }, arguments_);
   }
+  /// Calls `f` with each object_ref that is to be shown.
+  void each_object(const auto& f) const {
+    std::apply([&](const Arguments&... a) { (a.each_object(f), ...); }, arguments_);
+  }
   /// Waits for those that others give.
   settled settle() && {
     return std::apply(

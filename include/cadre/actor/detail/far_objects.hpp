@@ -25,7 +25,7 @@ namespace detail {
 /// What a message says of an object to a rank of another node: it is lent, until that gives it back.
 struct object_loan {
   std::uint64_t key = 0;   ///< of the lender's entry: see far_entries
-  object_origin origin{};  ///< where its bytes are; how many is not known
+  object_origin origin{};  ///< where its bytes are; how many, if that is known
   std::int64_t rank = -1;  ///< whom to ask for them; -1: a ref to nothing
 };
 
@@ -61,7 +61,8 @@ class far_objects {
   /// An object, of which the caller holds a ref, to a rank.
   object_loan lend(int to, store_core& core, std::uint32_t i) {
     const std::uint64_t key = far_entries(core).key(i);
-    object_loan l{key, {core.id(), i, core.word(i).generation(), 0, core.table().details(i).type}, rank_};
+    const std::uint64_t bytes = core.is_pending(i) ? 0 : std::uint64_t{core.entry(i).bytes};
+    object_loan l{key, {core.id(), i, core.word(i).generation(), bytes, core.table().details(i).type}, rank_};
     const std::lock_guard lock(mutex_);
     if (const auto b = borrowed_.find(key); b != borrowed_.end() && b->second.rank >= 0) {
       l.origin = b->second.origin;
@@ -177,11 +178,17 @@ class far_objects {
     for (const borrowed& b : given) give_back(b);
     return lost;
   }
-  /// Of the rank that has the bytes, where that is another node; of a ref that travels to it the bytes need not.
-  [[nodiscard]] std::optional<int> rank_of(std::uint64_t key) const noexcept {
+  /// Which rank of another node has the bytes, and how many (0: not known).
+  struct whereabouts {
+    int rank = 0;
+    std::uint64_t bytes = 0;
+  };
+  [[nodiscard]] std::optional<whereabouts> find(std::uint64_t key) const noexcept {
     const std::lock_guard lock(mutex_);
     const auto b = borrowed_.find(key);
-    return b == borrowed_.end() || b->second.rank < 0 ? std::nullopt : std::optional(b->second.rank);
+    return b == borrowed_.end() || b->second.rank < 0
+               ? std::nullopt
+               : std::optional(whereabouts{b->second.rank, b->second.origin.bytes});
   }
 
  private:

@@ -264,8 +264,9 @@ inline bool is_placed(job& j, const placement& on, const resource_set& wanted, t
 }
 /// Which rank; `on` becomes one bundle, if it is a group. Waits for a group to be placed. Throws impossible_request (209),
 /// placement_group_gone (617), empty_placement_group (618).
-inline int find_place(job& j, placement& on, const resource_set& wanted, bool rank_0_last = false) {
-  if (!on.is_in_group()) return j.choose(on, wanted, rank_0_last);
+inline int find_place(job& j, placement& on, const resource_set& wanted, bool rank_0_last = false,
+                      int near = places::none) {
+  if (!on.is_in_group()) return j.choose(on, wanted, rank_0_last, near);
   const auto g = known_group(j.core(), on.group());
   check_fits(*g, on, wanted);
   const std::vector<int>& ranks = g->ranks.get();

@@ -211,11 +211,12 @@ class job final : public message_sink, public fetches_objects, private knows_ran
   // ---- Where
 
   /// Throws impossible_request (209).
-  int choose(const placement& on, const resource_set& wanted, bool rank_0_last = false) {
+  int choose(const placement& on, const resource_set& wanted, bool rank_0_last = false, int near = places::none) {
     const auto may = [&](int r) { return is_at(on, r) && is_alive(r); };
     int to = places::none;
     if (rank_0_last) to = ranks_->choose(wanted, on.what(), [&](int r) { return r != 0 && may(r); });
-    if (to == places::none) to = ranks_->choose(wanted, on.what(), may);
+    if (on.what() != placement::kind::anywhere) near = places::none;
+    if (to == places::none) to = ranks_->choose(wanted, on.what(), may, near);
     if (to == places::none && on.is_soft()) return choose({}, wanted, rank_0_last);
     if (to == places::none) throw impossible_request(none_for(on, wanted));
     return to;
@@ -407,7 +408,7 @@ class job final : public message_sink, public fetches_objects, private knows_ran
   }
   static std::vector<places::place> ranks_of(const std::vector<peer_facts>& all) {
     std::vector<places::place> ranks;
-    for (const peer_facts& p : all) ranks.push_back({p.host, p.resources});
+    for (const peer_facts& p : all) ranks.push_back({std::to_string(p.node), p.resources});
     return ranks;
   }
   [[nodiscard]] std::string none_for(const placement& on, const resource_set& wanted) const {

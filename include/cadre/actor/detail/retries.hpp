@@ -8,13 +8,37 @@
 #include <cadre/actor/options.hpp>
 #include <cadre/actor/placement.hpp>
 
+#include <algorithm>
+#include <cstdint>
 #include <utility>
+#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 inline const resource_set& wanted_by(const remote_options& o) noexcept {
   return o.resources.empty() ? one_cpu() : o.resources;
+}
+
+/// The node that has most of the objects which a call is to be shown; places::none if there are none, or there is one node.
+template <class Call>
+int node_of_objects(job& j, const Call& call) {
+  if (!j.core().brings_objects()) return places::none;
+  std::vector<std::pair<int, std::uint64_t>> bytes;  // by node
+  call.each_object([&](const auto& ref) {
+    if (!ref) return;
+    store_core& store = *object_ref_access::core(ref);
+    const std::uint64_t key = object_ref_access::key(ref);
+    const auto far = j.far().find(key);
+    const int node = j.ranks()->node_of(far ? far->rank : j.rank());
+    const std::uint64_t n = far ? far->bytes : std::uint64_t{store.entry(far_entries::index(key)).bytes};
+    auto at = std::find_if(bytes.begin(), bytes.end(), [&](const auto& b) { return b.first == node; });
+    if (at == bytes.end()) at = bytes.insert(at, {node, 0});
+    at->second += std::max(n, std::uint64_t{1});  // of one that is not known
+  });
+  const auto most =
+      std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == bytes.end() ? places::none : most->first;
 }
 
 /// A bound call that is spoken for until it has run.

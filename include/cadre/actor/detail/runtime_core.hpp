@@ -193,6 +193,8 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     if (fetcher_ == nullptr || !ref || store().contains(ref)) return producers_.find(ref);
     return fetcher_->want(object_ref_access::key(ref));
   }
+  /// Whether objects may be on other nodes.
+  [[nodiscard]] bool brings_objects() const noexcept { return fetcher_ != nullptr; }
   [[nodiscard]] std::optional<shared_future<void>> want(std::uint64_t key) {
     return fetcher_ == nullptr ? std::nullopt : fetcher_->want(key);
   }

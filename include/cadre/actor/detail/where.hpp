@@ -62,6 +62,7 @@ class places {
   }
 
   [[nodiscard]] int size() const noexcept { return size_; }
+  [[nodiscard]] int node_of(int p) const noexcept { return node_of_[index(p)]; }
   /// Whether the place has that at all.
   [[nodiscard]] bool has(int p, const resource_set& wanted) const noexcept { return share(p, wanted, false) <= 1; }
 
