@@ -11,6 +11,7 @@
 #include <cadre/actor/process_pool.hpp>
 #include <cadre/actor/run.hpp>
 #include <cadre/actor/runtime.hpp>
+#include <cadre/actor/stream.hpp>
 #include <cadre/actor/this_actor.hpp>
 
 #endif

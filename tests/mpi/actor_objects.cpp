@@ -1,6 +1,7 @@
 // ranks: 1 2 4
 // Objects and refs between ranks; on several hosts (hosts.sh) between nodes.
 #include "actor/job.hpp"
+#include "actor/stream.cpp"
 #include "catch.hpp"
 #include "catch_main.hpp"
 
@@ -304,6 +305,6 @@ TEST_CASE("An object that was erased is an error on every node", "[mpi]") {
 int main(int argc, char** argv) {
   return cadre::mpi::run(argc, argv, [&](cadre::runtime& rt) {
     job::spanning = &rt;
-    return run_tests(argc, argv, "");
+    return run_tests(argc, argv, "~[one process]");
   });
 }

@@ -8,6 +8,10 @@ CADRE_NAMESPACE_BEGIN
 class runtime;
 template <class T>
 class actor;
+template <class T>
+class stream;
+template <class T>
+class stream_writer;
 struct runtime_options;
 struct remote_options;
 struct actor_options;

@@ -52,6 +52,8 @@ struct remote_options {
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
   /// Where it is submitted; says so by itself.
   std::source_location at = std::source_location::current();
+  /// Of runtime::submit_stream(): how many values may wait for their receiver.
+  std::size_t stream_capacity = 64;
 };
 
 /// How an actor is ended: see actor::kill().

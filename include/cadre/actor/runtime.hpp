@@ -125,6 +125,16 @@ class runtime {
     return submit_to_store<F>({.at = {}}, std::forward<A>(arguments)...);
   }
 
+  /// Runs a function somewhere in the job whose first parameter is a stream_writer<T>, by value, and gives the receiving end of
+  /// what it sends there: see stream. Throws as submit(), and bad_channel (212). Defined in <cadre/actor/stream.hpp>.
+  template <auto F, class... A>
+  auto submit_stream(remote_options options, A&&... arguments);
+  template <auto F, class... A>
+    requires(!detail::begins_with<remote_options, A...>)
+  auto submit_stream(A&&... arguments) {
+    return submit_stream<F>(remote_options{.at = {}}, std::forward<A>(arguments)...);
+  }
+
   // ---- Actors
 
   /// Makes an object that is called by messages: `rt.actor<T>({.name = "counter"}, arguments of its constructor...)`. Its

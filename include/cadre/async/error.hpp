@@ -113,6 +113,7 @@ class bad_channel : public error {
 /// Thrown (213) by a send into a closed channel.
 class channel_closed : public error {
  public:
+  using error::error;
   [[gnu::cold]] channel_closed()
       : error("async", 213,
               "this channel is closed, so nobody will receive what is sent; close it when all have sent") {}

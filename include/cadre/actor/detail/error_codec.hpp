@@ -58,7 +58,7 @@ inline std::exception_ptr receive_error(const sent_error& e) {
                   task_cancelled, deadline_passed, wait_cycle, impossible_request, bad_task_option, actor_died,
                   worker_died, no_actor, unsaved_state, no_such_actor, actor_name_taken, wrong_actor_type,
                   too_many_calls, empty_actor, no_runtime, placement_group_gone, empty_placement_group, object_gone,
-                  store_full, owner_died>(e);
+                  store_full, owner_died, channel_closed>(e);
   return made ? made : std::make_exception_ptr(remote_error(e.type, e.text, e.where));
 }
 
