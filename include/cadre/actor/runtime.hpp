@@ -298,12 +298,14 @@ class runtime {
     // A task of this rank waits for the arguments, sends, and waits for the answer.
     remote_options here{.stop = o.stop, .at = o.at};
     o.stop = {};
-    auto wait = [this, &j, to, asked, o = std::move(o), call = std::move(call)](bool, auto&&...) mutable -> result {
+    auto begin = [this, &j, to, asked, o = std::move(o), call = std::move(call)]() mutable {
       const auto settled = std::make_shared<const typename Call::settled>(std::move(call).settle());
-      return detail::with_retries(j, to, asked, o,
-                                  [&](int at) { return send_task<F>(at, o, *settled, settled).get(); });
+      return detail::with_retries<result>(
+          j, to, asked, std::move(o),
+          [this, settled](int at, const remote_options& how) { return send_task<F>(at, how, *settled, settled); });
     };
-    return detail::start_call<F, result>(core_, std::move(here), std::move(wait), makers);
+    using waits = detail::begins_elsewhere<result, decltype(begin)>;
+    return detail::start_call<F, result>(core_, std::move(here), waits{std::move(begin)}, makers);
   }
   template <auto F, class Call>
   auto send_task(int to, const remote_options& o, const Call& call, std::shared_ptr<const Call> keep) {
@@ -343,12 +345,13 @@ class runtime {
     }
     // A task of this rank waits for the arguments, sends, and waits until it is made.
     remote_options here{.stop = std::exchange(options.stop, {}), .at = options.at};
-    auto wait = [j, to, asked, o = std::move(options), call = std::move(call), promise = std::move(promise)](
-                    bool, auto&&...) mutable {
-      const auto settled = std::make_shared<typename decltype(call)::settled>(std::move(call).settle());
-      detail::make_elsewhere<F>(*j, to, asked, o, settled, std::move(promise));
+    auto begin = [j, to, asked, o = std::move(options), call = std::move(call),
+                  promise = std::move(promise)]() mutable {
+      auto settled = std::make_shared<typename decltype(call)::settled>(std::move(call).settle());
+      return detail::make_elsewhere<F>(*j, to, asked, std::move(o), std::move(settled), std::move(promise));
     };
-    core_.results().add(ref, detail::start_call<F, void>(core_, std::move(here), std::move(wait), makers));
+    using waits = detail::begins_elsewhere<void, decltype(begin)>;
+    core_.results().add(ref, detail::start_call<F, void>(core_, std::move(here), waits{std::move(begin)}, makers));
     return ref;
   }
   // Runs a call and keeps what it gives.

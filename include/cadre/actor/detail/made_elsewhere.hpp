@@ -9,6 +9,8 @@
 #include <cadre/actor/detail/way_back.hpp>
 #include <cadre/actor/error.hpp>
 #include <cadre/actor/options.hpp>
+#include <cadre/async/coroutine.hpp>
+#include <cadre/async/promise.hpp>
 #include <cadre/store/object_promise.hpp>
 #include <cadre/store/stored.hpp>
 
@@ -70,10 +72,37 @@ auto call_here(Call& call) {
   else
     return call_to_end<typename Call::result>(call, true);
 }
-/// Has an object made that this process has begun, by the rank `to` or one that is found now. Throws what the task throws.
+/// Whom it was asked of, and what that has lent.
+struct made_there {
+  int rank = 0;
+  object_loan loan;
+};
+/// Asks a rank for an object that this process has begun; this one, for nothing.
 template <auto F, class Call, class Stored>
-void make_elsewhere(job& j, int to, const placement& asked, remote_options& o, const std::shared_ptr<Call>& call,
-                    object_promise<Stored> promise) {
+future<made_there> ask_for_object(job& j, int rank, const remote_options& o, const std::shared_ptr<Call>& call,
+                                  const object_ref<Stored>& ref) {
+  if (rank == j.rank()) {
+    promise<made_there> nothing(j.core().pool());
+    nothing.set_value(made_there{rank, {}});
+    return nothing.get_future();
+  }
+  if (!j.is_here(rank)) j.far().expect(object_ref_access::key(ref));
+  return ask<object_task_request<F, Call>, object_loan>(
+             j, rank, {}, true, function_name<F>(), false, o.at,
+             [&](output_archive& out) {
+               out(sent_options::of(o), j.is_here(rank) ? ref : object_ref<Stored>());
+               call->save(out);
+             },
+             call, charge_for(j, o.on, rank, wanted_by(o)))
+      .then([rank](const object_loan& l) {
+        return made_there{rank, l};
+      });
+}
+/// Has an object made that this process has begun, by the rank `to` or one that is found now. The future has what the task
+/// throws.
+template <auto F, class Call, class Stored>
+future<void> make_elsewhere(job& j, int to, placement asked, remote_options o, std::shared_ptr<Call> call,
+                            object_promise<Stored> promise) {
   const object_ref<Stored> ref = promise.ref();
   const std::uint64_t key = object_ref_access::key(ref);
   struct ends {
@@ -84,34 +113,21 @@ void make_elsewhere(job& j, int to, const placement& asked, remote_options& o, c
       if (!is_known) j.far().expect_no_more(key);
     }
   } at_end{j, key};
-  const auto ask_of = [&](int rank) {
-    if (!j.is_here(rank)) j.far().expect(key);
-    object_loan l;
-    if (rank != j.rank())
-      l = ask<object_task_request<F, Call>, object_loan>(
-              j, rank, {}, true, function_name<F>(), false, o.at,
-              [&](output_archive& out) {
-                out(sent_options::of(o), j.is_here(rank) ? ref : object_ref<Stored>());
-                call->save(out);
-              },
-              call, charge_for(j, o.on, rank, wanted_by(o)))
-              .get();
-    return std::pair(rank, l);
-  };
-  const auto [from, l] = with_retries(j, to, asked, o, ask_of);
-  if (from == j.rank()) {
+  const made_there there = co_await with_retries<made_there>(
+      j, to, asked, std::move(o),
+      [&j, call, ref](int rank, const remote_options& how) { return ask_for_object<F>(j, rank, how, call, ref); });
+  bool wanted = false;
+  if (there.rank == j.rank()) {
     std::move(promise).set(call_here<F>(*call));
-  } else if (l.rank < 0) {
+  } else if (there.loan.rank < 0) {
     promise_access::leave(std::move(promise));
   } else {
     at_end.is_known = true;
-    const bool wanted =
-        j.far().assign(from, l, object_ref_access::core(j.core().store()), promise_access::release(std::move(promise)));
-    j.core().results().finish(ref);
-    if (wanted) static_cast<void>(j.want(key));
-    return;
+    wanted = j.far().assign(there.rank, there.loan, object_ref_access::core(j.core().store()),
+                            promise_access::release(std::move(promise)));
   }
   j.core().results().finish(ref);
+  if (wanted) static_cast<void>(j.want(key));
 }
 
 }  // namespace detail

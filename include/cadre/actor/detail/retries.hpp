@@ -7,9 +7,12 @@
 #include <cadre/actor/error.hpp>
 #include <cadre/actor/options.hpp>
 #include <cadre/actor/placement.hpp>
+#include <cadre/async/coroutine.hpp>
+#include <cadre/async/future.hpp>
 
 #include <algorithm>
 #include <cstdint>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -61,14 +64,20 @@ class charged_call {
   charge cost_;
 };
 
-/// Asks the rank `to`, or one that is found now, by `ask(rank)`; when it dies another one, as often as the options say.
-/// `asked`: where, as the options said first.
-template <class Ask>
-auto with_retries(job& j, int to, const placement& asked, remote_options& o, Ask&& ask) {
+/// Asks the rank `to`, or one that is found now, by `ask(rank, options)`, which gives a future; when it dies another one, as
+/// often as the options say. `asked`: where, as the options said first. Holds no thread: of one that helped meanwhile this wait
+/// could be buried under what waits for it.
+template <class R, class Ask>
+future<R> with_retries(job& j, int to, placement asked, remote_options o, Ask ask) {
   for (int left = o.max_retries;; --left) {
     try {
       if (to == places::none) to = find_place(j, o.on, wanted_by(o));
-      return ask(to);
+      if constexpr (std::is_void_v<R>) {
+        co_await ask(to, o);
+        co_return;
+      } else {
+        co_return co_await ask(to, o);
+      }
     } catch (const worker_died&) {
       if (left <= 0) throw;
       o.on = asked.is_soft() ? placement{} : asked;
@@ -76,6 +85,21 @@ auto with_retries(job& j, int to, const placement& asked, remote_options& o, Ask
     }
   }
 }
+
+/// What a task of this rank does for one that is to run elsewhere: `begin()` gives the future of that.
+template <class R, class Begin>
+struct begins_elsewhere {
+  using result = R;
+  static constexpr bool gives_future = true;
+  using given = future<R>;
+
+  Begin begin;
+  template <class... Front>
+  given operator()(bool, Front&&...) {
+    return begin();
+  }
+  void pack(auto&) noexcept {}
+};
 
 }  // namespace detail
 CADRE_NAMESPACE_END
