@@ -10,6 +10,7 @@
 #include <cadre/actor/detail/retries.hpp>
 #include <cadre/actor/detail/runtime_core.hpp>
 #include <cadre/actor/detail/start_call.hpp>
+#include <cadre/actor/detail/to_store.hpp>
 #include <cadre/actor/error.hpp>
 #include <cadre/actor/fwd.hpp>
 #include <cadre/actor/options.hpp>
@@ -339,7 +340,7 @@ class runtime {
     if (to == rank()) {
       detail::task_refs sources;
       call.add_sources(sources, true);
-      to_store<stored, decltype(call)> all{&core_, std::move(call), std::move(promise)};
+      detail::to_store<stored, decltype(call)> all{&core_, std::move(call), std::move(promise)};
       core_.results().add(ref, detail::start_call<F, void>(core_, std::move(options), std::move(all), sources));
       return ref;
     }
@@ -354,21 +355,6 @@ class runtime {
     core_.results().add(ref, detail::start_call<F, void>(core_, std::move(here), waits{std::move(begin)}, makers));
     return ref;
   }
-  // Runs a call and keeps what it gives.
-  template <class Stored, class Call>
-  struct to_store {
-    detail::runtime_core* core;
-    Call call;
-    std::optional<object_promise<Stored>> promise;
-
-    template <class... Front>
-    void operator()(bool again, Front&&... front) {
-      const object_ref<Stored> ref = promise->ref();
-      std::move(*promise).set(detail::call_to_end<typename Call::result>(call, again, std::forward<Front>(front)...));
-      core->results().finish(ref);
-    }
-  };
-
   static std::string full_name(std::string_view name, std::string_view name_space) {
     return name_space.empty() ? std::string(name) : std::string(name_space).append("/").append(name);
   }
