@@ -65,8 +65,10 @@ class child {
 
   [[nodiscard]] const std::string& name() const { return name_; }
 
-  double round() {
-    if (send(socket_, "round\n", 6, MSG_NOSIGNAL) != 6) died();
+  /// `of`: what is to be measured, for a program that can measure several things.
+  double round(const std::string& of = "round") {
+    const std::string request = of + "\n";
+    if (send(socket_, request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) died();
     const std::string answer = line();
     std::size_t read = 0;
     double figure = 0;

@@ -23,8 +23,12 @@ done
 [ ${#named[@]} -gt 0 ] || named=("${all[@]}")
 
 [ $install = no ] || tests/install.sh g++ cmake ninja-build libeigen3-dev libcereal-dev zlib1g-dev libopenmpi-dev \
-  openmpi-bin python3-torch libopenblas0-pthread libtbb-dev libboost-dev liblmdb-dev python3-distributed
+  openmpi-bin python3-torch libopenblas0-pthread libtbb-dev libboost-dev liblmdb-dev python3-distributed python3-venv
 mkdir -p build/benchmarks
+if [ $install = yes ] && [[ " ${named[*]} " == *" actor "* ]] && ! build/ray/bin/python3 -c 'import ray' 2>/dev/null; then
+  { python3 -m venv build/ray && build/ray/bin/pip install -q ray numpy; } >build/benchmarks/ray.log 2>&1 ||
+    echo "ray cannot be installed here (build/benchmarks/ray.log says why): only its published figures are shown" >&2
+fi
 cmake --preset release -G Ninja -DCADRE_BUILD_BENCHMARKS=ON -DCADRE_BUILD_TESTS=OFF -DCADRE_BUILD_EXAMPLES=OFF \
   -B build/benchmarks >build/benchmarks/run.log
 cmake --build build/benchmarks --target "${named[@]/#/benchmark_}" >>build/benchmarks/run.log || {
@@ -34,10 +38,20 @@ cmake --build build/benchmarks --target "${named[@]/#/benchmark_}" >>build/bench
 
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 failed=()
+ranks=(mpirun --bind-to none --oversubscribe -n 2)
+run() { timeout -k 2 600 "$@" >>"build/benchmarks/$name.md" || failed+=("$name"); }
 for name in "${named[@]}"; do
-  launch=(timeout -k 2 600)
-  [[ "$name" != @(all_reduce|actor_link) ]] || launch+=(mpirun --bind-to none --oversubscribe -n 2)
-  "${launch[@]}" "build/benchmarks/benchmarks/benchmark_$name" >"build/benchmarks/$name.md" || failed+=("$name")
+  program="build/benchmarks/benchmarks/benchmark_$name"
+  : >"build/benchmarks/$name.md"
+  case "$name" in
+    all_reduce | actor_link) run "${ranks[@]}" "$program" ;;
+    actor)
+      run "$program"
+      run "${ranks[@]}" "$program"
+      run "${ranks[@]}" --mca btl tcp,self "$program"
+      ;;
+    *) run "$program" ;;
+  esac
 done
 {
   echo "$(date -u +%F), $(lscpu | sed -n 's/^Model name: *//p') x $(nproc), $(g++ --version | head -1)," \
