@@ -22,6 +22,8 @@
 #include <cadre/observe/log.hpp>
 #include <cadre/store/travel.hpp>
 
+#include <sched.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -55,7 +57,11 @@ struct enclosed {
 
 /// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
 /// functions, from any thread, but for serve() and finish().
-class job final : public message_sink, public fetches_objects, private knows_ranks, private gives_back {
+class job final : public message_sink,
+                  public fetches_objects,
+                  private knows_ranks,
+                  private gives_back,
+                  private source_of_work {
  public:
   job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
       : core_(core),
@@ -66,7 +72,10 @@ class job final : public message_sink, public fetches_objects, private knows_ran
         ranks_(std::make_shared<places>(ranks_of(all_))),
         moved_(*this) {}
   /// Messages are received from now on. Once, when all else is there.
-  void start() { way_->start(*this); }
+  void start() {
+    way_->start(*this);
+    scheduler_of(core_.pool()).look_also_at(*this);
+  }
   job(const job&) = delete;
   job& operator=(const job&) = delete;
   ~job() = default;
@@ -197,14 +206,15 @@ class job final : public message_sink, public fetches_objects, private knows_ran
 
   /// Makes progress for a while, or until the task is done. True if it is.
   bool bring_nearer(const task& t) noexcept {
-    constexpr std::uint64_t patience = 100'000;  // ticks: 25 to 50 us
     way_->flush();
-    for (const std::uint64_t begun = ticks(); ticks() - begun < patience;) {
+    for (const std::uint64_t begun = ticks(); ticks() - begun < way_->patience();) {
       for (int i = 0; i < 16; ++i) {
         if (t.done()) return true;
         way_->poll();
       }
+      ::sched_yield();  // who is to answer may be about to run on this very processor
     }
+    way_->poll_last();
     return t.done();
   }
 
@@ -229,8 +239,7 @@ class job final : public message_sink, public fetches_objects, private knows_ran
 
   /// Every rank but 0: until that says that the job is over. Throws worker_died (609) if it dies.
   void serve() {
-    while (over_.load(std::memory_order_acquire) == 0)
-      static_cast<void>(way_->wait_while(over_, 0, std::chrono::steady_clock::time_point::max()));
+    over_.wait(0, std::memory_order_acquire);  // the pool's threads make progress, and the link's own where they do not
     if (!is_alive(0)) throw worker_died("the program of the job", "rank 0 has died");
   }
   void close() { way_->close(std::chrono::steady_clock::now() + std::chrono::seconds(30)); }
@@ -312,6 +321,9 @@ class job final : public message_sink, public fetches_objects, private knows_ran
   }
 
  private:
+  [[nodiscard]] std::uint64_t patience() const noexcept override { return way_->patience(); }
+  bool bring() noexcept override { return way_->poll(); }
+  bool bring_last() noexcept override { return way_->poll_last(); }
   [[nodiscard]] bool is_gone(int r, bool for_sure) noexcept override {
     if (for_sure) const std::lock_guard lock(dying_);
     return gone_[static_cast<std::size_t>(r)];
@@ -398,7 +410,7 @@ class job final : public message_sink, public fetches_objects, private knows_ran
   }
   void end() noexcept {
     over_.store(1, std::memory_order_release);
-    way_->wake();
+    over_.notify_all();
   }
 
   [[nodiscard]] bool is_at(const placement& on, int r) const {

@@ -96,6 +96,11 @@ class link {
 
   /// Makes progress if no other thread is at it. True if a message came. Never waits.
   virtual bool poll() noexcept = 0;
+  /// The same once more by a thread that makes no progress for a while: what comes afterwards is seen to soon, though
+  /// nobody polls.
+  virtual bool poll_last() noexcept { return poll(); }
+  /// Ticks that it is worth polling for in hope of a message: about what it takes to wake the threads of both sides.
+  [[nodiscard]] virtual std::uint64_t patience() const noexcept { return 100'000; }
   /// Flushes, then makes progress while the word holds `value`, sleeping where nothing comes; false at the deadline. Who
   /// changes the word outside of the sink's functions calls wake() afterwards.
   virtual bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value,

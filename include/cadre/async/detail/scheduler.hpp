@@ -19,6 +19,8 @@
 #include <cadre/os/futex.hpp>
 #include <cadre/os/thread.hpp>
 
+#include <sched.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -29,6 +31,20 @@
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
+
+/// Where tasks of a pool come from beside itself, as messages. Lives until the threads of the pool have ended.
+class source_of_work {
+ public:
+  /// Ticks that a thread looks for after the last thing that came.
+  [[nodiscard]] virtual std::uint64_t patience() const noexcept = 0;
+  /// True if something came, which may have queued tasks. Never waits.
+  virtual bool bring() noexcept = 0;
+  /// The same once more by a thread that looks no longer: what comes later, others see to.
+  virtual bool bring_last() noexcept = 0;
+
+ protected:
+  ~source_of_work() = default;
+};
 
 /// The pool behind thread_pool: shared by the pool object and its threads. A searcher that is alone looks again and again
 /// for some microseconds before it sleeps, so that tasks that come one after the other find it awake; a second one sleeps
@@ -121,6 +137,9 @@ class scheduler {
   }
   std::shared_ptr<void> ledger;     ///< a resource_ledger
   std::shared_ptr<void> deadlines;  ///< a class deadlines
+
+  /// Threads that find nothing to do look there before they sleep.
+  void look_also_at(source_of_work& source) noexcept { source_.store(&source, std::memory_order_release); }
 
   /// Queues a claimable task, taking over one reference.
   [[gnu::noinline]] void push(task* t) noexcept {
@@ -299,15 +318,22 @@ class scheduler {
   task* look_again(worker& w, const sleeper& s) noexcept {
     task* t = nullptr;
     looking_.store(true, std::memory_order_relaxed);
-    std::uint32_t looks = 0;
-    for (const std::uint64_t begun = ticks(); t == nullptr && ticks() - begun < patience_;) {
-      for (int i = 0; i < 4; ++i) relax();
+    source_of_work* const source = source_.load(std::memory_order_acquire);
+    const std::uint64_t patience = source != nullptr ? source->patience() : patience_;
+    std::uint32_t looks = 0, rounds = 0;
+    for (std::uint64_t begun = ticks(); t == nullptr && ticks() - begun < patience;) {
+      bool came = false;
+      for (int i = 0; i < 4 && !came; ++i) source != nullptr ? static_cast<void>(came = source->bring()) : relax();
+      if (came) begun = ticks();
+      // Who is to send it may be about to run on this very processor.
+      if (source != nullptr && !came && (++rounds & 3) == 0) ::sched_yield();
       if (s.satisfied() || idle_.searchers() != 1) break;
       // Seldom at the queues, as each look takes their cache lines from those who work with them.
-      if (!w.pinned.empty() || queues_.has_any_from_outside() || ((++looks & 7) == 0 && queues_.has_lasting()))
+      if (came || !w.pinned.empty() || queues_.has_any_from_outside() || ((++looks & 7) == 0 && queues_.has_lasting()))
         if ((t = queues_.pop(w)) == nullptr) t = search(w);
     }
     looking_.store(false, std::memory_order_relaxed);
+    if (t == nullptr && source != nullptr && source->bring_last() && (t = queues_.pop(w)) == nullptr) t = search(w);
     return t;
   }
   // The caller looks for work once more before it sleeps.
@@ -358,6 +384,7 @@ class scheduler {
   run_queues queues_;
   idle_list idle_;
   std::atomic<bool> looking_{false};  // somebody is in look_again()
+  std::atomic<source_of_work*> source_{nullptr};
   // Guarded by the mutex of the idle list.
   parking_lot lot_;
   std::size_t threads_ = 0;  // that have been started

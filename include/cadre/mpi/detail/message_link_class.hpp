@@ -90,12 +90,20 @@ class message_link final : public cadre::detail::link {
   }
 
   bool poll() noexcept override {
+    // Whoever has something to send would hardly get the lock from one who looks again and again.
+    if (senders_.load(std::memory_order_relaxed) != 0) return false;
     if (busy_.load(std::memory_order_relaxed) || busy_.exchange(true, std::memory_order_acquire)) return false;
     const bool moved = sink_ != nullptr && progress();
     busy_.store(false, std::memory_order_release);
     if (moved) wake();
     return moved;
   }
+  // The thread, which sleeps while others look, is rung from now on.
+  bool poll_last() noexcept override {
+    bell().announce_sleep();
+    return poll();
+  }
+  [[nodiscard]] std::uint64_t patience() const noexcept override { return poll_ticks_; }
   /// Throws message_error (1108) when called by the sink.
   bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
   void wake() noexcept override {
@@ -149,6 +157,23 @@ class message_link final : public cadre::detail::link {
   static constexpr int batch_tag = 0;
 
   std::mutex& mpi() const noexcept { return environment_.mutex(); }
+  // The lock of MPI, for a sender.
+  class sending {
+   public:
+    explicit sending(message_link& link) : link_(link) {
+      link.senders_.fetch_add(1, std::memory_order_relaxed);
+      link.mpi().lock();
+    }
+    sending(const sending&) = delete;
+    sending& operator=(const sending&) = delete;
+    ~sending() {
+      link_.mpi().unlock();
+      link_.senders_.fetch_sub(1, std::memory_order_relaxed);
+    }
+
+   private:
+    message_link& link_;
+  };
   [[nodiscard]] peer& at(int rank) const noexcept { return *peers_[static_cast<std::size_t>(rank)]; }
   [[nodiscard]] doorbell& bell() const noexcept { return *at(rank_).bell; }
   [[nodiscard]] int tag_of(std::uint64_t piece_number) const noexcept {
@@ -230,7 +255,7 @@ class message_link final : public cadre::detail::link {
   int rank_ = 0;
   int last_tag_ = 0;
   bool is_one_node_ = true;
-  std::uint64_t spin_ticks_ = 0, transfer_ticks_ = 0;
+  std::uint64_t spin_ticks_ = 0, poll_ticks_ = 0, transfer_ticks_ = 0;
   cadre::detail::message_sink* sink_ = nullptr;
   std::vector<std::unique_ptr<peer>> peers_;
   std::optional<doorbells> bells_;
@@ -248,6 +273,7 @@ class message_link final : public cadre::detail::link {
   std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do
   std::atomic<bool> transferring_{false};           // requests of MPI are not complete: it needs both sides
   alignas(64) std::atomic<std::uint32_t> sleepers_{0};
+  std::atomic<std::uint32_t> senders_{0};  // who have the lock of MPI, or wait for it
   std::mutex deaths_mutex_;
   std::vector<int> deaths_;  // to be told
   std::atomic<bool> has_deaths_{false};

@@ -84,6 +84,7 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
   const auto processors = static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN));
   const bool crowded = who.members(who.node_of[static_cast<std::size_t>(rank_)]).size() > processors;
   spin_ticks_ = crowded ? 2'000 : 60'000;
+  poll_ticks_ = crowded ? 2'000 : 150'000;
   transfer_ticks_ = crowded ? spin_ticks_ : 4'000'000;
   environment_.enter();
   if (rank_ == 0 && !is_one_node_) environment_.guard_launcher();
@@ -145,7 +146,7 @@ inline void message_link::wait_for_room(int to, peer& p) {
 inline void message_link::flush(std::size_t word) {
   std::uint64_t bits = unsent_[word].exchange(0, std::memory_order_acq_rel);
   if (bits == 0) return;
-  const std::lock_guard lock(mpi());
+  const sending lock(*this);
   for (; bits != 0; bits &= bits - 1) {
     const int to = static_cast<int>(word) * 64 + __builtin_ctzll(bits);
     push(to, at(to), true);
@@ -154,7 +155,7 @@ inline void message_link::flush(std::size_t word) {
 
 inline void message_link::push_full(int to, peer& p) {
   {
-    const std::lock_guard lock(mpi());
+    const sending lock(*this);
     push(to, p, false);
   }
   poll();  // large batches leave only while somebody makes progress
