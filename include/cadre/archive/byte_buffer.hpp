@@ -58,6 +58,22 @@ class byte_buffer {
     return result;
   }
 
+  /// The same where all lie in one piece; empty if they do not.
+  [[nodiscard]] std::span<const std::byte> in_one_piece() const noexcept {
+    if (chunks_.size() != 1) return {};
+    return {chunks_.front().bytes.get(), used_in_last()};
+  }
+  /// Forgets what was appended. The memory is kept, if it is little.
+  void clear() noexcept {
+    constexpr std::size_t little = 4 << 10;
+    if (chunks_.size() != 1 || chunks_.front().size > little) {
+      *this = byte_buffer();
+    } else {
+      left_ = chunks_.front().size;
+      cursor_ = chunks_.front().bytes.get();
+    }
+  }
+
   /// One contiguous copy.
   [[nodiscard]] std::vector<std::byte> to_vector() const {
     std::vector<std::byte> result;

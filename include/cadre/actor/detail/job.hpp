@@ -27,6 +27,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <exception>
 #include <memory>
 #include <mutex>
@@ -113,9 +114,15 @@ class job final : public message_sink,
     bool counts = true;  // for the end of the job: see finish()
     bool with_refs = false;
 
-    template <class Archive>
-    void serialize(Archive& archive) {
-      archive(number, cell, generation, handler, what, counts, with_refs);
+    // As it lies in memory, without its padding: the ranks run one program.
+    static constexpr std::size_t bytes = 23;
+    static head read(std::span<const std::byte> from) {
+      head h;
+      if (from.size() < bytes) throw archive_corrupt("a message without a head", from.size());
+      for (const std::size_t flag : {offsetof(head, counts), offsetof(head, with_refs)})
+        if (from[flag] > std::byte{1}) throw archive_corrupt("a bool that is none", flag);
+      std::memcpy(static_cast<void*>(&h), from.data(), bytes);
+      return h;
     }
   };
 
@@ -283,14 +290,11 @@ class job final : public message_sink,
     const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
     head h;
     try {
-      input_archive plain(message.bytes());
-      head whole;  // a part of it says nothing
-      plain(whole);
-      h = whole;
+      h = head::read(message.bytes());
       incoming_parts parts(message);
       if (h.with_refs && is_here(from)) parts.read_mail(core_.store());
       if (h.with_refs && !is_here(from)) parts.borrow_refs(far_, core_.store(), from);
-      input_archive in(message.bytes().subspan(plain.offset()), &parts);
+      input_archive in(message.bytes().subspan(head::bytes), &parts);
       take(from, h, in, message);
     } catch (...) {
       refuse(from, h, std::current_exception());
@@ -334,13 +338,13 @@ class job final : public message_sink,
 
   template <class Write>
   void send(int to, head h, bool refs, Write&& write, urgency how, enclosed with = {}) {
-    byte_buffer bytes;
+    byte_buffer bytes = std::move(spare_buffer());
     outgoing_parts parts(with.keep != nullptr && to != rank());
     h.with_refs = refs;
     if (refs && is_here(to)) parts.mail_refs(core_.store());
     if (refs && !is_here(to)) parts.lend_refs(far_, core_.store(), to);
-    output_archive plain(bytes);
-    plain(h);
+    static_assert(offsetof(head, with_refs) + 1 == head::bytes);
+    bytes.append(&h, head::bytes);
     output_archive archive(bytes, &parts);
     write(archive);
     std::vector<std::span<const std::byte>> blocks = parts.take_blocks();
@@ -349,6 +353,8 @@ class job final : public message_sink,
     try {
       if (to == rank())
         deliver_here(bytes);
+      else if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
+        way_->send(to, all, how);
       else
         way_->send(to, {.bytes = std::move(bytes), .blocks = std::move(blocks), .keep = std::move(with.keep)}, how);
     } catch (...) {
@@ -356,6 +362,13 @@ class job final : public message_sink,
       throw;
     }
     parts.sent();
+    bytes.clear();
+    spare_buffer() = std::move(bytes);
+  }
+  // For the next message of this thread. Not inlined into coroutines, which may go on on another one.
+  [[gnu::noinline]] static byte_buffer& spare_buffer() noexcept {
+    static thread_local byte_buffer spare;
+    return spare;
   }
   void give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept override;
   static std::string obituary(int rank, std::string_view how, std::span<waits_for_answer* const> asked) {
