@@ -92,6 +92,7 @@ int raw_take(int n, int bytes) {
 }
 double raw_blocks(cadre::runtime& rt, int n, const block& b) {
   const int bytes = static_cast<int>(b.size() * sizeof(float));
+  const std::vector<block> all(static_cast<std::size_t>(n), b);  // as many as ours, that they are no nearer
   auto other = rt.submit<&raw_take>({.on = cadre::on_rank(1)}, n, bytes);
   await_other_side();
   double took = 0;
@@ -100,7 +101,7 @@ double raw_blocks(cadre::runtime& rt, int n, const block& b) {
     const std::lock_guard lock(cadre::mpi::detail::environment::get().mutex());
     MPI_Recv(&there, 1, MPI_BYTE, 1, tag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     const double start = seconds();
-    for (int i = 0; i < n; ++i) MPI_Send(b.data(), bytes, MPI_BYTE, 1, tag, MPI_COMM_WORLD);
+    for (const block& one : all) MPI_Send(one.data(), bytes, MPI_BYTE, 1, tag, MPI_COMM_WORLD);
     MPI_Recv(&there, 1, MPI_BYTE, 1, tag, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
     took = seconds() - start;
   }

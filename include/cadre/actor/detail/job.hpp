@@ -118,9 +118,10 @@ class job final : public message_sink,
     static constexpr std::size_t bytes = 23;
     static head read(std::span<const std::byte> from) {
       head h;
-      if (from.size() < bytes) throw archive_corrupt("a message without a head", from.size());
+      if (from.size() < bytes) throw archive_truncated(bytes, from.size(), 0);
       for (const std::size_t flag : {offsetof(head, counts), offsetof(head, with_refs)})
-        if (from[flag] > std::byte{1}) throw archive_corrupt("a bool that is none", flag);
+        if (from[flag] > std::byte{1})
+          throw archive_corrupt("a bool of value " + std::to_string(std::to_integer<int>(from[flag])), flag);
       std::memcpy(static_cast<void*>(&h), from.data(), bytes);
       return h;
     }
