@@ -3,6 +3,20 @@
 #ifndef CADRE_SINGLE_INCLUDE_CADRE_HPP
 #define CADRE_SINGLE_INCLUDE_CADRE_HPP
 
+// ---- cadre/core/chrono.hpp ----
+#ifndef CADRE_CORE_CHRONO_HPP
+#define CADRE_CORE_CHRONO_HPP
+
+// Durations, clocks and their literals. libstdc++ keeps them apart from the calendar, which brings <sstream> along and
+// would cost every user a tenth of a second.
+#if __has_include(<bits/chrono.h>)
+#include <bits/chrono.h>
+#else
+#include <chrono>
+#endif
+
+#endif
+
 // ---- cadre/config/version.hpp ----
 #ifndef CADRE_CONFIG_VERSION_HPP
 #define CADRE_CONFIG_VERSION_HPP
@@ -40,6 +54,16 @@
 #endif
 #endif
 
+// clang 16 computes the address of a thread's own variable once in a coroutine, which may be on another thread after each
+// co_await. A function that gives such an address, and may be called from a coroutine, is out of line there, and not pure.
+#if defined(__clang__)
+#define CADRE_OUT_OF_COROUTINES [[gnu::noinline]]
+#define CADRE_NOT_PURE() asm volatile("")
+#else
+#define CADRE_OUT_OF_COROUTINES
+#define CADRE_NOT_PURE() static_cast<void>(0)
+#endif
+
 /// Every public name lives in cadre:: and, by an inline namespace, in the version of its binary layout: two
 /// libraries built against layouts that differ may be linked into one program. The visibility is said here so that
 /// exceptions and registries are one and the same in a host program and its plug-ins, however those are compiled.
@@ -49,154 +73,6 @@
 #define CADRE_NAMESPACE_END \
   }                         \
   }
-
-#endif
-
-// ---- cadre/archive/byte_buffer.hpp ----
-#ifndef CADRE_ARCHIVE_BYTE_BUFFER_HPP
-#define CADRE_ARCHIVE_BYTE_BUFFER_HPP
-
-#include <algorithm>
-#include <cstddef>
-#include <cstring>
-#include <memory>
-#include <span>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Bytes appended one after another and never moved again: a list of chunks, so that a gigabyte is copied into it once
-/// and can be written to a file or a socket from where it lies.
-class byte_buffer {
- public:
-  byte_buffer() = default;
-  byte_buffer(byte_buffer&& other) noexcept
-      : chunks_(std::move(other.chunks_)),
-        cursor_(std::exchange(other.cursor_, nullptr)),
-        left_(std::exchange(other.left_, 0)),
-        closed_(std::exchange(other.closed_, 0)) {
-    other.chunks_.clear();
-  }
-  byte_buffer& operator=(byte_buffer&& other) noexcept {
-    byte_buffer moved(std::move(other));
-    chunks_.swap(moved.chunks_);
-    std::swap(cursor_, moved.cursor_);
-    std::swap(left_, moved.left_);
-    std::swap(closed_, moved.closed_);
-    return *this;
-  }
-
-  /// Copies `size` bytes to the end. Throws std::bad_alloc; the buffer is then as before.
-  void append(const void* data, std::size_t size) {
-    if (size > left_) [[unlikely]] {
-      append_slow(static_cast<const std::byte*>(data), size);
-      return;
-    }
-    if (size == 0) return;
-    std::memcpy(cursor_, data, size);
-    cursor_ += size;
-    left_ -= size;
-  }
-
-  [[nodiscard]] std::size_t size() const noexcept { return closed_ + (chunks_.empty() ? 0 : used_in_last()); }
-
-  /// The bytes where they lie, in order; valid until the next append.
-  [[nodiscard]] std::vector<std::span<const std::byte>> pieces() const {
-    std::vector<std::span<const std::byte>> result;
-    for (const chunk& c : chunks_) {
-      const std::span<const std::byte> piece(c.bytes.get(), &c == &chunks_.back() ? used_in_last() : c.size);
-      result.push_back(piece);
-    }
-    return result;
-  }
-
-  /// One contiguous copy.
-  [[nodiscard]] std::vector<std::byte> to_vector() const {
-    std::vector<std::byte> result;
-    result.reserve(size());
-    for (std::span<const std::byte> piece : pieces())
-      result.insert(result.end(), piece.data(), piece.data() + piece.size());
-    return result;
-  }
-
- private:
-  struct chunk {
-    std::unique_ptr<std::byte[]> bytes;
-    std::size_t size;
-  };
-
-  [[nodiscard]] std::size_t used_in_last() const noexcept { return chunks_.back().size - left_; }
-
-  void append_slow(const std::byte* data, std::size_t size) {
-    constexpr std::size_t smallest = 256, largest = 64 << 10;
-    const std::size_t fits = left_;
-    const std::size_t rest = size - fits;
-    const std::size_t capacity = std::max(rest, std::clamp(this->size(), smallest, largest));
-    chunk next{std::unique_ptr<std::byte[]>(new std::byte[capacity]), capacity};
-    std::byte* const begin = next.bytes.get();
-    const std::size_t closed = chunks_.empty() ? 0 : chunks_.back().size;
-    chunks_.push_back(std::move(next));  // nothing below throws
-    if (fits != 0) std::memcpy(cursor_, data, fits);
-    closed_ += closed;
-    std::memcpy(begin, data + fits, rest);
-    cursor_ = begin + rest;
-    left_ = capacity - rest;
-  }
-
-  std::vector<chunk> chunks_;
-  std::byte* cursor_ = nullptr;
-  std::size_t left_ = 0;    // free bytes at the cursor
-  std::size_t closed_ = 0;  // bytes in all chunks but the last
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/archive/detail/padding.hpp ----
-#ifndef CADRE_ARCHIVE_DETAIL_PADDING_HPP
-#define CADRE_ARCHIVE_DETAIL_PADDING_HPP
-
-#include <algorithm>
-#include <cstddef>
-#include <cstring>
-#include <type_traits>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-/// Sets the bytes of `object`, which holds a T, that belong to no member to zero.
-template <class T>
-void clear_padding([[maybe_unused]] std::byte* object) noexcept {
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_clear_padding)
-  __builtin_clear_padding(reinterpret_cast<T*>(object));
-#endif
-#endif
-}
-
-/// Whether a T has bytes that clear_padding clears. No trait tells: has_unique_object_representations is false for
-/// every type with a float. So it is tried once per type.
-template <class T>
-bool has_padding() noexcept {
-  if constexpr (std::has_unique_object_representations_v<T> || std::is_floating_point_v<T>) {
-    return false;
-  } else {
-    static const bool result = [] {
-      alignas(T) std::byte object[sizeof(T)];
-      std::memset(object, 0xFF, sizeof object);
-      clear_padding<T>(object);
-      return std::any_of(object, object + sizeof object, [](std::byte b) { return b != std::byte{0xFF}; });
-    }();
-    return result;
-  }
-}
-
-}  // namespace detail
-
-CADRE_NAMESPACE_END
 
 #endif
 
@@ -248,2096 +124,6 @@ class error : public std::runtime_error {
   int number_;
 };
 
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/archive/error.hpp ----
-#ifndef CADRE_ARCHIVE_ERROR_HPP
-#define CADRE_ARCHIVE_ERROR_HPP
-
-#include <cstdint>
-#include <string>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-
-/// What went wrong between a value and its bytes.
-class archive_error : public error {
- protected:
-  archive_error(int number, std::string_view message) : error("archive", number, message) {}
-};
-
-/// Thrown (501) when a value needs more bytes than there are.
-class archive_truncated : public archive_error {
- public:
-  archive_truncated(std::uint64_t wanted, std::uint64_t there, std::uint64_t offset)
-      : archive_error(501, "the data end too early: " + std::to_string(wanted) + " bytes wanted at offset " +
-                               std::to_string(offset) + ", " + std::to_string(there) +
-                               " left; they were cut off, or written as another type") {}
-};
-
-/// Thrown (502) when the bytes cannot be those of the type that is read.
-class archive_corrupt : public archive_error {
- public:
-  archive_corrupt(std::string_view what, std::uint64_t offset)
-      : archive_error(502, std::string(what) + " at offset " + std::to_string(offset) +
-                               "; the data are damaged, or were written as another type") {}
-};
-
-/// Thrown (503) in place of cereal's own exception, whose text it carries.
-class serialization_failed : public archive_error {
- public:
-  explicit serialization_failed(std::string_view cause) : archive_error(503, "cereal: " + std::string(cause)) {}
-};
-
-/// Thrown (504) when bytes are left after the value was read.
-class archive_not_exhausted : public archive_error {
- public:
-  archive_not_exhausted(std::uint64_t left, std::uint64_t size)
-      : archive_error(504, std::to_string(left) + " of " + std::to_string(size) +
-                               " bytes are left after the value was read; it was written as another type, or by "
-                               "another version of its serialize function") {}
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/core/portable.hpp ----
-#ifndef CADRE_CORE_PORTABLE_HPP
-#define CADRE_CORE_PORTABLE_HPP
-
-#include <concepts>
-#include <initializer_list>
-#include <iterator>
-#include <span>  // brings std::ranges::enable_view
-#include <type_traits>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Customisation point: how a T is written to bytes and read back, for types that cannot have a `serialize` of their
-/// own. `archive(a, b, ...)` writes or reads any other portable values.
-///
-///     template <> struct cadre::portable<quaternion> {
-///       static void save(auto& archive, const quaternion& q) { archive(q.w(), q.x(), q.y(), q.z()); }
-///       static void load(auto& archive, quaternion& q) { ... }
-///     };
-template <class T>
-struct portable;
-
-/// A type for which the above is specialised.
-template <class T>
-concept custom_portable = requires { sizeof(portable<T>); };
-
-namespace detail {
-
-template <class T>
-inline constexpr bool is_reference_like =
-    std::is_pointer_v<T> || std::is_member_pointer_v<T> || std::is_null_pointer_v<T>;
-template <class T>
-inline constexpr bool is_reference_like<std::initializer_list<T>> = true;
-// std::reference_wrapper and its like, known by their shape: <functional> takes too long to parse for its name.
-template <class T>
-  requires requires(const T& t) {
-    typename T::type;
-    { t.get() } noexcept -> std::same_as<typename T::type&>;
-  }
-inline constexpr bool is_reference_like<T> = true;
-
-}  // namespace detail
-
-/// A type whose bytes are its value, so that they may be copied to another process: trivially copyable, and no
-/// pointer, reference wrapper, iterator, span, string_view or other view. Types that cannot be assigned are not:
-/// lambdas with captures and structs with reference members are among them. A pointer inside a struct is invisible to
-/// the compiler: such a type needs a `serialize`, which then takes precedence.
-template <class T>
-concept trivially_portable =
-    std::is_object_v<T> && std::is_trivially_copyable_v<T> && std::is_copy_assignable_v<T> && !std::is_array_v<T> &&
-    !detail::is_reference_like<T> && !std::ranges::enable_view<T> && !std::input_or_output_iterator<T>;
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/archive/output_archive.hpp ----
-#ifndef CADRE_ARCHIVE_OUTPUT_ARCHIVE_HPP
-#define CADRE_ARCHIVE_OUTPUT_ARCHIVE_HPP
-
-#include <cereal/cereal.hpp>
-#include <cereal/types/array.hpp>
-#include <cereal/types/optional.hpp>
-#include <cereal/types/string.hpp>
-#include <cereal/types/utility.hpp>
-#include <cereal/types/variant.hpp>
-#include <cereal/types/vector.hpp>
-
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-#include <memory>
-#include <type_traits>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-/// The version of the byte format that output_archive writes and input_archive reads. An archive itself has no header:
-/// what holds one (a checkpoint, a message) states this number.
-inline constexpr std::uint32_t archive_format_version = 1;
-
-static_assert(std::endian::native == std::endian::little && sizeof(std::size_t) == 8,
-              "the archive's format is that of little-endian 64-bit machines");
-
-class output_archive;
-
-/// What a message carries beside its bytes: given to an archive by who sends or receives, asked for by the types that need
-/// it (an object_ref is held for its receiver while it travels).
-class archive_extension {
- public:
-  archive_extension() = default;
-  archive_extension(const archive_extension&) = delete;
-  archive_extension& operator=(const archive_extension&) = delete;
-  virtual ~archive_extension() = default;
-};
-
-namespace detail {
-
-template <class T>
-inline constexpr bool is_vector = false;
-template <class T, class Allocator>
-inline constexpr bool is_vector<std::vector<T, Allocator>> = !std::is_same_v<T, bool>;
-
-// Wrappers that cereal's archives know by themselves and that hold pointers.
-template <class T>
-inline constexpr bool is_cereal_wrapper = std::is_base_of_v<cereal::traits::detail::BaseCastBase, T> ||
-                                          std::is_base_of_v<cereal::detail::DeferredDataCore, T>;
-
-template <class T>
-consteval bool is_archived_by_bytes() {
-  if constexpr (std::is_arithmetic_v<T> || std::is_enum_v<T>)
-    return true;
-  else if constexpr (!trivially_portable<T> || custom_portable<T> || is_cereal_wrapper<T>)
-    return false;
-  else
-    return !cereal::traits::is_output_serializable<T, output_archive>::value;
-}
-
-/// Whether the archive copies a T byte by byte: a trivially portable type for which neither cereal nor portable<T> has
-/// another way.
-template <class T>
-concept archived_by_bytes = is_archived_by_bytes<T>();
-
-}  // namespace detail
-
-/// Writes values to a byte_buffer by cereal's rules: numbers, enumerations and trivially portable types as their
-/// bytes, a vector of them as one block, everything else by its `serialize`, `save` or cadre::portable. Vectors,
-/// strings, arrays, pairs, optionals and variants need no further include; other types of the standard library that of
-/// cereal (`<cereal/types/map.hpp>`).
-///
-/// The format is that of the machine: little-endian, 64 bit. Padding is written as zero where the compiler can do it
-/// (g++), so equal values give equal bytes. Speed is that of memcpy for contiguous data.
-class output_archive : public cereal::OutputArchive<output_archive> {
-  using base = cereal::OutputArchive<output_archive>;
-
- public:
-  explicit output_archive(byte_buffer& out, archive_extension* extension = nullptr)
-      : base(this), out_(&out), extension_(extension) {}
-  /// Null if there is none.
-  [[nodiscard]] archive_extension* extension() const noexcept { return extension_; }
-
-  /// Throws serialization_failed (503) in place of cereal's exceptions; those of the values pass through.
-  template <class... Values>
-  output_archive& operator()(const Values&... values) {
-    (put(values), ...);
-    return *this;
-  }
-  template <class Value>
-  output_archive& operator&(const Value& value) {
-    return (*this)(value);
-  }
-  template <class Value>
-  output_archive& operator<<(const Value& value) {
-    return (*this)(value);
-  }
-
-  void write(const void* data, std::size_t size) { out_->append(data, size); }
-
- private:
-  template <class T>
-  void put(const T& value) {
-    if constexpr (detail::archived_by_bytes<T>) {
-      put_bytes(value);
-    } else if constexpr (custom_portable<T>) {
-      portable<T>::save(*this, value);
-    } else if constexpr (detail::is_vector<T>) {
-      put_bytes(static_cast<std::uint64_t>(value.size()));
-      using element = typename T::value_type;
-      if constexpr (detail::archived_by_bytes<element>) {
-        if (!detail::has_padding<element>())
-          write(value.data(), value.size() * sizeof(element));
-        else
-          for (const element& e : value) put_bytes(e);
-      } else {
-        for (const element& e : value) put(e);
-      }
-    } else {
-      try {
-        base::operator()(value);
-      } catch (const cereal::Exception& e) {
-        throw serialization_failed(e.what());
-      }
-    }
-  }
-
-  template <class T>
-  void put_bytes(const T& value) {
-    if constexpr (!std::is_scalar_v<T>) {
-      if (detail::has_padding<T>()) {
-        alignas(T) std::byte copy[sizeof(T)];
-        std::memcpy(copy, std::addressof(value), sizeof(T));
-        detail::clear_padding<T>(copy);
-        write(copy, sizeof(T));
-        return;
-      }
-    }
-    write(std::addressof(value), sizeof(T));
-  }
-
-  byte_buffer* out_;
-  archive_extension* extension_;
-};
-
-template <class T>
-  requires std::is_arithmetic_v<T>
-void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const T& value) {
-  archive.write(std::addressof(value), sizeof value);
-}
-template <class T>
-void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const cereal::NameValuePair<T>& pair) {
-  archive(pair.value);
-}
-template <class T>
-void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const cereal::SizeTag<T>& tag) {
-  archive(static_cast<std::uint64_t>(tag.size));
-}
-template <class T>
-void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const cereal::BinaryData<T>& block) {
-  archive.write(block.data, static_cast<std::size_t>(block.size));
-}
-
-CADRE_NAMESPACE_END
-
-CEREAL_REGISTER_ARCHIVE(cadre::output_archive)
-
-#endif
-
-// ---- cadre/archive/input_archive.hpp ----
-#ifndef CADRE_ARCHIVE_INPUT_ARCHIVE_HPP
-#define CADRE_ARCHIVE_INPUT_ARCHIVE_HPP
-
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <memory>
-#include <span>
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Reads what output_archive wrote, from bytes that must outlive it. Nothing is trusted: each size is compared with
-/// the bytes that are left before anything is allocated or read, so truncated or damaged data end in archive_truncated
-/// (501), archive_corrupt (502) or serialization_failed (503). A value that was being read is then partly assigned.
-/// Data forged on purpose can still confuse the types behind std::shared_ptr (a weakness of cereal): do not read those
-/// from strangers.
-class input_archive : public cereal::InputArchive<input_archive> {
-  using base = cereal::InputArchive<input_archive>;
-
- public:
-  explicit input_archive(std::span<const std::byte> bytes, archive_extension* extension = nullptr)
-      : base(this), bytes_(bytes), extension_(extension) {}
-  /// Null if there is none.
-  [[nodiscard]] archive_extension* extension() const noexcept { return extension_; }
-
-  template <class... Values>
-  input_archive& operator()(Values&&... values) {
-    (get(values), ...);
-    return *this;
-  }
-  template <class Value>
-  input_archive& operator&(Value&& value) {
-    return (*this)(value);
-  }
-  template <class Value>
-  input_archive& operator>>(Value&& value) {
-    return (*this)(value);
-  }
-
-  /// The next `size` bytes. Throws archive_truncated (501).
-  void read(void* data, std::size_t size) {
-    if (size > left()) throw archive_truncated(size, left(), offset_);
-    if (size == 0) return;
-    std::memcpy(data, bytes_.data() + offset_, size);
-    offset_ += size;
-  }
-
-  /// Bytes not read yet.
-  [[nodiscard]] std::size_t left() const noexcept { return bytes_.size() - offset_; }
-  [[nodiscard]] std::size_t offset() const noexcept { return offset_; }
-
-  /// Throws archive_not_exhausted (504) if bytes are left.
-  void expect_end() const {
-    if (left() != 0) throw archive_not_exhausted(left(), bytes_.size());
-  }
-
-  /// A number of elements to come, of at least `element_size` bytes each. Throws archive_corrupt (502) if they cannot
-  /// be in the bytes that are left.
-  std::size_t read_count(std::size_t element_size = 1) {
-    const std::size_t at = offset_;
-    std::uint64_t count = 0;
-    read(&count, sizeof count);
-    check_count(count, element_size, at);
-    return static_cast<std::size_t>(count);
-  }
-
- private:
-  void check_count(std::uint64_t count, std::size_t element_size, std::size_t at) const {
-    if (count > left() / element_size)
-      throw archive_corrupt(
-          "a container of " + std::to_string(count) + " elements with " + std::to_string(left()) + " bytes left", at);
-  }
-
-  template <class T>
-  void get(T& value) {
-    using type = std::remove_const_t<T>;
-    if constexpr (std::is_same_v<T, bool>) {
-      std::uint8_t byte = 0;  // a bool of another value is undefined behaviour
-      read(&byte, 1);
-      if (byte > 1) throw archive_corrupt("a bool of value " + std::to_string(byte), offset_ - 1);
-      value = byte == 1;
-    } else if constexpr (detail::archived_by_bytes<type>) {
-      static_assert(!std::is_const_v<T>, "cadre: a const value cannot be read into");
-      read(static_cast<void*>(std::addressof(value)), sizeof(T));
-    } else if constexpr (custom_portable<type>) {
-      portable<type>::load(*this, value);
-    } else if constexpr (detail::is_vector<type>) {
-      get_vector(value);
-    } else {
-      try {
-        base::operator()(value);
-      } catch (const cereal::Exception& e) {
-        throw serialization_failed(e.what());
-      }
-    }
-  }
-
-  /// Elements that are there are read in place. Memory grows with what has been read, not with what was promised.
-  template <class T, class Allocator>
-  void get_vector(std::vector<T, Allocator>& values) {
-    if constexpr (detail::archived_by_bytes<T>) {
-      values.resize(read_count(sizeof(T)));
-      read(values.data(), values.size() * sizeof(T));
-    } else {
-      const std::size_t count = read_container_size();
-      if (count < values.size()) values.resize(count);
-      values.reserve(std::min(count, std::max(values.size(), left() / sizeof(T))));
-      for (std::size_t i = 0; i < count; ++i) {
-        if (i == values.size()) values.emplace_back();
-        get(values[i]);
-      }
-    }
-  }
-
-  // Elements may write no bytes at all, if they are stateless; few of them are let pass.
-  std::size_t read_container_size() {
-    constexpr std::uint64_t harmless = 65536;
-    const std::size_t at = offset_;
-    std::uint64_t count = 0;
-    read(&count, sizeof count);
-    if (count > harmless) check_count(count, 1, at);
-    return static_cast<std::size_t>(count);
-  }
-
-  template <class T>
-  friend void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, cereal::SizeTag<T>& tag) {
-    tag.size = archive.read_container_size();
-  }
-
-  std::span<const std::byte> bytes_;
-  std::size_t offset_ = 0;
-  archive_extension* extension_;
-};
-
-template <class T>
-  requires std::is_arithmetic_v<T>
-void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, T& value) {
-  archive(value);
-}
-template <class T>
-void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, cereal::NameValuePair<T>& pair) {
-  archive(pair.value);
-}
-template <class T>
-void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, cereal::BinaryData<T>& block) {
-  archive.read(block.data, static_cast<std::size_t>(block.size));
-}
-
-CADRE_NAMESPACE_END
-
-CEREAL_REGISTER_ARCHIVE(cadre::input_archive)
-CEREAL_SETUP_ARCHIVE_TRAITS(cadre::input_archive, cadre::output_archive)
-
-#endif
-
-// ---- cadre/archive/to_bytes.hpp ----
-#ifndef CADRE_ARCHIVE_TO_BYTES_HPP
-#define CADRE_ARCHIVE_TO_BYTES_HPP
-
-#include <cstddef>
-#include <span>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-/// The bytes of `values`, one after another (output_archive has the rules).
-template <class... Values>
-[[nodiscard]] std::vector<std::byte> to_bytes(const Values&... values) {
-  byte_buffer buffer;
-  output_archive archive(buffer);
-  archive(values...);
-  return buffer.to_vector();
-}
-
-/// Reads `values` from bytes made by to_bytes of the same types. Throws archive_error (501-504), also if bytes are left.
-template <class... Values>
-void from_bytes(std::span<const std::byte> bytes, Values&... values) {
-  input_archive archive(bytes);
-  archive(values...);
-  archive.expect_end();
-}
-
-/// The same for one value that is made here.
-template <class T>
-[[nodiscard]] T from_bytes(std::span<const std::byte> bytes) {
-  T value{};
-  from_bytes(bytes, value);
-  return value;
-}
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/barrier.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_BARRIER_HPP
-#define CADRE_ASYNC_DETAIL_BARRIER_HPP
-
-#include <linux/membarrier.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
-#include <atomic>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// A barrier between a store and a later load whose price only one side pays. frequent() stands between store and load
-/// of the many, seldom() between those of the few; of two such pairs at least one load then sees the other's store.
-/// seldom() has the kernel interrupt every running thread of the process, which makes the hardware's barrier for the many
-/// (membarrier(2)); frequent() only keeps the compiler from moving anything. Where the kernel has no such call, and under
-/// ThreadSanitizer, which cannot know of it, both are a sequentially consistent exchange.
-class uneven_barrier {
- public:
-  static void frequent() noexcept {
-    if (by_kernel()) [[likely]] {
-      asm volatile("" ::: "memory");
-    } else {
-      exchange();
-    }
-  }
-  static void seldom() noexcept {
-    if (by_kernel()) [[likely]]
-      ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
-    else
-      exchange();
-  }
-  /// Once, before any of the two.
-  static void prepare() noexcept {
-#ifndef CADRE_TSAN
-    if (::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0)
-      registered().store(true, std::memory_order_relaxed);
-#endif
-  }
-
- private:
-  static std::atomic<bool>& registered() noexcept {
-    static constinit std::atomic<bool> r{false};
-    return r;
-  }
-  static bool by_kernel() noexcept {
-#ifdef CADRE_TSAN
-    return false;
-#else
-    return registered().load(std::memory_order_relaxed);
-#endif
-  }
-  static void exchange() noexcept {
-    static constinit std::atomic<std::uint32_t> word{0};
-    word.fetch_add(1, std::memory_order_seq_cst);
-  }
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/process.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_PROCESS_HPP
-#define CADRE_ASYNC_DETAIL_PROCESS_HPP
-
-#include <pthread.h>
-
-#include <atomic>
-#include <cstdint>
-#include <mutex>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// The locks that all pools of a process share; in the order in which more than one may be taken. Never destroyed: tasks
-/// may be freed while the statics of the program are being destroyed.
-struct process_locks {
-  std::mutex pools;   // which pools there are
-  std::mutex waits;   // who sleeps until which task is done
-  std::mutex family;  // whose child a task is
-  std::mutex nodes;   // the depot of node memory
-  std::mutex pages;   // huge pages that are kept for the next who wants one
-};
-inline process_locks& the_locks() noexcept {
-  static constinit process_locks locks;
-  return locks;
-}
-
-/// How often this process is the child of a fork(): a pool that has another number has no threads here.
-inline constinit std::atomic<std::uint32_t> fork_count{0};
-
-/// Counts forks, and keeps a child from finding a lock held by a thread that it does not have.
-inline void watch_forks() noexcept {
-  static const int registered = ::pthread_atfork(
-      [] {
-        process_locks& l = the_locks();
-        l.pools.lock();
-        l.waits.lock();
-        l.family.lock();
-        l.nodes.lock();
-        l.pages.lock();
-      },
-      [] {
-        process_locks& l = the_locks();
-        l.pages.unlock();
-        l.nodes.unlock();
-        l.family.unlock();
-        l.waits.unlock();
-        l.pools.unlock();
-      },
-      [] {
-        process_locks& l = the_locks();
-        l.pages.unlock();
-        l.nodes.unlock();
-        l.family.unlock();
-        l.waits.unlock();
-        l.pools.unlock();
-        fork_count.fetch_add(1, std::memory_order_relaxed);
-      });
-  static_cast<void>(registered);
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/huge_pages.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_HUGE_PAGES_HPP
-#define CADRE_ASYNC_DETAIL_HUGE_PAGES_HPP
-
-#include <sys/mman.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <mutex>
-#include <new>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Memory in pieces of 2 MiB that are one huge page each where the system has one to give. A first touch of each of their
-/// 512 ordinary pages would cost more than most of what is done with them. A few pieces that are given back are kept.
-/// Thread-safety: all functions, from any thread.
-class huge_pages {
- public:
-  static constexpr std::size_t size = std::size_t{2} << 20;
-
-  /// Throws std::bad_alloc.
-  static void* take() {
-    {
-      const std::lock_guard lock(the_locks().pages);
-      store& s = kept();
-      if (s.count != 0) return s.pieces[--s.count];
-    }
-    void* const piece = ::operator new(size, std::align_val_t{size});
-    ::madvise(piece, size, MADV_HUGEPAGE);  // where it fails the pages are ordinary ones
-    return piece;
-  }
-  static void give(void* piece) noexcept {
-    {
-      const std::lock_guard lock(the_locks().pages);
-      store& s = kept();
-      if (s.count != most) {
-        s.pieces[s.count++] = piece;
-        return;
-      }
-    }
-    ::operator delete(piece, std::align_val_t{size});
-  }
-
- private:
-  static constexpr std::size_t most = 8;
-  struct store {
-    void* pieces[most] = {};
-    std::size_t count = 0;
-  };
-  static store& kept() noexcept {
-    static constinit store s;
-    return s;
-  }
-};
-
-/// Memory that only grows: small pieces at first, then huge pages. Freed as a whole.
-class growing_memory {
- public:
-  growing_memory() = default;
-  growing_memory(const growing_memory&) = delete;
-  growing_memory& operator=(const growing_memory&) = delete;
-  ~growing_memory() {
-    while (piece* const p = newest_) {
-      newest_ = p->older;
-      p->huge ? huge_pages::give(p) : ::operator delete(p, std::align_val_t{64});
-    }
-  }
-
-  static constexpr std::size_t most_at_once = std::size_t{32} << 10;
-  /// 64-byte aligned. `bytes` <= most_at_once. Throws std::bad_alloc.
-  void* take(std::size_t bytes) {
-    if (bytes > left_) grow();
-    std::byte* const at = next_;
-    const std::size_t rounded = (bytes + 63) & ~std::size_t{63};
-    next_ += rounded;
-    left_ -= rounded;
-    return at;
-  }
-
- private:
-  static constexpr std::size_t small = most_at_once + 64;
-  static constexpr std::size_t few = 8;
-  struct alignas(64) piece {
-    piece* older;
-    bool huge;
-  };
-
-  void grow() {
-    const bool huge = pieces_ >= few;
-    void* const memory = huge ? huge_pages::take() : ::operator new(small, std::align_val_t{64});
-    newest_ = ::new (memory) piece{newest_, huge};
-    next_ = static_cast<std::byte*>(memory) + sizeof(piece);
-    left_ = (huge ? huge_pages::size : small) - sizeof(piece);
-    ++pieces_;
-  }
-
-  piece* newest_ = nullptr;
-  std::byte* next_ = nullptr;
-  std::size_t left_ = 0;
-  std::size_t pieces_ = 0;
-};
-
-/// A list in blocks that never move, of memory that somebody else frees; nor does it destroy what lies in it.
-template <class T, std::uint32_t PerBlock>
-class block_list {
- public:
-  [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
-  [[nodiscard]] T& operator[](std::uint32_t i) const noexcept { return blocks_[i / PerBlock][i % PerBlock]; }
-  template <class... Args>
-  T& emplace_back(growing_memory& memory, Args&&... args) {
-    if (size_ == blocks_.size() * PerBlock) blocks_.push_back(static_cast<T*>(memory.take(PerBlock * sizeof(T))));
-    T* const added = ::new (static_cast<void*>(blocks_.back() + size_ % PerBlock)) T(std::forward<Args>(args)...);
-    ++size_;
-    return *added;
-  }
-
- private:
-  std::vector<T*> blocks_;
-  std::uint32_t size_ = 0;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/node_memory.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_NODE_MEMORY_HPP
-#define CADRE_ASYNC_DETAIL_NODE_MEMORY_HPP
-
-#include <cstddef>
-#include <cstdint>
-#include <mutex>
-#include <new>
-
-#if defined(__SANITIZE_ADDRESS__)
-#define CADRE_POISON_NODES 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define CADRE_POISON_NODES 1
-#endif
-#endif
-#ifdef CADRE_POISON_NODES
-// Of <sanitizer/asan_interface.h>, which not every system has beside its compiler.
-extern "C" void __asan_poison_memory_region(void const volatile*, std::size_t);
-extern "C" void __asan_unpoison_memory_region(void const volatile*, std::size_t);
-#endif
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Memory for tasks: 64-byte aligned nodes of a few sizes. Each thread keeps up to two batches of free nodes per size and
-/// exchanges whole batches with a common depot, so a task allocated here and freed there costs no lock and, in steady
-/// state, no call of the system's allocator.
-///
-/// Nodes are never given back to the system and keep their size for ever, so for_each_node() can look at any of them at
-/// any time: the first `lasting` bytes after the first 8 of a node stay what they were when it was freed, and are zero
-/// before its first use.
-class node_memory {
- public:
-  static constexpr std::size_t sizes[] = {128, 192, 256, 512};
-  static constexpr std::size_t largest = 512;
-  static constexpr std::size_t alignment = 64;
-  static constexpr std::size_t lasting = 8;
-
-  /// `bytes` <= largest. Throws std::bad_alloc.
-  static void* allocate(std::size_t bytes) {
-    const std::size_t c = class_of(bytes);
-    magazine& m = mine().magazines[c];
-    if (m.current.first == nullptr) [[unlikely]]
-      refill(c, m);
-    node* const n = m.current.first;
-    m.current.first = n->next;
-    --m.current.count;
-    unpoison(n, sizes[c]);
-    return n;
-  }
-
-  static void release(void* memory, std::size_t bytes) noexcept {
-    const std::size_t c = class_of(bytes);
-    magazine& m = mine().magazines[c];
-    if (m.current.count == batch_size) [[unlikely]]
-      make_room(c, m);
-    node* const n = static_cast<node*>(memory);
-    n->next = m.current.first;
-    m.current.first = n;
-    ++m.current.count;
-    poison(n, sizes[c]);
-    if (mine().ended) [[unlikely]]
-      give_all_back(mine());
-  }
-
-  /// Calls `visit(void*)` for every node that there is, in use or not.
-  template <class Visit>
-  static void for_each_node(Visit&& visit) {
-    slab* newest = nullptr;
-    {
-      const std::lock_guard lock(the_locks().nodes);
-      newest = the_depot().slabs;
-    }
-    for (slab* s = newest; s != nullptr; s = s->older)  // slabs are only ever added, in front
-      for (std::size_t i = 0; i < batch_size; ++i) visit(static_cast<void*>(s->first + i * s->node_size));
-  }
-
- private:
-  static constexpr std::size_t classes = sizeof sizes / sizeof sizes[0];
-  static constexpr std::size_t batch_size = 64;
-
-  struct node {
-    node* next;
-    std::byte lasts[lasting];
-    node* next_batch;  // of the first node of a batch in the depot
-  };
-  struct batch {
-    node* first = nullptr;
-    std::size_t count = 0;
-  };
-  struct magazine {
-    batch current{nullptr, batch_size};  // at first with neither a node nor room for one, so that first uses are seen
-    batch spare;                         // full or empty
-  };
-  struct cache {
-    magazine magazines[classes];
-    bool registered = false;
-    bool ended = false;  // the thread is past the destruction of its thread_local objects
-  };
-  struct slab {
-    slab* older;
-    std::byte* first;
-    std::size_t node_size;
-  };
-  // Guarded by the_locks().nodes.
-  struct depot {
-    node* full[classes] = {};     // batches of batch_size nodes
-    node* partial[classes] = {};  // single nodes of threads that have ended
-    slab* slabs = nullptr;
-    growing_memory memory;
-  };
-
-  static std::size_t class_of(std::size_t bytes) noexcept {
-    return bytes <= sizes[0] ? 0 : bytes <= sizes[1] ? 1 : bytes <= sizes[2] ? 2 : 3;
-  }
-
-  static cache& mine() noexcept {
-    static constinit thread_local cache c;
-    return c;
-  }
-  static depot& the_depot() noexcept {
-    static depot& d = *new depot;  // never destroyed: see process_locks
-    return d;
-  }
-
-  // What a thread keeps goes to the depot when it ends. Not a destructor of `cache` itself: every use would check it.
-  struct at_thread_end {
-    ~at_thread_end() {
-      give_all_back(mine());
-      mine().ended = true;
-    }
-  };
-
-  // A thread that only frees must leave what it keeps to the others, too.
-  static void begin_use() noexcept {
-    if (mine().registered) return;
-    mine().registered = true;
-    static thread_local at_thread_end flush;
-    static_cast<void>(flush);
-    watch_forks();
-  }
-
-  [[gnu::noinline]] static void refill(std::size_t c, magazine& m) {
-    begin_use();
-    if (m.spare.first != nullptr) {
-      m.current = m.spare;
-      m.spare = {};
-      return;
-    }
-    {
-      depot& d = the_depot();
-      const std::lock_guard lock(the_locks().nodes);
-      if (node* const first = d.full[c]) {
-        reveal_link(first);
-        d.full[c] = first->next_batch;
-        m.current = {first, batch_size};
-        return;
-      }
-      if (node* const first = d.partial[c]) {
-        d.partial[c] = first->next;
-        first->next = nullptr;
-        m.current = {first, 1};
-        return;
-      }
-    }
-    m.current = carve(c);
-  }
-
-  [[gnu::noinline]] static batch carve(std::size_t c) {
-    const std::size_t size = sizes[c];
-    slab* const s = new slab{nullptr, nullptr, size};
-    try {
-      const std::lock_guard lock(the_locks().nodes);
-      s->first = static_cast<std::byte*>(the_depot().memory.take(size * batch_size));
-    } catch (...) {
-      delete s;
-      throw;
-    }
-    node* first = nullptr;
-    for (std::size_t i = batch_size; i-- > 0;) {
-      first = ::new (static_cast<void*>(s->first + i * size)) node{first, {}, nullptr};
-      poison(first, size);
-    }
-    const std::lock_guard lock(the_locks().nodes);
-    s->older = the_depot().slabs;
-    the_depot().slabs = s;
-    return {first, batch_size};
-  }
-
-  [[gnu::noinline]] static void make_room(std::size_t c, magazine& m) noexcept {
-    begin_use();
-    if (m.current.first == nullptr) {
-      m.current.count = 0;
-      return;
-    }
-    if (m.spare.first != nullptr) {
-      const std::lock_guard lock(the_locks().nodes);
-      reveal_link(m.spare.first);
-      m.spare.first->next_batch = the_depot().full[c];
-      the_depot().full[c] = m.spare.first;
-    }
-    m.spare = m.current;
-    m.current = {};
-  }
-
-  [[gnu::noinline]] static void give_all_back(cache& mine) noexcept {
-    const std::lock_guard lock(the_locks().nodes);
-    for (std::size_t c = 0; c < classes; ++c)
-      for (batch* b : {&mine.magazines[c].current, &mine.magazines[c].spare}) {
-        while (node* const n = b->first) {
-          b->first = n->next;
-          n->next = the_depot().partial[c];
-          the_depot().partial[c] = n;
-        }
-        b->count = 0;
-      }
-  }
-
-#ifdef CADRE_POISON_NODES
-  // All but the link and what lasts.
-  static void poison(node* n, std::size_t size) noexcept {
-    __asan_poison_memory_region(n->lasts + lasting, size - sizeof(node*) - lasting);
-  }
-  static void unpoison(node* n, std::size_t size) noexcept { __asan_unpoison_memory_region(n, size); }
-  static void reveal_link(node* n) noexcept { __asan_unpoison_memory_region(&n->next_batch, sizeof n->next_batch); }
-#else
-  static void poison(node*, std::size_t) noexcept {}
-  static void unpoison(node*, std::size_t) noexcept {}
-  static void reveal_link(node*) noexcept {}
-#endif
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/core/chrono.hpp ----
-#ifndef CADRE_CORE_CHRONO_HPP
-#define CADRE_CORE_CHRONO_HPP
-
-// Durations, clocks and their literals. libstdc++ keeps them apart from the calendar, which brings <sstream> along and
-// would cost every user a tenth of a second.
-#if __has_include(<bits/chrono.h>)
-#include <bits/chrono.h>
-#else
-#include <chrono>
-#endif
-
-#endif
-
-// ---- cadre/os/futex.hpp ----
-#ifndef CADRE_OS_FUTEX_HPP
-#define CADRE_OS_FUTEX_HPP
-
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <atomic>
-#include <cerrno>
-#include <climits>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-
-/// The kernel's wait queue on a 32-bit word. `scope::process` is for words that only threads of one process touch,
-/// `scope::shared` for words in memory that several processes map. Waits end for no reason now and then: call in a loop
-/// that rereads the word.
-namespace futex {
-
-enum class scope { process, shared };
-
-namespace detail {
-inline long call(const std::atomic<std::uint32_t>& word, int operation, scope where, std::uint32_t value,
-                 const timespec* until) noexcept {
-  const int flag = where == scope::process ? FUTEX_PRIVATE_FLAG : 0;
-  return ::syscall(SYS_futex, &word, operation | flag, value, until, nullptr, FUTEX_BITSET_MATCH_ANY);
-}
-}  // namespace detail
-
-/// Sleeps while the word holds `expected`.
-inline void wait(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
-                 scope where = scope::process) noexcept {
-  detail::call(word, FUTEX_WAIT_BITSET, where, expected, nullptr);
-}
-
-/// Sleeps while the word holds `expected`, at most until `deadline`. False if the deadline has passed.
-inline bool wait_until(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
-                       std::chrono::steady_clock::time_point deadline, scope where = scope::process) noexcept {
-  if (deadline == std::chrono::steady_clock::time_point::max()) {
-    wait(word, expected, where);
-    return true;
-  }
-  // The bitset form takes an absolute time of CLOCK_MONOTONIC, which is what steady_clock reads here.
-  const auto since = deadline.time_since_epoch();
-  if (since.count() <= 0) return false;
-  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
-  timespec until{};
-  until.tv_sec = seconds.count();
-  until.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count();
-  return !(detail::call(word, FUTEX_WAIT_BITSET, where, expected, &until) == -1 && errno == ETIMEDOUT);
-}
-
-inline void wake_one(const std::atomic<std::uint32_t>& word, scope where = scope::process) noexcept {
-  detail::call(word, FUTEX_WAKE, where, 1, nullptr);
-}
-
-inline void wake_all(const std::atomic<std::uint32_t>& word, scope where = scope::process) noexcept {
-  detail::call(word, FUTEX_WAKE, where, INT_MAX, nullptr);
-}
-
-}  // namespace futex
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/sleeper.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_SLEEPER_HPP
-#define CADRE_ASYNC_DETAIL_SLEEPER_HPP
-
-#include <atomic>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-using time_point = std::chrono::steady_clock::time_point;
-
-/// One thread's place to sleep. Word: bit 0 says that the scheduler woke it for work, the bits above count the events
-/// that it waits for. Whoever counts an event up may find the sleeper gone right after, so nothing else of it is touched.
-struct sleeper {
-  explicit sleeper(std::uint32_t events) noexcept : needed(events) {}
-
-  static constexpr std::uint32_t woken_for_work = 1;
-  static constexpr std::uint32_t event = 2;
-
-  [[nodiscard]] std::uint32_t events() const noexcept { return word.load(std::memory_order_acquire) / event; }
-  [[nodiscard]] bool satisfied() const noexcept { return events() >= needed; }
-
-  void count_event() noexcept {
-    const std::uint32_t enough = needed;
-    if (word.fetch_add(event, std::memory_order_acq_rel) / event + 1 == enough) futex::wake_one(word);
-  }
-
-  /// Until satisfied, or woken for work, or the deadline.
-  void sleep(time_point deadline) noexcept {
-    for (;;) {
-      const std::uint32_t now = word.load(std::memory_order_acquire);
-      if ((now & woken_for_work) || now / event >= needed) return;
-      if (!futex::wait_until(word, now, deadline)) return;
-    }
-  }
-
-  /// Of one that is in no scheduler's list.
-  void wake() noexcept {
-    word.fetch_or(woken_for_work, std::memory_order_acq_rel);
-    futex::wake_one(word);
-  }
-  void forget_wake() noexcept { word.fetch_and(~woken_for_work, std::memory_order_acq_rel); }
-
-  std::atomic<std::uint32_t> word{0};
-  const std::uint32_t needed;
-  // Guarded by the scheduler's mutex.
-  sleeper* previous = nullptr;
-  sleeper* next = nullptr;
-  bool linked = false;
-  bool between_tasks = false;  // a worker's main loop, as opposed to a wait inside a task
-};
-
-/// A sleeper that is to be woken when there is something to do for the task that it waits for: see task::listen().
-struct listener {
-  sleeper* who = nullptr;
-  listener* previous = nullptr;
-  listener* next = nullptr;
-  bool listed = false;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/waiter_list.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_WAITER_LIST_HPP
-#define CADRE_ASYNC_DETAIL_WAITER_LIST_HPP
-
-#include <sched.h>
-
-#include <atomic>
-#include <cstdint>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-class task;
-
-/// What is to happen when a task completes. Lives with whoever waits: on a waiter's stack or inside a later task.
-struct continuation {
-  enum class wish : std::uint8_t {
-    fire,       // returns a task that is to run on this thread once all others have been told, or null
-    name_owner  // does nothing, and returns the task that cannot be done before this has fired, or null
-  };
-  using action = task* (*)(continuation&, wish) noexcept;
-  explicit continuation(action f) noexcept : act(f) {}
-
-  continuation* next = nullptr;
-  action act;
-};
-
-/// The continuations of a task: a stack by compare-and-swap that completion closes for good. Results are written before
-/// the closing exchange (release) and read after a load that sees it (acquire). Only removal, by a wait that timed out, and
-/// a look for cycles of waits lock the list for a moment.
-class waiter_list {
- public:
-  [[nodiscard]] bool is_closed() const noexcept { return head_.load(std::memory_order_acquire) == closed; }
-
-  /// False if the list is closed.
-  [[nodiscard]] bool add(continuation& c) noexcept {
-    return replace_head([&c](std::uintptr_t head) {
-      c.next = reinterpret_cast<continuation*>(head);
-      return reinterpret_cast<std::uintptr_t>(&c);
-    });
-  }
-
-  /// Takes back one that was added. False if the list has been closed.
-  [[nodiscard]] bool remove(continuation& c) noexcept {
-    lock list(*this);
-    if (!list) return false;
-    continuation** at = &list.first();
-    while (*at != &c) at = &(*at)->next;
-    *at = c.next;
-    return true;
-  }
-
-  /// Once. All that there are, the first to come first.
-  [[nodiscard]] continuation* close() noexcept {
-    continuation* newest = nullptr;
-    static_cast<void>(replace_head([&newest](std::uintptr_t head) {
-      newest = reinterpret_cast<continuation*>(head);
-      return closed;
-    }));
-    continuation* first = nullptr;
-    while (newest != nullptr) {
-      continuation* const c = std::exchange(newest, newest->next);
-      c->next = std::exchange(first, c);
-    }
-    return first;
-  }
-
-  /// While it lives nothing is added, nothing removed, and the list not closed; if it is not closed already.
-  class lock {
-   public:
-    explicit lock(waiter_list& list) noexcept
-        : list_(list), held_(list.replace_head([this](std::uintptr_t head) {
-            first_ = reinterpret_cast<continuation*>(head);
-            return head | locked;
-          })) {}
-    lock(const lock&) = delete;
-    lock& operator=(const lock&) = delete;
-    ~lock() {
-      if (held_) list_.head_.store(reinterpret_cast<std::uintptr_t>(first_), std::memory_order_release);
-    }
-    explicit operator bool() const noexcept { return held_; }
-    [[nodiscard]] continuation*& first() noexcept { return first_; }
-
-   private:
-    continuation* first_ = nullptr;
-    waiter_list& list_;
-    const bool held_;
-  };
-
- private:
-  static constexpr std::uintptr_t closed = 2;
-  static constexpr std::uintptr_t locked = 1;
-
-  // False if the list is closed. Waits while it is locked.
-  template <class Next>
-  [[nodiscard]] bool replace_head(Next next) noexcept {
-    std::uintptr_t head = head_.load(std::memory_order_acquire);
-    while (head != closed) {
-      if (head & locked) {
-        ::sched_yield();
-        head = head_.load(std::memory_order_acquire);
-      } else if (head_.compare_exchange_weak(head, next(head), std::memory_order_acq_rel, std::memory_order_acquire)) {
-        return true;
-      }
-    }
-    return false;
-  }
-
-  std::atomic<std::uintptr_t> head_{0};
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/task.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_TASK_HPP
-#define CADRE_ASYNC_DETAIL_TASK_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <limits>
-#include <mutex>
-#include <new>
-#include <source_location>
-#include <string_view>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-class scheduler;
-class task;
-struct task_extras;
-
-/// Which pool, for the whole life of the process: a slot of the registry and how often that had been used before. A task
-/// names its pool by this and holds no reference to it, which would be a counter that all threads write.
-using pool_id = std::uint64_t;
-inline constexpr pool_id no_pool = 0;
-
-struct worker;
-struct here_queue;
-
-/// A task that runs on this thread; those it waits on top of are the outer ones.
-struct running_frame {
-  task* runs;
-  running_frame* outer;
-  bool whole = true;  // false: only a part of that task, which goes on elsewhere
-};
-
-struct thread_context {
-  struct worker* worker = nullptr;  // which one of a pool this thread is
-  running_frame* top = nullptr;
-  here_queue* here = nullptr;  // of the run_here() under way
-};
-inline thread_context& this_context() noexcept {
-  static constinit thread_local thread_context c;
-  return c;
-}
-/// The task that runs on this thread, or null.
-inline task* current_task() noexcept {
-  const running_frame* const top = this_context().top;
-  return top != nullptr ? top->runs : nullptr;
-}
-
-/// One node per task: references, claim, link of the queues, waiters, family; derived classes add result and closure.
-///
-/// claim:  pending (a promise, or a continuation whose time has not come) -> queued -> running. Whoever turns queued
-///         into running runs the task, be it a worker that took it from a queue or a thread that waits for it, or ends it,
-///         as cancel() does; the queue's entry is then stale and only gives back its reference.
-/// waiters_: what is to happen when the task is done; completion closes it for good, which is also what says that.
-/// parent_: the task that submitted this one, as long as that may still be cancelled together with what it submitted.
-/// kin_: how many keep the node: its children, and one for all who hold references. These keep its result as well, which
-///       children must not: it may hold their futures.
-///
-/// references_ and claim_ lie in the bytes of a node that node_memory keeps: they are only ever touched atomically, and
-/// zero references mean that nobody lives here. So retain_at() may be called on any node, in use or not.
-class task {
-  mutable std::uint32_t references_;  // these two first, after the table pointer: see node_memory::lasting
-  mutable std::uint32_t claim_;
-
- public:
-  enum : std::uint32_t {
-    pending = 0,
-    queued = 1,
-    running = 2,
-    phase = 3,
-    stop = 4,          ///< somebody has cancelled it
-    has_children = 8,  ///< so cancelling looks for them
-    runner_shift = 4   ///< above: worker + 1
-  };
-  enum : std::uint8_t {
-    no_future = 1,     ///< nobody can wait for it
-    bare = 2,          ///< part of the task that waits for it, on its stack or frame: neither claimed nor counted
-    not_for_help = 4,  ///< a waiter must not run it itself: it belongs to a certain worker, or actor
-    no_closure = 8,    ///< promises and joins: completed from elsewhere, never run
-    hears_stop = 16,   ///< on_stop() is to be called
-    holds = 32,        ///< resources: on_wait() is to be called
-    beyond_cancel =
-        64,         ///< nobody can name it to cancel it: no future, no options, nor a parent of which that is not so
-    of_graph = 128  ///< a graph_step
-  };
-
-  explicit task(pool_id home, std::uint8_t flags, std::source_location at) noexcept
-      : home_(home), at_(at), flags_(flags) {}
-  task(const task&) = delete;
-  task& operator=(const task&) = delete;
-
-  // What runs functions fits into a node; the joins of many futures, which nobody looks for, may be larger.
-  static void* operator new(std::size_t bytes) {
-    return bytes <= node_memory::largest ? node_memory::allocate(bytes)
-                                         : ::operator new(bytes, std::align_val_t{node_memory::alignment});
-  }
-  static void operator delete(void* memory, std::size_t bytes) noexcept {
-    if (bytes <= node_memory::largest)
-      node_memory::release(memory, bytes);
-    else
-      ::operator delete(memory, std::align_val_t{node_memory::alignment});
-  }
-  static void* operator new(std::size_t, void* where) noexcept { return where; }
-
-  /// Makes this a child of the task that runs on this thread, if that may be cancelled. Before publish().
-  void set_parent() noexcept {
-    task* const p = current_task();
-    if (p == nullptr || (p->has(beyond_cancel) && !p->stop_requested())) return;
-    flags_ &= static_cast<std::uint8_t>(~beyond_cancel);
-    std::uint32_t family = p->family_.load(std::memory_order_relaxed);
-    if ((family & 0xffff) >= family >> 16) family = p->shorten_family();
-    parent_ = p;
-    family_.store((family & 0xffff) == 0xffff ? family : family + 1, std::memory_order_relaxed);
-  }
-
-  /// Called once, when all else is constructed: from now on other threads may find the task. It is cancelled at once if
-  /// its parent has been.
-  void publish(std::uint32_t phase_now, std::uint32_t references) noexcept {
-    claim().store(phase_now, std::memory_order_relaxed);
-    counter().store(references, std::memory_order_release);
-    if (parent_ != nullptr) join_family();
-  }
-
-  /// Called once, by the thread that claimed the task. Ends with complete(), unless nobody can know.
-  virtual void run() noexcept = 0;
-  /// Instead of run(), by the thread that claimed the task: destroys the closure, and completes with task_cancelled.
-  virtual void run_not() noexcept = 0;
-  void run_or_end() noexcept {
-    if (stop_requested() || (parent_ != nullptr && parent_->stop_requested())) [[unlikely]]
-      run_not();
-    else
-      run();
-  }
-  /// Somebody has asked it to stop while it runs. Called at most once, by any thread.
-  virtual void on_stop() noexcept {}
-  /// The thread that runs it falls asleep in a wait, or is awake again.
-  virtual void on_wait(bool /*begins*/) noexcept {}
-  /// Of one that is not_for_help: does some of what comes before it on the thread that waits for it, and begins nothing
-  /// after the deadline. False if there is nothing to do.
-  virtual bool bring_nearer(time_point /*deadline*/) noexcept { return false; }
-  /// The same thread, about to sleep: it will be woken if bring_nearer() has something to do again. False if it has already.
-  [[nodiscard]] virtual bool listen(listener&) noexcept { return true; }
-  /// `leaves`: it will not call bring_nearer(), so that another one is to be woken in its place.
-  virtual void stop_listening(listener&, bool /*leaves*/) noexcept {}
-  /// The running task that must end before this one can begin, or null; with a reference.
-  [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
-  /// Whether its error, which nobody will ask for, ends the program if the pool has no handler: see report_unobserved().
-  [[nodiscard]] virtual bool error_ends_program() noexcept { return has(no_future); }
-  /// Destroys value or error, as only children keep the node from now on.
-  virtual void drop_result() noexcept {}
-  /// What it has if it was submitted with options, else null.
-  [[nodiscard]] virtual task_extras* extras() noexcept { return nullptr; }
-  /// What the user called it; may be empty.
-  [[nodiscard]] virtual std::string_view name() const noexcept { return {}; }
-
-  // ---- Claim --------------------------------------------------------------------------------------------------
-
-  /// `runner`: worker + 1, or 0 for a thread that is no worker.
-  [[nodiscard]] bool try_claim(std::uint32_t runner = 0) noexcept {
-    std::uint32_t now = claim().load(std::memory_order_relaxed);
-    while ((now & phase) == queued)
-      if (claim().compare_exchange_weak(now, ((now & ~std::uint32_t{phase}) | running) + (runner << runner_shift),
-                                        std::memory_order_acq_rel, std::memory_order_relaxed))
-        return true;
-    return false;
-  }
-  /// A pending task's time has come. False if it was cancelled before.
-  [[nodiscard]] bool make_claimable() noexcept { return advance(pending, queued); }
-  /// Takes a pending task so that it never becomes claimable.
-  [[nodiscard]] bool try_withdraw() noexcept { return advance(pending, running); }
-
-  [[nodiscard]] bool is_pending() const noexcept {
-    return (claim().load(std::memory_order_acquire) & phase) == pending;
-  }
-  [[nodiscard]] bool is_running() const noexcept {
-    return (claim().load(std::memory_order_acquire) & phase) == running;
-  }
-  [[nodiscard]] bool stop_requested() const noexcept { return claim().load(std::memory_order_relaxed) & stop; }
-  [[nodiscard]] std::uint32_t claim_word() const noexcept { return claim().load(std::memory_order_acquire); }
-
-  /// False if somebody had asked already.
-  bool ask_to_stop() noexcept {
-    if (claim().fetch_or(stop, std::memory_order_acq_rel) & stop) return false;
-    if (has(hears_stop)) on_stop();
-    return true;
-  }
-
-  /// Notes where the runner's queue stood when it began, for those who wait and want to help.
-  void set_position(std::int64_t p) noexcept {
-    position_.store(static_cast<std::uint32_t>(p), std::memory_order_relaxed);
-  }
-  /// False while it is unknown. Of the position the low 32 bits.
-  [[nodiscard]] bool runner(std::uint32_t& worker, std::int64_t& position) const noexcept {
-    const std::uint32_t w = claim().load(std::memory_order_acquire) >> runner_shift;
-    const std::uint32_t p = position_.load(std::memory_order_relaxed);
-    if (w == 0 || p == no_position) return false;
-    worker = w - 1;
-    position = p;
-    return true;
-  }
-
-  /// Asks this one to stop, and ends it if it has not begun. False if it had been asked before.
-  bool cancel_alone() noexcept {
-    const bool first = ask_to_stop();
-    kin_.fetch_add(0, std::memory_order_acq_rel);  // see join_family()
-    if (!has(no_closure) && (try_claim() || try_withdraw())) run_not();
-    return first;
-  }
-  [[nodiscard]] bool has_offspring() const noexcept { return claim_word() & has_children; }
-  [[nodiscard]] bool descends_from(const task& t) const noexcept;
-
-  // ---- References ---------------------------------------------------------------------------------------------
-
-  void retain() noexcept { counter().fetch_add(1, std::memory_order_relaxed); }
-  void release() noexcept {
-    if (drop_reference()) end();
-  }
-  /// A reference to the task in a node of node_memory, or null if there is none.
-  [[nodiscard]] static task* retain_at(void* node) noexcept {
-    const std::atomic_ref counter(*reinterpret_cast<std::uint32_t*>(static_cast<std::byte*>(node) + sizeof(void*)));
-    std::uint32_t n = counter.load(std::memory_order_relaxed);
-    while (n != 0)
-      if (counter.compare_exchange_weak(n, n + 1, std::memory_order_acq_rel, std::memory_order_relaxed))
-        return static_cast<task*>(node);
-    return nullptr;
-  }
-  /// True if the caller holds the only reference.
-  [[nodiscard]] bool unshared() const noexcept { return counter().load(std::memory_order_acquire) == 1; }
-
-  // ---- Waiters ------------------------------------------------------------------------------------------------
-
-  [[nodiscard]] bool done() const noexcept { return waiters_.is_closed(); }
-
-  /// False if the task is done already: `c` will not fire.
-  [[nodiscard]] bool add(continuation& c) noexcept { return waiters_.add(c); }
-  /// Takes back a continuation that was added. False if it has fired or is about to.
-  [[nodiscard]] bool remove(continuation& c) noexcept { return waiters_.remove(c); }
-  [[nodiscard]] waiter_list& waiters() noexcept { return waiters_; }
-
-  // ---- What does not change, and what the owner of the moment changes ---------------------------------------------
-
-  [[nodiscard]] pool_id home() const noexcept { return home_; }
-  [[nodiscard]] std::source_location at() const noexcept { return at_; }
-  [[nodiscard]] bool has(std::uint8_t flag) const noexcept { return flags_ & flag; }
-  [[nodiscard]] task* parent() const noexcept { return parent_; }
-
-  /// The error, if failed(): in the room that the result would have.
-  [[nodiscard]] virtual std::exception_ptr& error() noexcept = 0;
-  [[nodiscard]] bool failed() const noexcept { return failed_; }
-  /// True if that had been said before. Those who share a future may say it at the same time.
-  bool set_observed() noexcept { return observed_.exchange(true, std::memory_order_relaxed); }
-  [[nodiscard]] bool observed() const noexcept { return observed_.load(std::memory_order_relaxed); }
-
-  std::atomic<task*> link{nullptr};  ///< of whichever list the task is in: the scheduler's inbox, or run_here's
-
- protected:
-  virtual ~task() {
-    if (!has(bare)) leave_family();
-  }
-
-  enum class completion : std::uint8_t { of_its_run, from_elsewhere };
-  /// Closes the list and tells everyone in it, the first to come first. The caller holds a reference.
-  void complete(completion by) noexcept;
-  void set_failed(bool failed = true) noexcept { failed_ = failed; }
-  /// Of a posted task, before anyone can take it for done: its pool, which has the handler, may end right then, and the last
-  /// reference may be that of a thread which looks through all tasks.
-  void report_if_posted() noexcept {
-    if (failed_ && has(no_future)) [[unlikely]]
-      report_error();
-  }
-  void end() noexcept;  // reports an error that nobody observed, and lets go
-
- private:
-  static constexpr std::uint32_t first_look = 32;
-  static constexpr std::uint32_t no_position = std::numeric_limits<std::uint32_t>::max();
-
-  [[nodiscard]] std::atomic_ref<std::uint32_t> counter() const noexcept { return std::atomic_ref(references_); }
-  [[nodiscard]] std::atomic_ref<std::uint32_t> claim() const noexcept { return std::atomic_ref(claim_); }
-
-  [[nodiscard]] bool advance(std::uint32_t from, std::uint32_t to) noexcept {
-    std::uint32_t now = claim().load(std::memory_order_relaxed);
-    while ((now & phase) == from)
-      if (claim().compare_exchange_weak(now, (now & ~std::uint32_t{phase}) | to, std::memory_order_acq_rel,
-                                        std::memory_order_relaxed))
-        return true;
-    return false;
-  }
-  [[nodiscard]] bool drop_reference() noexcept { return counter().fetch_sub(1, std::memory_order_acq_rel) == 1; }
-  void report_error() noexcept;
-  void join_family() noexcept;
-  void leave_family() noexcept { release_kin(std::exchange(parent_, nullptr)); }
-  void let_go() noexcept;
-  static void release_kin(task* t) noexcept;
-  std::uint32_t shorten_family() noexcept;
-
-  waiter_list waiters_;
-  pool_id home_;
-  std::atomic<std::uint32_t> position_{no_position};
-  std::atomic<std::uint32_t> kin_{1};
-  std::source_location at_;
-  task* parent_ = nullptr;                               // once published guarded by the_locks().family
-  std::atomic<std::uint32_t> family_{first_look << 16};  // low: how many ancestors; high: when to look for dead ones
-  std::uint8_t flags_;
-  bool failed_ = false;
-  std::atomic<bool> observed_{false};
-};
-
-/// What every run of a task goes through, once it is claimed.
-inline void run_in_frame(task& t, thread_context& context) noexcept {
-  running_frame frame{&t, context.top};
-  context.top = &frame;
-  t.run_or_end();
-  context.top = frame.outer;
-}
-
-/// Tasks that this thread is to run itself, as there is no pool to run them.
-struct here_queue {
-  task* first = nullptr;
-  task* last = nullptr;
-
-  void push(task* t) noexcept {
-    t->link.store(nullptr, std::memory_order_relaxed);
-    if (first != nullptr)
-      last->link.store(t, std::memory_order_relaxed);
-    else
-      first = t;
-    last = t;
-  }
-  bool run_first() noexcept {
-    task* const t = first;
-    if (t == nullptr) return false;
-    first = t->link.load(std::memory_order_relaxed);
-    if (t->has(task::bare)) {
-      t->run();
-      return true;
-    }
-    if (t->try_claim()) run_in_frame(*t, this_context());
-    t->release();
-    return true;
-  }
-};
-
-/// Runs `t` on this thread if nobody has claimed it, and gives back one reference. A call from within such a run is put
-/// off until the run has ended or waits, so that chains of any length need no stack.
-inline void run_here(task* t) noexcept {
-  thread_context& context = this_context();
-  if (context.here != nullptr) {
-    context.here->push(t);
-    return;
-  }
-  here_queue q;
-  q.push(t);
-  context.here = &q;
-  while (q.run_first()) {}
-  context.here = nullptr;
-}
-
-/// A reference to a task, or nothing.
-template <class Task>
-class task_ref {
- public:
-  task_ref() noexcept = default;
-  /// Takes over one reference.
-  explicit task_ref(Task* t) noexcept : task_(t) {}
-  task_ref(task_ref&& other) noexcept : task_(std::exchange(other.task_, nullptr)) {}
-  task_ref& operator=(task_ref&& other) noexcept {
-    task_ref old(std::exchange(task_, std::exchange(other.task_, nullptr)));
-    return *this;
-  }
-  ~task_ref() {
-    if (task_) task_->release();
-  }
-
-  Task* get() const noexcept { return task_; }
-  Task* operator->() const noexcept { return task_; }
-  Task& operator*() const noexcept { return *task_; }
-  explicit operator bool() const noexcept { return task_ != nullptr; }
-  Task* give() noexcept { return std::exchange(task_, nullptr); }
-
- private:
-  Task* task_ = nullptr;
-};
-
-// A task keeps its parent, so that cancelling that, or what that came from, finds it. A relay in which each task submits
-// the next would so keep all that ever were: now and then those that are done are left out.
-[[gnu::cold]] inline std::uint32_t task::shorten_family() noexcept {
-  task* left_out[64];
-  std::size_t n = 0;
-  std::uint32_t family = 0;
-  {
-    const std::lock_guard lock(the_locks().family);
-    std::uint32_t ancestors = 0;
-    for (task* t = this; t->parent_ != nullptr;) {
-      task* const p = t->parent_;
-      // One that was cancelled stays: who cancels may be looking for what descends from it.
-      if (!p->done() || p->stop_requested() || n == sizeof left_out / sizeof left_out[0]) {
-        ++ancestors;
-        t = p;
-        continue;
-      }
-      if (p->parent_ != nullptr) p->parent_->kin_.fetch_add(1, std::memory_order_relaxed);
-      t->parent_ = p->parent_;
-      left_out[n++] = p;
-    }
-    if (ancestors > 0x4000) ancestors = 0x4000;
-    family = ancestors | (2 * ancestors + first_look) << 16;
-    family_.store(family, std::memory_order_relaxed);
-  }
-  for (std::size_t i = 0; i < n; ++i) release_kin(left_out[i]);
-  return family;
-}
-
-// Who cancels the parent sets its bit, counts its kin up by nothing, and then looks at all tasks. The two counts are in one
-// order: either it finds this task, or this task finds the bit. With the first child it is the claim that is in
-// order: either the one who cancels sees that there are children, or the child sees the bit.
-inline void task::join_family() noexcept {
-  task& p = *parent_;
-  std::uint32_t state = p.claim().load(std::memory_order_relaxed);
-  if (!(state & has_children)) state = p.claim().fetch_or(has_children, std::memory_order_acq_rel);
-  p.kin_.fetch_add(1, std::memory_order_acq_rel);
-  if ((state | p.claim().load(std::memory_order_relaxed)) & stop) cancel_alone();
-}
-
-inline void task::release_kin(task* t) noexcept {
-  // Not by recursion: families can be long.
-  while (t != nullptr && t->kin_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-    task* const next = std::exchange(t->parent_, nullptr);
-    delete t;
-    t = next;
-  }
-}
-
-// Children are born while somebody holds a reference to their parent, and are moved to one only from a child of it: if
-// there is none now, there never will be.
-inline void task::let_go() noexcept {
-  if (kin_.load(std::memory_order_acquire) == 1) {
-    delete this;
-  } else {
-    drop_result();
-    release_kin(this);
-  }
-}
-
-inline bool task::descends_from(const task& t) const noexcept {
-  const std::lock_guard lock(the_locks().family);
-  for (const task* p = parent_; p != nullptr; p = p->parent_)
-    if (p == &t) return true;
-  return false;
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/cancel.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_CANCEL_HPP
-#define CADRE_ASYNC_DETAIL_CANCEL_HPP
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Calls `visit(task&)` for every task that lives.
-template <class Visit>
-void for_each_task(Visit&& visit) {
-  node_memory::for_each_node([&](void* node) {
-    if (task* const t = task::retain_at(node)) {
-      visit(*t);
-      t->release();
-    }
-  });
-}
-
-/// Cancels all live tasks that `chosen` says, and what they beget meanwhile.
-template <class Chosen>
-void cancel_all(Chosen chosen) noexcept {
-  for (bool again = true; again;) {
-    again = false;
-    for_each_task([&](task& t) {
-      if (!t.done() && chosen(static_cast<const task&>(t)) && t.cancel_alone() && t.has_offspring()) again = true;
-    });
-  }
-}
-
-/// Asks a task, and all that it has submitted, to stop; what has not begun will not. False if the task was done.
-inline bool cancel(task& t) noexcept {
-  if (t.done()) return false;
-  t.cancel_alone();
-  if (t.has_offspring()) cancel_all([&t](const task& other) { return other.descends_from(t); });
-  return true;
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/idle_list.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_IDLE_LIST_HPP
-#define CADRE_ASYNC_DETAIL_IDLE_LIST_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <mutex>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// The threads of a pool that have no work: searchers look for some, sleepers sleep. A push wakes a sleeper only if there
-/// is one and nobody searches. No wake-up is lost:
-///  - a push writes the work, then reads the counts; a thread falling asleep writes the counts, then looks for work once
-///    more: one of the two sees the other. Between write and read stands an uneven_barrier, whose price the sleeper pays; a
-///    push from outside needs none, as its write is itself a sequentially consistent exchange;
-///  - a push that relied on a searcher came before that searcher left the counts; a searcher that leaves with work, as the
-///    last one, looks whether more is visible and wakes the next.
-/// There is no timed backstop, so a lost wake-up would hang a test instead of costing time in production.
-class idle_list {
- public:
-  /// Guards the list, and what the scheduler decides with it; taken only on the way to sleep and back.
-  [[nodiscard]] std::mutex& mutex() noexcept { return mutex_; }
-
-  [[nodiscard]] std::uint32_t searchers() const noexcept {
-    return static_cast<std::uint32_t>(counts_.load(std::memory_order_relaxed));
-  }
-  [[nodiscard]] std::size_t idle() const noexcept {
-    const std::uint64_t counts = counts_.load(std::memory_order_relaxed);
-    return static_cast<std::uint32_t>(counts) + (counts >> 32);
-  }
-
-  void begin_search() noexcept { counts_.fetch_add(one_searcher, std::memory_order_seq_cst); }
-  /// True if the caller has to wake another one should it see more work: it was the last searcher and some sleep.
-  [[nodiscard]] bool end_search() noexcept {
-    return nobody_searches_but_some_sleep(counts_.fetch_sub(one_searcher, std::memory_order_seq_cst) - one_searcher);
-  }
-
-  /// After a push.
-  void wake_one_if_needed() noexcept {
-    if (nobody_searches_but_some_sleep(counts_.load(std::memory_order_seq_cst))) [[unlikely]]
-      wake_one();
-  }
-  [[gnu::noinline]] void wake_one() noexcept {
-    std::atomic<std::uint32_t>* word = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      if (first_ == nullptr || static_cast<std::uint32_t>(counts_.load(std::memory_order_seq_cst)) != 0) return;
-      word = wake(*first_);
-    }
-    futex::wake_one(*word);
-  }
-  /// A certain one, if it sleeps in this list. `where` is guarded by the mutex.
-  void wake_at(sleeper* const& where) noexcept {
-    std::atomic<std::uint32_t>* word = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      if (where != nullptr && where->linked) word = wake(*where);
-    }
-    if (word != nullptr) futex::wake_one(*word);
-  }
-
-  /// From searcher to sleeper, with the mutex held. The caller looks for work once more before it sleeps.
-  void fall_asleep(sleeper& s) noexcept {
-    link(s);
-    counts_.fetch_add(one_sleeper - one_searcher, std::memory_order_seq_cst);
-  }
-  /// From sleeper to searcher, whoever ended the sleep, with the mutex held.
-  void wake_up(sleeper& s) noexcept {
-    if (s.linked) {
-      unlink(s);
-      counts_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
-    }
-    s.word.fetch_and(~sleeper::woken_for_work, std::memory_order_acq_rel);
-  }
-
-  /// With the mutex held: how many sleep in their main loop.
-  [[nodiscard]] std::size_t sleeping_between_tasks() const noexcept { return sleeping_between_tasks_; }
-  /// With the mutex held: satisfies all sleepers.
-  void end_all() noexcept {
-    while (sleeper* const s = first_) {
-      unlink(*s);
-      counts_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
-      s->count_event();
-    }
-  }
-
- private:
-  static constexpr std::uint64_t one_searcher = 1;
-  static constexpr std::uint64_t one_sleeper = std::uint64_t{1} << 32;
-
-  static bool nobody_searches_but_some_sleep(std::uint64_t counts) noexcept {
-    return counts >= one_sleeper && static_cast<std::uint32_t>(counts) == 0;
-  }
-
-  // With the mutex held. The caller calls futex::wake_one.
-  std::atomic<std::uint32_t>* wake(sleeper& s) noexcept {
-    unlink(s);
-    counts_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
-    s.word.fetch_or(sleeper::woken_for_work, std::memory_order_acq_rel);
-    return &s.word;
-  }
-
-  // In front, since the last to fall asleep has the warmest cache; but those who wait inside a task are woken last.
-  void link(sleeper& s) noexcept {
-    s.previous = s.between_tasks ? nullptr : last_;
-    s.next = s.between_tasks ? first_ : nullptr;
-    (s.previous ? s.previous->next : first_) = &s;
-    (s.next ? s.next->previous : last_) = &s;
-    s.linked = true;
-    sleeping_between_tasks_ += s.between_tasks;
-  }
-  void unlink(sleeper& s) noexcept {
-    (s.previous ? s.previous->next : first_) = s.next;
-    (s.next ? s.next->previous : last_) = s.previous;
-    s.linked = false;
-    sleeping_between_tasks_ -= s.between_tasks;
-  }
-
-  alignas(64) std::atomic<std::uint64_t> counts_{0};
-  alignas(64) std::mutex mutex_;
-  sleeper* first_ = nullptr;
-  sleeper* last_ = nullptr;
-  std::size_t sleeping_between_tasks_ = 0;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/long_wait.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_LONG_WAIT_HPP
-#define CADRE_ASYNC_DETAIL_LONG_WAIT_HPP
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-class scheduler;
-class task;
-
-/// When a wait is to be told to the log, and who does that: set together, so that only those who ask for it compile it.
-struct long_wait_report {
-  std::chrono::nanoseconds after = std::chrono::nanoseconds::max();
-  void (*tell)(scheduler& pool, const task* waiter, const task& target) noexcept = nullptr;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/deque.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_DEQUE_HPP
-#define CADRE_ASYNC_DETAIL_DEQUE_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <memory>
-#include <new>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// A growable work-stealing deque of pointers. The owner pushes and pops at the bottom, anyone steals from the top.
-/// D. Chase, Y. Lev, "Dynamic circular work-stealing deque", SPAA 2005, with the orders that N. M. Le et al., "Correct
-/// and efficient work-stealing for weak memory models", PPoPP 2013, give by fences here carried by sequentially
-/// consistent operations, which ThreadSanitizer understands:
-///  - pop stores bottom, then loads top; steal loads top, then bottom: in the one order of all of these, either the
-///    thief sees the lowered bottom or the owner sees the raised top, and on the last element the exchange on top decides.
-///  - push's store of bottom publishes the slot. That it comes before the scheduler's look at who sleeps is the scheduler's
-///    to see to (scheduler.hpp).
-template <class T>
-class work_deque {
- public:
-  work_deque() : ring_(new ring(6, nullptr)) {}
-  work_deque(const work_deque&) = delete;
-  work_deque& operator=(const work_deque&) = delete;
-  ~work_deque() {
-    for (ring* r = ring_.load(std::memory_order_relaxed); r != nullptr;) {
-      ring* const smaller = r->smaller;
-      delete r;
-      r = smaller;
-    }
-  }
-
-  /// Owner only. False if there is no memory to grow.
-  [[nodiscard]] bool push(T* item) noexcept { return push(&item, 1); }
-
-  /// Owner only: all of them or, if there is no memory to grow, none. items[0] will be the first to be popped.
-  [[nodiscard]] bool push(T* const* items, std::size_t n) noexcept {
-    const std::int64_t b = bottom_.load(std::memory_order_relaxed);
-    const auto count = static_cast<std::int64_t>(n);
-    ring* r = ring_.load(std::memory_order_relaxed);
-    if (b + count - seen_top_ > r->size) {
-      seen_top_ = top_.load(std::memory_order_acquire);
-      while (b + count - seen_top_ > r->size) {
-        r = grow(*r, seen_top_, b);
-        if (r == nullptr) return false;
-      }
-    }
-    for (std::int64_t i = 0; i < count; ++i) r->slot(b + i).store(items[count - 1 - i], std::memory_order_relaxed);
-    bottom_.store(b + count, std::memory_order_release);
-    return true;
-  }
-
-  /// Owner only: the newest item, or null.
-  [[nodiscard]] T* pop() noexcept {
-    const std::int64_t b = bottom_.load(std::memory_order_relaxed) - 1;
-    if (top_.load(std::memory_order_relaxed) > b) return nullptr;  // top only rises: certainly empty
-    ring* const r = ring_.load(std::memory_order_relaxed);
-    bottom_.store(b, std::memory_order_seq_cst);
-    std::int64_t t = top_.load(std::memory_order_seq_cst);
-    if (t < b) return r->slot(b).load(std::memory_order_relaxed);
-    T* item = nullptr;
-    if (t == b && top_.compare_exchange_strong(t, t + 1, std::memory_order_seq_cst, std::memory_order_relaxed))
-      item = r->slot(b).load(std::memory_order_relaxed);
-    bottom_.store(b + 1, std::memory_order_relaxed);
-    return item;
-  }
-
-  /// Anyone: the oldest item, or null if there is none or another thief was faster.
-  [[nodiscard]] T* steal() noexcept {
-    std::int64_t t = top_.load(std::memory_order_seq_cst);
-    const std::int64_t b = bottom_.load(std::memory_order_seq_cst);
-    if (t >= b) return nullptr;
-    T* const item = ring_.load(std::memory_order_acquire)->slot(t).load(std::memory_order_relaxed);
-    // The slot may have been overwritten since; then top has moved and the exchange fails.
-    return top_.compare_exchange_strong(t, t + 1, std::memory_order_seq_cst, std::memory_order_relaxed) ? item
-                                                                                                        : nullptr;
-  }
-  /// The same if it lies at or above position `from`, of which only the low 32 bits are looked at.
-  [[nodiscard]] T* steal(std::int64_t from) noexcept {
-    const auto below = static_cast<std::uint32_t>(from) - static_cast<std::uint32_t>(oldest());
-    return static_cast<std::int32_t>(below) > 0 ? nullptr : steal();  // top only rises
-  }
-
-  [[nodiscard]] bool empty() const noexcept {
-    const std::int64_t t = top_.load(std::memory_order_seq_cst);
-    return t >= bottom_.load(std::memory_order_seq_cst);
-  }
-
-  /// Owner only: where the next push will go. Positions only grow, so an item at or above one was pushed after it was read.
-  [[nodiscard]] std::int64_t position() const noexcept { return bottom_.load(std::memory_order_relaxed); }
-  /// Anyone: the position of the oldest item, or of the next push if there is none.
-  [[nodiscard]] std::int64_t oldest() const noexcept { return top_.load(std::memory_order_relaxed); }
-
- private:
-  struct ring {
-    ring(int log_size, ring* replaced)
-        : size(std::int64_t{1} << log_size),
-          log(log_size),
-          smaller(replaced),
-          slots(new std::atomic<T*>[std::size_t(1) << log_size]) {}
-    std::atomic<T*>& slot(std::int64_t i) noexcept { return slots[static_cast<std::size_t>(i & (size - 1))]; }
-
-    std::int64_t size;
-    int log;
-    ring* smaller;  // kept until the end, for thieves that still read it
-    std::unique_ptr<std::atomic<T*>[]> slots;
-  };
-
-  [[gnu::noinline]] ring* grow(ring& full, std::int64_t t, std::int64_t b) noexcept {
-    try {
-      auto larger = std::make_unique<ring>(full.log + 1, &full);
-      for (std::int64_t i = t; i != b; ++i)
-        larger->slot(i).store(full.slot(i).load(std::memory_order_relaxed), std::memory_order_relaxed);
-      ring_.store(larger.get(), std::memory_order_release);
-      return larger.release();
-    } catch (const std::bad_alloc&) {
-      return nullptr;
-    }
-  }
-
-  alignas(64) std::atomic<std::int64_t> top_{0};
-  alignas(64) std::atomic<std::int64_t> bottom_{0};
-  std::atomic<ring*> ring_;
-  std::int64_t seen_top_ = 0;  // the owner's; the real one is no lower
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/inbox.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_INBOX_HPP
-#define CADRE_ASYNC_DETAIL_INBOX_HPP
-
-#include <atomic>
-#include <cstddef>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// A queue of tasks that come from any thread, first in, first out, linked through the tasks. A push is one exchange
-/// (D. Vyukov's queue of many producers, with the address of the last link in the place of a last node, so that it needs no
-/// dummy). Those who take do so one at a time; one who finds another at it goes on without.
-class inbox {
- public:
-  /// Sequentially consistent, as the scheduler's way to sleep needs it.
-  void push(task* t) noexcept {
-    t->link.store(nullptr, std::memory_order_relaxed);
-    tail_.exchange(&t->link, std::memory_order_seq_cst)->store(t, std::memory_order_release);
-  }
-
-  /// False as soon as a push has begun. Also after a take() found nothing, if that push is not over yet.
-  [[nodiscard]] bool empty() const noexcept { return tail_.load(std::memory_order_seq_cst) == &first_; }
-
-  /// Takes up to `most` of the oldest; returns how many. 0 also if another thread is taking.
-  std::size_t take(task** out, std::size_t most) noexcept {
-    if (empty() || taking_.exchange(true, std::memory_order_acquire)) return 0;
-    std::size_t n = 0;
-    task* t = first_.load(std::memory_order_acquire);
-    while (n < most && t != nullptr) {
-      task* next = t->link.load(std::memory_order_acquire);
-      if (next == nullptr) {
-        // The last: a push that finds it so writes to first_, else to the link of `t`.
-        first_.store(nullptr, std::memory_order_relaxed);
-        std::atomic<task*>* expected = &t->link;
-        if (tail_.compare_exchange_strong(expected, &first_, std::memory_order_seq_cst)) {
-          out[n++] = t;
-          t = nullptr;
-          taking_.store(false, std::memory_order_release);
-          return n;
-        }
-        next = t->link.load(std::memory_order_acquire);
-        if (next == nullptr) break;  // the push is not over; the next take() will see
-      }
-      out[n++] = t;
-      t = next;
-    }
-    if (t != nullptr) first_.store(t, std::memory_order_relaxed);
-    taking_.store(false, std::memory_order_release);
-    return n;
-  }
-
- private:
-  alignas(64) std::atomic<std::atomic<task*>*> tail_{&first_};
-  alignas(64) std::atomic<task*> first_{nullptr};
-  std::atomic<bool> taking_{false};
-};
-
-}  // namespace detail
 CADRE_NAMESPACE_END
 
 #endif
@@ -2594,204 +380,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/async/detail/worker.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_WORKER_HPP
-#define CADRE_ASYNC_DETAIL_WORKER_HPP
-
-#include <cstdint>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// One thread of a pool. All but the queues, `asleep` and `thread` is its own.
-struct worker {
-  worker(scheduler& s, std::uint32_t i) : home(&s), index(i), random(i * 2654435761u + 1) {}
-
-  scheduler* const home;
-  const std::uint32_t index;
-  std::uint32_t random;          // xorshift state, for the order of victims
-  std::uint32_t count = 0;       // tasks since what its own tasks keep waiting was last given a turn
-  std::uint64_t overdue_at = 0;  // ticks() from which that has waited too long; 0: nothing waits
-  std::uint32_t turns = 0;       // such turns
-  std::uint32_t waits = 0;       // on this stack
-  std::uint32_t unrelated = 0;   // how many of those are running unrelated work
-  std::int64_t frame = 0;        // queue position when the task on top of the stack began: what is above is its own
-  std::int64_t outside = 0;      // queue position below which tasks came from outside
-  task* next = nullptr;          // a continuation of the task that has just ended
-  sleeper* asleep = nullptr;     // guarded by the mutex of the idle list
-  work_deque<task> queue;
-  inbox pinned;  // tasks that no other worker may run
-  native_thread thread;
-};
-
-/// The worker that this thread is, or null.
-inline worker* this_worker() noexcept { return this_context().worker; }
-
-/// Runs a part of a task, which is neither claimed nor counted.
-inline void run_bare(worker& w, task& t) noexcept {
-  const std::int64_t outer = std::exchange(w.frame, w.queue.position());
-  thread_context& context = this_context();
-  running_frame frame{t.parent(), context.top, false};  // it is a part of that task
-  context.top = &frame;
-  t.run();
-  context.top = frame.outer;
-  w.frame = outer < w.queue.position() ? outer : w.queue.position();
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/parking_lot.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_PARKING_LOT_HPP
-#define CADRE_ASYNC_DETAIL_PARKING_LOT_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <mutex>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// How many workers may take tasks; the others park. A task that blocks in the system allows one more meanwhile, one that
-/// holds several processors allows fewer. All but is_crowded() with the mutex of the scheduler held.
-class parking_lot {
- public:
-  explicit parking_lot(std::size_t allowed) noexcept : allowed_(allowed) {}
-
-  /// One relaxed load: whether a worker that has nothing in hand should park().
-  [[nodiscard]] bool is_crowded() const noexcept { return crowded_.load(std::memory_order_relaxed); }
-
-  [[nodiscard]] std::size_t allowed() const noexcept { return allowed_; }
-  [[nodiscard]] bool has_too_few(std::size_t wanted) const noexcept { return driving_ < wanted; }
-  void allow(std::size_t workers) noexcept {
-    allowed_ = workers;
-    update();
-  }
-  /// A worker has been started.
-  void enter() noexcept { ++driving_; }
-
-  /// Sleeps until unparked, if there are too many. `lock` is held before, and afterwards; `leave()` is called when it has
-  /// been let go, and before the sleep.
-  template <class Leave>
-  void park(worker& w, std::unique_lock<std::mutex>& lock, Leave&& leave) noexcept {
-    if (!is_crowded() || !w.pinned.empty()) return;
-    place here{&w};
-    --driving_;
-    here.next = std::exchange(first_, &here);
-    update();
-    lock.unlock();
-    leave();
-    while (here.free.load(std::memory_order_acquire) == 0) futex::wait(here.free, 0);
-    lock.lock();  // the one who unparked it is done with `here`
-  }
-
-  /// False if none is parked.
-  bool unpark_one() noexcept { return unpark(first_); }
-  void unpark_one(const worker& w) noexcept {
-    place** at = &first_;
-    while (*at != nullptr && (*at)->who != &w) at = &(*at)->next;
-    unpark(*at);
-    update();
-  }
-  /// From now on nobody parks.
-  void close() noexcept {
-    closed_ = true;
-    while (unpark_one()) {}
-    update();
-  }
-
- private:
-  struct place {
-    const worker* who;
-    std::atomic<std::uint32_t> free{0};
-    place* next = nullptr;
-  };
-
-  bool unpark(place*& at) noexcept {
-    place* const p = at;
-    if (p == nullptr) return false;
-    at = p->next;
-    ++driving_;
-    p->free.store(1, std::memory_order_release);
-    futex::wake_one(p->free);
-    return true;
-  }
-  void update() noexcept { crowded_.store(driving_ > allowed_ && !closed_, std::memory_order_relaxed); }
-
-  std::atomic<bool> crowded_{false};
-  place* first_ = nullptr;
-  std::size_t driving_ = 0;
-  std::size_t allowed_;
-  bool closed_ = false;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/pool_registry.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_POOL_REGISTRY_HPP
-#define CADRE_ASYNC_DETAIL_POOL_REGISTRY_HPP
-
-#include <cstdint>
-#include <mutex>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Which pools live. Thread-safety: all functions, from any thread; none is called by a task's ordinary way through a pool.
-class pool_registry {
- public:
-  [[gnu::cold]] static pool_id enter(scheduler& s) {
-    const std::lock_guard lock(the_locks().pools);
-    std::vector<slot>& all = slots();
-    std::size_t i = 0;
-    while (i < all.size() && all[i].pool != nullptr) ++i;
-    if (i == all.size()) all.push_back({});
-    all[i].pool = &s;
-    ++all[i].uses;
-    return std::uint64_t{all[i].uses} << 32 | (i + 1);
-  }
-
-  [[gnu::cold]] static void leave(pool_id id) noexcept {
-    const std::lock_guard lock(the_locks().pools);
-    slots()[(id & 0xffffffff) - 1].pool = nullptr;
-  }
-
-  /// Calls `use(scheduler&)` while the pool cannot end. False if it has ended.
-  template <class Use>
-  static bool with(pool_id id, Use&& use) noexcept {
-    const std::lock_guard lock(the_locks().pools);
-    const std::size_t i = (id & 0xffffffff) - 1;
-    if (id == no_pool || slots()[i].pool == nullptr || slots()[i].uses != id >> 32) return false;
-    use(*slots()[i].pool);
-    return true;
-  }
-
- private:
-  struct slot {
-    scheduler* pool = nullptr;
-    std::uint32_t uses = 0;
-  };
-  // Never destroyed: see process_locks.
-  static std::vector<slot>& slots() noexcept {
-    static std::vector<slot>& all = *new std::vector<slot>;
-    return all;
-  }
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/os/detail/relax.hpp ----
 #ifndef CADRE_OS_DETAIL_RELAX_HPP
 #define CADRE_OS_DETAIL_RELAX_HPP
@@ -2813,2445 +401,69 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/async/detail/spin.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_SPIN_HPP
-#define CADRE_ASYNC_DETAIL_SPIN_HPP
+// ---- cadre/os/futex.hpp ----
+#ifndef CADRE_OS_FUTEX_HPP
+#define CADRE_OS_FUTEX_HPP
 
+#include <linux/futex.h>
+#include <sys/syscall.h>
 #include <time.h>
-
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// A processor's own count of time, where it has one that costs little: about 1 to 4 ticks per nanosecond. For thresholds.
-[[nodiscard]] inline std::uint64_t ticks() noexcept {
-#if defined(__x86_64__)
-  return __builtin_ia32_rdtsc();
-#elif defined(__aarch64__)
-  std::uint64_t count = 0, frequency = 1;
-  asm volatile("mrs %0, cntvct_el0" : "=r"(count));
-  asm volatile("mrs %0, cntfrq_el0" : "=r"(frequency));
-  return count * (2'000'000'000 / (frequency != 0 ? frequency : 1));
-#else
-  timespec t{};
-  ::clock_gettime(CLOCK_MONOTONIC, &t);
-  return 2 * (static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec));
-#endif
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/error.hpp ----
-#ifndef CADRE_ASYNC_ERROR_HPP
-#define CADRE_ASYNC_ERROR_HPP
-
-#include <cstddef>
-#include <string>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Thrown (201) when a future is used that refers to no task.
-class empty_future : public error {
- public:
-  [[gnu::cold]] explicit empty_future(std::string_view call)
-      : error("async", 201,
-              std::string(call) +
-                  " on an empty future: it was never set, was moved from, or gave its value away by get(), then() or "
-                  "when_all(); keep what get() returned, or ask valid() first") {}
-};
-
-/// Thrown (202) by the future of a promise that was destroyed without a value or an error.
-class broken_promise : public error {
- public:
-  [[gnu::cold]] broken_promise()
-      : error("async", 202,
-              "the promise of this future was destroyed without a value; call set_value() or set_error() on every way "
-              "out") {}
-};
-
-/// Thrown (203) when a promise is given a second value or error, or a value after it was moved from.
-class promise_already_satisfied : public error {
- public:
-  [[gnu::cold]] promise_already_satisfied()
-      : error("async", 203, "this promise has been kept already, or was moved from; set a value or an error once") {}
-};
-
-/// Thrown (204) when a promise is asked for its future a second time.
-class future_already_taken : public error {
- public:
-  [[gnu::cold]] future_already_taken()
-      : error("async", 204,
-              "this promise has given its future away already, or was moved from; ask for it once and move it") {}
-};
-
-/// Thrown (205) by wait() when more futures are to become ready than it was given.
-class impossible_wait : public error {
- public:
-  impossible_wait(std::size_t wanted, std::size_t given)
-      : error("async", 205,
-              "wait for " + std::to_string(wanted) + " of " + std::to_string(given) +
-                  " futures can never succeed; ask for at most as many as there are") {}
-};
-
-/// Thrown (206) by the future of a task that was cancelled before it began, and in a coroutine by each co_await once it
-/// has been cancelled.
-class task_cancelled : public error {
- public:
-  using error::error;
-  [[gnu::cold]] explicit task_cancelled(const std::string& task, std::string_view when = "before it began")
-      : error("async", 206,
-              task + " was cancelled " + std::string(when) +
-                  ": by cancel(), its stop token, its parent's or its pool's end") {}
-};
-
-/// Thrown (207) when a process made by fork() uses a pool, or waits for a task, of the process that it came from.
-class forked_process : public error {
- public:
-  [[gnu::cold]] forked_process()
-      : error("async", 207,
-              "this process was made by fork(), and the threads of the pool stayed in the other; make a pool after the "
-              "fork, or call exec()") {}
-};
-
-/// Thrown (208) by a wait that could never end, because what it waits for waits for it.
-class wait_cycle : public error {
- public:
-  using error::error;
-  [[gnu::cold]] explicit wait_cycle(const std::string& path)
-      : error("async", 208,
-              "this wait would never end: " + path + ", which is under way here; use then() in one place") {}
-};
-
-/// Thrown (209) when a task asks for resources that its pool can never give, or that make no sense.
-class impossible_request : public error {
- public:
-  using error::error;
-  [[gnu::cold]] explicit impossible_request(const std::string& what)
-      : error("async", 209, "this request of resources can never be met: " + what) {}
-};
-
-/// Thrown (210) by the future of a task that had not begun by its deadline.
-class deadline_passed : public error {
- public:
-  using error::error;
-  [[gnu::cold]] explicit deadline_passed(const std::string& task)
-      : error("async", 210, task + " had not begun by its deadline; give it more time, or the pool less to do") {}
-};
-
-/// Thrown (211) when options of a task do not go together with it or its pool.
-class bad_task_option : public error {
- public:
-  using error::error;
-  [[gnu::cold]] explicit bad_task_option(const std::string& what) : error("async", 211, what) {}
-};
-
-/// Thrown (212) when a channel is made that could hold nothing.
-class bad_channel : public error {
- public:
-  [[gnu::cold]] bad_channel() : error("async", 212, "a channel of capacity 0 could hold nothing; give it 1 or more") {}
-};
-
-/// Thrown (213) by a send into a closed channel.
-class channel_closed : public error {
- public:
-  [[gnu::cold]] channel_closed()
-      : error("async", 213,
-              "this channel is closed, so nobody will receive what is sent; close it when all have sent") {}
-};
-
-/// Thrown (215) by the call of a coroutine that g++ 12 has compiled wrongly: one that begins with `if (co_await f ...)` and
-/// has no variable of its own.
-class miscompiled_coroutine : public error {
- public:
-  explicit miscompiled_coroutine(const std::string& coroutine)
-      : error("async", 215,
-              coroutine +
-                  " is a coroutine that this compiler has laid out wrongly, as g++ 12 does if one begins with `if "
-                  "(co_await "
-                  "f ...)`; write `const auto x = co_await f; if (x ...)`") {}
-};
-
-/// Thrown (220) by task_graph::run() when nodes come before themselves.
-class graph_cycle : public error {
- public:
-  graph_cycle(const std::string& path, std::size_t nodes)
-      : error("async", 220,
-              "the task graph has a cycle of " + std::to_string(nodes) + " node" + (nodes == 1 ? "" : "s") + ": " +
-                  path + "; none of them could ever run, so remove one of these edges") {}
-};
-
-/// Thrown (221) when a task graph is changed, or run once more, while it runs.
-class graph_is_running : public error {
- public:
-  explicit graph_is_running(std::string_view call)
-      : error("async", 221,
-              std::string(call) +
-                  " on a task graph that runs; wait for the future of that run first, or use a second "
-                  "graph") {}
-};
-
-/// Thrown (222) by the future of a graph's run that was cancelled after it had begun.
-class graph_cancelled : public error {
- public:
-  graph_cancelled(const std::string& run, std::size_t skipped, std::size_t nodes)
-      : error("async", 222,
-              "the run of a task graph, " + run + ", was cancelled: " + std::to_string(skipped) + " of its " +
-                  std::to_string(nodes) + " nodes were skipped") {}
-};
-
-/// Thrown (223) when an edge is to lead from or to a node of another task graph, or of none.
-class foreign_node : public error {
- public:
-  foreign_node()
-      : error(
-            "async", 223,
-            "both ends of an edge must be nodes of the same task graph: use what its add() returned, and not after the "
-            "graph was assigned to") {}
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/resources.hpp ----
-#ifndef CADRE_ASYNC_RESOURCES_HPP
-#define CADRE_ASYNC_RESOURCES_HPP
-
-#include <cstddef>
-#include <cstdint>
-#include <initializer_list>
-#include <string>
-#include <string_view>
-#include <type_traits>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-/// A name and how much of it: `{"gpu", 0.25}`. Precision 1/10,000; "memory" is in bytes.
-struct resource {
-  template <class Number>
-    requires std::is_arithmetic_v<Number>
-  resource(std::string n, Number a) : name(std::move(n)), amount(static_cast<double>(a)) {}
-  std::string name;
-  double amount;
-};
-
-/// What a task asks for, or what there is: `{{"cpu", 2}, {"gpu", 0.25}, {"memory", 1_GiB}, {"TPU", 1}}`. Logical, as in Ray:
-/// cadre counts them and does not look whether a task really uses them.
-class resource_set {
- public:
-  resource_set() noexcept = default;
-  /// Throws impossible_request (209) for a negative amount, one that is no number, or a name given twice.
-  [[gnu::cold]] resource_set(std::initializer_list<resource> all) {
-    for (const resource& r : all) {
-      if (!(r.amount >= 0 && r.amount < 9e14))
-        throw impossible_request("'" + r.name + "' of " + std::to_string(r.amount) + "; give an amount of 0 or more");
-      if (find(r.name) != nullptr) throw impossible_request("'" + r.name + "' is given twice");
-      entries_.push_back({r.name, static_cast<std::int64_t>(r.amount * scale(r.name) + 0.5)});
-    }
-  }
-
-  struct entry {
-    std::string name;
-    std::int64_t units;  ///< ten-thousandths, or bytes of memory
-  };
-
-  [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
-  /// What every task holds without a word: one processor, and nothing else.
-  [[nodiscard]] bool is_ordinary() const noexcept {
-    return entries_.empty() || (entries_.size() == 1 && entries_[0].name == "cpu" && entries_[0].units == one);
-  }
-  [[nodiscard]] const std::vector<entry>& entries() const noexcept { return entries_; }
-  /// Null if the name is not there.
-  [[nodiscard]] const entry* find(std::string_view name) const noexcept {
-    for (const entry& e : entries_)
-      if (e.name == name) return &e;
-    return nullptr;
-  }
-  /// 0 if the name is not there.
-  [[nodiscard]] double amount(std::string_view name) const noexcept {
-    const entry* const e = find(name);
-    return e == nullptr ? 0 : static_cast<double>(e->units) / scale(name);
-  }
-  [[gnu::cold]] void set(std::string_view name, std::int64_t units) {
-    for (entry& e : entries_)
-      if (e.name == name) {
-        e.units = units;
-        return;
-      }
-    entries_.push_back({std::string(name), units});
-  }
-
-  static constexpr std::int64_t one = 10'000;
-  [[nodiscard]] static double scale(std::string_view name) noexcept { return name == "memory" ? 1.0 : double(one); }
-
-  /// "cpu 2, gpu 0.25"
-  [[nodiscard, gnu::cold]] std::string text() const {
-    std::string all;
-    for (const entry& e : entries_) {
-      if (!all.empty()) all += ", ";
-      std::string number = std::to_string(static_cast<double>(e.units) / scale(e.name));
-      number.erase(number.find_last_not_of('0') + 1);
-      if (number.back() == '.') number.pop_back();
-      all += e.name + " " + number;
-    }
-    return all.empty() ? "nothing" : all;
-  }
-
- private:
-  std::vector<entry> entries_;
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/task_options.hpp ----
-#ifndef CADRE_ASYNC_TASK_OPTIONS_HPP
-#define CADRE_ASYNC_TASK_OPTIONS_HPP
-
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <limits>
-#include <source_location>
-#include <stop_token>
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Which of the tasks that wait for a thread goes first. Lower ones are not starved: of the tasks that a thread runs, each
-/// 61st at the latest is one that a higher priority, or its own tasks, kept waiting.
-enum class priority : std::uint8_t { high, normal, low };
-
-/// Says which errors are worth another try: errors<E...>().
-using retry_filter = bool (*)(const std::exception_ptr&);
-
-namespace detail {
-
-template <class... E>
-bool is_one_of(const std::exception_ptr& error) {
-  bool found = false;
-  const auto look = [&]<class One>(const One*) {
-    if (found) return;
-    try {
-      std::rethrow_exception(error);
-    } catch (const One&) {
-      found = true;
-    } catch (...) {}
-  };
-  (look(static_cast<const E*>(nullptr)), ...);
-  return found;
-}
-
-}  // namespace detail
-
-/// Those of the types E, and derived ones: `.max_retries = 3, .retry_on = cadre::errors<std::system_error>()`.
-template <class... E>
-[[nodiscard]] constexpr retry_filter errors() noexcept {
-  return &detail::is_one_of<E...>;
-}
-
-inline constexpr std::size_t any_worker = std::numeric_limits<std::size_t>::max();
-
-/// How one task is to be run: `pool.submit({.name = "load", .resources = {{"gpu", 0.25}}, .max_retries = 2}, f)`.
-struct task_options {
-  /// Said where the task's error is reported, and in debug_dump().
-  std::string name = {};
-  /// What it holds while it runs; without a word one thread of the pool. It begins when they are free: requests that wait are
-  /// served in their order, so that large ones do not starve. What a task holds, its children may use while it waits for
-  /// them. A task that asks for k > 1 "cpu" keeps k - 1 further threads of the pool from new tasks and runs with Eigen and
-  /// OpenMP limited to k threads. A part of a "gpu" lies on one device, and more than one are whole devices:
-  /// this_task::gpus() says which.
-  resource_set resources = {};
-  /// Cancels the task: see future::cancel().
-  std::stop_token stop = {};
-  /// How often it is tried again after an error. The function and its arguments must be copyable: each try but the last
-  /// gets copies.
-  int max_retries = 0;
-  /// After which errors; null: after all.
-  retry_filter retry_on = nullptr;
-  enum priority priority = priority::normal;
-  /// If it has not begun by then, its future holds deadline_passed (210); if it runs, it is asked to stop.
-  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
-  /// The only thread that may run it, 0 <= worker < pool.size().
-  std::size_t worker = any_worker;
-  /// Where it is submitted; says so by itself.
-  std::source_location at = std::source_location::current();
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/run_queues.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_RUN_QUEUES_HPP
-#define CADRE_ASYNC_DETAIL_RUN_QUEUES_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <memory>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Where the tasks of a pool wait for a thread: in the queue of the worker that submitted them, or, from outside, in one of
-/// three by priority. Says what a worker is to run next; who sleeps and wakes is the scheduler's.
-class run_queues {
- public:
-  explicit run_queues(std::size_t most_workers) : workers_(new std::unique_ptr<worker>[most_workers]) {}
-
-  /// One after the other.
-  worker& add_worker(scheduler& home) {
-    const std::uint32_t i = size();
-    workers_[i] = std::make_unique<worker>(home, i);
-    size_.store(i + 1, std::memory_order_seq_cst);
-    return *workers_[i];
-  }
-  [[nodiscard]] std::uint32_t size() const noexcept { return size_.load(std::memory_order_seq_cst); }
-  [[nodiscard]] worker& at(std::size_t i) const noexcept { return *workers_[i]; }
-
-  /// A read of who sleeps may follow: it comes after the push. `own`: the worker of this pool that pushes, or null.
-  void push(worker* own, task* t) noexcept {
-    if (own != nullptr && own->queue.push(t))
-      uneven_barrier::frequent();
-    else
-      push(t, priority::normal);
-  }
-  /// tasks[0] will be the first to run.
-  void push(worker* own, task* const* tasks, std::size_t n) noexcept {
-    if (own != nullptr && own->queue.push(tasks, n))
-      uneven_barrier::frequent();
-    else
-      for (std::size_t i = 0; i < n; ++i) push(tasks[i], priority::normal);
-  }
-  void push(task* t, priority p) noexcept { from_outside(p).push(t); }
-
-  /// Of what is this worker's, or of high priority.
-  [[nodiscard]] task* pop(worker& w) noexcept {
-    if (!w.pinned.empty()) [[unlikely]]
-      if (task* t = take_one(w.pinned)) return t;
-    if (!from_outside(priority::high).empty()) [[unlikely]]
-      if (task* t = take_one(from_outside(priority::high))) return t;
-    task* const t = w.queue.pop();
-    if (w.queue.position() < w.outside) w.outside = w.queue.position();
-    return t;
-  }
-
-  /// The oldest from outside. Others come into this worker's queue, so that it runs them in the order of their submission
-  /// and others can steal them.
-  [[nodiscard]] task* take_from_outside(worker& w) noexcept {
-    task* taken[most_at_once];
-    const std::size_t n = from_outside(priority::normal).take(taken, most_at_once);
-    if (n > 1) {
-      if (w.queue.push(taken + 1, n - 1))
-        w.outside = w.queue.position();
-      else  // no memory for the queue to grow
-        for (std::size_t i = 1; i < n; ++i) push(taken[i], priority::normal);
-    }
-    return n != 0 ? taken[0] : pop(w);
-  }
-
-  /// From another worker, or of low priority.
-  [[nodiscard]] task* steal(worker& w) noexcept {
-    const std::uint32_t n = size();
-    w.random ^= w.random << 13;
-    w.random ^= w.random >> 17;
-    w.random ^= w.random << 5;
-    for (std::uint32_t i = 0, victim = w.random % n; i < n; ++i, victim = victim + 1 == n ? 0 : victim + 1)
-      if (victim != w.index)
-        if (task* t = workers_[victim]->queue.steal()) return t;
-    return take_one(from_outside(priority::low));
-  }
-
-  /// Now and then between two tasks; null if nothing has waited for too long. Tasks that beget tasks must not starve the
-  /// rest: what has a lower priority, what came from outside, and what lies at the other end of the queue.
-  [[nodiscard]] task* take_turn(worker& w) noexcept {
-    return ++w.count >= turn || is_overdue(w) ? take_what_waits(w) : nullptr;
-  }
-
-  [[nodiscard]] bool has_any(const worker& w) const noexcept { return !w.pinned.empty() || has_any(); }
-  [[nodiscard]] bool has_any() const noexcept {
-    if (has_any_from_outside()) return true;
-    const std::uint32_t n = size();
-    for (std::uint32_t i = 0; i < n; ++i)
-      if (!workers_[i]->queue.empty()) return true;
-    return false;
-  }
-  [[nodiscard]] bool has_any_from_outside() const noexcept {
-    for (const inbox& i : from_outside_)
-      if (!i.empty()) return true;
-    return false;
-  }
-  /// Something in a worker's queue that stays there for a moment: what its owner is about to run would only lose time on
-  /// the way to another.
-  [[nodiscard]] bool has_lasting() const noexcept {
-    const std::uint32_t n = size();
-    for (std::uint32_t i = 0; i < n; ++i) {
-      const work_deque<task>& q = workers_[i]->queue;
-      const std::int64_t oldest = q.oldest();
-      if (q.empty()) continue;
-      for (int k = 0; k < 12; ++k) relax();
-      if (q.oldest() == oldest && !q.empty()) return true;
-    }
-    return false;
-  }
-
- private:
-  static constexpr std::uint32_t turn = 61;        // tasks between two looks at what a worker's own tasks keep waiting
-  static constexpr std::size_t most_at_once = 32;  // tasks taken from outside
-
-  [[nodiscard]] inbox& from_outside(priority p) noexcept { return from_outside_[static_cast<std::size_t>(p)]; }
-
-  static task* take_one(inbox& from) noexcept {
-    task* t = nullptr;
-    return from.take(&t, 1) != 0 ? t : nullptr;
-  }
-
-  // Whether something from outside has waited for some time while this worker ran what its own tasks had begotten: a turn
-  // by count alone would be long in coming if they are long.
-  bool is_overdue(worker& w) noexcept {
-    if (w.queue.position() <= w.outside || (from_outside(priority::normal).empty() && w.queue.oldest() >= w.outside)) {
-      w.overdue_at = 0;
-      return false;
-    }
-    const std::uint64_t now = ticks();
-    if (w.overdue_at == 0) w.overdue_at = now + 30'000;  // 10 to 15 us
-    return now >= w.overdue_at;
-  }
-
-  task* take_what_waits(worker& w) noexcept {
-    w.count = 0;
-    w.overdue_at = 0;
-    if ((++w.turns & 7) == 0)
-      if (task* t = take_one(from_outside(priority::low))) return t;
-    // If what this worker runs came from outside, only high priority starves others.
-    const bool own = w.queue.position() > w.outside;
-    if (!own && from_outside(priority::high).empty()) return nullptr;
-    if (!own)
-      if (task* t = w.queue.pop()) return t;
-    // What came from outside and was taken into the queue has waited longer than what is still there.
-    if (w.queue.oldest() >= w.outside && (!own || w.turns & 1))
-      if (task* t = take_one(from_outside(priority::normal))) return t;
-    return w.queue.steal();
-  }
-
-  const std::unique_ptr<std::unique_ptr<worker>[]> workers_;
-  std::atomic<std::uint32_t> size_{0};
-  inbox from_outside_[3];  // by priority
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/thread_limit.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_THREAD_LIMIT_HPP
-#define CADRE_ASYNC_DETAIL_THREAD_LIMIT_HPP
-
-// OpenMP's own functions, if the program is linked with its runtime. By other names, so that <omp.h> may be included too.
-extern "C" {
-[[gnu::weak]] void cadre_omp_set_num_threads(int) __asm__("omp_set_num_threads");
-[[gnu::weak]] int cadre_omp_get_max_threads() __asm__("omp_get_max_threads");
-}
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// How many threads OpenMP, and Eigen with it, may use for what this thread calls. Nothing without OpenMP.
-class thread_limit {
- public:
-  explicit thread_limit(int threads) noexcept {
-    if (!cadre_omp_set_num_threads || !cadre_omp_get_max_threads) return;
-    before_ = cadre_omp_get_max_threads();
-    cadre_omp_set_num_threads(threads);
-  }
-  thread_limit(const thread_limit&) = delete;
-  thread_limit& operator=(const thread_limit&) = delete;
-  ~thread_limit() {
-    if (before_ != 0) cadre_omp_set_num_threads(before_);
-  }
-
- private:
-  int before_ = 0;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/observe/rank.hpp ----
-#ifndef CADRE_OBSERVE_RANK_HPP
-#define CADRE_OBSERVE_RANK_HPP
-
 #include <unistd.h>
 
 #include <atomic>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-inline constinit std::atomic<int> process_rank_{0};
-
-inline int& thread_rank() noexcept {
-  static constinit thread_local int rank = -1;
-  return rank;
-}
-
-/// The kernel's thread id, as top and gdb show it.
-inline std::uint32_t thread_id() noexcept {
-  static constinit thread_local std::uint32_t id = 0;
-  if (id == 0) id = static_cast<std::uint32_t>(::gettid());
-  return id;
-}
-
-}  // namespace detail
-
-/// Says which rank of the job this process is, for log records and events. 0 unless set; an MPI runtime sets it.
-inline void set_process_rank(int rank) noexcept { detail::process_rank_.store(rank, std::memory_order_relaxed); }
-
-/// The rank that log records and events of the calling thread carry: that of its innermost rank_scope, else the
-/// process's.
-[[nodiscard]] inline int current_rank() noexcept {
-  const int own = detail::thread_rank();
-  return own >= 0 ? own : detail::process_rank_.load(std::memory_order_relaxed);
-}
-
-/// While it lives, the calling thread speaks for `rank`: threads that are ranks of a local team have one each. Ends on
-/// the thread on which it began.
-class [[nodiscard]] rank_scope {
- public:
-  explicit rank_scope(int rank) noexcept : before_(detail::thread_rank()) { detail::thread_rank() = rank; }
-  ~rank_scope() { detail::thread_rank() = before_; }
-  rank_scope(const rank_scope&) = delete;
-  rank_scope& operator=(const rank_scope&) = delete;
-
- private:
-  int before_;
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/observe/log.hpp ----
-#ifndef CADRE_OBSERVE_LOG_HPP
-#define CADRE_OBSERVE_LOG_HPP
-
-#include <atomic>
-#include <concepts>
-#include <cstddef>
-#include <cstdint>
-#include <iterator>
-#include <memory>
-#include <mutex>
-#include <string_view>
-#include <type_traits>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-enum class log_level : std::uint8_t { trace, debug, info, warning, error };
-
-[[nodiscard]] constexpr std::string_view to_string(log_level level) noexcept {
-  constexpr std::string_view names[] = {"trace", "debug", "info", "warning", "error"};
-  return static_cast<std::size_t>(level) < std::size(names) ? names[static_cast<std::size_t>(level)] : "unknown";
-}
-
-/// What a sink is given. The texts live as long as the call of the sink; copy what is to be kept.
-struct log_record {
-  log_level level;
-  int rank;                   ///< current_rank() of the thread that logged
-  std::string_view category;  ///< the room or module that speaks: "train", "pool"
-  std::string_view message;   ///< one line without a line feed, as a rule
-  std::chrono::system_clock::time_point time;
-  std::uint32_t thread;  ///< the kernel's thread id
-};
-
-namespace detail {
-
-struct log_sink {
-  virtual ~log_sink() = default;
-  virtual void write(const log_record& record) = 0;
-};
-
-template <class Sink>
-struct log_sink_of final : log_sink {
-  explicit log_sink_of(Sink s) : sink(std::move(s)) {}
-  void write(const log_record& record) override { sink(record); }
-  Sink sink;
-};
-
-struct log_state {
-  std::mutex mutex;  // held while the sink runs
-  std::shared_ptr<log_sink> sink;
-};
-
-// Never destroyed: a thread may log while the statics of the program are already being destroyed.
-inline log_state& the_log() {
-  static log_state& state = *new log_state;
-  return state;
-}
-
-inline constexpr std::uint8_t log_silent = 255;
-inline constinit std::atomic<std::uint8_t> log_threshold{log_silent};
-
-inline bool& thread_is_in_sink() noexcept {
-  static constinit thread_local bool inside = false;
-  return inside;
-}
-
-// Returns the sink replaced, so that its destructor, which may log, runs when no lock is held.
-inline std::shared_ptr<log_sink> exchange_log_sink(std::shared_ptr<log_sink> sink, std::uint8_t threshold) {
-  log_state& state = the_log();
-  std::unique_lock<std::mutex> lock(state.mutex, std::defer_lock);
-  if (!thread_is_in_sink()) lock.lock();  // a sink that replaces itself holds the lock already
-  log_threshold.store(threshold, std::memory_order_relaxed);
-  state.sink.swap(sink);
-  return sink;
-}
-
-[[gnu::cold]] inline void write_log(log_level level, std::string_view category, std::string_view message) noexcept {
-  // Gives the sink back while the lock is held, so that whoever replaces it next destroys it; one that replaced itself
-  // is this call's to destroy, after the lock.
-  struct in_sink {
-    explicit in_sink(std::shared_ptr<log_sink>& used) : sink(used) { thread_is_in_sink() = true; }
-    ~in_sink() {
-      thread_is_in_sink() = false;
-      if (the_log().sink == sink) sink.reset();
-    }
-    in_sink(const in_sink&) = delete;
-    in_sink& operator=(const in_sink&) = delete;
-    std::shared_ptr<log_sink>& sink;
-  };
-  if (thread_is_in_sink()) return;
-  try {
-    std::shared_ptr<log_sink> sink;
-    const std::lock_guard<std::mutex> lock(the_log().mutex);
-    sink = the_log().sink;
-    if (!sink) return;
-    const in_sink inside(sink);
-    sink->write({level, current_rank(), category, message, std::chrono::system_clock::now(), thread_id()});
-  } catch (...) {  // what happens in a sink is no reason for the work that is being logged to fail
-  }
-}
-
-}  // namespace detail
-
-/// True if somebody listens to records of this level: the one relaxed load that a silent log costs. Ask before a
-/// message is put together that takes work.
-[[nodiscard]] inline bool log_enabled(log_level level) noexcept {
-  return static_cast<std::uint8_t>(level) >= detail::log_threshold.load(std::memory_order_relaxed);
-}
-
-/// Makes `sink`, a callable that takes `const log_record&`, hear every record of at least the level `least`; it
-/// replaces the sink before it. cadre itself prints nothing: without a sink, the default, records go nowhere.
-///
-/// Calls of the sink come from any thread, one at a time. When this function returns the sink before it is not running
-/// and has been destroyed, so what it referred to may end (unless a sink replaces itself: it then ends when its call
-/// does). What a sink throws is dropped, and so is what it logs itself.
-template <class Sink>
-  requires std::invocable<std::decay_t<Sink>&, const log_record&>
-void set_log_sink(Sink&& sink, log_level least = log_level::info) {
-  (void)detail::exchange_log_sink(std::make_shared<detail::log_sink_of<std::decay_t<Sink>>>(std::forward<Sink>(sink)),
-                                  static_cast<std::uint8_t>(least));
-}
-
-/// Back to silence.
-inline void set_log_sink(std::nullptr_t) { (void)detail::exchange_log_sink(nullptr, detail::log_silent); }
-
-/// Hands one record to the sink, on this thread, before it returns. Never throws.
-inline void log(log_level level, std::string_view category, std::string_view message) noexcept {
-  if (log_enabled(level)) [[unlikely]]
-    detail::write_log(level, category, message);
-}
-
-/// The same with a message that is only made if somebody listens: `log(log_level::debug, "pool", [&] { return ...; })`.
-/// What `make` throws is dropped.
-template <std::invocable Make>
-  requires std::convertible_to<std::invoke_result_t<Make>, std::string_view>
-void log(log_level level, std::string_view category, Make&& make) noexcept {
-  if (!log_enabled(level)) [[likely]]
-    return;
-  try {
-    auto&& message = std::forward<Make>(make)();
-    detail::write_log(level, category, message);
-  } catch (...) {}
-}
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/unobserved.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_UNOBSERVED_HPP
-#define CADRE_ASYNC_DETAIL_UNOBSERVED_HPP
-
-#include <exception>
-#include <memory>
-#include <source_location>
-#include <string>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-
-/// What a pool's handler is given: the error of a task that nobody asked for its result. Valid during the call.
-struct unobserved_error {
-  std::exception_ptr error;
-  std::string_view task;    ///< its name, or empty
-  std::source_location at;  ///< where it was submitted
-};
-
-namespace detail {
-
-using unobserved_handler = move_only_function<void(const unobserved_error&)>;
-
-/// "'load' submitted at train.cpp:88"
-[[gnu::cold]] inline std::string describe(std::string_view name, const std::source_location& at) {
-  std::string text = "a task";
-  if (!name.empty()) text.assign("'").append(name).append("'");
-  if (at.line() != 0)
-    text.append(" submitted at ").append(at.file_name()).append(":").append(std::to_string(at.line()));
-  return text;
-}
-
-[[gnu::cold]] inline void log_unobserved(const unobserved_error& e) noexcept {
-  log(log_level::error, "async", [&] {
-    std::string text = "nobody observed the error of ";
-    text += describe(e.task, e.at);
-    try {
-      std::rethrow_exception(e.error);
-    } catch (const std::exception& x) {
-      text.append(": ").append(x.what());
-    } catch (...) {
-      text += ": not a std::exception";
-    }
-    return text;
-  });
-}
-
-/// To the handler, which may be null or empty, or to the log. Never throws: a handler that does is itself reported to the
-/// log. What a posted task throws has no other way out, so without a handler it ends the program, as what leaves a thread
-/// does.
-[[gnu::cold]] inline void report_unobserved(const unobserved_error& e,
-                                            const std::shared_ptr<unobserved_handler>& handler, bool posted) noexcept {
-  if (handler && *handler) {
-    try {
-      (*handler)(e);
-      return;
-    } catch (...) {
-      log_unobserved({std::current_exception(), "the handler of unobserved errors", {}});
-      log_unobserved(e);
-      return;
-    }
-  }
-  log_unobserved(e);
-  if (posted) std::rethrow_exception(e.error);  // out of a noexcept function: std::terminate, with the error current
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/scheduler.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_SCHEDULER_HPP
-#define CADRE_ASYNC_DETAIL_SCHEDULER_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <memory>
-#include <mutex>
-#include <string>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// The pool behind thread_pool: shared by the pool object and its threads. A searcher that is alone looks again and again
-/// for some microseconds before it sleeps, so that tasks that come one after the other find it awake; a second one sleeps
-/// at once.
-class scheduler {
- public:
-  [[gnu::cold]] scheduler(std::size_t threads, std::size_t processors, std::string name, unobserved_handler handler,
-                          resource_set resources, long_wait_report report)
-      : name_(std::move(name)),
-        unobserved_(std::make_shared<unobserved_handler>(std::move(handler))),
-        resources_(std::move(resources)),
-        size_(threads),
-        long_waits_(report),
-        patience_(processors > 1 ? 40'000 : 0),
-        queues_(threads + most_extra),
-        lot_(threads) {
-    watch_forks();
-    uneven_barrier::prepare();
-    born_after_ = fork_count.load(std::memory_order_relaxed);
-    id_ = pool_registry::enter(*this);
-  }
-  scheduler(const scheduler&) = delete;
-  scheduler& operator=(const scheduler&) = delete;
-
-  /// Throws thread_error (151), having ended the threads it had started.
-  [[gnu::cold]] void start() {
-    try {
-      const std::lock_guard lock(idle_.mutex());
-      while (threads_ < size_) start_worker();
-    } catch (...) {
-      stop(false);
-      throw;
-    }
-  }
-
-  /// Runs what is queued, or with `cancel` ends it, and ends the threads. Called by one of the pool's own tasks it only
-  /// makes that happen, since waiting would be for itself. In a child of fork() there is nothing to end.
-  [[gnu::cold]] void stop(bool cancel) noexcept {
-    pool_registry::with(id_, [](scheduler& s) { s.closed_ = true; });
-    if (left_behind()) {
-      for (std::size_t i = 0; i < threads_; ++i) queues_.at(i).thread.forget();
-      return;
-    }
-    if (cancel) {
-      // First: as soon as one that runs has ended, its thread would run the next before that is found.
-      cancelling_.store(true, std::memory_order_relaxed);
-      cancel_all([this](const task& t) { return t.home() == id_; });
-    }
-    {
-      const std::lock_guard lock(idle_.mutex());
-      stopping_ = true;
-      lot_.close();
-      try_finish();
-    }
-    const bool from_inside = own_worker() != nullptr;
-    for (std::size_t i = 0;; ++i) {  // a task that blocks may start further threads until the last has ended
-      {
-        const std::lock_guard lock(idle_.mutex());
-        detached_ = from_inside;
-        if (i == threads_) break;
-      }
-      from_inside ? queues_.at(i).thread.detach() : queues_.at(i).thread.join();
-    }
-  }
-
-  void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
-  void release() noexcept {
-    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
-  }
-
-  /// Threads, without those that stand in for blocked ones.
-  [[nodiscard]] std::size_t size() const noexcept { return size_; }
-  [[nodiscard]] const std::string& name() const noexcept { return name_; }
-  [[nodiscard]] pool_id id() const noexcept { return id_; }
-  /// False when the pool object is being destroyed or gone: nothing comes from outside any more. Under the registry's lock.
-  [[nodiscard]] bool is_open() const noexcept { return !closed_ && !left_behind(); }
-  /// True in a process that fork() made: this pool has no threads there.
-  [[nodiscard]] bool left_behind() const noexcept { return fork_count.load(std::memory_order_relaxed) != born_after_; }
-  [[nodiscard]] const std::shared_ptr<unobserved_handler>& unobserved() const noexcept { return unobserved_; }
-
-  [[nodiscard]] const resource_set& resources() const noexcept { return resources_; }
-  [[nodiscard]] const long_wait_report& long_waits() const noexcept { return long_waits_; }
-
-  /// What only some pools need, each made by the first who does: `Part(scheduler&)`. Ends with the scheduler.
-  template <class Part>
-  std::shared_ptr<Part> part(std::shared_ptr<void> scheduler::*which) {
-    const std::lock_guard lock(idle_.mutex());
-    if (this->*which == nullptr) this->*which = std::make_shared<Part>(*this);
-    return std::static_pointer_cast<Part>(this->*which);
-  }
-  std::shared_ptr<void> ledger;     ///< a resource_ledger
-  std::shared_ptr<void> deadlines;  ///< a class deadlines
-
-  /// Queues a claimable task, taking over one reference.
-  [[gnu::noinline]] void push(task* t) noexcept {
-    queues_.push(own_worker(), t);
-    idle_.wake_one_if_needed();
-  }
-  /// The same for several at once; tasks[0] will be the first to run.
-  void push(task* const* tasks, std::size_t n) noexcept {
-    queues_.push(own_worker(), tasks, n);
-    idle_.wake_one_if_needed();
-  }
-  void push(task* t, priority p) noexcept {
-    if (p == priority::normal) return push(t);
-    queues_.push(t, p);
-    idle_.wake_one_if_needed();
-  }
-  /// For one worker alone.
-  void push_pinned(task* t, std::size_t worker_index) noexcept {
-    worker& w = queues_.at(worker_index);
-    w.pinned.push(t);
-    {
-      const std::lock_guard lock(idle_.mutex());
-      lot_.unpark_one(w);
-    }
-    idle_.wake_at(w.asleep);
-  }
-
-  /// A bare part of the task that runs on `w`, to be taken back: into that worker's own queue. False if there is no memory
-  /// for the queue to grow.
-  [[nodiscard]] bool push_part(worker& w, task& part) noexcept {
-    if (!w.queue.push(&part)) [[unlikely]]
-      return false;
-    uneven_barrier::frequent();
-    idle_.wake_one_if_needed();
-    return true;
-  }
-  /// The newest of the parts, all of them `mine(task*)`, that `w` has pushed since its queue stood at `floor`; null if
-  /// others have taken them. What lies above it, submitted by parts or come from outside during a wait, goes to whoever
-  /// looks for work: those who take back parts run nothing else.
-  template <class Mine>
-  [[nodiscard]] task* take_back(worker& w, std::int64_t floor, Mine mine) noexcept {
-    while (w.queue.position() > floor) {
-      task* const t = w.queue.pop();
-      if (w.queue.position() < w.outside) w.outside = w.queue.position();
-      if (t == nullptr || mine(static_cast<const task*>(t))) return t;
-      queues_.push(t, priority::normal);
-      idle_.wake_one_if_needed();
-    }
-    return nullptr;
-  }
-
-  /// Runs a task that this worker holds: claims it, unless somebody else has, and gives back the queue's reference.
-  void run(worker& w, task* t) noexcept {
-    if (t->has(task::bare)) return run_bare(w, *t);
-    if (t->try_claim(w.index + 1)) run_claimed(w, *t);
-    t->release();
-  }
-  static void run_claimed(worker& w, task& t) noexcept {
-    if (w.home->cancelling_.load(std::memory_order_relaxed) && t.home() == w.home->id_) [[unlikely]]
-      t.ask_to_stop();
-    const std::int64_t outer = std::exchange(w.frame, w.queue.position());
-    t.set_position(w.frame);
-    run_in_frame(t, this_context());
-    w.frame = outer < w.queue.position() ? outer : w.queue.position();
-  }
-
-  /// Work from anywhere, or null once `s` is satisfied or the deadline has passed; sleeps in between.
-  task* acquire(worker& w, sleeper& s, time_point deadline) noexcept {
-    if (task* t = queues_.pop(w)) return t;
-    idle_.begin_search();
-    for (;;) {
-      task* t = nullptr;
-      bool over = s.satisfied() || (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline);
-      if (!over && (t = search(w)) == nullptr && idle_.searchers() == 1) {
-        t = look_again(w, s);
-        over = s.satisfied();
-      }
-      if (over || t != nullptr) {
-        if (idle_.end_search() && queues_.has_any()) idle_.wake_one();
-        return t;
-      }
-      fall_asleep(w, s);
-      uneven_barrier::seldom();
-      if (!queues_.has_any(w)) s.sleep(deadline);
-      wake_up(w, s);
-    }
-  }
-
-  /// A task that worker `victim` queued after its queue stood at `position`.
-  task* steal_from(std::uint32_t victim, std::int64_t position) noexcept {
-    return queues_.at(victim).queue.steal(position);
-  }
-
-  /// Whether a thread runs tasks or looks for some right now, so that what is pushed will soon be begun.
-  [[nodiscard]] bool is_awake() const noexcept {
-    if (looking_.load(std::memory_order_relaxed)) return true;
-    return idle_.idle() < queues_.size();
-  }
-
-  /// Whether all threads sleep between tasks and nothing is queued.
-  [[nodiscard]] bool is_idle() noexcept {
-    const std::lock_guard lock(idle_.mutex());
-    return has_nothing_to_do();
-  }
-
-  /// One worker more, or fewer, may take tasks. False if one more was asked for and cannot be had.
-  bool allow(std::ptrdiff_t change) noexcept {
-    const std::lock_guard lock(idle_.mutex());
-    const std::size_t target = lot_.allowed() + static_cast<std::size_t>(change);
-    if (change > 0) {
-      while (lot_.has_too_few(target) && lot_.unpark_one()) {}
-      while (lot_.has_too_few(target) && threads_ < size_ + most_extra) {
-        try {
-          start_worker();
-        } catch (...) {
-          return false;
-        }
-      }
-    }
-    lot_.allow(target);
-    return true;
-  }
-
- private:
-  static constexpr std::size_t most_extra = 256;  // threads that stand in for blocked ones
-
-  [[gnu::cold]] ~scheduler() { pool_registry::leave(id_); }
-
-  [[nodiscard]] worker* own_worker() const noexcept {
-    worker* const w = this_worker();
-    return w != nullptr && w->home == this ? w : nullptr;
-  }
-
-  // With the mutex held.
-  [[gnu::cold]] void start_worker() {
-    const std::size_t i = threads_;
-    worker& w = i < queues_.size() ? queues_.at(i)  // a thread for it could not be had before
-                                   : queues_.add_worker(*this);
-    retain();
-    try {
-      std::string name = name_;
-      w.thread = native_thread(name.append("/").append(std::to_string(i)), [this, &w] { main_loop(w); });
-    } catch (...) {
-      release();
-      throw;
-    }
-    ++threads_;
-    if (detached_) w.thread.detach();
-    lot_.enter();
-  }
-
-  void main_loop(worker& w) noexcept {
-    this_context().worker = &w;
-    const thread_limit one(1);  // of what a task without options calls: it holds one processor
-    sleeper s(1);
-    s.between_tasks = true;
-    for (;;) {
-      task* t = std::exchange(w.next, nullptr);
-      if (t == nullptr && lot_.is_crowded()) [[unlikely]]
-        park(w);
-      if (t == nullptr) t = queues_.take_turn(w);
-      if (t == nullptr) t = acquire(w, s, time_point::max());
-      if (t == nullptr) break;
-      run(w, t);
-    }
-    this_context().worker = nullptr;
-    release();
-  }
-
-  task* search(worker& w) noexcept {
-    task* const t = queues_.take_from_outside(w);
-    return t != nullptr ? t : queues_.steal(w);
-  }
-
-  // The only searcher, for a while.
-  task* look_again(worker& w, const sleeper& s) noexcept {
-    task* t = nullptr;
-    looking_.store(true, std::memory_order_relaxed);
-    std::uint32_t looks = 0;
-    for (const std::uint64_t begun = ticks(); t == nullptr && ticks() - begun < patience_;) {
-      for (int i = 0; i < 4; ++i) relax();
-      if (s.satisfied() || idle_.searchers() != 1) break;
-      // Seldom at the queues, as each look takes their cache lines from those who work with them.
-      if (!w.pinned.empty() || queues_.has_any_from_outside() || ((++looks & 7) == 0 && queues_.has_lasting()))
-        if ((t = queues_.pop(w)) == nullptr) t = search(w);
-    }
-    looking_.store(false, std::memory_order_relaxed);
-    return t;
-  }
-  // The caller looks for work once more before it sleeps.
-  void fall_asleep(worker& w, sleeper& s) noexcept {
-    const std::lock_guard lock(idle_.mutex());
-    idle_.fall_asleep(s);
-    w.asleep = &s;
-    try_finish();
-  }
-  void wake_up(worker& w, sleeper& s) noexcept {
-    const std::lock_guard lock(idle_.mutex());
-    idle_.wake_up(s);
-    w.asleep = nullptr;
-  }
-
-  [[gnu::cold]] void park(worker& w) noexcept {
-    std::unique_lock lock(idle_.mutex());
-    // It may have been woken for work that it now leaves to others.
-    lot_.park(w, lock, [this] {
-      if (queues_.has_any()) idle_.wake_one();
-    });
-  }
-
-  // With the mutex held: all threads sleep between tasks, and nothing is queued.
-  [[nodiscard]] bool has_nothing_to_do() noexcept {
-    if (idle_.sleeping_between_tasks() != threads_ || queues_.has_any()) return false;
-    for (std::size_t i = 0; i < threads_; ++i)
-      if (!queues_.at(i).pinned.empty()) return false;
-    return true;
-  }
-  // With the mutex held: ends the threads if the pool is to stop and has nothing to do.
-  void try_finish() noexcept {
-    if (stopping_ && has_nothing_to_do()) idle_.end_all();
-  }
-
-  const std::string name_;
-  const std::shared_ptr<unobserved_handler> unobserved_;
-  const resource_set resources_;
-  const std::size_t size_;
-  const long_wait_report long_waits_;
-  const std::uint64_t patience_;  // ticks that a lone searcher looks for; 10 to 20 us
-  std::uint32_t born_after_ = 0;
-  pool_id id_ = no_pool;
-  bool closed_ = false;
-  std::atomic<std::uint32_t> references_{1};
-  std::atomic<bool> cancelling_{false};  // what is queued is not to run
-
-  run_queues queues_;
-  idle_list idle_;
-  std::atomic<bool> looking_{false};  // somebody is in look_again()
-  // Guarded by the mutex of the idle list.
-  parking_lot lot_;
-  std::size_t threads_ = 0;  // that have been started
-  bool stopping_ = false;
-  bool detached_ = false;  // nobody will join the threads
-};
-
-/// To its pool, or here if that has ended.
-inline void schedule(task* t) noexcept {
-  worker* const w = this_worker();
-  if (w != nullptr && w->home->id() == t->home()) return w->home->push(t);
-  bool pushed = false;
-  pool_registry::with(t->home(), [&](scheduler& s) {
-    if (!s.is_open()) return;
-    s.push(t);
-    pushed = true;
-  });
-  if (!pushed) run_here(t);
-}
-
-[[gnu::noinline]] inline void task::complete(completion by) noexcept {
-  continuation* first = waiters_.close();
-  while (first != nullptr) {
-    continuation* const c = std::exchange(first, first->next);  // firing may end the life of c
-    task* const t = c->act(*c, continuation::wish::fire);
-    if (t == nullptr) continue;
-    // The worker whose task ends here runs the first of its continuations next; but not on top of a wait.
-    worker* const w = by == completion::of_its_run ? this_worker() : nullptr;
-    if (w != nullptr && w->waits == 0 && w->next == nullptr && w->home->id() == t->home())
-      w->next = t;
-    else
-      schedule(t);
-  }
-}
-
-[[gnu::cold]] inline void task::report_error() noexcept {
-  if (set_observed()) return;
-  std::shared_ptr<unobserved_handler> handler;
-  pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
-  const bool posted = error_ends_program();
-  // Moved out, so that the exception ends on this thread: see take_result().
-  report_unobserved({std::move(error()), name(), at_}, handler, posted);
-}
-
-[[gnu::noinline]] inline void task::end() noexcept {
-  if (failed_) report_error();
-  let_go();
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/state.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_STATE_HPP
-#define CADRE_ASYNC_DETAIL_STATE_HPP
-
-#include <cstddef>
-#include <exception>
-#include <memory>
-#include <source_location>
-#include <type_traits>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// A value that is kept outside of the node because it is too large for one.
-template <class T>
-class boxed {
- public:
-  template <class... Args>
-    requires std::is_constructible_v<T, Args...>
-  explicit boxed(Args&&... args) : value_(new T(std::forward<Args>(args)...)) {}
-  T& get() noexcept { return *value_; }
-
- private:
-  std::unique_ptr<T> value_;
-};
-template <class T>
-class unboxed {
- public:
-  template <class... Args>
-    requires std::is_constructible_v<T, Args...>
-  explicit unboxed(Args&&... args) : value_(std::forward<Args>(args)...) {}
-  T& get() noexcept { return value_; }
-
- private:
-  T value_;
-};
-template <class T>
-using room_for = std::conditional_t<(sizeof(T) > 192 || alignof(T) > alignof(std::max_align_t)), boxed<T>, unboxed<T>>;
-
-/// A task with room for its result, or its error.
-template <class T>
-class state : public task {
- public:
-  state(pool_id home, std::uint8_t flags, std::source_location at) noexcept : task(home, flags, at) {}
-  ~state() override { state::drop_result(); }
-  void set_error(std::exception_ptr e) noexcept {
-    std::construct_at(&error_, std::move(e));
-    this->set_failed();
-  }
-  void drop_result() noexcept override {
-    if (std::exchange(has_value_, false))
-      value_.~room_for<T>();
-    else if (this->failed())
-      forget_error();
-  }
-  /// As if it had not run.
-  void forget_error() noexcept {
-    error_.~exception_ptr();
-    this->set_failed(false);
-  }
-  template <class... Args>
-    requires std::is_constructible_v<T, Args...>
-  void set(Args&&... args) {
-    std::construct_at(std::addressof(value_), std::forward<Args>(args)...);
-    has_value_ = true;
-  }
-  T& value() noexcept { return value_.get(); }
-  T take() { return std::move(value()); }
-  [[nodiscard]] std::exception_ptr& error() noexcept override { return error_; }
-
- private:
-  bool has_value_ = false;
-  union {
-    room_for<T> value_;
-    std::exception_ptr error_;
-  };
-};
-
-/// The error of a task whose result takes no room that it could share.
-class state_with_error : public task {
- public:
-  using task::task;
-  void set_error(std::exception_ptr e) noexcept {
-    error_ = std::move(e);
-    this->set_failed();
-  }
-  void drop_result() noexcept override { forget_error(); }
-  void forget_error() noexcept {
-    error_ = nullptr;
-    this->set_failed(false);
-  }
-  [[nodiscard]] std::exception_ptr& error() noexcept override { return error_; }
-
- private:
-  std::exception_ptr error_;
-};
-
-template <class T>
-class state<T&> : public state_with_error {
- public:
-  using state_with_error::state_with_error;
-  void set(T& value) noexcept { value_ = std::addressof(value); }
-  T& value() noexcept { return *value_; }
-  T& take() noexcept { return *value_; }
-
- private:
-  T* value_ = nullptr;
-};
-
-template <>
-class state<void> : public state_with_error {
- public:
-  using state_with_error::state_with_error;
-  void set() noexcept {}
-  void value() noexcept {}
-  void take() noexcept {}
-};
-
-/// What future<T> a call gives: references stay what they are, values lose const.
-template <class F, class... Args>
-struct task_result {
-  using plain = std::invoke_result_t<F, Args...>;
-  using type = std::conditional_t<std::is_lvalue_reference_v<plain>, plain, std::remove_cvref_t<plain>>;
-};
-template <class F, class... Args>
-using task_result_t = typename task_result<F, Args...>::type;
-
-/// Keeps what `f()` returns, or throws.
-template <class T, class F>
-void set_from(state<T>& result, F&& f) noexcept {
-  try {
-    if constexpr (std::is_void_v<T>) {
-      std::forward<F>(f)();
-      result.set();
-    } else {
-      result.set(std::forward<F>(f)());
-    }
-  } catch (...) {
-    result.set_error(std::current_exception());
-  }
-}
-
-/// The value of a task that is done, or its error thrown. Moved out, so that the exception ends on the thread that caught
-/// it: its count is in a library that ThreadSanitizer does not see into.
-template <class T>
-T take_result(state<T>& done) {
-  if (done.failed()) {
-    done.set_observed();
-    std::rethrow_exception(std::move(done.error()));
-  }
-  return done.take();
-}
-
-/// Ends a task that has not begun. Somebody wanted that, so nobody need hear of it.
-template <class T>
-void set_cancelled(state<T>& t) noexcept {
-  t.set_error(std::make_exception_ptr(task_cancelled(describe(t.name(), t.at()))));
-  t.set_observed();
-}
-
-/// A task that runs a closure, which is destroyed before anyone is told that the task is done. R is what F returns.
-template <class R, class F>
-class function_task : public state<R> {
- public:
-  template <class G>
-  function_task(G&& f, pool_id home, std::uint8_t flags, std::source_location at)
-      : state<R>(home, flags, at), f_(std::forward<G>(f)) {}
-  ~function_task() override {}
-
-  void run() noexcept override {
-    set_from(*this, [this]() -> R { return std::move(f_.get())(); });
-    finish(task::completion::of_its_run);
-  }
-  void run_not() noexcept override {
-    set_cancelled(*this);
-    finish(task::completion::from_elsewhere);
-  }
-
- protected:
-  /// As long as it has neither run nor been cancelled.
-  F& function() noexcept { return f_.get(); }
-  void finish(task::completion by) noexcept {
-    f_.~room_for<F>();
-    this->report_if_posted();
-    if (!this->has(task::no_future) || this->has_offspring()) this->complete(by);
-  }
-
- private:
-  union {
-    room_for<F> f_;
-  };
-};
-
-/// Ready to be pushed: with one reference for the queue and one for the future, if there is to be one.
-template <class R, class F>
-function_task<R, F>* make_task(F&& f, pool_id home, std::uint8_t flags, std::source_location at) {
-  auto* const t = new function_task<R, F>(std::move(f), home, flags, at);
-  t->set_parent();
-  t->publish(task::queued, (flags & task::no_future) ? 1 : 2);
-  return t;
-}
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/stand_in.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_STAND_IN_HPP
-#define CADRE_ASYNC_DETAIL_STAND_IN_HPP
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// While it lives one more worker of this thread's pool may take tasks, in the place of this one, which is about to block
-/// in the system. Nothing on a thread of no pool, or when no further thread can be had.
-class stand_in {
- public:
-  stand_in() noexcept {
-    if (worker* const w = this_worker(); w != nullptr && w->home->allow(+1)) pool_ = w->home;
-  }
-  stand_in(const stand_in&) = delete;
-  stand_in& operator=(const stand_in&) = delete;
-  ~stand_in() {
-    if (pool_ != nullptr) pool_->allow(-1);
-  }
-
- private:
-  scheduler* pool_ = nullptr;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/wait_graph.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_WAIT_GRAPH_HPP
-#define CADRE_ASYNC_DETAIL_WAIT_GRAPH_HPP
-
-#include <cstddef>
-#include <cstdint>
-#include <mutex>
-#include <span>
-#include <string>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// One target of a wait.
-struct watch : continuation {
-  watch() noexcept : continuation(&told) {}
-  static task* told(continuation& c, wish w) noexcept {
-    if (w == wish::fire) static_cast<watch&>(c).waits_in->count_event();
-    return nullptr;  // its owners are the tasks of a stack: sleeping_wait knows
-  }
-  sleeper* waits_in = nullptr;
-  task* target = nullptr;
-  listener nearer;
-  bool added = false;
-};
-
-/// A thread that is about to sleep, or sleeps, until tasks are done: in the list of all such while this lives. Making it
-/// throws wait_cycle (208) if the wait would be for a task that itself can only go on when this thread does, and
-/// forked_process (207) if the tasks are those of the process that this one was forked from.
-///
-/// A thread's stack is a chain of tasks of which only the top one can go on, so who waits for one of them waits for what
-/// the top one waits for. Not seen: a circle through a promise, or one that is closed by a co_await, where no thread sleeps.
-class sleeping_wait {
- public:
-  sleeping_wait(running_frame* stack, std::span<const watch> targets, std::size_t needed)
-      : stack_(stack), targets_(targets), needed_(needed) {
-    if (fork_count.load(std::memory_order_relaxed) != 0) check_process();
-    kept_tasks kept;  // let go without the lock
-    const std::lock_guard lock(the_locks().waits);
-    if (stack_ != nullptr && needed_ == targets_.size()) {
-      check_cycle();
-      check_actors(kept);
-    }
-    next_ = first();
-    if (next_ != nullptr) next_->previous_ = this;
-    first() = this;
-  }
-  sleeping_wait(const sleeping_wait&) = delete;
-  sleeping_wait& operator=(const sleeping_wait&) = delete;
-  ~sleeping_wait() {
-    const std::lock_guard lock(the_locks().waits);
-    (previous_ != nullptr ? previous_->next_ : first()) = next_;
-    if (next_ != nullptr) next_->previous_ = previous_;
-  }
-
-  /// Calls `visit(const sleeping_wait&)` for each, with the list locked.
-  template <class Visit>
-  static void for_each(Visit visit) {
-    const std::lock_guard lock(the_locks().waits);
-    for (const sleeping_wait* w = first(); w != nullptr; w = w->next_) visit(*w);
-  }
-
-  [[nodiscard]] bool runs(const task& t) const noexcept {
-    for (const running_frame* f = stack_; f != nullptr; f = f->outer)
-      if (f->runs == &t) return true;
-    return false;
-  }
-  [[nodiscard]] const task* top() const noexcept { return stack_ != nullptr ? stack_->runs : nullptr; }
-  [[nodiscard]] std::span<const watch> targets() const noexcept { return targets_; }
-
- private:
-  static sleeping_wait*& first() noexcept {
-    static constinit sleeping_wait* f = nullptr;
-    return f;
-  }
-
-  [[gnu::cold]] void check_process() const {
-    for (const watch& w : targets_) {
-      bool elsewhere = false;
-      pool_registry::with(w.target->home(), [&](scheduler& s) { elsewhere = s.left_behind(); });
-      if (elsewhere) throw forked_process();
-    }
-  }
-
-  // A task that cannot be done before this thread goes on, and the one before it on the way there.
-  struct held_up {
-    task& which;
-    const held_up* by;
-  };
-
-  // From the tasks of this stack to all that wait for them, and so on: continuations, joins, coroutines, and the stacks of
-  // threads that wait for all of their targets. If what this thread is about to wait for is among them, nobody will ever go
-  // on. Each list is locked until all that hangs on it has been looked at, so that nothing of that ends meanwhile. The text
-  // is put together only if there is a circle, as every sleep in a task comes here.
-  void check_cycle() const {
-    int looks = most_looks;
-    for (const running_frame* f = stack_; f != nullptr; f = f->outer)
-      if (f->runs != nullptr) follow({*f->runs, nullptr}, looks);
-  }
-  void follow(const held_up& task_held_up, int& looks) const {
-    for (const held_up* h = task_held_up.by; h != nullptr; h = h->by)
-      if (&h->which == &task_held_up.which) return;  // its list is locked by this very thread
-    waiter_list::lock list(task_held_up.which.waiters());
-    if (!list) return;
-    for (continuation* c = list.first(); c != nullptr && looks > 0; c = c->next) {
-      --looks;
-      if (owns(*c)) tell_cycle(task_held_up);
-      if (task* const owner = c->act(*c, continuation::wish::name_owner)) follow({*owner, &task_held_up}, looks);
-      for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
-        if (!s->owns(*c) || s->needed_ != s->targets_.size()) continue;
-        for (const running_frame* f = s->stack_; f != nullptr; f = f->outer)
-          if (f->runs != nullptr) follow({*f->runs, &task_held_up}, looks);
-      }
-    }
-  }
-  [[nodiscard]] bool owns(const continuation& c) const noexcept {
-    const auto at = reinterpret_cast<std::uintptr_t>(&c);
-    return at >= reinterpret_cast<std::uintptr_t>(targets_.data()) &&
-           at < reinterpret_cast<std::uintptr_t>(targets_.data() + targets_.size());
-  }
-  // The other way round for calls of actors, which nothing hangs on: from what is waited for to what its actor is at, if it
-  // is a call, to what that waits for, and so on.
-  using kept_tasks = std::vector<task_ref<task>>;
-  void check_actors(kept_tasks& kept) const {
-    int looks = most_looks;
-    for (const watch& w : targets_) follow_actors({*w.target, nullptr}, looks, kept);
-  }
-  void follow_actors(const held_up& target, int& looks, kept_tasks& kept) const {
-    for (const held_up* h = target.by; h != nullptr; h = h->by)
-      if (&h->which == &target.which) return;  // a circle of others
-    task* at = target.which.held_up_by();
-    if (at != nullptr)
-      kept.emplace_back(at);
-    else
-      at = &target.which;
-    if (runs(*at)) tell_cycle_of_calls(target, *at);
-    for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
-      if (!s->runs(*at) || s->needed_ != s->targets_.size()) continue;
-      for (const watch& w : s->targets_)
-        if (--looks > 0) follow_actors({*w.target, &target}, looks, kept);
-    }
-  }
-  [[noreturn, gnu::cold]] void tell_cycle_of_calls(const held_up& last, const task& at) const {
-    std::string path;
-    for (const held_up* h = &last; h != nullptr; h = h->by)
-      path.insert(0, " waits for " + describe(h->which.name(), h->which.at()));
-    if (&at != &last.which) path += ", which its actor can begin only after " + describe(at.name(), at.at());
-    throw wait_cycle(describe(top()->name(), top()->at()) + path);
-  }
-  [[noreturn, gnu::cold]] void tell_cycle(const held_up& last) const {
-    std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";
-    for (const held_up* h = &last; h != nullptr; h = h->by)
-      path.append(" waits for ").append(describe(h->which.name(), h->which.at()));
-    throw wait_cycle(path);
-  }
-
-  static constexpr int most_looks = 256;
-
-  running_frame* stack_;
-  std::span<const watch> targets_;
-  std::size_t needed_;
-  sleeping_wait* previous_ = nullptr;
-  sleeping_wait* next_ = nullptr;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/waiting.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_WAITING_HPP
-#define CADRE_ASYNC_DETAIL_WAITING_HPP
-
-#include <sched.h>
-
-#include <cstddef>
-#include <cstdint>
-#include <optional>
-#include <span>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// How many waits on one thread's stack may run unrelated work. Each such frame can hold what others wait for.
-inline constexpr std::uint32_t unrelated_limit = 64;
-
-/// A wait until `needed` of some tasks are done. A worker that waits helps, in this order:
-///  1. it runs the task waited for, if nobody has begun it, or, of a call of an actor, the calls before it and then it;
-///  2. it runs what the waiting task itself has queued;
-///  3. it steals what the running task that it waits for has queued (leapfrogging: D. B. Wagner, B. G. Calder, 1993);
-///  4. only if a target has no task yet (a promise, or a continuation whose time has not come) it runs anything;
-///  5. it sleeps.
-/// In 1 to 3 the stack of a thread is a chain in which each frame waits for the next or begot it, so a wait made with a
-/// lock held never runs a stranger that wants the same lock. Other threads look for a moment, then sleep.
-class wait_frame {
- public:
-  /// Each watch names its target; `watches` outlives the frame.
-  wait_frame(std::span<watch> watches, std::size_t needed) noexcept
-      : watches_(watches), sleeper_(static_cast<std::uint32_t>(needed)) {}
-  wait_frame(const wait_frame&) = delete;
-  wait_frame& operator=(const wait_frame&) = delete;
-  ~wait_frame() {
-    if (!watching_) return;
-    std::uint32_t expected = already_done_;
-    for (watch& w : watches_)
-      if (w.added && !w.target->remove(w)) ++expected;
-    // Those that could not be taken back are being told at this moment.
-    while (sleeper_.events() != expected) ::sched_yield();
-  }
-
-  /// False if the deadline has passed. No work is begun after the deadline, but what was begun before is finished.
-  /// Throws wait_cycle (208) if it would wait for itself, forked_process (207) if the threads are those of another process.
-  bool run(time_point deadline) {
-    thread_context& context = this_context();
-    worker* const w = context.worker;
-    if (w != nullptr) ++w->waits;
-    const at_end leave{w};
-    // A thread of no pool begins calls only if it has to wait for all of them, for as long as they take.
-    helps_actors_ = w != nullptr || (deadline == time_point::max() && sleeper_.needed == watches_.size());
-    if (watches_.size() != 1) watch_all();
-    bring_nearer(deadline);
-    if (w == nullptr && !watching_ && !look_for_a_moment()) watch_all();
-    while (!enough()) {
-      if (is_past(deadline)) return false;
-      if (context.here != nullptr && context.here->run_first()) continue;
-      if (w != nullptr && help(*w)) continue;
-      watch_all();
-      if (enough()) break;
-      if (task* t = idle(w, deadline)) run_unrelated(*w, t);
-      bring_nearer(deadline);
-    }
-    return true;
-  }
-
- private:
-  struct at_end {
-    worker* w;
-    ~at_end() {
-      if (w != nullptr) --w->waits;
-    }
-  };
-
-  [[nodiscard]] static bool is_past(time_point deadline) noexcept {
-    return deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline;
-  }
-  [[nodiscard]] bool enough() const noexcept {
-    return watching_ ? sleeper_.satisfied() : sleeper_.needed == 0 || watches_.front().target->done();
-  }
-
-  void watch_all() noexcept {
-    if (std::exchange(watching_, true)) return;
-    for (watch& w : watches_) {
-      w.waits_in = &sleeper_;
-      w.added = w.target->add(w);
-      if (!w.added) {
-        ++already_done_;
-        sleeper_.count_event();
-      }
-    }
-  }
-
-  void bring_nearer(time_point deadline) noexcept {
-    if (!helps_actors_) return;
-    for (const watch& w : watches_)
-      while (w.target->has(task::not_for_help) && !enough() && !is_past(deadline) && w.target->bring_nearer(deadline)) {
-      }
-  }
-  // False if there is something to bring nearer.
-  [[nodiscard]] bool listen() noexcept {
-    for (watch& w : watches_) {
-      w.nearer.who = &sleeper_;
-      if (helps_actors_ && w.target->has(task::not_for_help) && !w.target->listen(w.nearer)) return false;
-    }
-    return true;
-  }
-  void stop_listening(bool leaves) noexcept {
-    for (watch& w : watches_)
-      if (helps_actors_ && w.target->has(task::not_for_help)) w.target->stop_listening(w.nearer, leaves);
-    sleeper_.forget_wake();
-  }
-
-  // To fall asleep and be woken takes both sides some microseconds, which a task that is under way, or is taken up by a
-  // thread that looks for work, may not need. If that thread is only being woken, looking would keep it from its processor.
-  [[nodiscard]] bool look_for_a_moment() const noexcept {
-    constexpr std::uint64_t moment = 12'000;  // ticks, 3 to 6 us
-    const task& t = *watches_.front().target;
-    bool soon = t.is_running();
-    if (!soon) pool_registry::with(t.home(), [&](const scheduler& s) { soon = s.is_awake(); });
-    if (!soon) return t.done();
-    for (const std::uint64_t begun = ticks(); ticks() - begun < moment;)
-      for (int i = 0; i < 8; ++i) {
-        if (t.done()) return true;
-        relax();
-      }
-    return t.done();
-  }
-
-  // Others look for the runner in the task's own pool.
-  [[nodiscard]] static std::uint32_t runner_for(const task& t, const worker& w) noexcept {
-    return t.home() == w.home->id() ? w.index + 1 : 0;
-  }
-
-  bool help(worker& w) noexcept {
-    for (; next_ < watches_.size(); ++next_) {
-      task& target = *watches_[next_].target;
-      if (target.is_pending()) pending_ = true;
-      if (!target.has(task::not_for_help) && target.try_claim(runner_for(target, w))) {
-        scheduler::run_claimed(w, target);
-        return true;
-      }
-    }
-    if (watches_.size() == 1 && pending_ && !watches_.front().target->has(task::not_for_help) &&
-        watches_.front().target->try_claim(runner_for(*watches_.front().target, w))) {
-      scheduler::run_claimed(w, *watches_.front().target);
-      return true;
-    }
-    if (w.queue.position() > w.frame && w.queue.position() > w.outside) {
-      if (task* t = w.queue.pop()) {
-        w.home->run(w, t);
-        return true;
-      }
-    }
-    return leapfrog(w);
-  }
-
-  // The runner may queue something soon; a few looks cost less than a sleep.
-  bool leapfrog(worker& w) noexcept {
-    task& target = *watches_.front().target;
-    if (watches_.size() != 1 || target.home() != w.home->id()) return false;
-    std::uint32_t victim = 0;
-    std::int64_t position = 0;
-    if (!target.runner(victim, position) || victim == w.index) return false;
-    for (int look = 0; look < 32; ++look) {
-      if (target.done()) return true;
-      if (task* t = w.home->steal_from(victim, position)) {
-        w.home->run(w, t);
-        return true;
-      }
-      ::sched_yield();
-    }
-    return false;
-  }
-
-  [[nodiscard]] bool may_run_anything(const worker& w) const noexcept {
-    return pending_ && w.unrelated < unrelated_limit;
-  }
-
-  // What lies in the queue before and after is not the waiting task's own.
-  static void run_unrelated(worker& w, task* t) noexcept {
-    ++w.unrelated;
-    w.frame = w.queue.position();
-    w.home->run(w, t);
-    w.frame = w.queue.position();
-    --w.unrelated;
-  }
-
-  // Sleeps until enough is done, or the deadline, or something is found that may be run, which is returned.
-  [[gnu::noinline]] task* idle(worker* w, time_point deadline) {
-    const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
-    const lending lend(this_context().top);
-    task* found = nullptr;
-    if (w != nullptr && may_run_anything(*w)) {
-      found = w->home->acquire(*w, sleeper_, until(deadline));
-    } else {
-      std::optional<stand_in> other;
-      if (waits_for_another_pool()) other.emplace();
-      const time_point end = until(deadline);
-      if (listen()) sleeper_.sleep(end);
-      stop_listening(enough() || is_past(deadline));
-    }
-    report_if_long();
-    return found;
-  }
-
-  // The deadline, or before that the time at which somebody wants to hear of a wait that is not over.
-  time_point until(time_point deadline) noexcept {
-    if (report_at_ == time_point()) {
-      report_at_ = time_point::max();
-      pool_registry::with(pool(), [&](const scheduler& s) {
-        if (s.long_waits().tell != nullptr) report_at_ = std::chrono::steady_clock::now() + s.long_waits().after;
-      });
-    }
-    return deadline < report_at_ ? deadline : report_at_;
-  }
-  [[gnu::cold]] void report_if_long() {
-    if (report_at_ == time_point::max() || enough() || std::chrono::steady_clock::now() < report_at_) return;
-    report_at_ = time_point::max();
-    scheduler* s = nullptr;
-    pool_registry::with(pool(), [&](scheduler& found) { s = &found, found.retain(); });
-    if (s == nullptr) return;
-    s->long_waits().tell(*s, current_task(), *watches_.front().target);
-    s->release();
-  }
-  [[nodiscard]] pool_id pool() const noexcept {
-    const worker* const w = this_worker();
-    return w != nullptr ? w->home->id() : watches_.front().target->home();
-  }
-
-  // What is waited for there may itself wait for what only this pool can do, of which this worker will do nothing.
-  [[nodiscard]] bool waits_for_another_pool() const noexcept {
-    const worker* const w = this_worker();
-    if (w == nullptr) return false;
-    for (const watch& target : watches_)
-      if (target.target->home() != w->home->id()) return true;
-    return false;
-  }
-
-  // What the tasks of this thread hold, while they wait.
-  class lending {
-   public:
-    explicit lending(running_frame* top) noexcept : top_(top) { tell(true); }
-    lending(const lending&) = delete;
-    lending& operator=(const lending&) = delete;
-    ~lending() { tell(false); }
-
-   private:
-    [[gnu::noinline]] void tell(bool begins) const noexcept {
-      for (running_frame* f = top_; f != nullptr; f = f->outer)
-        if (f->whole && f->runs != nullptr && f->runs->has(task::holds)) f->runs->on_wait(begins);
-    }
-    running_frame* top_;
-  };
-
-  std::span<watch> watches_;
-  sleeper sleeper_;
-  std::size_t next_ = 0;
-  std::uint32_t already_done_ = 0;
-  bool watching_ = false;
-  bool helps_actors_ = false;
-  bool pending_ = false;
-  time_point report_at_{};  // not yet known
-};
-
-/// False if the deadline has passed.
-[[gnu::noinline]] inline bool wait_for_task(task& t, time_point deadline = time_point::max()) {
-  if (t.done()) return true;
-  watch w;
-  w.target = &t;
-  return wait_frame({&w, 1}, 1).run(deadline);
-}
-
-/// The point of steady_clock that lies `timeout` from now; "for ever" does not wrap around.
-template <class Rep, class Period>
-time_point deadline_after(const std::chrono::duration<Rep, Period>& timeout) {
-  using namespace std::chrono;
-  const time_point now = steady_clock::now();
-  // In floating point, so that no count of hours overflows.
-  if (duration<double>(timeout) >= duration<double>(time_point::max() - now)) return time_point::max();
-  return now + ceil<steady_clock::duration>(timeout);
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/future.hpp ----
-#ifndef CADRE_ASYNC_FUTURE_HPP
-#define CADRE_ASYNC_FUTURE_HPP
-
-#include <cstdint>
-#include <exception>
-#include <source_location>
-#include <type_traits>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-template <class T>
-class future;
-template <class T>
-class shared_future;
-class thread_pool;
-
-namespace detail {
-
-pool_id id_of(const thread_pool& pool) noexcept;
-
-struct future_access {
-  template <class T>
-  static future<T> make(task_ref<state<T>> s) noexcept {
-    return future<T>(std::move(s));
-  }
-  template <class T>
-  static task_ref<state<T>> take(future<T>&& f) noexcept {
-    return std::move(f.state_);
-  }
-  template <class T>
-  static state<T>* get(const future<T>& f) noexcept {
-    return f.state_.get();
-  }
-  template <class T>
-  static state<T>* get(const shared_future<T>& f) noexcept {
-    return f.state_.get();
-  }
-};
-
-/// Whether an error only says that somebody wanted the task to end, so that nobody need hear of it.
-inline bool says_cancelled(const std::exception_ptr& error) noexcept {
-  try {
-    std::rethrow_exception(error);
-  } catch (const task_cancelled&) {
-    return true;
-  } catch (...) {
-    return false;
-  }
-}
-
-template <class F, class T>
-struct then_result : task_result<F, T> {};
-template <class F>
-struct then_result<F, void> : task_result<F> {};
-
-enum class follows : std::uint8_t { value, shared_value, error };
-
-/// What then() and on_error() make: waits in the list of the task before it, then runs as a task of its own.
-template <follows What, class T, class R, class F>
-class then_task final : public state<R> {
- public:
-  template <class G>
-  then_task(G&& f, task_ref<state<T>> before, pool_id home, std::source_location at)
-      : state<R>(home, 0, at), step_(*this), before_(std::move(before)), f_(std::forward<G>(f)) {}
-  ~then_task() override {}
-
-  void run() noexcept override {
-    state<T>& before = *before_;
-    if constexpr (What != follows::error) {
-      if (before.failed()) {
-        pass_on(before);
-      } else {
-        set_from(*this, [&]() -> R {
-          if constexpr (std::is_void_v<T>)
-            return detail::invoke(std::move(f_.get()));
-          else if constexpr (What == follows::shared_value)
-            return detail::invoke(std::move(f_.get()), static_cast<const T&>(before.value()));
-          else
-            return detail::invoke(std::move(f_.get()), before.take());
-        });
-      }
-    } else {
-      set_from(*this, [&]() -> R {
-        if (!before.failed()) return before.take();
-        before.set_observed();
-        return detail::invoke(std::move(f_.get()), std::exception_ptr(std::move(before.error())));
-      });
-    }
-    f_.~room_for<F>();
-    before_ = {};
-    this->complete(task::completion::of_its_run);
-  }
-  // Keeps before_, which begin() may be about to use: publish() lets others cancel.
-  void run_not() noexcept override {
-    set_cancelled(*this);
-    f_.~room_for<F>();
-    this->complete(task::completion::from_elsewhere);
-  }
-
-  /// Once, when all else is set up.
-  void begin() noexcept {
-    this->set_parent();
-    this->publish(task::pending, 2);
-    if (before_->add(step_)) return;
-    if (task* t = ready(step_, continuation::wish::fire)) schedule(t);
-  }
-
- private:
-  struct step : continuation {
-    explicit step(then_task& t) noexcept : continuation(&ready), owner(&t) {}
-    then_task* owner;
-  };
-  static task* ready(continuation& c, continuation::wish w) noexcept {
-    then_task* const self = static_cast<step&>(c).owner;
-    if (w == continuation::wish::name_owner) return self;
-    if (self->make_claimable()) return self;
-    self->release();  // cancelled
-    return nullptr;
-  }
-
-  void pass_on(state<T>& before) noexcept {
-    if constexpr (What == follows::shared_value)
-      this->set_error(before.error());
-    else
-      this->set_error(std::move(before.error()));
-    if (before.set_observed()) this->set_observed();
-  }
-
-  step step_;
-  task_ref<state<T>> before_;
-  union {
-    room_for<F> f_;
-  };
-};
-
-template <follows What, class R, class F, class T>
-future<R> make_then(F&& f, task_ref<state<T>> before, pool_id home, std::source_location at) {
-  auto* const next = new then_task<What, T, R, std::decay_t<F>>(std::forward<F>(f), std::move(before), home, at);
-  task_ref<state<R>> result(next);
-  next->begin();
-  return future_access::make<R>(std::move(result));
-}
-
-}  // namespace detail
-
-/// The result, some day, of a task. T may be an object type, a reference or void. Move-only; dropping it lets the task
-/// go on by itself. It may outlive the pool.
-///
-/// Waiting: a thread that is no pool's only sleeps. Inside a task a wait helps, see docs/async.md: it runs the task waited
-/// for if nobody has begun it, so nested waits need no free thread, on a pool of one thread as on any other.
-///
-/// An error that leaves the task is kept with its type and thrown by get(). If nobody asks for it, the pool's handler of
-/// unobserved errors gets it.
-///
-/// Thread-safety: one thread at a time, but ready() and the waits may run in several at once.
-template <class T>
-class future {
- public:
-  using value_type = T;
-
-  future() noexcept = default;
-
-  /// False for a future that was never set, was moved from, or gave its value away.
-  [[nodiscard]] bool valid() const noexcept { return static_cast<bool>(state_); }
-
-  /// True if get() would not wait. Throws empty_future (201).
-  [[nodiscard]] bool ready() const { return checked("ready()").done(); }
-
-  /// Throws empty_future (201).
-  void wait() const { static_cast<void>(detail::wait_for_task(checked("wait()"))); }
-
-  /// False if the time passed first. Inside a task it finishes what it has begun to help with, and may so end later.
-  /// Throws empty_future (201).
-  template <class Rep, class Period>
-  [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& timeout) const {
-    return detail::wait_for_task(checked("wait_for()"), detail::deadline_after(timeout));
-  }
-
-  /// As wait_for(); on another clock than steady_clock, the time left is looked at once.
-  template <class Clock, class Duration>
-  [[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration>& deadline) const {
-    return wait_for(deadline - Clock::now());
-  }
-
-  /// Waits, then gives the value away, or throws what the task threw; the future is empty afterwards. Throws
-  /// empty_future (201).
-  T get() {
-    static_cast<void>(detail::wait_for_task(checked("get()")));
-    const detail::task_ref<detail::state<T>> done = std::move(state_);
-    return detail::take_result(*done);
-  }
-
-  /// A new task `f(value)`, or `f()` after void, that the same pool runs once this one is done: the future of its result.
-  /// If this task fails, `f` is not called and its error passes on. A promise without a pool has `f` run by the thread
-  /// that keeps it, or by this one if it has been kept; so does a pool that has ended. Throws empty_future (201).
-  template <class F>
-  auto then(F&& f, std::source_location at = std::source_location::current()) && {
-    using result_type = typename detail::then_result<std::decay_t<F>, T>::type;
-    const detail::pool_id home = checked("then()").home();
-    return detail::make_then<detail::follows::value, result_type>(std::forward<F>(f), std::move(state_), home, at);
-  }
-
-  /// The same, run by another pool.
-  template <class F>
-  auto then(thread_pool& pool, F&& f, std::source_location at = std::source_location::current()) && {
-    using result_type = typename detail::then_result<std::decay_t<F>, T>::type;
-    static_cast<void>(checked("then()"));
-    return detail::make_then<detail::follows::value, result_type>(std::forward<F>(f), std::move(state_),
-                                                                  detail::id_of(pool), at);
-  }
-
-  /// A future of the same value; if this task fails, of what `f(std::exception_ptr)` makes of its error, or throws.
-  /// Throws empty_future (201).
-  template <class F>
-    requires std::is_invocable_r_v<T, std::decay_t<F>, std::exception_ptr>
-  future<T> on_error(F&& f, std::source_location at = std::source_location::current()) && {
-    const detail::pool_id home = checked("on_error()").home();
-    return detail::make_then<detail::follows::error, T>(std::forward<F>(f), std::move(state_), home, at);
-  }
-
-  /// Asks the task, and all tasks that it has submitted, to stop. One that has not begun will not: its future holds
-  /// task_cancelled (206) at once. One that runs sees it in this_task::stop_requested(), or the std::stop_token that it takes, and
-  /// ends as it likes. False if the task was done. Cost: a few atomic operations for one that has not begun; one that runs
-  /// and has submitted others costs a look at every task of the process. Throws empty_future (201).
-  bool cancel() const { return detail::cancel(checked("cancel()")); }
-
-  /// The same result for any number of readers; this future is empty afterwards. In <cadre/async/shared_future.hpp>. Throws
-  /// empty_future (201).
-  [[nodiscard]] shared_future<T> share() &&;
-
- private:
-  friend struct detail::future_access;
-  explicit future(detail::task_ref<detail::state<T>> s) noexcept : state_(std::move(s)) {}
-
-  detail::state<T>& checked(const char* call) const {
-    if (!state_) [[unlikely]]
-      throw empty_future(call);
-    return *state_;
-  }
-
-  detail::task_ref<detail::state<T>> state_;
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/shared_future.hpp ----
-#ifndef CADRE_ASYNC_SHARED_FUTURE_HPP
-#define CADRE_ASYNC_SHARED_FUTURE_HPP
-
-#include <exception>
-#include <source_location>
-#include <type_traits>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-template <class T>
-using shared_reference_t = std::conditional_t<std::is_void_v<T>, void, std::add_lvalue_reference_t<const T>>;
-
-template <class F, class T>
-struct shared_then_result : task_result<F, const T&> {};
-template <class F>
-struct shared_then_result<F, void> : task_result<F> {};
-
-}  // namespace detail
-
-/// A result that any number of holders read: a copyable future, made by `std::move(f).share()`. The value lies where the
-/// task has put it, is never moved, and lives as long as a shared_future of it.
-///
-/// An error is thrown to each who calls get(), as the same object, so who catches it by reference must not change it. The
-/// handler of unobserved errors gets it only if nobody asked.
-///
-/// Thread-safety: all const members may run in several threads at once, on one object or on copies. What they do with a
-/// value that is not const (T is a reference) is theirs to order.
-template <class T>
-class shared_future {
- public:
-  using value_type = T;
-
-  shared_future() noexcept = default;
-  /// `f` is empty afterwards.
-  shared_future(future<T>&& f) noexcept : state_(detail::future_access::take(std::move(f))) {}
-  shared_future(const shared_future& other) noexcept : state_(other.state_.get()) {
-    if (state_) state_->retain();
-  }
-  shared_future(shared_future&&) noexcept = default;
-  shared_future& operator=(shared_future other) noexcept {
-    state_ = std::move(other.state_);
-    return *this;
-  }
-  ~shared_future() = default;
-
-  /// False for one that was never set or was moved from.
-  [[nodiscard]] bool valid() const noexcept { return static_cast<bool>(state_); }
-
-  /// True if get() would not wait. Throws empty_future (201).
-  [[nodiscard]] bool ready() const { return checked("ready()").done(); }
-
-  /// Throws empty_future (201). This and the waits below: as those of future.
-  void wait() const { static_cast<void>(detail::wait_for_task(checked("wait()"))); }
-
-  /// False if the time passed first. Throws empty_future (201).
-  template <class Rep, class Period>
-  [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& timeout) const {
-    return detail::wait_for_task(checked("wait_for()"), detail::deadline_after(timeout));
-  }
-
-  /// As wait_for(); on another clock than steady_clock, the time left is looked at once.
-  template <class Clock, class Duration>
-  [[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration>& deadline) const {
-    return wait_for(deadline - Clock::now());
-  }
-
-  /// Waits, then gives `const T&` (T& for a reference, nothing for void), valid as long as a shared_future of this result
-  /// lives; or throws what the task threw. As often as one likes. Throws empty_future (201).
-  detail::shared_reference_t<T> get() const& {
-    detail::state<T>& s = checked("get()");
-    static_cast<void>(detail::wait_for_task(s));
-    if (s.failed()) {
-      s.set_observed();
-      std::rethrow_exception(s.error());
-    }
-    return s.value();
-  }
-  /// Of a temporary, which may be the last holder: a copy.
-  T get() const&& { return get_of_this(); }
-
-  /// A new task `f(const T&)` (`f(T&)`, `f()`) that the same pool runs once this one is done: the future of its result. Any
-  /// number of them may follow; each keeps the value alive. If this task fails, `f` is not called and its error passes on.
-  /// Without a pool as future::then(). Throws empty_future (201).
-  template <class F>
-  auto then(F&& f, std::source_location at = std::source_location::current()) const {
-    return follow(checked("then()").home(), std::forward<F>(f), at);
-  }
-
-  /// The same, run by another pool.
-  template <class F>
-  auto then(thread_pool& pool, F&& f, std::source_location at = std::source_location::current()) const {
-    return follow(detail::id_of(pool), std::forward<F>(f), at);
-  }
-
-  /// Asks the task to stop, for all who share it: as future::cancel(). Throws empty_future (201).
-  bool cancel() const { return detail::cancel(checked("cancel()")); }
-
- private:
-  friend struct detail::future_access;
-
-  detail::state<T>& checked(const char* call) const {
-    if (!state_) [[unlikely]]
-      throw empty_future(call);
-    return *state_;
-  }
-
-  detail::shared_reference_t<T> get_of_this() const { return get(); }
-
-  template <class F>
-  auto follow(detail::pool_id home, F&& f, std::source_location at) const {
-    using result_type = typename detail::shared_then_result<std::decay_t<F>, T>::type;
-    detail::state<T>& s = checked("then()");
-    s.retain();
-    return detail::make_then<detail::follows::shared_value, result_type>(
-        std::forward<F>(f), detail::task_ref<detail::state<T>>(&s), home, at);
-  }
-
-  detail::task_ref<detail::state<T>> state_;
-};
-
-template <class T>
-shared_future<T> future<T>::share() && {
-  static_cast<void>(checked("share()"));
-  return shared_future<T>(std::move(*this));
-}
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/making.hpp ----
-#ifndef CADRE_STORE_DETAIL_MAKING_HPP
-#define CADRE_STORE_DETAIL_MAKING_HPP
-
-#include <array>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What this thread makes in get_or_create() while this exists, so that a call for the same from within is seen.
-class making {
- public:
-  making(const std::array<std::uint64_t, 2>& store, std::uint32_t index) noexcept
-      : store_(store), index_(index), outer_(innermost_) {
-    innermost_ = this;
-  }
-  making(const making&) = delete;
-  making& operator=(const making&) = delete;
-  ~making() { innermost_ = outer_; }
-
-  [[nodiscard]] static bool includes(const std::array<std::uint64_t, 2>& store, std::uint32_t index) noexcept {
-    for (const making* m = innermost_; m != nullptr; m = m->outer_)
-      if (m->index_ == index && m->store_ == store) return true;
-    return false;
-  }
-
- private:
-  const std::array<std::uint64_t, 2> store_;
-  const std::uint32_t index_;
-  making* const outer_;
-  static inline constinit thread_local making* innermost_ = nullptr;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/os/file_error.hpp ----
-#ifndef CADRE_OS_FILE_ERROR_HPP
-#define CADRE_OS_FILE_ERROR_HPP
-
 #include <cerrno>
-#include <string>
-#include <system_error>
+#include <climits>
+#include <cstdint>
 
 CADRE_NAMESPACE_BEGIN
 
-/// What the operating system refused to do with a file. Thrown as one of the kinds below, or as itself (158) for other
-/// failures of input and output.
-class file_error : public error {
- public:
-  /// The errno of the failed call.
-  [[nodiscard]] int code() const noexcept { return code_; }
-  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+/// The kernel's wait queue on a 32-bit word. `scope::process` is for words that only threads of one process touch,
+/// `scope::shared` for words in memory that several processes map. Waits end for no reason now and then: call in a loop
+/// that rereads the word.
+namespace futex {
 
-  /// Throws the kind that belongs to `code`, an errno. `action` completes "cannot ...", as in "write" or "open".
-  [[noreturn]] static void raise(const std::string& action, const std::string& path, int code);
-  /// Of any other cause (158).
-  static file_error failed(const std::string& action, const std::string& path, int code) {
-    return {158, action, path, code, "the file system or the device below it failed"};
-  }
+enum class scope { process, shared };
 
- protected:
-  file_error(int number, const std::string& action, const std::string& path, int code, const std::string& advice)
-      : error("os", number,
-              "cannot " + action + " '" + path + "': " + std::generic_category().message(code) + " (errno " +
-                  std::to_string(code) + "); " + advice),
-        code_(code),
-        path_(path) {}
-
- private:
-  int code_;
-  std::string path_;
-};
-
-/// Thrown (155) when the file, or a folder on the way to it, does not exist.
-class file_not_found : public file_error {
- public:
-  file_not_found(const std::string& action, const std::string& path, int code)
-      : file_error(155, action, path, code, "check the path, and create its folder first") {}
-};
-
-/// Thrown (156) when the disk, the quota or the largest permitted file is full.
-class disk_full : public file_error {
- public:
-  disk_full(const std::string& action, const std::string& path, int code)
-      : file_error(156, action, path, code,
-                   "free some space or choose another folder; what was there before is unchanged") {}
-};
-
-/// Thrown (157) when permissions or a read-only file system forbid the access.
-class file_access_denied : public file_error {
- public:
-  file_access_denied(const std::string& action, const std::string& path, int code)
-      : file_error(157, action, path, code, "check the owner and permissions of the file and of its folder") {}
-};
-
-inline void file_error::raise(const std::string& action, const std::string& path, int code) {
-  switch (code) {
-    case ENOENT:
-    case ENOTDIR: throw file_not_found(action, path, code);
-    case ENOSPC:
-    case EDQUOT:
-    case EFBIG: throw disk_full(action, path, code);
-    case EACCES:
-    case EPERM:
-    case EROFS: throw file_access_denied(action, path, code);
-    default: throw failed(action, path, code);
-  }
+namespace detail {
+inline long call(const std::atomic<std::uint32_t>& word, int operation, scope where, std::uint32_t value,
+                 const timespec* until) noexcept {
+  const int flag = where == scope::process ? FUTEX_PRIVATE_FLAG : 0;
+  return ::syscall(SYS_futex, &word, operation | flag, value, until, nullptr, FUTEX_BITSET_MATCH_ANY);
 }
+}  // namespace detail
+
+/// Sleeps while the word holds `expected`.
+inline void wait(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                 scope where = scope::process) noexcept {
+  detail::call(word, FUTEX_WAIT_BITSET, where, expected, nullptr);
+}
+
+/// Sleeps while the word holds `expected`, at most until `deadline`. False if the deadline has passed.
+inline bool wait_until(const std::atomic<std::uint32_t>& word, std::uint32_t expected,
+                       std::chrono::steady_clock::time_point deadline, scope where = scope::process) noexcept {
+  if (deadline == std::chrono::steady_clock::time_point::max()) {
+    wait(word, expected, where);
+    return true;
+  }
+  // The bitset form takes an absolute time of CLOCK_MONOTONIC, which is what steady_clock reads here.
+  const auto since = deadline.time_since_epoch();
+  if (since.count() <= 0) return false;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(since);
+  timespec until{};
+  until.tv_sec = seconds.count();
+  until.tv_nsec = std::chrono::duration_cast<std::chrono::nanoseconds>(since - seconds).count();
+  return !(detail::call(word, FUTEX_WAIT_BITSET, where, expected, &until) == -1 && errno == ETIMEDOUT);
+}
+
+inline void wake_one(const std::atomic<std::uint32_t>& word, scope where = scope::process) noexcept {
+  detail::call(word, FUTEX_WAKE, where, 1, nullptr);
+}
+
+inline void wake_all(const std::atomic<std::uint32_t>& word, scope where = scope::process) noexcept {
+  detail::call(word, FUTEX_WAKE, where, INT_MAX, nullptr);
+}
+
+}  // namespace futex
 
 CADRE_NAMESPACE_END
 
@@ -5430,97 +642,6 @@ class mapping {
   std::byte* data_ = nullptr;
   std::size_t size_ = 0;
 };
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/os/file_lock.hpp ----
-#ifndef CADRE_OS_FILE_LOCK_HPP
-#define CADRE_OS_FILE_LOCK_HPP
-
-#include <fcntl.h>
-#include <time.h>
-#include <unistd.h>
-
-#include <cerrno>
-#include <cstddef>
-#include <cstdint>
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-[[noreturn, gnu::cold]] inline void throw_lock_error(const char* action, int file, int code) {
-  std::string link = "/proc/self/fd/" + std::to_string(file);
-  char path[512];
-  const ::ssize_t length = ::readlink(link.c_str(), path, sizeof path);
-  throw file_error::failed(action, length > 0 ? std::string(path, static_cast<std::size_t>(length)) : link, code);
-}
-
-/// The lock of `bytes` bytes (0: all that follow) is set to `type` by `command`. False if somebody else holds one.
-inline bool set_lock(const file_descriptor& file, int command, short type, std::uint64_t at, std::int64_t bytes) {
-  struct flock range {};
-  range.l_type = type;
-  range.l_whence = SEEK_SET;
-  range.l_start = static_cast<off_t>(at);
-  range.l_len = bytes;
-  while (::fcntl(file.get(), command, &range) == -1) {
-    if (errno == EAGAIN || errno == EACCES) return false;
-    if (errno != EINTR) throw_lock_error(type == F_UNLCK ? "unlock" : "lock", file.get(), errno);
-  }
-  return true;
-}
-
-}  // namespace detail
-
-/// Takes the lock of the byte at offset `at`, if no other opening of the file holds it. True if this one did already.
-///
-/// Exclusive locks on bytes of a file, or on all of it, that belong to an opening of the file ("open file description
-/// locks" of fcntl(2)): whoever opens the file again, also in the same process, is somebody else; copies of a descriptor,
-/// also those that a forked child inherits, are the same one. The kernel drops a lock when the last copy is closed, so
-/// at once when a process is killed, even before it is reaped. Bytes beyond the end can be locked. A file in memory is
-/// opened again as /proc/PID/fd/NUMBER. Files must be open for writing. About 1 us each; all throw file_error (158) on
-/// what is not a question of who holds the lock.
-[[nodiscard]] inline bool try_lock_byte(const file_descriptor& file, std::uint64_t at) {
-  return detail::set_lock(file, F_OFD_SETLK, F_WRLCK, at, 1);
-}
-inline void unlock_byte(const file_descriptor& file, std::uint64_t at) {
-  detail::set_lock(file, F_OFD_SETLK, F_UNLCK, at, 1);
-}
-/// Whether an opening of the file other than this one holds the lock of the byte.
-[[nodiscard]] inline bool is_byte_locked_by_other(const file_descriptor& file, std::uint64_t at) {
-  struct flock range {};
-  range.l_type = F_WRLCK;
-  range.l_whence = SEEK_SET;
-  range.l_start = static_cast<off_t>(at);
-  range.l_len = 1;
-  if (::fcntl(file.get(), F_OFD_GETLK, &range) == -1) detail::throw_lock_error("examine a lock of", file.get(), errno);
-  return range.l_type != F_UNLCK;
-}
-
-/// Takes the lock of all bytes, also of those that are still to be written.
-[[nodiscard]] inline bool try_lock_file(const file_descriptor& file) {
-  return detail::set_lock(file, F_OFD_SETLK, F_WRLCK, 0, 0);
-}
-inline void unlock_file(const file_descriptor& file) { detail::set_lock(file, F_OFD_SETLK, F_UNLCK, 0, 0); }
-
-/// As try_lock_file, but waits for the lock; time_point::max() waits for ever. False if the deadline has passed. The
-/// kernel has no timed wait for it: looks again after 50 us, then less and less often, at last every 10 ms.
-[[nodiscard]] inline bool lock_file_until(const file_descriptor& file, std::chrono::steady_clock::time_point deadline) {
-  if (deadline == std::chrono::steady_clock::time_point::max())
-    return detail::set_lock(file, F_OFD_SETLKW, F_WRLCK, 0, 0);
-  for (std::int64_t nanoseconds = 50'000; !try_lock_file(file); nanoseconds *= 2) {
-    const auto now = std::chrono::steady_clock::now();
-    if (now >= deadline) return false;
-    if (nanoseconds > 10'000'000) nanoseconds = 10'000'000;
-    const std::int64_t left = std::chrono::nanoseconds(deadline - now).count();
-    const ::timespec pause{0, left < nanoseconds ? left : nanoseconds};
-    ::nanosleep(&pause, nullptr);
-  }
-  return true;
-}
 
 CADRE_NAMESPACE_END
 
@@ -6850,6 +1971,175 @@ class xxh64 {
   std::uint64_t hash = 0xCBF29CE484222325;
   for (char c : text) hash = (hash ^ static_cast<unsigned char>(c)) * 0x100000001B3;
   return hash_mix(hash);
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/file_error.hpp ----
+#ifndef CADRE_OS_FILE_ERROR_HPP
+#define CADRE_OS_FILE_ERROR_HPP
+
+#include <cerrno>
+#include <string>
+#include <system_error>
+
+CADRE_NAMESPACE_BEGIN
+
+/// What the operating system refused to do with a file. Thrown as one of the kinds below, or as itself (158) for other
+/// failures of input and output.
+class file_error : public error {
+ public:
+  /// The errno of the failed call.
+  [[nodiscard]] int code() const noexcept { return code_; }
+  [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+  /// Throws the kind that belongs to `code`, an errno. `action` completes "cannot ...", as in "write" or "open".
+  [[noreturn]] static void raise(const std::string& action, const std::string& path, int code);
+  /// Of any other cause (158).
+  static file_error failed(const std::string& action, const std::string& path, int code) {
+    return {158, action, path, code, "the file system or the device below it failed"};
+  }
+
+ protected:
+  file_error(int number, const std::string& action, const std::string& path, int code, const std::string& advice)
+      : error("os", number,
+              "cannot " + action + " '" + path + "': " + std::generic_category().message(code) + " (errno " +
+                  std::to_string(code) + "); " + advice),
+        code_(code),
+        path_(path) {}
+
+ private:
+  int code_;
+  std::string path_;
+};
+
+/// Thrown (155) when the file, or a folder on the way to it, does not exist.
+class file_not_found : public file_error {
+ public:
+  file_not_found(const std::string& action, const std::string& path, int code)
+      : file_error(155, action, path, code, "check the path, and create its folder first") {}
+};
+
+/// Thrown (156) when the disk, the quota or the largest permitted file is full.
+class disk_full : public file_error {
+ public:
+  disk_full(const std::string& action, const std::string& path, int code)
+      : file_error(156, action, path, code,
+                   "free some space or choose another folder; what was there before is unchanged") {}
+};
+
+/// Thrown (157) when permissions or a read-only file system forbid the access.
+class file_access_denied : public file_error {
+ public:
+  file_access_denied(const std::string& action, const std::string& path, int code)
+      : file_error(157, action, path, code, "check the owner and permissions of the file and of its folder") {}
+};
+
+inline void file_error::raise(const std::string& action, const std::string& path, int code) {
+  switch (code) {
+    case ENOENT:
+    case ENOTDIR: throw file_not_found(action, path, code);
+    case ENOSPC:
+    case EDQUOT:
+    case EFBIG: throw disk_full(action, path, code);
+    case EACCES:
+    case EPERM:
+    case EROFS: throw file_access_denied(action, path, code);
+    default: throw failed(action, path, code);
+  }
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/file_lock.hpp ----
+#ifndef CADRE_OS_FILE_LOCK_HPP
+#define CADRE_OS_FILE_LOCK_HPP
+
+#include <fcntl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+[[noreturn, gnu::cold]] inline void throw_lock_error(const char* action, int file, int code) {
+  std::string link = "/proc/self/fd/" + std::to_string(file);
+  char path[512];
+  const ::ssize_t length = ::readlink(link.c_str(), path, sizeof path);
+  throw file_error::failed(action, length > 0 ? std::string(path, static_cast<std::size_t>(length)) : link, code);
+}
+
+/// The lock of `bytes` bytes (0: all that follow) is set to `type` by `command`. False if somebody else holds one.
+inline bool set_lock(const file_descriptor& file, int command, short type, std::uint64_t at, std::int64_t bytes) {
+  struct flock range {};
+  range.l_type = type;
+  range.l_whence = SEEK_SET;
+  range.l_start = static_cast<off_t>(at);
+  range.l_len = bytes;
+  while (::fcntl(file.get(), command, &range) == -1) {
+    if (errno == EAGAIN || errno == EACCES) return false;
+    if (errno != EINTR) throw_lock_error(type == F_UNLCK ? "unlock" : "lock", file.get(), errno);
+  }
+  return true;
+}
+
+}  // namespace detail
+
+/// Takes the lock of the byte at offset `at`, if no other opening of the file holds it. True if this one did already.
+///
+/// Exclusive locks on bytes of a file, or on all of it, that belong to an opening of the file ("open file description
+/// locks" of fcntl(2)): whoever opens the file again, also in the same process, is somebody else; copies of a descriptor,
+/// also those that a forked child inherits, are the same one. The kernel drops a lock when the last copy is closed, so
+/// at once when a process is killed, even before it is reaped. Bytes beyond the end can be locked. A file in memory is
+/// opened again as /proc/PID/fd/NUMBER. Files must be open for writing. About 1 us each; all throw file_error (158) on
+/// what is not a question of who holds the lock.
+[[nodiscard]] inline bool try_lock_byte(const file_descriptor& file, std::uint64_t at) {
+  return detail::set_lock(file, F_OFD_SETLK, F_WRLCK, at, 1);
+}
+inline void unlock_byte(const file_descriptor& file, std::uint64_t at) {
+  detail::set_lock(file, F_OFD_SETLK, F_UNLCK, at, 1);
+}
+/// Whether an opening of the file other than this one holds the lock of the byte.
+[[nodiscard]] inline bool is_byte_locked_by_other(const file_descriptor& file, std::uint64_t at) {
+  struct flock range {};
+  range.l_type = F_WRLCK;
+  range.l_whence = SEEK_SET;
+  range.l_start = static_cast<off_t>(at);
+  range.l_len = 1;
+  if (::fcntl(file.get(), F_OFD_GETLK, &range) == -1) detail::throw_lock_error("examine a lock of", file.get(), errno);
+  return range.l_type != F_UNLCK;
+}
+
+/// Takes the lock of all bytes, also of those that are still to be written.
+[[nodiscard]] inline bool try_lock_file(const file_descriptor& file) {
+  return detail::set_lock(file, F_OFD_SETLK, F_WRLCK, 0, 0);
+}
+inline void unlock_file(const file_descriptor& file) { detail::set_lock(file, F_OFD_SETLK, F_UNLCK, 0, 0); }
+
+/// As try_lock_file, but waits for the lock; time_point::max() waits for ever. False if the deadline has passed. The
+/// kernel has no timed wait for it: looks again after 50 us, then less and less often, at last every 10 ms.
+[[nodiscard]] inline bool lock_file_until(const file_descriptor& file, std::chrono::steady_clock::time_point deadline) {
+  if (deadline == std::chrono::steady_clock::time_point::max())
+    return detail::set_lock(file, F_OFD_SETLKW, F_WRLCK, 0, 0);
+  for (std::int64_t nanoseconds = 50'000; !try_lock_file(file); nanoseconds *= 2) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= deadline) return false;
+    if (nanoseconds > 10'000'000) nanoseconds = 10'000'000;
+    const std::int64_t left = std::chrono::nanoseconds(deadline - now).count();
+    const ::timespec pause{0, left < nanoseconds ? left : nanoseconds};
+    ::nanosleep(&pause, nullptr);
+  }
+  return true;
 }
 
 CADRE_NAMESPACE_END
@@ -8640,6 +3930,211 @@ class put_shelves {
 };
 
 }  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/observe/rank.hpp ----
+#ifndef CADRE_OBSERVE_RANK_HPP
+#define CADRE_OBSERVE_RANK_HPP
+
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+inline constinit std::atomic<int> process_rank_{0};
+
+inline int& thread_rank() noexcept {
+  static constinit thread_local int rank = -1;
+  return rank;
+}
+
+/// The kernel's thread id, as top and gdb show it.
+inline std::uint32_t thread_id() noexcept {
+  static constinit thread_local std::uint32_t id = 0;
+  if (id == 0) id = static_cast<std::uint32_t>(::gettid());
+  return id;
+}
+
+}  // namespace detail
+
+/// Says which rank of the job this process is, for log records and events. 0 unless set; an MPI runtime sets it.
+inline void set_process_rank(int rank) noexcept { detail::process_rank_.store(rank, std::memory_order_relaxed); }
+
+/// The rank that log records and events of the calling thread carry: that of its innermost rank_scope, else the
+/// process's.
+[[nodiscard]] inline int current_rank() noexcept {
+  const int own = detail::thread_rank();
+  return own >= 0 ? own : detail::process_rank_.load(std::memory_order_relaxed);
+}
+
+/// While it lives, the calling thread speaks for `rank`: threads that are ranks of a local team have one each. Ends on
+/// the thread on which it began.
+class [[nodiscard]] rank_scope {
+ public:
+  explicit rank_scope(int rank) noexcept : before_(detail::thread_rank()) { detail::thread_rank() = rank; }
+  ~rank_scope() { detail::thread_rank() = before_; }
+  rank_scope(const rank_scope&) = delete;
+  rank_scope& operator=(const rank_scope&) = delete;
+
+ private:
+  int before_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/observe/log.hpp ----
+#ifndef CADRE_OBSERVE_LOG_HPP
+#define CADRE_OBSERVE_LOG_HPP
+
+#include <atomic>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <memory>
+#include <mutex>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+enum class log_level : std::uint8_t { trace, debug, info, warning, error };
+
+[[nodiscard]] constexpr std::string_view to_string(log_level level) noexcept {
+  constexpr std::string_view names[] = {"trace", "debug", "info", "warning", "error"};
+  return static_cast<std::size_t>(level) < std::size(names) ? names[static_cast<std::size_t>(level)] : "unknown";
+}
+
+/// What a sink is given. The texts live as long as the call of the sink; copy what is to be kept.
+struct log_record {
+  log_level level;
+  int rank;                   ///< current_rank() of the thread that logged
+  std::string_view category;  ///< the room or module that speaks: "train", "pool"
+  std::string_view message;   ///< one line without a line feed, as a rule
+  std::chrono::system_clock::time_point time;
+  std::uint32_t thread;  ///< the kernel's thread id
+};
+
+namespace detail {
+
+struct log_sink {
+  virtual ~log_sink() = default;
+  virtual void write(const log_record& record) = 0;
+};
+
+template <class Sink>
+struct log_sink_of final : log_sink {
+  explicit log_sink_of(Sink s) : sink(std::move(s)) {}
+  void write(const log_record& record) override { sink(record); }
+  Sink sink;
+};
+
+struct log_state {
+  std::mutex mutex;  // held while the sink runs
+  std::shared_ptr<log_sink> sink;
+};
+
+// Never destroyed: a thread may log while the statics of the program are already being destroyed.
+inline log_state& the_log() {
+  static log_state& state = *new log_state;
+  return state;
+}
+
+inline constexpr std::uint8_t log_silent = 255;
+inline constinit std::atomic<std::uint8_t> log_threshold{log_silent};
+
+inline bool& thread_is_in_sink() noexcept {
+  static constinit thread_local bool inside = false;
+  return inside;
+}
+
+// Returns the sink replaced, so that its destructor, which may log, runs when no lock is held.
+inline std::shared_ptr<log_sink> exchange_log_sink(std::shared_ptr<log_sink> sink, std::uint8_t threshold) {
+  log_state& state = the_log();
+  std::unique_lock<std::mutex> lock(state.mutex, std::defer_lock);
+  if (!thread_is_in_sink()) lock.lock();  // a sink that replaces itself holds the lock already
+  log_threshold.store(threshold, std::memory_order_relaxed);
+  state.sink.swap(sink);
+  return sink;
+}
+
+[[gnu::cold]] inline void write_log(log_level level, std::string_view category, std::string_view message) noexcept {
+  // Gives the sink back while the lock is held, so that whoever replaces it next destroys it; one that replaced itself
+  // is this call's to destroy, after the lock.
+  struct in_sink {
+    explicit in_sink(std::shared_ptr<log_sink>& used) : sink(used) { thread_is_in_sink() = true; }
+    ~in_sink() {
+      thread_is_in_sink() = false;
+      if (the_log().sink == sink) sink.reset();
+    }
+    in_sink(const in_sink&) = delete;
+    in_sink& operator=(const in_sink&) = delete;
+    std::shared_ptr<log_sink>& sink;
+  };
+  if (thread_is_in_sink()) return;
+  try {
+    std::shared_ptr<log_sink> sink;
+    const std::lock_guard<std::mutex> lock(the_log().mutex);
+    sink = the_log().sink;
+    if (!sink) return;
+    const in_sink inside(sink);
+    sink->write({level, current_rank(), category, message, std::chrono::system_clock::now(), thread_id()});
+  } catch (...) {  // what happens in a sink is no reason for the work that is being logged to fail
+  }
+}
+
+}  // namespace detail
+
+/// True if somebody listens to records of this level: the one relaxed load that a silent log costs. Ask before a
+/// message is put together that takes work.
+[[nodiscard]] inline bool log_enabled(log_level level) noexcept {
+  return static_cast<std::uint8_t>(level) >= detail::log_threshold.load(std::memory_order_relaxed);
+}
+
+/// Makes `sink`, a callable that takes `const log_record&`, hear every record of at least the level `least`; it
+/// replaces the sink before it. cadre itself prints nothing: without a sink, the default, records go nowhere.
+///
+/// Calls of the sink come from any thread, one at a time. When this function returns the sink before it is not running
+/// and has been destroyed, so what it referred to may end (unless a sink replaces itself: it then ends when its call
+/// does). What a sink throws is dropped, and so is what it logs itself.
+template <class Sink>
+  requires std::invocable<std::decay_t<Sink>&, const log_record&>
+void set_log_sink(Sink&& sink, log_level least = log_level::info) {
+  (void)detail::exchange_log_sink(std::make_shared<detail::log_sink_of<std::decay_t<Sink>>>(std::forward<Sink>(sink)),
+                                  static_cast<std::uint8_t>(least));
+}
+
+/// Back to silence.
+inline void set_log_sink(std::nullptr_t) { (void)detail::exchange_log_sink(nullptr, detail::log_silent); }
+
+/// Hands one record to the sink, on this thread, before it returns. Never throws.
+inline void log(log_level level, std::string_view category, std::string_view message) noexcept {
+  if (log_enabled(level)) [[unlikely]]
+    detail::write_log(level, category, message);
+}
+
+/// The same with a message that is only made if somebody listens: `log(log_level::debug, "pool", [&] { return ...; })`.
+/// What `make` throws is dropped.
+template <std::invocable Make>
+  requires std::convertible_to<std::invoke_result_t<Make>, std::string_view>
+void log(log_level level, std::string_view category, Make&& make) noexcept {
+  if (!log_enabled(level)) [[likely]]
+    return;
+  try {
+    auto&& message = std::forward<Make>(make)();
+    detail::write_log(level, category, message);
+  } catch (...) {}
+}
+
 CADRE_NAMESPACE_END
 
 #endif
@@ -11448,187 +6943,711 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/store/detail/open_store.hpp ----
-#ifndef CADRE_STORE_DETAIL_OPEN_STORE_HPP
-#define CADRE_STORE_DETAIL_OPEN_STORE_HPP
+// ---- cadre/store/detail/held_object.hpp ----
+#ifndef CADRE_STORE_DETAIL_HELD_OBJECT_HPP
+#define CADRE_STORE_DETAIL_HELD_OBJECT_HPP
 
-#include <unistd.h>
-
-#include <bit>
+#include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <memory>
-#include <optional>
-#include <string>
+#include <span>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-inline std::uint64_t default_capacity() {
-  std::uint64_t memory = physical_memory();
-  if (const std::uint64_t limit = cgroup_memory_limit(); limit != 0 && limit < memory) memory = limit;
-  return memory / 10 * 3;
-}
-
-/// Throws bad_store_option (308), mapping_error (159).
-inline arena make_arena(const store_options& options) {
-  constexpr std::uint64_t most_bytes = std::uint64_t{1} << 40;
-  const std::uint64_t asked = options.capacity != 0 ? options.capacity : default_capacity();
-  if (asked > most_bytes) throw bad_store_option("a store of more than 1 TiB: " + std::to_string(asked) + " bytes");
-  if (options.max_objects == 0 || options.max_objects > 1u << 28)
-    throw bad_store_option(".max_objects is to be from 1 to 268,435,456, not " + std::to_string(options.max_objects));
-  if (options.spill_dir.size() >= sizeof(store_header::spill_dir))
-    throw bad_store_option(".spill_dir has more than 1,023 bytes");
-  arena made = arena::make((asked + extent_bytes - 1) / extent_bytes * extent_bytes,
-                           std::bit_ceil(options.max_objects < 512 ? 512u : options.max_objects));
-  std::memcpy(made.head().spill_dir, options.spill_dir.c_str(), options.spill_dir.size() + 1);
-  return made;
-}
-
-/// A slot for this process. Throws store_full (302) if there are 512 processes, store_stalled (306).
-inline std::uint32_t take_slot(arena& memory, int rank) {
-  object_table table(memory, most_processes);
-  store_lock lock(table);
-  for (int again = 0; again < 2; ++again) {
-    for (std::uint32_t s = 0; s < most_processes; ++s) {
-      process_slot& slot = memory.slots()[s];
-      if (slot.used.load(std::memory_order_acquire) != 0 || !try_lock_byte(memory.file(), memory.lock_byte(s)))
-        continue;
-      CADRE_STORE_STEP(slot_locked);
-      memory.clear_counts(s);
-      slot.pid = static_cast<std::uint32_t>(::getpid());
-      slot.rank = rank;
-      ++slot.generation;
-      slot.used.store(1, std::memory_order_release);
-      CADRE_STORE_STEP(slot_taken);
-      return s;
-    }
-    sweep_dead(table);
-  }
-  throw store_full("store full: 512 processes have it open, as many as there can be");
-}
-
-inline store_core* open_private_store(store_options options) {
-  arena memory = make_arena(options);
-  const std::uint32_t slot = take_slot(memory, options.rank);
-  return new store_core(std::move(memory), slot, std::move(options));
-}
-
-/// Throws store_unreachable (309) too.
-inline store_core* open_shared_store(store_options options) {
-  // Nobody else opens or leaves a store of this name meanwhile.
-  rendezvous meeting(options.name, std::chrono::steady_clock::now() + store_lock::patience);
-  std::optional<file_descriptor> found =
-      meeting.open_existing([&meeting](const file_descriptor& file) { return arena::is(file, meeting.id()); });
-  const bool is_first = !found;
-  arena memory = is_first ? make_arena(options) : arena::open(*found);
-  if (is_first) meeting.start_new(memory.head().id);
-  const std::uint32_t slot = take_slot(memory, options.rank);
-  auto core = std::make_unique<store_core>(std::move(memory), slot, std::move(options));
-  meeting.join(::getpid(), core->memory().file().get());
-  return core.release();
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/fwd.hpp ----
-#ifndef CADRE_STORE_FWD_HPP
-#define CADRE_STORE_FWD_HPP
-
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-
-class object_store;
-template <class T>
-class object_ref;
-template <class T>
-class view;
-template <class T>
-class object_writer;
-template <class T>
-class object_promise;
-struct store_options;
-struct put_options;
-struct store_stats;
-
-/// Customisation point: as what a T is stored, if not as itself. Expressions of Eigen are stored as their plain object.
-template <class T>
-struct stored_type;
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/object_ref.hpp ----
-#ifndef CADRE_STORE_OBJECT_REF_HPP
-#define CADRE_STORE_OBJECT_REF_HPP
-
-#include <cstdint>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-struct object_ref_access {
-  /// Of one that is not empty: no other object of its store has, or has had, the same.
-  template <class T>
-  static std::uint64_t key(const object_ref<T>& ref) noexcept {
-    return std::uint64_t{object_word(ref.core_->entry(ref.index_).word.load(std::memory_order_acquire)).generation()}
-               << 32 |
-           ref.index_;
-  }
-};
-}  // namespace detail
-
-/// Refers to an object of a store, and keeps it: it ends with its last ref and view, in whichever process that is. Cheap to
-/// copy (one atomic addition); may outlive the object_store it is of.
-///
-/// Thread-safety: as an int; copies of one ref may be used by any threads. A child made by fork() can only destroy it.
-template <class T>
-class object_ref {
+/// An object_ref that does not say of what type its object is. Thread-safety: as an int.
+class held_object {
  public:
-  /// Refers to nothing.
-  object_ref() noexcept = default;
-  object_ref(const object_ref& other) noexcept : core_(other.core_), index_(other.index_) {
+  held_object() noexcept = default;
+  /// Takes over a ref that is counted already.
+  held_object(store_core& core, std::uint32_t index) noexcept : core_(&core), index_(index) {}
+  held_object(const held_object& other) noexcept : core_(other.core_), index_(other.index_) {
     if (core_ != nullptr) core_->add_ref(index_);
   }
-  object_ref(object_ref&& other) noexcept : core_(std::exchange(other.core_, nullptr)), index_(other.index_) {}
-  object_ref& operator=(object_ref other) noexcept {
+  held_object(held_object&& other) noexcept : core_(std::exchange(other.core_, nullptr)), index_(other.index_) {}
+  held_object& operator=(held_object other) noexcept {
     std::swap(core_, other.core_);
     std::swap(index_, other.index_);
     return *this;
   }
-  ~object_ref() {
+  ~held_object() {
     if (core_ != nullptr) core_->drop_ref(index_);
   }
 
   explicit operator bool() const noexcept { return core_ != nullptr; }
-  /// Whether both refer to the same object.
-  friend bool operator==(const object_ref& a, const object_ref& b) noexcept {
-    return a.core_ == b.core_ && (a.core_ == nullptr || a.index_ == b.index_);
+  [[nodiscard]] store_core& core() const noexcept { return *core_; }
+  [[nodiscard]] std::uint32_t index() const noexcept { return index_; }
+  /// For who takes over the ref.
+  std::uint32_t release() noexcept {
+    core_ = nullptr;
+    return index_;
   }
 
  private:
-  friend object_store;
-  friend detail::object_ref_access;
-  template <class>
-  friend class object_writer;
-  template <class>
-  friend struct portable;
-  friend class object_source;
-  template <class>
-  friend class object_fetch;
-  /// Takes over a ref that is counted already.
-  object_ref(detail::store_core& core, std::uint32_t index) noexcept : core_(&core), index_(index) {}
-
-  detail::store_core* core_ = nullptr;
+  store_core* core_ = nullptr;
   std::uint32_t index_ = 0;
 };
+
+/// An object that can be read, and stays where it is. Thread-safety: as an int.
+class pinned_object {
+ public:
+  /// Waits until it is sealed. Throws object_gone (301).
+  explicit pinned_object(held_object which) : which_(std::move(which)), data_(which_.core().pin(which_.index())) {}
+  pinned_object(pinned_object&& other) noexcept = default;
+  pinned_object& operator=(pinned_object&&) = delete;
+  ~pinned_object() {
+    if (which_) which_.core().unpin(which_.index());
+  }
+
+  [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
+    return {data_, static_cast<std::size_t>(std::uint64_t{which_.core().entry(which_.index()).bytes})};
+  }
+
+ private:
+  held_object which_;
+  const std::byte* data_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/archive/byte_buffer.hpp ----
+#ifndef CADRE_ARCHIVE_BYTE_BUFFER_HPP
+#define CADRE_ARCHIVE_BYTE_BUFFER_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Bytes appended one after another and never moved again: a list of chunks, so that a gigabyte is copied into it once
+/// and can be written to a file or a socket from where it lies.
+class byte_buffer {
+ public:
+  byte_buffer() = default;
+  byte_buffer(byte_buffer&& other) noexcept
+      : chunks_(std::move(other.chunks_)),
+        cursor_(std::exchange(other.cursor_, nullptr)),
+        left_(std::exchange(other.left_, 0)),
+        closed_(std::exchange(other.closed_, 0)) {
+    other.chunks_.clear();
+  }
+  byte_buffer& operator=(byte_buffer&& other) noexcept {
+    byte_buffer moved(std::move(other));
+    chunks_.swap(moved.chunks_);
+    std::swap(cursor_, moved.cursor_);
+    std::swap(left_, moved.left_);
+    std::swap(closed_, moved.closed_);
+    return *this;
+  }
+
+  /// Copies `size` bytes to the end. Throws std::bad_alloc; the buffer is then as before.
+  void append(const void* data, std::size_t size) {
+    if (size > left_) [[unlikely]] {
+      append_slow(static_cast<const std::byte*>(data), size);
+      return;
+    }
+    if (size == 0) return;
+    std::memcpy(cursor_, data, size);
+    cursor_ += size;
+    left_ -= size;
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept { return closed_ + (chunks_.empty() ? 0 : used_in_last()); }
+
+  /// The bytes where they lie, in order; valid until the next append.
+  [[nodiscard]] std::vector<std::span<const std::byte>> pieces() const {
+    std::vector<std::span<const std::byte>> result;
+    for (const chunk& c : chunks_) {
+      const std::span<const std::byte> piece(c.bytes.get(), &c == &chunks_.back() ? used_in_last() : c.size);
+      result.push_back(piece);
+    }
+    return result;
+  }
+
+  /// The same where all lie in one piece; empty if they do not.
+  [[nodiscard]] std::span<const std::byte> in_one_piece() const noexcept {
+    if (chunks_.size() != 1) return {};
+    return {chunks_.front().bytes.get(), used_in_last()};
+  }
+  /// Forgets what was appended. The memory is kept, if it is little.
+  void clear() noexcept {
+    constexpr std::size_t little = 4 << 10;
+    if (chunks_.size() != 1 || chunks_.front().size > little) {
+      *this = byte_buffer();
+    } else {
+      left_ = chunks_.front().size;
+      cursor_ = chunks_.front().bytes.get();
+    }
+  }
+
+  /// One contiguous copy.
+  [[nodiscard]] std::vector<std::byte> to_vector() const {
+    std::vector<std::byte> result;
+    result.reserve(size());
+    for (std::span<const std::byte> piece : pieces())
+      result.insert(result.end(), piece.data(), piece.data() + piece.size());
+    return result;
+  }
+
+ private:
+  struct chunk {
+    std::unique_ptr<std::byte[]> bytes;
+    std::size_t size;
+  };
+
+  [[nodiscard]] std::size_t used_in_last() const noexcept { return chunks_.back().size - left_; }
+
+  void append_slow(const std::byte* data, std::size_t size) {
+    constexpr std::size_t smallest = 256, largest = 64 << 10;
+    const std::size_t fits = left_;
+    const std::size_t rest = size - fits;
+    const std::size_t capacity = std::max(rest, std::clamp(this->size(), smallest, largest));
+    chunk next{std::unique_ptr<std::byte[]>(new std::byte[capacity]), capacity};
+    std::byte* const begin = next.bytes.get();
+    const std::size_t closed = chunks_.empty() ? 0 : chunks_.back().size;
+    chunks_.push_back(std::move(next));  // nothing below throws
+    if (fits != 0) std::memcpy(cursor_, data, fits);
+    closed_ += closed;
+    std::memcpy(begin, data + fits, rest);
+    cursor_ = begin + rest;
+    left_ = capacity - rest;
+  }
+
+  std::vector<chunk> chunks_;
+  std::byte* cursor_ = nullptr;
+  std::size_t left_ = 0;    // free bytes at the cursor
+  std::size_t closed_ = 0;  // bytes in all chunks but the last
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/archive/detail/padding.hpp ----
+#ifndef CADRE_ARCHIVE_DETAIL_PADDING_HPP
+#define CADRE_ARCHIVE_DETAIL_PADDING_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// Sets the bytes of `object`, which holds a T, that belong to no member to zero.
+template <class T>
+void clear_padding([[maybe_unused]] std::byte* object) noexcept {
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_clear_padding)
+  __builtin_clear_padding(reinterpret_cast<T*>(object));
+#endif
+#endif
+}
+
+/// Whether a T has bytes that clear_padding clears. No trait tells: has_unique_object_representations is false for
+/// every type with a float. So it is tried once per type.
+template <class T>
+bool has_padding() noexcept {
+  if constexpr (std::has_unique_object_representations_v<T> || std::is_floating_point_v<T>) {
+    return false;
+  } else {
+    static const bool result = [] {
+      alignas(T) std::byte object[sizeof(T)];
+      std::memset(object, 0xFF, sizeof object);
+      clear_padding<T>(object);
+      return std::any_of(object, object + sizeof object, [](std::byte b) { return b != std::byte{0xFF}; });
+    }();
+    return result;
+  }
+}
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/archive/error.hpp ----
+#ifndef CADRE_ARCHIVE_ERROR_HPP
+#define CADRE_ARCHIVE_ERROR_HPP
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+/// What went wrong between a value and its bytes.
+class archive_error : public error {
+ protected:
+  archive_error(int number, std::string_view message) : error("archive", number, message) {}
+};
+
+/// Thrown (501) when a value needs more bytes than there are.
+class archive_truncated : public archive_error {
+ public:
+  archive_truncated(std::uint64_t wanted, std::uint64_t there, std::uint64_t offset)
+      : archive_error(501, "the data end too early: " + std::to_string(wanted) + " bytes wanted at offset " +
+                               std::to_string(offset) + ", " + std::to_string(there) +
+                               " left; they were cut off, or written as another type") {}
+};
+
+/// Thrown (502) when the bytes cannot be those of the type that is read.
+class archive_corrupt : public archive_error {
+ public:
+  archive_corrupt(std::string_view what, std::uint64_t offset)
+      : archive_error(502, std::string(what) + " at offset " + std::to_string(offset) +
+                               "; the data are damaged, or were written as another type") {}
+};
+
+/// Thrown (503) in place of cereal's own exception, whose text it carries.
+class serialization_failed : public archive_error {
+ public:
+  explicit serialization_failed(std::string_view cause) : archive_error(503, "cereal: " + std::string(cause)) {}
+};
+
+/// Thrown (504) when bytes are left after the value was read.
+class archive_not_exhausted : public archive_error {
+ public:
+  archive_not_exhausted(std::uint64_t left, std::uint64_t size)
+      : archive_error(504, std::to_string(left) + " of " + std::to_string(size) +
+                               " bytes are left after the value was read; it was written as another type, or by "
+                               "another version of its serialize function") {}
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/core/portable.hpp ----
+#ifndef CADRE_CORE_PORTABLE_HPP
+#define CADRE_CORE_PORTABLE_HPP
+
+#include <concepts>
+#include <initializer_list>
+#include <iterator>
+#include <span>  // brings std::ranges::enable_view
+#include <type_traits>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Customisation point: how a T is written to bytes and read back, for types that cannot have a `serialize` of their
+/// own. `archive(a, b, ...)` writes or reads any other portable values.
+///
+///     template <> struct cadre::portable<quaternion> {
+///       static void save(auto& archive, const quaternion& q) { archive(q.w(), q.x(), q.y(), q.z()); }
+///       static void load(auto& archive, quaternion& q) { ... }
+///     };
+template <class T>
+struct portable;
+
+/// A type for which the above is specialised.
+template <class T>
+concept custom_portable = requires { sizeof(portable<T>); };
+
+namespace detail {
+
+template <class T>
+inline constexpr bool is_reference_like =
+    std::is_pointer_v<T> || std::is_member_pointer_v<T> || std::is_null_pointer_v<T>;
+template <class T>
+inline constexpr bool is_reference_like<std::initializer_list<T>> = true;
+// std::reference_wrapper and its like, known by their shape: <functional> takes too long to parse for its name.
+template <class T>
+  requires requires(const T& t) {
+    typename T::type;
+    { t.get() } noexcept -> std::same_as<typename T::type&>;
+  }
+inline constexpr bool is_reference_like<T> = true;
+
+}  // namespace detail
+
+/// A type whose bytes are its value, so that they may be copied to another process: trivially copyable, and no
+/// pointer, reference wrapper, iterator, span, string_view or other view. Types that cannot be assigned are not:
+/// lambdas with captures and structs with reference members are among them. A pointer inside a struct is invisible to
+/// the compiler: such a type needs a `serialize`, which then takes precedence.
+template <class T>
+concept trivially_portable =
+    std::is_object_v<T> && std::is_trivially_copyable_v<T> && std::is_copy_assignable_v<T> && !std::is_array_v<T> &&
+    !detail::is_reference_like<T> && !std::ranges::enable_view<T> && !std::input_or_output_iterator<T>;
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/archive/output_archive.hpp ----
+#ifndef CADRE_ARCHIVE_OUTPUT_ARCHIVE_HPP
+#define CADRE_ARCHIVE_OUTPUT_ARCHIVE_HPP
+
+#include <cereal/cereal.hpp>
+#include <cereal/types/array.hpp>
+#include <cereal/types/optional.hpp>
+#include <cereal/types/string.hpp>
+#include <cereal/types/utility.hpp>
+#include <cereal/types/variant.hpp>
+#include <cereal/types/vector.hpp>
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// The version of the byte format that output_archive writes and input_archive reads. An archive itself has no header:
+/// what holds one (a checkpoint, a message) states this number.
+inline constexpr std::uint32_t archive_format_version = 1;
+
+static_assert(std::endian::native == std::endian::little && sizeof(std::size_t) == 8,
+              "the archive's format is that of little-endian 64-bit machines");
+
+class output_archive;
+
+/// What a message carries beside its bytes: given to an archive by who sends or receives, asked for by the types that need
+/// it (an object_ref is held for its receiver while it travels).
+class archive_extension {
+ public:
+  archive_extension() = default;
+  archive_extension(const archive_extension&) = delete;
+  archive_extension& operator=(const archive_extension&) = delete;
+  virtual ~archive_extension() = default;
+};
+
+namespace detail {
+
+template <class T>
+inline constexpr bool is_vector = false;
+template <class T, class Allocator>
+inline constexpr bool is_vector<std::vector<T, Allocator>> = !std::is_same_v<T, bool>;
+
+// Wrappers that cereal's archives know by themselves and that hold pointers.
+template <class T>
+inline constexpr bool is_cereal_wrapper = std::is_base_of_v<cereal::traits::detail::BaseCastBase, T> ||
+                                          std::is_base_of_v<cereal::detail::DeferredDataCore, T>;
+
+template <class T>
+consteval bool is_archived_by_bytes() {
+  if constexpr (std::is_arithmetic_v<T> || std::is_enum_v<T>)
+    return true;
+  else if constexpr (!trivially_portable<T> || custom_portable<T> || is_cereal_wrapper<T>)
+    return false;
+  else
+    return !cereal::traits::is_output_serializable<T, output_archive>::value;
+}
+
+/// Whether the archive copies a T byte by byte: a trivially portable type for which neither cereal nor portable<T> has
+/// another way.
+template <class T>
+concept archived_by_bytes = is_archived_by_bytes<T>();
+
+}  // namespace detail
+
+/// Writes values to a byte_buffer by cereal's rules: numbers, enumerations and trivially portable types as their
+/// bytes, a vector of them as one block, everything else by its `serialize`, `save` or cadre::portable. Vectors,
+/// strings, arrays, pairs, optionals and variants need no further include; other types of the standard library that of
+/// cereal (`<cereal/types/map.hpp>`).
+///
+/// The format is that of the machine: little-endian, 64 bit. Padding is written as zero where the compiler can do it
+/// (g++), so equal values give equal bytes. Speed is that of memcpy for contiguous data.
+class output_archive : public cereal::OutputArchive<output_archive> {
+  using base = cereal::OutputArchive<output_archive>;
+
+ public:
+  explicit output_archive(byte_buffer& out, archive_extension* extension = nullptr)
+      : base(this), out_(&out), extension_(extension) {}
+  /// Null if there is none.
+  [[nodiscard]] archive_extension* extension() const noexcept { return extension_; }
+
+  /// Throws serialization_failed (503) in place of cereal's exceptions; those of the values pass through.
+  template <class... Values>
+  output_archive& operator()(const Values&... values) {
+    (put(values), ...);
+    return *this;
+  }
+  template <class Value>
+  output_archive& operator&(const Value& value) {
+    return (*this)(value);
+  }
+  template <class Value>
+  output_archive& operator<<(const Value& value) {
+    return (*this)(value);
+  }
+
+  void write(const void* data, std::size_t size) { out_->append(data, size); }
+
+ private:
+  template <class T>
+  void put(const T& value) {
+    if constexpr (detail::archived_by_bytes<T>) {
+      put_bytes(value);
+    } else if constexpr (custom_portable<T>) {
+      portable<T>::save(*this, value);
+    } else if constexpr (detail::is_vector<T>) {
+      put_bytes(static_cast<std::uint64_t>(value.size()));
+      using element = typename T::value_type;
+      if constexpr (detail::archived_by_bytes<element>) {
+        if (!detail::has_padding<element>())
+          write(value.data(), value.size() * sizeof(element));
+        else
+          for (const element& e : value) put_bytes(e);
+      } else {
+        for (const element& e : value) put(e);
+      }
+    } else {
+      try {
+        base::operator()(value);
+      } catch (const cereal::Exception& e) {
+        throw serialization_failed(e.what());
+      }
+    }
+  }
+
+  template <class T>
+  void put_bytes(const T& value) {
+    if constexpr (!std::is_scalar_v<T>) {
+      if (detail::has_padding<T>()) {
+        alignas(T) std::byte copy[sizeof(T)];
+        std::memcpy(copy, std::addressof(value), sizeof(T));
+        detail::clear_padding<T>(copy);
+        write(copy, sizeof(T));
+        return;
+      }
+    }
+    write(std::addressof(value), sizeof(T));
+  }
+
+  byte_buffer* out_;
+  archive_extension* extension_;
+};
+
+template <class T>
+  requires std::is_arithmetic_v<T>
+void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const T& value) {
+  archive.write(std::addressof(value), sizeof value);
+}
+template <class T>
+void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const cereal::NameValuePair<T>& pair) {
+  archive(pair.value);
+}
+template <class T>
+void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const cereal::SizeTag<T>& tag) {
+  archive(static_cast<std::uint64_t>(tag.size));
+}
+template <class T>
+void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const cereal::BinaryData<T>& block) {
+  archive.write(block.data, static_cast<std::size_t>(block.size));
+}
+
+CADRE_NAMESPACE_END
+
+CEREAL_REGISTER_ARCHIVE(cadre::output_archive)
+
+#endif
+
+// ---- cadre/archive/input_archive.hpp ----
+#ifndef CADRE_ARCHIVE_INPUT_ARCHIVE_HPP
+#define CADRE_ARCHIVE_INPUT_ARCHIVE_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Reads what output_archive wrote, from bytes that must outlive it. Nothing is trusted: each size is compared with
+/// the bytes that are left before anything is allocated or read, so truncated or damaged data end in archive_truncated
+/// (501), archive_corrupt (502) or serialization_failed (503). A value that was being read is then partly assigned.
+/// Data forged on purpose can still confuse the types behind std::shared_ptr (a weakness of cereal): do not read those
+/// from strangers.
+class input_archive : public cereal::InputArchive<input_archive> {
+  using base = cereal::InputArchive<input_archive>;
+
+ public:
+  explicit input_archive(std::span<const std::byte> bytes, archive_extension* extension = nullptr)
+      : base(this), bytes_(bytes), extension_(extension) {}
+  /// Null if there is none.
+  [[nodiscard]] archive_extension* extension() const noexcept { return extension_; }
+
+  template <class... Values>
+  input_archive& operator()(Values&&... values) {
+    (get(values), ...);
+    return *this;
+  }
+  template <class Value>
+  input_archive& operator&(Value&& value) {
+    return (*this)(value);
+  }
+  template <class Value>
+  input_archive& operator>>(Value&& value) {
+    return (*this)(value);
+  }
+
+  /// The next `size` bytes. Throws archive_truncated (501).
+  void read(void* data, std::size_t size) {
+    if (size > left()) throw archive_truncated(size, left(), offset_);
+    if (size == 0) return;
+    std::memcpy(data, bytes_.data() + offset_, size);
+    offset_ += size;
+  }
+
+  /// Bytes not read yet.
+  [[nodiscard]] std::size_t left() const noexcept { return bytes_.size() - offset_; }
+  [[nodiscard]] std::size_t offset() const noexcept { return offset_; }
+
+  /// Throws archive_not_exhausted (504) if bytes are left.
+  void expect_end() const {
+    if (left() != 0) throw archive_not_exhausted(left(), bytes_.size());
+  }
+
+  /// A number of elements to come, of at least `element_size` bytes each. Throws archive_corrupt (502) if they cannot
+  /// be in the bytes that are left.
+  std::size_t read_count(std::size_t element_size = 1) {
+    const std::size_t at = offset_;
+    std::uint64_t count = 0;
+    read(&count, sizeof count);
+    check_count(count, element_size, at);
+    return static_cast<std::size_t>(count);
+  }
+
+ private:
+  void check_count(std::uint64_t count, std::size_t element_size, std::size_t at) const {
+    if (count > left() / element_size)
+      throw archive_corrupt(
+          "a container of " + std::to_string(count) + " elements with " + std::to_string(left()) + " bytes left", at);
+  }
+
+  template <class T>
+  void get(T& value) {
+    using type = std::remove_const_t<T>;
+    if constexpr (std::is_same_v<T, bool>) {
+      std::uint8_t byte = 0;  // a bool of another value is undefined behaviour
+      read(&byte, 1);
+      if (byte > 1) throw archive_corrupt("a bool of value " + std::to_string(byte), offset_ - 1);
+      value = byte == 1;
+    } else if constexpr (detail::archived_by_bytes<type>) {
+      static_assert(!std::is_const_v<T>, "cadre: a const value cannot be read into");
+      read(static_cast<void*>(std::addressof(value)), sizeof(T));
+    } else if constexpr (custom_portable<type>) {
+      portable<type>::load(*this, value);
+    } else if constexpr (detail::is_vector<type>) {
+      get_vector(value);
+    } else {
+      try {
+        base::operator()(value);
+      } catch (const cereal::Exception& e) {
+        throw serialization_failed(e.what());
+      }
+    }
+  }
+
+  /// Elements that are there are read in place. Memory grows with what has been read, not with what was promised.
+  template <class T, class Allocator>
+  void get_vector(std::vector<T, Allocator>& values) {
+    if constexpr (detail::archived_by_bytes<T>) {
+      values.resize(read_count(sizeof(T)));
+      read(values.data(), values.size() * sizeof(T));
+    } else {
+      const std::size_t count = read_container_size();
+      if (count < values.size()) values.resize(count);
+      values.reserve(std::min(count, std::max(values.size(), left() / sizeof(T))));
+      for (std::size_t i = 0; i < count; ++i) {
+        if (i == values.size()) values.emplace_back();
+        get(values[i]);
+      }
+    }
+  }
+
+  // Elements may write no bytes at all, if they are stateless; few of them are let pass.
+  std::size_t read_container_size() {
+    constexpr std::uint64_t harmless = 65536;
+    const std::size_t at = offset_;
+    std::uint64_t count = 0;
+    read(&count, sizeof count);
+    if (count > harmless) check_count(count, 1, at);
+    return static_cast<std::size_t>(count);
+  }
+
+  template <class T>
+  friend void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, cereal::SizeTag<T>& tag) {
+    tag.size = archive.read_container_size();
+  }
+
+  std::span<const std::byte> bytes_;
+  std::size_t offset_ = 0;
+  archive_extension* extension_;
+};
+
+template <class T>
+  requires std::is_arithmetic_v<T>
+void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, T& value) {
+  archive(value);
+}
+template <class T>
+void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, cereal::NameValuePair<T>& pair) {
+  archive(pair.value);
+}
+template <class T>
+void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, cereal::BinaryData<T>& block) {
+  archive.read(block.data, static_cast<std::size_t>(block.size));
+}
+
+CADRE_NAMESPACE_END
+
+CEREAL_REGISTER_ARCHIVE(cadre::input_archive)
+CEREAL_SETUP_ARCHIVE_TRAITS(cadre::input_archive, cadre::output_archive)
+
+#endif
+
+// ---- cadre/archive/to_bytes.hpp ----
+#ifndef CADRE_ARCHIVE_TO_BYTES_HPP
+#define CADRE_ARCHIVE_TO_BYTES_HPP
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// The bytes of `values`, one after another (output_archive has the rules).
+template <class... Values>
+[[nodiscard]] std::vector<std::byte> to_bytes(const Values&... values) {
+  byte_buffer buffer;
+  output_archive archive(buffer);
+  archive(values...);
+  return buffer.to_vector();
+}
+
+/// Reads `values` from bytes made by to_bytes of the same types. Throws archive_error (501-504), also if bytes are left.
+template <class... Values>
+void from_bytes(std::span<const std::byte> bytes, Values&... values) {
+  input_archive archive(bytes);
+  archive(values...);
+  archive.expect_end();
+}
+
+/// The same for one value that is made here.
+template <class T>
+[[nodiscard]] T from_bytes(std::span<const std::byte> bytes) {
+  T value{};
+  from_bytes(bytes, value);
+  return value;
+}
 
 CADRE_NAMESPACE_END
 
@@ -11734,6 +7753,35 @@ template <contiguous T>
 [[nodiscard]] auto elements(T&& t) noexcept(noexcept(contiguous_traits<std::remove_cvref_t<T>>::elements(t))) {
   return contiguous_traits<std::remove_cvref_t<T>>::elements(t);
 }
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/fwd.hpp ----
+#ifndef CADRE_STORE_FWD_HPP
+#define CADRE_STORE_FWD_HPP
+
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+
+class object_store;
+template <class T>
+class object_ref;
+template <class T>
+class view;
+template <class T>
+class object_writer;
+template <class T>
+class object_promise;
+struct store_options;
+struct put_options;
+struct store_stats;
+
+/// Customisation point: as what a T is stored, if not as itself. Expressions of Eigen are stored as their plain object.
+template <class T>
+struct stored_type;
 
 CADRE_NAMESPACE_END
 
@@ -11942,6 +7990,608 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/store/detail/far_entries.hpp ----
+#ifndef CADRE_STORE_DETAIL_FAR_ENTRIES_HPP
+#define CADRE_STORE_DETAIL_FAR_ENTRIES_HPP
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <source_location>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+/// An object as other nodes know it: which one of which store, and what it is. Trivially copyable, to be sent as it is.
+struct object_origin {
+  std::array<std::uint64_t, 2> store{};
+  std::uint32_t index = 0;
+  std::uint32_t generation = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t type = 0;
+};
+
+namespace detail {
+
+/// Entries of a store as other processes and nodes name them. Thread-safety: all functions, from any thread.
+class far_entries {
+ public:
+  explicit far_entries(store_core& core) noexcept : core_(core), table_(core.table()) {}
+
+  /// No other object of this store has, or has had, the same.
+  [[nodiscard]] std::uint64_t key(std::uint32_t i) const noexcept { return key(i, core_.word(i).generation()); }
+  static std::uint64_t key(std::uint32_t i, std::uint32_t generation) noexcept {
+    return std::uint64_t{generation} << 32 | i;
+  }
+  static std::uint32_t index(std::uint64_t key) noexcept { return static_cast<std::uint32_t>(key); }
+
+  /// The object of that key, if it lives: somebody has to hold it.
+  [[nodiscard]] held_object hold(std::uint64_t key) {
+    core_.check_process();
+    const std::uint32_t i = index(key);
+    const store_lock lock(table_);
+    if (i >= table_.head().entries_begun) return {};
+    const object_word w = table_.word(i);
+    if (w.generation() != key >> 32 || w.state() == object_state::free || object_table::is_kept(w)) return {};
+    table_.hold(i);
+    return {core_, i};
+  }
+
+  /// What is known here of an object of another node, under one name for all processes of this one: a new entry of `bytes`,
+  /// which the caller is to write (it holds a ref and a view of it), or the one that there is (with a ref). `memory` is null
+  /// in the second case. Throws as put().
+  struct entered {
+    std::uint32_t index;
+    std::byte* memory;
+  };
+  entered enter(const object_origin& origin, const stored_label& label, std::uint64_t bytes, bool evictable,
+                const std::source_location& at) {
+    const std::string name = name_of(origin);
+    for (;;) {
+      if (const std::uint32_t i = core_.find(name); i != no_index) return {i, nullptr};
+      try {
+        const auto made =
+            core_.create(bytes, label.key, label.text, {.name = name, .evictable = evictable}, at, object_weak_name);
+        return {made.index, made.data};
+      } catch (const object_name_taken&) {}
+    }
+  }
+
+  /// Makes this process the writer of an object that another one has begun, without memory, and of which this one holds a
+  /// ref. False if that is not being written any more.
+  [[nodiscard]] bool adopt(std::uint32_t i) {
+    core_.check_process();
+    {
+      const store_lock lock(table_);
+      object_word w = table_.word(i);
+      if (w.state() != object_state::creating || w.owner() == table_.slot()) return false;
+      table_.hold(i);
+      table_.mine(i).fetch_add(hold_view, std::memory_order_seq_cst);
+      if (table_.change(i, w, object_word(w.generation(), object_state::creating, table_.slot()))) return true;
+    }
+    leave(i);
+    return false;
+  }
+  /// Its writer holds it no more: another one has adopted it, or it has ended.
+  void leave(std::uint32_t i) noexcept {
+    core_.unpin(i);
+    core_.drop_ref(i);
+  }
+  /// Ends what is not sealed, and to which nobody refers but its writer, who calls this. False if somebody does.
+  bool give_up_if_unwanted(std::uint32_t i) {
+    {
+      const store_lock lock(table_);
+      bool wanted = refs_of(table_.mine(i).load(std::memory_order_seq_cst)) != 1 || table_.entry(i).in_flight != 0;
+      table_.for_each_holder(i, [&](std::uint32_t s) {
+        wanted |= s != table_.slot() && refs_of(core_.memory().counts(s)[i].load(std::memory_order_seq_cst)) != 0;
+      });
+      if (wanted) return false;
+      table_.end(i, object_end::aborted);
+    }
+    leave(i);
+    return true;
+  }
+
+  /// Of the process that writes it, if that is another one that has said its rank.
+  [[nodiscard]] std::optional<int> rank_of_writer(std::uint32_t i) {
+    const store_lock lock(table_);
+    const object_word w = table_.word(i);
+    if (w.state() != object_state::creating || w.owner() == table_.slot()) return std::nullopt;
+    const std::int32_t rank = core_.memory().slots()[w.owner()].rank;
+    return rank < 0 ? std::nullopt : std::optional<int>(rank);
+  }
+
+ private:
+  // One that no user would choose, and short, so that it takes no memory.
+  static std::string name_of(const object_origin& o) {
+    std::array<char, 24> text{'\1'};
+    static_assert(sizeof text <= sizeof object_details::short_name);
+    std::memcpy(text.data() + 1, o.store.data(), 15);
+    std::memcpy(text.data() + 16, &o.index, 4);
+    std::memcpy(text.data() + 20, &o.generation, 4);
+    return {text.data(), text.size()};
+  }
+
+  store_core& core_;
+  object_table& table_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/far_objects.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_FAR_OBJECTS_HPP
+#define CADRE_ACTOR_DETAIL_FAR_OBJECTS_HPP
+
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <source_location>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a message says of an object to a rank of another node: it is lent, until that gives it back.
+struct object_loan {
+  std::uint64_t key = 0;   ///< of the lender's entry: see far_entries
+  object_origin origin{};  ///< where its bytes are; how many, if that is known
+  std::int64_t rank = -1;  ///< whom to ask for them; -1: a ref to nothing
+};
+
+/// Gives loans back to ranks of other nodes.
+class gives_back {
+ public:
+  virtual void give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept = 0;
+
+ protected:
+  ~gives_back() = default;
+};
+
+/// The objects of other nodes that this process has refs to, and those that it has lent to ranks of others. A ref that comes
+/// from another node becomes an entry of this node's store, without memory, whose bytes are fetched when somebody wants
+/// them; the lender holds the object until they have come, or until nobody here refers to it any more. A loan that is lent on
+/// is held by all on the way, so that the bytes can come from where they are. Thread-safety: all functions, from any thread.
+class far_objects {
+ public:
+  far_objects(int rank, gives_back& ranks) noexcept : rank_(rank), ranks_(ranks) {}
+  far_objects(const far_objects&) = delete;
+  far_objects& operator=(const far_objects&) = delete;
+  ~far_objects() {
+    {
+      const std::lock_guard lock(mutex_);
+      ends_ = true;
+    }
+    more_.notify_one();
+    looks_.join();
+  }
+
+  // ---- Lent
+
+  /// An object, of which the caller holds a ref, to a rank.
+  object_loan lend(int to, store_core& core, std::uint32_t i) {
+    const std::uint64_t key = far_entries(core).key(i);
+    const std::uint64_t bytes = core.is_pending(i) ? 0 : std::uint64_t{core.entry(i).bytes};
+    object_loan l{key, {core.id(), i, core.word(i).generation(), bytes, core.table().details(i).type}, rank_};
+    const std::lock_guard lock(mutex_);
+    if (const auto b = borrowed_.find(key); b != borrowed_.end() && b->second.rank >= 0) {
+      l.origin = b->second.origin;
+      l.rank = b->second.rank;
+    }
+    lent& one = lent_[{to, key}];
+    if (one.times++ == 0) {
+      core.add_ref(i);
+      one.object = held_object(core, i);
+    }
+    return l;
+  }
+  /// It has given it back, or it was not sent.
+  void take_back(int from, std::uint64_t key, std::uint32_t times) noexcept {
+    held_object last;  // ends without the lock
+    const std::lock_guard lock(mutex_);
+    const auto found = lent_.find({from, key});
+    if (found == lent_.end()) return;
+    found->second.times -= times < found->second.times ? times : found->second.times;
+    if (found->second.times != 0) return;
+    last = std::move(found->second.object);
+    lent_.erase(found);
+  }
+
+  // ---- Borrowed
+
+  /// The entry of this node for what was lent, with a ref for the caller. Throws object_gone (301), wrong_object_type (303),
+  /// and as put().
+  std::uint32_t borrow(int from, const object_loan& l, store_core& core, const stored_label& label) {
+    far_entries entries(core);
+    if (l.origin.store == core.id()) {  // it comes home
+      held_object it = entries.hold(far_entries::key(l.origin.index, l.origin.generation));
+      ranks_.give_back(from, l.key, 1);
+      if (!it) throw object_gone("an object has gone while a ref to it came back from rank " + std::to_string(from));
+      return it.release();
+    }
+    if (l.origin.type != label.key) {
+      ranks_.give_back(from, l.key, 1);
+      throw wrong_object_type(label.text, core.type_text(l.origin.type));
+    }
+    const far_entries::entered there = entries.enter(l.origin, label, 0, false, {});
+    if (there.memory != nullptr) core.add_ref(there.index);  // beside that of the writer
+    held_object ref(core, there.index);
+    if (!add(from, l, core, there.index, there.memory != nullptr)) ranks_.give_back(from, l.key, 1);
+    return ref.release();
+  }
+  /// An object that this process has begun may be made on another node.
+  void expect(std::uint64_t key) {
+    const std::lock_guard lock(mutex_);
+    borrowed_[key].comes = false;
+  }
+  void expect_no_more(std::uint64_t key) noexcept {
+    const std::lock_guard lock(mutex_);
+    borrowed_.erase(key);
+  }
+  /// That is what was lent. The writer's part of it is taken over. True if it is wanted already.
+  [[nodiscard]] bool assign(int from, const object_loan& l, store_core& core, std::uint32_t i) {
+    const std::uint64_t key = far_entries(core).key(i);
+    const std::lock_guard lock(mutex_);
+    borrowed& b = borrowed_[key];
+    const bool wanted = std::exchange(b.comes, false);
+    b.origin = l.origin;
+    b.rank = static_cast<int>(l.rank);
+    b.core = &core;
+    ++b.lenders[{from, l.key}];
+    begin_to_look();
+    return wanted;
+  }
+
+  /// Where to fetch an object from; once, by who is to do it.
+  struct source {
+    int rank = 0;
+    std::uint64_t key = 0;
+  };
+  [[nodiscard]] std::optional<source> begin_fetch(std::uint64_t key) noexcept {
+    const std::lock_guard lock(mutex_);
+    const auto b = borrowed_.find(key);
+    if (b == borrowed_.end() || std::exchange(b->second.comes, true) || b->second.rank < 0) return std::nullopt;
+    return source{b->second.rank, far_entries::key(b->second.origin.index, b->second.origin.generation)};
+  }
+  /// It is here, or will not come. The writer's part is the caller's.
+  void end_fetch(std::uint64_t key) noexcept {
+    std::unordered_map<std::uint64_t, borrowed>::node_type last;
+    {
+      const std::lock_guard lock(mutex_);
+      last = borrowed_.extract(key);
+    }
+    if (last) give_back(last.mapped());
+  }
+
+  /// Of a rank that has died: nothing is lent to it, and nothing that is there can come any more. Returns the keys of that;
+  /// the writer's part is the caller's.
+  std::vector<std::uint64_t> lose(int rank) {
+    std::vector<held_object> last;  // ends without the lock
+    std::vector<std::uint64_t> lost;
+    std::vector<borrowed> given;
+    {
+      const std::lock_guard lock(mutex_);
+      for (auto at = lent_.lower_bound({rank, 0}); at != lent_.end() && at->first.first == rank;) {
+        last.push_back(std::move(at->second.object));
+        at = lent_.erase(at);
+      }
+      for (auto at = borrowed_.begin(); at != borrowed_.end();) {
+        if (at->second.rank != rank || at->second.comes) {
+          ++at;
+          continue;
+        }
+        lost.push_back(at->first);
+        given.push_back(std::move(at->second));
+        at = borrowed_.erase(at);
+      }
+    }
+    for (const borrowed& b : given) give_back(b);
+    return lost;
+  }
+  /// Which rank of another node has the bytes, and how many (0: not known).
+  struct whereabouts {
+    int rank = 0;
+    std::uint64_t bytes = 0;
+  };
+  [[nodiscard]] std::optional<whereabouts> find(std::uint64_t key) const noexcept {
+    const std::lock_guard lock(mutex_);
+    const auto b = borrowed_.find(key);
+    return b == borrowed_.end() || b->second.rank < 0
+               ? std::nullopt
+               : std::optional(whereabouts{b->second.rank, b->second.origin.bytes});
+  }
+
+ private:
+  struct lent {
+    held_object object;
+    std::uint32_t times = 0;
+  };
+  struct borrowed {
+    object_origin origin;
+    int rank = -1;  // not known yet
+    store_core* core = nullptr;
+    std::map<std::pair<int, std::uint64_t>, std::uint32_t> lenders;  // by rank and key: how often
+    bool comes = false;                                              // or is to, once it is known from where
+  };
+  static constexpr auto between_looks = std::chrono::milliseconds(20);
+
+  // False if nothing is to be kept: the bytes are on this node, or another process sees to it that they come.
+  bool add(int from, const object_loan& l, store_core& core, std::uint32_t i, bool is_writer) {
+    const std::uint64_t key = far_entries(core).key(i);
+    const std::lock_guard lock(mutex_);
+    auto b = borrowed_.find(key);
+    if (b == borrowed_.end() && !is_writer) return false;
+    if (b == borrowed_.end()) {
+      b = borrowed_.try_emplace(key, borrowed{l.origin, static_cast<int>(l.rank), &core, {}}).first;
+      begin_to_look();
+    }
+    ++b->second.lenders[{from, l.key}];
+    return true;
+  }
+  void begin_to_look() {
+    if (!std::exchange(begun_, true)) looks_ = native_thread("cadre objects", [this] { look(); });
+    more_.notify_one();
+  }
+  void give_back(const borrowed& b) noexcept {
+    for (const auto& [lender, times] : b.lenders) ranks_.give_back(lender.first, lender.second, times);
+  }
+  // Nobody tells when the last ref to an entry goes, in whichever process that is.
+  void look() noexcept {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      more_.wait(lock, [this] { return ends_ || !borrowed_.empty(); });
+      if (more_.wait_for(lock, between_looks, [this] { return ends_; })) return;
+      std::vector<borrowed> unwanted;
+      for (auto at = borrowed_.begin(); at != borrowed_.end();) {
+        const borrowed& b = at->second;
+        const bool gone = b.rank >= 0 && !b.comes && give_up(*b.core, far_entries::index(at->first));
+        if (gone) unwanted.push_back(std::move(at->second));
+        at = gone ? borrowed_.erase(at) : std::next(at);
+      }
+      lock.unlock();
+      for (const borrowed& b : unwanted) give_back(b);
+      lock.lock();
+    }
+  }
+  static bool give_up(store_core& core, std::uint32_t i) noexcept {
+    try {
+      return far_entries(core).give_up_if_unwanted(i);
+    } catch (const error&) {  // the store is stalled: later
+      return false;
+    }
+  }
+
+  const int rank_;
+  gives_back& ranks_;
+  mutable std::mutex mutex_;
+  std::condition_variable more_;
+  std::map<std::pair<int, std::uint64_t>, lent> lent_;  // by whom to, and key
+  std::unordered_map<std::uint64_t, borrowed> borrowed_;
+  bool ends_ = false, begun_ = false;
+  native_thread looks_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/making.hpp ----
+#ifndef CADRE_STORE_DETAIL_MAKING_HPP
+#define CADRE_STORE_DETAIL_MAKING_HPP
+
+#include <array>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What this thread makes in get_or_create() while this exists, so that a call for the same from within is seen.
+class making {
+ public:
+  making(const std::array<std::uint64_t, 2>& store, std::uint32_t index) noexcept
+      : store_(store), index_(index), outer_(innermost_) {
+    innermost_ = this;
+  }
+  making(const making&) = delete;
+  making& operator=(const making&) = delete;
+  ~making() { innermost_ = outer_; }
+
+  [[nodiscard]] static bool includes(const std::array<std::uint64_t, 2>& store, std::uint32_t index) noexcept {
+    for (const making* m = innermost_; m != nullptr; m = m->outer_)
+      if (m->index_ == index && m->store_ == store) return true;
+    return false;
+  }
+
+ private:
+  const std::array<std::uint64_t, 2> store_;
+  const std::uint32_t index_;
+  making* const outer_;
+  static inline constinit thread_local making* innermost_ = nullptr;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/open_store.hpp ----
+#ifndef CADRE_STORE_DETAIL_OPEN_STORE_HPP
+#define CADRE_STORE_DETAIL_OPEN_STORE_HPP
+
+#include <unistd.h>
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+inline std::uint64_t default_capacity() {
+  std::uint64_t memory = physical_memory();
+  if (const std::uint64_t limit = cgroup_memory_limit(); limit != 0 && limit < memory) memory = limit;
+  return memory / 10 * 3;
+}
+
+/// Throws bad_store_option (308), mapping_error (159).
+inline arena make_arena(const store_options& options) {
+  constexpr std::uint64_t most_bytes = std::uint64_t{1} << 40;
+  const std::uint64_t asked = options.capacity != 0 ? options.capacity : default_capacity();
+  if (asked > most_bytes) throw bad_store_option("a store of more than 1 TiB: " + std::to_string(asked) + " bytes");
+  if (options.max_objects == 0 || options.max_objects > 1u << 28)
+    throw bad_store_option(".max_objects is to be from 1 to 268,435,456, not " + std::to_string(options.max_objects));
+  if (options.spill_dir.size() >= sizeof(store_header::spill_dir))
+    throw bad_store_option(".spill_dir has more than 1,023 bytes");
+  arena made = arena::make((asked + extent_bytes - 1) / extent_bytes * extent_bytes,
+                           std::bit_ceil(options.max_objects < 512 ? 512u : options.max_objects));
+  std::memcpy(made.head().spill_dir, options.spill_dir.c_str(), options.spill_dir.size() + 1);
+  return made;
+}
+
+/// A slot for this process. Throws store_full (302) if there are 512 processes, store_stalled (306).
+inline std::uint32_t take_slot(arena& memory, int rank) {
+  object_table table(memory, most_processes);
+  store_lock lock(table);
+  for (int again = 0; again < 2; ++again) {
+    for (std::uint32_t s = 0; s < most_processes; ++s) {
+      process_slot& slot = memory.slots()[s];
+      if (slot.used.load(std::memory_order_acquire) != 0 || !try_lock_byte(memory.file(), memory.lock_byte(s)))
+        continue;
+      CADRE_STORE_STEP(slot_locked);
+      memory.clear_counts(s);
+      slot.pid = static_cast<std::uint32_t>(::getpid());
+      slot.rank = rank;
+      ++slot.generation;
+      slot.used.store(1, std::memory_order_release);
+      CADRE_STORE_STEP(slot_taken);
+      return s;
+    }
+    sweep_dead(table);
+  }
+  throw store_full("store full: 512 processes have it open, as many as there can be");
+}
+
+inline store_core* open_private_store(store_options options) {
+  arena memory = make_arena(options);
+  const std::uint32_t slot = take_slot(memory, options.rank);
+  return new store_core(std::move(memory), slot, std::move(options));
+}
+
+/// Throws store_unreachable (309) too.
+inline store_core* open_shared_store(store_options options) {
+  // Nobody else opens or leaves a store of this name meanwhile.
+  rendezvous meeting(options.name, std::chrono::steady_clock::now() + store_lock::patience);
+  std::optional<file_descriptor> found =
+      meeting.open_existing([&meeting](const file_descriptor& file) { return arena::is(file, meeting.id()); });
+  const bool is_first = !found;
+  arena memory = is_first ? make_arena(options) : arena::open(*found);
+  if (is_first) meeting.start_new(memory.head().id);
+  const std::uint32_t slot = take_slot(memory, options.rank);
+  auto core = std::make_unique<store_core>(std::move(memory), slot, std::move(options));
+  meeting.join(::getpid(), core->memory().file().get());
+  return core.release();
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/object_ref.hpp ----
+#ifndef CADRE_STORE_OBJECT_REF_HPP
+#define CADRE_STORE_OBJECT_REF_HPP
+
+#include <cstdint>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+struct object_ref_access {
+  static store_core& core(const object_store& store) noexcept;
+  /// Null for one that refers to nothing.
+  template <class T>
+  static store_core* core(const object_ref<T>& ref) noexcept {
+    return ref.core_;
+  }
+  template <class T>
+  static std::uint32_t index(const object_ref<T>& ref) noexcept {
+    return ref.index_;
+  }
+  /// Of one that is not empty: no other object of its store has, or has had, the same.
+  template <class T>
+  static std::uint64_t key(const object_ref<T>& ref) noexcept {
+    return std::uint64_t{object_word(ref.core_->entry(ref.index_).word.load(std::memory_order_acquire)).generation()}
+               << 32 |
+           ref.index_;
+  }
+};
+}  // namespace detail
+
+/// Refers to an object of a store, and keeps it: it ends with its last ref and view, in whichever process that is. Cheap to
+/// copy (one atomic addition); may outlive the object_store it is of.
+///
+/// Thread-safety: as an int; copies of one ref may be used by any threads. A child made by fork() can only destroy it.
+template <class T>
+class object_ref {
+ public:
+  /// Refers to nothing.
+  object_ref() noexcept = default;
+  object_ref(const object_ref& other) noexcept : core_(other.core_), index_(other.index_) {
+    if (core_ != nullptr) core_->add_ref(index_);
+  }
+  object_ref(object_ref&& other) noexcept : core_(std::exchange(other.core_, nullptr)), index_(other.index_) {}
+  object_ref& operator=(object_ref other) noexcept {
+    std::swap(core_, other.core_);
+    std::swap(index_, other.index_);
+    return *this;
+  }
+  ~object_ref() {
+    if (core_ != nullptr) core_->drop_ref(index_);
+  }
+
+  explicit operator bool() const noexcept { return core_ != nullptr; }
+  /// Whether both refer to the same object.
+  friend bool operator==(const object_ref& a, const object_ref& b) noexcept {
+    return a.core_ == b.core_ && (a.core_ == nullptr || a.index_ == b.index_);
+  }
+
+ private:
+  friend object_store;
+  friend detail::object_ref_access;
+  template <class>
+  friend class object_writer;
+  template <class>
+  friend struct portable;
+  friend class object_source;
+  template <class>
+  friend class object_fetch;
+  /// Takes over a ref that is counted already.
+  object_ref(detail::store_core& core, std::uint32_t index) noexcept : core_(&core), index_(index) {}
+
+  detail::store_core* core_ = nullptr;
+  std::uint32_t index_ = 0;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/store/object_writer.hpp ----
 #ifndef CADRE_STORE_OBJECT_WRITER_HPP
 #define CADRE_STORE_OBJECT_WRITER_HPP
@@ -11952,6 +8602,10 @@ CADRE_NAMESPACE_END
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+struct promise_access;
+}
 
 /// An object that is built where it will lie: made by object_store::create, filled, and sealed, from when on it never
 /// changes. One that is destroyed without seal() is given up; so is one whose process dies.
@@ -12006,6 +8660,7 @@ class object_writer {
 
  private:
   friend object_store;
+  friend detail::promise_access;
   object_ref<T> seal(bool unseen) && {
     if (!unseen) return std::move(*this).seal();
     core_->seal_unseen(index_);
@@ -12323,13 +8978,13 @@ class object_store {
 
  private:
   friend class ref_sender;
+  friend class ref_receiver;
+  friend detail::object_ref_access;
   friend class object_source;
   template <class>
   friend class object_promise;
   template <class>
   friend class object_fetch;
-  template <class>
-  friend struct portable;
   using time = detail::store_core::time;
   static constexpr std::size_t most_bytes = std::size_t{1} << 41;  // so that sums of sizes do not overflow
 
@@ -12389,6 +9044,8 @@ class object_store {
 
   detail::store_core* core_;
 };
+
+inline detail::store_core& detail::object_ref_access::core(const object_store& store) noexcept { return *store.core_; }
 
 template <class T>
 waited_objects object_store::wait(const std::vector<object_ref<T>>& refs, std::size_t n,
@@ -12517,6 +9174,24 @@ CADRE_NAMESPACE_END
 
 CADRE_NAMESPACE_BEGIN
 
+/// Writes refs into one message, for a receiver that reads them with its counterpart: ref_sender does so within a store.
+class ref_writer : public archive_extension {
+ public:
+  /// Of an object that lives; `core` is null for a ref to nothing.
+  virtual void write(output_archive& to, detail::store_core* core, std::uint32_t index) = 0;
+};
+
+/// Reads refs from one message.
+class ref_reader : public archive_extension {
+ public:
+  struct found {
+    detail::store_core* core = nullptr;  ///< null for a ref to nothing
+    std::uint32_t index = 0;             ///< with a ref for the caller
+  };
+  /// `label`: of the type that is asked for, which the caller compares.
+  virtual found read(input_archive& from, const detail::stored_label& label) = 0;
+};
+
 /// Lets object_refs be written into one message for another process of the same store. Each holds its object until the
 /// receiver has read the message, which then holds it itself: neither a SIGKILL of the sender nor of the receiver, at any
 /// step, leaves an object behind or frees one that the other has. What a sender that dies has on its way goes with it.
@@ -12528,7 +9203,7 @@ CADRE_NAMESPACE_BEGIN
 ///     sender.sent();
 ///
 /// Thread-safety: one thread at a time. The store, or a copy of it, must live as long.
-class ref_sender final : public archive_extension {
+class ref_sender final : public ref_writer {
  public:
   /// Whoever reads the message first. What is on its way when the receiver dies without having read it then stays with
   /// this process; name the receiver where it is known.
@@ -12547,8 +9222,18 @@ class ref_sender final : public archive_extension {
   }
 
  private:
-  template <class>
-  friend struct portable;
+  void write(output_archive& to, detail::store_core* core, std::uint32_t index) override {
+    detail::ref_mail::ticket ticket;
+    std::array<std::uint64_t, 2> id{};
+    if (core != nullptr) {
+      if (core != store_.core_) throw bad_store_option("a ref of another store is used");
+      tickets_.reserve(tickets_.size() + 1);
+      ticket = detail::ref_mail(*core).send(index, to_);
+      tickets_.push_back(ticket);
+      id = core->id();
+    }
+    to(id, ticket.number, ticket.generation);
+  }
 
   object_store store_;
   std::uint32_t to_;
@@ -12560,13 +9245,23 @@ class ref_sender final : public archive_extension {
 ///     cadre::ref_receiver receiver(store);
 ///     cadre::input_archive archive(bytes, &receiver);
 ///     archive(ref, more);
-class ref_receiver final : public archive_extension {
+class ref_receiver final : public ref_reader {
  public:
   explicit ref_receiver(const object_store& store) : store_(store) {}
 
  private:
-  template <class>
-  friend struct portable;
+  found read(input_archive& from, const detail::stored_label&) override {
+    detail::ref_mail::ticket ticket;
+    std::array<std::uint64_t, 2> id{};
+    from(id, ticket.number, ticket.generation);
+    if (ticket.number == detail::no_index) return {};
+    detail::store_core& core = *store_.core_;
+    if (id != core.id()) throw ref_cannot_travel("an object_ref of another store, or of another node's, is read");
+    const std::uint32_t i = detail::ref_mail(core).receive(ticket);
+    if (i == detail::no_index)
+      throw object_gone("an object that was sent is gone: its sender has died, or the message was read before");
+    return {&core, i};
+  }
 
   object_store store_;
 };
@@ -12577,39 +9272,23 @@ class ref_receiver final : public archive_extension {
 template <class T>
 struct portable<object_ref<T>> {
   static void save(output_archive& archive, const object_ref<T>& ref) {
-    auto* const sender = dynamic_cast<ref_sender*>(archive.extension());
-    if (sender == nullptr)
+    auto* const writer = dynamic_cast<ref_writer*>(archive.extension());
+    if (writer == nullptr)
       throw ref_cannot_travel(
           "an object_ref is written to what no process of the store will read, such as a checkpoint; write the value "
           "of the "
           "object, or send the ref with a cadre::ref_sender");
-    detail::ref_mail::ticket ticket;
-    std::array<std::uint64_t, 2> id{};
-    if (ref) {
-      sender->store_.check(ref);
-      sender->tickets_.reserve(sender->tickets_.size() + 1);
-      ticket = detail::ref_mail(*sender->store_.core_).send(ref.index_, sender->to_);
-      sender->tickets_.push_back(ticket);
-      id = sender->store_.core_->id();
-    }
-    archive(id, ticket.number, ticket.generation);
+    writer->write(archive, ref.core_, ref.index_);
   }
   static void load(input_archive& archive, object_ref<T>& ref) {
-    auto* const receiver = dynamic_cast<ref_receiver*>(archive.extension());
-    if (receiver == nullptr)
+    auto* const reader = dynamic_cast<ref_reader*>(archive.extension());
+    if (reader == nullptr)
       throw ref_cannot_travel("an object_ref is read without a cadre::ref_receiver, which knows the store");
-    detail::ref_mail::ticket ticket;
-    std::array<std::uint64_t, 2> id{};
-    archive(id, ticket.number, ticket.generation);
     ref = {};
-    if (ticket.number == detail::no_index) return;
-    detail::store_core& core = *receiver->store_.core_;
-    if (id != core.id()) throw ref_cannot_travel("an object_ref of another store, or of another node's, is read");
-    const std::uint32_t i = detail::ref_mail(core).receive(ticket);
-    if (i == detail::no_index)
-      throw object_gone("an object that was sent is gone: its sender has died, or the message was read before");
-    ref = object_ref<T>(core, i);
-    core.check_type(i, detail::label_of<T>().key, detail::label_of<T>().text);
+    const ref_reader::found f = reader->read(archive, detail::label_of<T>());
+    if (f.core == nullptr) return;
+    ref = object_ref<T>(*f.core, f.index);
+    f.core->check_type(f.index, detail::label_of<T>().key, detail::label_of<T>().text);
   }
 };
 
@@ -12625,6 +9304,4257 @@ template <class Archive, class T>
 void CEREAL_LOAD_FUNCTION_NAME(Archive&, object_ref<T>&) {
   static_assert(sizeof(Archive) == 0,
                 "cadre: an object_ref can only be read by cadre::input_archive, with a ref_receiver");
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/far_refs.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_FAR_REFS_HPP
+#define CADRE_ACTOR_DETAIL_FAR_REFS_HPP
+
+#include <cstdint>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Writes refs into a message for a rank of another node, which it lends the objects.
+class far_writer final : public ref_writer {
+ public:
+  far_writer(far_objects& far, const object_store& store, int to) : far_(far), store_(store), to_(to) {}
+  /// A message that was not sent takes them back.
+  ~far_writer() override {
+    for (const std::uint64_t key : lent_) far_.take_back(to_, key, 1);
+  }
+  void sent() noexcept { lent_.clear(); }
+
+ private:
+  void write(output_archive& to, store_core* core, std::uint32_t index) override {
+    object_loan l;
+    if (core != nullptr) {
+      if (core != &object_ref_access::core(store_)) throw bad_store_option("a ref of another store is used");
+      lent_.reserve(lent_.size() + 1);
+      l = far_.lend(to_, *core, index);
+      lent_.push_back(l.key);
+    }
+    to(l);
+  }
+
+  far_objects& far_;
+  const object_store& store_;
+  int to_;
+  std::vector<std::uint64_t> lent_;
+};
+
+/// Reads refs from a message of a rank of another node.
+class far_reader final : public ref_reader {
+ public:
+  far_reader(far_objects& far, const object_store& store, int from) : far_(far), store_(store), from_(from) {}
+
+ private:
+  found read(input_archive& from, const stored_label& label) override {
+    object_loan l;
+    from(l);
+    if (l.rank < 0) return {};
+    store_core& core = object_ref_access::core(store_);
+    return {&core, far_.borrow(from_, l, core, label)};
+  }
+
+  far_objects& far_;
+  const object_store& store_;
+  int from_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/link.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_LINK_HPP
+#define CADRE_ACTOR_DETAIL_LINK_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A message on its way out.
+struct outgoing {
+  byte_buffer bytes;                               ///< header and arguments
+  std::vector<std::span<const std::byte>> blocks;  ///< large contiguous arguments, sent from where they lie
+  std::shared_ptr<const void> keep;                ///< what keeps the blocks; let go when they have left
+};
+
+/// Where the blocks of a message go.
+struct landing {
+  std::vector<std::span<std::byte>> into;
+  std::shared_ptr<const void> keep;     ///< what keeps that memory: let go when nothing writes there any more
+  move_only_function<void(bool)> done;  ///< called once: true when all is there; false when the sender has died, or
+                                        ///< when these are not as many spans of the sizes as there are blocks
+};
+
+/// A message that has come.
+class incoming {
+ public:
+  incoming(std::span<const std::byte> bytes, std::span<const std::uint64_t> block_sizes) noexcept
+      : bytes_(bytes), block_sizes_(block_sizes) {}
+
+  /// Valid during message_sink::receive() only.
+  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+  /// Of the blocks, in bytes; they come later. Valid during message_sink::receive() only.
+  [[nodiscard]] std::span<const std::uint64_t> block_sizes() const noexcept { return block_sizes_; }
+
+  /// Says where each block goes. Without this call they are received and thrown away.
+  void receive_blocks(landing where) noexcept { landing_ = std::move(where); }
+  [[nodiscard]] std::optional<landing>& where() noexcept { return landing_; }
+
+ private:
+  std::span<const std::byte> bytes_;
+  std::span<const std::uint64_t> block_sizes_;
+  std::optional<landing> landing_;
+};
+
+/// What gets messages. Its functions, and landing::done, are called by whichever thread makes progress, one at a time.
+/// They may send (which never waits there) and must not wait for messages.
+class message_sink {
+ public:
+  /// The messages of a sender come in the order in which it sent them.
+  virtual void receive(int from, incoming& message) noexcept = 0;
+  /// `from` sent what no rank of this build sends. It counts as dead from now on: died() follows.
+  virtual void fault(int from, const error& what) noexcept = 0;
+  /// Once for each rank that has ended. Nothing of it comes afterwards.
+  virtual void died(int rank, std::string_view how) noexcept = 0;
+
+ protected:
+  ~message_sink() = default;
+};
+
+/// Urgent messages, which are replies, pass the limit on what is under way to a rank: else two ranks could wait for each
+/// other. They keep their place in the order.
+enum class urgency : std::uint8_t { normal, urgent };
+
+/// The way between this process and the other ranks of a job. Thread-safety: any thread may call anything but close().
+class link {
+ public:
+  virtual ~link() = default;
+
+  [[nodiscard]] virtual int rank() const noexcept = 0;
+  [[nodiscard]] virtual int world_size() const noexcept = 0;
+
+  /// From now on messages are received, by the sink. To be called once.
+  virtual void start(message_sink& sink) = 0;
+
+  /// Appends to the buffer for rank `to`, never the own one. What is buffered goes when enough has come together, at
+  /// flush() or wait_while(), or a few milliseconds later. Where too much is under way to that rank it makes progress until
+  /// there is less. Throws if that rank is dead, does not take anything for a long time, or the link is closed.
+  virtual void send(int to, std::span<const std::byte> bytes, urgency how = urgency::normal) = 0;
+  virtual void send(int to, outgoing&& message, urgency how = urgency::normal) = 0;
+  /// What is buffered goes now.
+  virtual void flush() = 0;
+
+  /// Makes progress if no other thread is at it. True if a message came. Never waits.
+  virtual bool poll() noexcept = 0;
+  /// The same once more by a thread that makes no progress for a while: what comes afterwards is seen to soon, though
+  /// nobody polls.
+  virtual bool poll_last() noexcept { return poll(); }
+  /// Ticks that it is worth polling for in hope of a message: about what it takes to wake the threads of both sides.
+  [[nodiscard]] virtual std::uint64_t patience() const noexcept { return 100'000; }
+  /// Flushes, then makes progress while the word holds `value`, sleeping where nothing comes; false at the deadline. Who
+  /// changes the word outside of the sink's functions calls wake() afterwards.
+  virtual bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value,
+                          std::chrono::steady_clock::time_point deadline) = 0;
+  virtual void wake() noexcept = 0;
+
+  [[nodiscard]] virtual bool is_alive(int rank) const noexcept = 0;
+  /// For whoever learns of a death by other means: sends to that rank throw from now on, and the sink is told soon.
+  virtual void declare_dead(int rank, std::string how) = 0;
+
+  /// Called by one thread of every living rank when it sends no more: returns when all that was sent to this rank is
+  /// received and all that it sent is on its way without it. Throws at the deadline, with the ranks that are missing.
+  virtual void close(std::chrono::steady_clock::time_point deadline) = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/message_parts.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_MESSAGE_PARTS_HPP
+#define CADRE_ACTOR_DETAIL_MESSAGE_PARTS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a message to another rank has beside its bytes: refs, which are mailed within the node's store or lent to another
+/// node, and blocks of memory, which leave from where they lie.
+class outgoing_parts final : public ref_writer {
+ public:
+  /// `encloses`: something keeps the memory of blocks until they have left.
+  explicit outgoing_parts(bool encloses) noexcept : encloses_(encloses) {}
+  void mail_refs(const object_store& store) { mailed_.emplace(store); }
+  void lend_refs(far_objects& far, const object_store& store, int to) { lent_.emplace(far, store, to); }
+
+  [[nodiscard]] bool encloses() const noexcept { return encloses_; }
+  void enclose(std::span<const std::byte> block) { blocks_.push_back(block); }
+  [[nodiscard]] std::vector<std::span<const std::byte>> take_blocks() noexcept { return std::move(blocks_); }
+
+  /// The message is on its way; else it takes its refs back when this ends.
+  void sent() noexcept {
+    if (mailed_) mailed_->sent();
+    if (lent_) lent_->sent();
+  }
+
+ private:
+  void write(output_archive& to, store_core* core, std::uint32_t index) override {
+    if (!mailed_ && !lent_) throw ref_cannot_travel("an object_ref is in a message that can hold none");
+    (mailed_ ? static_cast<ref_writer&>(*mailed_) : *lent_).write(to, core, index);
+  }
+
+  bool encloses_;
+  std::optional<ref_sender> mailed_;
+  std::optional<far_writer> lent_;
+  std::vector<std::span<const std::byte>> blocks_;
+};
+
+/// The same of a message that has come. Its blocks are still on their way.
+class incoming_parts final : public ref_reader {
+ public:
+  explicit incoming_parts(incoming& message) noexcept : message_(message) {}
+  void read_mail(const object_store& store) { mailed_.emplace(store); }
+  void borrow_refs(far_objects& far, const object_store& store, int from) { lent_.emplace(far, store, from); }
+
+  /// The size of the next block, in bytes. Throws archive_corrupt (502) if there is none.
+  [[nodiscard]] std::uint64_t next_block() const {
+    if (into_.size() >= message_.block_sizes().size()) throw archive_corrupt("a block that did not come along", 0);
+    return message_.block_sizes()[into_.size()];
+  }
+  void receive_next(std::span<std::byte> where) { into_.push_back(where); }
+  [[nodiscard]] bool has_blocks() const noexcept { return !into_.empty(); }
+  /// After all of them. `keep` is let go when nothing writes to them any more; `done(true)`: they are there.
+  void receive(std::shared_ptr<void> keep, move_only_function<void(bool)> done) {
+    message_.receive_blocks({.into = std::exchange(into_, {}), .keep = std::move(keep), .done = std::move(done)});
+  }
+
+ private:
+  found read(input_archive& from, const stored_label& label) override {
+    if (!mailed_ && !lent_) throw ref_cannot_travel("an object_ref is read from a message that can hold none");
+    return (mailed_ ? static_cast<ref_reader&>(*mailed_) : *lent_).read(from, label);
+  }
+
+  incoming& message_;
+  std::optional<ref_receiver> mailed_;
+  std::optional<far_reader> lent_;
+  std::vector<std::span<std::byte>> into_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/block.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_BLOCK_HPP
+#define CADRE_ACTOR_DETAIL_BLOCK_HPP
+
+#include <array>
+#include <concepts>
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string>
+#include <type_traits>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// From here on a value is worth being sent from where it lies, and received where it is to lie.
+inline constexpr std::size_t smallest_block = std::size_t{16} << 10;
+
+/// A value whose elements lie in a row of memory that is not its own: where it is moved to they stay where they are.
+template <class T>
+concept travels_as_block = std::same_as<T, std::string> ||
+                           (is_vector<T> && requires { requires archived_by_bytes<typename T::value_type>; }) ||
+                           (stored_array<T> && requires(T& t, std::ptrdiff_t n) { t.resize(n, n); });
+
+template <travels_as_block T>
+std::span<const std::byte> block_of(const T& value) noexcept {
+  return std::as_bytes(elements(value));
+}
+/// Whether it is worth it.
+template <class T>
+bool is_block(const T& value) noexcept {
+  if constexpr (travels_as_block<T>)
+    return block_of(value).size() >= smallest_block && !has_padding<typename contiguous_traits<T>::element>();
+  else
+    return false;
+}
+
+/// A value that is an argument or a result of its own, not part of one: of a large one the bytes go along as a block, where
+/// the message can have them.
+template <class T>
+void write_value(output_archive& out, const T& value) {
+  if constexpr (travels_as_block<T>) {
+    auto* const message = is_block(value) ? dynamic_cast<outgoing_parts*>(out.extension()) : nullptr;
+    const bool encloses = message != nullptr && message->encloses();
+    out(encloses);
+    if (encloses) {
+      for (const std::size_t n : contiguous_traits<T>::shape(value)) out(std::uint64_t{n});
+      message->enclose(block_of(value));
+      return;
+    }
+  }
+  out(value);
+}
+
+/// Gives it the size that is said, for the block that comes later.
+template <travels_as_block T>
+void read_extents(input_archive& in, incoming_parts& message, T& value) {
+  constexpr std::size_t dimensions = stored_array<T> ? 2 : 1;
+  constexpr std::uint64_t most = std::uint64_t{1} << 41;
+  std::array<std::uint64_t, dimensions> n{};
+  std::uint64_t bytes = sizeof(typename contiguous_traits<T>::element);
+  bool fits = true;
+  for (std::uint64_t& extent : n) {
+    in(extent);
+    fits = fits && extent <= most / bytes;
+    if (fits) bytes *= extent;
+  }
+  if (!fits || bytes != message.next_block())
+    throw archive_corrupt("a block that is not of the value's size", in.offset());
+  if constexpr (dimensions == 2) {
+    if constexpr (requires { stored_type<T>::fits(n[0], n[1]); })
+      if (!stored_type<T>::fits(n[0], n[1]))
+        throw archive_corrupt("a matrix of other extents than its type's", in.offset());
+    value.resize(static_cast<std::ptrdiff_t>(n[0]), static_cast<std::ptrdiff_t>(n[1]));
+  } else {
+    value.resize(static_cast<std::size_t>(n[0]));
+  }
+  message.receive_next(std::as_writable_bytes(elements(value)));
+}
+/// Its block, if it has one, comes later: see incoming_parts. Throws archive_error (501-504).
+template <class T>
+void read_value(input_archive& in, T& value) {
+  if constexpr (travels_as_block<T>) {
+    bool enclosed = false;
+    in(enclosed);
+    if (enclosed) {
+      auto* const message = dynamic_cast<incoming_parts*>(in.extension());
+      if (message == nullptr) throw archive_corrupt("a block where there can be none", in.offset());
+      return read_extents(in, *message, value);
+    }
+  }
+  in(value);
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/barrier.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_BARRIER_HPP
+#define CADRE_ASYNC_DETAIL_BARRIER_HPP
+
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A barrier between a store and a later load whose price only one side pays. frequent() stands between store and load
+/// of the many, seldom() between those of the few; of two such pairs at least one load then sees the other's store.
+/// seldom() has the kernel interrupt every running thread of the process, which makes the hardware's barrier for the many
+/// (membarrier(2)); frequent() only keeps the compiler from moving anything. Where the kernel has no such call, and under
+/// ThreadSanitizer, which cannot know of it, both are a sequentially consistent exchange.
+class uneven_barrier {
+ public:
+  static void frequent() noexcept {
+    if (by_kernel()) [[likely]] {
+      asm volatile("" ::: "memory");
+    } else {
+      exchange();
+    }
+  }
+  static void seldom() noexcept {
+    if (by_kernel()) [[likely]]
+      ::syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+    else
+      exchange();
+  }
+  /// Once, before any of the two.
+  static void prepare() noexcept {
+#ifndef CADRE_TSAN
+    if (::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0)
+      registered().store(true, std::memory_order_relaxed);
+#endif
+  }
+
+ private:
+  static std::atomic<bool>& registered() noexcept {
+    static constinit std::atomic<bool> r{false};
+    return r;
+  }
+  static bool by_kernel() noexcept {
+#ifdef CADRE_TSAN
+    return false;
+#else
+    return registered().load(std::memory_order_relaxed);
+#endif
+  }
+  static void exchange() noexcept {
+    static constinit std::atomic<std::uint32_t> word{0};
+    word.fetch_add(1, std::memory_order_seq_cst);
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/process.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_PROCESS_HPP
+#define CADRE_ASYNC_DETAIL_PROCESS_HPP
+
+#include <pthread.h>
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The locks that all pools of a process share; in the order in which more than one may be taken. Never destroyed: tasks
+/// may be freed while the statics of the program are being destroyed.
+struct process_locks {
+  std::mutex pools;   // which pools there are
+  std::mutex waits;   // who sleeps until which task is done
+  std::mutex family;  // whose child a task is
+  std::mutex nodes;   // the depot of node memory
+  std::mutex pages;   // huge pages that are kept for the next who wants one
+};
+inline process_locks& the_locks() noexcept {
+  static constinit process_locks locks;
+  return locks;
+}
+
+/// How often this process is the child of a fork(): a pool that has another number has no threads here.
+inline constinit std::atomic<std::uint32_t> fork_count{0};
+
+/// Counts forks, and keeps a child from finding a lock held by a thread that it does not have.
+inline void watch_forks() noexcept {
+  static const int registered = ::pthread_atfork(
+      [] {
+        process_locks& l = the_locks();
+        l.pools.lock();
+        l.waits.lock();
+        l.family.lock();
+        l.nodes.lock();
+        l.pages.lock();
+      },
+      [] {
+        process_locks& l = the_locks();
+        l.pages.unlock();
+        l.nodes.unlock();
+        l.family.unlock();
+        l.waits.unlock();
+        l.pools.unlock();
+      },
+      [] {
+        process_locks& l = the_locks();
+        l.pages.unlock();
+        l.nodes.unlock();
+        l.family.unlock();
+        l.waits.unlock();
+        l.pools.unlock();
+        fork_count.fetch_add(1, std::memory_order_relaxed);
+      });
+  static_cast<void>(registered);
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/huge_pages.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_HUGE_PAGES_HPP
+#define CADRE_ASYNC_DETAIL_HUGE_PAGES_HPP
+
+#include <sys/mman.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <new>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Memory in pieces of 2 MiB that are one huge page each where the system has one to give. A first touch of each of their
+/// 512 ordinary pages would cost more than most of what is done with them. A few pieces that are given back are kept.
+/// Thread-safety: all functions, from any thread.
+class huge_pages {
+ public:
+  static constexpr std::size_t size = std::size_t{2} << 20;
+
+  /// Throws std::bad_alloc.
+  static void* take() {
+    {
+      const std::lock_guard lock(the_locks().pages);
+      store& s = kept();
+      if (s.count != 0) return s.pieces[--s.count];
+    }
+    void* const piece = ::operator new(size, std::align_val_t{size});
+    ::madvise(piece, size, MADV_HUGEPAGE);  // where it fails the pages are ordinary ones
+    return piece;
+  }
+  static void give(void* piece) noexcept {
+    {
+      const std::lock_guard lock(the_locks().pages);
+      store& s = kept();
+      if (s.count != most) {
+        s.pieces[s.count++] = piece;
+        return;
+      }
+    }
+    ::operator delete(piece, std::align_val_t{size});
+  }
+
+ private:
+  static constexpr std::size_t most = 8;
+  struct store {
+    void* pieces[most] = {};
+    std::size_t count = 0;
+  };
+  static store& kept() noexcept {
+    static constinit store s;
+    return s;
+  }
+};
+
+/// Memory that only grows: small pieces at first, then huge pages. Freed as a whole.
+class growing_memory {
+ public:
+  growing_memory() = default;
+  growing_memory(const growing_memory&) = delete;
+  growing_memory& operator=(const growing_memory&) = delete;
+  ~growing_memory() {
+    while (piece* const p = newest_) {
+      newest_ = p->older;
+      p->huge ? huge_pages::give(p) : ::operator delete(p, std::align_val_t{64});
+    }
+  }
+
+  static constexpr std::size_t most_at_once = std::size_t{32} << 10;
+  /// 64-byte aligned. `bytes` <= most_at_once. Throws std::bad_alloc.
+  void* take(std::size_t bytes) {
+    if (bytes > left_) grow();
+    std::byte* const at = next_;
+    const std::size_t rounded = (bytes + 63) & ~std::size_t{63};
+    next_ += rounded;
+    left_ -= rounded;
+    return at;
+  }
+
+ private:
+  static constexpr std::size_t small = most_at_once + 64;
+  static constexpr std::size_t few = 8;
+  struct alignas(64) piece {
+    piece* older;
+    bool huge;
+  };
+
+  void grow() {
+    const bool huge = pieces_ >= few;
+    void* const memory = huge ? huge_pages::take() : ::operator new(small, std::align_val_t{64});
+    newest_ = ::new (memory) piece{newest_, huge};
+    next_ = static_cast<std::byte*>(memory) + sizeof(piece);
+    left_ = (huge ? huge_pages::size : small) - sizeof(piece);
+    ++pieces_;
+  }
+
+  piece* newest_ = nullptr;
+  std::byte* next_ = nullptr;
+  std::size_t left_ = 0;
+  std::size_t pieces_ = 0;
+};
+
+/// A list in blocks that never move, of memory that somebody else frees; nor does it destroy what lies in it.
+template <class T, std::uint32_t PerBlock>
+class block_list {
+ public:
+  [[nodiscard]] std::uint32_t size() const noexcept { return size_; }
+  [[nodiscard]] T& operator[](std::uint32_t i) const noexcept { return blocks_[i / PerBlock][i % PerBlock]; }
+  template <class... Args>
+  T& emplace_back(growing_memory& memory, Args&&... args) {
+    if (size_ == blocks_.size() * PerBlock) blocks_.push_back(static_cast<T*>(memory.take(PerBlock * sizeof(T))));
+    T* const added = ::new (static_cast<void*>(blocks_.back() + size_ % PerBlock)) T(std::forward<Args>(args)...);
+    ++size_;
+    return *added;
+  }
+
+ private:
+  std::vector<T*> blocks_;
+  std::uint32_t size_ = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/node_memory.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_NODE_MEMORY_HPP
+#define CADRE_ASYNC_DETAIL_NODE_MEMORY_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <new>
+
+#if defined(__SANITIZE_ADDRESS__)
+#define CADRE_POISON_NODES 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define CADRE_POISON_NODES 1
+#endif
+#endif
+#ifdef CADRE_POISON_NODES
+// Of <sanitizer/asan_interface.h>, which not every system has beside its compiler.
+extern "C" void __asan_poison_memory_region(void const volatile*, std::size_t);
+extern "C" void __asan_unpoison_memory_region(void const volatile*, std::size_t);
+#endif
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Memory for tasks: 64-byte aligned nodes of a few sizes. Each thread keeps up to two batches of free nodes per size and
+/// exchanges whole batches with a common depot, so a task allocated here and freed there costs no lock and, in steady
+/// state, no call of the system's allocator.
+///
+/// Nodes are never given back to the system and keep their size for ever, so for_each_node() can look at any of them at
+/// any time: the first `lasting` bytes after the first 8 of a node stay what they were when it was freed, and are zero
+/// before its first use.
+class node_memory {
+ public:
+  static constexpr std::size_t sizes[] = {128, 192, 256, 512};
+  static constexpr std::size_t largest = 512;
+  static constexpr std::size_t alignment = 64;
+  static constexpr std::size_t lasting = 8;
+
+  /// `bytes` <= largest. Throws std::bad_alloc.
+  static void* allocate(std::size_t bytes) {
+    const std::size_t c = class_of(bytes);
+    magazine& m = mine().magazines[c];
+    if (m.current.first == nullptr) [[unlikely]]
+      refill(c, m);
+    node* const n = m.current.first;
+    m.current.first = n->next;
+    --m.current.count;
+    unpoison(n, sizes[c]);
+    return n;
+  }
+
+  static void release(void* memory, std::size_t bytes) noexcept {
+    const std::size_t c = class_of(bytes);
+    magazine& m = mine().magazines[c];
+    if (m.current.count == batch_size) [[unlikely]]
+      make_room(c, m);
+    node* const n = static_cast<node*>(memory);
+    n->next = m.current.first;
+    m.current.first = n;
+    ++m.current.count;
+    poison(n, sizes[c]);
+    if (mine().ended) [[unlikely]]
+      give_all_back(mine());
+  }
+
+  /// Calls `visit(void*)` for every node that there is, in use or not.
+  template <class Visit>
+  static void for_each_node(Visit&& visit) {
+    slab* newest = nullptr;
+    {
+      const std::lock_guard lock(the_locks().nodes);
+      newest = the_depot().slabs;
+    }
+    for (slab* s = newest; s != nullptr; s = s->older)  // slabs are only ever added, in front
+      for (std::size_t i = 0; i < batch_size; ++i) visit(static_cast<void*>(s->first + i * s->node_size));
+  }
+
+ private:
+  static constexpr std::size_t classes = sizeof sizes / sizeof sizes[0];
+  static constexpr std::size_t batch_size = 64;
+
+  struct node {
+    node* next;
+    std::byte lasts[lasting];
+    node* next_batch;  // of the first node of a batch in the depot
+  };
+  struct batch {
+    node* first = nullptr;
+    std::size_t count = 0;
+  };
+  struct magazine {
+    batch current{nullptr, batch_size};  // at first with neither a node nor room for one, so that first uses are seen
+    batch spare;                         // full or empty
+  };
+  struct cache {
+    magazine magazines[classes];
+    bool registered = false;
+    bool ended = false;  // the thread is past the destruction of its thread_local objects
+  };
+  struct slab {
+    slab* older;
+    std::byte* first;
+    std::size_t node_size;
+  };
+  // Guarded by the_locks().nodes.
+  struct depot {
+    node* full[classes] = {};     // batches of batch_size nodes
+    node* partial[classes] = {};  // single nodes of threads that have ended
+    slab* slabs = nullptr;
+    growing_memory memory;
+  };
+
+  static std::size_t class_of(std::size_t bytes) noexcept {
+    return bytes <= sizes[0] ? 0 : bytes <= sizes[1] ? 1 : bytes <= sizes[2] ? 2 : 3;
+  }
+
+  CADRE_OUT_OF_COROUTINES static cache& mine() noexcept {
+    CADRE_NOT_PURE();
+    static constinit thread_local cache c;
+    return c;
+  }
+  static depot& the_depot() noexcept {
+    static depot& d = *new depot;  // never destroyed: see process_locks
+    return d;
+  }
+
+  // What a thread keeps goes to the depot when it ends. Not a destructor of `cache` itself: every use would check it.
+  struct at_thread_end {
+    ~at_thread_end() {
+      give_all_back(mine());
+      mine().ended = true;
+    }
+  };
+
+  // A thread that only frees must leave what it keeps to the others, too.
+  static void begin_use() noexcept {
+    if (mine().registered) return;
+    mine().registered = true;
+    static thread_local at_thread_end flush;
+    static_cast<void>(flush);
+    watch_forks();
+  }
+
+  [[gnu::noinline]] static void refill(std::size_t c, magazine& m) {
+    begin_use();
+    if (m.spare.first != nullptr) {
+      m.current = m.spare;
+      m.spare = {};
+      return;
+    }
+    {
+      depot& d = the_depot();
+      const std::lock_guard lock(the_locks().nodes);
+      if (node* const first = d.full[c]) {
+        reveal_link(first);
+        d.full[c] = first->next_batch;
+        m.current = {first, batch_size};
+        return;
+      }
+      if (node* const first = d.partial[c]) {
+        d.partial[c] = first->next;
+        first->next = nullptr;
+        m.current = {first, 1};
+        return;
+      }
+    }
+    m.current = carve(c);
+  }
+
+  [[gnu::noinline]] static batch carve(std::size_t c) {
+    const std::size_t size = sizes[c];
+    slab* const s = new slab{nullptr, nullptr, size};
+    try {
+      const std::lock_guard lock(the_locks().nodes);
+      s->first = static_cast<std::byte*>(the_depot().memory.take(size * batch_size));
+    } catch (...) {
+      delete s;
+      throw;
+    }
+    node* first = nullptr;
+    for (std::size_t i = batch_size; i-- > 0;) {
+      first = ::new (static_cast<void*>(s->first + i * size)) node{first, {}, nullptr};
+      poison(first, size);
+    }
+    const std::lock_guard lock(the_locks().nodes);
+    s->older = the_depot().slabs;
+    the_depot().slabs = s;
+    return {first, batch_size};
+  }
+
+  [[gnu::noinline]] static void make_room(std::size_t c, magazine& m) noexcept {
+    begin_use();
+    if (m.current.first == nullptr) {
+      m.current.count = 0;
+      return;
+    }
+    if (m.spare.first != nullptr) {
+      const std::lock_guard lock(the_locks().nodes);
+      reveal_link(m.spare.first);
+      m.spare.first->next_batch = the_depot().full[c];
+      the_depot().full[c] = m.spare.first;
+    }
+    m.spare = m.current;
+    m.current = {};
+  }
+
+  [[gnu::noinline]] static void give_all_back(cache& mine) noexcept {
+    const std::lock_guard lock(the_locks().nodes);
+    for (std::size_t c = 0; c < classes; ++c)
+      for (batch* b : {&mine.magazines[c].current, &mine.magazines[c].spare}) {
+        while (node* const n = b->first) {
+          b->first = n->next;
+          n->next = the_depot().partial[c];
+          the_depot().partial[c] = n;
+        }
+        b->count = 0;
+      }
+  }
+
+#ifdef CADRE_POISON_NODES
+  // All but the link and what lasts.
+  static void poison(node* n, std::size_t size) noexcept {
+    __asan_poison_memory_region(n->lasts + lasting, size - sizeof(node*) - lasting);
+  }
+  static void unpoison(node* n, std::size_t size) noexcept { __asan_unpoison_memory_region(n, size); }
+  static void reveal_link(node* n) noexcept { __asan_unpoison_memory_region(&n->next_batch, sizeof n->next_batch); }
+#else
+  static void poison(node*, std::size_t) noexcept {}
+  static void unpoison(node*, std::size_t) noexcept {}
+  static void reveal_link(node*) noexcept {}
+#endif
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/sleeper.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_SLEEPER_HPP
+#define CADRE_ASYNC_DETAIL_SLEEPER_HPP
+
+#include <atomic>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+using time_point = std::chrono::steady_clock::time_point;
+
+/// One thread's place to sleep. Word: bit 0 says that the scheduler woke it for work, the bits above count the events
+/// that it waits for. Whoever counts an event up may find the sleeper gone right after, so nothing else of it is touched.
+struct sleeper {
+  explicit sleeper(std::uint32_t events) noexcept : needed(events) {}
+
+  static constexpr std::uint32_t woken_for_work = 1;
+  static constexpr std::uint32_t event = 2;
+
+  [[nodiscard]] std::uint32_t events() const noexcept { return word.load(std::memory_order_acquire) / event; }
+  [[nodiscard]] bool satisfied() const noexcept { return events() >= needed; }
+
+  void count_event() noexcept {
+    const std::uint32_t enough = needed;
+    if (word.fetch_add(event, std::memory_order_acq_rel) / event + 1 == enough) futex::wake_one(word);
+  }
+
+  /// Until satisfied, or woken for work, or the deadline.
+  void sleep(time_point deadline) noexcept {
+    for (;;) {
+      const std::uint32_t now = word.load(std::memory_order_acquire);
+      if ((now & woken_for_work) || now / event >= needed) return;
+      if (!futex::wait_until(word, now, deadline)) return;
+    }
+  }
+
+  /// Of one that is in no scheduler's list.
+  void wake() noexcept {
+    word.fetch_or(woken_for_work, std::memory_order_acq_rel);
+    futex::wake_one(word);
+  }
+  void forget_wake() noexcept { word.fetch_and(~woken_for_work, std::memory_order_acq_rel); }
+
+  std::atomic<std::uint32_t> word{0};
+  const std::uint32_t needed;
+  // Guarded by the scheduler's mutex.
+  sleeper* previous = nullptr;
+  sleeper* next = nullptr;
+  bool linked = false;
+  bool between_tasks = false;  // a worker's main loop, as opposed to a wait inside a task
+};
+
+/// A sleeper that is to be woken when there is something to do for the task that it waits for: see task::listen().
+struct listener {
+  sleeper* who = nullptr;
+  listener* previous = nullptr;
+  listener* next = nullptr;
+  bool listed = false;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/waiter_list.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_WAITER_LIST_HPP
+#define CADRE_ASYNC_DETAIL_WAITER_LIST_HPP
+
+#include <sched.h>
+
+#include <atomic>
+#include <cstdint>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class task;
+
+/// What is to happen when a task completes. Lives with whoever waits: on a waiter's stack or inside a later task.
+struct continuation {
+  enum class wish : std::uint8_t {
+    fire,       // returns a task that is to run on this thread once all others have been told, or null
+    name_owner  // does nothing, and returns the task that cannot be done before this has fired, or null
+  };
+  using action = task* (*)(continuation&, wish) noexcept;
+  explicit continuation(action f) noexcept : act(f) {}
+
+  continuation* next = nullptr;
+  action act;
+};
+
+/// The continuations of a task: a stack by compare-and-swap that completion closes for good. Results are written before
+/// the closing exchange (release) and read after a load that sees it (acquire). Only removal, by a wait that timed out, and
+/// a look for cycles of waits lock the list for a moment.
+class waiter_list {
+ public:
+  [[nodiscard]] bool is_closed() const noexcept { return head_.load(std::memory_order_acquire) == closed; }
+
+  /// False if the list is closed.
+  [[nodiscard]] bool add(continuation& c) noexcept {
+    return replace_head([&c](std::uintptr_t head) {
+      c.next = reinterpret_cast<continuation*>(head);
+      return reinterpret_cast<std::uintptr_t>(&c);
+    });
+  }
+
+  /// Takes back one that was added. False if the list has been closed.
+  [[nodiscard]] bool remove(continuation& c) noexcept {
+    lock list(*this);
+    if (!list) return false;
+    continuation** at = &list.first();
+    while (*at != &c) at = &(*at)->next;
+    *at = c.next;
+    return true;
+  }
+
+  /// Once. All that there are, the first to come first.
+  [[nodiscard]] continuation* close() noexcept {
+    continuation* newest = nullptr;
+    static_cast<void>(replace_head([&newest](std::uintptr_t head) {
+      newest = reinterpret_cast<continuation*>(head);
+      return closed;
+    }));
+    continuation* first = nullptr;
+    while (newest != nullptr) {
+      continuation* const c = std::exchange(newest, newest->next);
+      c->next = std::exchange(first, c);
+    }
+    return first;
+  }
+
+  /// While it lives nothing is added, nothing removed, and the list not closed; if it is not closed already.
+  class lock {
+   public:
+    explicit lock(waiter_list& list) noexcept
+        : list_(list), held_(list.replace_head([this](std::uintptr_t head) {
+            first_ = reinterpret_cast<continuation*>(head);
+            return head | locked;
+          })) {}
+    lock(const lock&) = delete;
+    lock& operator=(const lock&) = delete;
+    ~lock() {
+      if (held_) list_.head_.store(reinterpret_cast<std::uintptr_t>(first_), std::memory_order_release);
+    }
+    explicit operator bool() const noexcept { return held_; }
+    [[nodiscard]] continuation*& first() noexcept { return first_; }
+
+   private:
+    continuation* first_ = nullptr;
+    waiter_list& list_;
+    const bool held_;
+  };
+
+ private:
+  static constexpr std::uintptr_t closed = 2;
+  static constexpr std::uintptr_t locked = 1;
+
+  // False if the list is closed. Waits while it is locked.
+  template <class Next>
+  [[nodiscard]] bool replace_head(Next next) noexcept {
+    std::uintptr_t head = head_.load(std::memory_order_acquire);
+    while (head != closed) {
+      if (head & locked) {
+        ::sched_yield();
+        head = head_.load(std::memory_order_acquire);
+      } else if (head_.compare_exchange_weak(head, next(head), std::memory_order_acq_rel, std::memory_order_acquire)) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  std::atomic<std::uintptr_t> head_{0};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/task.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_TASK_HPP
+#define CADRE_ASYNC_DETAIL_TASK_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <source_location>
+#include <string_view>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class scheduler;
+class strand;
+class task;
+struct task_extras;
+
+/// Which pool, for the whole life of the process: a slot of the registry and how often that had been used before. A task
+/// names its pool by this and holds no reference to it, which would be a counter that all threads write.
+using pool_id = std::uint64_t;
+inline constexpr pool_id no_pool = 0;
+
+struct worker;
+struct here_queue;
+
+/// A task that runs on this thread; those it waits on top of are the outer ones.
+struct running_frame {
+  task* runs;
+  running_frame* outer;
+  bool whole = true;  // false: only a part of that task, which goes on elsewhere
+};
+
+struct thread_context {
+  struct worker* worker = nullptr;  // which one of a pool this thread is
+  running_frame* top = nullptr;
+  here_queue* here = nullptr;  // of the run_here() under way
+};
+CADRE_OUT_OF_COROUTINES inline thread_context& this_context() noexcept {
+  CADRE_NOT_PURE();
+  static constinit thread_local thread_context c;
+  return c;
+}
+/// The task that runs on this thread, or null.
+inline task* current_task() noexcept {
+  const running_frame* const top = this_context().top;
+  return top != nullptr ? top->runs : nullptr;
+}
+
+/// One node per task: references, claim, link of the queues, waiters, family; derived classes add result and closure.
+///
+/// claim:  pending (a promise, or a continuation whose time has not come) -> queued -> running. Whoever turns queued
+///         into running runs the task, be it a worker that took it from a queue or a thread that waits for it, or ends it,
+///         as cancel() does; the queue's entry is then stale and only gives back its reference.
+/// waiters_: what is to happen when the task is done; completion closes it for good, which is also what says that.
+/// parent_: the task that submitted this one, as long as that may still be cancelled together with what it submitted.
+/// kin_: how many keep the node: its children, and one for all who hold references. These keep its result as well, which
+///       children must not: it may hold their futures.
+///
+/// references_ and claim_ lie in the bytes of a node that node_memory keeps: they are only ever touched atomically, and
+/// zero references mean that nobody lives here. So retain_at() may be called on any node, in use or not.
+class task {
+  mutable std::uint32_t references_;  // these two first, after the table pointer: see node_memory::lasting
+  mutable std::uint32_t claim_;
+
+ public:
+  enum : std::uint32_t {
+    pending = 0,
+    queued = 1,
+    running = 2,
+    phase = 3,
+    stop = 4,          ///< somebody has cancelled it
+    has_children = 8,  ///< so cancelling looks for them
+    runner_shift = 4   ///< above: worker + 1
+  };
+  enum : std::uint8_t {
+    no_future = 1,     ///< nobody can wait for it
+    bare = 2,          ///< part of the task that waits for it, on its stack or frame: neither claimed nor counted
+    not_for_help = 4,  ///< a waiter must not run it itself: it belongs to a certain worker, or actor
+    no_closure = 8,    ///< promises and joins: completed from elsewhere, never run
+    hears_stop = 16,   ///< on_stop() is to be called
+    holds = 32,        ///< resources: on_wait() is to be called
+    beyond_cancel =
+        64,         ///< nobody can name it to cancel it: no future, no options, nor a parent of which that is not so
+    of_graph = 128  ///< a graph_step
+  };
+
+  explicit task(pool_id home, std::uint8_t flags, std::source_location at) noexcept
+      : home_(home), at_(at), flags_(flags) {}
+  task(const task&) = delete;
+  task& operator=(const task&) = delete;
+
+  // What runs functions fits into a node; the joins of many futures, which nobody looks for, may be larger.
+  static void* operator new(std::size_t bytes) {
+    return bytes <= node_memory::largest ? node_memory::allocate(bytes)
+                                         : ::operator new(bytes, std::align_val_t{node_memory::alignment});
+  }
+  static void operator delete(void* memory, std::size_t bytes) noexcept {
+    if (bytes <= node_memory::largest)
+      node_memory::release(memory, bytes);
+    else
+      ::operator delete(memory, std::align_val_t{node_memory::alignment});
+  }
+  static void* operator new(std::size_t, void* where) noexcept { return where; }
+
+  /// Makes this a child of the task that runs on this thread, if that may be cancelled. Before publish().
+  void set_parent() noexcept {
+    task* const p = current_task();
+    if (p == nullptr || (p->has(beyond_cancel) && !p->stop_requested())) return;
+    flags_ &= static_cast<std::uint8_t>(~beyond_cancel);
+    std::uint32_t family = p->family_.load(std::memory_order_relaxed);
+    if ((family & 0xffff) >= family >> 16) family = p->shorten_family();
+    parent_ = p;
+    family_.store((family & 0xffff) == 0xffff ? family : family + 1, std::memory_order_relaxed);
+  }
+
+  /// Called once, when all else is constructed: from now on other threads may find the task. It is cancelled at once if
+  /// its parent has been.
+  void publish(std::uint32_t phase_now, std::uint32_t references) noexcept {
+    claim().store(phase_now, std::memory_order_relaxed);
+    counter().store(references, std::memory_order_release);
+    if (parent_ != nullptr) join_family();
+  }
+
+  /// Called once, by the thread that claimed the task. Ends with complete(), unless nobody can know.
+  virtual void run() noexcept = 0;
+  /// Instead of run(), by the thread that claimed the task: destroys the closure, and completes with task_cancelled.
+  virtual void run_not() noexcept = 0;
+  void run_or_end() noexcept {
+    if (stop_requested() || (parent_ != nullptr && parent_->stop_requested())) [[unlikely]]
+      run_not();
+    else
+      run();
+  }
+  /// Somebody has asked it to stop while it runs. Called at most once, by any thread.
+  virtual void on_stop() noexcept {}
+  /// The thread that runs it falls asleep in a wait, or is awake again.
+  virtual void on_wait(bool /*begins*/) noexcept {}
+  /// Of one that is not_for_help: does some of what comes before it on the thread that waits for it, and begins nothing
+  /// after the deadline. False if there is nothing to do.
+  virtual bool bring_nearer(time_point /*deadline*/) noexcept { return false; }
+  /// The same thread, about to sleep: it will be woken if bring_nearer() has something to do again. False if it has already.
+  [[nodiscard]] virtual bool listen(listener&) noexcept { return true; }
+  /// `leaves`: it will not call bring_nearer(), so that another one is to be woken in its place.
+  virtual void stop_listening(listener&, bool /*leaves*/) noexcept {}
+  /// The running task that must end before this one can begin, or null; with a reference.
+  [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
+  /// What the coroutines that it begins go on in, if that is not the pool: see strand. By the thread that runs it.
+  [[nodiscard]] virtual std::shared_ptr<strand> runs_in() noexcept { return {}; }
+  /// Whether its error, which nobody will ask for, ends the program if the pool has no handler: see report_unobserved().
+  [[nodiscard]] virtual bool error_ends_program() noexcept { return has(no_future); }
+  /// Destroys value or error, as only children keep the node from now on.
+  virtual void drop_result() noexcept {}
+  /// What it has if it was submitted with options, else null.
+  [[nodiscard]] virtual task_extras* extras() noexcept { return nullptr; }
+  /// What the user called it; may be empty.
+  [[nodiscard]] virtual std::string_view name() const noexcept { return {}; }
+
+  // ---- Claim --------------------------------------------------------------------------------------------------
+
+  /// `runner`: worker + 1, or 0 for a thread that is no worker.
+  [[nodiscard]] bool try_claim(std::uint32_t runner = 0) noexcept {
+    std::uint32_t now = claim().load(std::memory_order_relaxed);
+    while ((now & phase) == queued)
+      if (claim().compare_exchange_weak(now, ((now & ~std::uint32_t{phase}) | running) + (runner << runner_shift),
+                                        std::memory_order_acq_rel, std::memory_order_relaxed))
+        return true;
+    return false;
+  }
+  /// A pending task's time has come. False if it was cancelled before.
+  [[nodiscard]] bool make_claimable() noexcept { return advance(pending, queued); }
+  /// Takes a pending task so that it never becomes claimable.
+  [[nodiscard]] bool try_withdraw() noexcept { return advance(pending, running); }
+
+  [[nodiscard]] bool is_pending() const noexcept {
+    return (claim().load(std::memory_order_acquire) & phase) == pending;
+  }
+  [[nodiscard]] bool is_running() const noexcept {
+    return (claim().load(std::memory_order_acquire) & phase) == running;
+  }
+  [[nodiscard]] bool stop_requested() const noexcept { return claim().load(std::memory_order_relaxed) & stop; }
+  [[nodiscard]] std::uint32_t claim_word() const noexcept { return claim().load(std::memory_order_acquire); }
+
+  /// False if somebody had asked already.
+  bool ask_to_stop() noexcept {
+    if (claim().fetch_or(stop, std::memory_order_acq_rel) & stop) return false;
+    if (has(hears_stop)) on_stop();
+    return true;
+  }
+
+  /// Notes where the runner's queue stood when it began, for those who wait and want to help.
+  void set_position(std::int64_t p) noexcept {
+    position_.store(static_cast<std::uint32_t>(p), std::memory_order_relaxed);
+  }
+  /// False while it is unknown. Of the position the low 32 bits.
+  [[nodiscard]] bool runner(std::uint32_t& worker, std::int64_t& position) const noexcept {
+    const std::uint32_t w = claim().load(std::memory_order_acquire) >> runner_shift;
+    const std::uint32_t p = position_.load(std::memory_order_relaxed);
+    if (w == 0 || p == no_position) return false;
+    worker = w - 1;
+    position = p;
+    return true;
+  }
+
+  /// Asks this one to stop, and ends it if it has not begun. False if it had been asked before.
+  bool cancel_alone() noexcept {
+    const bool first = ask_to_stop();
+    kin_.fetch_add(0, std::memory_order_acq_rel);  // see join_family()
+    if (!has(no_closure) && (try_claim() || try_withdraw())) run_not();
+    return first;
+  }
+  [[nodiscard]] bool has_offspring() const noexcept { return claim_word() & has_children; }
+  [[nodiscard]] bool descends_from(const task& t) const noexcept;
+
+  // ---- References ---------------------------------------------------------------------------------------------
+
+  void retain() noexcept { counter().fetch_add(1, std::memory_order_relaxed); }
+  void release() noexcept {
+    if (drop_reference()) end();
+  }
+  /// A reference to the task in a node of node_memory, or null if there is none.
+  [[nodiscard]] static task* retain_at(void* node) noexcept {
+    const std::atomic_ref counter(*reinterpret_cast<std::uint32_t*>(static_cast<std::byte*>(node) + sizeof(void*)));
+    std::uint32_t n = counter.load(std::memory_order_relaxed);
+    while (n != 0)
+      if (counter.compare_exchange_weak(n, n + 1, std::memory_order_acq_rel, std::memory_order_relaxed))
+        return static_cast<task*>(node);
+    return nullptr;
+  }
+  /// True if the caller holds the only reference.
+  [[nodiscard]] bool unshared() const noexcept { return counter().load(std::memory_order_acquire) == 1; }
+
+  // ---- Waiters ------------------------------------------------------------------------------------------------
+
+  [[nodiscard]] bool done() const noexcept { return waiters_.is_closed(); }
+
+  /// False if the task is done already: `c` will not fire.
+  [[nodiscard]] bool add(continuation& c) noexcept { return waiters_.add(c); }
+  /// Takes back a continuation that was added. False if it has fired or is about to.
+  [[nodiscard]] bool remove(continuation& c) noexcept { return waiters_.remove(c); }
+  [[nodiscard]] waiter_list& waiters() noexcept { return waiters_; }
+
+  // ---- What does not change, and what the owner of the moment changes ---------------------------------------------
+
+  [[nodiscard]] pool_id home() const noexcept { return home_; }
+  [[nodiscard]] std::source_location at() const noexcept { return at_; }
+  [[nodiscard]] bool has(std::uint8_t flag) const noexcept { return flags_ & flag; }
+  [[nodiscard]] task* parent() const noexcept { return parent_; }
+
+  /// The error, if failed(): in the room that the result would have.
+  [[nodiscard]] virtual std::exception_ptr& error() noexcept = 0;
+  [[nodiscard]] bool failed() const noexcept { return failed_; }
+  /// True if that had been said before. Those who share a future may say it at the same time.
+  bool set_observed() noexcept { return observed_.exchange(true, std::memory_order_relaxed); }
+  [[nodiscard]] bool observed() const noexcept { return observed_.load(std::memory_order_relaxed); }
+
+  std::atomic<task*> link{nullptr};  ///< of whichever list the task is in: the scheduler's inbox, or run_here's
+
+ protected:
+  virtual ~task() {
+    if (!has(bare)) leave_family();
+  }
+
+  enum class completion : std::uint8_t { of_its_run, from_elsewhere };
+  /// Closes the list and tells everyone in it, the first to come first. The caller holds a reference.
+  void complete(completion by) noexcept;
+  void set_failed(bool failed = true) noexcept { failed_ = failed; }
+  /// Of a posted task, before anyone can take it for done: its pool, which has the handler, may end right then, and the last
+  /// reference may be that of a thread which looks through all tasks.
+  void report_if_posted() noexcept {
+    if (failed_ && has(no_future)) [[unlikely]]
+      report_error();
+  }
+  void end() noexcept;  // reports an error that nobody observed, and lets go
+
+ private:
+  static constexpr std::uint32_t first_look = 32;
+  static constexpr std::uint32_t no_position = std::numeric_limits<std::uint32_t>::max();
+
+  [[nodiscard]] std::atomic_ref<std::uint32_t> counter() const noexcept { return std::atomic_ref(references_); }
+  [[nodiscard]] std::atomic_ref<std::uint32_t> claim() const noexcept { return std::atomic_ref(claim_); }
+
+  [[nodiscard]] bool advance(std::uint32_t from, std::uint32_t to) noexcept {
+    std::uint32_t now = claim().load(std::memory_order_relaxed);
+    while ((now & phase) == from)
+      if (claim().compare_exchange_weak(now, (now & ~std::uint32_t{phase}) | to, std::memory_order_acq_rel,
+                                        std::memory_order_relaxed))
+        return true;
+    return false;
+  }
+  [[nodiscard]] bool drop_reference() noexcept { return counter().fetch_sub(1, std::memory_order_acq_rel) == 1; }
+  void report_error() noexcept;
+  void join_family() noexcept;
+  void leave_family() noexcept { release_kin(std::exchange(parent_, nullptr)); }
+  void let_go() noexcept;
+  static void release_kin(task* t) noexcept;
+  std::uint32_t shorten_family() noexcept;
+
+  waiter_list waiters_;
+  pool_id home_;
+  std::atomic<std::uint32_t> position_{no_position};
+  std::atomic<std::uint32_t> kin_{1};
+  std::source_location at_;
+  task* parent_ = nullptr;                               // once published guarded by the_locks().family
+  std::atomic<std::uint32_t> family_{first_look << 16};  // low: how many ancestors; high: when to look for dead ones
+  std::uint8_t flags_;
+  bool failed_ = false;
+  std::atomic<bool> observed_{false};
+};
+
+/// What every run of a task goes through, once it is claimed.
+inline void run_in_frame(task& t, thread_context& context) noexcept {
+  running_frame frame{&t, context.top};
+  context.top = &frame;
+  t.run_or_end();
+  context.top = frame.outer;
+}
+
+/// Tasks that this thread is to run itself, as there is no pool to run them.
+struct here_queue {
+  task* first = nullptr;
+  task* last = nullptr;
+
+  void push(task* t) noexcept {
+    t->link.store(nullptr, std::memory_order_relaxed);
+    if (first != nullptr)
+      last->link.store(t, std::memory_order_relaxed);
+    else
+      first = t;
+    last = t;
+  }
+  bool run_first() noexcept {
+    task* const t = first;
+    if (t == nullptr) return false;
+    first = t->link.load(std::memory_order_relaxed);
+    if (t->has(task::bare)) {
+      t->run();
+      return true;
+    }
+    if (t->try_claim()) run_in_frame(*t, this_context());
+    t->release();
+    return true;
+  }
+};
+
+/// Runs `t` on this thread if nobody has claimed it, and gives back one reference. A call from within such a run is put
+/// off until the run has ended or waits, so that chains of any length need no stack.
+inline void run_here(task* t) noexcept {
+  thread_context& context = this_context();
+  if (context.here != nullptr) {
+    context.here->push(t);
+    return;
+  }
+  here_queue q;
+  q.push(t);
+  context.here = &q;
+  while (q.run_first()) {}
+  context.here = nullptr;
+}
+
+/// A reference to a task, or nothing.
+template <class Task>
+class task_ref {
+ public:
+  task_ref() noexcept = default;
+  /// Takes over one reference.
+  explicit task_ref(Task* t) noexcept : task_(t) {}
+  task_ref(task_ref&& other) noexcept : task_(std::exchange(other.task_, nullptr)) {}
+  task_ref& operator=(task_ref&& other) noexcept {
+    task_ref old(std::exchange(task_, std::exchange(other.task_, nullptr)));
+    return *this;
+  }
+  ~task_ref() {
+    if (task_) task_->release();
+  }
+
+  Task* get() const noexcept { return task_; }
+  Task* operator->() const noexcept { return task_; }
+  Task& operator*() const noexcept { return *task_; }
+  explicit operator bool() const noexcept { return task_ != nullptr; }
+  Task* give() noexcept { return std::exchange(task_, nullptr); }
+
+ private:
+  Task* task_ = nullptr;
+};
+
+// A task keeps its parent, so that cancelling that, or what that came from, finds it. A relay in which each task submits
+// the next would so keep all that ever were: now and then those that are done are left out.
+[[gnu::cold]] inline std::uint32_t task::shorten_family() noexcept {
+  task* left_out[64];
+  std::size_t n = 0;
+  std::uint32_t family = 0;
+  {
+    const std::lock_guard lock(the_locks().family);
+    std::uint32_t ancestors = 0;
+    for (task* t = this; t->parent_ != nullptr;) {
+      task* const p = t->parent_;
+      // One that was cancelled stays: who cancels may be looking for what descends from it.
+      if (!p->done() || p->stop_requested() || n == sizeof left_out / sizeof left_out[0]) {
+        ++ancestors;
+        t = p;
+        continue;
+      }
+      if (p->parent_ != nullptr) p->parent_->kin_.fetch_add(1, std::memory_order_relaxed);
+      t->parent_ = p->parent_;
+      left_out[n++] = p;
+    }
+    if (ancestors > 0x4000) ancestors = 0x4000;
+    family = ancestors | (2 * ancestors + first_look) << 16;
+    family_.store(family, std::memory_order_relaxed);
+  }
+  for (std::size_t i = 0; i < n; ++i) release_kin(left_out[i]);
+  return family;
+}
+
+// Who cancels the parent sets its bit, counts its kin up by nothing, and then looks at all tasks. The two counts are in one
+// order: either it finds this task, or this task finds the bit. With the first child it is the claim that is in
+// order: either the one who cancels sees that there are children, or the child sees the bit.
+inline void task::join_family() noexcept {
+  task& p = *parent_;
+  std::uint32_t state = p.claim().load(std::memory_order_relaxed);
+  if (!(state & has_children)) state = p.claim().fetch_or(has_children, std::memory_order_acq_rel);
+  p.kin_.fetch_add(1, std::memory_order_acq_rel);
+  if ((state | p.claim().load(std::memory_order_relaxed)) & stop) cancel_alone();
+}
+
+inline void task::release_kin(task* t) noexcept {
+  // Not by recursion: families can be long.
+  while (t != nullptr && t->kin_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+    task* const next = std::exchange(t->parent_, nullptr);
+    delete t;
+    t = next;
+  }
+}
+
+// Children are born while somebody holds a reference to their parent, and are moved to one only from a child of it: if
+// there is none now, there never will be.
+inline void task::let_go() noexcept {
+  if (kin_.load(std::memory_order_acquire) == 1) {
+    delete this;
+  } else {
+    drop_result();
+    release_kin(this);
+  }
+}
+
+inline bool task::descends_from(const task& t) const noexcept {
+  const std::lock_guard lock(the_locks().family);
+  for (const task* p = parent_; p != nullptr; p = p->parent_)
+    if (p == &t) return true;
+  return false;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/cancel.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_CANCEL_HPP
+#define CADRE_ASYNC_DETAIL_CANCEL_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Calls `visit(task&)` for every task that lives.
+template <class Visit>
+void for_each_task(Visit&& visit) {
+  node_memory::for_each_node([&](void* node) {
+    if (task* const t = task::retain_at(node)) {
+      visit(*t);
+      t->release();
+    }
+  });
+}
+
+/// Cancels all live tasks that `chosen` says, and what they beget meanwhile.
+template <class Chosen>
+void cancel_all(Chosen chosen) noexcept {
+  for (bool again = true; again;) {
+    again = false;
+    for_each_task([&](task& t) {
+      if (!t.done() && chosen(static_cast<const task&>(t)) && t.cancel_alone() && t.has_offspring()) again = true;
+    });
+  }
+}
+
+/// Asks a task, and all that it has submitted, to stop; what has not begun will not. False if the task was done.
+inline bool cancel(task& t) noexcept {
+  if (t.done()) return false;
+  t.cancel_alone();
+  if (t.has_offspring()) cancel_all([&t](const task& other) { return other.descends_from(t); });
+  return true;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/idle_list.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_IDLE_LIST_HPP
+#define CADRE_ASYNC_DETAIL_IDLE_LIST_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The threads of a pool that have no work: searchers look for some, sleepers sleep. A push wakes a sleeper only if there
+/// is one and nobody searches. No wake-up is lost:
+///  - a push writes the work, then reads the counts; a thread falling asleep writes the counts, then looks for work once
+///    more: one of the two sees the other. Between write and read stands an uneven_barrier, whose price the sleeper pays; a
+///    push from outside needs none, as its write is itself a sequentially consistent exchange;
+///  - a push that relied on a searcher came before that searcher left the counts; a searcher that leaves with work, as the
+///    last one, looks whether more is visible and wakes the next.
+/// There is no timed backstop, so a lost wake-up would hang a test instead of costing time in production.
+class idle_list {
+ public:
+  /// Guards the list, and what the scheduler decides with it; taken only on the way to sleep and back.
+  [[nodiscard]] std::mutex& mutex() noexcept { return mutex_; }
+
+  [[nodiscard]] std::uint32_t searchers() const noexcept {
+    return static_cast<std::uint32_t>(counts_.load(std::memory_order_relaxed));
+  }
+  [[nodiscard]] std::size_t idle() const noexcept {
+    const std::uint64_t counts = counts_.load(std::memory_order_relaxed);
+    return static_cast<std::uint32_t>(counts) + (counts >> 32);
+  }
+
+  void begin_search() noexcept { counts_.fetch_add(one_searcher, std::memory_order_seq_cst); }
+  /// True if the caller has to wake another one should it see more work: it was the last searcher and some sleep.
+  [[nodiscard]] bool end_search() noexcept {
+    return nobody_searches_but_some_sleep(counts_.fetch_sub(one_searcher, std::memory_order_seq_cst) - one_searcher);
+  }
+
+  /// After a push.
+  void wake_one_if_needed() noexcept {
+    if (nobody_searches_but_some_sleep(counts_.load(std::memory_order_seq_cst))) [[unlikely]]
+      wake_one();
+  }
+  [[gnu::noinline]] void wake_one() noexcept {
+    std::atomic<std::uint32_t>* word = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (first_ == nullptr || static_cast<std::uint32_t>(counts_.load(std::memory_order_seq_cst)) != 0) return;
+      word = wake(*first_);
+    }
+    futex::wake_one(*word);
+  }
+  /// A certain one, if it sleeps in this list. `where` is guarded by the mutex.
+  void wake_at(sleeper* const& where) noexcept {
+    std::atomic<std::uint32_t>* word = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (where != nullptr && where->linked) word = wake(*where);
+    }
+    if (word != nullptr) futex::wake_one(*word);
+  }
+
+  /// From searcher to sleeper, with the mutex held. The caller looks for work once more before it sleeps.
+  void fall_asleep(sleeper& s) noexcept {
+    link(s);
+    counts_.fetch_add(one_sleeper - one_searcher, std::memory_order_seq_cst);
+  }
+  /// From sleeper to searcher, whoever ended the sleep, with the mutex held.
+  void wake_up(sleeper& s) noexcept {
+    if (s.linked) {
+      unlink(s);
+      counts_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
+    }
+    s.word.fetch_and(~sleeper::woken_for_work, std::memory_order_acq_rel);
+  }
+
+  /// With the mutex held: how many sleep in their main loop.
+  [[nodiscard]] std::size_t sleeping_between_tasks() const noexcept { return sleeping_between_tasks_; }
+  /// With the mutex held: satisfies all sleepers.
+  void end_all() noexcept {
+    while (sleeper* const s = first_) {
+      unlink(*s);
+      counts_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
+      s->count_event();
+    }
+  }
+
+ private:
+  static constexpr std::uint64_t one_searcher = 1;
+  static constexpr std::uint64_t one_sleeper = std::uint64_t{1} << 32;
+
+  static bool nobody_searches_but_some_sleep(std::uint64_t counts) noexcept {
+    return counts >= one_sleeper && static_cast<std::uint32_t>(counts) == 0;
+  }
+
+  // With the mutex held. The caller calls futex::wake_one.
+  std::atomic<std::uint32_t>* wake(sleeper& s) noexcept {
+    unlink(s);
+    counts_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
+    s.word.fetch_or(sleeper::woken_for_work, std::memory_order_acq_rel);
+    return &s.word;
+  }
+
+  // In front, since the last to fall asleep has the warmest cache; but those who wait inside a task are woken last.
+  void link(sleeper& s) noexcept {
+    s.previous = s.between_tasks ? nullptr : last_;
+    s.next = s.between_tasks ? first_ : nullptr;
+    (s.previous ? s.previous->next : first_) = &s;
+    (s.next ? s.next->previous : last_) = &s;
+    s.linked = true;
+    sleeping_between_tasks_ += s.between_tasks;
+  }
+  void unlink(sleeper& s) noexcept {
+    (s.previous ? s.previous->next : first_) = s.next;
+    (s.next ? s.next->previous : last_) = s.previous;
+    s.linked = false;
+    sleeping_between_tasks_ -= s.between_tasks;
+  }
+
+  alignas(64) std::atomic<std::uint64_t> counts_{0};
+  alignas(64) std::mutex mutex_;
+  sleeper* first_ = nullptr;
+  sleeper* last_ = nullptr;
+  std::size_t sleeping_between_tasks_ = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/long_wait.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_LONG_WAIT_HPP
+#define CADRE_ASYNC_DETAIL_LONG_WAIT_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class scheduler;
+class task;
+
+/// When a wait is to be told to the log, and who does that: set together, so that only those who ask for it compile it.
+struct long_wait_report {
+  std::chrono::nanoseconds after = std::chrono::nanoseconds::max();
+  void (*tell)(scheduler& pool, const task* waiter, const task& target) noexcept = nullptr;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/deque.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_DEQUE_HPP
+#define CADRE_ASYNC_DETAIL_DEQUE_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A growable work-stealing deque of pointers. The owner pushes and pops at the bottom, anyone steals from the top.
+/// D. Chase, Y. Lev, "Dynamic circular work-stealing deque", SPAA 2005, with the orders that N. M. Le et al., "Correct
+/// and efficient work-stealing for weak memory models", PPoPP 2013, give by fences here carried by sequentially
+/// consistent operations, which ThreadSanitizer understands:
+///  - pop stores bottom, then loads top; steal loads top, then bottom: in the one order of all of these, either the
+///    thief sees the lowered bottom or the owner sees the raised top, and on the last element the exchange on top decides.
+///  - push's store of bottom publishes the slot. That it comes before the scheduler's look at who sleeps is the scheduler's
+///    to see to (scheduler.hpp).
+template <class T>
+class work_deque {
+ public:
+  work_deque() : ring_(new ring(6, nullptr)) {}
+  work_deque(const work_deque&) = delete;
+  work_deque& operator=(const work_deque&) = delete;
+  ~work_deque() {
+    for (ring* r = ring_.load(std::memory_order_relaxed); r != nullptr;) {
+      ring* const smaller = r->smaller;
+      delete r;
+      r = smaller;
+    }
+  }
+
+  /// Owner only. False if there is no memory to grow.
+  [[nodiscard]] bool push(T* item) noexcept { return push(&item, 1); }
+
+  /// Owner only: all of them or, if there is no memory to grow, none. items[0] will be the first to be popped.
+  [[nodiscard]] bool push(T* const* items, std::size_t n) noexcept {
+    const std::int64_t b = bottom_.load(std::memory_order_relaxed);
+    const auto count = static_cast<std::int64_t>(n);
+    ring* r = ring_.load(std::memory_order_relaxed);
+    if (b + count - seen_top_ > r->size) {
+      seen_top_ = top_.load(std::memory_order_acquire);
+      while (b + count - seen_top_ > r->size) {
+        r = grow(*r, seen_top_, b);
+        if (r == nullptr) return false;
+      }
+    }
+    for (std::int64_t i = 0; i < count; ++i) r->slot(b + i).store(items[count - 1 - i], std::memory_order_relaxed);
+    bottom_.store(b + count, std::memory_order_release);
+    return true;
+  }
+
+  /// Owner only: the newest item, or null.
+  [[nodiscard]] T* pop() noexcept {
+    const std::int64_t b = bottom_.load(std::memory_order_relaxed) - 1;
+    if (top_.load(std::memory_order_relaxed) > b) return nullptr;  // top only rises: certainly empty
+    ring* const r = ring_.load(std::memory_order_relaxed);
+    bottom_.store(b, std::memory_order_seq_cst);
+    std::int64_t t = top_.load(std::memory_order_seq_cst);
+    if (t < b) return r->slot(b).load(std::memory_order_relaxed);
+    T* item = nullptr;
+    if (t == b && top_.compare_exchange_strong(t, t + 1, std::memory_order_seq_cst, std::memory_order_relaxed))
+      item = r->slot(b).load(std::memory_order_relaxed);
+    bottom_.store(b + 1, std::memory_order_relaxed);
+    return item;
+  }
+
+  /// Anyone: the oldest item, or null if there is none or another thief was faster.
+  [[nodiscard]] T* steal() noexcept {
+    std::int64_t t = top_.load(std::memory_order_seq_cst);
+    const std::int64_t b = bottom_.load(std::memory_order_seq_cst);
+    if (t >= b) return nullptr;
+    T* const item = ring_.load(std::memory_order_acquire)->slot(t).load(std::memory_order_relaxed);
+    // The slot may have been overwritten since; then top has moved and the exchange fails.
+    return top_.compare_exchange_strong(t, t + 1, std::memory_order_seq_cst, std::memory_order_relaxed) ? item
+                                                                                                        : nullptr;
+  }
+  /// The same if it lies at or above position `from`, of which only the low 32 bits are looked at.
+  [[nodiscard]] T* steal(std::int64_t from) noexcept {
+    const auto below = static_cast<std::uint32_t>(from) - static_cast<std::uint32_t>(oldest());
+    return static_cast<std::int32_t>(below) > 0 ? nullptr : steal();  // top only rises
+  }
+
+  [[nodiscard]] bool empty() const noexcept {
+    const std::int64_t t = top_.load(std::memory_order_seq_cst);
+    return t >= bottom_.load(std::memory_order_seq_cst);
+  }
+
+  /// Owner only: where the next push will go. Positions only grow, so an item at or above one was pushed after it was read.
+  [[nodiscard]] std::int64_t position() const noexcept { return bottom_.load(std::memory_order_relaxed); }
+  /// Anyone: the position of the oldest item, or of the next push if there is none.
+  [[nodiscard]] std::int64_t oldest() const noexcept { return top_.load(std::memory_order_relaxed); }
+
+ private:
+  struct ring {
+    ring(int log_size, ring* replaced)
+        : size(std::int64_t{1} << log_size),
+          log(log_size),
+          smaller(replaced),
+          slots(new std::atomic<T*>[std::size_t(1) << log_size]) {}
+    std::atomic<T*>& slot(std::int64_t i) noexcept { return slots[static_cast<std::size_t>(i & (size - 1))]; }
+
+    std::int64_t size;
+    int log;
+    ring* smaller;  // kept until the end, for thieves that still read it
+    std::unique_ptr<std::atomic<T*>[]> slots;
+  };
+
+  [[gnu::noinline]] ring* grow(ring& full, std::int64_t t, std::int64_t b) noexcept {
+    try {
+      auto larger = std::make_unique<ring>(full.log + 1, &full);
+      for (std::int64_t i = t; i != b; ++i)
+        larger->slot(i).store(full.slot(i).load(std::memory_order_relaxed), std::memory_order_relaxed);
+      ring_.store(larger.get(), std::memory_order_release);
+      return larger.release();
+    } catch (const std::bad_alloc&) {
+      return nullptr;
+    }
+  }
+
+  alignas(64) std::atomic<std::int64_t> top_{0};
+  alignas(64) std::atomic<std::int64_t> bottom_{0};
+  std::atomic<ring*> ring_;
+  std::int64_t seen_top_ = 0;  // the owner's; the real one is no lower
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/inbox.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_INBOX_HPP
+#define CADRE_ASYNC_DETAIL_INBOX_HPP
+
+#include <atomic>
+#include <cstddef>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A queue of tasks that come from any thread, first in, first out, linked through the tasks. A push is one exchange
+/// (D. Vyukov's queue of many producers, with the address of the last link in the place of a last node, so that it needs no
+/// dummy). Those who take do so one at a time; one who finds another at it goes on without.
+class inbox {
+ public:
+  /// Sequentially consistent, as the scheduler's way to sleep needs it.
+  void push(task* t) noexcept {
+    t->link.store(nullptr, std::memory_order_relaxed);
+    tail_.exchange(&t->link, std::memory_order_seq_cst)->store(t, std::memory_order_release);
+  }
+
+  /// False as soon as a push has begun. Also after a take() found nothing, if that push is not over yet.
+  [[nodiscard]] bool empty() const noexcept { return tail_.load(std::memory_order_seq_cst) == &first_; }
+
+  /// Takes up to `most` of the oldest; returns how many. 0 also if another thread is taking.
+  std::size_t take(task** out, std::size_t most) noexcept {
+    if (empty() || taking_.exchange(true, std::memory_order_acquire)) return 0;
+    std::size_t n = 0;
+    task* t = first_.load(std::memory_order_acquire);
+    while (n < most && t != nullptr) {
+      task* next = t->link.load(std::memory_order_acquire);
+      if (next == nullptr) {
+        // The last: a push that finds it so writes to first_, else to the link of `t`.
+        first_.store(nullptr, std::memory_order_relaxed);
+        std::atomic<task*>* expected = &t->link;
+        if (tail_.compare_exchange_strong(expected, &first_, std::memory_order_seq_cst)) {
+          out[n++] = t;
+          t = nullptr;
+          taking_.store(false, std::memory_order_release);
+          return n;
+        }
+        next = t->link.load(std::memory_order_acquire);
+        if (next == nullptr) break;  // the push is not over; the next take() will see
+      }
+      out[n++] = t;
+      t = next;
+    }
+    if (t != nullptr) first_.store(t, std::memory_order_relaxed);
+    taking_.store(false, std::memory_order_release);
+    return n;
+  }
+
+ private:
+  alignas(64) std::atomic<std::atomic<task*>*> tail_{&first_};
+  alignas(64) std::atomic<task*> first_{nullptr};
+  std::atomic<bool> taking_{false};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/worker.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_WORKER_HPP
+#define CADRE_ASYNC_DETAIL_WORKER_HPP
+
+#include <cstdint>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// One thread of a pool. All but the queues, `asleep` and `thread` is its own.
+struct worker {
+  worker(scheduler& s, std::uint32_t i) : home(&s), index(i), random(i * 2654435761u + 1) {}
+
+  scheduler* const home;
+  const std::uint32_t index;
+  std::uint32_t random;          // xorshift state, for the order of victims
+  std::uint32_t count = 0;       // tasks since what its own tasks keep waiting was last given a turn
+  std::uint64_t overdue_at = 0;  // ticks() from which that has waited too long; 0: nothing waits
+  std::uint32_t turns = 0;       // such turns
+  std::uint32_t waits = 0;       // on this stack
+  std::uint32_t unrelated = 0;   // how many of those are running unrelated work
+  std::int64_t frame = 0;        // queue position when the task on top of the stack began: what is above is its own
+  std::int64_t outside = 0;      // queue position below which tasks came from outside
+  task* next = nullptr;          // a continuation of the task that has just ended
+  sleeper* asleep = nullptr;     // guarded by the mutex of the idle list
+  work_deque<task> queue;
+  inbox pinned;  // tasks that no other worker may run
+  native_thread thread;
+};
+
+/// The worker that this thread is, or null.
+inline worker* this_worker() noexcept { return this_context().worker; }
+
+/// Runs a part of a task, which is neither claimed nor counted.
+inline void run_bare(worker& w, task& t) noexcept {
+  const std::int64_t outer = std::exchange(w.frame, w.queue.position());
+  thread_context& context = this_context();
+  running_frame frame{t.parent(), context.top, false};  // it is a part of that task
+  context.top = &frame;
+  t.run();
+  context.top = frame.outer;
+  w.frame = outer < w.queue.position() ? outer : w.queue.position();
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/parking_lot.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_PARKING_LOT_HPP
+#define CADRE_ASYNC_DETAIL_PARKING_LOT_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// How many workers may take tasks; the others park. A task that blocks in the system allows one more meanwhile, one that
+/// holds several processors allows fewer. All but is_crowded() with the mutex of the scheduler held.
+class parking_lot {
+ public:
+  explicit parking_lot(std::size_t allowed) noexcept : allowed_(allowed) {}
+
+  /// One relaxed load: whether a worker that has nothing in hand should park().
+  [[nodiscard]] bool is_crowded() const noexcept { return crowded_.load(std::memory_order_relaxed); }
+
+  [[nodiscard]] std::size_t allowed() const noexcept { return allowed_; }
+  /// Those that are not parked.
+  [[nodiscard]] std::size_t driving() const noexcept { return driving_; }
+  [[nodiscard]] bool has_too_few(std::size_t wanted) const noexcept { return driving_ < wanted; }
+  void allow(std::size_t workers) noexcept {
+    allowed_ = workers;
+    update();
+  }
+  /// A worker has been started.
+  void enter() noexcept { ++driving_; }
+
+  /// Sleeps until unparked, if there are too many. `lock` is held before, and afterwards; `leave()` is called when it has
+  /// been let go, and before the sleep.
+  template <class Leave>
+  void park(worker& w, std::unique_lock<std::mutex>& lock, Leave&& leave) noexcept {
+    if (!is_crowded() || !w.pinned.empty()) return;
+    place here{&w};
+    --driving_;
+    here.next = std::exchange(first_, &here);
+    update();
+    lock.unlock();
+    leave();
+    while (here.free.load(std::memory_order_acquire) == 0) futex::wait(here.free, 0);
+    lock.lock();  // the one who unparked it is done with `here`
+  }
+
+  /// False if none is parked.
+  bool unpark_one() noexcept { return unpark(first_); }
+  void unpark_one(const worker& w) noexcept {
+    place** at = &first_;
+    while (*at != nullptr && (*at)->who != &w) at = &(*at)->next;
+    unpark(*at);
+    update();
+  }
+  /// From now on nobody parks.
+  void close() noexcept {
+    closed_ = true;
+    while (unpark_one()) {}
+    update();
+  }
+
+ private:
+  struct place {
+    const worker* who;
+    std::atomic<std::uint32_t> free{0};
+    place* next = nullptr;
+  };
+
+  bool unpark(place*& at) noexcept {
+    place* const p = at;
+    if (p == nullptr) return false;
+    at = p->next;
+    ++driving_;
+    p->free.store(1, std::memory_order_release);
+    futex::wake_one(p->free);
+    return true;
+  }
+  void update() noexcept { crowded_.store(driving_ > allowed_ && !closed_, std::memory_order_relaxed); }
+
+  std::atomic<bool> crowded_{false};
+  place* first_ = nullptr;
+  std::size_t driving_ = 0;
+  std::size_t allowed_;
+  bool closed_ = false;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/pool_registry.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_POOL_REGISTRY_HPP
+#define CADRE_ASYNC_DETAIL_POOL_REGISTRY_HPP
+
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Which pools live. Thread-safety: all functions, from any thread; none is called by a task's ordinary way through a pool.
+class pool_registry {
+ public:
+  [[gnu::cold]] static pool_id enter(scheduler& s) {
+    const std::lock_guard lock(the_locks().pools);
+    std::vector<slot>& all = slots();
+    std::size_t i = 0;
+    while (i < all.size() && all[i].pool != nullptr) ++i;
+    if (i == all.size()) all.push_back({});
+    all[i].pool = &s;
+    ++all[i].uses;
+    return std::uint64_t{all[i].uses} << 32 | (i + 1);
+  }
+
+  [[gnu::cold]] static void leave(pool_id id) noexcept {
+    const std::lock_guard lock(the_locks().pools);
+    slots()[(id & 0xffffffff) - 1].pool = nullptr;
+  }
+
+  /// Calls `use(scheduler&)` while the pool cannot end. False if it has ended.
+  template <class Use>
+  static bool with(pool_id id, Use&& use) noexcept {
+    const std::lock_guard lock(the_locks().pools);
+    const std::size_t i = (id & 0xffffffff) - 1;
+    if (id == no_pool || slots()[i].pool == nullptr || slots()[i].uses != id >> 32) return false;
+    use(*slots()[i].pool);
+    return true;
+  }
+
+ private:
+  struct slot {
+    scheduler* pool = nullptr;
+    std::uint32_t uses = 0;
+  };
+  // Never destroyed: see process_locks.
+  static std::vector<slot>& slots() noexcept {
+    static std::vector<slot>& all = *new std::vector<slot>;
+    return all;
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/spin.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_SPIN_HPP
+#define CADRE_ASYNC_DETAIL_SPIN_HPP
+
+#include <time.h>
+
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A processor's own count of time, where it has one that costs little: about 1 to 4 ticks per nanosecond. For thresholds.
+[[nodiscard]] inline std::uint64_t ticks() noexcept {
+#if defined(__x86_64__)
+  return __builtin_ia32_rdtsc();
+#elif defined(__aarch64__)
+  std::uint64_t count = 0, frequency = 1;
+  asm volatile("mrs %0, cntvct_el0" : "=r"(count));
+  asm volatile("mrs %0, cntfrq_el0" : "=r"(frequency));
+  return count * (2'000'000'000 / (frequency != 0 ? frequency : 1));
+#else
+  timespec t{};
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  return 2 * (static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000 + static_cast<std::uint64_t>(t.tv_nsec));
+#endif
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/error.hpp ----
+#ifndef CADRE_ASYNC_ERROR_HPP
+#define CADRE_ASYNC_ERROR_HPP
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Thrown (201) when a future is used that refers to no task.
+class empty_future : public error {
+ public:
+  [[gnu::cold]] explicit empty_future(std::string_view call)
+      : error("async", 201,
+              std::string(call) +
+                  " on an empty future: it was never set, was moved from, or gave its value away by get(), then() or "
+                  "when_all(); keep what get() returned, or ask valid() first") {}
+};
+
+/// Thrown (202) by the future of a promise that was destroyed without a value or an error.
+class broken_promise : public error {
+ public:
+  [[gnu::cold]] broken_promise()
+      : error("async", 202,
+              "the promise of this future was destroyed without a value; call set_value() or set_error() on every way "
+              "out") {}
+};
+
+/// Thrown (203) when a promise is given a second value or error, or a value after it was moved from.
+class promise_already_satisfied : public error {
+ public:
+  [[gnu::cold]] promise_already_satisfied()
+      : error("async", 203, "this promise has been kept already, or was moved from; set a value or an error once") {}
+};
+
+/// Thrown (204) when a promise is asked for its future a second time.
+class future_already_taken : public error {
+ public:
+  [[gnu::cold]] future_already_taken()
+      : error("async", 204,
+              "this promise has given its future away already, or was moved from; ask for it once and move it") {}
+};
+
+/// Thrown (205) by wait() when more futures are to become ready than it was given.
+class impossible_wait : public error {
+ public:
+  impossible_wait(std::size_t wanted, std::size_t given)
+      : error("async", 205,
+              "wait for " + std::to_string(wanted) + " of " + std::to_string(given) +
+                  " futures can never succeed; ask for at most as many as there are") {}
+};
+
+/// Thrown (206) by the future of a task that was cancelled before it began, and in a coroutine by each co_await once it
+/// has been cancelled.
+class task_cancelled : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit task_cancelled(const std::string& task, std::string_view when = "before it began")
+      : error("async", 206,
+              task + " was cancelled " + std::string(when) +
+                  ": by cancel(), its stop token, its parent's or its pool's end") {}
+};
+
+/// Thrown (207) when a process made by fork() uses a pool, or waits for a task, of the process that it came from.
+class forked_process : public error {
+ public:
+  [[gnu::cold]] forked_process()
+      : error("async", 207,
+              "this process was made by fork(), and the threads of the pool stayed in the other; make a pool after the "
+              "fork, or call exec()") {}
+};
+
+/// Thrown (208) by a wait that could never end, because what it waits for waits for it.
+class wait_cycle : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit wait_cycle(const std::string& path)
+      : error("async", 208,
+              "this wait would never end: " + path + ", which is under way here; use then() in one place") {}
+};
+
+/// Thrown (209) when a task asks for resources that its pool can never give, or that make no sense.
+class impossible_request : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit impossible_request(const std::string& what)
+      : error("async", 209, "this request of resources can never be met: " + what) {}
+};
+
+/// Thrown (210) by the future of a task that had not begun by its deadline.
+class deadline_passed : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit deadline_passed(const std::string& task)
+      : error("async", 210, task + " had not begun by its deadline; give it more time, or the pool less to do") {}
+};
+
+/// Thrown (211) when options of a task do not go together with it or its pool.
+class bad_task_option : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit bad_task_option(const std::string& what) : error("async", 211, what) {}
+};
+
+/// Thrown (212) when a channel is made that could hold nothing.
+class bad_channel : public error {
+ public:
+  [[gnu::cold]] bad_channel() : error("async", 212, "a channel of capacity 0 could hold nothing; give it 1 or more") {}
+};
+
+/// Thrown (213) by a send into a closed channel.
+class channel_closed : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] channel_closed()
+      : error("async", 213,
+              "this channel is closed, so nobody will receive what is sent; close it when all have sent") {}
+};
+
+/// Thrown (215) by the call of a coroutine that g++ 12 has compiled wrongly: one that begins with `if (co_await f ...)` and
+/// has no variable of its own.
+class miscompiled_coroutine : public error {
+ public:
+  explicit miscompiled_coroutine(const std::string& coroutine)
+      : error("async", 215,
+              coroutine +
+                  " is a coroutine that this compiler has laid out wrongly, as g++ 12 does if one begins with `if "
+                  "(co_await "
+                  "f ...)`; write `const auto x = co_await f; if (x ...)`") {}
+};
+
+/// Thrown (220) by task_graph::run() when nodes come before themselves.
+class graph_cycle : public error {
+ public:
+  graph_cycle(const std::string& path, std::size_t nodes)
+      : error("async", 220,
+              "the task graph has a cycle of " + std::to_string(nodes) + " node" + (nodes == 1 ? "" : "s") + ": " +
+                  path + "; none of them could ever run, so remove one of these edges") {}
+};
+
+/// Thrown (221) when a task graph is changed, or run once more, while it runs.
+class graph_is_running : public error {
+ public:
+  explicit graph_is_running(std::string_view call)
+      : error("async", 221,
+              std::string(call) +
+                  " on a task graph that runs; wait for the future of that run first, or use a second "
+                  "graph") {}
+};
+
+/// Thrown (222) by the future of a graph's run that was cancelled after it had begun.
+class graph_cancelled : public error {
+ public:
+  graph_cancelled(const std::string& run, std::size_t skipped, std::size_t nodes)
+      : error("async", 222,
+              "the run of a task graph, " + run + ", was cancelled: " + std::to_string(skipped) + " of its " +
+                  std::to_string(nodes) + " nodes were skipped") {}
+};
+
+/// Thrown (223) when an edge is to lead from or to a node of another task graph, or of none.
+class foreign_node : public error {
+ public:
+  foreign_node()
+      : error(
+            "async", 223,
+            "both ends of an edge must be nodes of the same task graph: use what its add() returned, and not after the "
+            "graph was assigned to") {}
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/resources.hpp ----
+#ifndef CADRE_ASYNC_RESOURCES_HPP
+#define CADRE_ASYNC_RESOURCES_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// A name and how much of it: `{"gpu", 0.25}`. Precision 1/10,000; "memory" is in bytes.
+struct resource {
+  template <class Number>
+    requires std::is_arithmetic_v<Number>
+  resource(std::string n, Number a) : name(std::move(n)), amount(static_cast<double>(a)) {}
+  std::string name;
+  double amount;
+};
+
+/// What a task asks for, or what there is: `{{"cpu", 2}, {"gpu", 0.25}, {"memory", 1_GiB}, {"TPU", 1}}`. Logical, as in Ray:
+/// cadre counts them and does not look whether a task really uses them.
+class resource_set {
+ public:
+  resource_set() noexcept = default;
+  /// Throws impossible_request (209) for a negative amount, one that is no number, or a name given twice.
+  [[gnu::cold]] resource_set(std::initializer_list<resource> all) {
+    for (const resource& r : all) {
+      if (!(r.amount >= 0 && r.amount < 9e14))
+        throw impossible_request("'" + r.name + "' of " + std::to_string(r.amount) + "; give an amount of 0 or more");
+      if (find(r.name) != nullptr) throw impossible_request("'" + r.name + "' is given twice");
+      entries_.push_back({r.name, static_cast<std::int64_t>(r.amount * scale(r.name) + 0.5)});
+    }
+  }
+
+  struct entry {
+    std::string name;
+    std::int64_t units;  ///< ten-thousandths, or bytes of memory
+  };
+
+  [[nodiscard]] bool empty() const noexcept { return entries_.empty(); }
+  /// What every task holds without a word: one processor, and nothing else.
+  [[nodiscard]] bool is_ordinary() const noexcept {
+    return entries_.empty() || (entries_.size() == 1 && entries_[0].name == "cpu" && entries_[0].units == one);
+  }
+  [[nodiscard]] const std::vector<entry>& entries() const noexcept { return entries_; }
+  /// Null if the name is not there.
+  [[nodiscard]] const entry* find(std::string_view name) const noexcept {
+    for (const entry& e : entries_)
+      if (e.name == name) return &e;
+    return nullptr;
+  }
+  /// 0 if the name is not there.
+  [[nodiscard]] double amount(std::string_view name) const noexcept {
+    const entry* const e = find(name);
+    return e == nullptr ? 0 : static_cast<double>(e->units) / scale(name);
+  }
+  [[gnu::cold]] void set(std::string_view name, std::int64_t units) {
+    for (entry& e : entries_)
+      if (e.name == name) {
+        e.units = units;
+        return;
+      }
+    entries_.push_back({std::string(name), units});
+  }
+
+  static constexpr std::int64_t one = 10'000;
+  [[nodiscard]] static double scale(std::string_view name) noexcept { return name == "memory" ? 1.0 : double(one); }
+
+  /// "cpu 2, gpu 0.25"
+  [[nodiscard, gnu::cold]] std::string text() const {
+    std::string all;
+    for (const entry& e : entries_) {
+      if (!all.empty()) all += ", ";
+      std::string number = std::to_string(static_cast<double>(e.units) / scale(e.name));
+      number.erase(number.find_last_not_of('0') + 1);
+      if (number.back() == '.') number.pop_back();
+      all += e.name + " " + number;
+    }
+    return all.empty() ? "nothing" : all;
+  }
+
+ private:
+  std::vector<entry> entries_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/task_options.hpp ----
+#ifndef CADRE_ASYNC_TASK_OPTIONS_HPP
+#define CADRE_ASYNC_TASK_OPTIONS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <limits>
+#include <source_location>
+#include <stop_token>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Which of the tasks that wait for a thread goes first. Lower ones are not starved: of the tasks that a thread runs, each
+/// 61st at the latest is one that a higher priority, or its own tasks, kept waiting.
+enum class priority : std::uint8_t { high, normal, low };
+
+/// Says which errors are worth another try: errors<E...>().
+using retry_filter = bool (*)(const std::exception_ptr&);
+
+namespace detail {
+
+template <class... E>
+bool is_one_of(const std::exception_ptr& error) {
+  bool found = false;
+  const auto look = [&]<class One>(const One*) {
+    if (found) return;
+    try {
+      std::rethrow_exception(error);
+    } catch (const One&) {
+      found = true;
+    } catch (...) {}
+  };
+  (look(static_cast<const E*>(nullptr)), ...);
+  return found;
+}
+
+}  // namespace detail
+
+/// Those of the types E, and derived ones: `.max_retries = 3, .retry_on = cadre::errors<std::system_error>()`.
+template <class... E>
+[[nodiscard]] constexpr retry_filter errors() noexcept {
+  return &detail::is_one_of<E...>;
+}
+
+inline constexpr std::size_t any_worker = std::numeric_limits<std::size_t>::max();
+
+/// How one task is to be run: `pool.submit({.name = "load", .resources = {{"gpu", 0.25}}, .max_retries = 2}, f)`.
+struct task_options {
+  /// Said where the task's error is reported, and in debug_dump().
+  std::string name = {};
+  /// What it holds while it runs; without a word one thread of the pool. It begins when they are free: requests that wait are
+  /// served in their order, so that large ones do not starve. What a task holds, its children may use while it waits for
+  /// them. A task that asks for k > 1 "cpu" keeps k - 1 further threads of the pool from new tasks and runs with Eigen and
+  /// OpenMP limited to k threads. A part of a "gpu" lies on one device, and more than one are whole devices:
+  /// this_task::gpus() says which.
+  resource_set resources = {};
+  /// Cancels the task: see future::cancel().
+  std::stop_token stop = {};
+  /// How often it is tried again after an error. The function and its arguments must be copyable: each try but the last
+  /// gets copies.
+  int max_retries = 0;
+  /// After which errors; null: after all.
+  retry_filter retry_on = nullptr;
+  enum priority priority = priority::normal;
+  /// If it has not begun by then, its future holds deadline_passed (210); if it runs, it is asked to stop.
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+  /// The only thread that may run it, 0 <= worker < pool.size().
+  std::size_t worker = any_worker;
+  /// Where it is submitted; says so by itself.
+  std::source_location at = std::source_location::current();
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/run_queues.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_RUN_QUEUES_HPP
+#define CADRE_ASYNC_DETAIL_RUN_QUEUES_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Where the tasks of a pool wait for a thread: in the queue of the worker that submitted them, or, from outside, in one of
+/// three by priority. Says what a worker is to run next; who sleeps and wakes is the scheduler's.
+class run_queues {
+ public:
+  explicit run_queues(std::size_t most_workers) : workers_(new std::unique_ptr<worker>[most_workers]) {}
+
+  /// One after the other.
+  worker& add_worker(scheduler& home) {
+    const std::uint32_t i = size();
+    workers_[i] = std::make_unique<worker>(home, i);
+    size_.store(i + 1, std::memory_order_seq_cst);
+    return *workers_[i];
+  }
+  [[nodiscard]] std::uint32_t size() const noexcept { return size_.load(std::memory_order_seq_cst); }
+  [[nodiscard]] worker& at(std::size_t i) const noexcept { return *workers_[i]; }
+
+  /// A read of who sleeps may follow: it comes after the push. `own`: the worker of this pool that pushes, or null.
+  void push(worker* own, task* t) noexcept {
+    if (own != nullptr && own->queue.push(t))
+      uneven_barrier::frequent();
+    else
+      push(t, priority::normal);
+  }
+  /// tasks[0] will be the first to run.
+  void push(worker* own, task* const* tasks, std::size_t n) noexcept {
+    if (own != nullptr && own->queue.push(tasks, n))
+      uneven_barrier::frequent();
+    else
+      for (std::size_t i = 0; i < n; ++i) push(tasks[i], priority::normal);
+  }
+  void push(task* t, priority p) noexcept { from_outside(p).push(t); }
+
+  /// Of what is this worker's, or of high priority.
+  [[nodiscard]] task* pop(worker& w) noexcept {
+    if (!w.pinned.empty()) [[unlikely]]
+      if (task* t = take_one(w.pinned)) return t;
+    if (!from_outside(priority::high).empty()) [[unlikely]]
+      if (task* t = take_one(from_outside(priority::high))) return t;
+    task* const t = w.queue.pop();
+    if (w.queue.position() < w.outside) w.outside = w.queue.position();
+    return t;
+  }
+
+  /// The oldest from outside. Others come into this worker's queue, so that it runs them in the order of their submission
+  /// and others can steal them.
+  [[nodiscard]] task* take_from_outside(worker& w) noexcept {
+    task* taken[most_at_once];
+    const std::size_t n = from_outside(priority::normal).take(taken, most_at_once);
+    if (n > 1) {
+      if (w.queue.push(taken + 1, n - 1))
+        w.outside = w.queue.position();
+      else  // no memory for the queue to grow
+        for (std::size_t i = 1; i < n; ++i) push(taken[i], priority::normal);
+    }
+    return n != 0 ? taken[0] : pop(w);
+  }
+
+  /// From another worker, or of low priority.
+  [[nodiscard]] task* steal(worker& w) noexcept {
+    const std::uint32_t n = size();
+    w.random ^= w.random << 13;
+    w.random ^= w.random >> 17;
+    w.random ^= w.random << 5;
+    for (std::uint32_t i = 0, victim = w.random % n; i < n; ++i, victim = victim + 1 == n ? 0 : victim + 1)
+      if (victim != w.index)
+        if (task* t = workers_[victim]->queue.steal()) return t;
+    return take_one(from_outside(priority::low));
+  }
+
+  /// Now and then between two tasks; null if nothing has waited for too long. Tasks that beget tasks must not starve the
+  /// rest: what has a lower priority, what came from outside, and what lies at the other end of the queue.
+  [[nodiscard]] task* take_turn(worker& w) noexcept {
+    return ++w.count >= turn || is_overdue(w) ? take_what_waits(w) : nullptr;
+  }
+
+  [[nodiscard]] bool has_any(const worker& w) const noexcept { return !w.pinned.empty() || has_any(); }
+  [[nodiscard]] bool has_any() const noexcept {
+    if (has_any_from_outside()) return true;
+    const std::uint32_t n = size();
+    for (std::uint32_t i = 0; i < n; ++i)
+      if (!workers_[i]->queue.empty()) return true;
+    return false;
+  }
+  [[nodiscard]] bool has_any_from_outside() const noexcept {
+    for (const inbox& i : from_outside_)
+      if (!i.empty()) return true;
+    return false;
+  }
+  /// Something in a worker's queue that stays there for a moment: what its owner is about to run would only lose time on
+  /// the way to another.
+  [[nodiscard]] bool has_lasting() const noexcept {
+    const std::uint32_t n = size();
+    for (std::uint32_t i = 0; i < n; ++i) {
+      const work_deque<task>& q = workers_[i]->queue;
+      const std::int64_t oldest = q.oldest();
+      if (q.empty()) continue;
+      for (int k = 0; k < 12; ++k) relax();
+      if (q.oldest() == oldest && !q.empty()) return true;
+    }
+    return false;
+  }
+
+ private:
+  static constexpr std::uint32_t turn = 61;        // tasks between two looks at what a worker's own tasks keep waiting
+  static constexpr std::size_t most_at_once = 32;  // tasks taken from outside
+
+  [[nodiscard]] inbox& from_outside(priority p) noexcept { return from_outside_[static_cast<std::size_t>(p)]; }
+
+  static task* take_one(inbox& from) noexcept {
+    task* t = nullptr;
+    return from.take(&t, 1) != 0 ? t : nullptr;
+  }
+
+  // Whether something from outside has waited for some time while this worker ran what its own tasks had begotten: a turn
+  // by count alone would be long in coming if they are long.
+  bool is_overdue(worker& w) noexcept {
+    if (w.queue.position() <= w.outside || (from_outside(priority::normal).empty() && w.queue.oldest() >= w.outside)) {
+      w.overdue_at = 0;
+      return false;
+    }
+    const std::uint64_t now = ticks();
+    if (w.overdue_at == 0) w.overdue_at = now + 30'000;  // 10 to 15 us
+    return now >= w.overdue_at;
+  }
+
+  task* take_what_waits(worker& w) noexcept {
+    w.count = 0;
+    w.overdue_at = 0;
+    if ((++w.turns & 7) == 0)
+      if (task* t = take_one(from_outside(priority::low))) return t;
+    // If what this worker runs came from outside, only high priority starves others.
+    const bool own = w.queue.position() > w.outside;
+    if (!own && from_outside(priority::high).empty()) return nullptr;
+    if (!own)
+      if (task* t = w.queue.pop()) return t;
+    // What came from outside and was taken into the queue has waited longer than what is still there.
+    if (w.queue.oldest() >= w.outside && (!own || w.turns & 1))
+      if (task* t = take_one(from_outside(priority::normal))) return t;
+    return w.queue.steal();
+  }
+
+  const std::unique_ptr<std::unique_ptr<worker>[]> workers_;
+  std::atomic<std::uint32_t> size_{0};
+  inbox from_outside_[3];  // by priority
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/thread_limit.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_THREAD_LIMIT_HPP
+#define CADRE_ASYNC_DETAIL_THREAD_LIMIT_HPP
+
+// OpenMP's own functions, if the program is linked with its runtime. By other names, so that <omp.h> may be included too.
+extern "C" {
+[[gnu::weak]] void cadre_omp_set_num_threads(int) __asm__("omp_set_num_threads");
+[[gnu::weak]] int cadre_omp_get_max_threads() __asm__("omp_get_max_threads");
+}
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// How many threads OpenMP, and Eigen with it, may use for what this thread calls. Nothing without OpenMP.
+class thread_limit {
+ public:
+  explicit thread_limit(int threads) noexcept {
+    if (!cadre_omp_set_num_threads || !cadre_omp_get_max_threads) return;
+    before_ = cadre_omp_get_max_threads();
+    cadre_omp_set_num_threads(threads);
+  }
+  thread_limit(const thread_limit&) = delete;
+  thread_limit& operator=(const thread_limit&) = delete;
+  ~thread_limit() {
+    if (before_ != 0) cadre_omp_set_num_threads(before_);
+  }
+
+ private:
+  int before_ = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/unobserved.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_UNOBSERVED_HPP
+#define CADRE_ASYNC_DETAIL_UNOBSERVED_HPP
+
+#include <exception>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+/// What a pool's handler is given: the error of a task that nobody asked for its result. Valid during the call.
+struct unobserved_error {
+  std::exception_ptr error;
+  std::string_view task;    ///< its name, or empty
+  std::source_location at;  ///< where it was submitted
+};
+
+namespace detail {
+
+using unobserved_handler = move_only_function<void(const unobserved_error&)>;
+
+/// "'load' submitted at train.cpp:88"
+[[gnu::cold]] inline std::string describe(std::string_view name, const std::source_location& at) {
+  std::string text = "a task";
+  if (!name.empty()) text.assign("'").append(name).append("'");
+  if (at.line() != 0)
+    text.append(" submitted at ").append(at.file_name()).append(":").append(std::to_string(at.line()));
+  return text;
+}
+
+[[gnu::cold]] inline void log_unobserved(const unobserved_error& e) noexcept {
+  log(log_level::error, "async", [&] {
+    std::string text = "nobody observed the error of ";
+    text += describe(e.task, e.at);
+    try {
+      std::rethrow_exception(e.error);
+    } catch (const std::exception& x) {
+      text.append(": ").append(x.what());
+    } catch (...) {
+      text += ": not a std::exception";
+    }
+    return text;
+  });
+}
+
+/// To the handler, which may be null or empty, or to the log. Never throws: a handler that does is itself reported to the
+/// log. What a posted task throws has no other way out, so without a handler it ends the program, as what leaves a thread
+/// does.
+[[gnu::cold]] inline void report_unobserved(const unobserved_error& e,
+                                            const std::shared_ptr<unobserved_handler>& handler, bool posted) noexcept {
+  if (handler && *handler) {
+    try {
+      (*handler)(e);
+      return;
+    } catch (...) {
+      log_unobserved({std::current_exception(), "the handler of unobserved errors", {}});
+      log_unobserved(e);
+      return;
+    }
+  }
+  log_unobserved(e);
+  if (posted) std::rethrow_exception(e.error);  // out of a noexcept function: std::terminate, with the error current
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/scheduler.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_SCHEDULER_HPP
+#define CADRE_ASYNC_DETAIL_SCHEDULER_HPP
+
+#include <sched.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Where tasks of a pool come from beside itself, as messages. Lives until the threads of the pool have ended.
+class source_of_work {
+ public:
+  /// Ticks that a thread looks for after the last thing that came.
+  [[nodiscard]] virtual std::uint64_t patience() const noexcept = 0;
+  /// True if something came, which may have queued tasks. Never waits.
+  virtual bool bring() noexcept = 0;
+  /// The same once more by a thread that looks no longer: what comes later, others see to.
+  virtual bool bring_last() noexcept = 0;
+
+ protected:
+  ~source_of_work() = default;
+};
+
+/// The pool behind thread_pool: shared by the pool object and its threads. A searcher that is alone looks again and again
+/// for some microseconds before it sleeps, so that tasks that come one after the other find it awake; a second one sleeps
+/// at once.
+class scheduler {
+ public:
+  [[gnu::cold]] scheduler(std::size_t threads, std::size_t processors, std::string name, unobserved_handler handler,
+                          resource_set resources, long_wait_report report)
+      : name_(std::move(name)),
+        unobserved_(std::make_shared<unobserved_handler>(std::move(handler))),
+        resources_(std::move(resources)),
+        size_(threads),
+        long_waits_(report),
+        patience_(processors > 1 ? 40'000 : 0),
+        queues_(threads + most_extra),
+        lot_(threads) {
+    watch_forks();
+    uneven_barrier::prepare();
+    born_after_ = fork_count.load(std::memory_order_relaxed);
+    id_ = pool_registry::enter(*this);
+  }
+  scheduler(const scheduler&) = delete;
+  scheduler& operator=(const scheduler&) = delete;
+
+  /// Throws thread_error (151), having ended the threads it had started.
+  [[gnu::cold]] void start() {
+    try {
+      const std::lock_guard lock(idle_.mutex());
+      while (threads_ < size_) start_worker();
+    } catch (...) {
+      stop(false);
+      throw;
+    }
+  }
+
+  /// Runs what is queued, or with `cancel` ends it, and ends the threads. Called by one of the pool's own tasks it only
+  /// makes that happen, since waiting would be for itself. In a child of fork() there is nothing to end.
+  [[gnu::cold]] void stop(bool cancel) noexcept {
+    pool_registry::with(id_, [](scheduler& s) { s.closed_ = true; });
+    if (left_behind()) {
+      for (std::size_t i = 0; i < threads_; ++i) queues_.at(i).thread.forget();
+      return;
+    }
+    if (cancel) {
+      // First: as soon as one that runs has ended, its thread would run the next before that is found.
+      cancelling_.store(true, std::memory_order_relaxed);
+      cancel_all([this](const task& t) { return t.home() == id_; });
+    }
+    {
+      const std::lock_guard lock(idle_.mutex());
+      stopping_ = true;
+      lot_.close();
+      try_finish();
+    }
+    const bool from_inside = own_worker() != nullptr;
+    for (std::size_t i = 0;; ++i) {  // a task that blocks may start further threads until the last has ended
+      {
+        const std::lock_guard lock(idle_.mutex());
+        detached_ = from_inside;
+        if (i == threads_) break;
+      }
+      from_inside ? queues_.at(i).thread.detach() : queues_.at(i).thread.join();
+    }
+  }
+
+  void retain() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+  void release() noexcept {
+    if (references_.fetch_sub(1, std::memory_order_acq_rel) == 1) delete this;
+  }
+
+  /// Threads, without those that stand in for blocked ones.
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] const std::string& name() const noexcept { return name_; }
+  [[nodiscard]] pool_id id() const noexcept { return id_; }
+  /// False when the pool object is being destroyed or gone: nothing comes from outside any more. Under the registry's lock.
+  [[nodiscard]] bool is_open() const noexcept { return !closed_ && !left_behind(); }
+  /// True in a process that fork() made: this pool has no threads there.
+  [[nodiscard]] bool left_behind() const noexcept { return fork_count.load(std::memory_order_relaxed) != born_after_; }
+  [[nodiscard]] const std::shared_ptr<unobserved_handler>& unobserved() const noexcept { return unobserved_; }
+
+  [[nodiscard]] const resource_set& resources() const noexcept { return resources_; }
+  [[nodiscard]] const long_wait_report& long_waits() const noexcept { return long_waits_; }
+
+  /// What only some pools need, each made by the first who does: `Part(scheduler&)`. Ends with the scheduler.
+  template <class Part>
+  std::shared_ptr<Part> part(std::shared_ptr<void> scheduler::*which) {
+    const std::lock_guard lock(idle_.mutex());
+    if (this->*which == nullptr) this->*which = std::make_shared<Part>(*this);
+    return std::static_pointer_cast<Part>(this->*which);
+  }
+  std::shared_ptr<void> ledger;     ///< a resource_ledger
+  std::shared_ptr<void> deadlines;  ///< a class deadlines
+
+  /// Threads that find nothing to do look there before they sleep.
+  void look_also_at(source_of_work& source) noexcept { source_.store(&source, std::memory_order_release); }
+
+  /// Queues a claimable task, taking over one reference.
+  [[gnu::noinline]] void push(task* t) noexcept {
+    queues_.push(own_worker(), t);
+    idle_.wake_one_if_needed();
+  }
+  /// The same for several at once; tasks[0] will be the first to run.
+  void push(task* const* tasks, std::size_t n) noexcept {
+    queues_.push(own_worker(), tasks, n);
+    idle_.wake_one_if_needed();
+  }
+  void push(task* t, priority p) noexcept {
+    if (p == priority::normal) return push(t);
+    queues_.push(t, p);
+    idle_.wake_one_if_needed();
+  }
+  /// For one worker alone.
+  void push_pinned(task* t, std::size_t worker_index) noexcept {
+    worker& w = queues_.at(worker_index);
+    w.pinned.push(t);
+    {
+      const std::lock_guard lock(idle_.mutex());
+      lot_.unpark_one(w);
+    }
+    idle_.wake_at(w.asleep);
+  }
+
+  /// A bare part of the task that runs on `w`, to be taken back: into that worker's own queue. False if there is no memory
+  /// for the queue to grow.
+  [[nodiscard]] bool push_part(worker& w, task& part) noexcept {
+    if (!w.queue.push(&part)) [[unlikely]]
+      return false;
+    uneven_barrier::frequent();
+    idle_.wake_one_if_needed();
+    return true;
+  }
+  /// The newest of the parts, all of them `mine(task*)`, that `w` has pushed since its queue stood at `floor`; null if
+  /// others have taken them. What lies above it, submitted by parts or come from outside during a wait, goes to whoever
+  /// looks for work: those who take back parts run nothing else.
+  template <class Mine>
+  [[nodiscard]] task* take_back(worker& w, std::int64_t floor, Mine mine) noexcept {
+    while (w.queue.position() > floor) {
+      task* const t = w.queue.pop();
+      if (w.queue.position() < w.outside) w.outside = w.queue.position();
+      if (t == nullptr || mine(static_cast<const task*>(t))) return t;
+      queues_.push(t, priority::normal);
+      idle_.wake_one_if_needed();
+    }
+    return nullptr;
+  }
+
+  /// Runs a task that this worker holds: claims it, unless somebody else has, and gives back the queue's reference.
+  void run(worker& w, task* t) noexcept {
+    if (t->has(task::bare)) return run_bare(w, *t);
+    if (t->try_claim(w.index + 1)) run_claimed(w, *t);
+    t->release();
+  }
+  static void run_claimed(worker& w, task& t) noexcept {
+    if (w.home->cancelling_.load(std::memory_order_relaxed) && t.home() == w.home->id_) [[unlikely]]
+      t.ask_to_stop();
+    const std::int64_t outer = std::exchange(w.frame, w.queue.position());
+    t.set_position(w.frame);
+    run_in_frame(t, this_context());
+    w.frame = outer < w.queue.position() ? outer : w.queue.position();
+  }
+
+  /// Work from anywhere, or null once `s` is satisfied or the deadline has passed; sleeps in between.
+  task* acquire(worker& w, sleeper& s, time_point deadline) noexcept {
+    if (task* t = queues_.pop(w)) return t;
+    idle_.begin_search();
+    for (;;) {
+      task* t = nullptr;
+      bool over = s.satisfied() || (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline);
+      if (!over && (t = search(w)) == nullptr && idle_.searchers() == 1) {
+        t = look_again(w, s);
+        over = s.satisfied();
+      }
+      if (over || t != nullptr) {
+        if (idle_.end_search() && queues_.has_any()) idle_.wake_one();
+        return t;
+      }
+      fall_asleep(w, s);
+      uneven_barrier::seldom();
+      if (!queues_.has_any(w)) s.sleep(deadline);
+      wake_up(w, s);
+    }
+  }
+
+  /// A task that worker `victim` queued after its queue stood at `position`.
+  task* steal_from(std::uint32_t victim, std::int64_t position) noexcept {
+    return queues_.at(victim).queue.steal(position);
+  }
+
+  /// Whether a thread runs tasks or looks for some right now, so that what is pushed will soon be begun.
+  [[nodiscard]] bool is_awake() const noexcept {
+    if (looking_.load(std::memory_order_relaxed)) return true;
+    return idle_.idle() < queues_.size();
+  }
+
+  /// Whether all threads sleep between tasks and nothing is queued.
+  [[nodiscard]] bool is_idle() noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    return has_nothing_to_do();
+  }
+
+  /// One worker more, or fewer, may take tasks. False if one more was asked for and cannot be had.
+  bool allow(std::ptrdiff_t change) noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    const std::size_t target = lot_.allowed() + static_cast<std::size_t>(change);
+    if (change > 0) {
+      while (lot_.has_too_few(target) && lot_.unpark_one()) {}
+      while (lot_.has_too_few(target) && threads_ < size_ + most_extra) {
+        try {
+          start_worker();
+        } catch (...) {
+          return false;
+        }
+      }
+    }
+    lot_.allow(target);
+    return true;
+  }
+
+ private:
+  static constexpr std::size_t most_extra = 256;  // threads that stand in for blocked ones
+
+  [[gnu::cold]] ~scheduler() { pool_registry::leave(id_); }
+
+  [[nodiscard]] worker* own_worker() const noexcept {
+    worker* const w = this_worker();
+    return w != nullptr && w->home == this ? w : nullptr;
+  }
+
+  // With the mutex held.
+  [[gnu::cold]] void start_worker() {
+    const std::size_t i = threads_;
+    worker& w = i < queues_.size() ? queues_.at(i)  // a thread for it could not be had before
+                                   : queues_.add_worker(*this);
+    retain();
+    try {
+      std::string name = name_;
+      w.thread = native_thread(name.append("/").append(std::to_string(i)), [this, &w] { main_loop(w); });
+    } catch (...) {
+      release();
+      throw;
+    }
+    ++threads_;
+    if (detached_) w.thread.detach();
+    lot_.enter();
+  }
+
+  void main_loop(worker& w) noexcept {
+    this_context().worker = &w;
+    const thread_limit one(1);  // of what a task without options calls: it holds one processor
+    sleeper s(1);
+    s.between_tasks = true;
+    for (;;) {
+      task* t = std::exchange(w.next, nullptr);
+      if (t == nullptr && lot_.is_crowded()) [[unlikely]]
+        park(w);
+      if (t == nullptr) t = queues_.take_turn(w);
+      if (t == nullptr) t = acquire(w, s, time_point::max());
+      if (t == nullptr) break;
+      run(w, t);
+    }
+    this_context().worker = nullptr;
+    release();
+  }
+
+  task* search(worker& w) noexcept {
+    task* const t = queues_.take_from_outside(w);
+    return t != nullptr ? t : queues_.steal(w);
+  }
+
+  // The only searcher, for a while.
+  task* look_again(worker& w, const sleeper& s) noexcept {
+    task* t = nullptr;
+    looking_.store(true, std::memory_order_relaxed);
+    source_of_work* const source = source_.load(std::memory_order_acquire);
+    const std::uint64_t patience = source != nullptr ? source->patience() : patience_;
+    std::uint32_t looks = 0, rounds = 0;
+    for (std::uint64_t begun = ticks(); t == nullptr && ticks() - begun < patience;) {
+      bool came = false;
+      for (int i = 0; i < 4 && !came; ++i) source != nullptr ? static_cast<void>(came = source->bring()) : relax();
+      if (came) begun = ticks();
+      // Who is to send it may be about to run on this very processor.
+      if (source != nullptr && !came && (++rounds & 3) == 0) ::sched_yield();
+      if (s.satisfied() || idle_.searchers() != 1) break;
+      // Seldom at the queues, as each look takes their cache lines from those who work with them.
+      if (came || !w.pinned.empty() || queues_.has_any_from_outside() || ((++looks & 7) == 0 && queues_.has_lasting()))
+        if ((t = queues_.pop(w)) == nullptr) t = search(w);
+    }
+    looking_.store(false, std::memory_order_relaxed);
+    if (t == nullptr && source != nullptr && source->bring_last() && (t = queues_.pop(w)) == nullptr) t = search(w);
+    return t;
+  }
+  // The caller looks for work once more before it sleeps.
+  void fall_asleep(worker& w, sleeper& s) noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    idle_.fall_asleep(s);
+    w.asleep = &s;
+    try_finish();
+  }
+  void wake_up(worker& w, sleeper& s) noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    idle_.wake_up(s);
+    w.asleep = nullptr;
+  }
+
+  [[gnu::cold]] void park(worker& w) noexcept {
+    std::unique_lock lock(idle_.mutex());
+    // It may have been woken for work that it now leaves to others.
+    lot_.park(w, lock, [this] {
+      if (queues_.has_any()) idle_.wake_one();
+    });
+  }
+
+  // With the mutex held: all threads are parked or sleep between tasks, and nothing is queued.
+  [[nodiscard]] bool has_nothing_to_do() noexcept {
+    if (idle_.sleeping_between_tasks() != lot_.driving() || queues_.has_any()) return false;
+    for (std::size_t i = 0; i < threads_; ++i)
+      if (!queues_.at(i).pinned.empty()) return false;
+    return true;
+  }
+  // With the mutex held: ends the threads if the pool is to stop and has nothing to do.
+  void try_finish() noexcept {
+    if (stopping_ && has_nothing_to_do()) idle_.end_all();
+  }
+
+  const std::string name_;
+  const std::shared_ptr<unobserved_handler> unobserved_;
+  const resource_set resources_;
+  const std::size_t size_;
+  const long_wait_report long_waits_;
+  const std::uint64_t patience_;  // ticks that a lone searcher looks for; 10 to 20 us
+  std::uint32_t born_after_ = 0;
+  pool_id id_ = no_pool;
+  bool closed_ = false;
+  std::atomic<std::uint32_t> references_{1};
+  std::atomic<bool> cancelling_{false};  // what is queued is not to run
+
+  run_queues queues_;
+  idle_list idle_;
+  std::atomic<bool> looking_{false};  // somebody is in look_again()
+  std::atomic<source_of_work*> source_{nullptr};
+  // Guarded by the mutex of the idle list.
+  parking_lot lot_;
+  std::size_t threads_ = 0;  // that have been started
+  bool stopping_ = false;
+  bool detached_ = false;  // nobody will join the threads
+};
+
+/// To its pool, or here if that has ended.
+inline void schedule(task* t) noexcept {
+  worker* const w = this_worker();
+  if (w != nullptr && w->home->id() == t->home()) return w->home->push(t);
+  bool pushed = false;
+  pool_registry::with(t->home(), [&](scheduler& s) {
+    if (!s.is_open()) return;
+    s.push(t);
+    pushed = true;
+  });
+  if (!pushed) run_here(t);
+}
+
+[[gnu::noinline]] inline void task::complete(completion by) noexcept {
+  continuation* first = waiters_.close();
+  while (first != nullptr) {
+    continuation* const c = std::exchange(first, first->next);  // firing may end the life of c
+    task* const t = c->act(*c, continuation::wish::fire);
+    if (t == nullptr) continue;
+    // The worker whose task ends here runs the first of its continuations next; but not on top of a wait.
+    worker* const w = by == completion::of_its_run ? this_worker() : nullptr;
+    if (w != nullptr && w->waits == 0 && w->next == nullptr && w->home->id() == t->home())
+      w->next = t;
+    else
+      schedule(t);
+  }
+}
+
+[[gnu::cold]] inline void task::report_error() noexcept {
+  if (set_observed()) return;
+  std::shared_ptr<unobserved_handler> handler;
+  pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
+  const bool posted = error_ends_program();
+  // Moved out, so that the exception ends on this thread: see take_result().
+  report_unobserved({std::move(error()), name(), at_}, handler, posted);
+}
+
+[[gnu::noinline]] inline void task::end() noexcept {
+  if (failed_) report_error();
+  let_go();
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/state.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_STATE_HPP
+#define CADRE_ASYNC_DETAIL_STATE_HPP
+
+#include <cstddef>
+#include <exception>
+#include <memory>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A value that is kept outside of the node because it is too large for one.
+template <class T>
+class boxed {
+ public:
+  template <class... Args>
+    requires std::is_constructible_v<T, Args...>
+  explicit boxed(Args&&... args) : value_(new T(std::forward<Args>(args)...)) {}
+  T& get() noexcept { return *value_; }
+
+ private:
+  std::unique_ptr<T> value_;
+};
+template <class T>
+class unboxed {
+ public:
+  template <class... Args>
+    requires std::is_constructible_v<T, Args...>
+  explicit unboxed(Args&&... args) : value_(std::forward<Args>(args)...) {}
+  T& get() noexcept { return value_; }
+
+ private:
+  T value_;
+};
+template <class T>
+using room_for = std::conditional_t<(sizeof(T) > 192 || alignof(T) > alignof(std::max_align_t)), boxed<T>, unboxed<T>>;
+
+/// A task with room for its result, or its error.
+template <class T>
+class state : public task {
+ public:
+  state(pool_id home, std::uint8_t flags, std::source_location at) noexcept : task(home, flags, at) {}
+  ~state() override { state::drop_result(); }
+  void set_error(std::exception_ptr e) noexcept {
+    std::construct_at(&error_, std::move(e));
+    this->set_failed();
+  }
+  void drop_result() noexcept override {
+    if (std::exchange(has_value_, false))
+      value_.~room_for<T>();
+    else if (this->failed())
+      forget_error();
+  }
+  /// As if it had not run.
+  void forget_error() noexcept {
+    error_.~exception_ptr();
+    this->set_failed(false);
+  }
+  template <class... Args>
+    requires std::is_constructible_v<T, Args...>
+  void set(Args&&... args) {
+    std::construct_at(std::addressof(value_), std::forward<Args>(args)...);
+    has_value_ = true;
+  }
+  T& value() noexcept { return value_.get(); }
+  T take() { return std::move(value()); }
+  [[nodiscard]] std::exception_ptr& error() noexcept override { return error_; }
+
+ private:
+  bool has_value_ = false;
+  union {
+    room_for<T> value_;
+    std::exception_ptr error_;
+  };
+};
+
+/// The error of a task whose result takes no room that it could share.
+class state_with_error : public task {
+ public:
+  using task::task;
+  void set_error(std::exception_ptr e) noexcept {
+    error_ = std::move(e);
+    this->set_failed();
+  }
+  void drop_result() noexcept override { forget_error(); }
+  void forget_error() noexcept {
+    error_ = nullptr;
+    this->set_failed(false);
+  }
+  [[nodiscard]] std::exception_ptr& error() noexcept override { return error_; }
+
+ private:
+  std::exception_ptr error_;
+};
+
+template <class T>
+class state<T&> : public state_with_error {
+ public:
+  using state_with_error::state_with_error;
+  void set(T& value) noexcept { value_ = std::addressof(value); }
+  T& value() noexcept { return *value_; }
+  T& take() noexcept { return *value_; }
+
+ private:
+  T* value_ = nullptr;
+};
+
+template <>
+class state<void> : public state_with_error {
+ public:
+  using state_with_error::state_with_error;
+  void set() noexcept {}
+  void value() noexcept {}
+  void take() noexcept {}
+};
+
+/// What future<T> a call gives: references stay what they are, values lose const.
+template <class F, class... Args>
+struct task_result {
+  using plain = std::invoke_result_t<F, Args...>;
+  using type = std::conditional_t<std::is_lvalue_reference_v<plain>, plain, std::remove_cvref_t<plain>>;
+};
+template <class F, class... Args>
+using task_result_t = typename task_result<F, Args...>::type;
+
+/// Keeps what `f()` returns, or throws.
+template <class T, class F>
+void set_from(state<T>& result, F&& f) noexcept {
+  try {
+    if constexpr (std::is_void_v<T>) {
+      std::forward<F>(f)();
+      result.set();
+    } else {
+      result.set(std::forward<F>(f)());
+    }
+  } catch (...) {
+    result.set_error(std::current_exception());
+  }
+}
+
+/// The value of a task that is done, or its error thrown. Moved out, so that the exception ends on the thread that caught
+/// it: its count is in a library that ThreadSanitizer does not see into.
+template <class T>
+T take_result(state<T>& done) {
+  if (done.failed()) {
+    done.set_observed();
+    std::rethrow_exception(std::move(done.error()));
+  }
+  return done.take();
+}
+
+/// Ends a task that has not begun. Somebody wanted that, so nobody need hear of it.
+template <class T>
+void set_cancelled(state<T>& t) noexcept {
+  t.set_error(std::make_exception_ptr(task_cancelled(describe(t.name(), t.at()))));
+  t.set_observed();
+}
+
+/// A task that runs a closure, which is destroyed before anyone is told that the task is done. R is what F returns.
+template <class R, class F>
+class function_task : public state<R> {
+ public:
+  template <class G>
+  function_task(G&& f, pool_id home, std::uint8_t flags, std::source_location at)
+      : state<R>(home, flags, at), f_(std::forward<G>(f)) {}
+  ~function_task() override {}
+
+  void run() noexcept override {
+    set_from(*this, [this]() -> R { return std::move(f_.get())(); });
+    finish(task::completion::of_its_run);
+  }
+  void run_not() noexcept override {
+    set_cancelled(*this);
+    finish(task::completion::from_elsewhere);
+  }
+
+ protected:
+  /// As long as it has neither run nor been cancelled.
+  F& function() noexcept { return f_.get(); }
+  void finish(task::completion by) noexcept {
+    f_.~room_for<F>();
+    this->report_if_posted();
+    if (!this->has(task::no_future) || this->has_offspring()) this->complete(by);
+  }
+
+ private:
+  union {
+    room_for<F> f_;
+  };
+};
+
+/// Ready to be pushed: with one reference for the queue and one for the future, if there is to be one.
+template <class R, class F>
+function_task<R, F>* make_task(F&& f, pool_id home, std::uint8_t flags, std::source_location at) {
+  auto* const t = new function_task<R, F>(std::move(f), home, flags, at);
+  t->set_parent();
+  t->publish(task::queued, (flags & task::no_future) ? 1 : 2);
+  return t;
+}
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/stand_in.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_STAND_IN_HPP
+#define CADRE_ASYNC_DETAIL_STAND_IN_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// While it lives one more worker of this thread's pool may take tasks, in the place of this one, which is about to block
+/// in the system. Nothing on a thread of no pool, or when no further thread can be had.
+class stand_in {
+ public:
+  stand_in() noexcept {
+    if (worker* const w = this_worker(); w != nullptr && w->home->allow(+1)) pool_ = w->home;
+  }
+  stand_in(const stand_in&) = delete;
+  stand_in& operator=(const stand_in&) = delete;
+  ~stand_in() {
+    if (pool_ != nullptr) pool_->allow(-1);
+  }
+
+ private:
+  scheduler* pool_ = nullptr;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/wait_graph.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_WAIT_GRAPH_HPP
+#define CADRE_ASYNC_DETAIL_WAIT_GRAPH_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// One target of a wait.
+struct watch : continuation {
+  watch() noexcept : continuation(&told) {}
+  static task* told(continuation& c, wish w) noexcept {
+    if (w == wish::fire) static_cast<watch&>(c).waits_in->count_event();
+    return nullptr;  // its owners are the tasks of a stack: sleeping_wait knows
+  }
+  sleeper* waits_in = nullptr;
+  task* target = nullptr;
+  listener nearer;
+  bool added = false;
+};
+
+/// A thread that is about to sleep, or sleeps, until tasks are done: in the list of all such while this lives. Making it
+/// throws wait_cycle (208) if the wait would be for a task that itself can only go on when this thread does, and
+/// forked_process (207) if the tasks are those of the process that this one was forked from.
+///
+/// A thread's stack is a chain of tasks of which only the top one can go on, so who waits for one of them waits for what
+/// the top one waits for. Not seen: a circle through a promise, or one that is closed by a co_await, where no thread sleeps.
+class sleeping_wait {
+ public:
+  sleeping_wait(running_frame* stack, std::span<const watch> targets, std::size_t needed)
+      : stack_(stack), targets_(targets), needed_(needed) {
+    if (fork_count.load(std::memory_order_relaxed) != 0) check_process();
+    kept_tasks kept;  // let go without the lock
+    const std::lock_guard lock(the_locks().waits);
+    if (stack_ != nullptr && needed_ == targets_.size()) {
+      check_cycle();
+      check_actors(kept);
+    }
+    next_ = first();
+    if (next_ != nullptr) next_->previous_ = this;
+    first() = this;
+  }
+  sleeping_wait(const sleeping_wait&) = delete;
+  sleeping_wait& operator=(const sleeping_wait&) = delete;
+  ~sleeping_wait() {
+    const std::lock_guard lock(the_locks().waits);
+    (previous_ != nullptr ? previous_->next_ : first()) = next_;
+    if (next_ != nullptr) next_->previous_ = previous_;
+  }
+
+  /// Calls `visit(const sleeping_wait&)` for each, with the list locked.
+  template <class Visit>
+  static void for_each(Visit visit) {
+    const std::lock_guard lock(the_locks().waits);
+    for (const sleeping_wait* w = first(); w != nullptr; w = w->next_) visit(*w);
+  }
+
+  [[nodiscard]] bool runs(const task& t) const noexcept {
+    for (const running_frame* f = stack_; f != nullptr; f = f->outer)
+      if (f->runs == &t) return true;
+    return false;
+  }
+  [[nodiscard]] const task* top() const noexcept { return stack_ != nullptr ? stack_->runs : nullptr; }
+  [[nodiscard]] std::span<const watch> targets() const noexcept { return targets_; }
+
+ private:
+  static sleeping_wait*& first() noexcept {
+    static constinit sleeping_wait* f = nullptr;
+    return f;
+  }
+
+  [[gnu::cold]] void check_process() const {
+    for (const watch& w : targets_) {
+      bool elsewhere = false;
+      pool_registry::with(w.target->home(), [&](scheduler& s) { elsewhere = s.left_behind(); });
+      if (elsewhere) throw forked_process();
+    }
+  }
+
+  // A task that cannot be done before this thread goes on, and the one before it on the way there.
+  struct held_up {
+    task& which;
+    const held_up* by;
+  };
+
+  // From the tasks of this stack to all that wait for them, and so on: continuations, joins, coroutines, and the stacks of
+  // threads that wait for all of their targets. If what this thread is about to wait for is among them, nobody will ever go
+  // on. Each list is locked until all that hangs on it has been looked at, so that nothing of that ends meanwhile. The text
+  // is put together only if there is a circle, as every sleep in a task comes here.
+  void check_cycle() const {
+    int looks = most_looks;
+    for (const running_frame* f = stack_; f != nullptr; f = f->outer)
+      if (f->runs != nullptr) follow({*f->runs, nullptr}, looks);
+  }
+  void follow(const held_up& task_held_up, int& looks) const {
+    for (const held_up* h = task_held_up.by; h != nullptr; h = h->by)
+      if (&h->which == &task_held_up.which) return;  // its list is locked by this very thread
+    waiter_list::lock list(task_held_up.which.waiters());
+    if (!list) return;
+    for (continuation* c = list.first(); c != nullptr && looks > 0; c = c->next) {
+      --looks;
+      if (owns(*c)) tell_cycle(task_held_up);
+      if (task* const owner = c->act(*c, continuation::wish::name_owner)) follow({*owner, &task_held_up}, looks);
+      for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
+        if (!s->owns(*c) || s->needed_ != s->targets_.size()) continue;
+        for (const running_frame* f = s->stack_; f != nullptr; f = f->outer)
+          if (f->runs != nullptr) follow({*f->runs, &task_held_up}, looks);
+      }
+    }
+  }
+  [[nodiscard]] bool owns(const continuation& c) const noexcept {
+    const auto at = reinterpret_cast<std::uintptr_t>(&c);
+    return at >= reinterpret_cast<std::uintptr_t>(targets_.data()) &&
+           at < reinterpret_cast<std::uintptr_t>(targets_.data() + targets_.size());
+  }
+  // The other way round for calls of actors, which nothing hangs on: from what is waited for to what its actor is at, if it
+  // is a call, to what that waits for, and so on.
+  using kept_tasks = std::vector<task_ref<task>>;
+  void check_actors(kept_tasks& kept) const {
+    int looks = most_looks;
+    for (const watch& w : targets_) follow_actors({*w.target, nullptr}, looks, kept);
+  }
+  void follow_actors(const held_up& target, int& looks, kept_tasks& kept) const {
+    for (const held_up* h = target.by; h != nullptr; h = h->by)
+      if (&h->which == &target.which) return;  // a circle of others
+    task* at = target.which.held_up_by();
+    if (at != nullptr)
+      kept.emplace_back(at);
+    else
+      at = &target.which;
+    if (runs(*at)) tell_cycle_of_calls(target, *at);
+    for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
+      if (!s->runs(*at) || s->needed_ != s->targets_.size()) continue;
+      for (const watch& w : s->targets_)
+        if (--looks > 0) follow_actors({*w.target, &target}, looks, kept);
+    }
+  }
+  [[noreturn, gnu::cold]] void tell_cycle_of_calls(const held_up& last, const task& at) const {
+    std::string path;
+    for (const held_up* h = &last; h != nullptr; h = h->by)
+      path.insert(0, " waits for " + describe(h->which.name(), h->which.at()));
+    if (&at != &last.which) path += ", which its actor can begin only after " + describe(at.name(), at.at());
+    throw wait_cycle(describe(top()->name(), top()->at()) + path);
+  }
+  [[noreturn, gnu::cold]] void tell_cycle(const held_up& last) const {
+    std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";
+    for (const held_up* h = &last; h != nullptr; h = h->by)
+      path.append(" waits for ").append(describe(h->which.name(), h->which.at()));
+    throw wait_cycle(path);
+  }
+
+  static constexpr int most_looks = 256;
+
+  running_frame* stack_;
+  std::span<const watch> targets_;
+  std::size_t needed_;
+  sleeping_wait* previous_ = nullptr;
+  sleeping_wait* next_ = nullptr;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/waiting.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_WAITING_HPP
+#define CADRE_ASYNC_DETAIL_WAITING_HPP
+
+#include <sched.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// How many waits on one thread's stack may run unrelated work. Each such frame can hold what others wait for.
+inline constexpr std::uint32_t unrelated_limit = 64;
+
+/// A wait until `needed` of some tasks are done. A worker that waits helps, in this order:
+///  1. it runs the task waited for, if nobody has begun it, or, of a call of an actor, the calls before it and then it;
+///  2. it runs what the waiting task itself has queued;
+///  3. it steals what the running task that it waits for has queued (leapfrogging: D. B. Wagner, B. G. Calder, 1993);
+///  4. only if a target has no task yet (a promise, or a continuation whose time has not come) it runs anything;
+///  5. it sleeps.
+/// In 1 to 3 the stack of a thread is a chain in which each frame waits for the next or begot it, so a wait made with a
+/// lock held never runs a stranger that wants the same lock. Other threads look for a moment, then sleep.
+class wait_frame {
+ public:
+  /// Each watch names its target; `watches` outlives the frame.
+  wait_frame(std::span<watch> watches, std::size_t needed) noexcept
+      : watches_(watches), sleeper_(static_cast<std::uint32_t>(needed)) {}
+  wait_frame(const wait_frame&) = delete;
+  wait_frame& operator=(const wait_frame&) = delete;
+  ~wait_frame() {
+    if (!watching_) return;
+    std::uint32_t expected = already_done_;
+    for (watch& w : watches_)
+      if (w.added && !w.target->remove(w)) ++expected;
+    // Those that could not be taken back are being told at this moment.
+    while (sleeper_.events() != expected) ::sched_yield();
+  }
+
+  /// False if the deadline has passed. No work is begun after the deadline, but what was begun before is finished.
+  /// Throws wait_cycle (208) if it would wait for itself, forked_process (207) if the threads are those of another process.
+  bool run(time_point deadline) {
+    thread_context& context = this_context();
+    worker* const w = context.worker;
+    if (w != nullptr) ++w->waits;
+    const at_end leave{w};
+    // A thread of no pool begins calls only if it has to wait for all of them, for as long as they take.
+    helps_actors_ = w != nullptr || (deadline == time_point::max() && sleeper_.needed == watches_.size());
+    if (watches_.size() != 1) watch_all();
+    bring_nearer(deadline);
+    if (w == nullptr && !watching_ && !look_for_a_moment()) watch_all();
+    while (!enough()) {
+      if (is_past(deadline)) return false;
+      if (context.here != nullptr && context.here->run_first()) continue;
+      if (w != nullptr && help(*w)) continue;
+      watch_all();
+      if (enough()) break;
+      if (task* t = idle(w, deadline)) run_unrelated(*w, t);
+      bring_nearer(deadline);
+    }
+    return true;
+  }
+
+ private:
+  struct at_end {
+    worker* w;
+    ~at_end() {
+      if (w != nullptr) --w->waits;
+    }
+  };
+
+  [[nodiscard]] static bool is_past(time_point deadline) noexcept {
+    return deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline;
+  }
+  [[nodiscard]] bool enough() const noexcept {
+    return watching_ ? sleeper_.satisfied() : sleeper_.needed == 0 || watches_.front().target->done();
+  }
+
+  void watch_all() noexcept {
+    if (std::exchange(watching_, true)) return;
+    for (watch& w : watches_) {
+      w.waits_in = &sleeper_;
+      w.added = w.target->add(w);
+      if (!w.added) {
+        ++already_done_;
+        sleeper_.count_event();
+      }
+    }
+  }
+
+  void bring_nearer(time_point deadline) noexcept {
+    if (!helps_actors_) return;
+    for (const watch& w : watches_)
+      while (w.target->has(task::not_for_help) && !enough() && !is_past(deadline) && w.target->bring_nearer(deadline)) {
+      }
+  }
+  // False if there is something to bring nearer.
+  [[nodiscard]] bool listen() noexcept {
+    for (watch& w : watches_) {
+      w.nearer.who = &sleeper_;
+      if (helps_actors_ && w.target->has(task::not_for_help) && !w.target->listen(w.nearer)) return false;
+    }
+    return true;
+  }
+  void stop_listening(bool leaves) noexcept {
+    for (watch& w : watches_)
+      if (helps_actors_ && w.target->has(task::not_for_help)) w.target->stop_listening(w.nearer, leaves);
+    sleeper_.forget_wake();
+  }
+
+  // To fall asleep and be woken takes both sides some microseconds, which a task that is under way, or is taken up by a
+  // thread that looks for work, may not need. If that thread is only being woken, looking would keep it from its processor.
+  [[nodiscard]] bool look_for_a_moment() const noexcept {
+    constexpr std::uint64_t moment = 12'000;  // ticks, 3 to 6 us
+    const task& t = *watches_.front().target;
+    bool soon = t.is_running();
+    if (!soon) pool_registry::with(t.home(), [&](const scheduler& s) { soon = s.is_awake(); });
+    if (!soon) return t.done();
+    for (const std::uint64_t begun = ticks(); ticks() - begun < moment;)
+      for (int i = 0; i < 8; ++i) {
+        if (t.done()) return true;
+        relax();
+      }
+    return t.done();
+  }
+
+  // Others look for the runner in the task's own pool.
+  [[nodiscard]] static std::uint32_t runner_for(const task& t, const worker& w) noexcept {
+    return t.home() == w.home->id() ? w.index + 1 : 0;
+  }
+
+  bool help(worker& w) noexcept {
+    for (; next_ < watches_.size(); ++next_) {
+      task& target = *watches_[next_].target;
+      if (target.is_pending()) pending_ = true;
+      if (!target.has(task::not_for_help) && target.try_claim(runner_for(target, w))) {
+        scheduler::run_claimed(w, target);
+        return true;
+      }
+    }
+    if (watches_.size() == 1 && pending_ && !watches_.front().target->has(task::not_for_help) &&
+        watches_.front().target->try_claim(runner_for(*watches_.front().target, w))) {
+      scheduler::run_claimed(w, *watches_.front().target);
+      return true;
+    }
+    if (w.queue.position() > w.frame && w.queue.position() > w.outside) {
+      if (task* t = w.queue.pop()) {
+        w.home->run(w, t);
+        return true;
+      }
+    }
+    return leapfrog(w);
+  }
+
+  // The runner may queue something soon; a few looks cost less than a sleep.
+  bool leapfrog(worker& w) noexcept {
+    task& target = *watches_.front().target;
+    if (watches_.size() != 1 || target.home() != w.home->id()) return false;
+    std::uint32_t victim = 0;
+    std::int64_t position = 0;
+    if (!target.runner(victim, position) || victim == w.index) return false;
+    for (int look = 0; look < 32; ++look) {
+      if (target.done()) return true;
+      if (task* t = w.home->steal_from(victim, position)) {
+        w.home->run(w, t);
+        return true;
+      }
+      ::sched_yield();
+    }
+    return false;
+  }
+
+  [[nodiscard]] bool may_run_anything(const worker& w) const noexcept {
+    return pending_ && w.unrelated < unrelated_limit;
+  }
+
+  // What lies in the queue before and after is not the waiting task's own.
+  static void run_unrelated(worker& w, task* t) noexcept {
+    ++w.unrelated;
+    w.frame = w.queue.position();
+    w.home->run(w, t);
+    w.frame = w.queue.position();
+    --w.unrelated;
+  }
+
+  // Sleeps until enough is done, or the deadline, or something is found that may be run, which is returned.
+  [[gnu::noinline]] task* idle(worker* w, time_point deadline) {
+    const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
+    const lending lend(this_context().top);
+    task* found = nullptr;
+    if (w != nullptr && may_run_anything(*w)) {
+      found = w->home->acquire(*w, sleeper_, until(deadline));
+    } else {
+      std::optional<stand_in> other;
+      if (waits_for_another_pool()) other.emplace();
+      const time_point end = until(deadline);
+      if (listen()) sleeper_.sleep(end);
+      stop_listening(enough() || is_past(deadline));
+    }
+    report_if_long();
+    return found;
+  }
+
+  // The deadline, or before that the time at which somebody wants to hear of a wait that is not over.
+  time_point until(time_point deadline) noexcept {
+    if (report_at_ == time_point()) {
+      report_at_ = time_point::max();
+      pool_registry::with(pool(), [&](const scheduler& s) {
+        if (s.long_waits().tell != nullptr) report_at_ = std::chrono::steady_clock::now() + s.long_waits().after;
+      });
+    }
+    return deadline < report_at_ ? deadline : report_at_;
+  }
+  [[gnu::cold]] void report_if_long() {
+    if (report_at_ == time_point::max() || enough() || std::chrono::steady_clock::now() < report_at_) return;
+    report_at_ = time_point::max();
+    scheduler* s = nullptr;
+    pool_registry::with(pool(), [&](scheduler& found) { s = &found, found.retain(); });
+    if (s == nullptr) return;
+    s->long_waits().tell(*s, current_task(), *watches_.front().target);
+    s->release();
+  }
+  [[nodiscard]] pool_id pool() const noexcept {
+    const worker* const w = this_worker();
+    return w != nullptr ? w->home->id() : watches_.front().target->home();
+  }
+
+  // What is waited for there may itself wait for what only this pool can do, of which this worker will do nothing.
+  [[nodiscard]] bool waits_for_another_pool() const noexcept {
+    const worker* const w = this_worker();
+    if (w == nullptr) return false;
+    for (const watch& target : watches_)
+      if (target.target->home() != w->home->id()) return true;
+    return false;
+  }
+
+  // What the tasks of this thread hold, while they wait.
+  class lending {
+   public:
+    explicit lending(running_frame* top) noexcept : top_(top) { tell(true); }
+    lending(const lending&) = delete;
+    lending& operator=(const lending&) = delete;
+    ~lending() { tell(false); }
+
+   private:
+    [[gnu::noinline]] void tell(bool begins) const noexcept {
+      for (running_frame* f = top_; f != nullptr; f = f->outer)
+        if (f->whole && f->runs != nullptr && f->runs->has(task::holds)) f->runs->on_wait(begins);
+    }
+    running_frame* top_;
+  };
+
+  std::span<watch> watches_;
+  sleeper sleeper_;
+  std::size_t next_ = 0;
+  std::uint32_t already_done_ = 0;
+  bool watching_ = false;
+  bool helps_actors_ = false;
+  bool pending_ = false;
+  time_point report_at_{};  // not yet known
+};
+
+/// False if the deadline has passed.
+[[gnu::noinline]] inline bool wait_for_task(task& t, time_point deadline = time_point::max()) {
+  if (t.done()) return true;
+  watch w;
+  w.target = &t;
+  return wait_frame({&w, 1}, 1).run(deadline);
+}
+
+/// The point of steady_clock that lies `timeout` from now; "for ever" does not wrap around.
+template <class Rep, class Period>
+time_point deadline_after(const std::chrono::duration<Rep, Period>& timeout) {
+  using namespace std::chrono;
+  const time_point now = steady_clock::now();
+  // In floating point, so that no count of hours overflows.
+  if (duration<double>(timeout) >= duration<double>(time_point::max() - now)) return time_point::max();
+  return now + ceil<steady_clock::duration>(timeout);
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/future.hpp ----
+#ifndef CADRE_ASYNC_FUTURE_HPP
+#define CADRE_ASYNC_FUTURE_HPP
+
+#include <cstdint>
+#include <exception>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+template <class T>
+class future;
+template <class T>
+class shared_future;
+class thread_pool;
+
+namespace detail {
+
+pool_id id_of(const thread_pool& pool) noexcept;
+
+struct future_access {
+  template <class T>
+  static future<T> make(task_ref<state<T>> s) noexcept {
+    return future<T>(std::move(s));
+  }
+  template <class T>
+  static task_ref<state<T>> take(future<T>&& f) noexcept {
+    return std::move(f.state_);
+  }
+  template <class T>
+  static state<T>* get(const future<T>& f) noexcept {
+    return f.state_.get();
+  }
+  template <class T>
+  static state<T>* get(const shared_future<T>& f) noexcept {
+    return f.state_.get();
+  }
+};
+
+/// Whether an error only says that somebody wanted the task to end, so that nobody need hear of it.
+inline bool says_cancelled(const std::exception_ptr& error) noexcept {
+  try {
+    std::rethrow_exception(error);
+  } catch (const task_cancelled&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
+template <class F, class T>
+struct then_result : task_result<F, T> {};
+template <class F>
+struct then_result<F, void> : task_result<F> {};
+
+enum class follows : std::uint8_t { value, shared_value, error };
+
+/// What then() and on_error() make: waits in the list of the task before it, then runs as a task of its own.
+template <follows What, class T, class R, class F>
+class then_task final : public state<R> {
+ public:
+  template <class G>
+  then_task(G&& f, task_ref<state<T>> before, pool_id home, std::source_location at)
+      : state<R>(home, 0, at), step_(*this), before_(std::move(before)), f_(std::forward<G>(f)) {}
+  ~then_task() override {}
+
+  void run() noexcept override {
+    state<T>& before = *before_;
+    if constexpr (What != follows::error) {
+      if (before.failed()) {
+        pass_on(before);
+      } else {
+        set_from(*this, [&]() -> R {
+          if constexpr (std::is_void_v<T>)
+            return detail::invoke(std::move(f_.get()));
+          else if constexpr (What == follows::shared_value)
+            return detail::invoke(std::move(f_.get()), static_cast<const T&>(before.value()));
+          else
+            return detail::invoke(std::move(f_.get()), before.take());
+        });
+      }
+    } else {
+      set_from(*this, [&]() -> R {
+        if (!before.failed()) return before.take();
+        before.set_observed();
+        return detail::invoke(std::move(f_.get()), std::exception_ptr(std::move(before.error())));
+      });
+    }
+    f_.~room_for<F>();
+    before_ = {};
+    this->complete(task::completion::of_its_run);
+  }
+  // Keeps before_, which begin() may be about to use: publish() lets others cancel.
+  void run_not() noexcept override {
+    set_cancelled(*this);
+    f_.~room_for<F>();
+    this->complete(task::completion::from_elsewhere);
+  }
+
+  /// Once, when all else is set up.
+  void begin() noexcept {
+    this->set_parent();
+    this->publish(task::pending, 2);
+    if (before_->add(step_)) return;
+    if (task* t = ready(step_, continuation::wish::fire)) schedule(t);
+  }
+
+ private:
+  struct step : continuation {
+    explicit step(then_task& t) noexcept : continuation(&ready), owner(&t) {}
+    then_task* owner;
+  };
+  static task* ready(continuation& c, continuation::wish w) noexcept {
+    then_task* const self = static_cast<step&>(c).owner;
+    if (w == continuation::wish::name_owner) return self;
+    if (self->make_claimable()) return self;
+    self->release();  // cancelled
+    return nullptr;
+  }
+
+  void pass_on(state<T>& before) noexcept {
+    if constexpr (What == follows::shared_value)
+      this->set_error(before.error());
+    else
+      this->set_error(std::move(before.error()));
+    if (before.set_observed()) this->set_observed();
+  }
+
+  step step_;
+  task_ref<state<T>> before_;
+  union {
+    room_for<F> f_;
+  };
+};
+
+template <follows What, class R, class F, class T>
+future<R> make_then(F&& f, task_ref<state<T>> before, pool_id home, std::source_location at) {
+  auto* const next = new then_task<What, T, R, std::decay_t<F>>(std::forward<F>(f), std::move(before), home, at);
+  task_ref<state<R>> result(next);
+  next->begin();
+  return future_access::make<R>(std::move(result));
+}
+
+}  // namespace detail
+
+/// The result, some day, of a task. T may be an object type, a reference or void. Move-only; dropping it lets the task
+/// go on by itself. It may outlive the pool.
+///
+/// Waiting: a thread that is no pool's only sleeps. Inside a task a wait helps, see docs/async.md: it runs the task waited
+/// for if nobody has begun it, so nested waits need no free thread, on a pool of one thread as on any other.
+///
+/// An error that leaves the task is kept with its type and thrown by get(). If nobody asks for it, the pool's handler of
+/// unobserved errors gets it.
+///
+/// Thread-safety: one thread at a time, but ready() and the waits may run in several at once.
+template <class T>
+class future {
+ public:
+  using value_type = T;
+
+  future() noexcept = default;
+
+  /// False for a future that was never set, was moved from, or gave its value away.
+  [[nodiscard]] bool valid() const noexcept { return static_cast<bool>(state_); }
+
+  /// True if get() would not wait. Throws empty_future (201).
+  [[nodiscard]] bool ready() const { return checked("ready()").done(); }
+
+  /// Throws empty_future (201).
+  void wait() const { static_cast<void>(detail::wait_for_task(checked("wait()"))); }
+
+  /// False if the time passed first. Inside a task it finishes what it has begun to help with, and may so end later.
+  /// Throws empty_future (201).
+  template <class Rep, class Period>
+  [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& timeout) const {
+    return detail::wait_for_task(checked("wait_for()"), detail::deadline_after(timeout));
+  }
+
+  /// As wait_for(); on another clock than steady_clock, the time left is looked at once.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration>& deadline) const {
+    return wait_for(deadline - Clock::now());
+  }
+
+  /// Waits, then gives the value away, or throws what the task threw; the future is empty afterwards. Throws
+  /// empty_future (201).
+  T get() {
+    static_cast<void>(detail::wait_for_task(checked("get()")));
+    const detail::task_ref<detail::state<T>> done = std::move(state_);
+    return detail::take_result(*done);
+  }
+
+  /// A new task `f(value)`, or `f()` after void, that the same pool runs once this one is done: the future of its result.
+  /// If this task fails, `f` is not called and its error passes on. A promise without a pool has `f` run by the thread
+  /// that keeps it, or by this one if it has been kept; so does a pool that has ended. Throws empty_future (201).
+  template <class F>
+  auto then(F&& f, std::source_location at = std::source_location::current()) && {
+    using result_type = typename detail::then_result<std::decay_t<F>, T>::type;
+    const detail::pool_id home = checked("then()").home();
+    return detail::make_then<detail::follows::value, result_type>(std::forward<F>(f), std::move(state_), home, at);
+  }
+
+  /// The same, run by another pool.
+  template <class F>
+  auto then(thread_pool& pool, F&& f, std::source_location at = std::source_location::current()) && {
+    using result_type = typename detail::then_result<std::decay_t<F>, T>::type;
+    static_cast<void>(checked("then()"));
+    return detail::make_then<detail::follows::value, result_type>(std::forward<F>(f), std::move(state_),
+                                                                  detail::id_of(pool), at);
+  }
+
+  /// A future of the same value; if this task fails, of what `f(std::exception_ptr)` makes of its error, or throws.
+  /// Throws empty_future (201).
+  template <class F>
+    requires std::is_invocable_r_v<T, std::decay_t<F>, std::exception_ptr>
+  future<T> on_error(F&& f, std::source_location at = std::source_location::current()) && {
+    const detail::pool_id home = checked("on_error()").home();
+    return detail::make_then<detail::follows::error, T>(std::forward<F>(f), std::move(state_), home, at);
+  }
+
+  /// Asks the task, and all tasks that it has submitted, to stop. One that has not begun will not: its future holds
+  /// task_cancelled (206) at once. One that runs sees it in this_task::stop_requested(), or the std::stop_token that it takes, and
+  /// ends as it likes. False if the task was done. Cost: a few atomic operations for one that has not begun; one that runs
+  /// and has submitted others costs a look at every task of the process. Throws empty_future (201).
+  bool cancel() const { return detail::cancel(checked("cancel()")); }
+
+  /// The same result for any number of readers; this future is empty afterwards. In <cadre/async/shared_future.hpp>. Throws
+  /// empty_future (201).
+  [[nodiscard]] shared_future<T> share() &&;
+
+ private:
+  friend struct detail::future_access;
+  explicit future(detail::task_ref<detail::state<T>> s) noexcept : state_(std::move(s)) {}
+
+  detail::state<T>& checked(const char* call) const {
+    if (!state_) [[unlikely]]
+      throw empty_future(call);
+    return *state_;
+  }
+
+  detail::task_ref<detail::state<T>> state_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/shared_future.hpp ----
+#ifndef CADRE_ASYNC_SHARED_FUTURE_HPP
+#define CADRE_ASYNC_SHARED_FUTURE_HPP
+
+#include <exception>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+template <class T>
+using shared_reference_t = std::conditional_t<std::is_void_v<T>, void, std::add_lvalue_reference_t<const T>>;
+
+template <class F, class T>
+struct shared_then_result : task_result<F, const T&> {};
+template <class F>
+struct shared_then_result<F, void> : task_result<F> {};
+
+}  // namespace detail
+
+/// A result that any number of holders read: a copyable future, made by `std::move(f).share()`. The value lies where the
+/// task has put it, is never moved, and lives as long as a shared_future of it.
+///
+/// An error is thrown to each who calls get(), as the same object, so who catches it by reference must not change it. The
+/// handler of unobserved errors gets it only if nobody asked.
+///
+/// Thread-safety: all const members may run in several threads at once, on one object or on copies. What they do with a
+/// value that is not const (T is a reference) is theirs to order.
+template <class T>
+class shared_future {
+ public:
+  using value_type = T;
+
+  shared_future() noexcept = default;
+  /// `f` is empty afterwards.
+  shared_future(future<T>&& f) noexcept : state_(detail::future_access::take(std::move(f))) {}
+  shared_future(const shared_future& other) noexcept : state_(other.state_.get()) {
+    if (state_) state_->retain();
+  }
+  shared_future(shared_future&&) noexcept = default;
+  shared_future& operator=(shared_future other) noexcept {
+    state_ = std::move(other.state_);
+    return *this;
+  }
+  ~shared_future() = default;
+
+  /// False for one that was never set or was moved from.
+  [[nodiscard]] bool valid() const noexcept { return static_cast<bool>(state_); }
+
+  /// True if get() would not wait. Throws empty_future (201).
+  [[nodiscard]] bool ready() const { return checked("ready()").done(); }
+
+  /// Throws empty_future (201). This and the waits below: as those of future.
+  void wait() const { static_cast<void>(detail::wait_for_task(checked("wait()"))); }
+
+  /// False if the time passed first. Throws empty_future (201).
+  template <class Rep, class Period>
+  [[nodiscard]] bool wait_for(const std::chrono::duration<Rep, Period>& timeout) const {
+    return detail::wait_for_task(checked("wait_for()"), detail::deadline_after(timeout));
+  }
+
+  /// As wait_for(); on another clock than steady_clock, the time left is looked at once.
+  template <class Clock, class Duration>
+  [[nodiscard]] bool wait_until(const std::chrono::time_point<Clock, Duration>& deadline) const {
+    return wait_for(deadline - Clock::now());
+  }
+
+  /// Waits, then gives `const T&` (T& for a reference, nothing for void), valid as long as a shared_future of this result
+  /// lives; or throws what the task threw. As often as one likes. Throws empty_future (201).
+  detail::shared_reference_t<T> get() const& {
+    detail::state<T>& s = checked("get()");
+    static_cast<void>(detail::wait_for_task(s));
+    if (s.failed()) {
+      s.set_observed();
+      std::rethrow_exception(s.error());
+    }
+    return s.value();
+  }
+  /// Of a temporary, which may be the last holder: a copy.
+  T get() const&& { return get_of_this(); }
+
+  /// A new task `f(const T&)` (`f(T&)`, `f()`) that the same pool runs once this one is done: the future of its result. Any
+  /// number of them may follow; each keeps the value alive. If this task fails, `f` is not called and its error passes on.
+  /// Without a pool as future::then(). Throws empty_future (201).
+  template <class F>
+  auto then(F&& f, std::source_location at = std::source_location::current()) const {
+    return follow(checked("then()").home(), std::forward<F>(f), at);
+  }
+
+  /// The same, run by another pool.
+  template <class F>
+  auto then(thread_pool& pool, F&& f, std::source_location at = std::source_location::current()) const {
+    return follow(detail::id_of(pool), std::forward<F>(f), at);
+  }
+
+  /// Asks the task to stop, for all who share it: as future::cancel(). Throws empty_future (201).
+  bool cancel() const { return detail::cancel(checked("cancel()")); }
+
+ private:
+  friend struct detail::future_access;
+
+  detail::state<T>& checked(const char* call) const {
+    if (!state_) [[unlikely]]
+      throw empty_future(call);
+    return *state_;
+  }
+
+  detail::shared_reference_t<T> get_of_this() const { return get(); }
+
+  template <class F>
+  auto follow(detail::pool_id home, F&& f, std::source_location at) const {
+    using result_type = typename detail::shared_then_result<std::decay_t<F>, T>::type;
+    detail::state<T>& s = checked("then()");
+    s.retain();
+    return detail::make_then<detail::follows::shared_value, result_type>(
+        std::forward<F>(f), detail::task_ref<detail::state<T>>(&s), home, at);
+  }
+
+  detail::task_ref<detail::state<T>> state_;
+};
+
+template <class T>
+shared_future<T> future<T>::share() && {
+  static_cast<void>(checked("share()"));
+  return shared_future<T>(std::move(*this));
 }
 
 CADRE_NAMESPACE_END
@@ -12758,11 +13688,14 @@ class value_argument {
   /// What it is when it has come to where the call is made.
   using settled = value_argument;
   static constexpr bool may_hold_refs = !holds_no_refs<type>;
+  static constexpr bool may_be_block = travels_as_block<type>;
 
   template <class A>
   explicit value_argument(A&& a) : value_(static_cast<type>(std::forward<A>(a))) {}
-  value_argument(const from_archive&, input_archive& in) : value_{} { in(value_); }
-  void save(output_archive& out) const { out(value_); }
+  value_argument(const from_archive&, input_archive& in) : value_{} { read_value(in, value_); }
+  void save(output_archive& out) const { write_value(out, value_); }
+  [[nodiscard]] bool is_block() const noexcept { return detail::is_block(value_); }
+  void each_object(const auto&) const noexcept {}
   template <class Core>
   value_argument settle(Core&) && {
     return std::move(*this);
@@ -12784,7 +13717,7 @@ class value_argument {
   }
   void let_go() noexcept {}
   template <class Core>
-  [[nodiscard]] task_ref<task> comes_from(Core&) const noexcept {
+  [[nodiscard]] task_ref<task> comes_from(Core&, bool) const noexcept {
     return {};
   }
 
@@ -12804,14 +13737,17 @@ class stored_argument {
  public:
   using settled = stored_argument;
   static constexpr bool may_hold_refs = true;
+  static constexpr bool may_be_block = false;
 
   explicit stored_argument(object_ref<X> ref) : ref_(std::move(ref)) {}
   stored_argument(const from_archive&, input_archive& in) { in(ref_); }
   void save(output_archive& out) const { out(ref_); }
+  [[nodiscard]] bool is_block() const noexcept { return false; }
+  void each_object(const auto& f) const { f(ref_); }
   /// Throws what the task threw that was to make the object, if that is known here.
   template <class Core>
   stored_argument settle(Core& core) && {
-    core.wait_for_producer_of(ref_);
+    core.wait_for_maker_of(ref_);
     return std::move(*this);
   }
 
@@ -12826,8 +13762,8 @@ class stored_argument {
   }
   void let_go() noexcept { view_.reset(); }
   template <class Core>
-  [[nodiscard]] task_ref<task> comes_from(Core& core) const {
-    return core.producer_of(ref_);
+  [[nodiscard]] task_ref<task> comes_from(Core& core, bool here) const {
+    return core.producer_of(ref_, here);
   }
 
  private:
@@ -12867,9 +13803,10 @@ class future_argument {
     return value_->give(core, again);
   }
   void pack(const auto&) noexcept {}  // when it is there
+  void each_object(const auto&) const noexcept {}
   void let_go() noexcept {}
   template <class Core>
-  [[nodiscard]] task_ref<task> comes_from(Core&) const noexcept {
+  [[nodiscard]] task_ref<task> comes_from(Core&, bool) const noexcept {
     task* const t = future_access::get(future_);
     t->retain();
     return task_ref<task>(t);
@@ -12930,7 +13867,20 @@ struct parameter_list {
   static constexpr std::size_t size = sizeof...(P);
 };
 
-/// What a function or method takes and gives. `object` is the class of a method, else void.
+/// What a function returns, and that of a function that returns a future: a coroutine, say.
+template <class R>
+struct returned {
+  using result = std::remove_cvref_t<R>;
+  static constexpr bool is_future = false;
+};
+template <class R>
+struct returned<future<R>> {
+  using result = R;
+  static constexpr bool is_future = true;
+};
+
+/// What a function or method takes and gives. `object` is the class of a method, else void; `result` what a future of the
+/// function's own gives, which `gives_future` says.
 template <class F>
 struct signature {
   static constexpr bool is_known = false;
@@ -12938,17 +13888,19 @@ struct signature {
 template <class R, class Object, class... P>
 struct known_signature {
   static constexpr bool is_known = true;
-  using result = std::remove_cvref_t<R>;
+  using result = typename returned<R>::result;
   using object = Object;
   using parameters = parameter_list<P...>;
+  static constexpr bool gives_future = returned<R>::is_future;
   static constexpr bool takes_stop = false;
 };
 template <class R, class Object, class... P>
 struct known_signature<R, Object, std::stop_token, P...> {
   static constexpr bool is_known = true;
-  using result = std::remove_cvref_t<R>;
+  using result = typename returned<R>::result;
   using object = Object;
   using parameters = parameter_list<P...>;
+  static constexpr bool gives_future = returned<R>::is_future;
   static constexpr bool takes_stop = true;
 };
 
@@ -13018,6 +13970,7 @@ CADRE_NAMESPACE_END
 
 #include <concepts>
 #include <cstddef>
+#include <memory>
 #include <stop_token>
 #include <tuple>
 #include <type_traits>
@@ -13034,9 +13987,13 @@ class bound_call {
 
  public:
   using result = typename known::result;
+  /// True if a call gives a future<result>, until which this has to live.
+  static constexpr bool gives_future = known::gives_future;
+  using given = std::conditional_t<gives_future, future<result>, result>;
   /// When all arguments are there.
   using settled = bound_call<F, Core, typename Arguments::settled...>;
   static constexpr bool may_hold_refs = (Arguments::settled::may_hold_refs || ...);
+  static constexpr bool may_have_blocks = (Arguments::settled::may_be_block || ...);
 
   template <class... A>
     requires(sizeof...(A) == sizeof...(Arguments) && (std::constructible_from<Arguments, A> && ...))
@@ -13055,6 +14012,14 @@ class bound_call {
   void save(output_archive& out) const {
     std::apply([&](const Arguments&... a) { (a.save(out), ...); }, arguments_);
   }
+  /// Of one that is settled: whether it is worth being kept until its arguments have left.
+  [[nodiscard]] bool has_blocks() const noexcept {
+    return std::apply([](const Arguments&... a) { return (a.is_block() || ...); }, arguments_);
+  }
+  /// Calls `f` with each object_ref that is to be shown.
+  void each_object(const auto& f) const {
+    std::apply([&](const Arguments&... a) { (a.each_object(f), ...); }, arguments_);
+  }
   /// Waits for those that others give.
   settled settle() && {
     return std::apply(
@@ -13066,29 +14031,36 @@ class bound_call {
 
   /// `front` stands before the arguments: an object, a std::stop_token. With `again` it can be called once more.
   template <class... Front>
-  result operator()(bool again, Front&&... front) {
-    const let_go_at_end views{*this};
-    const auto call = [&]() -> result {
+  given operator()(bool again, Front&&... front) {
+    const auto call = [&]() -> given {
       return std::apply(
-          [&](Arguments&... a) -> result {
+          [&](Arguments&... a) -> given {
             return detail::invoke(F, std::forward<Front>(front)..., a.give(*core_, again)...);
           },
           arguments_);
     };
-    if constexpr (std::is_void_v<result>) {
+    if constexpr (gives_future) {
+      return call();
+    } else if constexpr (std::is_void_v<result>) {
+      const let_go_at_end views{*this};
       call();
     } else {
+      const let_go_at_end views{*this};
       result r = call();
-      if (core_->packs()) [[unlikely]]
-        round_trip(core_->store(), r);
+      pack(r);
       return r;
     }
   }
+  /// The result is as another process would have it.
+  void pack(auto& r) {
+    if (core_->packs()) [[unlikely]]
+      round_trip(core_->store(), r);
+  }
 
-  /// The tasks that give arguments.
-  void add_sources(std::vector<task_ref<task>>& to) const {
+  /// The tasks that give arguments; also those that bring objects from other nodes, if it is to be called `here`.
+  void add_sources(std::vector<task_ref<task>>& to, bool here) const {
     const auto add = [&](const auto& a) {
-      if (task_ref<task> t = a.comes_from(*core_); t && !t->done()) to.push_back(std::move(t));
+      if (task_ref<task> t = a.comes_from(*core_, here); t && !t->done()) to.push_back(std::move(t));
     };
     std::apply([&](const Arguments&... a) { (add(a), ...); }, arguments_);
   }
@@ -13104,6 +14076,17 @@ class bound_call {
   Core* core_;
   std::tuple<Arguments...> arguments_;
 };
+
+/// Sends a settled call by `send(call, keep)`: one with blocks is kept until they have left.
+template <class Call, class Send>
+auto send_kept(Call call, Send&& send) {
+  if constexpr (Call::may_have_blocks)
+    if (call.has_blocks()) {
+      const auto kept = std::make_shared<const Call>(std::move(call));
+      return send(*kept, kept);
+    }
+  return send(std::as_const(call), std::shared_ptr<const Call>());
+}
 
 template <auto F, class... A>
 consteval void check_call() {
@@ -13278,6 +14261,23 @@ class unsaved_state : public error {
                   " cannot be saved; give it a serialize(), or make it so that its constructor's arguments say all") {}
 };
 
+/// Thrown (617) by the futures of what is in a placement group that was removed, or can never be placed any more, and by who
+/// uses it then.
+class placement_group_gone : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] placement_group_gone(const std::string& group, std::string_view why)
+      : error("actor", 617, group + " is gone: " + std::string(why) + "; make another one") {}
+};
+
+/// Thrown (618) when the handle of a placement group is used that refers to none, or to a bundle that it does not have.
+class empty_placement_group : public error {
+ public:
+  using error::error;
+  [[gnu::cold]] explicit empty_placement_group(std::string_view what)
+      : error("actor", 618, std::string(what) + "; keep what runtime::placement_group() returned") {}
+};
+
 /// Thrown (611) when a process_pool is made in a process that has no zygote, or one can no longer be forked.
 class no_zygote : public error {
  public:
@@ -13327,1687 +14327,16 @@ class unknown_function : public error {
                   "process_pool::prepare()") {}
 };
 
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/error_codec.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
-#define CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
-
-#include <exception>
-#include <new>
-#include <stdexcept>
-#include <string>
-#include <typeinfo>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// An exception on its way to another rank.
-struct sent_error {
-  std::string type;  ///< as the compiler calls it
-  std::string text;
-  std::string where;  ///< the rank and host that it comes from, for types that are not known
-};
-
-inline sent_error send_error(const std::exception_ptr& error, std::string where) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const remote_error& e) {  // goes on as what it was
-    return {std::string(e.type()), std::string(e.text()), std::string(e.where())};
-  } catch (const std::exception& e) {
-    return {typeid(e).name(), e.what(), std::move(where)};
-  } catch (...) {
-    return {"", "an error that is not a std::exception", std::move(where)};
-  }
-}
-
-template <class... E>
-std::exception_ptr received_as(const sent_error& e) {
-  std::exception_ptr made;
-  const auto one = [&]<class T>(const T*) {
-    if (made || e.type != typeid(T).name()) return;
-    if constexpr (std::derived_from<T, error>)
-      made = std::make_exception_ptr(T(received_text{e.text}));
-    else if constexpr (std::is_constructible_v<T, std::string>)
-      made = std::make_exception_ptr(T(e.text));
-    else
-      made = std::make_exception_ptr(T());
-  };
-  (one(static_cast<const E*>(nullptr)), ...);
-  return made;
-}
-
-/// With its type, if that is one of the standard library or one of cadre that travels; else a remote_error.
-inline std::exception_ptr receive_error(const sent_error& e) {
-  std::exception_ptr made =
-      received_as<std::runtime_error, std::logic_error, std::invalid_argument, std::domain_error, std::length_error,
-                  std::out_of_range, std::range_error, std::overflow_error, std::underflow_error, std::bad_alloc,
-                  task_cancelled, deadline_passed, wait_cycle, impossible_request, bad_task_option, actor_died,
-                  worker_died, no_actor, unsaved_state, no_such_actor, actor_name_taken, wrong_actor_type,
-                  too_many_calls, empty_actor, no_runtime, object_gone, store_full>(e);
-  return made ? made : std::make_exception_ptr(remote_error(e.type, e.text, e.where));
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/handlers.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_HANDLERS_HPP
-#define CADRE_ACTOR_DETAIL_HANDLERS_HPP
-
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <string_view>
-#include <typeinfo>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-class job;
-
-/// A request that has come from another rank, to be read on.
-struct request {
-  job& at;
-  int from;
-  std::uint64_t number;  ///< for the answer; 0: none is wanted
-  std::uint32_t cell, generation;
-  input_archive& in;
-};
-
-/// What this program can be asked to do by another rank: of the same build, so that both have the same in the same order.
-class handler {
+/// Thrown (620) for an object of another node whose rank has died before its bytes had come.
+class owner_died : public error {
  public:
-  using action = void (*)(request&);
-
-  /// For the life of the program. `tag` is a type of its own.
-  handler(const std::type_info& tag, action serve) noexcept : name_(tag.name()), run_(serve), next_(first()) {
-    first() = this;
-  }
-  handler(const handler&) = delete;
-  handler& operator=(const handler&) = delete;
-
-  [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
-  [[nodiscard]] action run() const noexcept { return run_; }
-
-  /// All that there are when this is first called, by id.
-  static const std::vector<const handler*>& all() {
-    static const std::vector<const handler*> numbered = number();
-    return numbered;
-  }
-  /// The same on ranks that can work together.
-  static std::uint64_t fingerprint() {
-    std::uint64_t hash = all().size();
-    for (const handler* h : all()) hash = hash_combine(hash, hash_text(h->name_));
-    return hash;
-  }
-
- private:
-  static std::vector<const handler*> number() {
-    std::vector<handler*> all;
-    for (handler* h = first(); h != nullptr; h = h->next_) all.push_back(h);
-    // Functions of one name in two anonymous namespaces are told apart by where they lie in the program.
-    std::sort(all.begin(), all.end(), [](const handler* a, const handler* b) {
-      const int order = std::string_view(a->name_).compare(b->name_);
-      return order != 0 ? order < 0
-                        : reinterpret_cast<std::uintptr_t>(a->run_) < reinterpret_cast<std::uintptr_t>(b->run_);
-    });
-    for (std::size_t i = 0; i < all.size(); ++i) all[i]->id_ = static_cast<std::uint32_t>(i);
-    return {all.begin(), all.end()};
-  }
-  static handler*& first() noexcept {
-    static constinit handler* f = nullptr;
-    return f;
-  }
-
-  const char* name_;
-  action run_;
-  handler* next_;
-  std::uint32_t id_ = 0;
+  using error::error;
+  [[gnu::cold]] owner_died(int rank, std::string_view how)
+      : error("actor", 620,
+              "an object is lost with rank " + std::to_string(rank) + " of another node, which had it: " +
+                  std::string(how) + "; make it anew, or get objects that are to outlive their rank before") {}
 };
 
-/// The handler of a Tag, which has a `static void serve(request&)`; there before main() if its id is asked for anywhere.
-template <class Tag>
-struct handler_of {
-  static inline handler entry{typeid(Tag), &Tag::serve};
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/revival.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_REVIVAL_HPP
-#define CADRE_ACTOR_DETAIL_REVIVAL_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <memory>
-#include <mutex>
-#include <span>
-#include <tuple>
-#include <typeinfo>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// An object whose state can be written, and read into another object of its class.
-template <class T>
-concept has_state = can_be_archived<T> && (archived_by_bytes<T> || custom_portable<T> ||
-                                           cereal::traits::is_input_serializable<T, input_archive>::value);
-
-/// What an actor is made anew from: its constructor's arguments as they were, and the state that it saved last.
-///
-/// Thread-safety: save() and the counts, from any thread; make() alone.
-class revival {
- public:
-  struct limits {
-    int restarts = 0;  ///< -1: any number
-    int task_retries = 0;
-    std::uint32_t checkpoint_every = 0;
-  };
-  struct saved_state {
-    std::uint64_t version = 0;  ///< 0: none
-    std::vector<std::byte> bytes;
-  };
-
-  explicit revival(const limits& most) noexcept : most_(most) {}
-  revival(const revival&) = delete;
-  revival& operator=(const revival&) = delete;
-  virtual ~revival() = default;
-
-  /// The object, with the state that was saved last. Throws what its constructor and reading it throw.
-  [[nodiscard]] virtual std::shared_ptr<void> make() = 0;
-
-  /// Throws unsaved_state (613), what writing it throws, and what .keep throws.
-  void save(const void* object) {
-    saved_state now{0, state_of(object)};
-    {
-      const std::lock_guard lock(mutex_);
-      now.version = ++versions_;
-    }
-    if (keep) keep(now);
-    const std::lock_guard lock(mutex_);
-    if (now.version > state_.version) state_ = std::move(now);
-  }
-  /// After a call has run.
-  void count_call(const void* object) {
-    if (most_.checkpoint_every != 0 &&
-        calls_.fetch_add(1, std::memory_order_relaxed) % most_.checkpoint_every == most_.checkpoint_every - 1)
-      save(object);
-  }
-
-  /// False if it has been made anew as often as it may be.
-  [[nodiscard]] bool count_restart() noexcept {
-    const int before = restarts_.load(std::memory_order_relaxed);
-    if (most_.restarts >= 0 && before >= most_.restarts) return false;
-    restarts_.store(before + 1, std::memory_order_relaxed);
-    return true;
-  }
-  [[nodiscard]] int restarts() const noexcept { return restarts_.load(std::memory_order_relaxed); }
-  [[nodiscard]] const limits& most() const noexcept { return most_; }
-
-  /// On another rank: so often before, and with that state.
-  void go_on_from(int restarts, saved_state state) {
-    restarts_.store(restarts, std::memory_order_relaxed);
-    versions_ = state.version;
-    state_ = std::move(state);
-  }
-  /// Where else a state is kept before it counts as saved; may throw. To be set before there are calls.
-  move_only_function<void(const saved_state&)> keep;
-
- protected:
-  [[nodiscard]] virtual std::vector<std::byte> state_of(const void* object) const = 0;
-  [[nodiscard]] saved_state last_state() {
-    const std::lock_guard lock(mutex_);
-    return state_;
-  }
-
- private:
-  const limits most_;
-  std::mutex mutex_;
-  saved_state state_;
-  std::uint64_t versions_ = 0;
-  std::atomic<std::uint32_t> calls_{0};
-  std::atomic<int> restarts_{0};
-};
-
-template <class T, class Kept>
-class revival_of final : public revival {
- public:
-  /// Throws what writing the arguments throws.
-  revival_of(const limits& most, const Kept& kept)
-      : revival(most), arguments_(std::apply([](const auto&... a) { return to_bytes(a...); }, kept)) {}
-
-  [[nodiscard]] std::shared_ptr<void> make() override {
-    Kept kept{};
-    std::apply([&](auto&... a) { from_bytes(arguments_, a...); }, kept);
-    auto object = std::apply([](auto&... a) { return std::make_shared<T>(std::move(a)...); }, kept);
-    if constexpr (has_state<T>)
-      if (const saved_state last = last_state(); last.version != 0) from_bytes(last.bytes, *object);
-    return object;
-  }
-
- private:
-  [[nodiscard]] std::vector<std::byte> state_of([[maybe_unused]] const void* object) const override {
-    if constexpr (has_state<T>)
-      return to_bytes(*static_cast<const T*>(object));
-    else
-      throw unsaved_state(type_name(typeid(T)));
-  }
-
-  const std::vector<std::byte> arguments_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/actor_cell.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
-#define CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <memory>
-#include <mutex>
-#include <source_location>
-#include <string>
-#include <string_view>
-#include <typeinfo>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-class actor_cell;
-
-/// What a call is to its actor. Those of the user are limited in number; the constructor is nobody's child, as the actor
-/// does not end with the task that made it.
-enum class call_kind : std::uint8_t { of_user, stop, constructor };
-
-/// What all calls of actors are, beside tasks.
-class call_in_mailbox {
- public:
-  call_in_mailbox(actor_cell& at, call_kind what) noexcept : cell(at), kind(what) {}
-  /// In place of its run. By who holds a reference.
-  virtual void fail(std::exception_ptr why) noexcept = 0;
-  static call_in_mailbox& of(task& t) { return dynamic_cast<call_in_mailbox&>(t); }
-
-  actor_cell& cell;
-  const call_kind kind;
-
- protected:
-  ~call_in_mailbox() = default;
-};
-
-/// Runs calls of an actor: on a thread of the pool, or on one that waits for a call.
-class turn final : public state_with_error {
- public:
-  turn(actor_cell& cell, pool_id home) noexcept
-      : state_with_error(home, task::no_future | task::beyond_cancel, {}), cell_(cell) {
-    this->publish(task::queued, 1);  // a child of nobody: whoever makes the call may be cancelled, the actor goes on
-  }
-  void run() noexcept override;
-  // The calls have been cancelled one by one.
-  void run_not() noexcept override { run(); }
-
- private:
-  friend actor_cell;
-  actor_cell& cell_;
-  const task* last_ = nullptr;  // of whoever waits for that: it is to end when that has begun, or the time is over
-  time_point deadline_ = time_point::max();
-  turn* next_ = nullptr;  // of those that wait for a thread
-  bool waits_ = false;    // is one of those
-};
-
-/// An actor's object and its mailbox. Calls run in the order in which they came, one at a time, or up to `most` at once. The
-/// cell outlives the actor, and all threads that wait for calls, and is used again for another one: whoever calls says which
-/// of them is meant.
-///
-/// Thread-safety: all functions, from any thread.
-class actor_cell {
- public:
-  static constexpr std::uint32_t any = ~std::uint32_t{0};
-
-  actor_cell() = default;
-  actor_cell(const actor_cell&) = delete;
-  actor_cell& operator=(const actor_cell&) = delete;
-
-  /// Another actor moves in, if the last one has gone. Returns which one of this cell it is, or 0. `anew` is null for one
-  /// that is never made anew, and taken only if this begins.
-  std::uint32_t begin(const std::type_info& type, pool_id pool, std::string label, std::uint32_t most_at_once,
-                      std::size_t most_pending, std::unique_ptr<revival>& anew) {
-    const std::lock_guard lock(mutex_);
-    if (turns_ != 0 || (generation_ != 0 && !has_ended())) return 0;
-    ended_.store(false, std::memory_order_relaxed);
-    begun_ = false;
-    type_ = &type;
-    pool_ = pool;
-    label_ = std::move(label);
-    most_ = 1;
-    wanted_ = most_at_once;
-    most_pending_ = most_pending;
-    revival_ = std::move(anew);
-    return ++generation_;
-  }
-
-  /// Takes over one reference of the call. False if the actor is another one by now. With `counts` throws too_many_calls
-  /// (605).
-  bool push(std::uint32_t generation, task& call, bool counts) {
-    turn* more = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      if (generation != generation_) return false;
-      if (counts && most_pending_ != 0 && pending_ >= most_pending_ + (begun_ ? 0 : 1))
-        throw too_many_calls(label_, most_pending_);
-      if (turns_ < most_) more = add_turn();  // first, as there may be no memory for it
-      call.link.store(nullptr, std::memory_order_relaxed);
-      (last_ != nullptr ? last_->link : first_).store(&call, std::memory_order_relaxed);
-      last_ = &call;
-      ++pending_;
-    }
-    if (more != nullptr) schedule(more);
-    return true;
-  }
-
-  [[nodiscard]] bool has_ended() const noexcept { return ended_.load(std::memory_order_acquire); }
-
-  /// By its first call, with which the others begin.
-  void set_object(std::shared_ptr<void> object) {
-    task* more = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      object_ = std::move(object);
-      if (wanted_ == 1) return;
-      most_ = wanted_;
-      for (std::size_t n = pending_; n != 0 && turns_ < most_; --n) {
-        turn* const t = try_add_turn();
-        if (t == nullptr) break;  // this turn goes on, and the next call asks for another one
-        t->link.store(std::exchange(more, t), std::memory_order_relaxed);
-      }
-    }
-    while (more != nullptr) schedule(std::exchange(more, more->link.load(std::memory_order_relaxed)));
-  }
-  /// The calls that it has not come to will fail with actor_died (601), for this reason. False if it has ended already.
-  bool end(std::uint32_t generation, std::string why) {
-    std::shared_ptr<void> object;  // its destructor may call others
-    const std::lock_guard lock(mutex_);
-    if ((generation != generation_ && generation != any) || has_ended()) return false;
-    why_ = std::move(why);
-    ended_.store(true, std::memory_order_release);
-    if (turns_ == 0) object = std::move(object_);
-    return true;
-  }
-  /// The object is made anew by `maker`, a call that is taken over, when those that run are over; false if that may not be, and
-  /// then `maker` is left alone. Those that wait fail with actor_died (601) for this reason, unless they may be tried again.
-  bool restart(std::uint32_t generation, task& maker, std::string_view why) {
-    turn* more = nullptr;
-    task* lost = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      if (generation != generation_ || has_ended() || maker_ != nullptr || revival_ == nullptr) return false;
-      if (turns_ == 0) more = add_turn();  // first, as there may be no memory for it
-      if (!revival_->count_restart()) {
-        if (more != nullptr) --turns_, no_longer_waits(*more), more->release();
-        return false;
-      }
-      maker_ = &maker;
-      most_ = 1;
-      if (revival_->most().task_retries == 0) lost = take_calls_of_users();
-    }
-    if (more != nullptr) schedule(more);
-    while (lost != nullptr) {
-      task* const t = std::exchange(lost, lost->link.load(std::memory_order_relaxed));
-      call_in_mailbox::of(*t).fail(std::make_exception_ptr(actor_died::made_anew(label_, why)));
-      t->release();
-    }
-    return true;
-  }
-  /// How often it has been made anew before; and for an actor that can be, its state is kept now. By a call that runs.
-  [[nodiscard]] int restarts() const noexcept { return revival_ != nullptr ? revival_->restarts() : 0; }
-  void save_state() {
-    if (revival_ != nullptr) revival_->save(object());
-  }
-  void count_call() {
-    if (revival_ != nullptr) [[unlikely]]
-      revival_->count_call(object());
-  }
-  [[nodiscard]] revival* anew() noexcept { return revival_.get(); }
-  /// Of which class it is, where a message or a handle that has come says so. Throws wrong_actor_type (604).
-  void check_type(std::uint32_t generation, const std::type_info& said) {
-    const std::lock_guard lock(mutex_);
-    if (generation == generation_) check_type(said);
-  }
-  /// For a call that runs, of a class that is said to be the actor's. Throws actor_died (601), wrong_actor_type (604).
-  [[nodiscard]] void* object(const std::type_info& said) {
-    check_type(said);  // the same while a call runs
-    return object();
-  }
-  /// The same for who knows. Throws actor_died (601).
-  [[nodiscard]] void* object() {
-    if (has_ended()) [[unlikely]] {
-      const std::lock_guard lock(mutex_);
-      throw actor_died(label_, why_);
-    }
-    return object_.get();
-  }
-
-  /// The call that it is at, with a reference; null if there is none, or if several can run at once.
-  [[nodiscard]] task* current() noexcept {
-    const std::lock_guard lock(mutex_);
-    if (current_ != nullptr) current_->retain();
-    return current_;
-  }
-
-  /// Runs calls up to this one on the thread that waits for it. False if that is under way elsewhere.
-  bool bring_nearer(task& call, time_point deadline) noexcept {
-    worker* const w = this_worker();
-    task_ref<turn> mine;
-    {
-      const std::lock_guard lock(mutex_);
-      if (call.is_running()) {
-        pass_on();
-        return false;
-      }
-      while (waiting_ != nullptr && !mine) {
-        turn& t = *waiting_;  // lives as long as it is in the list
-        t.retain();           // before the claim, which lets the pool drop its own reference
-        task_ref<turn> one(&t);
-        no_longer_waits(t);
-        if (!t.try_claim(runner(w))) continue;
-        t.last_ = &call;
-        t.deadline_ = deadline;
-        mine = std::move(one);
-      }
-    }
-    if (!mine) return false;
-    w != nullptr ? scheduler::run_claimed(*w, *mine) : run_in_frame(*mine, this_context());
-    return true;
-  }
-  [[nodiscard]] bool listen(listener& l) noexcept {
-    const std::lock_guard lock(mutex_);
-    if (waiting_ != nullptr) return false;
-    l.previous = last_listener_;
-    l.next = nullptr;
-    (last_listener_ != nullptr ? last_listener_->next : first_listener_) = &l;
-    last_listener_ = &l;
-    l.listed = true;
-    return true;
-  }
-  void stop_listening(listener& l, bool leaves) noexcept {
-    const std::lock_guard lock(mutex_);
-    if (l.listed) unlist(l);
-    if (leaves) pass_on();
-  }
-
-  /// By a turn.
-  void run_calls(turn& self) noexcept {
-    constexpr int most_at_once = 256;  // then others of the pool have a go
-    std::shared_ptr<void> object;      // as in end()
-    turn* successor = nullptr;
-    task* t = nullptr;
-    for (int n = 0;; ++n) {
-      task* const before = t;
-      {
-        const std::lock_guard lock(mutex_);
-        if (self.waits_) no_longer_waits(self);
-        if (before != nullptr && current_ == before) current_ = nullptr;
-        const bool waits_for_others = maker_ != nullptr && turns_ > 1;
-        t = waits_for_others ? nullptr : maker_ != nullptr ? maker_ : first_.load(std::memory_order_relaxed);
-        if (t == nullptr) {
-          if (--turns_ == 0) {
-            if (has_ended()) object = std::move(object_);
-            tell_if_awaited();
-          }
-        } else if (t == maker_) {
-          current_ = maker_;
-          maker_ = nullptr;
-        } else if ((n < most_at_once && !is_over(self)) || (successor = try_add_turn()) == nullptr) {
-          first_.store(t->link.load(std::memory_order_relaxed), std::memory_order_relaxed);
-          if (last_ == t) last_ = nullptr;
-          --pending_;
-          begun_ = true;
-          if (most_ == 1) current_ = t;
-        } else {
-          --turns_;
-        }
-      }
-      if (before != nullptr) before->release();
-      if (t == nullptr) return;
-      if (successor != nullptr) break;
-      if (before != nullptr) hand_on();
-      run_call(*t);
-    }
-    schedule(successor);
-  }
-
-  /// Until all that has been called has run. False if it had.
-  bool wait_until_idle() noexcept {
-    for (bool waited = false;; waited = true) {
-      {
-        const std::lock_guard lock(mutex_);
-        idle_.store(turns_ == 0 ? is_idle : awaited, std::memory_order_relaxed);
-        if (turns_ == 0) return waited;
-      }
-      futex::wait(idle_, awaited);
-    }
-  }
-
- private:
-  static constexpr std::uint32_t is_idle = 0, awaited = 1;
-
-  void check_type(const std::type_info& said) const {
-    if (*type_ != said) [[unlikely]]
-      throw wrong_actor_type(label_, type_name(*type_), type_name(said));
-  }
-
-  // Others look for the runner in the task's own pool.
-  [[nodiscard]] std::uint32_t runner(const worker* w) const noexcept {
-    return w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0;
-  }
-  void run_call(task& t) noexcept {
-    worker* const w = this_worker();
-    if (!t.try_claim(runner(w))) return;  // it has been cancelled
-    w != nullptr ? scheduler::run_claimed(*w, t) : run_in_frame(t, this_context());
-  }
-
-  // What this worker was to run next, a continuation of the call before, which the call that follows may wait for.
-  static void hand_on() noexcept {
-    if (worker* const w = this_worker(); w != nullptr && w->next != nullptr)
-      w->home->push(std::exchange(w->next, nullptr));
-  }
-
-  // All that follow with the mutex held.
-
-  // Those that the actor has not come to, but for its end.
-  task* take_calls_of_users() noexcept {
-    task* taken = nullptr;
-    task* last_taken = nullptr;
-    task* t = first_.exchange(nullptr, std::memory_order_relaxed);
-    last_ = nullptr;
-    while (t != nullptr) {
-      task* const next = t->link.exchange(nullptr, std::memory_order_relaxed);
-      if (call_in_mailbox::of(*t).kind == call_kind::of_user) {
-        (last_taken != nullptr ? last_taken->link.store(t) : void(taken = t));
-        last_taken = t;
-        --pending_;
-      } else {
-        (last_ != nullptr ? last_->link : first_).store(t, std::memory_order_relaxed);
-        last_ = t;
-      }
-      t = next;
-    }
-    return taken;
-  }
-  // For the caller to schedule. Throws std::bad_alloc.
-  turn* add_turn() {
-    turn* const t = new turn(*this, pool_);
-    ++turns_;
-    t->waits_ = true;
-    t->next_ = std::exchange(waiting_, t);
-    pass_on();
-    return t;
-  }
-  turn* try_add_turn() noexcept {
-    try {
-      return add_turn();
-    } catch (...) {
-      return nullptr;
-    }
-  }
-  void no_longer_waits(turn& t) noexcept {
-    turn** at = &waiting_;
-    while (*at != &t) at = &(*at)->next_;
-    *at = t.next_;
-    t.waits_ = false;
-  }
-  [[nodiscard]] static bool is_over(const turn& t) noexcept {
-    return t.last_ != nullptr && (t.last_->is_running() || (t.deadline_ != time_point::max() &&
-                                                            std::chrono::steady_clock::now() >= t.deadline_));
-  }
-  // To one who sleeps until a turn waits for a thread, as the pool may have none.
-  void pass_on() noexcept {
-    if (waiting_ == nullptr || first_listener_ == nullptr) return;
-    sleeper* const who = first_listener_->who;
-    unlist(*first_listener_);
-    who->wake();
-  }
-  void unlist(listener& l) noexcept {
-    (l.previous != nullptr ? l.previous->next : first_listener_) = l.next;
-    (l.next != nullptr ? l.next->previous : last_listener_) = l.previous;
-    l.listed = false;
-  }
-  void tell_if_awaited() noexcept {
-    if (idle_.load(std::memory_order_relaxed) != awaited) return;
-    idle_.store(is_idle, std::memory_order_relaxed);
-    futex::wake_one(idle_);
-  }
-
-  std::mutex mutex_;
-  std::atomic<task*> first_{nullptr};  // of the calls that wait; under the mutex
-  task* last_ = nullptr;
-  std::size_t pending_ = 0, most_pending_ = 0;
-  bool begun_ = false;  // the constructor is not among those that wait
-  std::uint32_t generation_ = 0;
-  const std::type_info* type_ = nullptr;
-  std::uint32_t turns_ = 0, most_ = 1, wanted_ = 1;  // that run or wait for a thread, and how many there may be
-  pool_id pool_ = no_pool;
-  std::string label_, why_;
-  std::atomic<bool> ended_{false};
-  std::shared_ptr<void> object_;  // changes while no call runs, but for the first
-  std::unique_ptr<revival> revival_;
-  task* maker_ = nullptr;    // is to make the object anew, once no other call runs
-  task* current_ = nullptr;  // the call that runs, if only one can
-  turn* waiting_ = nullptr;  // the turns that wait for a thread
-  listener* first_listener_ = nullptr;
-  listener* last_listener_ = nullptr;
-  std::atomic<std::uint32_t> idle_{is_idle};
-};
-
-inline void turn::run() noexcept {
-  cell_.run_calls(*this);
-  // Nobody waits for it: see function_task.
-}
-
-/// What a call runs hears itself that it will not run.
-template <class F>
-concept can_refuse = requires(F& f, std::exception_ptr why) { f.refuse(why); };
-
-/// A call in a mailbox. F is called with nothing and gives an R.
-template <class R, class F>
-class call_task final : public function_task<R, F>, public call_in_mailbox {
- public:
-  call_task(F&& f, actor_cell& at, call_kind what, std::string_view name, pool_id home, std::uint8_t flags,
-            std::source_location where)
-      : function_task<R, F>(std::move(f), home, static_cast<std::uint8_t>(flags | task::not_for_help), where),
-        call_in_mailbox(at, what),
-        name_(name) {}
-  void fail(std::exception_ptr why) noexcept override {
-    if (!this->try_claim()) return;
-    if constexpr (can_refuse<F>)
-      this->function().refuse(why);
-    else
-      this->set_error(std::move(why));
-    this->finish(task::completion::from_elsewhere);
-  }
-  /// Likewise: on this thread, without the actor.
-  void run_anyway() noexcept {
-    if (this->try_claim()) run_in_frame(*this, this_context());
-  }
-  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
-  /// That an actor was gone when it was told something is for the log at most: nobody can know in time.
-  [[nodiscard]] bool error_ends_program() noexcept override {
-    try {
-      std::rethrow_exception(this->error());
-    } catch (const actor_died&) {
-      return false;
-    } catch (...) {
-      return this->has(task::no_future);
-    }
-  }
-  bool bring_nearer(time_point deadline) noexcept override { return cell.bring_nearer(*this, deadline); }
-  [[nodiscard]] bool listen(listener& l) noexcept override { return cell.listen(l); }
-  void stop_listening(listener& l, bool leaves) noexcept override { cell.stop_listening(l, leaves); }
-  [[nodiscard]] task* held_up_by() noexcept override {
-    task* const t = cell.current();
-    if (t != this) return t;
-    t->release();
-    return nullptr;
-  }
-
- private:
-  std::string_view name_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/actor_table.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_ACTOR_TABLE_HPP
-#define CADRE_ACTOR_DETAIL_ACTOR_TABLE_HPP
-
-#include <array>
-#include <atomic>
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-#include <map>
-#include <memory>
-#include <mutex>
-#include <optional>
-#include <string>
-#include <string_view>
-#include <tuple>
-#include <typeinfo>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Which actor of this process: its cell, and which one of that it is.
-struct actor_address {
-  std::uint32_t cell = 0;
-  std::uint32_t generation = 0;  // 0: none
-  friend bool operator==(const actor_address&, const actor_address&) = default;
-};
-
-/// Where in the job an actor is, or was made first: by that it is known for good.
-struct actor_place {
-  int rank = 0;
-  actor_address at;
-  std::int32_t task_retries = never_anew;
-  static constexpr std::int32_t never_anew = -2;  ///< -1: any number
-
-  [[nodiscard]] bool may_move() const noexcept { return task_retries != never_anew; }
-  friend bool operator==(const actor_place&, const actor_place&) = default;
-  friend bool operator<(const actor_place& a, const actor_place& b) noexcept {
-    return std::tie(a.rank, a.at.cell, a.at.generation) < std::tie(b.rank, b.at.cell, b.at.generation);
-  }
-};
-
-/// The first of the names in a map, for a text: "'a', 'b', ...".
-template <class Map>
-std::string list_of_names(const Map& by_name) {
-  std::string list;
-  for (const auto& [name, who] : by_name) {
-    if (list.size() > 200) return list += ", ...";
-    list.append(list.empty() ? "'" : ", '").append(name).append("'");
-  }
-  return list;
-}
-
-/// The actors of one process, and their names. Never destroyed, but used again by another runtime: who waited for a call may
-/// still be about to leave when the runtime has ended. Thread-safety: all functions, from any thread.
-class actor_table {
- public:
-  actor_table() = default;
-  actor_table(const actor_table&) = delete;
-  actor_table& operator=(const actor_table&) = delete;
-
-  struct named {
-    actor_address where;
-    const std::type_info* type;
-  };
-
-  /// A cell for an actor that is to be made; `anew` says how it is made anew, if it may be.
-  actor_address add(const std::type_info& type, pool_id pool, const std::string& label, std::uint32_t most_at_once,
-                    std::size_t most_pending, std::unique_ptr<revival> anew = nullptr) {
-    const std::lock_guard lock(mutex_);
-    for (std::size_t looks = 0; looks < ended_.size() && looks < 8;
-         ++looks) {  // most have gone when they are looked at
-      std::uint32_t& next = ended_[next_look_++ % ended_.size()];
-      const std::uint32_t i = next;
-      const std::uint32_t generation = (*this)[i].begin(type, pool, label, most_at_once, most_pending, anew);
-      if (generation == 0) continue;
-      next = ended_.back();
-      ended_.pop_back();
-      return {i, generation};
-    }
-    const std::uint32_t i = begun_;
-    if (ended_.capacity() <= i)
-      ended_.reserve(2 * std::size_t{i} + smallest);  // so that the end of an actor asks for no memory
-    std::atomic<actor_cell*>& chunk = chunks_[chunk_of(i)];
-    if (chunk.load(std::memory_order_relaxed) == nullptr)
-      chunk.store(new actor_cell[first_of(chunk_of(i) + 1) - first_of(chunk_of(i))], std::memory_order_release);
-    ++begun_;
-    return {i, (*this)[i].begin(type, pool, label, most_at_once, most_pending, anew)};
-  }
-  /// Null if there is none of that number.
-  [[nodiscard]] actor_cell* find(std::uint32_t i) noexcept {
-    const std::lock_guard lock(mutex_);
-    return i < begun_ ? &(*this)[i] : nullptr;
-  }
-  /// Whether there is one of that number, without the lock: of a handle that may have come from anywhere.
-  [[nodiscard]] bool has(std::uint32_t i) const noexcept {
-    const std::size_t k = chunk_of(i);
-    return k < chunks_.size() && chunks_[k].load(std::memory_order_acquire) != nullptr;
-  }
-  [[nodiscard]] actor_cell& operator[](std::uint32_t i) noexcept {
-    const std::size_t k = chunk_of(i);
-    return chunks_[k].load(std::memory_order_acquire)[i - first_of(k)];
-  }
-  /// False if it has ended already.
-  bool end(actor_address a, std::string why) {
-    if (!(*this)[a.cell].end(a.generation, std::move(why))) return false;
-    std::optional<known> as;
-    {
-      const std::lock_guard lock(mutex_);
-      ended_.push_back(a.cell);
-      if (const auto found = known_.find(a.cell); found != known_.end()) {
-        as = std::move(found->second);
-        names_.erase(as->name);
-        known_.erase(found);
-      }
-    }
-    if (as && when_known_ends) when_known_ends(as->name, as->first);
-    return true;
-  }
-  /// When nobody else makes calls: lets those run that there are, then ends all actors. From now on another runtime can have
-  /// the table.
-  void end_all(const std::string& why) {
-    for (bool again = true; again;) {
-      again = false;
-      for (std::uint32_t i = 0; i < begun_; ++i) again |= (*this)[i].wait_until_idle();
-    }
-    for (std::uint32_t i = 0; i < begun_; ++i) (*this)[i].end(actor_cell::any, why);
-    names_.clear();
-    known_.clear();
-    ended_.clear();
-    for (std::uint32_t i = 0; i < begun_; ++i) ended_.push_back(i);
-  }
-
-  /// In a job of several ranks, where rank 0 knows the actor by its name and where it was first.
-  void set_known(actor_address a, const std::string& name, const actor_place& first) {
-    const std::lock_guard lock(mutex_);
-    known_[a.cell] = {name, first};
-  }
-  /// Called for each of them that ends. To be set before there are actors.
-  move_only_function<void(const std::string&, const actor_place&)> when_known_ends;
-
-  /// Gives it the name, and calls `begin()` before anybody can find it. Or, if the name is taken, who has it.
-  template <class Begin>
-  std::optional<named> enter(const std::string& name, named who, Begin&& begin) {
-    const std::lock_guard lock(mutex_);
-    if (const auto taken = names_.find(name); taken != names_.end()) return taken->second;
-    const auto entered = names_.emplace(name, who).first;
-    try {
-      known_[who.where.cell] = {name, {}};
-      begin();
-    } catch (...) {
-      names_.erase(entered);
-      known_.erase(who.where.cell);
-      throw;
-    }
-    return std::nullopt;
-  }
-  /// Throws no_such_actor (602).
-  [[nodiscard]] named find(const std::string& name) const {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = names_.find(name); found != names_.end()) return found->second;
-    throw no_such_actor(name, list_of_names(names_));
-  }
-
- private:
-  // Chunk k has 64 * 2^k cells.
-  static constexpr std::uint32_t smallest = 64;
-  static constexpr std::size_t chunk_of(std::uint32_t i) noexcept {
-    return static_cast<std::size_t>(std::bit_width(i / smallest + 1) - 1);
-  }
-  static constexpr std::uint32_t first_of(std::size_t chunk) noexcept { return smallest * ((1u << chunk) - 1); }
-
-  mutable std::mutex mutex_;
-  std::array<std::atomic<actor_cell*>, 24> chunks_{};
-  std::uint32_t begun_ = 0;
-  std::vector<std::uint32_t> ended_;  // cells that can be used again, once their calls are over
-  std::size_t next_look_ = 0;         // at those
-  std::map<std::string, named> names_;
-  struct known {
-    std::string name;
-    actor_place first;
-  };
-  std::map<std::uint32_t, known> known_;  // those with a name, or that others keep something of; by cell
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/names.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_NAMES_HPP
-#define CADRE_ACTOR_DETAIL_NAMES_HPP
-
-#include <cstdint>
-#include <map>
-#include <mutex>
-#include <string>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What is said about a name.
-struct name_answer {
-  enum class kind : std::uint8_t { none, yours, being_made, taken };
-  kind what{};
-  actor_place where;
-  std::string type;    ///< of the one that has it
-  std::string others;  ///< that have names, as a list, where it has none
-  template <class Archive>
-  void serialize(Archive& archive) {
-    archive(what, where, type, others);
-  }
-};
-
-/// The names of a job's actors, on rank 0. Who makes an actor has the name reserved first. Thread-safety: all functions, from
-/// any thread.
-class job_names {
- public:
-  name_answer reserve(const std::string& name, const std::string& type, int by) {
-    const std::lock_guard lock(mutex_);
-    const auto [at, is_new] = all_.try_emplace(name, entry{type, by, {}, false});
-    return is_new ? name_answer{name_answer::kind::yours, {}, {}, {}} : answer(at->second);
-  }
-  void bind(const std::string& name, actor_place where) {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = all_.find(name); found != all_.end()) {
-      found->second.where = where;
-      found->second.is_bound = true;
-    }
-  }
-  name_answer find(const std::string& name) const {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = all_.find(name); found != all_.end()) return answer(found->second);
-    return {name_answer::kind::none, {}, {}, list_of_names(all_)};
-  }
-  /// The actor has ended, or was not made.
-  void drop(const std::string& name, actor_place where) {
-    const std::lock_guard lock(mutex_);
-    const auto found = all_.find(name);
-    if (found == all_.end()) return;
-    const entry& e = found->second;
-    if (!e.is_bound || e.where == where) all_.erase(found);
-  }
-  /// A rank has died. Actors that are made anew keep their names.
-  void drop_all_of(int rank) {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(all_, [rank](const auto& e) {
-      return e.second.is_bound ? e.second.where.rank == rank && !e.second.where.may_move() : e.second.by == rank;
-    });
-  }
-
- private:
-  struct entry {
-    std::string type;
-    int by;
-    actor_place where;
-    bool is_bound;
-  };
-  static name_answer answer(const entry& e) {
-    return {e.is_bound ? name_answer::kind::taken : name_answer::kind::being_made, e.where, e.type, {}};
-  }
-
-  mutable std::mutex mutex_;
-  std::map<std::string, entry> all_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/placement.hpp ----
-#ifndef CADRE_ACTOR_PLACEMENT_HPP
-#define CADRE_ACTOR_PLACEMENT_HPP
-
-#include <cstdint>
-#include <string>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Where a task or an actor is to run: `.on = cadre::on_rank(1)`, `cadre::on_node("host")`, `cadre::spread`, `cadre::pack`.
-/// Without a word, where its resources are free.
-class placement {
- public:
-  enum class kind : std::uint8_t { anywhere, on_rank, on_node, spread, pack };
-
-  constexpr placement() noexcept = default;
-
-  [[nodiscard]] kind what() const noexcept { return kind_; }
-  [[nodiscard]] int rank() const noexcept { return rank_; }
-  [[nodiscard]] const std::string& node() const noexcept { return node_; }
-  /// Elsewhere, if the node is not there.
-  [[nodiscard]] bool is_soft() const noexcept { return is_soft_; }
-
- private:
-  friend placement on_rank(int rank);
-  friend placement on_node(std::string host, bool soft);
-  friend struct placements;
-  explicit placement(kind what) noexcept : kind_(what) {}
-
-  kind kind_ = kind::anywhere;
-  int rank_ = 0;
-  bool is_soft_ = false;
-  std::string node_;
-};
-
-/// On that rank of the job.
-[[nodiscard]] inline placement on_rank(int rank) {
-  placement p(placement::kind::on_rank);
-  p.rank_ = rank;
-  return p;
-}
-/// On the node of that host name; with `soft`, elsewhere if the job has none of that name.
-[[nodiscard]] inline placement on_node(std::string host, bool soft = false) {
-  placement p(placement::kind::on_node);
-  p.node_ = std::move(host);
-  p.is_soft_ = soft;
-  return p;
-}
-
-struct placements {
-  /// One after another on all nodes.
-  static inline const placement spread{placement::kind::spread};
-  /// On as few nodes as will do.
-  static inline const placement pack{placement::kind::pack};
-};
-inline const placement& spread = placements::spread;
-inline const placement& pack = placements::pack;
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/kept_actors.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_KEPT_ACTORS_HPP
-#define CADRE_ACTOR_DETAIL_KEPT_ACTORS_HPP
-
-#include <cstddef>
-#include <cstdint>
-#include <map>
-#include <mutex>
-#include <optional>
-#include <string>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// How an actor is made, as it travels.
-struct sent_actor {
-  std::string label = {}, name = {};
-  std::uint32_t most_at_once = 1;
-  std::uint64_t most_pending = 0;
-  revival::limits most = {};
-  // Of one that is made anew: where it was first, how often before, its state, and its constructor's arguments.
-  actor_place first = {};
-  int restarts = 0;
-  revival::saved_state state = {};
-  std::vector<std::byte> arguments = {};
-
-  template <class Archive>
-  void serialize(Archive& archive) {
-    archive(label, name, most_at_once, most_pending, most, first, restarts, state.version, state.bytes, arguments);
-  }
-};
-
-/// What a job keeps of an actor, to make it anew on another rank when its own is lost.
-struct kept_actor {
-  std::uint32_t maker = 0;  ///< the handler
-  sent_actor how;
-  placement on;
-};
-
-/// Where an actor is by now; why not, if it has died.
-struct whereabouts {
-  actor_place now;
-  std::string why_dead;
-  template <class Archive>
-  void serialize(Archive& archive) {
-    archive(now, why_dead);
-  }
-};
-
-/// The actors of a job that are made anew when their rank is lost, on rank 0. Thread-safety: all functions, from any thread.
-class kept_actors {
- public:
-  using waiter = move_only_function<void(const whereabouts&)>;
-
-  /// One that has been made there.
-  void add(const actor_place& first, kept_actor how) {
-    const std::lock_guard lock(mutex_);
-    all_[first] = entry{std::move(how), first};
-  }
-  void keep_state(const actor_place& first, revival::saved_state state) {
-    const std::lock_guard lock(mutex_);
-    const auto found = all_.find(first);
-    if (found != all_.end() && state.version > found->second.how.how.state.version)
-      found->second.how.how.state = std::move(state);
-  }
-  /// It has ended, as its own rank says.
-  void drop(const actor_place& first) {
-    settle(first, {{}, "it has ended"});
-    const std::lock_guard lock(mutex_);
-    all_.erase(first);
-  }
-  /// It was lost, and is not made anew. Returns its name.
-  std::string give_up(const actor_place& first, const std::string& why) {
-    settle(first, {{}, why});
-    const std::lock_guard lock(mutex_);
-    const auto found = all_.find(first);
-    return found == all_.end() ? std::string() : std::exchange(found->second.how, {}).how.name;
-  }
-
-  /// Calls `tell` when it is known where it is, if not at that rank.
-  void ask(const actor_place& first, int not_at, waiter tell) {
-    whereabouts answer;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto found = all_.find(first);
-      if (found == all_.end()) {
-        answer.why_dead = "it has ended";
-      } else if (!found->second.why_dead.empty()) {
-        answer.why_dead = found->second.why_dead;
-      } else if (found->second.is_lost || found->second.now.rank == not_at) {
-        found->second.waiters.push_back(std::move(tell));
-        return;
-      } else {
-        answer.now = found->second.now;
-      }
-    }
-    tell(answer);
-  }
-  /// A rank has died: those that were there.
-  [[nodiscard]] std::vector<actor_place> lose(int rank) {
-    const std::lock_guard lock(mutex_);
-    std::vector<actor_place> lost;
-    for (auto& [first, e] : all_)
-      if (e.now.rank == rank && !e.is_lost && e.why_dead.empty()) {
-        e.is_lost = true;
-        lost.push_back(first);
-      }
-    return lost;
-  }
-  /// How to make it once more; nothing, if it has been made as often as it may be, or has ended.
-  [[nodiscard]] std::optional<kept_actor> again(const actor_place& first) {
-    const std::lock_guard lock(mutex_);
-    const auto found = all_.find(first);
-    if (found == all_.end()) return std::nullopt;
-    sent_actor& how = found->second.how.how;
-    if (how.most.restarts >= 0 && how.restarts >= how.most.restarts) return std::nullopt;
-    ++how.restarts;
-    return found->second.how;
-  }
-  void made(const actor_place& first, const actor_place& now) { settle(first, {now, {}}); }
-
- private:
-  struct entry {
-    kept_actor how;
-    actor_place now;
-    bool is_lost = false;
-    std::string why_dead = {};  // those stay, for who asks later
-    std::vector<waiter> waiters = {};
-  };
-  void settle(const actor_place& first, const whereabouts& w) {
-    std::vector<waiter> waiters;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto found = all_.find(first);
-      if (found == all_.end()) return;
-      waiters.swap(found->second.waiters);
-      found->second.now = w.now;
-      found->second.is_lost = false;
-      found->second.why_dead = w.why_dead;
-    }
-    for (waiter& tell : waiters) tell(w);
-  }
-
-  std::mutex mutex_;
-  std::map<actor_place, entry> all_;  // by where each was first
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/link.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_LINK_HPP
-#define CADRE_ACTOR_DETAIL_LINK_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <memory>
-#include <optional>
-#include <span>
-#include <string>
-#include <string_view>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// A message on its way out.
-struct outgoing {
-  byte_buffer bytes;                               ///< header and arguments
-  std::vector<std::span<const std::byte>> blocks;  ///< large contiguous arguments, sent from where they lie
-  std::shared_ptr<void> keep;                      ///< what keeps the blocks; let go when they have left
-};
-
-/// Where the blocks of a message go.
-struct landing {
-  std::vector<std::span<std::byte>> into;
-  std::shared_ptr<void> keep;           ///< what keeps that memory: let go when nothing writes there any more
-  move_only_function<void(bool)> done;  ///< called once: true when all is there; false when the sender has died, or
-                                        ///< when these are not as many spans of the sizes as there are blocks
-};
-
-/// A message that has come.
-class incoming {
- public:
-  incoming(std::span<const std::byte> bytes, std::span<const std::uint64_t> block_sizes) noexcept
-      : bytes_(bytes), block_sizes_(block_sizes) {}
-
-  /// Valid during message_sink::receive() only.
-  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
-  /// Of the blocks, in bytes; they come later. Valid during message_sink::receive() only.
-  [[nodiscard]] std::span<const std::uint64_t> block_sizes() const noexcept { return block_sizes_; }
-
-  /// Says where each block goes. Without this call they are received and thrown away.
-  void receive_blocks(landing where) noexcept { landing_ = std::move(where); }
-  [[nodiscard]] std::optional<landing>& where() noexcept { return landing_; }
-
- private:
-  std::span<const std::byte> bytes_;
-  std::span<const std::uint64_t> block_sizes_;
-  std::optional<landing> landing_;
-};
-
-/// What gets messages. Its functions, and landing::done, are called by whichever thread makes progress, one at a time.
-/// They may send (which never waits there) and must not wait for messages.
-class message_sink {
- public:
-  /// The messages of a sender come in the order in which it sent them.
-  virtual void receive(int from, incoming& message) noexcept = 0;
-  /// `from` sent what no rank of this build sends. It counts as dead from now on: died() follows.
-  virtual void fault(int from, const error& what) noexcept = 0;
-  /// Once for each rank that has ended. Nothing of it comes afterwards.
-  virtual void died(int rank, std::string_view how) noexcept = 0;
-
- protected:
-  ~message_sink() = default;
-};
-
-/// Urgent messages, which are replies, pass the limit on what is under way to a rank: else two ranks could wait for each
-/// other. They keep their place in the order.
-enum class urgency : std::uint8_t { normal, urgent };
-
-/// The way between this process and the other ranks of a job. Thread-safety: any thread may call anything but close().
-class link {
- public:
-  virtual ~link() = default;
-
-  [[nodiscard]] virtual int rank() const noexcept = 0;
-  [[nodiscard]] virtual int world_size() const noexcept = 0;
-
-  /// From now on messages are received, by the sink. To be called once.
-  virtual void start(message_sink& sink) = 0;
-
-  /// Appends to the buffer for rank `to`, never the own one. What is buffered goes when enough has come together, at
-  /// flush() or wait_while(), or a few milliseconds later. Where too much is under way to that rank it makes progress until
-  /// there is less. Throws if that rank is dead, does not take anything for a long time, or the link is closed.
-  virtual void send(int to, std::span<const std::byte> bytes, urgency how = urgency::normal) = 0;
-  virtual void send(int to, outgoing&& message, urgency how = urgency::normal) = 0;
-  /// What is buffered goes now.
-  virtual void flush() = 0;
-
-  /// Makes progress if no other thread is at it. True if a message came. Never waits.
-  virtual bool poll() noexcept = 0;
-  /// Flushes, then makes progress while the word holds `value`, sleeping where nothing comes; false at the deadline. Who
-  /// changes the word outside of the sink's functions calls wake() afterwards.
-  virtual bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value,
-                          std::chrono::steady_clock::time_point deadline) = 0;
-  virtual void wake() noexcept = 0;
-
-  [[nodiscard]] virtual bool is_alive(int rank) const noexcept = 0;
-  /// For whoever learns of a death by other means: sends to that rank throw from now on, and the sink is told soon.
-  virtual void declare_dead(int rank, std::string how) = 0;
-
-  /// Called by one thread of every living rank when it sends no more: returns when all that was sent to this rank is
-  /// received and all that it sent is on its way without it. Throws at the deadline, with the ranks that are missing.
-  virtual void close(std::chrono::steady_clock::time_point deadline) = 0;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/errands.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_ERRANDS_HPP
-#define CADRE_ACTOR_DETAIL_ERRANDS_HPP
-
-#include <condition_variable>
-#include <cstddef>
-#include <deque>
-#include <mutex>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What has to wait for other ranks and must not hold up who asks for it: done one after another, by a thread that is made
-/// for the first of them. Thread-safety: all functions, from any thread.
-class errands {
- public:
-  using errand = move_only_function<void()>;
-
-  errands() = default;
-  errands(const errands&) = delete;
-  errands& operator=(const errands&) = delete;
-  /// When all are done.
-  ~errands() {
-    {
-      const std::lock_guard lock(mutex_);
-      ends_ = true;
-    }
-    more_.notify_one();
-    thread_.join();
-  }
-
-  /// It throws nothing. Throws thread_error (151).
-  void add(errand e) {
-    const std::lock_guard lock(mutex_);
-    if (!std::exchange(begun_, true)) thread_ = native_thread("cadre errands", [this] { run(); });
-    waiting_.push_back(std::move(e));
-    more_.notify_one();
-  }
-  [[nodiscard]] bool idle() const noexcept {
-    const std::lock_guard lock(mutex_);
-    return waiting_.empty();
-  }
-
- private:
-  void run() noexcept {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      more_.wait(lock, [this] { return ends_ || !waiting_.empty(); });
-      if (waiting_.empty()) return;
-      lock.unlock();
-      waiting_.front()();  // the others of the deque stay where they are
-      lock.lock();
-      waiting_.pop_front();
-    }
-  }
-
-  mutable std::mutex mutex_;
-  std::condition_variable more_;
-  std::deque<errand> waiting_;  // the first is being done
-  bool ends_ = false, begun_ = false;
-  native_thread thread_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/moved_actors.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_MOVED_ACTORS_HPP
-#define CADRE_ACTOR_DETAIL_MOVED_ACTORS_HPP
-
-#include <cstddef>
-#include <exception>
-#include <map>
-#include <mutex>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What this rank knows of the others, for moved_actors.
-class knows_ranks {
- public:
-  /// It has died, and all that was asked of it has been told so. With `for_sure`, after waiting for that to be over.
-  [[nodiscard]] virtual bool is_gone(int rank, bool for_sure) noexcept = 0;
-  /// Where an actor is, if not at that rank; waits for it to be made anew. Throws actor_died (601).
-  [[nodiscard]] virtual actor_place ask_where(const actor_place& first, int not_at) = 0;
-
- protected:
-  ~knows_ranks() = default;
-};
-
-/// Where the actors are by now whose rank was lost, as far as this rank has asked. Calls of one that is not known to be
-/// anywhere wait, and go in their order. Thread-safety: all functions, from any thread.
-class moved_actors {
- public:
-  explicit moved_actors(knows_ranks& ranks) noexcept : ranks_(ranks) {}
-
-  /// Calls `go(place)`, here or, in any case with `later`, on another thread; or, if the actor has died, `fail(why)`. Neither
-  /// throws. Throws thread_error (151).
-  template <class Go, class Fail>
-  void with_place(const actor_place& first, bool later, Go go, Fail fail) {
-    actor_place now = first;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto found = all_.find(first);
-      if (found != all_.end()) now = found->second.now;
-      if (later || ranks_.is_gone(now.rank, false) || (found != all_.end() && found->second.waiting != 0)) {
-        entry& e = found != all_.end() ? found->second : all_.emplace(first, entry{first, 0}).first->second;
-        errands_.add([this, first, &e, go = std::move(go), fail = std::move(fail)]() mutable {
-          try {
-            find(first, e);
-            go(e.now);
-          } catch (...) {
-            fail(std::current_exception());
-          }
-          const std::lock_guard end(mutex_);
-          --e.waiting;
-        });
-        ++e.waiting;
-        return;
-      }
-    }
-    go(now);
-  }
-  [[nodiscard]] bool idle() const noexcept { return errands_.idle(); }
-
- private:
-  struct entry {
-    actor_place now;  // changed by the errands alone
-    std::size_t waiting = 0;
-  };
-
-  void find(const actor_place& first, entry& e) {
-    while (ranks_.is_gone(e.now.rank, true)) {
-      const actor_place there = ranks_.ask_where(first, e.now.rank);
-      const std::lock_guard lock(mutex_);
-      e.now = there;
-    }
-  }
-
-  knows_ranks& ranks_;
-  std::mutex mutex_;
-  std::map<actor_place, entry> all_;  // by where each was first
-  errands errands_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/requests.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_REQUESTS_HPP
-#define CADRE_ACTOR_DETAIL_REQUESTS_HPP
-
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <mutex>
-#include <string_view>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Somebody who waits for the answer of another rank. One of these is called, once, and ends it.
-class waits_for_answer {
- public:
-  virtual void arrive(input_archive& answer) noexcept = 0;
-  virtual void fail(std::exception_ptr why) noexcept = 0;
-  /// The rank has died, and how.
-  virtual void lost(std::string_view how) noexcept = 0;
-  /// The name of what was asked for.
-  [[nodiscard]] virtual std::string_view what() const noexcept = 0;
-  /// Before lost(): true if it goes on elsewhere, in place of being lost. Asks for nothing else.
-  virtual bool goes_elsewhere() noexcept { return false; }
-
- protected:
-  ~waits_for_answer() = default;
-};
-
-/// The requests of this rank that have not been answered. Thread-safety: all functions, from any thread.
-class requests {
- public:
-  /// A number for it, which is not 0 and comes again after 2^32 others of its place only.
-  std::uint64_t add(waits_for_answer& who, int to) {
-    const std::lock_guard lock(mutex_);
-    if (free_ == none) {
-      entries_.push_back({});
-      free_ = static_cast<std::uint32_t>(entries_.size() - 1);
-      entries_[free_].next = none;
-    }
-    const std::uint32_t i = free_;
-    entry& e = entries_[i];
-    free_ = e.next;
-    e.who = &who;
-    e.to = to;
-    e.order = ++made_;
-    ++e.generation;
-    ++open_;
-    return number(i);
-  }
-  /// Null if it is answered already.
-  [[nodiscard]] waits_for_answer* take(std::uint64_t n) noexcept {
-    const std::lock_guard lock(mutex_);
-    const auto i = static_cast<std::uint32_t>(n);
-    if (i >= entries_.size() || entries_[i].who == nullptr || number(i) != n) return nullptr;
-    return release(i);
-  }
-  /// Those of a rank that has died, in the order in which they were made.
-  [[nodiscard]] std::vector<waits_for_answer*> take_all_of(int rank) {
-    const std::lock_guard lock(mutex_);
-    std::vector<std::uint32_t> found;
-    for (std::uint32_t i = 0; i < entries_.size(); ++i)
-      if (entries_[i].who != nullptr && entries_[i].to == rank) found.push_back(i);
-    std::sort(found.begin(), found.end(),
-              [this](std::uint32_t a, std::uint32_t b) { return entries_[a].order < entries_[b].order; });
-    std::vector<waits_for_answer*> all;
-    for (const std::uint32_t i : found) all.push_back(release(i));
-    return all;
-  }
-  [[nodiscard]] std::size_t open() const noexcept {
-    const std::lock_guard lock(mutex_);
-    return open_;
-  }
-
- private:
-  static constexpr std::uint32_t none = ~std::uint32_t{0};
-  struct entry {
-    waits_for_answer* who = nullptr;
-    int to = 0;
-    std::uint32_t generation = 0;
-    std::uint32_t next = none;
-    std::uint64_t order = 0;
-  };
-  [[nodiscard]] std::uint64_t number(std::uint32_t i) const noexcept {
-    return std::uint64_t{entries_[i].generation} << 32 | i;
-  }
-  waits_for_answer* release(std::uint32_t i) noexcept {
-    entry& e = entries_[i];
-    waits_for_answer* const who = e.who;
-    e.who = nullptr;
-    e.next = free_;
-    free_ = i;
-    --open_;
-    return who;
-  }
-
-  mutable std::mutex mutex_;
-  std::vector<entry> entries_;
-  std::uint32_t free_ = none;
-  std::size_t open_ = 0;
-  std::uint64_t made_ = 0;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/producers.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_PRODUCERS_HPP
-#define CADRE_ACTOR_DETAIL_PRODUCERS_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <iterator>
-#include <map>
-#include <mutex>
-#include <optional>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// The tasks of this process whose results are to be objects of the store, and the errors of those that failed: whoever asks
-/// for the object gets the error with its type. Thread-safety: all functions, from any thread.
-class producers {
- public:
-  template <class T>
-  void add(const object_ref<T>& object, shared_future<void> task) {
-    std::map<std::uint64_t, shared_future<void>> old;  // ends without the lock
-    const std::lock_guard lock(mutex_);
-    all_.insert_or_assign(object_ref_access::key(object), std::move(task));
-    if (all_.size() > most_) {
-      for (auto at = all_.begin(); at != all_.end();) {
-        const auto next = std::next(at);
-        if (at->second.ready()) old.insert(all_.extract(at));
-        at = next;
-      }
-      most_ = 2 * all_.size() + 1024;
-    }
-    count_.store(all_.size(), std::memory_order_release);
-  }
-  /// It is there.
-  template <class T>
-  void finish(const object_ref<T>& object) {
-    std::map<std::uint64_t, shared_future<void>>::node_type last;  // ends without the lock
-    const std::lock_guard lock(mutex_);
-    last = all_.extract(object_ref_access::key(object));
-    count_.store(all_.size(), std::memory_order_release);
-  }
-
-  /// Of a task that has not ended, or failed.
-  template <class T>
-  [[nodiscard]] std::optional<shared_future<void>> find(const object_ref<T>& object) const {
-    if (count_.load(std::memory_order_acquire) == 0 || !object) return std::nullopt;
-    const std::lock_guard lock(mutex_);
-    const auto found = all_.find(object_ref_access::key(object));
-    return found == all_.end() ? std::nullopt : std::optional(found->second);
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::atomic<std::size_t> count_{0};
-  std::map<std::uint64_t, shared_future<void>> all_;
-  std::size_t most_ = 1024;  // then those that have ended are forgotten, with their errors
-};
-
-}  // namespace detail
 CADRE_NAMESPACE_END
 
 #endif
@@ -15186,10 +14515,13 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ASYNC_DETAIL_RESOURCE_LEDGER_HPP
 #define CADRE_ASYNC_DETAIL_RESOURCE_LEDGER_HPP
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -15206,19 +14538,23 @@ struct holding {
     int id;
     std::int64_t free;
   };
-  task* who = nullptr;                         // null when the task has ended
+  task* who = nullptr;                         // null when the task has ended, and for one of take_all()
   std::vector<std::int64_t> wants;             // by kind
   std::vector<std::int64_t> free;              // by kind: what children that borrow have left of it
   std::vector<std::shared_ptr<holding>> from;  // by kind: whose it is a part of, or null for the pool's
   std::vector<device> devices;                 // of kind gpu
   bool granted = false;
-  bool lending = false;  // the task waits, so its children may use what it has
+  bool lending = false;              // the task waits, so its children may use what it has
+  std::atomic<bool> refused{false};  // the ledger has been closed
 };
 
 /// What a pool has and who holds it. A request is granted as a whole. It is served before later ones that want any of the
 /// same kinds; those of other kinds pass it by. What a task holds its descendants may use while it waits: else a task that
 /// waits for a child that wants the same would wait for ever. A share goes back when its task and all who borrow from it
 /// have ended.
+///
+/// A part of what a ledger has can be set aside as a ledger of its own, of which tasks take then: see take_all(), fill() and
+/// close().
 ///
 /// A template so that only those who submit with resources pay to compile it.
 template <class Request = resource_set>
@@ -15243,6 +14579,19 @@ class resource_ledger {
     }
   }
 
+  /// Of a part that others will have set aside: nothing is granted before fill(). `what`, for errors, has it and says what to do.
+  struct part {
+    const Request& resources;
+    std::string what, remedy;
+  };
+  explicit resource_ledger(part p)
+      : is_filled_(false), what_(std::move(p.what)), remedy_(std::move(p.remedy)), free_(p.resources.entries().size()) {
+    for (const resource_set::entry& e : p.resources.entries()) {
+      if (e.name == "gpu") gpu_ = kinds_.size();
+      kinds_.push_back({e.name, e.units, false});
+    }
+  }
+
   /// Throws impossible_request (209).
   [[nodiscard]] std::shared_ptr<holding> ask(const Request& request, task* who) const {
     auto h = std::make_shared<holding>();
@@ -15262,30 +14611,45 @@ class resource_ledger {
     return h;
   }
 
-  /// Calls `start(task&)`, outside of the lock, for those that can begin now: this one, if it can. False if it has ended.
+  /// Calls `start(task&)`, outside of the lock, for those that can begin now: this one, if it can, or if it is refused. False
+  /// if it has ended.
   template <class Start>
   bool enqueue(std::shared_ptr<holding> h, Start&& start) {
     {
-      const std::lock_guard lock(mutex_);
+      std::unique_lock lock(mutex_);
       if (h->who == nullptr) return false;
+      if (why_ != nullptr) {
+        h->refused.store(true, std::memory_order_relaxed);
+        task& refused = *h->who;
+        refused.retain();
+        lock.unlock();
+        start(refused);
+        refused.release();
+        return true;
+      }
       waiting_.push_back(std::move(h));
     }
     serve(start);
     return true;
   }
   /// The task has ended, whether it was granted anything or not. Calls `start` for those that can begin now. True if it
-  /// was still waiting.
+  /// was still waiting. `quietly`: who looks for more is not told.
   template <class Start>
-  bool leave(const std::shared_ptr<holding>& h, Start&& start) {
+  bool leave(const std::shared_ptr<holding>& h, Start&& start, bool quietly = false) {
     bool waited = false;
+    move_only_function<void()> tell, over;
     {
       const std::lock_guard lock(mutex_);
       waited = std::erase(waiting_, h) != 0;
       h->who = nullptr;
       h->lending = false;
       give_back_if_over(h);
+      if (!quietly) tell = std::exchange(when_more_, {});
+      if (is_over()) over = std::exchange(when_over_, {});
     }
     serve(start);
+    if (tell) tell();
+    if (over) over();
     return waited;
   }
   /// The task begins, or ends, a wait.
@@ -15299,12 +14663,88 @@ class resource_ledger {
     serve(start);
   }
 
+  // ---- Parts that are set aside
+
+  /// Grants all of these, which are no tasks', or none. Those that wait are not passed by. They are given back by leave().
+  [[nodiscard]] bool take_all(std::span<const std::shared_ptr<holding>> all) {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      if (grant(all[i])) continue;
+      while (i-- != 0) give_back_if_over(all[i]);
+      return false;
+    }
+    return true;
+  }
+  /// What nobody has, but for kinds that somebody waits for; and of each gpu. `when_more` is called once when that may have
+  /// become more, by whoever gives back.
+  [[nodiscard]] Request look(std::vector<std::int64_t>& gpus, move_only_function<void()> when_more) {
+    const std::lock_guard lock(mutex_);
+    when_more_ = std::move(when_more);
+    Request there;
+    for (std::size_t k = 0; k < kinds_.size(); ++k) there.set(kinds_[k].name, kinds_[k].reserved ? 0 : free_[k]);
+    gpus.clear();
+    for (const device& d : devices_) gpus.push_back(gpu_ < kinds_.size() && kinds_[gpu_].reserved ? 0 : d.free);
+    return there;
+  }
+  /// Of a part: it is set aside, as `share`.
+  template <class Start>
+  void fill(const holding& share, Start&& start) {
+    {
+      const std::lock_guard lock(mutex_);
+      for (std::size_t k = 0; k < kinds_.size(); ++k) free_[k] = kinds_[k].units;
+      devices_ = share.devices;
+      is_filled_ = true;
+    }
+    serve(start);
+  }
+  /// Nothing is granted any more: `end(task&)` is called for all that wait or hold something, of which those that have not
+  /// begun fail with `why`. `over` is called when nobody holds anything, here or later.
+  template <class End>
+  void close(std::exception_ptr why, End&& end, move_only_function<void()> over = {}) {
+    std::vector<task*> all;
+    {
+      const std::lock_guard lock(mutex_);
+      if (why_ != nullptr) return;
+      why_ = std::move(why);
+      when_over_ = std::move(over);
+      for (const auto* const list : {&waiting_, &granted_})
+        for (const auto& h : *list) {
+          h->refused.store(true, std::memory_order_relaxed);
+          if (h->who == nullptr) continue;
+          h->who->retain();
+          all.push_back(h->who);
+        }
+      over = is_over() ? std::exchange(when_over_, {}) : move_only_function<void()>();
+    }
+    for (task* t : all) {
+      end(*t);
+      t->release();
+    }
+    if (over) over();
+  }
+  [[nodiscard]] std::exception_ptr why_closed() const {
+    const std::lock_guard lock(mutex_);
+    return why_;
+  }
+  /// Whether that much is free now.
+  [[nodiscard]] bool has_now(const holding& h) {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t k = 0; k < kinds_.size(); ++k)
+      if (h.wants[k] != 0 && (kinds_[k].reserved || !has_free(free_, devices_, k, h.wants[k]))) return false;
+    return true;
+  }
+  /// How many requests wait.
+  [[nodiscard]] std::size_t waiting() const {
+    const std::lock_guard lock(mutex_);
+    return waiting_.size();
+  }
+
  private:
+  [[nodiscard]] bool is_over() const noexcept { return why_ != nullptr && granted_.empty(); }
   [[nodiscard]] std::string too_much(const Request& request) const {
     Request total;
     for (const kind& k : kinds_) total.set(k.name, k.units);
-    return request.text() + "; this pool has " + total.text() +
-           ". Ask for less, or declare more in the pool's .resources";
+    return request.text() + "; " + what_ + " has " + total.text() + ". " + remedy_;
   }
 
   template <class Start>
@@ -15313,7 +14753,7 @@ class resource_ledger {
     {
       const std::lock_guard lock(mutex_);
       for (kind& k : kinds_) k.reserved = false;
-      for (std::size_t i = 0; i < waiting_.size();) {
+      for (std::size_t i = 0; is_filled_ && i < waiting_.size();) {
         const std::shared_ptr<holding> h = waiting_[i];
         if (grant(h)) {
           h->who->retain();
@@ -15336,7 +14776,7 @@ class resource_ledger {
       h->from[k] = nullptr;
       if (h->wants[k] == 0) continue;
       for (const auto& lender : granted_)
-        if (lender->lending && has_free(lender->free, lender->devices, k, h->wants[k]) &&
+        if (lender->lending && h->who != nullptr && has_free(lender->free, lender->devices, k, h->wants[k]) &&
             h->who->descends_from(*lender->who))
           h->from[k] = lender;
       if (h->from[k] == nullptr && (kinds_[k].reserved || !has_free(free_, devices_, k, h->wants[k]))) return false;
@@ -15406,7 +14846,11 @@ class resource_ledger {
   };
   std::vector<kind> kinds_;
   std::size_t gpu_ = static_cast<std::size_t>(-1);  // its kind
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
+  bool is_filled_ = true;
+  const std::string what_ = "this pool", remedy_ = "Ask for less, or declare more in the pool's .resources";
+  std::exception_ptr why_;  // it is closed
+  move_only_function<void()> when_more_, when_over_;
   std::vector<std::int64_t> free_;  // by kind
   std::vector<device> devices_;     // of kind gpu
   std::vector<std::shared_ptr<holding>> granted_;
@@ -15447,7 +14891,7 @@ struct task_extras {
 
   task_options options;
   int processors = 1;
-  std::shared_ptr<resource_ledger<>> ledger;
+  std::shared_ptr<resource_ledger<>> ledger;     // null before the submit: the pool's
   std::shared_ptr<holding<resource_set>> share;  // of the ledger, or null
   std::optional<std::stop_source> source;        // of a function that takes a std::stop_token
   std::optional<std::stop_callback<canceller>> when_stopped;
@@ -15516,6 +14960,7 @@ class configured_task final : public state<R> {
   }
 
   void run() noexcept override {
+    if (is_refused()) return run_not();
     if (is_late()) return run_not();  // the thread that watches the time may be late itself
     {
       std::optional<thread_limit> limit;
@@ -15531,7 +14976,9 @@ class configured_task final : public state<R> {
     finish(task::completion::of_its_run);
   }
   void run_not() noexcept override {
-    if (is_late())
+    if (is_refused())
+      this->set_error(extras_->ledger->why_closed());
+    else if (is_late())
       this->set_error(std::make_exception_ptr(deadline_passed(describe(name(), this->at()))));
     else
       set_cancelled(*this);
@@ -15539,6 +14986,9 @@ class configured_task final : public state<R> {
   }
 
  private:
+  [[nodiscard]] bool is_refused() const noexcept {
+    return extras_->share != nullptr && extras_->share->refused.load(std::memory_order_relaxed);
+  }
   [[nodiscard]] bool is_late() const noexcept {
     const time_point deadline = extras_->options.deadline;
     return deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline;
@@ -15575,9 +15025,9 @@ task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<tas
     throw bad_task_option(".worker = " + std::to_string(o.worker) + " in a pool of " + std::to_string(pool.size()) +
                           " threads; they are counted from 0");
   if (o.max_retries < 0) throw bad_task_option(".max_retries = " + std::to_string(o.max_retries) + "; give 0 or more");
-  const bool holds = !o.resources.is_ordinary();
+  const bool holds = !o.resources.is_ordinary() || e.ledger != nullptr;
   if (holds) {
-    e.ledger = pool.template part<resource_ledger<>>(&scheduler::ledger);
+    if (e.ledger == nullptr) e.ledger = pool.template part<resource_ledger<>>(&scheduler::ledger);
     e.share = e.ledger->ask(o.resources, nullptr);
     if (const int n = static_cast<int>(o.resources.amount("cpu")); n > 1) e.processors = n;
   }
@@ -16355,805 +15805,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/actor/options.hpp ----
-#ifndef CADRE_ACTOR_OPTIONS_HPP
-#define CADRE_ACTOR_OPTIONS_HPP
-
-#include <cstddef>
-#include <cstdint>
-#include <source_location>
-#include <stop_token>
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-
-/// How a runtime is made: `cadre::runtime rt{{.threads = 4, .resources = {{"TPU", 8}}}};`
-struct runtime_options {
-  /// Of this process's pool. 0: one for each processor that it may use.
-  std::size_t threads = 0;
-  /// What this process has for tasks and actors, beside "cpu" and "memory": see thread_pool_options.
-  resource_set resources = {};
-  /// Where objects lie. It is opened when the first object is put.
-  store_options store = {};
-  /// Gets each error that nobody asked for: see thread_pool_options.
-  move_only_function<void(const unobserved_error&)> on_unobserved_error = {};
-  /// A wait that takes longer is told to the log.
-  long_wait report_waits_after = {};
-  /// Writes and reads back all arguments and results, as between ranks, though they stay in this process: a test of what
-  /// programs send, without mpirun.
-  bool round_trip = false;
-};
-
-/// How one task is to be run anywhere in the job: `rt.submit<&f>({.resources = {{"gpu", 1}}, .max_retries = 2}, x)`.
-struct remote_options {
-  /// Said where the task's error is reported; the function's name, if empty.
-  std::string name = {};
-  /// What it holds while it runs, all of it on one rank; without a word one "cpu".
-  resource_set resources = {};
-  /// Where.
-  placement on = {};
-  /// How often it is tried again: when its worker is lost, and after an error of those in .retry_on.
-  int max_retries = 0;
-  /// Which errors are worth another try: cadre::errors<E...>(). Null: none.
-  retry_filter retry_on = nullptr;
-  /// Cancels the task: see future::cancel().
-  std::stop_token stop = {};
-  enum priority priority = priority::normal;
-  /// If it has not begun by then, its future holds deadline_passed (210); if it runs, it is asked to stop.
-  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
-  /// Where it is submitted; says so by itself.
-  std::source_location at = std::source_location::current();
-};
-
-/// How an actor is ended: see actor::kill().
-struct kill_options {
-  bool no_restart = true;
-};
-
-/// How an actor is made: `rt.actor<T>({.name = "counter"}, arguments of its constructor...)`.
-struct actor_options {
-  /// Others find it by this name. Empty: none.
-  std::string name = {};
-  /// Names are of a namespace.
-  std::string name_space = {};
-  /// The actor of that name, if it lives, in place of actor_name_taken (603).
-  bool get_or_create = false;
-  /// Where.
-  placement on = {};
-  /// Calls that may run at the same time. More than 1: the class sees to its own locks, and only the order in which calls
-  /// begin is kept.
-  std::uint32_t max_concurrency = 1;
-  /// Calls that may wait; one more throws too_many_calls (605). 0: any number.
-  std::size_t max_pending_calls = 0;
-  /// How often it is made anew when its rank is lost, or it is killed so: by its constructor with the same arguments, which it
-  /// has copies of, and then, if an archive can write and read its class, with the state that it saved last. -1: any number.
-  int max_restarts = 0;
-  /// How often a call that is lost with its rank is made again of the actor that is made anew; else such calls, and those that
-  /// wait then, fail with actor_died (601). A call may have run, and be run again: for methods that allow that.
-  int max_task_retries = 0;
-  /// It saves its state after so many calls, before the last of them is answered: with 1, all that is answered is kept. 0:
-  /// only by this_actor::checkpoint().
-  std::uint32_t checkpoint_every = 0;
-  /// Where it is made; says so by itself.
-  std::source_location at = std::source_location::current();
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/blocking.hpp ----
-#ifndef CADRE_ASYNC_BLOCKING_HPP
-#define CADRE_ASYNC_BLOCKING_HPP
-
-#include <type_traits>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Returns `f()`, which blocks in the system: reads a socket, waits for a lock of another library. Inside a task one more
-/// thread of the pool takes tasks meanwhile, so that the pool neither loses a processor nor hangs when what the task
-/// blocks for is to be done by the pool itself. Elsewhere it only calls.
-///
-/// What `f` throws passes. Cost: under a microsecond, and the start of a thread when more block at once than ever before; up
-/// to 256 such threads are kept for the next time. When no further thread can be had, the call is made all the same.
-template <class F>
-  requires std::is_invocable_v<F>
-decltype(auto) blocking(F&& f) {
-  const detail::stand_in other;
-  return std::forward<F>(f)();
-}
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/runtime_core.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_RUNTIME_CORE_HPP
-#define CADRE_ACTOR_DETAIL_RUNTIME_CORE_HPP
-
-#include <unistd.h>
-
-#include <array>
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <memory>
-#include <mutex>
-#include <optional>
-#include <string>
-#include <string_view>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-class runtime;
-
-namespace detail {
-
-class job;
-
-/// What a runtime is made of. Thread-safety: all functions, from any thread.
-class runtime_core : public std::enable_shared_from_this<runtime_core> {
- public:
-  /// Throws thread_error (151), impossible_request (209).
-  explicit runtime_core(runtime_options options, runtime& face)
-      : store_options_(std::move(options.store)), packs_(options.round_trip), actors_(take_table()), face_(face) {
-    try {
-      pool_.emplace(thread_pool_options{.threads = options.threads,
-                                        .on_unobserved_error = std::move(options.on_unobserved_error),
-                                        .resources = std::move(options.resources),
-                                        .report_waits_after = options.report_waits_after});
-      home_ = scheduler_of(*pool_).id();
-      enter();  // last: others find what is whole
-    } catch (...) {
-      give_back(actors_);
-      throw;
-    }
-  }
-  runtime_core(const runtime_core&) = delete;
-  runtime_core& operator=(const runtime_core&) = delete;
-  /// Runs what has been submitted, then ends the actors. Tasks that depend on what comes later keep the rest of this.
-  void end() noexcept {
-    pool_.reset();
-    {
-      const std::lock_guard lock(all().mutex);
-      has_ended_ = true;
-    }
-    actors_.end_all("its runtime has ended");  // whose destructors may still call others
-    leave();
-    give_back(actors_);
-  }
-
-  [[nodiscard]] thread_pool& pool() noexcept { return *pool_; }
-  [[nodiscard]] pool_id home() const noexcept { return home_; }
-  [[nodiscard]] actor_table& actors() noexcept { return actors_; }
-  [[nodiscard]] producers& results() noexcept { return producers_; }
-  [[nodiscard]] runtime& face() noexcept { return face_; }
-  /// Of a job of several ranks; else null.
-  [[nodiscard]] job* jobs() const noexcept { return job_.get(); }
-  void join(std::shared_ptr<job> j) noexcept { job_ = std::move(j); }
-  [[nodiscard]] int rank() const noexcept { return rank_; }
-  void set_rank(int rank) noexcept { rank_ = rank; }
-  [[nodiscard]] const resource_set& resources() const { return scheduler_of(*pool_).resources(); }
-  /// One job of several ranks from now on: handles of all of them have the same number, and the ranks of a node one store.
-  void begin_job(std::uint32_t number, const std::string& store) {
-    store_options_.name = store_options_.name.empty() ? store : store_options_.name;
-    store_options_.rank = rank_;
-    const std::lock_guard lock(all().mutex);
-    place& slot = all().jobs[number % most_jobs];
-    if (slot.core.load(std::memory_order_relaxed) != nullptr)
-      throw impossible_request("a job beside 16 others of this process; end one of them");
-    place_of(number_).clear();
-    all().jobs_made = number;
-    number_ = number | of_job;
-    slot.set(*this);
-  }
-  /// How many jobs this process has been in, at least.
-  [[nodiscard]] static std::uint32_t jobs_made() noexcept {
-    const std::lock_guard lock(all().mutex);
-    return all().jobs_made;
-  }
-  /// Whether arguments and results are written and read back though they stay in this process.
-  [[nodiscard]] bool packs() const noexcept { return packs_; }
-  /// Throws store_unreachable (309), mapping_error (159), spill_folder_unusable (312).
-  [[nodiscard]] object_store& store() {
-    if (object_store* const there = ready_store_.load(std::memory_order_acquire)) [[likely]]
-      return *there;
-    const std::lock_guard lock(mutex_);
-    if (!store_) store_.emplace(object_store::open(store_options_));
-    ready_store_.store(&*store_, std::memory_order_release);
-    return *store_;
-  }
-  /// Throws what the task threw that was to make it.
-  template <class T>
-  [[nodiscard]] view<T> get(const object_ref<T>& ref) {
-    wait_for_producer_of(ref);
-    return get_from_store(ref, std::chrono::nanoseconds::max());
-  }
-  /// Of whom this process knows no task that makes it. Where this one waits on a thread of a pool, another thread takes tasks
-  /// meanwhile: one of those may make it.
-  template <class T>
-  [[nodiscard]] view<T> get_from_store(const object_ref<T>& ref, std::chrono::nanoseconds timeout) {
-    if (this_worker() == nullptr || store().contains(ref)) return store().get(ref, timeout);
-    return blocking([&] { return store().get(ref, timeout); });
-  }
-  template <class T>
-  void wait_for_producer_of(const object_ref<T>& ref) {
-    if (const auto producer = producers_.find(ref)) producer->get();
-  }
-  template <class T>
-  [[nodiscard]] task_ref<task> producer_of(const object_ref<T>& ref) {
-    const auto producer = producers_.find(ref);
-    if (!producer) return {};
-    task* const t = future_access::get(*producer);
-    t->retain();
-    return task_ref<task>(t);
-  }
-
-  /// Of an error that nobody asks for: to the handler of the pool, or to the log; also when the pool has ended.
-  void report(std::exception_ptr error, std::string_view task) const noexcept {
-    std::shared_ptr<unobserved_handler> handler;
-    pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
-    report_unobserved({std::move(error), task, {}}, handler, false);
-  }
-
-  /// Throws impossible_request (209) if the job has no such place.
-  void check(const placement& on) const {
-    if (on.what() == placement::kind::on_rank && on.rank() != 0)
-      throw impossible_request("rank " + std::to_string(on.rank()) + "; this job has rank 0 alone");
-    if (on.what() == placement::kind::on_node && !on.is_soft() && on.node() != host())
-      throw impossible_request("node '" + on.node() + "'; this job has '" + host() + "' alone");
-  }
-  [[nodiscard]] static std::string host() {
-    std::array<char, 256> name{};
-    ::gethostname(name.data(), name.size() - 1);
-    return name.data();
-  }
-
-  // ---- Which runtimes live
-
-  /// In handles. None that a process makes has that of an earlier one.
-  [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
-  [[nodiscard]] static runtime_core* find(std::uint32_t number) noexcept { return place_of(number).get(number); }
-  /// The one of that pool; null if there is none, or its threads have ended.
-  [[nodiscard]] static runtime_core* of_pool(pool_id pool) noexcept {
-    const std::lock_guard lock(all().mutex);
-    const auto is_it = [pool](const place& p) {
-      const runtime_core* const c = p.core.load(std::memory_order_relaxed);
-      return c != nullptr && c->home_ == pool && !c->has_ended_;
-    };
-    for (std::uint32_t n = 0; n < all().begun; ++n)
-      if (is_it(all().cores[n])) return all().cores[n].core.load(std::memory_order_relaxed);
-    for (const place& p : all().jobs)
-      if (is_it(p)) return p.core.load(std::memory_order_relaxed);
-    return nullptr;
-  }
-
- private:
-  static constexpr std::uint32_t most = 256, most_jobs = 16;
-  static constexpr std::uint32_t of_job = 0x80000000;
-  // Changes under the mutex, and is read without: a runtime may end meanwhile, whose memory nobody must look at.
-  struct place {
-    std::atomic<std::uint32_t> number{0};  // 0 while there is none
-    std::atomic<runtime_core*> core{nullptr};
-
-    void set(runtime_core& c) noexcept {
-      core.store(&c, std::memory_order_release);
-      number.store(c.number_, std::memory_order_release);
-    }
-    void clear() noexcept {
-      number.store(0, std::memory_order_release);
-      core.store(nullptr, std::memory_order_release);
-    }
-    [[nodiscard]] runtime_core* get(std::uint32_t wanted) const noexcept {
-      if (number.load(std::memory_order_acquire) != wanted) return nullptr;
-      runtime_core* const c = core.load(std::memory_order_acquire);
-      return number.load(std::memory_order_acquire) == wanted ? c : nullptr;  // no number comes twice
-    }
-  };
-  struct registry {
-    std::mutex mutex;
-    std::array<place, most> cores{};
-    std::array<place, most_jobs> jobs{};
-    std::uint32_t begun = 0, made = 0, jobs_made = 0;
-    std::vector<actor_table*> tables;  // of runtimes that have ended, for the next
-  };
-  // Never destroyed: a static of the program may have a handle.
-  static registry& all() noexcept {
-    static registry& only = *new registry;
-    return only;
-  }
-  static actor_table& take_table() {
-    const std::lock_guard lock(all().mutex);
-    if (all().tables.empty()) return *new actor_table;
-    actor_table* const table = all().tables.back();
-    all().tables.pop_back();
-    return *table;
-  }
-  static void give_back(actor_table& table) noexcept {
-    table.when_known_ends = {};
-    const std::lock_guard lock(all().mutex);
-    try {
-      all().tables.push_back(&table);
-    } catch (...) {  // it stays as it is, for nobody
-    }
-  }
-  void enter() {
-    const std::lock_guard lock(all().mutex);
-    for (std::uint32_t n = 0; n < most; ++n)
-      if (all().cores[n].core.load(std::memory_order_relaxed) == nullptr) {
-        number_ = n + most * ++all().made;
-        all().cores[n].set(*this);
-        if (n == all().begun) ++all().begun;
-        return;
-      }
-    throw impossible_request("a runtime beside 256 others of this process; end one of them");
-  }
-  void leave() noexcept {
-    const std::lock_guard lock(all().mutex);
-    place_of(number_).clear();
-  }
-  static place& place_of(std::uint32_t number) noexcept {
-    return (number & of_job) != 0 ? all().jobs[number % most_jobs] : all().cores[number % most];
-  }
-
-  std::mutex mutex_;
-  store_options store_options_;
-  const bool packs_;
-  std::optional<object_store> store_;
-  std::atomic<object_store*> ready_store_{nullptr};
-  producers producers_;
-  actor_table& actors_;
-  std::uint32_t number_ = 0;
-  runtime& face_;
-  int rank_ = 0;
-  std::shared_ptr<job> job_;
-  pool_id home_ = no_pool;
-  bool has_ended_ = false;  // guarded by the registry's mutex
-  std::optional<thread_pool> pool_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/served.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_SERVED_HPP
-#define CADRE_ACTOR_DETAIL_SERVED_HPP
-
-#include <cstdint>
-#include <mutex>
-#include <unordered_map>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// The tasks and calls that other ranks have asked this one for, so that they can cancel them. Requests are numbered by
-/// places that are used again (see class requests): one is kept here until another comes from its place. Thread-safety: all
-/// functions, from any thread.
-class served_tasks {
- public:
-  void add(int from, std::uint64_t number, task& t) {
-    if (number == 0) return;
-    t.retain();
-    task_ref<task> last(&t);  // ends without the lock
-    const std::lock_guard lock(mutex_);
-    entry& e = all_[place(from, number)];
-    e.number = number;
-    std::swap(e.which, last);
-  }
-  void cancel(int from, std::uint64_t number) {
-    task_ref<task> found;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto at = all_.find(place(from, number));
-      if (at == all_.end() || at->second.number != number) return;
-      found = std::move(at->second.which);
-    }
-    if (found) detail::cancel(*found);
-  }
-
- private:
-  struct entry {
-    std::uint64_t number = 0;
-    task_ref<task> which;
-  };
-  static std::uint64_t place(int from, std::uint64_t number) noexcept {
-    return std::uint64_t{static_cast<std::uint32_t>(from)} << 32 | static_cast<std::uint32_t>(number);
-  }
-
-  std::mutex mutex_;
-  std::unordered_map<std::uint64_t, entry>
-      all_;  // by rank and place: a number that no rank gives costs no more than others
-};
-
-/// While it lives this thread runs no task, whatever it does run: what is made meanwhile is a child of none.
-class outside_of_tasks {
- public:
-  outside_of_tasks() noexcept : frame_{nullptr, this_context().top} { this_context().top = &frame_; }
-  outside_of_tasks(const outside_of_tasks&) = delete;
-  outside_of_tasks& operator=(const outside_of_tasks&) = delete;
-  ~outside_of_tasks() { this_context().top = frame_.outer; }
-
- private:
-  running_frame frame_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/job.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_JOB_HPP
-#define CADRE_ACTOR_DETAIL_JOB_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <memory>
-#include <mutex>
-#include <optional>
-#include <source_location>
-#include <span>
-#include <string>
-#include <string_view>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What a rank tells the others of itself when the job begins.
-struct peer_facts {
-  std::string host;
-  resource_set resources;
-};
-
-/// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
-/// functions, from any thread, but for serve() and finish().
-class job final : public message_sink, private knows_ranks {
- public:
-  job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
-      : core_(core), way_(std::move(way)), all_(std::move(all)), gone_(all_.size()), moved_(*this) {}
-  /// Messages are received from now on. Once, when all else is there.
-  void start() { way_->start(*this); }
-  job(const job&) = delete;
-  job& operator=(const job&) = delete;
-  ~job() = default;
-
-  [[nodiscard]] runtime_core& core() noexcept { return core_; }
-  [[nodiscard]] int rank() const noexcept { return way_->rank(); }
-  [[nodiscard]] int world_size() const noexcept { return way_->world_size(); }
-  [[nodiscard]] bool has_rank(int r) const noexcept { return r >= 0 && r < world_size(); }
-  /// Of a message. Throws archive_corrupt (502) if there is no such rank.
-  void check_rank(int r) const {
-    if (!has_rank(r))
-      throw archive_corrupt("rank " + std::to_string(r) + " in a job of " + std::to_string(world_size()), 0);
-  }
-  [[nodiscard]] std::string where() const {
-    return "rank " + std::to_string(rank()) + " on " + all_[static_cast<std::size_t>(rank())].host;
-  }
-
-  // ---- Requests
-
-  enum class kind : std::uint8_t { ask, answer, failure, cancel, shutdown };
-  struct head {
-    std::uint64_t number = 0;
-    std::uint32_t cell = 0, generation = 0;
-    std::uint32_t handler = 0;
-    kind what{};
-    bool counts = true;  // for the end of the job: see finish()
-    bool with_refs = false;
-
-    template <class Archive>
-    void serialize(Archive& archive) {
-      archive(number, cell, generation, handler, what, counts, with_refs);
-    }
-  };
-
-  /// Asks rank `to` for what Tag is. `write(archive)` writes the arguments; `refs`: they may hold object_refs. Throws what the
-  /// link's send() throws, and what writing throws.
-  template <class Tag, class Write>
-  void ask(int to, head h, bool refs, Write&& write) {
-    h.handler = handler_of<Tag>::entry.id();
-    ask_handler(to, h, refs, write);
-  }
-  template <class Write>
-  void ask_handler(int to, head h, bool refs, Write&& write) {
-    h.what = kind::ask;
-    send(to, h, refs, write, urgency::normal);
-  }
-  template <class Write>
-  void answer(int to, std::uint64_t number, bool refs, Write&& write, bool counts = true) noexcept {
-    if (number == 0) return;
-    try {
-      send(to, {.number = number, .what = kind::answer, .counts = counts}, refs, write, urgency::urgent);
-      way_->flush();
-    } catch (...) {  // what cannot be written, or nobody to write to
-      fail(to, number, std::current_exception());
-    }
-  }
-  void fail(int to, std::uint64_t number, const std::exception_ptr& why) noexcept {
-    if (number == 0) return tell_of(why);
-    try {
-      const sent_error e = send_error(why, where());
-      send(
-          to, {.number = number, .what = kind::failure}, false, [&](output_archive& a) { a(e.type, e.text, e.where); },
-          urgency::urgent);
-      way_->flush();
-    } catch (const std::exception& e) {
-      log(log_level::debug, "actor", [&] { return std::string("an answer was not sent: ") + e.what(); });
-    }
-  }
-  /// Of an error that nobody has asked for: to the runtime's handler.
-  void tell_of(const std::exception_ptr& why, std::string_view name = "a message from another rank") noexcept {
-    core_.report(why, name);
-  }
-  void cancel(int to, std::uint64_t number) noexcept {
-    try {
-      send(
-          to, {.number = number, .what = kind::cancel}, false, [](output_archive&) {}, urgency::urgent);
-      way_->flush();
-    } catch (const std::exception&) {  // it has died, which its requests are told of
-    }
-  }
-
-  [[nodiscard]] requests& open() noexcept { return requests_; }
-  [[nodiscard]] served_tasks& served() noexcept { return served_; }
-  /// On rank 0.
-  [[nodiscard]] job_names& names() noexcept { return names_; }
-  [[nodiscard]] kept_actors& kept() noexcept { return kept_; }
-
-  [[nodiscard]] moved_actors& moved() noexcept { return moved_; }
-  /// Of a rank to which nothing can be sent: true if died() is to come, and will see to all that was asked of it.
-  [[nodiscard]] bool is_dying(int r) noexcept {
-    const std::lock_guard lock(dying_);
-    return !is_alive(r) && !gone_[static_cast<std::size_t>(r)];
-  }
-  /// On rank 0: makes those anew that were there, on another thread.
-  void revive_all_of(int r, std::string_view how) {
-    for (const actor_place& first : kept_.lose(r))
-      revivals_.add([this, first, why = std::string(how)] { revive(first, why); });
-  }
-  [[nodiscard]] bool is_gone(int r) noexcept { return is_gone(r, false); }
-
-  /// Makes progress for a while, or until the task is done. True if it is.
-  bool bring_nearer(const task& t) noexcept {
-    constexpr std::uint64_t patience = 100'000;  // ticks: 25 to 50 us
-    way_->flush();
-    for (const std::uint64_t begun = ticks(); ticks() - begun < patience;) {
-      for (int i = 0; i < 16; ++i) {
-        if (t.done()) return true;
-        way_->poll();
-      }
-    }
-    return t.done();
-  }
-
-  // ---- Where
-
-  /// Throws impossible_request (209).
-  int choose(const placement& on, const resource_set& wanted, bool rank_0_last = false) {
-    std::vector<int> can;
-    for (int r = 0; r < world_size(); ++r)
-      if (is_at(on, r) && has(r, wanted) && is_alive(r)) can.push_back(r);
-    if (rank_0_last && can.size() > 1 && can.front() == 0) can.erase(can.begin());
-    if (can.empty() && on.is_soft()) return choose({}, wanted, rank_0_last);
-    if (can.empty()) throw impossible_request(none_for(on, wanted));
-    if (on.what() == placement::kind::pack) return can.front();
-    return can[next_.fetch_add(1, std::memory_order_relaxed) % can.size()];
-  }
-
-  // ---- The life of the job
-
-  /// Every rank but 0: until that says that the job is over. Throws worker_died (609) if it dies.
-  void serve() {
-    while (over_.load(std::memory_order_acquire) == 0)
-      static_cast<void>(way_->wait_while(over_, 0, std::chrono::steady_clock::time_point::max()));
-    if (!is_alive(0)) throw worker_died("the program of the job", "rank 0 has died");
-  }
-  void close() { way_->close(std::chrono::steady_clock::now() + std::chrono::seconds(30)); }
-  /// What a rank has sent and received, and whether anything goes on there.
-  struct activity {
-    std::uint64_t sent = 0, received = 0;
-    bool idle = false;
-    friend bool operator==(const activity&, const activity&) = default;
-  };
-  [[nodiscard]] activity look() {
-    activity a;
-    a.received = received_.load();  // before sent_: see finish()
-    a.idle = requests_.open() == 0 && moved_.idle() && revivals_.idle() && scheduler_of(core_.pool()).is_idle();
-    a.sent = sent_.load();
-    return a;
-  }
-  /// By rank 0.
-  void end_others() {
-    for (int r = 0; r < world_size(); ++r) {
-      if (r == rank() || !is_alive(r)) continue;
-      try {
-        send(
-            r, {.what = kind::shutdown, .counts = false}, false, [](output_archive&) {}, urgency::urgent);
-      } catch (const error&) {  // it has died just now
-      }
-    }
-    way_->flush();
-  }
-  [[nodiscard]] bool is_alive(int r) const noexcept { return r == rank() || way_->is_alive(r); }
-
-  // ---- message_sink
-
-  void receive(int from, incoming& message) noexcept override {
-    const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
-    head h;
-    std::optional<ref_receiver> receiver;
-    try {
-      input_archive plain(message.bytes());
-      head whole;  // a part of it says nothing
-      plain(whole);
-      h = whole;
-      if (h.with_refs) receiver.emplace(core_.store());
-      input_archive in(message.bytes().subspan(plain.offset()), receiver ? &*receiver : nullptr);
-      take(from, h, in);
-    } catch (...) {
-      refuse(from, h, std::current_exception());
-    }
-    if (h.counts) received_.fetch_add(1);  // behind what it made
-  }
-  void fault(int from, const error& what) noexcept override {
-    log(log_level::error, "actor",
-        [&] { return "rank " + std::to_string(from) + " of the job sends what no rank sends: " + what.what(); });
-  }
-  void died(int rank, std::string_view how) noexcept override {
-    const outside_of_tasks here;
-    names_.drop_all_of(rank);
-    std::vector<waits_for_answer*> lost;
-    {
-      const std::lock_guard lock(dying_);
-      if (this->rank() == 0) revive_all_of(rank, how);
-      const auto asked = requests_.take_all_of(rank);
-      log(log_level::error, "actor", [&] { return obituary(rank, how, asked); });
-      for (waits_for_answer* const w : asked)
-        if (!w->goes_elsewhere()) lost.push_back(w);
-      gone_[static_cast<std::size_t>(rank)] = true;
-    }
-    for (waits_for_answer* const w : lost) w->lost(how);
-    if (rank == 0) end();
-  }
-
- private:
-  [[nodiscard]] bool is_gone(int r, bool for_sure) noexcept override {
-    if (for_sure) const std::lock_guard lock(dying_);
-    return gone_[static_cast<std::size_t>(r)];
-  }
-  [[nodiscard]] actor_place ask_where(const actor_place& first, int not_at) override;
-  void revive(const actor_place& first, std::string how) noexcept;
-
-  template <class Write>
-  void send(int to, head h, bool refs, Write&& write, urgency how) {
-    byte_buffer bytes;
-    std::optional<ref_sender> sender;
-    h.with_refs = refs && all_[static_cast<std::size_t>(to)].host == all_[static_cast<std::size_t>(rank())].host;
-    if (h.with_refs) sender.emplace(core_.store());  // elsewhere no ref means anything: writing one throws
-    output_archive plain(bytes);
-    plain(h);
-    output_archive archive(bytes, sender ? &*sender : nullptr);
-    write(archive);
-    if (h.counts) sent_.fetch_add(1);
-    try {
-      if (to == rank())
-        deliver_here(bytes);
-      else
-        way_->send(to, {.bytes = std::move(bytes), .blocks = {}, .keep = {}}, how);
-    } catch (...) {
-      if (h.counts) sent_.fetch_sub(1);
-      throw;
-    }
-    if (sender) sender->sent();
-  }
-  static std::string obituary(int rank, std::string_view how, std::span<waits_for_answer* const> asked) {
-    std::string text = "rank " + std::to_string(rank) + " of the job has died: " + std::string(how);
-    for (std::size_t i = 0; i < asked.size() && i < 3; ++i)
-      text.append(i == 0 ? "; this rank waited for " : ", ").append(asked[i]->what());
-    if (asked.size() > 3) text += " and " + std::to_string(asked.size() - 3) + " more";
-    return text;
-  }
-  // To an actor that was made anew on the rank of its caller.
-  void deliver_here(const byte_buffer& bytes) {
-    const std::vector<std::byte> all = bytes.to_vector();
-    incoming message(all, {});
-    receive(rank(), message);
-  }
-  void take(int from, const head& h, input_archive& in) {
-    switch (h.what) {
-      case kind::ask: {
-        if (h.handler >= handler::all().size())
-          throw archive_corrupt("a request of number " + std::to_string(h.handler), 0);
-        request r{*this, from, h.number, h.cell, h.generation, in};
-        handler::all()[h.handler]->run()(r);
-        break;
-      }
-      case kind::answer:
-        if (waits_for_answer* const w = requests_.take(h.number)) w->arrive(in);
-        break;
-      case kind::failure: {
-        sent_error e;
-        in(e.type, e.text, e.where);
-        in.expect_end();
-        if (waits_for_answer* const w = requests_.take(h.number)) w->fail(receive_error(e));
-        break;
-      }
-      case kind::cancel: served_.cancel(from, h.number); break;
-      case kind::shutdown:
-        if (from != 0) throw archive_corrupt("the end of the job, which rank 0 alone can say,", 0);
-        end();
-        break;
-      default: throw archive_corrupt("a message of kind " + std::to_string(static_cast<int>(h.what)), 0);
-    }
-  }
-  // What cannot be read is an error where the answer is waited for.
-  void refuse(int from, const head& h, const std::exception_ptr& why) noexcept {
-    const bool answers = h.what == kind::answer || h.what == kind::failure;
-    if (h.what == kind::ask && h.number != 0)
-      fail(from, h.number, why);
-    else if (waits_for_answer* const w = answers ? requests_.take(h.number) : nullptr)
-      w->fail(why);
-    else
-      tell_of(why);
-  }
-  void end() noexcept {
-    over_.store(1, std::memory_order_release);
-    way_->wake();
-  }
-
-  [[nodiscard]] bool is_at(const placement& on, int r) const {
-    return on.what() == placement::kind::on_rank   ? r == on.rank()
-           : on.what() == placement::kind::on_node ? all_[static_cast<std::size_t>(r)].host == on.node()
-                                                   : true;
-  }
-  [[nodiscard]] bool has(int r, const resource_set& wanted) const {
-    for (const resource_set::entry& e : wanted.entries()) {
-      const resource_set::entry* const there = all_[static_cast<std::size_t>(r)].resources.find(e.name);
-      if (e.units != 0 && (there == nullptr || there->units < e.units)) return false;
-    }
-    return true;
-  }
-  [[nodiscard]] std::string none_for(const placement& on, const resource_set& wanted) const {
-    std::string text = wanted.text();
-    if (on.what() == placement::kind::on_rank) text += " on rank " + std::to_string(on.rank());
-    if (on.what() == placement::kind::on_node) text += " on node '" + on.node() + "'";
-    text += "; this job has ";
-    for (std::size_t r = 0; r < all_.size() && r < 16; ++r)
-      text += (r ? "; rank " : "rank ") + std::to_string(r) + " on '" + all_[r].host + "' " + all_[r].resources.text();
-    return text;
-  }
-
-  runtime_core& core_;
-  std::unique_ptr<link> way_;
-  std::vector<peer_facts> all_;
-  requests requests_;
-  served_tasks served_;
-  job_names names_;
-  kept_actors kept_;
-  std::mutex dying_;  // while the death of a rank is told
-  std::vector<std::atomic<bool>> gone_;
-  moved_actors moved_;
-  errands revivals_;
-  std::atomic<std::uint64_t> sent_{0}, received_{0};
-  std::atomic<std::uint32_t> over_{0}, next_{0};
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/async/promise.hpp ----
 #ifndef CADRE_ASYNC_PROMISE_HPP
 #define CADRE_ASYNC_PROMISE_HPP
@@ -17270,6 +15921,4046 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/detail/arriving_call.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ARRIVING_CALL_HPP
+#define CADRE_ACTOR_DETAIL_ARRIVING_CALL_HPP
+
+#include <exception>
+#include <memory>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A settled bound_call that has come from another rank, the blocks of which are still on their way: it keeps its place among
+/// others, and waits for them when it is called.
+template <class Call>
+class arriving_call {
+ public:
+  using result = typename Call::result;
+  static constexpr bool gives_future = Call::gives_future;
+  using given = typename Call::given;
+
+  /// Throws archive_error (501-504).
+  template <class Core>
+  static arriving_call read(Core& core, input_archive& in, std::string_view name) {
+    arriving_call a(std::make_shared<parts>(Call::read(core, in)));
+    auto* const message = dynamic_cast<incoming_parts*>(in.extension());
+    if (message == nullptr || !message->has_blocks()) return a;
+    promise<void> there(core.pool());
+    a.all_->there = there.get_future().share();
+    message->receive(a.all_, [there = std::move(there), name](bool all) mutable {
+      if (all)
+        there.set_value();
+      else
+        there.set_error(worker_died(name, "its caller has died while it sent the arguments"));
+    });
+    return a;
+  }
+
+  template <class... Front>
+  given operator()(bool again, Front&&... front) {
+    if (all_->there.valid()) all_->there.get();
+    return all_->call(again, std::forward<Front>(front)...);
+  }
+  void pack(auto& r) { all_->call.pack(r); }
+  void add_sources(std::vector<task_ref<task>>& to, bool here) const {
+    if (all_->there.valid() && !all_->there.ready()) {
+      task* const t = future_access::get(all_->there);
+      t->retain();
+      to.emplace_back(t);
+    }
+    all_->call.add_sources(to, here);
+  }
+
+ private:
+  struct parts {
+    explicit parts(Call c) : call(std::move(c)) {}
+    Call call;
+    shared_future<void> there;
+  };
+  explicit arriving_call(std::shared_ptr<parts> all) noexcept : all_(std::move(all)) {}
+
+  std::shared_ptr<parts> all_;  // the memory that is written to
+};
+
+/// A settled bound_call that has come from another rank. Throws archive_error (501-504).
+template <class Call, class Core>
+auto read_call(Core& core, input_archive& in, std::string_view name) {
+  if constexpr (Call::may_have_blocks)
+    return arriving_call<Call>::read(core, in, name);
+  else
+    return Call::read(core, in);
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/error_codec.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
+#define CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
+
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <typeinfo>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// An exception on its way to another rank.
+struct sent_error {
+  std::string type;  ///< as the compiler calls it
+  std::string text;
+  std::string where;  ///< the rank and host that it comes from, for types that are not known
+};
+
+inline sent_error send_error(const std::exception_ptr& error, std::string where) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const remote_error& e) {  // goes on as what it was
+    return {std::string(e.type()), std::string(e.text()), std::string(e.where())};
+  } catch (const std::exception& e) {
+    return {typeid(e).name(), e.what(), std::move(where)};
+  } catch (...) {
+    return {"", "an error that is not a std::exception", std::move(where)};
+  }
+}
+
+template <class... E>
+std::exception_ptr received_as(const sent_error& e) {
+  std::exception_ptr made;
+  const auto one = [&]<class T>(const T*) {
+    if (made || e.type != typeid(T).name()) return;
+    if constexpr (std::derived_from<T, error>)
+      made = std::make_exception_ptr(T(received_text{e.text}));
+    else if constexpr (std::is_constructible_v<T, std::string>)
+      made = std::make_exception_ptr(T(e.text));
+    else
+      made = std::make_exception_ptr(T());
+  };
+  (one(static_cast<const E*>(nullptr)), ...);
+  return made;
+}
+
+/// With its type, if that is one of the standard library or one of cadre that travels; else a remote_error.
+inline std::exception_ptr receive_error(const sent_error& e) {
+  std::exception_ptr made =
+      received_as<std::runtime_error, std::logic_error, std::invalid_argument, std::domain_error, std::length_error,
+                  std::out_of_range, std::range_error, std::overflow_error, std::underflow_error, std::bad_alloc,
+                  task_cancelled, deadline_passed, wait_cycle, impossible_request, bad_task_option, actor_died,
+                  worker_died, no_actor, unsaved_state, no_such_actor, actor_name_taken, wrong_actor_type,
+                  too_many_calls, empty_actor, no_runtime, placement_group_gone, empty_placement_group, object_gone,
+                  store_full, owner_died, channel_closed>(e);
+  return made ? made : std::make_exception_ptr(remote_error(e.type, e.text, e.where));
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/handlers.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_HANDLERS_HPP
+#define CADRE_ACTOR_DETAIL_HANDLERS_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string_view>
+#include <typeinfo>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class job;
+
+/// A request that has come from another rank, to be read on.
+struct request {
+  job& at;
+  int from;
+  std::uint64_t number;  ///< for the answer; 0: none is wanted
+  std::uint32_t cell, generation;
+  input_archive& in;
+};
+
+/// What this program can be asked to do by another rank: of the same build, so that both have the same in the same order.
+class handler {
+ public:
+  using action = void (*)(request&);
+
+  /// For the life of the program. `tag` is a type of its own.
+  handler(const std::type_info& tag, action serve) noexcept : name_(tag.name()), run_(serve), next_(first()) {
+    first() = this;
+  }
+  handler(const handler&) = delete;
+  handler& operator=(const handler&) = delete;
+
+  [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
+  [[nodiscard]] action run() const noexcept { return run_; }
+
+  /// All that there are when this is first called, by id.
+  static const std::vector<const handler*>& all() {
+    static const std::vector<const handler*> numbered = number();
+    return numbered;
+  }
+  /// The same on ranks that can work together.
+  static std::uint64_t fingerprint() {
+    std::uint64_t hash = all().size();
+    for (const handler* h : all()) hash = hash_combine(hash, hash_text(h->name_));
+    return hash;
+  }
+
+ private:
+  static std::vector<const handler*> number() {
+    std::vector<handler*> all;
+    for (handler* h = first(); h != nullptr; h = h->next_) all.push_back(h);
+    // Functions of one name in two anonymous namespaces are told apart by where they lie in the program.
+    std::sort(all.begin(), all.end(), [](const handler* a, const handler* b) {
+      const int order = std::string_view(a->name_).compare(b->name_);
+      return order != 0 ? order < 0
+                        : reinterpret_cast<std::uintptr_t>(a->run_) < reinterpret_cast<std::uintptr_t>(b->run_);
+    });
+    for (std::size_t i = 0; i < all.size(); ++i) all[i]->id_ = static_cast<std::uint32_t>(i);
+    return {all.begin(), all.end()};
+  }
+  static handler*& first() noexcept {
+    static constinit handler* f = nullptr;
+    return f;
+  }
+
+  const char* name_;
+  action run_;
+  handler* next_;
+  std::uint32_t id_ = 0;
+};
+
+/// The handler of a Tag, which has a `static void serve(request&)`; there before main() if its id is asked for anywhere.
+template <class Tag>
+struct handler_of {
+  static inline handler entry{typeid(Tag), &Tag::serve};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/admission.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ADMISSION_HPP
+#define CADRE_ACTOR_DETAIL_ADMISSION_HPP
+
+#include <exception>
+#include <memory>
+#include <source_location>
+#include <string_view>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What an actor holds for its whole life: a task that runs when the resources are there, and what it was granted is given
+/// back later, when the actor has gone.
+class admission final : public state_with_error {
+ public:
+  using ledger = std::shared_ptr<resource_ledger<>>;
+
+  struct gives_back {
+    void operator()(admission* a) const noexcept {
+      a->leave();
+      a->release();
+    }
+  };
+  using held = std::unique_ptr<admission, gives_back>;
+
+  /// To be asked for later. Throws impossible_request (209).
+  static held of(pool_id home, ledger from, resource_set wanted, std::string_view name, std::source_location at) {
+    auto extras = std::make_unique<task_extras>(task_options{.resources = std::move(wanted), .at = at});
+    if (const int n = static_cast<int>(extras->options.resources.amount("cpu")); n > 1) extras->processors = n;
+    extras->ledger = std::move(from);
+    extras->share = extras->ledger->ask(extras->options.resources, nullptr);
+    return held(new admission(home, std::move(extras), name, at));
+  }
+
+  /// Before ask(). `admitted(null)` is called, as a task of the pool, when it is granted; with an error if that will never be.
+  /// `ends()` is for who ends the actor.
+  void tell(move_only_function<void(const std::exception_ptr&)> admitted, move_only_function<void()> ends) noexcept {
+    admitted_ = std::move(admitted);
+    ends_ = std::move(ends);
+  }
+  /// To be called when the actor has ended, though it may have a call to finish. Once; may be empty.
+  [[nodiscard]] move_only_function<void()> take_ends() noexcept { return std::move(ends_); }
+  void ask() noexcept {
+    this->retain();
+    if (!extras_->ledger->enqueue(extras_->share, start_granted)) this->release();
+  }
+
+  void run() noexcept override {
+    if (extras_->share->refused.load(std::memory_order_relaxed)) return run_not();
+    admitted_(nullptr);
+  }
+  void run_not() noexcept override { admitted_(extras_->ledger->why_closed()); }
+  [[nodiscard]] task_extras* extras() noexcept override { return extras_.get(); }
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+
+ private:
+  admission(pool_id home, std::unique_ptr<task_extras> extras, std::string_view name, std::source_location at)
+      : state_with_error(home, task::no_future, at), extras_(std::move(extras)), name_(name) {
+    extras_->share->who = this;
+    this->publish(task::pending, 1);
+  }
+  void leave() noexcept {
+    if (extras_->ledger->leave(extras_->share, start_granted)) this->release();
+  }
+
+  std::unique_ptr<task_extras> extras_;
+  std::string_view name_;
+  move_only_function<void(const std::exception_ptr&)> admitted_;
+  move_only_function<void()> ends_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/listener_list.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_LISTENER_LIST_HPP
+#define CADRE_ACTOR_DETAIL_LISTENER_LIST_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Those who sleep until there is something to do for what they wait for, in the order in which they came. Thread-safety: none.
+class listener_list {
+ public:
+  [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
+  void push(listener& l) noexcept {
+    l.previous = last_;
+    l.next = nullptr;
+    (last_ != nullptr ? last_->next : first_) = &l;
+    last_ = &l;
+    l.listed = true;
+  }
+  /// Of one that is listed.
+  void remove(listener& l) noexcept {
+    (l.previous != nullptr ? l.previous->next : first_) = l.next;
+    (l.next != nullptr ? l.next->previous : last_) = l.previous;
+    l.listed = false;
+  }
+  /// The first of some.
+  listener& pop() noexcept {
+    listener& l = *first_;
+    remove(l);
+    return l;
+  }
+
+ private:
+  listener* first_ = nullptr;
+  listener* last_ = nullptr;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/call_in_mailbox.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_CALL_IN_MAILBOX_HPP
+#define CADRE_ACTOR_DETAIL_CALL_IN_MAILBOX_HPP
+
+#include <cstdint>
+#include <exception>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class actor_cell;
+
+/// What a call is to its actor. Those of the user are limited in number; the constructor is nobody's child, as the actor
+/// does not end with the task that made it.
+enum class call_kind : std::uint8_t { of_user, stop, constructor };
+
+/// What all calls of actors are, beside tasks.
+class call_in_mailbox {
+ public:
+  call_in_mailbox(actor_cell& at, call_kind what) noexcept : cell(at), kind(what) {}
+  /// In place of its run. By who holds a reference.
+  virtual void fail(std::exception_ptr why) noexcept = 0;
+  /// With the actor's mutex held: that no turn has to come to it any more.
+  [[nodiscard]] virtual bool has_begun() const noexcept = 0;
+  static call_in_mailbox& of(task& t) { return dynamic_cast<call_in_mailbox&>(t); }
+
+  actor_cell& cell;
+  const call_kind kind;
+
+ protected:
+  ~call_in_mailbox() = default;
+};
+
+/// A call that is over when a future is, which its method gives: a coroutine, say. As a task it is pending until then, so
+/// who waits for it in a task does other work. All that changes is guarded by the actor's mutex.
+class long_call : public call_in_mailbox {
+ public:
+  using call_in_mailbox::call_in_mailbox;
+  static long_call& of(task& t) { return dynamic_cast<long_call&>(t); }
+  [[nodiscard]] virtual task& node() noexcept = 0;
+  /// Without the mutex, by who has said that it is lost, or to be made again.
+  virtual void heed() noexcept = 0;
+  /// Of one that is to be made again, with the mutex.
+  [[nodiscard]] virtual task_ref<task> take_future() noexcept = 0;
+  /// Its future is there. In the actor's turn, if that saves its state.
+  virtual void finish() noexcept = 0;
+
+  enum class stage : std::uint8_t {
+    waits,  // for a turn
+    runs,   // its method is being called
+    open,   // its method has given the future
+    ends,   // that is there
+    over    // nobody waits for it: it was cancelled before it began, or lost
+  };
+  stage now = stage::waits;
+  bool again = false;   // it is to be made again when its coroutine is over
+  int times_again = 0;  // so often before
+  bool lost = false;    // and with this error, until somebody takes it
+  std::exception_ptr why_lost;
+  // The list that it is in.
+  class long_call_list* in = nullptr;
+  long_call* previous = nullptr;
+  long_call* next = nullptr;
+
+ protected:
+  ~long_call() = default;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/strand.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_STRAND_HPP
+#define CADRE_ASYNC_DETAIL_STRAND_HPP
+
+#include <exception>
+#include <memory>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A piece of work that lies in a coroutine's frame and lets it go on.
+class resumption : public task {
+ public:
+  explicit resumption(pool_id home) noexcept : task(home, task::bare, {}) {}
+  ~resumption() override = default;
+  void run_not() noexcept override {}  // bare tasks always run
+  [[nodiscard]] std::exception_ptr& error() noexcept override { return none_; }
+  /// The coroutine's task; null for a coroutine of another library.
+  [[nodiscard]] virtual task* whose() noexcept { return nullptr; }
+
+ private:
+  std::exception_ptr none_;
+};
+
+/// In place of the pool, for the coroutines that begin in it: where they go on, one at a time with all else that it runs. Who
+/// is handed a strand by task::runs_in() shares in what the coroutine uses there, which lives as long.
+class strand {
+ public:
+  strand(const strand&) = delete;
+  strand& operator=(const strand&) = delete;
+
+  /// Runs it some day. From any thread.
+  virtual void go_on(resumption& next) noexcept = 0;
+
+ protected:
+  strand() = default;
+  ~strand() = default;
+};
+
+/// That of the task that runs on this thread, or null. A part of a task, as of a loop, may run beside others.
+inline std::shared_ptr<strand> strand_here() noexcept {
+  const running_frame* const top = this_context().top;
+  return top != nullptr && top->whole && top->runs != nullptr ? top->runs->runs_in() : nullptr;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/mailbox.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_MAILBOX_HPP
+#define CADRE_ACTOR_DETAIL_MAILBOX_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Some long calls.
+class long_call_list {
+ public:
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] long_call* first() const noexcept { return first_; }
+  void push(long_call& c) noexcept {
+    c.in = this;
+    c.previous = last_;
+    c.next = nullptr;
+    (last_ != nullptr ? last_->next : first_) = &c;
+    last_ = &c;
+    ++size_;
+  }
+  void remove(long_call& c) noexcept {
+    (c.previous != nullptr ? c.previous->next : first_) = c.next;
+    (c.next != nullptr ? c.next->previous : last_) = c.previous;
+    c.in = nullptr;
+    --size_;
+  }
+
+ private:
+  long_call* first_ = nullptr;
+  long_call* last_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// Tasks that wait, by their links.
+class task_list {
+ public:
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  [[nodiscard]] task* first() const noexcept { return first_.load(std::memory_order_relaxed); }
+  void push(task& t) noexcept {
+    t.link.store(nullptr, std::memory_order_relaxed);
+    (last_ != nullptr ? last_->link : first_).store(&t, std::memory_order_relaxed);
+    last_ = &t;
+    ++size_;
+  }
+  /// Of one that is not empty.
+  task& pop() noexcept {
+    task& t = *first();
+    first_.store(t.link.load(std::memory_order_relaxed), std::memory_order_relaxed);
+    if (last_ == &t) last_ = nullptr;
+    --size_;
+    return t;
+  }
+  /// Those of the other list come before these.
+  void prepend(task_list& other) noexcept {
+    if (other.last_ == nullptr) return;
+    other.last_->link.store(first(), std::memory_order_relaxed);
+    first_.store(other.first_.exchange(nullptr, std::memory_order_relaxed), std::memory_order_relaxed);
+    last_ = last_ == nullptr ? other.last_ : last_;
+    other.last_ = nullptr;
+    size_ += std::exchange(other.size_, 0);
+  }
+
+ private:
+  std::atomic<task*> first_{nullptr};  // as a link is
+  task* last_ = nullptr;
+  std::size_t size_ = 0;
+};
+
+/// What an actor has to do: the calls that wait, in their order, the coroutines that are to go on, and the long calls that have
+/// begun and are not over.
+///
+/// An actor ends when no long call is left, so a stop is put aside until then, and calls that come up meanwhile are refused; all
+/// others can be told, as they may be what a long call waits for. An object that is made anew waits for those long calls
+/// that are to be made again: their coroutines are asked to stop, and still use the arguments until they are over.
+///
+/// Thread-safety: none; guarded by the actor's mutex.
+class mailbox {
+ public:
+  /// Of another actor.
+  void begin() noexcept { is_constructed_ = false; }
+
+  /// Without the constructor.
+  [[nodiscard]] std::size_t size() const noexcept {
+    return calls_.size() + long_calls() - (is_constructed_ || calls_.size() == 0 ? 0 : 1);
+  }
+  void push(task& call) noexcept { calls_.push(call); }
+  /// A part of a coroutine, or a long call that is to finish.
+  void resume(task& part) noexcept { resumed_.push(part); }
+
+  /// What is to run next; null if nothing may now. Calls and parts of coroutines take turns.
+  [[nodiscard]] task* next(std::uint32_t turns) noexcept {
+    task* const call = next_call(turns);
+    return call != nullptr && (call_is_next_ || resumed_.size() == 0) ? call : resumed_.first();
+  }
+  struct taken {
+    task* whose = nullptr;  // with a reference
+    task* part = nullptr;   // what goes on of it, if it has begun
+    bool refused = false;   // it came after the actor's end
+  };
+  /// That.
+  [[nodiscard]] taken take(task& t) noexcept {
+    if (&t == resumed_.first()) {
+      call_is_next_ = true;
+      resumed_.pop();
+      task* const whose = t.has(task::bare) ? static_cast<resumption&>(t).whose() : &t;
+      whose->retain();
+      return {.whose = whose, .part = &t};
+    }
+    call_is_next_ = false;
+    if (&t == maker_) {
+      maker_ = nullptr;
+      bring_back();
+      return {.whose = &t};
+    }
+    calls_.pop();
+    is_constructed_ = true;
+    if (t.is_pending() && !is_stopping_) [[unlikely]]
+      if (long_call& c = long_call::of(t); c.now == long_call::stage::waits) {
+        c.now = long_call::stage::runs;
+        begun_.push(c);
+      }
+    return {.whose = &t, .refused = is_stopping_};
+  }
+  /// Those that wait, but for the actor's end: by their links.
+  [[nodiscard]] task* take_calls_of_users() noexcept {
+    task_list others, users;
+    while (calls_.size() != 0) {
+      task& t = calls_.pop();
+      (call_in_mailbox::of(t).kind == call_kind::of_user ? users : others).push(t);
+    }
+    calls_.prepend(others);
+    return users.first();
+  }
+
+  // ---- Long calls
+
+  /// That have begun and are not over.
+  [[nodiscard]] std::size_t long_calls() const noexcept { return begun_.size() + unwinding_.size(); }
+  void leave(long_call& c) noexcept {
+    if (c.in == &unwinding_) --unwinding_left_;
+    if (c.in != nullptr) c.in->remove(c);
+    if (long_calls() == 0) bring_back();
+  }
+  /// Their futures fail with what `why()` gives, one for each. Returns whom to tell, with a reference of each.
+  template <class Why>
+  [[nodiscard]] std::vector<long_call*> lose(const Why& why) {
+    std::vector<long_call*> told;
+    told.reserve(long_calls());
+    for (long_call_list* const all : {&begun_, &unwinding_})
+      for (long_call *c = all->first(), *after = nullptr; c != nullptr; c = after) {
+        after = c->next;
+        if (c->now != long_call::stage::runs && c->now != long_call::stage::open) continue;
+        if (all == &unwinding_) --unwinding_left_;
+        lose(*c, why(), told);
+      }
+    bring_back();
+    return told;
+  }
+
+  // ---- The object is made anew
+
+  [[nodiscard]] bool has_maker() const noexcept { return maker_ != nullptr; }
+  [[nodiscard]] bool is_maker(const task& t) const noexcept { return maker_ == &t; }
+  /// Comes before all calls, once no other call runs.
+  void set_maker(task& maker) noexcept { maker_ = &maker; }
+  /// The long calls are to be made again, but for those that have been so often before. Returns whom to tell, as above.
+  template <class Why>
+  [[nodiscard]] std::vector<long_call*> make_again(int retries, const Why& why) {
+    std::vector<long_call*> told;
+    told.reserve(begun_.size());
+    for (long_call *c = begun_.first(), *after = nullptr; c != nullptr; c = after) {
+      after = c->next;
+      if (retries >= 0 && c->times_again >= retries) {
+        lose(*c, why(), told);
+        continue;
+      }
+      ++c->times_again;
+      c->again = true;
+      begun_.remove(*c);
+      unwinding_.push(*c);
+      ++unwinding_left_;
+      c->node().retain();
+      told.push_back(c);
+    }
+    if (long_calls() == 0) bring_back();
+    return told;
+  }
+  /// The coroutine of such a call is over. Takes over a reference of the call, and gives that of its future.
+  [[nodiscard]] task_ref<task> take_back(long_call& c) noexcept {
+    c.again = false;
+    c.now = long_call::stage::waits;
+    --unwinding_left_;
+    return c.take_future();
+  }
+
+ private:
+  [[nodiscard]] task* next_call(std::uint32_t turns) noexcept {
+    if (maker_ != nullptr) return turns > 1 || unwinding_left_ != 0 ? nullptr : maker_;
+    while (long_calls() != 0 && calls_.size() != 0 && call_in_mailbox::of(*calls_.first()).kind == call_kind::stop) {
+      stops_.push(calls_.pop());
+      is_stopping_ = true;
+    }
+    return calls_.first();
+  }
+  static void lose(long_call& c, std::exception_ptr why, std::vector<long_call*>& told) {
+    c.in->remove(c);
+    c.lost = true;
+    c.why_lost = std::move(why);
+    c.again = false;
+    c.node().retain();
+    told.push_back(&c);
+  }
+  // What was put aside comes before the calls that wait: those that are made again, then the actor's end.
+  void bring_back() noexcept {
+    is_stopping_ = false;
+    calls_.prepend(stops_);
+    task_list again;
+    for (long_call *c = unwinding_.first(), *after = nullptr; c != nullptr; c = after) {
+      after = c->next;
+      if (c->now != long_call::stage::waits && c->now != long_call::stage::over) continue;
+      unwinding_.remove(*c);
+      again.push(c->node());
+    }
+    calls_.prepend(again);
+  }
+
+  task_list calls_;
+  bool is_constructed_ = false;
+  task_list resumed_;
+  bool call_is_next_ = false;
+  long_call_list begun_;
+  long_call_list unwinding_;        // those that are to be made again when their coroutines are over
+  std::size_t unwinding_left_ = 0;  // of which that is not so yet
+  task_list stops_;                 // put aside
+  bool is_stopping_ = false;
+  task* maker_ = nullptr;  // is to make the object anew
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/revival.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_REVIVAL_HPP
+#define CADRE_ACTOR_DETAIL_REVIVAL_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <tuple>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// An object whose state can be written, and read into another object of its class.
+template <class T>
+concept has_state = can_be_archived<T> && (archived_by_bytes<T> || custom_portable<T> ||
+                                           cereal::traits::is_input_serializable<T, input_archive>::value);
+
+/// What an actor is made anew from: its constructor's arguments as they were, and the state that it saved last.
+///
+/// Thread-safety: save() and the counts, from any thread; make() alone.
+class revival {
+ public:
+  struct limits {
+    int restarts = 0;  ///< -1: any number
+    int task_retries = 0;
+    std::uint32_t checkpoint_every = 0;
+  };
+  struct saved_state {
+    std::uint64_t version = 0;  ///< 0: none
+    std::vector<std::byte> bytes;
+  };
+
+  explicit revival(const limits& most) noexcept : most_(most) {}
+  revival(const revival&) = delete;
+  revival& operator=(const revival&) = delete;
+  virtual ~revival() = default;
+
+  /// The object, with the state that was saved last. Throws what its constructor and reading it throw.
+  [[nodiscard]] virtual std::shared_ptr<void> make() = 0;
+
+  /// Throws unsaved_state (613), what writing it throws, and what .keep throws.
+  void save(const void* object) {
+    saved_state now{0, state_of(object)};
+    {
+      const std::lock_guard lock(mutex_);
+      now.version = ++versions_;
+    }
+    if (keep) keep(now);
+    const std::lock_guard lock(mutex_);
+    if (now.version > state_.version) state_ = std::move(now);
+  }
+  /// After a call has run.
+  void count_call(const void* object) {
+    if (most_.checkpoint_every != 0 &&
+        calls_.fetch_add(1, std::memory_order_relaxed) % most_.checkpoint_every == most_.checkpoint_every - 1)
+      save(object);
+  }
+
+  /// False if it has been made anew as often as it may be.
+  [[nodiscard]] bool count_restart() noexcept {
+    const int before = restarts_.load(std::memory_order_relaxed);
+    if (most_.restarts >= 0 && before >= most_.restarts) return false;
+    restarts_.store(before + 1, std::memory_order_relaxed);
+    return true;
+  }
+  [[nodiscard]] int restarts() const noexcept { return restarts_.load(std::memory_order_relaxed); }
+  [[nodiscard]] const limits& most() const noexcept { return most_; }
+
+  /// On another rank: so often before, and with that state.
+  void go_on_from(int restarts, saved_state state) {
+    restarts_.store(restarts, std::memory_order_relaxed);
+    versions_ = state.version;
+    state_ = std::move(state);
+  }
+  /// Where else a state is kept before it counts as saved; may throw. To be set before there are calls.
+  move_only_function<void(const saved_state&)> keep;
+
+ protected:
+  [[nodiscard]] virtual std::vector<std::byte> state_of(const void* object) const = 0;
+  [[nodiscard]] saved_state last_state() {
+    const std::lock_guard lock(mutex_);
+    return state_;
+  }
+
+ private:
+  const limits most_;
+  std::mutex mutex_;
+  saved_state state_;
+  std::uint64_t versions_ = 0;
+  std::atomic<std::uint32_t> calls_{0};
+  std::atomic<int> restarts_{0};
+};
+
+template <class T, class Kept>
+class revival_of final : public revival {
+ public:
+  /// Throws what writing the arguments throws.
+  revival_of(const limits& most, const Kept& kept)
+      : revival(most), arguments_(std::apply([](const auto&... a) { return to_bytes(a...); }, kept)) {}
+
+  [[nodiscard]] std::shared_ptr<void> make() override {
+    Kept kept{};
+    std::apply([&](auto&... a) { from_bytes(arguments_, a...); }, kept);
+    auto object = std::apply([](auto&... a) { return std::make_shared<T>(std::move(a)...); }, kept);
+    if constexpr (has_state<T>)
+      if (const saved_state last = last_state(); last.version != 0) from_bytes(last.bytes, *object);
+    return object;
+  }
+
+ private:
+  [[nodiscard]] std::vector<std::byte> state_of([[maybe_unused]] const void* object) const override {
+    if constexpr (has_state<T>)
+      return to_bytes(*static_cast<const T*>(object));
+    else
+      throw unsaved_state(type_name(typeid(T)));
+  }
+
+  const std::vector<std::byte> arguments_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/actor_cell.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
+#define CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Runs calls of an actor: on a thread of the pool, or on one that waits for a call.
+class turn final : public state_with_error {
+ public:
+  turn(actor_cell& cell, pool_id home) noexcept
+      : state_with_error(home, task::no_future | task::beyond_cancel, {}), cell_(cell) {
+    this->publish(task::queued, 1);  // a child of nobody: whoever makes the call may be cancelled, the actor goes on
+  }
+  void run() noexcept override;
+  // The calls have been cancelled one by one.
+  void run_not() noexcept override { run(); }
+
+ private:
+  friend actor_cell;
+  actor_cell& cell_;
+  const call_in_mailbox* last_ =
+      nullptr;  // of whoever waits for that: it is to end when that has begun, or the time is over
+  time_point deadline_ = time_point::max();
+  turn* next_ = nullptr;  // of those that wait for a thread
+  bool waits_ = false;    // is one of those
+};
+
+/// An actor's object and its mailbox. Calls run in the order in which they came, one at a time, or up to `most` at once. The
+/// cell outlives the actor, and all threads that wait for calls, and is used again for another one: whoever calls says which
+/// of them is meant.
+///
+/// Long calls, that is coroutines, hold no turn while they are suspended; they go on in one. The object lives until the last of
+/// them is over.
+///
+/// Thread-safety: all functions, from any thread.
+class actor_cell final : public strand {
+ public:
+  static constexpr std::uint32_t any = ~std::uint32_t{0};
+
+  actor_cell() = default;
+
+  /// Another actor moves in, if the last one has gone. Returns which one of this cell it is, or 0. `anew` is null for one
+  /// that is never made anew, and taken only if this begins.
+  std::uint32_t begin(const std::type_info& type, pool_id pool, std::string label, std::uint32_t most_at_once,
+                      std::size_t most_pending, std::unique_ptr<revival>& anew) {
+    const std::lock_guard lock(mutex_);
+    if (turns_ != 0 || (generation_ != 0 && !has_ended())) return 0;
+    ended_.store(false, std::memory_order_relaxed);
+    mail_.begin();
+    type_ = &type;
+    pool_ = pool;
+    label_ = std::move(label);
+    most_ = 1;
+    wanted_ = most_at_once;
+    most_pending_ = most_pending;
+    revival_ = std::move(anew);
+    return ++generation_;
+  }
+
+  /// Takes over one reference of the call. False if the actor is another one by now. With `counts` throws too_many_calls
+  /// (605).
+  bool push(std::uint32_t generation, task& call, bool counts) {
+    turn* more = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (generation != generation_) return false;
+      if (counts && most_pending_ != 0 && mail_.size() >= most_pending_) throw too_many_calls(label_, most_pending_);
+      if (turns_ < most_) more = add_turn();  // first, as there may be no memory for it
+      mail_.push(call);
+    }
+    if (more != nullptr) schedule(more);
+    return true;
+  }
+
+  /// Before its first call is pushed: none begins before admit(), and what it holds is given back when it has gone.
+  void hold(admission::held what) {
+    const std::lock_guard lock(mutex_);
+    held_ = std::move(what);
+    most_ = 0;
+  }
+  void admit(std::uint32_t generation) {
+    turn* more = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (generation != generation_ || has_ended() || most_ != 0) return;
+      most_ = 1;
+      more = turn_if_needed();
+    }
+    if (more != nullptr) schedule(more);
+  }
+  /// 0, or which actor of this cell it is, if it was admitted and holds some of that; null: of anything.
+  [[nodiscard]] std::uint32_t holds_of(const resource_ledger<>* from) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (held_ == nullptr || most_ == 0 || has_ended()) return 0;
+    return from == nullptr || held_->extras()->ledger.get() == from ? generation_ : 0;
+  }
+  /// For a call that runs; null if it holds nothing.
+  [[nodiscard]] task_extras* extras() noexcept { return held_ != nullptr ? held_->extras() : nullptr; }
+
+  [[nodiscard]] bool has_ended() const noexcept { return ended_.load(std::memory_order_acquire); }
+
+  /// By its first call, with which the others begin.
+  void set_object(std::shared_ptr<void> object) {
+    task* more = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      object_ = std::move(object);
+      if (wanted_ == 1) return;
+      most_ = wanted_;
+      for (std::size_t n = mail_.size(); n != 0 && turns_ < most_; --n) {
+        turn* const t = try_add_turn();
+        if (t == nullptr) break;  // this turn goes on, and the next call asks for another one
+        t->link.store(std::exchange(more, t), std::memory_order_relaxed);
+      }
+    }
+    while (more != nullptr) schedule(std::exchange(more, more->link.load(std::memory_order_relaxed)));
+  }
+  /// The calls that are not over will fail with actor_died (601), for this reason, but for one that a turn is at. False if it
+  /// has ended already.
+  bool end(std::uint32_t generation, std::string why) {
+    admission::held held;          // given back after the object's end
+    std::shared_ptr<void> object;  // its destructor may call others
+    turn* more = nullptr;
+    std::vector<long_call*> lost;
+    move_only_function<void()> ends;
+    {
+      const std::lock_guard lock(mutex_);
+      if ((generation != generation_ && generation != any) || has_ended()) return false;
+      if (mail_.long_calls() != 0) lost = mail_.lose([&] { return std::make_exception_ptr(actor_died(label_, why)); });
+      if (held_ != nullptr) ends = held_->take_ends();
+      why_ = std::move(why);
+      if (most_ == 0) most_ = 1;  // for the calls to fail
+      ended_.store(true, std::memory_order_release);
+      more = turn_if_needed();
+      if (turns_ == 0) {
+        object = std::move(object_);
+        held = std::move(held_);
+      }
+    }
+    if (ends) ends();
+    tell(lost, more);
+    return true;
+  }
+  /// The object is made anew by `maker`, a call that is taken over, when those that run are over; false if that may not be, and
+  /// then `maker` is left alone. Those that wait, and long ones that are not over, fail with actor_died (601) for this reason,
+  /// unless they may be tried again.
+  bool restart(std::uint32_t generation, task& maker, std::string_view why) {
+    turn* more = nullptr;
+    task* lost = nullptr;
+    std::vector<long_call*> told;
+    {
+      const std::lock_guard lock(mutex_);
+      if (generation != generation_ || has_ended() || mail_.has_maker() || revival_ == nullptr) return false;
+      if (turns_ == 0 && most_ != 0) more = add_turn();  // first, as there may be no memory for it
+      if (!revival_->count_restart()) {
+        if (more != nullptr) --turns_, no_longer_waits(*more), more->release();
+        return false;
+      }
+      mail_.set_maker(maker);
+      if (most_ != 0) most_ = 1;
+      const int retries = revival_->most().task_retries;
+      if (retries == 0) lost = mail_.take_calls_of_users();
+      if (mail_.long_calls() != 0)
+        told = mail_.make_again(retries, [&] { return std::make_exception_ptr(actor_died::made_anew(label_, why)); });
+    }
+    tell(told, more);
+    while (lost != nullptr) {
+      task* const t = std::exchange(lost, lost->link.load(std::memory_order_relaxed));
+      call_in_mailbox::of(*t).fail(std::make_exception_ptr(actor_died::made_anew(label_, why)));
+      t->release();
+    }
+    return true;
+  }
+  /// How often it has been made anew before; and for an actor that can be, its state is kept now. By a call that runs.
+  [[nodiscard]] int restarts() const noexcept { return revival_ != nullptr ? revival_->restarts() : 0; }
+  void save_state() {
+    if (revival_ != nullptr) revival_->save(object());
+  }
+  void count_call() {
+    if (saves_after_calls() && !has_ended()) [[unlikely]]
+      revival_->count_call(object());
+  }
+  [[nodiscard]] revival* anew() noexcept { return revival_.get(); }
+  /// Of which class it is, where a message or a handle that has come says so. Throws wrong_actor_type (604).
+  void check_type(std::uint32_t generation, const std::type_info& said) {
+    const std::lock_guard lock(mutex_);
+    if (generation == generation_) check_type(said);
+  }
+  /// For a call that runs, of a class that is said to be the actor's. Throws actor_died (601), wrong_actor_type (604).
+  [[nodiscard]] void* object(const std::type_info& said) {
+    check_type(said);  // the same while a call runs
+    return object();
+  }
+  /// The same for who knows. Throws actor_died (601).
+  [[nodiscard]] void* object() {
+    if (has_ended()) [[unlikely]] {
+      const std::lock_guard lock(mutex_);
+      throw actor_died(label_, why_);
+    }
+    return object_.get();
+  }
+
+  // ---- Long calls
+
+  /// What the tasks that it runs, and the coroutines that they begin, go on in. By one of those.
+  [[nodiscard]] std::shared_ptr<strand> as_strand() noexcept { return {object_, this}; }
+  void go_on(resumption& next) noexcept override { resume(next); }
+  /// In a turn.
+  void finish(long_call& c) noexcept { resume(c.node()); }
+  [[nodiscard]] bool saves_after_calls() const noexcept {
+    return revival_ != nullptr && revival_->most().checkpoint_every != 0;
+  }
+  /// Whether a call may be made again, so that it must not give its arguments away.
+  [[nodiscard]] bool may_repeat() const noexcept { return revival_ != nullptr && revival_->most().task_retries != 0; }
+  /// It is over.
+  void leave(long_call& c) noexcept {
+    turn* more = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      mail_.leave(c);
+      more = turn_if_needed();
+    }
+    if (more != nullptr) schedule(more);
+  }
+  /// Its coroutine is over, as it was cancelled so that the call can be made again of the next object. Takes a reference over
+  /// then; false if it is not to be made again.
+  [[nodiscard]] bool take_back(long_call& c) noexcept {
+    task_ref<task> old;
+    turn* more = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      if (!c.again || c.node().stop_requested()) return false;
+      old = mail_.take_back(c);
+      more = turn_if_needed();
+    }
+    if (more != nullptr) schedule(more);
+    return true;
+  }
+  [[nodiscard]] std::mutex& mutex() noexcept { return mutex_; }
+
+  /// The call that it is at, with a reference; null if there is none, or if several can run at once.
+  [[nodiscard]] task* current() noexcept {
+    const std::lock_guard lock(mutex_);
+    if (current_ != nullptr) current_->retain();
+    return current_;
+  }
+
+  /// Runs calls up to this one on the thread that waits for it. False if that is under way elsewhere.
+  bool bring_nearer(call_in_mailbox& call, time_point deadline) noexcept {
+    worker* const w = this_worker();
+    task_ref<turn> mine;
+    {
+      const std::lock_guard lock(mutex_);
+      if (call.has_begun()) {
+        pass_on();
+        return false;
+      }
+      while (waiting_ != nullptr && !mine) {
+        turn& t = *waiting_;  // lives as long as it is in the list
+        t.retain();           // before the claim, which lets the pool drop its own reference
+        task_ref<turn> one(&t);
+        no_longer_waits(t);
+        if (!t.try_claim(runner(w))) continue;
+        t.last_ = &call;
+        t.deadline_ = deadline;
+        mine = std::move(one);
+      }
+    }
+    if (!mine) return false;
+    w != nullptr ? scheduler::run_claimed(*w, *mine) : run_in_frame(*mine, this_context());
+    return true;
+  }
+  [[nodiscard]] bool listen(const call_in_mailbox& call, listener& l) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (call.has_begun()) return true;  // there is nothing to do for it
+    if (waiting_ != nullptr) return false;
+    listeners_.push(l);
+    return true;
+  }
+  void stop_listening(listener& l, bool leaves) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (l.listed) listeners_.remove(l);
+    if (leaves) pass_on();
+  }
+
+  /// By a turn.
+  void run_calls(turn& self) noexcept {
+    constexpr int most_at_once = 256;  // then others of the pool have a go
+    admission::held held;              // as in end()
+    std::shared_ptr<void> object;
+    turn* successor = nullptr;
+    task* t = nullptr;
+    for (int n = 0;; ++n) {
+      task* const before = t;
+      mailbox::taken what;
+      {
+        const std::lock_guard lock(mutex_);
+        if (self.waits_) no_longer_waits(self);
+        if (before != nullptr && current_ == before) current_ = nullptr;
+        t = mail_.next(turns_);
+        if (t == nullptr) {
+          if (--turns_ == 0) {
+            if (has_ended()) {
+              object = std::move(object_);
+              held = std::move(held_);
+            }
+            tell_if_awaited();
+          }
+        } else if (mail_.is_maker(*t) || (n < most_at_once && !is_over(self)) ||
+                   (successor = try_add_turn()) == nullptr) {
+          what = mail_.take(*t);
+          t = what.whose;
+          if (most_ == 1) current_ = t;
+        } else {
+          --turns_;
+        }
+      }
+      if (before != nullptr) before->release();
+      if (t == nullptr) return;
+      if (successor != nullptr) break;
+      if (before != nullptr) hand_on();
+      if (what.part != nullptr)
+        run_part(*what.part);
+      else if (what.refused)
+        call_in_mailbox::of(*t).fail(std::make_exception_ptr(actor_died(label_, "it was stopped")));
+      else
+        run_call(*t);
+    }
+    schedule(successor);
+  }
+
+  /// Until all that has been called has run. False if it had.
+  bool wait_until_idle() noexcept {
+    for (bool waited = false;; waited = true) {
+      {
+        const std::lock_guard lock(mutex_);
+        idle_.store(turns_ == 0 ? is_idle : awaited, std::memory_order_relaxed);
+        if (turns_ == 0) return waited;
+      }
+      futex::wait(idle_, awaited);
+    }
+  }
+
+ private:
+  static constexpr std::uint32_t is_idle = 0, awaited = 1;
+
+  void check_type(const std::type_info& said) const {
+    if (*type_ != said) [[unlikely]]
+      throw wrong_actor_type(label_, type_name(*type_), type_name(said));
+  }
+
+  // Others look for the runner in the task's own pool.
+  [[nodiscard]] std::uint32_t runner(const worker* w) const noexcept {
+    return w != nullptr && w->home->id() == pool_ ? w->index + 1 : 0;
+  }
+  void run_call(task& t) noexcept {
+    worker* const w = this_worker();
+    if (!t.try_claim(runner(w)) && !t.is_pending()) return;  // it has been cancelled; a long call is never claimed
+    std::optional<thread_limit> limit;
+    if (held_ != nullptr && held_->extras()->processors > 1) limit.emplace(held_->extras()->processors);
+    w != nullptr ? scheduler::run_claimed(*w, t) : run_in_frame(t, this_context());
+  }
+
+  // Of a coroutine, or the end of a long call.
+  static void run_part(task& part) noexcept {
+    if (!part.has(task::bare))
+      long_call::of(part).finish();
+    else if (worker* const w = this_worker(); w != nullptr)
+      run_bare(*w, part);
+    else
+      part.run();
+  }
+  void resume(task& part) noexcept {
+    turn* more = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      mail_.resume(part);
+      more = turn_if_needed();
+    }
+    if (more != nullptr) schedule(more);
+  }
+  static void tell(const std::vector<long_call*>& about, turn* more) noexcept {
+    if (more != nullptr) schedule(more);
+    for (long_call* const c : about) {
+      c->heed();
+      c->node().release();
+    }
+  }
+
+  // What this worker was to run next, a continuation of the call before, which the call that follows may wait for.
+  static void hand_on() noexcept {
+    if (worker* const w = this_worker(); w != nullptr && w->next != nullptr)
+      w->home->push(std::exchange(w->next, nullptr));
+  }
+
+  // All that follow with the mutex held.
+
+  // Where no turn looks at what has just changed. Without memory for one that has to wait for the next call.
+  [[nodiscard]] turn* turn_if_needed() noexcept {
+    return turns_ < most_ && mail_.next(turns_) != nullptr ? try_add_turn() : nullptr;
+  }
+  // For the caller to schedule. Throws std::bad_alloc.
+  turn* add_turn() {
+    turn* const t = new turn(*this, pool_);
+    ++turns_;
+    t->waits_ = true;
+    t->next_ = std::exchange(waiting_, t);
+    pass_on();
+    return t;
+  }
+  turn* try_add_turn() noexcept {
+    try {
+      return add_turn();
+    } catch (...) {
+      return nullptr;
+    }
+  }
+  void no_longer_waits(turn& t) noexcept {
+    turn** at = &waiting_;
+    while (*at != &t) at = &(*at)->next_;
+    *at = t.next_;
+    t.waits_ = false;
+  }
+  [[nodiscard]] static bool is_over(const turn& t) noexcept {
+    return t.last_ != nullptr && (t.last_->has_begun() || (t.deadline_ != time_point::max() &&
+                                                           std::chrono::steady_clock::now() >= t.deadline_));
+  }
+  // To one who sleeps until a turn waits for a thread, as the pool may have none.
+  void pass_on() noexcept {
+    if (waiting_ == nullptr || listeners_.empty()) return;
+    sleeper* const who = listeners_.pop().who;
+    who->wake();
+  }
+  void tell_if_awaited() noexcept {
+    if (idle_.load(std::memory_order_relaxed) != awaited) return;
+    idle_.store(is_idle, std::memory_order_relaxed);
+    futex::wake_one(idle_);
+  }
+
+  std::mutex mutex_;
+  mailbox mail_;
+  std::size_t most_pending_ = 0;
+  std::uint32_t generation_ = 0;
+  const std::type_info* type_ = nullptr;
+  std::uint32_t turns_ = 0, most_ = 1, wanted_ = 1;  // that run or wait for a thread, and how many there may be
+  pool_id pool_ = no_pool;
+  std::string label_, why_;
+  std::atomic<bool> ended_{false};
+  admission::held held_;          // null: nothing; changes while no call runs
+  std::shared_ptr<void> object_;  // changes while no call runs, but for the first
+  std::unique_ptr<revival> revival_;
+  task* current_ = nullptr;  // the call that runs, if only one can
+  turn* waiting_ = nullptr;  // the turns that wait for a thread
+  listener_list listeners_;
+  std::atomic<std::uint32_t> idle_{is_idle};
+};
+
+inline void turn::run() noexcept {
+  cell_.run_calls(*this);
+  // Nobody waits for it: see function_task.
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/actor_table.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ACTOR_TABLE_HPP
+#define CADRE_ACTOR_DETAIL_ACTOR_TABLE_HPP
+
+#include <array>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Which actor of this process: its cell, and which one of that it is.
+struct actor_address {
+  std::uint32_t cell = 0;
+  std::uint32_t generation = 0;  // 0: none
+  friend bool operator==(const actor_address&, const actor_address&) = default;
+};
+
+/// Where in the job an actor is, or was made first: by that it is known for good.
+struct actor_place {
+  int rank = 0;
+  actor_address at;
+  std::int32_t task_retries = never_anew;
+  static constexpr std::int32_t never_anew = -2;  ///< -1: any number
+
+  [[nodiscard]] bool may_move() const noexcept { return task_retries != never_anew; }
+  friend bool operator==(const actor_place&, const actor_place&) = default;
+  friend bool operator<(const actor_place& a, const actor_place& b) noexcept {
+    return std::tie(a.rank, a.at.cell, a.at.generation) < std::tie(b.rank, b.at.cell, b.at.generation);
+  }
+};
+
+/// The first of the names in a map, for a text: "'a', 'b', ...".
+template <class Map>
+std::string list_of_names(const Map& by_name) {
+  std::string list;
+  for (const auto& [name, who] : by_name) {
+    if (list.size() > 200) return list += ", ...";
+    list.append(list.empty() ? "'" : ", '").append(name).append("'");
+  }
+  return list;
+}
+
+/// The actors of one process, and their names. Never destroyed, but used again by another runtime: who waited for a call may
+/// still be about to leave when the runtime has ended. Thread-safety: all functions, from any thread.
+class actor_table {
+ public:
+  actor_table() = default;
+  actor_table(const actor_table&) = delete;
+  actor_table& operator=(const actor_table&) = delete;
+
+  struct named {
+    actor_address where;
+    const std::type_info* type;
+  };
+
+  /// A cell for an actor that is to be made; `anew` says how it is made anew, if it may be.
+  actor_address add(const std::type_info& type, pool_id pool, const std::string& label, std::uint32_t most_at_once,
+                    std::size_t most_pending, std::unique_ptr<revival> anew = nullptr) {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t looks = 0; looks < ended_.size() && looks < 8;
+         ++looks) {  // most have gone when they are looked at
+      std::uint32_t& next = ended_[next_look_++ % ended_.size()];
+      const std::uint32_t i = next;
+      const std::uint32_t generation = (*this)[i].begin(type, pool, label, most_at_once, most_pending, anew);
+      if (generation == 0) continue;
+      next = ended_.back();
+      ended_.pop_back();
+      return {i, generation};
+    }
+    const std::uint32_t i = begun_;
+    if (ended_.capacity() <= i)
+      ended_.reserve(2 * std::size_t{i} + smallest);  // so that the end of an actor asks for no memory
+    std::atomic<actor_cell*>& chunk = chunks_[chunk_of(i)];
+    if (chunk.load(std::memory_order_relaxed) == nullptr)
+      chunk.store(new actor_cell[first_of(chunk_of(i) + 1) - first_of(chunk_of(i))], std::memory_order_release);
+    ++begun_;
+    return {i, (*this)[i].begin(type, pool, label, most_at_once, most_pending, anew)};
+  }
+  /// Null if there is none of that number.
+  [[nodiscard]] actor_cell* find(std::uint32_t i) noexcept {
+    const std::lock_guard lock(mutex_);
+    return i < begun_ ? &(*this)[i] : nullptr;
+  }
+  /// Whether there is one of that number, without the lock: of a handle that may have come from anywhere.
+  [[nodiscard]] bool has(std::uint32_t i) const noexcept {
+    const std::size_t k = chunk_of(i);
+    return k < chunks_.size() && chunks_[k].load(std::memory_order_acquire) != nullptr;
+  }
+  [[nodiscard]] actor_cell& operator[](std::uint32_t i) noexcept {
+    const std::size_t k = chunk_of(i);
+    return chunks_[k].load(std::memory_order_acquire)[i - first_of(k)];
+  }
+  /// False if it has ended already.
+  bool end(actor_address a, std::string why) {
+    if (!(*this)[a.cell].end(a.generation, std::move(why))) return false;
+    std::optional<known> as;
+    {
+      const std::lock_guard lock(mutex_);
+      ended_.push_back(a.cell);
+      if (const auto found = known_.find(a.cell); found != known_.end()) {
+        as = std::move(found->second);
+        names_.erase(as->name);
+        known_.erase(found);
+      }
+    }
+    if (as && when_known_ends) when_known_ends(as->name, as->first);
+    return true;
+  }
+  /// Which hold something of that; null: of anything.
+  [[nodiscard]] std::vector<actor_address> all_of(const resource_ledger<>* from) {
+    const std::lock_guard lock(mutex_);
+    std::vector<actor_address> found;
+    for (std::uint32_t i = 0; i < begun_; ++i)
+      if (const std::uint32_t generation = (*this)[i].holds_of(from)) found.push_back({i, generation});
+    return found;
+  }
+  /// Ends those. True if there were any.
+  bool end_all_of(const resource_ledger<>* from, const std::string& why) {
+    bool any = false;
+    for (const actor_address a : all_of(from)) any |= end(a, why);
+    return any;
+  }
+  /// When nobody else makes calls: lets those run that there are, then ends all actors. From now on another runtime can have
+  /// the table.
+  void end_all(const std::string& why) {
+    wait_until_idle();
+    for (std::uint32_t i = 0; i < begun_; ++i) (*this)[i].end(actor_cell::any, why);
+    names_.clear();
+    known_.clear();
+    ended_.clear();
+    for (std::uint32_t i = 0; i < begun_; ++i) ended_.push_back(i);
+  }
+  /// When nobody else makes calls.
+  void wait_until_idle() {
+    for (bool again = true; again;) {
+      again = false;
+      for (std::uint32_t i = 0; i < begun_; ++i) again |= (*this)[i].wait_until_idle();
+    }
+  }
+
+  /// In a job of several ranks, where rank 0 knows the actor by its name and where it was first.
+  void set_known(actor_address a, const std::string& name, const actor_place& first) {
+    const std::lock_guard lock(mutex_);
+    known_[a.cell] = {name, first};
+  }
+  /// Called for each of them that ends. To be set before there are actors.
+  move_only_function<void(const std::string&, const actor_place&)> when_known_ends;
+
+  /// Gives it the name, and calls `begin()` before anybody can find it. Or, if the name is taken, who has it.
+  template <class Begin>
+  std::optional<named> enter(const std::string& name, named who, Begin&& begin) {
+    const std::lock_guard lock(mutex_);
+    if (const auto taken = names_.find(name); taken != names_.end()) return taken->second;
+    const auto entered = names_.emplace(name, who).first;
+    try {
+      known_[who.where.cell] = {name, {}};
+      begin();
+    } catch (...) {
+      names_.erase(entered);
+      known_.erase(who.where.cell);
+      throw;
+    }
+    return std::nullopt;
+  }
+  /// Throws no_such_actor (602).
+  [[nodiscard]] named find(const std::string& name) const {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = names_.find(name); found != names_.end()) return found->second;
+    throw no_such_actor(name, list_of_names(names_));
+  }
+
+ private:
+  // Chunk k has 64 * 2^k cells.
+  static constexpr std::uint32_t smallest = 64;
+  static constexpr std::size_t chunk_of(std::uint32_t i) noexcept {
+    return static_cast<std::size_t>(std::bit_width(i / smallest + 1) - 1);
+  }
+  static constexpr std::uint32_t first_of(std::size_t chunk) noexcept { return smallest * ((1u << chunk) - 1); }
+
+  mutable std::mutex mutex_;
+  std::array<std::atomic<actor_cell*>, 24> chunks_{};
+  std::uint32_t begun_ = 0;
+  std::vector<std::uint32_t> ended_;  // cells that can be used again, once their calls are over
+  std::size_t next_look_ = 0;         // at those
+  std::map<std::string, named> names_;
+  struct known {
+    std::string name;
+    actor_place first;
+  };
+  std::map<std::uint32_t, known> known_;  // those with a name, or that others keep something of; by cell
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/names.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_NAMES_HPP
+#define CADRE_ACTOR_DETAIL_NAMES_HPP
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What is said about a name.
+struct name_answer {
+  enum class kind : std::uint8_t { none, yours, being_made, taken };
+  kind what{};
+  actor_place where;
+  std::string type;    ///< of the one that has it
+  std::string others;  ///< that have names, as a list, where it has none
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(what, where, type, others);
+  }
+};
+
+/// The names of a job's actors, on rank 0. Who makes an actor has the name reserved first. Thread-safety: all functions, from
+/// any thread.
+class job_names {
+ public:
+  name_answer reserve(const std::string& name, const std::string& type, int by) {
+    const std::lock_guard lock(mutex_);
+    const auto [at, is_new] = all_.try_emplace(name, entry{type, by, {}, false});
+    return is_new ? name_answer{name_answer::kind::yours, {}, {}, {}} : answer(at->second);
+  }
+  void bind(const std::string& name, actor_place where) {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = all_.find(name); found != all_.end()) {
+      found->second.where = where;
+      found->second.is_bound = true;
+    }
+  }
+  name_answer find(const std::string& name) const {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = all_.find(name); found != all_.end()) return answer(found->second);
+    return {name_answer::kind::none, {}, {}, list_of_names(all_)};
+  }
+  /// The actor has ended, or was not made.
+  void drop(const std::string& name, actor_place where) {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(name);
+    if (found == all_.end()) return;
+    const entry& e = found->second;
+    if (!e.is_bound || e.where == where) all_.erase(found);
+  }
+  /// A rank has died. Actors that are made anew keep their names.
+  void drop_all_of(int rank) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(all_, [rank](const auto& e) {
+      return e.second.is_bound ? e.second.where.rank == rank && !e.second.where.may_move() : e.second.by == rank;
+    });
+  }
+
+ private:
+  struct entry {
+    std::string type;
+    int by;
+    actor_place where;
+    bool is_bound;
+  };
+  static name_answer answer(const entry& e) {
+    return {e.is_bound ? name_answer::kind::taken : name_answer::kind::being_made, e.where, e.type, {}};
+  }
+
+  mutable std::mutex mutex_;
+  std::map<std::string, entry> all_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/placement.hpp ----
+#ifndef CADRE_ACTOR_PLACEMENT_HPP
+#define CADRE_ACTOR_PLACEMENT_HPP
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Where a task or an actor is to run: `.on = cadre::on_rank(1)`, `cadre::on_node("host")`, `cadre::spread`, `cadre::pack`,
+/// or a placement_group, or one bundle of it. Without a word, where its resources are free, as far as its caller knows.
+class placement {
+ public:
+  enum class kind : std::uint8_t { anywhere, on_rank, on_node, spread, pack, in_group };
+
+  constexpr placement() noexcept = default;
+
+  [[nodiscard]] kind what() const noexcept { return kind_; }
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  [[nodiscard]] const std::string& node() const noexcept { return node_; }
+  /// Elsewhere, if the node is not there.
+  [[nodiscard]] bool is_soft() const noexcept { return is_soft_; }
+  [[nodiscard]] bool is_in_group() const noexcept { return kind_ == kind::in_group; }
+  /// Of the placement group: which one of the job, and which of its bundles; any_bundle: whichever has room.
+  [[nodiscard]] std::uint64_t group() const noexcept { return group_; }
+  [[nodiscard]] int bundle() const noexcept { return rank_; }
+  static constexpr int any_bundle = -1;
+
+ private:
+  friend placement on_rank(int rank);
+  friend placement on_node(std::string host, bool soft);
+  friend placement in_group(std::uint64_t group, int bundle);
+  friend struct placements;
+  explicit placement(kind what) noexcept : kind_(what) {}
+
+  kind kind_ = kind::anywhere;
+  int rank_ = 0;  // or the bundle
+  std::uint64_t group_ = 0;
+  bool is_soft_ = false;
+  std::string node_;
+};
+
+/// On that rank of the job.
+[[nodiscard]] inline placement on_rank(int rank) {
+  placement p(placement::kind::on_rank);
+  p.rank_ = rank;
+  return p;
+}
+/// On the node of that host name; with `soft`, elsewhere if the job has none of that name.
+[[nodiscard]] inline placement on_node(std::string host, bool soft = false) {
+  placement p(placement::kind::on_node);
+  p.node_ = std::move(host);
+  p.is_soft_ = soft;
+  return p;
+}
+
+/// What a placement_group is converted to.
+[[nodiscard]] inline placement in_group(std::uint64_t group, int bundle = placement::any_bundle) {
+  placement p(placement::kind::in_group);
+  p.group_ = group;
+  p.rank_ = bundle;
+  return p;
+}
+
+/// How the bundles of a placement group are laid out: `cadre::pack`, `cadre::spread`, `cadre::strict_pack`,
+/// `cadre::strict_spread`.
+class placement_strategy {
+ public:
+  enum class kind : std::uint8_t { pack, spread, strict_pack, strict_spread };
+
+  constexpr placement_strategy(kind what = kind::pack) noexcept : kind_(what) {}
+  /// Of cadre::pack or cadre::spread. Throws impossible_request (209) for another placement.
+  placement_strategy(const placement& p) : kind_(p.what() == placement::kind::spread ? kind::spread : kind::pack) {
+    if (p.what() != placement::kind::spread && p.what() != placement::kind::pack)
+      throw impossible_request(
+          "a placement group whose .strategy is a place; give it cadre::pack, spread, strict_pack or strict_spread");
+  }
+  [[nodiscard]] constexpr kind what() const noexcept { return kind_; }
+
+ private:
+  kind kind_;
+};
+
+struct placements {
+  /// One after another on all nodes.
+  static inline const placement spread{placement::kind::spread};
+  /// On as few nodes as will do.
+  static inline const placement pack{placement::kind::pack};
+};
+inline const placement& spread = placements::spread;
+inline const placement& pack = placements::pack;
+
+/// All bundles on one node.
+inline constexpr placement_strategy strict_pack = placement_strategy::kind::strict_pack;
+/// Each bundle on a node of its own.
+inline constexpr placement_strategy strict_spread = placement_strategy::kind::strict_spread;
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/kept_actors.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_KEPT_ACTORS_HPP
+#define CADRE_ACTOR_DETAIL_KEPT_ACTORS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// How an actor is made, as it travels.
+struct sent_actor {
+  std::string label = {}, name = {};
+  std::uint32_t most_at_once = 1;
+  std::uint64_t most_pending = 0;
+  revival::limits most = {};
+  // Of one that is made anew: where it was first, how often before, its state, and its constructor's arguments.
+  actor_place first = {};
+  int restarts = 0;
+  revival::saved_state state = {};
+  std::vector<std::byte> arguments = {};
+  // What it holds, and in which bundle, if in any.
+  resource_set resources = {};
+  placement on = {};
+
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(label, name, most_at_once, most_pending, most, first, restarts, state.version, state.bytes, arguments,
+            resources, on);
+  }
+};
+
+/// What a job keeps of an actor, to make it anew on another rank when its own is lost.
+struct kept_actor {
+  std::uint32_t maker = 0;  ///< the handler
+  sent_actor how;
+  placement on;
+};
+
+/// Where an actor is by now; why not, if it has died.
+struct whereabouts {
+  actor_place now;
+  std::string why_dead;
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(now, why_dead);
+  }
+};
+
+/// The actors of a job that are made anew when their rank is lost, on rank 0. Thread-safety: all functions, from any thread.
+class kept_actors {
+ public:
+  using waiter = move_only_function<void(const whereabouts&)>;
+
+  /// One that has been made there.
+  void add(const actor_place& first, kept_actor how) {
+    const std::lock_guard lock(mutex_);
+    all_[first] = entry{std::move(how), first};
+  }
+  void keep_state(const actor_place& first, revival::saved_state state) {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(first);
+    if (found != all_.end() && state.version > found->second.how.how.state.version)
+      found->second.how.how.state = std::move(state);
+  }
+  /// It has ended, as its own rank says.
+  void drop(const actor_place& first) {
+    settle(first, {{}, "it has ended"});
+    const std::lock_guard lock(mutex_);
+    all_.erase(first);
+  }
+  /// It was lost, and is not made anew. Returns its name.
+  std::string give_up(const actor_place& first, const std::string& why) {
+    settle(first, {{}, why});
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(first);
+    return found == all_.end() ? std::string() : std::exchange(found->second.how, {}).how.name;
+  }
+
+  /// Calls `tell` when it is known where it is, if not at that rank.
+  void ask(const actor_place& first, int not_at, waiter tell) {
+    whereabouts answer;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(first);
+      if (found == all_.end()) {
+        answer.why_dead = "it has ended";
+      } else if (!found->second.why_dead.empty()) {
+        answer.why_dead = found->second.why_dead;
+      } else if (found->second.is_lost || found->second.now.rank == not_at) {
+        found->second.waiters.push_back(std::move(tell));
+        return;
+      } else {
+        answer.now = found->second.now;
+      }
+    }
+    tell(answer);
+  }
+  /// A rank has died: those that were there.
+  [[nodiscard]] std::vector<actor_place> lose(int rank) {
+    const std::lock_guard lock(mutex_);
+    std::vector<actor_place> lost;
+    for (auto& [first, e] : all_)
+      if (e.now.rank == rank && !e.is_lost && e.why_dead.empty()) {
+        e.is_lost = true;
+        lost.push_back(first);
+      }
+    return lost;
+  }
+  /// How to make it once more; nothing, if it has been made as often as it may be, or has ended.
+  [[nodiscard]] std::optional<kept_actor> again(const actor_place& first) {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(first);
+    if (found == all_.end()) return std::nullopt;
+    sent_actor& how = found->second.how.how;
+    if (how.most.restarts >= 0 && how.restarts >= how.most.restarts) return std::nullopt;
+    ++how.restarts;
+    return found->second.how;
+  }
+  void made(const actor_place& first, const actor_place& now) { settle(first, {now, {}}); }
+
+ private:
+  struct entry {
+    kept_actor how;
+    actor_place now;
+    bool is_lost = false;
+    std::string why_dead = {};  // those stay, for who asks later
+    std::vector<waiter> waiters = {};
+  };
+  void settle(const actor_place& first, const whereabouts& w) {
+    std::vector<waiter> waiters;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(first);
+      if (found == all_.end()) return;
+      waiters.swap(found->second.waiters);
+      found->second.now = w.now;
+      found->second.is_lost = false;
+      found->second.why_dead = w.why_dead;
+    }
+    for (waiter& tell : waiters) tell(w);
+  }
+
+  std::mutex mutex_;
+  std::map<actor_place, entry> all_;  // by where each was first
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/errands.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ERRANDS_HPP
+#define CADRE_ACTOR_DETAIL_ERRANDS_HPP
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <mutex>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What has to wait for other ranks and must not hold up who asks for it: done one after another, by a thread that is made
+/// for the first of them. Thread-safety: all functions, from any thread.
+class errands {
+ public:
+  using errand = move_only_function<void()>;
+
+  errands() = default;
+  errands(const errands&) = delete;
+  errands& operator=(const errands&) = delete;
+  /// When all are done.
+  ~errands() {
+    {
+      const std::lock_guard lock(mutex_);
+      ends_ = true;
+    }
+    more_.notify_one();
+    thread_.join();
+  }
+
+  /// It throws nothing. Throws thread_error (151).
+  void add(errand e) {
+    const std::lock_guard lock(mutex_);
+    if (!std::exchange(begun_, true)) thread_ = native_thread("cadre errands", [this] { run(); });
+    waiting_.push_back(std::move(e));
+    more_.notify_one();
+  }
+  [[nodiscard]] bool idle() const noexcept {
+    const std::lock_guard lock(mutex_);
+    return waiting_.empty();
+  }
+
+ private:
+  void run() noexcept {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      more_.wait(lock, [this] { return ends_ || !waiting_.empty(); });
+      if (waiting_.empty()) return;
+      lock.unlock();
+      waiting_.front()();  // the others of the deque stay where they are
+      lock.lock();
+      waiting_.pop_front();
+    }
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable more_;
+  std::deque<errand> waiting_;  // the first is being done
+  bool ends_ = false, begun_ = false;
+  native_thread thread_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/moved_actors.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_MOVED_ACTORS_HPP
+#define CADRE_ACTOR_DETAIL_MOVED_ACTORS_HPP
+
+#include <cstddef>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What this rank knows of the others, for moved_actors.
+class knows_ranks {
+ public:
+  /// It has died, and all that was asked of it has been told so. With `for_sure`, after waiting for that to be over.
+  [[nodiscard]] virtual bool is_gone(int rank, bool for_sure) noexcept = 0;
+  /// Where an actor is, if not at that rank; waits for it to be made anew. Throws actor_died (601).
+  [[nodiscard]] virtual actor_place ask_where(const actor_place& first, int not_at) = 0;
+
+ protected:
+  ~knows_ranks() = default;
+};
+
+/// Where the actors are by now whose rank was lost, as far as this rank has asked. Calls of one that is not known to be
+/// anywhere wait, and go in their order. Thread-safety: all functions, from any thread.
+class moved_actors {
+ public:
+  explicit moved_actors(knows_ranks& ranks) noexcept : ranks_(ranks) {}
+
+  /// Calls `go(place)`, here or, in any case with `later`, on another thread; or, if the actor has died, `fail(why)`. Neither
+  /// throws. Throws thread_error (151).
+  template <class Go, class Fail>
+  void with_place(const actor_place& first, bool later, Go go, Fail fail) {
+    actor_place now = first;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(first);
+      if (found != all_.end()) now = found->second.now;
+      if (later || ranks_.is_gone(now.rank, false) || (found != all_.end() && found->second.waiting != 0)) {
+        entry& e = found != all_.end() ? found->second : all_.emplace(first, entry{first, 0}).first->second;
+        errands_.add([this, first, &e, go = std::move(go), fail = std::move(fail)]() mutable {
+          try {
+            find(first, e);
+            go(e.now);
+          } catch (...) {
+            fail(std::current_exception());
+          }
+          const std::lock_guard end(mutex_);
+          --e.waiting;
+        });
+        ++e.waiting;
+        return;
+      }
+    }
+    go(now);
+  }
+  [[nodiscard]] bool idle() const noexcept { return errands_.idle(); }
+
+ private:
+  struct entry {
+    actor_place now;  // changed by the errands alone
+    std::size_t waiting = 0;
+  };
+
+  void find(const actor_place& first, entry& e) {
+    while (ranks_.is_gone(e.now.rank, true)) {
+      const actor_place there = ranks_.ask_where(first, e.now.rank);
+      const std::lock_guard lock(mutex_);
+      e.now = there;
+    }
+  }
+
+  knows_ranks& ranks_;
+  std::mutex mutex_;
+  std::map<actor_place, entry> all_;  // by where each was first
+  errands errands_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/requests.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_REQUESTS_HPP
+#define CADRE_ACTOR_DETAIL_REQUESTS_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <mutex>
+#include <string_view>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Somebody who waits for the answer of another rank. One of these is called, once, and ends it.
+class waits_for_answer {
+ public:
+  /// `message`: what the answer is read from; of one with blocks, to say where they go.
+  virtual void arrive(input_archive& answer, incoming& message) noexcept = 0;
+  virtual void fail(std::exception_ptr why) noexcept = 0;
+  /// The rank has died, and how.
+  virtual void lost(std::string_view how) noexcept = 0;
+  /// The name of what was asked for.
+  [[nodiscard]] virtual std::string_view what() const noexcept = 0;
+  /// Before lost(): true if it goes on elsewhere, in place of being lost. Asks for nothing else.
+  virtual bool goes_elsewhere() noexcept { return false; }
+
+ protected:
+  ~waits_for_answer() = default;
+};
+
+/// The requests of this rank that have not been answered. Thread-safety: all functions, from any thread.
+class requests {
+ public:
+  /// A number for it, which is not 0 and comes again after 2^32 others of its place only.
+  std::uint64_t add(waits_for_answer& who, int to) {
+    const std::lock_guard lock(mutex_);
+    if (free_ == none) {
+      entries_.push_back({});
+      free_ = static_cast<std::uint32_t>(entries_.size() - 1);
+      entries_[free_].next = none;
+    }
+    const std::uint32_t i = free_;
+    entry& e = entries_[i];
+    free_ = e.next;
+    e.who = &who;
+    e.to = to;
+    e.order = ++made_;
+    ++e.generation;
+    ++open_;
+    return number(i);
+  }
+  /// Null if it is answered already.
+  [[nodiscard]] waits_for_answer* take(std::uint64_t n) noexcept {
+    const std::lock_guard lock(mutex_);
+    const auto i = static_cast<std::uint32_t>(n);
+    if (i >= entries_.size() || entries_[i].who == nullptr || number(i) != n) return nullptr;
+    return release(i);
+  }
+  /// Those of a rank that has died, in the order in which they were made.
+  [[nodiscard]] std::vector<waits_for_answer*> take_all_of(int rank) {
+    const std::lock_guard lock(mutex_);
+    std::vector<std::uint32_t> found;
+    for (std::uint32_t i = 0; i < entries_.size(); ++i)
+      if (entries_[i].who != nullptr && entries_[i].to == rank) found.push_back(i);
+    std::sort(found.begin(), found.end(),
+              [this](std::uint32_t a, std::uint32_t b) { return entries_[a].order < entries_[b].order; });
+    std::vector<waits_for_answer*> all;
+    for (const std::uint32_t i : found) all.push_back(release(i));
+    return all;
+  }
+  [[nodiscard]] std::size_t open() const noexcept {
+    const std::lock_guard lock(mutex_);
+    return open_;
+  }
+
+ private:
+  static constexpr std::uint32_t none = ~std::uint32_t{0};
+  struct entry {
+    waits_for_answer* who = nullptr;
+    int to = 0;
+    std::uint32_t generation = 0;
+    std::uint32_t next = none;
+    std::uint64_t order = 0;
+  };
+  [[nodiscard]] std::uint64_t number(std::uint32_t i) const noexcept {
+    return std::uint64_t{entries_[i].generation} << 32 | i;
+  }
+  waits_for_answer* release(std::uint32_t i) noexcept {
+    entry& e = entries_[i];
+    waits_for_answer* const who = e.who;
+    e.who = nullptr;
+    e.next = free_;
+    free_ = i;
+    --open_;
+    return who;
+  }
+
+  mutable std::mutex mutex_;
+  std::vector<entry> entries_;
+  std::uint32_t free_ = none;
+  std::size_t open_ = 0;
+  std::uint64_t made_ = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/group_layout.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_GROUP_LAYOUT_HPP
+#define CADRE_ACTOR_DETAIL_GROUP_LAYOUT_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a rank has free, as it says to who lays out bundles.
+struct room {
+  resource_set free;
+  std::vector<std::int64_t> gpus = {};  ///< what is free of each
+
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(free, gpus);
+  }
+  /// Of all that a rank has.
+  static room of(const resource_set& all) {
+    room r{all};
+    if (const resource_set::entry* const g = all.find("gpu"))
+      r.gpus.assign(static_cast<std::size_t>(g->units / resource_set::one), resource_set::one);
+    return r;
+  }
+  /// Counts that off, as a ledger does. False, and nothing changes, if there is not so much.
+  [[nodiscard]] bool take(const resource_set& wanted) {
+    std::vector<std::size_t> devices;
+    for (const resource_set::entry& e : wanted.entries()) {
+      if (e.units == 0) continue;
+      const resource_set::entry* const there = free.find(e.name);
+      if (there == nullptr || there->units < e.units || (e.name == "gpu" && !choose(e.units, devices))) return false;
+    }
+    for (const resource_set::entry& e : wanted.entries()) {
+      if (e.units == 0) continue;
+      free.set(e.name, free.find(e.name)->units - e.units);
+      if (e.name == "gpu")
+        for (const std::size_t d : devices) gpus[d] -= std::min(e.units, resource_set::one);
+    }
+    return true;
+  }
+
+ private:
+  [[nodiscard]] bool choose(std::int64_t wanted, std::vector<std::size_t>& devices) const {
+    if (wanted < resource_set::one) {
+      std::size_t best = gpus.size();
+      for (std::size_t d = 0; d < gpus.size(); ++d)
+        if (gpus[d] >= wanted && (best == gpus.size() || gpus[d] < gpus[best])) best = d;
+      if (best != gpus.size()) devices.push_back(best);
+      return best != gpus.size();
+    }
+    if (wanted % resource_set::one != 0) return false;
+    const auto needed = static_cast<std::size_t>(wanted / resource_set::one);
+    for (std::size_t d = 0; d < gpus.size() && devices.size() < needed; ++d)
+      if (gpus[d] == resource_set::one) devices.push_back(d);
+    return devices.size() == needed;
+  }
+};
+
+/// Looks for a rank for each bundle of a placement group: the large bundles first, each where its strategy likes best, and
+/// goes back where the next has no place. Cost: mostly one step for each bundle; at most 20,000.
+class group_layout {
+ public:
+  struct rank {
+    int number;
+    std::string node;
+    room has;
+  };
+
+  group_layout(const std::vector<resource_set>& bundles, placement_strategy how, std::vector<rank> ranks)
+      : bundles_(bundles), how_(how.what()), ranks_(std::move(ranks)), bundles_on_(ranks_.size()) {
+    for (std::size_t b = 0; b < bundles.size(); ++b) order_.push_back(b);
+    std::stable_sort(order_.begin(), order_.end(),
+                     [&](std::size_t a, std::size_t b) { return size_of(bundles[a]) > size_of(bundles[b]); });
+    at_.resize(bundles.size());
+  }
+
+  [[nodiscard]] bool find() { return find_from(0); }
+  /// After find(): true if it did not look everywhere.
+  [[nodiscard]] bool gave_up() const noexcept { return steps_ >= most_steps; }
+  /// After find(), for each bundle its rank.
+  [[nodiscard]] std::vector<int> result() const {
+    std::vector<int> numbers;
+    for (const std::size_t r : at_) numbers.push_back(ranks_[r].number);
+    return numbers;
+  }
+
+ private:
+  static constexpr int most_steps = 20'000;
+  using kind = placement_strategy::kind;
+
+  static std::pair<std::int64_t, std::int64_t> size_of(const resource_set& b) {
+    std::int64_t gpus = 0, others = 0;
+    for (const resource_set::entry& e : b.entries())
+      (e.name == "gpu" ? gpus : others) += e.name == "memory" ? 0 : e.units;
+    return {gpus, others};
+  }
+  [[nodiscard]] int on_node(const std::string& node) const {
+    int n = 0;
+    for (std::size_t r = 0; r < ranks_.size(); ++r)
+      if (ranks_[r].node == node) n += bundles_on_[r];
+    return n;
+  }
+  // The best first.
+  [[nodiscard]] std::vector<std::size_t> candidates(std::size_t placed) const {
+    std::vector<std::pair<std::pair<int, int>, std::size_t>> all;
+    for (std::size_t r = 0; r < ranks_.size(); ++r) {
+      const int there = on_node(ranks_[r].node);
+      if (how_ == kind::strict_spread && there != 0) continue;
+      if (how_ == kind::strict_pack && placed != 0 && there == 0) continue;
+      const bool apart = how_ == kind::spread || how_ == kind::strict_spread;
+      all.push_back({apart ? std::pair(there, bundles_on_[r]) : std::pair(-there, -bundles_on_[r]), r});
+    }
+    std::sort(all.begin(), all.end());
+    std::vector<std::size_t> order;
+    for (const auto& [how, r] : all) order.push_back(r);
+    return order;
+  }
+  [[nodiscard]] bool find_from(std::size_t i) {
+    if (i == order_.size()) return true;
+    for (const std::size_t r : candidates(i)) {
+      if (++steps_ >= most_steps) return false;
+      const room before = ranks_[r].has;
+      if (!ranks_[r].has.take(bundles_[order_[i]])) continue;
+      ++bundles_on_[r];
+      at_[order_[i]] = r;
+      if (find_from(i + 1)) return true;
+      --bundles_on_[r];
+      ranks_[r].has = before;
+    }
+    return false;
+  }
+
+  const std::vector<resource_set>& bundles_;
+  const kind how_;
+  std::vector<rank> ranks_;
+  std::vector<int> bundles_on_;     // by rank
+  std::vector<std::size_t> order_;  // of the bundles
+  std::vector<std::size_t> at_;     // by bundle
+  int steps_ = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/bundles.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_BUNDLES_HPP
+#define CADRE_ACTOR_DETAIL_BUNDLES_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// For texts.
+inline std::string group_label(std::uint64_t group, const std::string& name) {
+  return "the placement group " +
+         (name.empty() ? "of number " + std::to_string(static_cast<std::uint32_t>(group)) : "'" + name + "'");
+}
+
+/// The bundles of placement groups that lie on this rank: each is a ledger of its own, of which its tasks and actors take, and
+/// which holds its resources of the rank's ledger. Thread-safety: all functions, from any thread.
+class bundle_table {
+ public:
+  using ledger = std::shared_ptr<resource_ledger<>>;
+  struct part {
+    std::uint32_t index = 0;
+    resource_set resources = {};
+    template <class Archive>
+    void serialize(Archive& archive) {
+      archive(index, resources);
+    }
+  };
+
+  explicit bundle_table(actor_table& actors) noexcept : actors_(actors) {}
+  /// What this rank has. Before all else.
+  void begin(ledger of_rank) noexcept { of_rank_ = std::move(of_rank); }
+
+  /// Bundles that will be set aside later: what is to run in them waits.
+  void expect(std::uint64_t group, const std::string& name, const std::vector<part>& parts) {
+    const std::lock_guard lock(mutex_);
+    for (const part& p : parts)
+      all_.try_emplace({group, p.index}, bundle{std::make_shared<resource_ledger<>>(resource_ledger<>::part{
+                                                    p.resources, "this bundle of " + group_label(group, name),
+                                                    "Ask for less, or give the bundle more"}),
+                                                nullptr, name, p.resources});
+  }
+  /// Sets all of them aside if that can be now, or none.
+  [[nodiscard]] bool set_aside(std::uint64_t group, const std::string& name, const std::vector<part>& parts) {
+    std::vector<std::shared_ptr<share>> shares;
+    for (const part& p : parts) shares.push_back(of_rank_->ask(p.resources, nullptr));
+    if (!of_rank_->take_all(shares)) return false;
+    expect(group, name, parts);
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      ledger filled;
+      {
+        const std::lock_guard lock(mutex_);
+        const auto found = all_.find({group, parts[i].index});
+        if (found != all_.end()) {
+          found->second.held = shares[i];
+          filled = found->second.own;
+        }
+      }
+      if (filled)
+        filled->fill(*shares[i], start_granted);
+      else  // removed meanwhile
+        of_rank_->leave(shares[i], start_granted);
+    }
+    return true;
+  }
+  /// Ends them: what waits in them fails, what runs is asked to stop, actors are killed. The rank has their resources again
+  /// when all that has ended. `quietly`: who waits for more is not told.
+  void drop(std::uint64_t group, const std::string& why, bool quietly = false) {
+    std::vector<bundle> mine;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto from = all_.lower_bound({group, 0}), to = all_.lower_bound({group + 1, 0});
+      for (auto b = from; b != to; ++b) mine.push_back(std::move(b->second));
+      all_.erase(from, to);
+    }
+    for (const bundle& b : mine) {
+      const placement_group_gone gone(group_label(group, b.name), why);
+      b.own->close(
+          std::make_exception_ptr(gone), [](task& t) { static_cast<void>(cancel(t)); },
+          [from = of_rank_, held = b.held, quietly] {
+            if (held != nullptr) static_cast<void>(from->leave(held, start_granted, quietly));
+          });
+      static_cast<void>(actors_.end_all_of(b.own.get(), gone.what()));
+    }
+  }
+
+  /// Of which ledger a task or an actor takes that is to be there: of a bundle, or of any with room. Throws
+  /// placement_group_gone (617), empty_placement_group (618), impossible_request (209).
+  [[nodiscard]] ledger find(const placement& on, const resource_set& wanted) {
+    const std::lock_guard lock(mutex_);
+    const auto from = all_.lower_bound({on.group(), 0}), to = all_.lower_bound({on.group() + 1, 0});
+    if (from == to) throw placement_group_gone(group_label(on.group(), {}), "it was removed");
+    if (on.bundle() != placement::any_bundle) {
+      const auto found = all_.find({on.group(), static_cast<std::uint32_t>(on.bundle())});
+      if (found == all_.end())
+        throw empty_placement_group("bundle " + std::to_string(on.bundle()) + " of " +
+                                    group_label(on.group(), from->second.name) + ", which has it not here");
+      return found->second.own;
+    }
+    std::vector<ledger> can;
+    for (auto b = from; b != to; ++b) {
+      if (!room::of(b->second.resources).take(wanted)) continue;
+      can.push_back(b->second.own);
+      if (b->second.own->has_now(*b->second.own->ask(wanted, nullptr))) return can.back();
+    }
+    if (can.empty()) throw impossible_request(too_much(wanted, from->second.name, on.group()));
+    return can[next_++ % can.size()];
+  }
+  static std::string too_much(const resource_set& wanted, const std::string& name, std::uint64_t group) {
+    return wanted.text() + "; no bundle of " + group_label(group, name) +
+           " has that. Ask for less, or give a bundle more";
+  }
+
+  /// What the rank has free; `when_more`: see resource_ledger.
+  [[nodiscard]] room look(move_only_function<void()> when_more) {
+    room r;
+    r.free = of_rank_->look(r.gpus, std::move(when_more));
+    return r;
+  }
+  /// Nobody is told of more any longer.
+  void end() { static_cast<void>(look({})); }
+  /// How many tasks and actors wait for resources.
+  [[nodiscard]] std::size_t waiting() const {
+    const std::lock_guard lock(mutex_);
+    std::size_t n = of_rank_ != nullptr ? of_rank_->waiting() : 0;
+    for (const auto& [key, b] : all_) n += b.own->waiting();
+    return n;
+  }
+
+ private:
+  using share = holding<resource_set>;
+  struct bundle {
+    ledger own;
+    std::shared_ptr<share> held;  // of the rank's; null: not yet
+    std::string name;             // of the group
+    resource_set resources;
+  };
+
+  actor_table& actors_;
+  ledger of_rank_;
+  mutable std::mutex mutex_;
+  std::map<std::pair<std::uint64_t, std::uint32_t>, bundle> all_;  // by group and place in it
+  std::size_t next_ = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/where.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_WHERE_HPP
+#define CADRE_ACTOR_DETAIL_WHERE_HPP
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a task holds that does not say what.
+inline const resource_set& one_cpu() {
+  static const resource_set one{{"cpu", 1}};
+  return one;
+}
+
+/// Places that have resources (ranks, or the bundles of a group), and how much of them this rank has spoken for: by what it
+/// sent there that is not answered yet, and by the actors that it placed there. Nothing is asked of the places: what others
+/// have sent there is not seen. Thread-safety: all functions, from any thread. Cost: reads of two numbers for each place and
+/// each name that is wanted.
+class places {
+ public:
+  struct place {
+    std::string node;
+    resource_set has;
+  };
+  static constexpr int none = -1;
+
+  explicit places(const std::vector<place>& all) : size_(static_cast<int>(all.size())) {
+    for (const place& p : all)
+      for (const resource_set::entry& e : p.has.entries())
+        if (find(e.name) == kinds_.size()) kinds_.push_back(e.name);
+    total_.resize(all.size() * kinds_.size());
+    taken_ = std::vector<std::atomic<std::int64_t>>(total_.size());
+    std::vector<std::string> nodes;
+    std::vector<int> before;  // how many places of its node come before each
+    for (std::size_t p = 0; p < all.size(); ++p) {
+      for (const resource_set::entry& e : all[p].has.entries()) total_[p * kinds_.size() + find(e.name)] = e.units;
+      const auto at = std::find(nodes.begin(), nodes.end(), all[p].node);
+      node_of_.push_back(static_cast<int>(at - nodes.begin()));
+      if (at == nodes.end()) nodes.push_back(all[p].node);
+      before.push_back(static_cast<int>(std::count(node_of_.begin(), node_of_.end() - 1, node_of_.back())));
+      by_node_.push_back(static_cast<int>(p));
+      across_.push_back(static_cast<int>(p));
+    }
+    const auto sort = [](std::vector<int>& order, const std::vector<int>& by) {
+      std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return by[index(a)] < by[index(b)]; });
+    };
+    sort(by_node_, node_of_);
+    sort(across_, node_of_);
+    sort(across_, before);
+  }
+
+  [[nodiscard]] int size() const noexcept { return size_; }
+  [[nodiscard]] int node_of(int p) const noexcept { return node_of_[index(p)]; }
+  /// Whether the place has that at all.
+  [[nodiscard]] bool has(int p, const resource_set& wanted) const noexcept { return share(p, wanted, false) <= 1; }
+
+  /// Where to: of the places that `may(place)` be, and have what is wanted, the one of which the least is spoken for, in turn
+  /// where several are equal; `pack`: the first with room, a node after the other; `spread`: in turn over the nodes, then
+  /// over the places of each. A place of the node `near`, if it has room, comes before all. `none`: there is no such place.
+  template <class May>
+  [[nodiscard]] int choose(const resource_set& wanted, placement::kind how, const May& may, int near = none) {
+    if (near != none) {
+      const auto close = [&](int p) { return node_of_[index(p)] == near && share(p, wanted) <= 1 && may(p); };
+      if (const int p = least(wanted, close); p != none) return p;
+    }
+    if (how == placement::kind::pack)
+      for (const int p : by_node_)
+        if (share(p, wanted) <= 1 && may(p)) return p;
+    if (how == placement::kind::spread) return in_turn(across_, [&](int p) { return has(p, wanted) && may(p); });
+    return least(wanted, may);
+  }
+
+  void take(int p, const resource_set& what) noexcept { change(p, what, 1); }
+  void give_back(int p, const resource_set& what) noexcept { change(p, what, -1); }
+
+ private:
+  static std::size_t index(int i) noexcept { return static_cast<std::size_t>(i); }
+  [[nodiscard]] std::size_t find(std::string_view kind) const noexcept {
+    std::size_t k = 0;
+    while (k < kinds_.size() && kinds_[k] != kind) ++k;
+    return k;
+  }
+  // Of the place's own, the largest of all names, once this is there too; infinite if it never has that much.
+  [[nodiscard]] double share(int p, const resource_set& wanted, bool beside_others = true) const noexcept {
+    double most = 0;
+    for (const resource_set::entry& e : wanted.entries()) {
+      if (e.units == 0) continue;
+      const std::size_t k = find(e.name), at = index(p) * kinds_.size() + k;
+      if (k == kinds_.size() || total_[at] < e.units) return std::numeric_limits<double>::infinity();
+      const std::int64_t others = beside_others ? taken_[at].load(std::memory_order_relaxed) : 0;
+      most = std::max(most, static_cast<double>(others + e.units) / static_cast<double>(total_[at]));
+    }
+    return most;
+  }
+  template <class Can>
+  [[nodiscard]] int least(const resource_set& wanted, const Can& can) {
+    double best = std::numeric_limits<double>::infinity();
+    int chosen = none;
+    std::uint32_t equals = 0;
+    for (int p = 0; p < size_; ++p) {
+      const double s = share(p, wanted);
+      if (s > best || (s == best && chosen == none) || !can(p)) continue;
+      equals = s < best ? 1 : equals + 1;
+      if (s < best) chosen = p;
+      best = s;
+    }
+    if (equals < 2) return chosen;
+    std::uint32_t skip = next_.fetch_add(1, std::memory_order_relaxed) % equals;
+    for (int p = 0; p < size_; ++p)
+      if (share(p, wanted) <= best && can(p) && skip-- == 0) return p;
+    return chosen;  // others have taken some meanwhile
+  }
+  template <class Can>
+  [[nodiscard]] int in_turn(const std::vector<int>& order, const Can& can) {
+    std::uint32_t n = 0;
+    for (const int p : order) n += can(p) ? 1 : 0;
+    if (n == 0) return none;
+    std::uint32_t skip = next_.fetch_add(1, std::memory_order_relaxed) % n;
+    int last = none;
+    for (const int p : order)
+      if (can(p)) {
+        last = p;
+        if (skip-- == 0) break;
+      }
+    return last;
+  }
+  void change(int p, const resource_set& what, std::int64_t sign) noexcept {
+    for (const resource_set::entry& e : what.entries())
+      if (const std::size_t k = find(e.name); k != kinds_.size())
+        taken_[index(p) * kinds_.size() + k].fetch_add(sign * e.units, std::memory_order_relaxed);
+  }
+
+  const int size_;
+  std::vector<std::string> kinds_;
+  std::vector<std::int64_t> total_;               // by place, then kind
+  std::vector<std::atomic<std::int64_t>> taken_;  // likewise
+  std::vector<int> node_of_, by_node_, across_;
+  std::atomic<std::uint32_t> next_{0};
+};
+
+/// What one request has spoken for, until it is answered. Cost: nothing but the counts for one "cpu"; else a copy of what is
+/// wanted.
+class charge {
+ public:
+  charge() noexcept = default;
+  charge(std::shared_ptr<places> all, int at, const resource_set& wanted) : all_(std::move(all)), at_(at) {
+    if (!wanted.is_ordinary()) wanted_ = wanted;
+    all_->take(at_, what());
+  }
+  charge(charge&& other) noexcept = default;
+  charge& operator=(charge&& other) noexcept {
+    settle();
+    all_ = std::move(other.all_);
+    at_ = other.at_;
+    wanted_ = std::move(other.wanted_);
+    return *this;
+  }
+  ~charge() { settle(); }
+
+  void settle() noexcept {
+    if (all_ != nullptr) std::exchange(all_, nullptr)->give_back(at_, what());
+  }
+
+ private:
+  [[nodiscard]] const resource_set& what() const noexcept { return wanted_.empty() ? one_cpu() : wanted_; }
+
+  std::shared_ptr<places> all_;
+  int at_ = 0;
+  resource_set wanted_;  // empty: one "cpu"
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/groups_used.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_GROUPS_USED_HPP
+#define CADRE_ACTOR_DETAIL_GROUPS_USED_HPP
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A placement group, where something is sent to it.
+struct group_used {
+  std::string name;
+  std::shared_ptr<places> bundles;
+  shared_future<std::vector<int>> ranks;  ///< of the bundles
+};
+
+/// The placement groups of a job that this rank uses. Thread-safety: all functions, from any thread.
+class groups_used {
+ public:
+  [[nodiscard]] std::shared_ptr<const group_used> find(std::uint64_t group) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(group);
+    return found == all_.end() ? nullptr : found->second;
+  }
+  /// Or the one that is there already.
+  std::shared_ptr<const group_used> add(std::uint64_t group, group_used g) {
+    const std::lock_guard lock(mutex_);
+    return all_.emplace(group, std::make_shared<const group_used>(std::move(g))).first->second;
+  }
+  void drop(std::uint64_t group) {
+    std::shared_ptr<const group_used> last;  // ends without the lock
+    const std::lock_guard lock(mutex_);
+    if (const auto found = all_.find(group); found != all_.end()) {
+      last = std::move(found->second);
+      all_.erase(found);
+    }
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::uint64_t, std::shared_ptr<const group_used>> all_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/options.hpp ----
+#ifndef CADRE_ACTOR_OPTIONS_HPP
+#define CADRE_ACTOR_OPTIONS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <source_location>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// How a runtime is made: `cadre::runtime rt{{.threads = 4, .resources = {{"TPU", 8}}}};`
+struct runtime_options {
+  /// Of this process's pool. 0: one for each processor that it may use.
+  std::size_t threads = 0;
+  /// What this process has for tasks and actors, beside "cpu" and "memory": see thread_pool_options.
+  resource_set resources = {};
+  /// Where objects lie. It is opened when the first object is put.
+  store_options store = {};
+  /// Gets each error that nobody asked for: see thread_pool_options.
+  move_only_function<void(const unobserved_error&)> on_unobserved_error = {};
+  /// A wait that takes longer is told to the log.
+  long_wait report_waits_after = {};
+  /// Writes and reads back all arguments and results, as between ranks, though they stay in this process: a test of what
+  /// programs send, without mpirun.
+  bool round_trip = false;
+};
+
+/// How one task is to be run anywhere in the job: `rt.submit<&f>({.resources = {{"gpu", 1}}, .max_retries = 2}, x)`.
+struct remote_options {
+  /// Said where the task's error is reported; the function's name, if empty.
+  std::string name = {};
+  /// What it holds while it runs, all of it on one rank; without a word one "cpu".
+  resource_set resources = {};
+  /// Where.
+  placement on = {};
+  /// How often it is tried again: when its worker is lost, and after an error of those in .retry_on.
+  int max_retries = 0;
+  /// Which errors are worth another try: cadre::errors<E...>(). Null: none.
+  retry_filter retry_on = nullptr;
+  /// Cancels the task: see future::cancel().
+  std::stop_token stop = {};
+  enum priority priority = priority::normal;
+  /// If it has not begun by then, its future holds deadline_passed (210); if it runs, it is asked to stop.
+  std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
+  /// Where it is submitted; says so by itself.
+  std::source_location at = std::source_location::current();
+  /// Of runtime::submit_stream(): how many values may wait for their receiver.
+  std::size_t stream_capacity = 64;
+};
+
+/// How an actor is ended: see actor::kill().
+struct kill_options {
+  bool no_restart = true;
+};
+
+/// How an actor is made: `rt.actor<T>({.name = "counter"}, arguments of its constructor...)`.
+struct actor_options {
+  /// Others find it by this name. Empty: none.
+  std::string name = {};
+  /// Names are of a namespace.
+  std::string name_space = {};
+  /// The actor of that name, if it lives, in place of actor_name_taken (603).
+  bool get_or_create = false;
+  /// Where.
+  placement on = {};
+  /// Calls that may run at the same time. More than 1: the class sees to its own locks, and only the order in which calls
+  /// begin is kept.
+  std::uint32_t max_concurrency = 1;
+  /// Calls that may wait; one more throws too_many_calls (605). A coroutine counts until it is over. 0: any number.
+  std::size_t max_pending_calls = 0;
+  /// How often it is made anew when its rank is lost, or it is killed so: by its constructor with the same arguments, which it
+  /// has copies of, and then, if an archive can write and read its class, with the state that it saved last. -1: any number.
+  int max_restarts = 0;
+  /// How often a call that is lost with its rank is made again of the actor that is made anew; else such calls, and those that
+  /// wait then, fail with actor_died (601). A call may have run, and be run again: for methods that allow that.
+  int max_task_retries = 0;
+  /// It saves its state after so many calls, before the last of them is answered: with 1, all that is answered is kept. 0:
+  /// only by this_actor::checkpoint().
+  std::uint32_t checkpoint_every = 0;
+  /// Where it is made; says so by itself.
+  std::source_location at = std::source_location::current();
+  /// What it holds as long as it lives, all of it on one rank: its constructor waits until that is there, in the order of all
+  /// that wait for the same, and calls wait for the constructor. By default nothing. this_task::gpus() and cpus() say it in
+  /// the constructor and in methods.
+  resource_set resources = {};
+};
+
+/// What a placement group has: `rt.placement_group({.bundles = {{{"cpu", 1}}, {{"cpu", 1}, {"gpu", 1}}}, .strategy =
+/// cadre::spread})`.
+struct placement_group_options {
+  /// Each is all of one rank.
+  std::vector<resource_set> bundles = {};
+  placement_strategy strategy = {};
+  /// Said in errors.
+  std::string name = {};
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/placement_groups.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_PLACEMENT_GROUPS_HPP
+#define CADRE_ACTOR_DETAIL_PLACEMENT_GROUPS_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The ranks that bundles can be set aside on, for placement_groups.
+class bundle_ranks {
+ public:
+  using parts = std::vector<bundle_table::part>;
+  virtual ~bundle_ranks() = default;
+
+  /// Those that live, with all that they have.
+  [[nodiscard]] virtual std::vector<group_layout::rank> all() = 0;
+  /// The same with what is free now. If that becomes more later, placement_groups::try_again() is called.
+  [[nodiscard]] virtual std::vector<group_layout::rank> free() = 0;
+  /// On one rank: all, or, if that cannot be at once, nothing.
+  [[nodiscard]] virtual bool set_aside(int rank, std::uint64_t group, const std::string& name, const parts& which) = 0;
+  /// What was set aside there a moment ago; nothing uses it yet.
+  virtual void take_back(int rank, std::uint64_t group, const parts& which) noexcept = 0;
+  /// Ends the group on all ranks; its bundles were at these.
+  virtual void drop(std::uint64_t group, const std::vector<int>& at, const std::vector<resource_set>& bundles,
+                    const std::string& why) noexcept = 0;
+  /// Runs it here, or, if it may have to wait for other ranks, on another thread.
+  virtual void run(move_only_function<void()> f) = 0;
+};
+
+/// The placement groups of a job, on rank 0. They are placed in the order in which they were made, but those of which no
+/// earlier one wants any of the same kinds pass by; each is set aside as a whole, on all its ranks, or not at all, so that
+/// what waits holds nothing. Thread-safety: all functions, from any thread.
+class placement_groups {
+ public:
+  /// Where the bundles of a group are, or why they are nowhere.
+  struct outcome {
+    std::vector<int> ranks = {};
+    std::exception_ptr why = nullptr;
+  };
+  using waiter = move_only_function<void(const outcome&)>;
+  /// What is known of a group from its begin.
+  struct facts {
+    std::string name;
+    std::vector<resource_set> bundles;
+    template <class Archive>
+    void serialize(Archive& archive) {
+      archive(name, bundles);
+    }
+  };
+
+  explicit placement_groups(std::unique_ptr<bundle_ranks> ranks) noexcept : ranks_(std::move(ranks)) {}
+
+  /// Numbers are `first`, and what follows. Throws impossible_request (209).
+  std::uint64_t add(placement_group_options o, std::uint64_t first) {
+    if (o.bundles.empty()) throw impossible_request("a placement group without bundles; give it one at least");
+    if (!can_ever_be(o)) throw impossible_request(too_much(o));
+    std::uint64_t number = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      number = first + made_++;
+      all_.emplace(number, group{std::move(o), {}, {}});
+    }
+    try_again();
+    return number;
+  }
+  /// Throws placement_group_gone (617).
+  [[nodiscard]] facts find(std::uint64_t number) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(number);
+    if (found == all_.end()) std::rethrow_exception(why_gone(number));
+    return {found->second.wanted.name, found->second.wanted.bundles};
+  }
+  /// Calls `tell` when it is placed, here or later, or when it is known that it never will.
+  void when_placed(std::uint64_t number, waiter tell) {
+    outcome now;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(number);
+      if (found != all_.end() && found->second.ranks.empty()) {
+        found->second.waiters.push_back(std::move(tell));
+        return;
+      }
+      if (found != all_.end())
+        now.ranks = found->second.ranks;
+      else
+        now.why = why_gone(number);
+    }
+    tell(now);
+  }
+  /// Nothing, if that was done before.
+  void remove(std::uint64_t number, const std::string& why = "it was removed") {
+    end(number, why, std::make_exception_ptr(placement_group_gone(group_label(number, name_of(number)), why)));
+  }
+
+  /// Something is free that was not, or a rank has died.
+  void try_again() {
+    {
+      const std::lock_guard lock(mutex_);
+      again_ = true;
+      if (std::exchange(busy_, true)) return;
+    }
+    ranks_->run([this] { work(); });
+  }
+  /// At the end: those that are placed, so that others can be; if none is, those that wait. False if there is none.
+  bool remove_some(const std::string& why) {
+    std::vector<std::uint64_t> numbers;
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& [number, g] : all_)
+        if (!g.ranks.empty()) numbers.push_back(number);
+      if (numbers.empty())
+        for (const auto& [number, g] : all_) numbers.push_back(number);
+    }
+    for (const std::uint64_t n : numbers) remove(n, why);
+    return !numbers.empty();
+  }
+  [[nodiscard]] std::size_t waiting() const {
+    const std::lock_guard lock(mutex_);
+    return static_cast<std::size_t>(
+        std::count_if(all_.begin(), all_.end(), [](const auto& g) { return g.second.ranks.empty(); }));
+  }
+
+ private:
+  struct group {
+    placement_group_options wanted;
+    std::vector<int> ranks;  // empty: not yet
+    std::vector<waiter> waiters;
+  };
+
+  [[nodiscard]] bool can_ever_be(const placement_group_options& o) {
+    group_layout l(o.bundles, o.strategy, ranks_->all());
+    return l.find() || l.gave_up();
+  }
+  [[nodiscard]] std::string too_much(const placement_group_options& o) {
+    using kind = placement_strategy::kind;
+    std::string text = "a placement group of";
+    for (std::size_t b = 0; b < o.bundles.size() && b < 16; ++b) text += (b ? ", {" : " {") + o.bundles[b].text() + "}";
+    if (o.strategy.what() == kind::strict_pack) text += ", strict_pack";
+    if (o.strategy.what() == kind::strict_spread) text += ", strict_spread";
+    text += "; this job has ";
+    const auto all = ranks_->all();
+    for (std::size_t r = 0; r < all.size() && r < 16; ++r)
+      text += (r ? "; rank " : "rank ") + std::to_string(all[r].number) + " on '" + all[r].node + "' " +
+              all[r].has.free.text();
+    return text;
+  }
+  // With the mutex held.
+  [[nodiscard]] std::exception_ptr why_gone(std::uint64_t number) const {
+    const auto found = lost_.find(number);
+    return found != lost_.end()
+               ? found->second
+               : std::make_exception_ptr(placement_group_gone(group_label(number, {}), "it was removed"));
+  }
+  [[nodiscard]] std::string name_of(std::uint64_t number) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(number);
+    return found == all_.end() ? std::string() : found->second.wanted.name;
+  }
+  void end(std::uint64_t number, const std::string& why, const std::exception_ptr& error) {
+    group g;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(number);
+      if (found == all_.end()) return;
+      g = std::move(found->second);
+      all_.erase(found);
+    }
+    for (waiter& tell : g.waiters) tell({{}, error});
+    ranks_->drop(number, g.ranks, g.wanted.bundles, why);
+  }
+
+  // By one thread at a time.
+  void work() {
+    for (;;) {
+      {
+        const std::lock_guard lock(mutex_);
+        if (!std::exchange(again_, false)) {
+          busy_ = false;
+          return;
+        }
+      }
+      place_all();
+    }
+  }
+  void place_all() {
+    std::vector<std::pair<std::uint64_t, placement_group_options>> waiting;
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& [number, g] : all_)
+        if (g.ranks.empty()) waiting.emplace_back(number, g.wanted);
+    }
+    if (waiting.empty()) return;
+    std::vector<group_layout::rank> free = ranks_->free();
+    std::vector<std::string> kept;  // kinds that an earlier one waits for
+    for (const auto& [number, wanted] : waiting) {
+      if (!wants_any(wanted, kept) && place(number, wanted, free)) continue;
+      if (!can_ever_be(wanted)) {  // since a rank has died
+        const auto error = std::make_exception_ptr(impossible_request(too_much(wanted)));
+        {
+          const std::lock_guard lock(mutex_);
+          lost_.emplace(number, error);
+        }
+        end(number, "what it needs was lost with a rank", error);
+      }
+      for (const resource_set& b : wanted.bundles)
+        for (const resource_set::entry& e : b.entries())
+          if (e.units != 0) kept.push_back(e.name);
+    }
+  }
+  static bool wants_any(const placement_group_options& wanted, const std::vector<std::string>& kinds) {
+    return std::any_of(wanted.bundles.begin(), wanted.bundles.end(), [&](const resource_set& b) {
+      return std::any_of(b.entries().begin(), b.entries().end(), [&](const resource_set::entry& e) {
+        return e.units != 0 && std::find(kinds.begin(), kinds.end(), e.name) != kinds.end();
+      });
+    });
+  }
+  bool place(std::uint64_t number, const placement_group_options& wanted, std::vector<group_layout::rank>& free) {
+    group_layout layout(wanted.bundles, wanted.strategy, free);
+    if (!layout.find()) return false;
+    const std::vector<int> at = layout.result();
+    std::map<int, bundle_ranks::parts> parts;
+    for (std::size_t b = 0; b < at.size(); ++b)
+      parts[at[b]].push_back({static_cast<std::uint32_t>(b), wanted.bundles[b]});
+    for (auto p = parts.begin(); p != parts.end(); ++p) {
+      if (ranks_->set_aside(p->first, number, wanted.name, p->second)) continue;
+      while (p != parts.begin()) {
+        --p;
+        ranks_->take_back(p->first, number, p->second);
+      }
+      return false;
+    }
+    for (group_layout::rank& r : free)
+      if (const auto p = parts.find(r.number); p != parts.end())
+        for (const bundle_table::part& b : p->second) static_cast<void>(r.has.take(b.resources));
+    settle(number, wanted, at);
+    return true;
+  }
+  void settle(std::uint64_t number, const placement_group_options& wanted, const std::vector<int>& at) {
+    std::vector<waiter> waiters;
+    bool is_there = false;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(number);
+      is_there = found != all_.end();
+      if (is_there) {
+        found->second.ranks = at;
+        waiters.swap(found->second.waiters);
+      }
+    }
+    for (waiter& tell : waiters) tell({at, nullptr});
+    if (!is_there) ranks_->drop(number, at, wanted.bundles, "it was removed");
+  }
+
+  const std::unique_ptr<bundle_ranks> ranks_;
+  mutable std::mutex mutex_;
+  std::map<std::uint64_t, group> all_;                // by number, in the order in which they were made
+  std::map<std::uint64_t, std::exception_ptr> lost_;  // those that ended with a rank, for who asks later
+  std::uint64_t made_ = 0;
+  bool busy_ = false, again_ = false;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/producers.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_PRODUCERS_HPP
+#define CADRE_ACTOR_DETAIL_PRODUCERS_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The tasks of this process whose results are to be objects of the store, and the errors of those that failed: whoever asks
+/// for the object gets the error with its type. Thread-safety: all functions, from any thread.
+class producers {
+ public:
+  template <class T>
+  void add(const object_ref<T>& object, shared_future<void> task) {
+    add(object_ref_access::key(object), std::move(task));
+  }
+  void add(std::uint64_t object, shared_future<void> task) {
+    std::map<std::uint64_t, shared_future<void>> old;  // ends without the lock
+    const std::lock_guard lock(mutex_);
+    all_.insert_or_assign(object, std::move(task));
+    if (all_.size() > most_) {
+      for (auto at = all_.begin(); at != all_.end();) {
+        const auto next = std::next(at);
+        if (at->second.ready()) old.insert(all_.extract(at));
+        at = next;
+      }
+      most_ = 2 * all_.size() + 1024;
+    }
+    count_.store(all_.size(), std::memory_order_release);
+  }
+  /// It is there.
+  template <class T>
+  void finish(const object_ref<T>& object) {
+    finish(object_ref_access::key(object));
+  }
+  void finish(std::uint64_t object) {
+    std::map<std::uint64_t, shared_future<void>>::node_type last;  // ends without the lock
+    const std::lock_guard lock(mutex_);
+    last = all_.extract(object);
+    count_.store(all_.size(), std::memory_order_release);
+  }
+
+  /// Of a task that has not ended, or failed.
+  template <class T>
+  [[nodiscard]] std::optional<shared_future<void>> find(const object_ref<T>& object) const {
+    if (!object) return std::nullopt;
+    return find(object_ref_access::key(object));
+  }
+  [[nodiscard]] std::optional<shared_future<void>> find(std::uint64_t object) const {
+    if (count_.load(std::memory_order_acquire) == 0) return std::nullopt;
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(object);
+    return found == all_.end() ? std::nullopt : std::optional(found->second);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::atomic<std::size_t> count_{0};
+  std::map<std::uint64_t, shared_future<void>> all_;
+  std::size_t most_ = 1024;  // then those that have ended are forgotten, with their errors
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/blocking.hpp ----
+#ifndef CADRE_ASYNC_BLOCKING_HPP
+#define CADRE_ASYNC_BLOCKING_HPP
+
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Returns `f()`, which blocks in the system: reads a socket, waits for a lock of another library. Inside a task one more
+/// thread of the pool takes tasks meanwhile, so that the pool neither loses a processor nor hangs when what the task
+/// blocks for is to be done by the pool itself. Elsewhere it only calls.
+///
+/// What `f` throws passes. Cost: under a microsecond, and the start of a thread when more block at once than ever before; up
+/// to 256 such threads are kept for the next time. When no further thread can be had, the call is made all the same.
+template <class F>
+  requires std::is_invocable_v<F>
+decltype(auto) blocking(F&& f) {
+  const detail::stand_in other;
+  return std::forward<F>(f)();
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/runtime_core.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_RUNTIME_CORE_HPP
+#define CADRE_ACTOR_DETAIL_RUNTIME_CORE_HPP
+
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+class runtime;
+
+namespace detail {
+
+class job;
+
+/// Gets objects of other nodes.
+class fetches_objects {
+ public:
+  /// Done when the object of that key, of this node's store, can be read; nothing if it is not for this process to see to that.
+  virtual std::optional<shared_future<void>> want(std::uint64_t key) = 0;
+
+ protected:
+  ~fetches_objects() = default;
+};
+
+/// What a runtime is made of. Thread-safety: all functions, from any thread.
+class runtime_core : public std::enable_shared_from_this<runtime_core> {
+ public:
+  /// Throws thread_error (151), impossible_request (209).
+  explicit runtime_core(runtime_options options, runtime& face)
+      : store_options_(std::move(options.store)),
+        packs_(options.round_trip),
+        actors_(take_table()),
+        bundles_(actors_),
+        face_(face) {
+    try {
+      pool_.emplace(thread_pool_options{.threads = options.threads,
+                                        .on_unobserved_error = std::move(options.on_unobserved_error),
+                                        .resources = std::move(options.resources),
+                                        .report_waits_after = options.report_waits_after});
+      home_ = scheduler_of(*pool_).id();
+      bundles_.begin(ledger());
+      enter();  // last: others find what is whole
+    } catch (...) {
+      give_back(actors_);
+      throw;
+    }
+  }
+  runtime_core(const runtime_core&) = delete;
+  runtime_core& operator=(const runtime_core&) = delete;
+  /// Runs what has been submitted, then ends the actors, those earlier for whose resources something waits. Tasks that depend
+  /// on what comes later keep the rest of this.
+  void end() noexcept {
+    const bool has_threads = this_worker() == nullptr && !scheduler_of(*pool_).left_behind();
+    for (bool again = has_threads; again && waiting_for_resources() != 0;) {
+      while (!scheduler_of(*pool_).is_idle()) std::this_thread::sleep_for(std::chrono::microseconds(100));
+      again = waiting_for_resources() == 0 || end_actors_that_hold() || remove_some_groups();
+    }
+    pool_.reset();
+    {
+      const std::lock_guard lock(all().mutex);
+      has_ended_ = true;
+    }
+    while (remove_some_groups()) {}
+    bundles_.end();
+    actors_.end_all("its runtime has ended");  // whose destructors may still call others
+    leave();
+    give_back(actors_);
+  }
+
+  [[nodiscard]] thread_pool& pool() noexcept { return *pool_; }
+  [[nodiscard]] pool_id home() const noexcept { return home_; }
+  [[nodiscard]] actor_table& actors() noexcept { return actors_; }
+  [[nodiscard]] producers& results() noexcept { return producers_; }
+  [[nodiscard]] runtime& face() noexcept { return face_; }
+  /// Of a job of several ranks; else null.
+  [[nodiscard]] job* jobs() const noexcept { return job_.get(); }
+  /// `fetcher` is part of it, and null where all ranks are of one node.
+  void join(std::shared_ptr<job> j, fetches_objects* fetcher) noexcept {
+    job_ = std::move(j);
+    fetcher_ = fetcher;
+  }
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  void set_rank(int rank) noexcept { rank_ = rank; }
+  [[nodiscard]] std::shared_ptr<resource_ledger<>> ledger() {
+    return scheduler_of(*pool_).part<resource_ledger<>>(&scheduler::ledger);
+  }
+  /// What of this rank is set aside for placement groups.
+  [[nodiscard]] bundle_table& bundles() noexcept { return bundles_; }
+  /// Those that this rank sends to.
+  [[nodiscard]] class groups_used& groups_used() noexcept { return groups_used_; }
+  /// On rank 0: all of the job. `ranks()` gives what they are set aside by, for the first.
+  template <class Ranks>
+  [[nodiscard]] placement_groups& groups(Ranks&& ranks) {
+    const std::lock_guard lock(mutex_);
+    if (groups_ == nullptr) groups_ = std::make_unique<placement_groups>(ranks());
+    return *groups_;
+  }
+  /// At the end, when all that goes on waits for what they hold. True if there were any.
+  bool end_actors_that_hold() { return actors_.end_all_of(nullptr, "its runtime has ended"); }
+  void place_groups_again() {
+    if (placement_groups* const all = groups_if_any()) all->try_again();
+  }
+  /// At the end too. False if there were none.
+  bool remove_some_groups() {
+    placement_groups* const all = groups_if_any();
+    return all != nullptr && all->remove_some("its runtime has ended");
+  }
+  /// How many tasks, actors and groups.
+  [[nodiscard]] std::size_t waiting_for_resources() {
+    placement_groups* const all = groups_if_any();
+    return bundles_.waiting() + (all != nullptr ? all->waiting() : 0);
+  }
+  [[nodiscard]] const resource_set& resources() const { return scheduler_of(*pool_).resources(); }
+  /// One job of several ranks from now on: handles of all of them have the same number, and the ranks of a node one store.
+  void begin_job(std::uint32_t number, const std::string& store) {
+    store_options_.name = store_options_.name.empty() ? store : store_options_.name;
+    store_options_.rank = rank_;
+    const std::lock_guard lock(all().mutex);
+    place& slot = all().jobs[number % most_jobs];
+    if (slot.core.load(std::memory_order_relaxed) != nullptr)
+      throw impossible_request("a job beside 16 others of this process; end one of them");
+    place_of(number_).clear();
+    all().jobs_made = number;
+    number_ = number | of_job;
+    slot.set(*this);
+  }
+  /// How many jobs this process has been in, at least.
+  [[nodiscard]] static std::uint32_t jobs_made() noexcept {
+    const std::lock_guard lock(all().mutex);
+    return all().jobs_made;
+  }
+  /// Whether arguments and results are written and read back though they stay in this process.
+  [[nodiscard]] bool packs() const noexcept { return packs_; }
+  /// Throws store_unreachable (309), mapping_error (159), spill_folder_unusable (312).
+  [[nodiscard]] object_store& store() {
+    if (object_store* const there = ready_store_.load(std::memory_order_acquire)) [[likely]]
+      return *there;
+    const std::lock_guard lock(mutex_);
+    if (!store_) store_.emplace(object_store::open(store_options_));
+    ready_store_.store(&*store_, std::memory_order_release);
+    return *store_;
+  }
+  /// Throws what the task threw that was to make it.
+  template <class T>
+  [[nodiscard]] view<T> get(const object_ref<T>& ref) {
+    wait_for_producer_of(ref);
+    if (fetcher_ != nullptr) wait_for_producer_of(ref);  // it was made, on another node
+    return get_from_store(ref, std::chrono::nanoseconds::max());
+  }
+  /// Of whom this process knows no task that makes it. Where this one waits on a thread of a pool, another thread takes tasks
+  /// meanwhile: one of those may make it.
+  template <class T>
+  [[nodiscard]] view<T> get_from_store(const object_ref<T>& ref, std::chrono::nanoseconds timeout) {
+    if (this_worker() == nullptr || store().contains(ref)) return store().get(ref, timeout);
+    return blocking([&] { return store().get(ref, timeout); });
+  }
+  template <class T>
+  void wait_for_producer_of(const object_ref<T>& ref) {
+    if (const auto producer = find_producer(ref)) producer->get();
+  }
+  /// Not for its bytes, where they are on another node.
+  template <class T>
+  void wait_for_maker_of(const object_ref<T>& ref) {
+    if (const auto maker = producers_.find(ref)) maker->get();
+  }
+  /// Of a task that makes the object, or brings it from another node, if this process knows of one.
+  template <class T>
+  [[nodiscard]] std::optional<shared_future<void>> find_producer(const object_ref<T>& ref) {
+    if (fetcher_ == nullptr || !ref || store().contains(ref)) return producers_.find(ref);
+    return fetcher_->want(object_ref_access::key(ref));
+  }
+  /// Whether objects may be on other nodes.
+  [[nodiscard]] bool brings_objects() const noexcept { return fetcher_ != nullptr; }
+  [[nodiscard]] std::optional<shared_future<void>> want(std::uint64_t key) {
+    return fetcher_ == nullptr ? std::nullopt : fetcher_->want(key);
+  }
+  /// That task; only one that makes it, if it is not wanted `here`.
+  template <class T>
+  [[nodiscard]] task_ref<task> producer_of(const object_ref<T>& ref, bool here) {
+    const auto producer = here ? find_producer(ref) : producers_.find(ref);
+    if (!producer) return {};
+    task* const t = future_access::get(*producer);
+    t->retain();
+    return task_ref<task>(t);
+  }
+
+  /// Of an error that nobody asks for: to the handler of the pool, or to the log; also when the pool has ended.
+  void report(std::exception_ptr error, std::string_view task) const noexcept {
+    std::shared_ptr<unobserved_handler> handler;
+    pool_registry::with(home_, [&](scheduler& s) { handler = s.unobserved(); });
+    report_unobserved({std::move(error), task, {}}, handler, false);
+  }
+
+  /// Throws impossible_request (209) if the job has no such place.
+  void check(const placement& on) const {
+    if (on.what() == placement::kind::on_rank && on.rank() != 0)
+      throw impossible_request("rank " + std::to_string(on.rank()) + "; this job has rank 0 alone");
+    if (on.what() == placement::kind::on_node && !on.is_soft() && on.node() != host())
+      throw impossible_request("node '" + on.node() + "'; this job has '" + host() + "' alone");
+  }
+  [[nodiscard]] static std::string host() {
+    std::array<char, 256> name{};
+    ::gethostname(name.data(), name.size() - 1);
+    return name.data();
+  }
+
+  // ---- Which runtimes live
+
+  /// In handles. None that a process makes has that of an earlier one.
+  [[nodiscard]] std::uint32_t number() const noexcept { return number_; }
+  [[nodiscard]] static runtime_core* find(std::uint32_t number) noexcept { return place_of(number).get(number); }
+  /// The one of that pool; null if there is none, or its threads have ended.
+  [[nodiscard]] static runtime_core* of_pool(pool_id pool) noexcept {
+    const std::lock_guard lock(all().mutex);
+    const auto is_it = [pool](const place& p) {
+      const runtime_core* const c = p.core.load(std::memory_order_relaxed);
+      return c != nullptr && c->home_ == pool && !c->has_ended_;
+    };
+    for (std::uint32_t n = 0; n < all().begun; ++n)
+      if (is_it(all().cores[n])) return all().cores[n].core.load(std::memory_order_relaxed);
+    for (const place& p : all().jobs)
+      if (is_it(p)) return p.core.load(std::memory_order_relaxed);
+    return nullptr;
+  }
+
+ private:
+  static constexpr std::uint32_t most = 256, most_jobs = 16;
+  static constexpr std::uint32_t of_job = 0x80000000;
+  // Changes under the mutex, and is read without: a runtime may end meanwhile, whose memory nobody must look at.
+  struct place {
+    std::atomic<std::uint32_t> number{0};  // 0 while there is none
+    std::atomic<runtime_core*> core{nullptr};
+
+    void set(runtime_core& c) noexcept {
+      core.store(&c, std::memory_order_release);
+      number.store(c.number_, std::memory_order_release);
+    }
+    void clear() noexcept {
+      number.store(0, std::memory_order_release);
+      core.store(nullptr, std::memory_order_release);
+    }
+    [[nodiscard]] runtime_core* get(std::uint32_t wanted) const noexcept {
+      if (number.load(std::memory_order_acquire) != wanted) return nullptr;
+      runtime_core* const c = core.load(std::memory_order_acquire);
+      return number.load(std::memory_order_acquire) == wanted ? c : nullptr;  // no number comes twice
+    }
+  };
+  struct registry {
+    std::mutex mutex;
+    std::array<place, most> cores{};
+    std::array<place, most_jobs> jobs{};
+    std::uint32_t begun = 0, made = 0, jobs_made = 0;
+    std::vector<actor_table*> tables;  // of runtimes that have ended, for the next
+  };
+  // Never destroyed: a static of the program may have a handle.
+  static registry& all() noexcept {
+    static registry& only = *new registry;
+    return only;
+  }
+  static actor_table& take_table() {
+    const std::lock_guard lock(all().mutex);
+    if (all().tables.empty()) return *new actor_table;
+    actor_table* const table = all().tables.back();
+    all().tables.pop_back();
+    return *table;
+  }
+  static void give_back(actor_table& table) noexcept {
+    table.when_known_ends = {};
+    const std::lock_guard lock(all().mutex);
+    try {
+      all().tables.push_back(&table);
+    } catch (...) {  // it stays as it is, for nobody
+    }
+  }
+  void enter() {
+    const std::lock_guard lock(all().mutex);
+    for (std::uint32_t n = 0; n < most; ++n)
+      if (all().cores[n].core.load(std::memory_order_relaxed) == nullptr) {
+        number_ = n + most * ++all().made;
+        all().cores[n].set(*this);
+        if (n == all().begun) ++all().begun;
+        return;
+      }
+    throw impossible_request("a runtime beside 256 others of this process; end one of them");
+  }
+  void leave() noexcept {
+    const std::lock_guard lock(all().mutex);
+    place_of(number_).clear();
+  }
+  static place& place_of(std::uint32_t number) noexcept {
+    return (number & of_job) != 0 ? all().jobs[number % most_jobs] : all().cores[number % most];
+  }
+
+  [[nodiscard]] placement_groups* groups_if_any() {
+    const std::lock_guard lock(mutex_);
+    return groups_.get();
+  }
+
+  std::mutex mutex_;
+  store_options store_options_;
+  const bool packs_;
+  std::optional<object_store> store_;
+  std::atomic<object_store*> ready_store_{nullptr};
+  producers producers_;
+  actor_table& actors_;
+  bundle_table bundles_;
+  class groups_used groups_used_;
+  std::unique_ptr<placement_groups> groups_;
+  std::uint32_t number_ = 0;
+  runtime& face_;
+  int rank_ = 0;
+  std::shared_ptr<job> job_;
+  fetches_objects* fetcher_ = nullptr;
+  pool_id home_ = no_pool;
+  bool has_ended_ = false;  // guarded by the registry's mutex
+  std::optional<thread_pool> pool_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/served.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_SERVED_HPP
+#define CADRE_ACTOR_DETAIL_SERVED_HPP
+
+#include <cstdint>
+#include <mutex>
+#include <unordered_map>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The tasks and calls that other ranks have asked this one for, so that they can cancel them. Requests are numbered by
+/// places that are used again (see class requests): one is kept here until another comes from its place. Thread-safety: all
+/// functions, from any thread.
+class served_tasks {
+ public:
+  void add(int from, std::uint64_t number, task& t) {
+    if (number == 0) return;
+    t.retain();
+    task_ref<task> last(&t);  // ends without the lock
+    const std::lock_guard lock(mutex_);
+    entry& e = all_[place(from, number)];
+    e.number = number;
+    std::swap(e.which, last);
+  }
+  void cancel(int from, std::uint64_t number) {
+    task_ref<task> found;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto at = all_.find(place(from, number));
+      if (at == all_.end() || at->second.number != number) return;
+      found = std::move(at->second.which);
+    }
+    if (found) detail::cancel(*found);
+  }
+
+ private:
+  struct entry {
+    std::uint64_t number = 0;
+    task_ref<task> which;
+  };
+  static std::uint64_t place(int from, std::uint64_t number) noexcept {
+    return std::uint64_t{static_cast<std::uint32_t>(from)} << 32 | static_cast<std::uint32_t>(number);
+  }
+
+  std::mutex mutex_;
+  std::unordered_map<std::uint64_t, entry>
+      all_;  // by rank and place: a number that no rank gives costs no more than others
+};
+
+/// While it lives this thread runs no task, whatever it does run: what is made meanwhile is a child of none.
+class outside_of_tasks {
+ public:
+  outside_of_tasks() noexcept : frame_{nullptr, this_context().top} { this_context().top = &frame_; }
+  outside_of_tasks(const outside_of_tasks&) = delete;
+  outside_of_tasks& operator=(const outside_of_tasks&) = delete;
+  ~outside_of_tasks() { this_context().top = frame_.outer; }
+
+ private:
+  running_frame frame_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/job.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_JOB_HPP
+#define CADRE_ACTOR_DETAIL_JOB_HPP
+
+#include <sched.h>
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <source_location>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a rank tells the others of itself when the job begins.
+struct peer_facts {
+  std::string host;
+  std::uint64_t node = 0;  ///< the same on ranks of one node, which share its store
+  resource_set resources;
+};
+
+/// What goes along with a message from where it lies.
+struct enclosed {
+  std::shared_ptr<const void> keep =
+      {};  ///< of what is written, so that large values may go as blocks; or of the block
+  std::span<const std::byte> block = {};  ///< beside what is written
+};
+
+/// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
+/// functions, from any thread, but for serve() and finish().
+class job final : public message_sink,
+                  public fetches_objects,
+                  private knows_ranks,
+                  private gives_back,
+                  private source_of_work {
+ public:
+  job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
+      : core_(core),
+        way_(std::move(way)),
+        all_(std::move(all)),
+        far_(way_->rank(), *this),
+        gone_(all_.size()),
+        ranks_(std::make_shared<places>(ranks_of(all_))),
+        moved_(*this) {}
+  /// Messages are received from now on. Once, when all else is there.
+  void start() {
+    way_->start(*this);
+    scheduler_of(core_.pool()).look_also_at(*this);
+  }
+  job(const job&) = delete;
+  job& operator=(const job&) = delete;
+  ~job() = default;
+
+  [[nodiscard]] runtime_core& core() noexcept { return core_; }
+  [[nodiscard]] int rank() const noexcept { return way_->rank(); }
+  [[nodiscard]] int world_size() const noexcept { return way_->world_size(); }
+  [[nodiscard]] bool has_rank(int r) const noexcept { return r >= 0 && r < world_size(); }
+  /// Of a message. Throws archive_corrupt (502) if there is no such rank.
+  void check_rank(int r) const {
+    if (!has_rank(r))
+      throw archive_corrupt("rank " + std::to_string(r) + " in a job of " + std::to_string(world_size()), 0);
+  }
+  [[nodiscard]] std::string where() const {
+    return "rank " + std::to_string(rank()) + " on " + all_[static_cast<std::size_t>(rank())].host;
+  }
+  /// Whether that rank is on this node, and has its store.
+  [[nodiscard]] bool is_here(int r) const noexcept {
+    return all_[static_cast<std::size_t>(r)].node == all_[static_cast<std::size_t>(rank())].node;
+  }
+  [[nodiscard]] bool has_several_nodes() const noexcept {
+    for (int r = 0; r < world_size(); ++r)
+      if (!is_here(r)) return true;
+    return false;
+  }
+
+  // ---- Requests
+
+  enum class kind : std::uint8_t { ask, answer, failure, cancel, shutdown };
+  struct head {
+    std::uint64_t number = 0;
+    std::uint32_t cell = 0, generation = 0;
+    std::uint32_t handler = 0;
+    kind what{};
+    bool counts = true;  // for the end of the job: see finish()
+    bool with_refs = false;
+
+    // As it lies in memory, without its padding: the ranks run one program.
+    static constexpr std::size_t bytes = 23;
+    static head read(std::span<const std::byte> from) {
+      head h;
+      if (from.size() < bytes) throw archive_truncated(bytes, from.size(), 0);
+      for (const std::size_t flag : {offsetof(head, counts), offsetof(head, with_refs)})
+        if (from[flag] > std::byte{1})
+          throw archive_corrupt("a bool of value " + std::to_string(std::to_integer<int>(from[flag])), flag);
+      std::memcpy(static_cast<void*>(&h), from.data(), bytes);
+      return h;
+    }
+  };
+
+  /// Asks rank `to` for what Tag is. `write(archive)` writes the arguments; `refs`: they may hold object_refs; `keep`, if it is
+  /// not null, keeps them until they have left, wherever they lie. Throws what the link's send() throws, and what writing
+  /// throws.
+  template <class Tag, class Write>
+  void ask(int to, head h, bool refs, Write&& write, std::shared_ptr<const void> keep = {}) {
+    h.handler = handler_of<Tag>::entry.id();
+    ask_handler(to, h, refs, write, std::move(keep));
+  }
+  template <class Write>
+  void ask_handler(int to, head h, bool refs, Write&& write, std::shared_ptr<const void> keep = {}) {
+    h.what = kind::ask;
+    send(to, h, refs, write, urgency::normal, {std::move(keep), {}});
+  }
+  /// The same for `who`, who hears of it too if it cannot be sent.
+  template <class Tag, class Write>
+  void ask_for(waits_for_answer& who, int to, Write&& write) noexcept {
+    std::uint64_t n = 0;
+    try {
+      n = requests_.add(who, to);
+      ask<Tag>(to, {.number = n}, false, write);
+    } catch (const std::exception& e) {
+      if (n != 0 && (is_dying(to) || requests_.take(n) == nullptr)) return;
+      is_alive(to) ? who.fail(std::current_exception()) : who.lost(e.what());
+    }
+  }
+  template <class Write>
+  void answer(int to, std::uint64_t number, bool refs, Write&& write, bool counts = true, enclosed with = {}) noexcept {
+    if (number == 0) return;
+    try {
+      send(to, {.number = number, .what = kind::answer, .counts = counts}, refs, write, urgency::urgent,
+           std::move(with));
+      way_->flush();
+    } catch (...) {  // what cannot be written, or nobody to write to
+      fail(to, number, std::current_exception());
+    }
+  }
+  void fail(int to, std::uint64_t number, const std::exception_ptr& why) noexcept {
+    if (number == 0) return tell_of(why);
+    try {
+      const sent_error e = send_error(why, where());
+      send(
+          to, {.number = number, .what = kind::failure}, false, [&](output_archive& a) { a(e.type, e.text, e.where); },
+          urgency::urgent);
+      way_->flush();
+    } catch (const std::exception& e) {
+      log(log_level::debug, "actor", [&] { return std::string("an answer was not sent: ") + e.what(); });
+    }
+  }
+  /// Of an error that nobody has asked for: to the runtime's handler.
+  void tell_of(const std::exception_ptr& why, std::string_view name = "a message from another rank") noexcept {
+    core_.report(why, name);
+  }
+  void cancel(int to, std::uint64_t number) noexcept {
+    try {
+      send(
+          to, {.number = number, .what = kind::cancel}, false, [](output_archive&) {}, urgency::urgent);
+      way_->flush();
+    } catch (const std::exception&) {  // it has died, which its requests are told of
+    }
+  }
+
+  [[nodiscard]] requests& open() noexcept { return requests_; }
+  [[nodiscard]] served_tasks& served() noexcept { return served_; }
+  /// On rank 0.
+  [[nodiscard]] job_names& names() noexcept { return names_; }
+  [[nodiscard]] kept_actors& kept() noexcept { return kept_; }
+
+  [[nodiscard]] moved_actors& moved() noexcept { return moved_; }
+  [[nodiscard]] far_objects& far() noexcept { return far_; }
+  /// The object of that key comes from another node, or would if somebody wanted it: whoever waits for this may get it.
+  std::optional<shared_future<void>> want(std::uint64_t key) override;
+  /// Of a rank to which nothing can be sent: true if died() is to come, and will see to all that was asked of it.
+  [[nodiscard]] bool is_dying(int r) noexcept {
+    const std::lock_guard lock(dying_);
+    return !is_alive(r) && !gone_[static_cast<std::size_t>(r)];
+  }
+  /// On rank 0: makes those anew that were there, on another thread.
+  void revive_all_of(int r, std::string_view how) {
+    for (const actor_place& first : kept_.lose(r))
+      revivals_.add([this, first, why = std::string(how)] { revive(first, why); });
+  }
+  [[nodiscard]] bool is_gone(int r) noexcept { return is_gone(r, false); }
+  /// What may have to wait for other ranks: on another thread.
+  void later(errands::errand f) { revivals_.add(std::move(f)); }
+
+  /// Makes progress for a while, or until the task is done. True if it is.
+  bool bring_nearer(const task& t) noexcept {
+    way_->flush();
+    for (const std::uint64_t begun = ticks(); ticks() - begun < way_->patience();) {
+      for (int i = 0; i < 16; ++i) {
+        if (t.done()) return true;
+        way_->poll();
+      }
+      ::sched_yield();  // who is to answer may be about to run on this very processor
+    }
+    way_->poll_last();
+    return t.done();
+  }
+
+  // ---- Where
+
+  /// Throws impossible_request (209).
+  int choose(const placement& on, const resource_set& wanted, bool rank_0_last = false, int near = places::none) {
+    const auto may = [&](int r) { return is_at(on, r) && is_alive(r); };
+    int to = places::none;
+    if (rank_0_last) to = ranks_->choose(wanted, on.what(), [&](int r) { return r != 0 && may(r); });
+    if (on.what() != placement::kind::anywhere) near = places::none;
+    if (to == places::none) to = ranks_->choose(wanted, on.what(), may, near);
+    if (to == places::none && on.is_soft()) return choose({}, wanted, rank_0_last);
+    if (to == places::none) throw impossible_request(none_for(on, wanted));
+    return to;
+  }
+  /// What this rank has spoken for on all.
+  [[nodiscard]] const std::shared_ptr<places>& ranks() const noexcept { return ranks_; }
+  [[nodiscard]] const peer_facts& facts_of(int r) const noexcept { return all_[static_cast<std::size_t>(r)]; }
+
+  // ---- The life of the job
+
+  /// Every rank but 0: until that says that the job is over. Throws worker_died (609) if it dies.
+  void serve() {
+    over_.wait(0, std::memory_order_acquire);  // the pool's threads make progress, and the link's own where they do not
+    if (!is_alive(0)) throw worker_died("the program of the job", "rank 0 has died");
+  }
+  void close() { way_->close(std::chrono::steady_clock::now() + std::chrono::seconds(30)); }
+  /// What a rank has sent and received, and whether anything goes on there.
+  struct activity {
+    std::uint64_t sent = 0, received = 0;
+    bool idle = false;
+    bool still = false;         // nothing but requests is open
+    bool holds = false;         // actors hold resources
+    std::uint64_t waiting = 0;  // for resources: tasks, actors, groups
+    friend bool operator==(const activity&, const activity&) = default;
+  };
+  [[nodiscard]] activity look() {
+    activity a;
+    a.received = received_.load();  // before sent_: see finish()
+    a.idle = requests_.open() == 0;
+    a.still = moved_.idle() && revivals_.idle() && scheduler_of(core_.pool()).is_idle();
+    a.idle = a.idle && a.still;
+    a.waiting = core_.waiting_for_resources();
+    a.holds = a.waiting != 0 && !core_.actors().all_of(nullptr).empty();
+    a.sent = sent_.load();
+    return a;
+  }
+  /// By rank 0.
+  void end_others() {
+    for (int r = 0; r < world_size(); ++r) {
+      if (r == rank() || !is_alive(r)) continue;
+      try {
+        send(
+            r, {.what = kind::shutdown, .counts = false}, false, [](output_archive&) {}, urgency::urgent);
+      } catch (const error&) {  // it has died just now
+      }
+    }
+    way_->flush();
+  }
+  [[nodiscard]] bool is_alive(int r) const noexcept { return r == rank() || way_->is_alive(r); }
+
+  // ---- message_sink
+
+  void receive(int from, incoming& message) noexcept override {
+    const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
+    head h;
+    try {
+      h = head::read(message.bytes());
+      incoming_parts parts(message);
+      if (h.with_refs && is_here(from)) parts.read_mail(core_.store());
+      if (h.with_refs && !is_here(from)) parts.borrow_refs(far_, core_.store(), from);
+      input_archive in(message.bytes().subspan(head::bytes), &parts);
+      take(from, h, in, message);
+    } catch (...) {
+      refuse(from, h, std::current_exception());
+    }
+    if (h.counts) received_.fetch_add(1);  // behind what it made
+  }
+  void fault(int from, const error& what) noexcept override {
+    log(log_level::error, "actor",
+        [&] { return "rank " + std::to_string(from) + " of the job sends what no rank sends: " + what.what(); });
+  }
+  void died(int rank, std::string_view how) noexcept override {
+    const outside_of_tasks here;
+    names_.drop_all_of(rank);
+    std::vector<waits_for_answer*> lost;
+    {
+      const std::lock_guard lock(dying_);
+      if (this->rank() == 0) revive_all_of(rank, how);
+      const auto asked = requests_.take_all_of(rank);
+      log(log_level::error, "actor", [&] { return obituary(rank, how, asked); });
+      for (waits_for_answer* const w : asked)
+        if (!w->goes_elsewhere()) lost.push_back(w);
+      gone_[static_cast<std::size_t>(rank)] = true;
+    }
+    for (waits_for_answer* const w : lost) w->lost(how);
+    lose_objects_of(rank, how);
+    core_.place_groups_again();
+    if (rank == 0) end();
+  }
+
+ private:
+  [[nodiscard]] std::uint64_t patience() const noexcept override { return way_->patience(); }
+  bool bring() noexcept override { return way_->poll(); }
+  bool bring_last() noexcept override { return way_->poll_last(); }
+  [[nodiscard]] bool is_gone(int r, bool for_sure) noexcept override {
+    if (for_sure) const std::lock_guard lock(dying_);
+    return gone_[static_cast<std::size_t>(r)];
+  }
+  [[nodiscard]] actor_place ask_where(const actor_place& first, int not_at) override;
+  void revive(const actor_place& first, std::string how) noexcept;
+  void lose_objects_of(int rank, std::string_view how) noexcept;
+
+  template <class Write>
+  void send(int to, head h, bool refs, Write&& write, urgency how, enclosed with = {}) {
+    byte_buffer bytes = std::move(spare_buffer());
+    outgoing_parts parts(with.keep != nullptr && to != rank());
+    h.with_refs = refs;
+    if (refs && is_here(to)) parts.mail_refs(core_.store());
+    if (refs && !is_here(to)) parts.lend_refs(far_, core_.store(), to);
+    static_assert(offsetof(head, with_refs) + 1 == head::bytes);
+    bytes.append(&h, head::bytes);
+    output_archive archive(bytes, &parts);
+    write(archive);
+    std::vector<std::span<const std::byte>> blocks = parts.take_blocks();
+    if (!with.block.empty()) blocks.push_back(with.block);
+    if (h.counts) sent_.fetch_add(1);
+    try {
+      if (to == rank())
+        deliver_here(bytes);
+      else if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
+        way_->send(to, all, how);
+      else
+        way_->send(to, {.bytes = std::move(bytes), .blocks = std::move(blocks), .keep = std::move(with.keep)}, how);
+    } catch (...) {
+      if (h.counts) sent_.fetch_sub(1);
+      throw;
+    }
+    parts.sent();
+    bytes.clear();
+    spare_buffer() = std::move(bytes);
+  }
+  // For the next message of this thread. Not inlined into coroutines, which may go on on another one.
+  [[gnu::noinline]] static byte_buffer& spare_buffer() noexcept {
+    static thread_local byte_buffer spare;
+    return spare;
+  }
+  void give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept override;
+  static std::string obituary(int rank, std::string_view how, std::span<waits_for_answer* const> asked) {
+    std::string text = "rank " + std::to_string(rank) + " of the job has died: " + std::string(how);
+    for (std::size_t i = 0; i < asked.size() && i < 3; ++i)
+      text.append(i == 0 ? "; this rank waited for " : ", ").append(asked[i]->what());
+    if (asked.size() > 3) text += " and " + std::to_string(asked.size() - 3) + " more";
+    return text;
+  }
+  // To an actor that was made anew on the rank of its caller.
+  void deliver_here(const byte_buffer& bytes) {
+    const std::vector<std::byte> all = bytes.to_vector();
+    incoming message(all, {});
+    receive(rank(), message);
+  }
+  void take(int from, const head& h, input_archive& in, incoming& message) {
+    switch (h.what) {
+      case kind::ask: {
+        if (h.handler >= handler::all().size())
+          throw archive_corrupt("a request of number " + std::to_string(h.handler), 0);
+        request r{*this, from, h.number, h.cell, h.generation, in};
+        handler::all()[h.handler]->run()(r);
+        break;
+      }
+      case kind::answer:
+        if (waits_for_answer* const w = requests_.take(h.number)) w->arrive(in, message);
+        break;
+      case kind::failure: {
+        sent_error e;
+        in(e.type, e.text, e.where);
+        in.expect_end();
+        if (waits_for_answer* const w = requests_.take(h.number)) w->fail(receive_error(e));
+        break;
+      }
+      case kind::cancel: served_.cancel(from, h.number); break;
+      case kind::shutdown:
+        if (from != 0) throw archive_corrupt("the end of the job, which rank 0 alone can say,", 0);
+        end();
+        break;
+      default: throw archive_corrupt("a message of kind " + std::to_string(static_cast<int>(h.what)), 0);
+    }
+  }
+  // What cannot be read is an error where the answer is waited for.
+  void refuse(int from, const head& h, const std::exception_ptr& why) noexcept {
+    const bool answers = h.what == kind::answer || h.what == kind::failure;
+    if (h.what == kind::ask && h.number != 0)
+      fail(from, h.number, why);
+    else if (waits_for_answer* const w = answers ? requests_.take(h.number) : nullptr)
+      w->fail(why);
+    else
+      tell_of(why);
+  }
+  void end() noexcept {
+    over_.store(1, std::memory_order_release);
+    over_.notify_all();
+  }
+
+  [[nodiscard]] bool is_at(const placement& on, int r) const {
+    return on.what() == placement::kind::on_rank   ? r == on.rank()
+           : on.what() == placement::kind::on_node ? all_[static_cast<std::size_t>(r)].host == on.node()
+                                                   : true;
+  }
+  static std::vector<places::place> ranks_of(const std::vector<peer_facts>& all) {
+    std::vector<places::place> ranks;
+    for (const peer_facts& p : all) ranks.push_back({std::to_string(p.node), p.resources});
+    return ranks;
+  }
+  [[nodiscard]] std::string none_for(const placement& on, const resource_set& wanted) const {
+    std::string text = wanted.text();
+    if (on.what() == placement::kind::on_rank) text += " on rank " + std::to_string(on.rank());
+    if (on.what() == placement::kind::on_node) text += " on node '" + on.node() + "'";
+    text += "; this job has ";
+    for (std::size_t r = 0; r < all_.size() && r < 16; ++r)
+      text += (r ? "; rank " : "rank ") + std::to_string(r) + " on '" + all_[r].host + "' " + all_[r].resources.text();
+    return text;
+  }
+
+  runtime_core& core_;
+  std::unique_ptr<link> way_;
+  std::vector<peer_facts> all_;
+  requests requests_;
+  served_tasks served_;
+  job_names names_;
+  kept_actors kept_;
+  far_objects far_;
+  std::mutex dying_;  // while the death of a rank is told
+  std::vector<std::atomic<bool>> gone_;
+  const std::shared_ptr<places> ranks_;
+  moved_actors moved_;
+  errands revivals_;
+  std::atomic<std::uint64_t> sent_{0}, received_{0};
+  std::atomic<std::uint32_t> over_{0};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/actor/detail/ask.hpp ----
 #ifndef CADRE_ACTOR_DETAIL_ASK_HPP
 #define CADRE_ACTOR_DETAIL_ASK_HPP
@@ -17347,6 +20038,9 @@ class remote_result final : public state<R>, public waits_for_answer {
     }
   }
 
+  /// What this keeps others from at the rank that is asked.
+  charge cost;
+
   void run() noexcept override {}  // never claimable
   void run_not() noexcept override {}
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
@@ -17354,9 +20048,11 @@ class remote_result final : public state<R>, public waits_for_answer {
   bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
   void on_stop() noexcept override { job_.cancel(to_, number_); }
 
-  void arrive(input_archive& answer) noexcept override {
-    set_from(*this, [&]() -> R { return read_whole<R>(answer); });
-    finish();
+  void arrive(input_archive& answer, incoming&) noexcept override {
+    if constexpr (travels_as_block<R>)
+      arrive_later(answer);
+    else
+      set_from(*this, [&]() -> R { return read_whole<R>(answer); }), finish();
   }
   void fail(std::exception_ptr why) noexcept override {
     const bool cancelled = says_cancelled(why);
@@ -17371,7 +20067,25 @@ class remote_result final : public state<R>, public waits_for_answer {
   }
 
  private:
+  // The block of a large result comes behind the answer.
+  void arrive_later(input_archive& answer) noexcept {
+    try {
+      const auto value = std::make_shared<R>();
+      read_value(answer, *value);
+      answer.expect_end();
+      auto* const message = static_cast<incoming_parts*>(answer.extension());
+      if (!message->has_blocks()) return set_from(*this, [&] { return std::move(*value); }), finish();
+      message->receive(value, [this, value](bool all) {
+        if (!all) return lost("it died while it sent the result");
+        set_from(*this, [&] { return std::move(*value); });
+        finish();
+      });
+    } catch (...) {
+      fail(std::current_exception());
+    }
+  }
   void finish() noexcept {
+    cost.settle();
     this->complete(task::completion::from_elsewhere);
     this->release();
   }
@@ -17392,15 +20106,17 @@ future<R> failed_future(job& j, std::exception_ptr why, std::source_location at)
   return f;
 }
 
-/// Asks for what the handler is; of a rank that has died the future says so. Throws what writing the request throws.
+/// Asks for what the handler is; of a rank that has died the future says so. `keep`: see job::ask(). Throws what writing the
+/// request throws.
 template <class R, class Write>
 future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor,
-                      std::source_location at, Write&& write) {
+                      std::source_location at, Write&& write, std::shared_ptr<const void> keep = {}, charge cost = {}) {
   auto* const result = new remote_result<R>(j, name, of_actor, at);
+  result->cost = std::move(cost);
   auto answer = future_access::make<R>(task_ref<state<R>>(result));
   h.number = result->expect_from(to);
   try {
-    j.ask_handler(to, h, refs, write);
+    j.ask_handler(to, h, refs, write, std::move(keep));
   } catch (const std::exception& e) {
     if (j.is_dying(to) || j.open().take(h.number) == nullptr) return answer;
     if (!j.is_alive(to)) {
@@ -17415,9 +20131,9 @@ future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view n
 }
 template <class Tag, class R, class Write>
 future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor, std::source_location at,
-              Write&& write) {
+              Write&& write, std::shared_ptr<const void> keep = {}, charge cost = {}) {
   h.handler = handler_of<Tag>::entry.id();
-  return ask_handler<R>(j, to, h, refs, name, of_actor, at, write);
+  return ask_handler<R>(j, to, h, refs, name, of_actor, at, write, std::move(keep), std::move(cost));
 }
 
 /// A call of an actor that may be made anew elsewhere: to where it is when that is known. `all` has the arguments.
@@ -17508,18 +20224,20 @@ struct portable<resource_set> {
 
 template <>
 struct portable<placement> {
-  static void save(auto& archive, const placement& p) { archive(p.what(), p.rank(), p.node(), p.is_soft()); }
+  static void save(auto& archive, const placement& p) { archive(p.what(), p.rank(), p.group(), p.node(), p.is_soft()); }
   static void load(auto& archive, placement& p) {
     placement::kind what{};
     int rank = 0;
+    std::uint64_t group = 0;
     std::string node;
     bool soft = false;
-    archive(what, rank, node, soft);
+    archive(what, rank, group, node, soft);
     switch (what) {
       case placement::kind::on_rank: p = on_rank(rank); break;
       case placement::kind::on_node: p = on_node(std::move(node), soft); break;
       case placement::kind::spread: p = spread; break;
       case placement::kind::pack: p = pack; break;
+      case placement::kind::in_group: p = in_group(group, rank); break;
       default: p = {};
     }
   }
@@ -17531,6 +20249,7 @@ namespace detail {
 struct sent_options {
   std::string name;
   resource_set resources;
+  placement on = {};  ///< a bundle, or anything else
   int max_retries = 0;
   std::int64_t retry_on = 0;  ///< where the filter lies in the program, from a place that all ranks know; 0: none
   std::uint64_t proof = 0;    ///< that this came as it was: nothing else may be called
@@ -17539,11 +20258,12 @@ struct sent_options {
 
   template <class Archive>
   void serialize(Archive& archive) {
-    archive(name, resources, max_retries, retry_on, proof, priority, deadline);
+    archive(name, resources, on, max_retries, retry_on, proof, priority, deadline);
   }
 
   static sent_options of(const remote_options& o) {
     sent_options s{.name = o.name, .resources = o.resources, .max_retries = o.max_retries, .priority = o.priority};
+    if (o.on.is_in_group()) s.on = o.on;
     if (o.retry_on != nullptr) {
       s.retry_on = reinterpret_cast<std::intptr_t>(o.retry_on) - place_known();
       s.proof = proof_of(s.retry_on);
@@ -17560,6 +20280,7 @@ struct sent_options {
     if (retry_on != 0 && proof != proof_of(retry_on))
       throw archive_corrupt("a .retry_on that is not in this program", 0);
     remote_options o{.name = std::move(name), .resources = std::move(resources), .max_retries = max_retries};
+    if (on.is_in_group()) o.on = std::move(on);
     if (retry_on != 0) o.retry_on = reinterpret_cast<retry_filter>(retry_on + place_known());
     o.priority = priority;
     const auto now = std::chrono::steady_clock::now();
@@ -17584,12 +20305,692 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/detail/call_task.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_CALL_TASK_HPP
+#define CADRE_ACTOR_DETAIL_CALL_TASK_HPP
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <source_location>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a call runs hears itself that it will not run.
+template <class F>
+concept can_refuse = requires(F& f, std::exception_ptr why) { f.refuse(why); };
+
+/// A call in a mailbox. F is called with nothing and gives an R.
+template <class R, class F>
+class call_task final : public function_task<R, F>, public call_in_mailbox {
+ public:
+  static constexpr std::uint32_t begins_as = task::queued;
+
+  call_task(F&& f, actor_cell& at, call_kind what, std::string_view name, pool_id home, std::uint8_t flags,
+            std::source_location where)
+      : function_task<R, F>(std::move(f), home, static_cast<std::uint8_t>(flags | task::not_for_help), where),
+        call_in_mailbox(at, what),
+        name_(name) {}
+  void fail(std::exception_ptr why) noexcept override {
+    if (!this->try_claim()) return;
+    if constexpr (can_refuse<F>)
+      this->function().refuse(why);
+    else
+      this->set_error(std::move(why));
+    this->finish(task::completion::from_elsewhere);
+  }
+  /// Likewise: on this thread, without the actor.
+  void run_anyway() noexcept {
+    if (this->try_claim()) run_in_frame(*this, this_context());
+  }
+  [[nodiscard]] bool has_begun() const noexcept override { return this->is_running(); }
+  [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override { return cell.as_strand(); }
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  [[nodiscard]] task_extras* extras() noexcept override { return cell.extras(); }
+  /// That an actor was gone when it was told something is for the log at most: nobody can know in time.
+  [[nodiscard]] bool error_ends_program() noexcept override {
+    try {
+      std::rethrow_exception(this->error());
+    } catch (const actor_died&) {
+      return false;
+    } catch (...) {
+      return this->has(task::no_future);
+    }
+  }
+  bool bring_nearer(time_point deadline) noexcept override { return cell.bring_nearer(*this, deadline); }
+  [[nodiscard]] bool listen(listener& l) noexcept override { return cell.listen(*this, l); }
+  void stop_listening(listener& l, bool leaves) noexcept override { cell.stop_listening(l, leaves); }
+  [[nodiscard]] task* held_up_by() noexcept override {
+    task* const t = cell.current();
+    if (t != this) return t;
+    t->release();
+    return nullptr;
+  }
+
+ private:
+  std::string_view name_;
+};
+
+/// A call that is over when the future is that its method gives. F is called with nothing and gives a future<R>; f.pack(r)
+/// makes of what that has what others will see of it.
+///
+/// F, and so the arguments, lives until that future is there, also if the call has been lost before. The object lives as long
+/// as coroutines that began in the call: see strand.
+template <class R, class F>
+class long_call_task final : public state<R>, public long_call {
+ public:
+  static constexpr std::uint32_t begins_as = task::pending;
+
+  long_call_task(F&& f, actor_cell& at, call_kind what, std::string_view name, pool_id home, std::uint8_t flags,
+                 std::source_location where)
+      : state<R>(home, static_cast<std::uint8_t>(flags | task::no_closure | task::hears_stop | task::not_for_help),
+                 where),
+        long_call(at, what),
+        name_(name),
+        step_(*this),
+        f_(std::move(f)) {}
+  ~long_call_task() override {}
+
+  void run() noexcept override {
+    if (now != stage::runs) return;  // it was cancelled in the mailbox
+    this->retain();                  // until it is over
+    std::exception_ptr error;        // leaves the catch first: see take_result()
+    try {
+      future<R> given = f_.get()();
+      if (!given.valid()) throw empty_future("a call whose method gave that");
+      task_ref<state<R>> inner = future_access::take(std::move(given));
+      state<R>& awaited = *inner;
+      {
+        const std::lock_guard lock(cell.mutex());
+        inner_ = std::move(inner);
+        now = stage::open;
+      }
+      return awaited.add(step_) ? heed() : settle(true);
+    } catch (...) {
+      error = std::current_exception();
+    }
+    end_by([&](state<R>*) -> R { std::rethrow_exception(std::move(error)); });
+  }
+  void run_not() noexcept override {
+    if (now != stage::runs) return;
+    this->retain();
+    end_by([&](state<R>*) -> R { throw task_cancelled(describe(name_, this->at())); });
+  }
+  void on_stop() noexcept override {
+    if (is_taken_back())
+      end_unbegun(std::make_exception_ptr(task_cancelled(describe(name_, this->at()))));
+    else
+      heed();
+  }
+  void fail(std::exception_ptr why) noexcept override {
+    if (is_taken_back()) end_unbegun(std::move(why));
+  }
+  void run_anyway() noexcept {}  // a stop is none of these
+  void heed() noexcept override {
+    std::exception_ptr why;
+    task_ref<task> unwinds;
+    {
+      const std::lock_guard lock(cell.mutex());
+      if (now == stage::runs) return;  // run() comes here itself
+      if (lost && now == stage::open) {
+        now = stage::over;
+        why = std::move(why_lost);
+      }
+      if (inner_ && (again || lost || this->stop_requested())) {
+        inner_->retain();
+        unwinds = task_ref<task>(inner_.get());
+      }
+    }
+    if (why) {
+      this->set_error(std::move(why));
+      this->complete(task::completion::from_elsewhere);
+    }
+    if (unwinds) cancel(*unwinds);
+  }
+  void finish() noexcept override {
+    end_by([this](state<R>* inner) -> R {
+      if constexpr (std::is_void_v<R>) {
+        take_result(*inner);
+        cell.count_call();
+      } else {
+        R r = take_result(*inner);
+        cell.count_call();
+        f_.get().pack(r);
+        return r;
+      }
+    });
+  }
+
+  [[nodiscard]] task& node() noexcept override { return *this; }
+  [[nodiscard]] task_ref<task> take_future() noexcept override { return task_ref<task>(inner_.give()); }
+  [[nodiscard]] bool has_begun() const noexcept override { return now != stage::waits; }
+  [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override { return cell.as_strand(); }
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+  [[nodiscard]] task_extras* extras() noexcept override { return cell.extras(); }
+  bool bring_nearer(time_point deadline) noexcept override { return cell.bring_nearer(*this, deadline); }
+  [[nodiscard]] bool listen(listener& l) noexcept override { return cell.listen(*this, l); }
+  void stop_listening(listener& l, bool leaves) noexcept override { cell.stop_listening(l, leaves); }
+  [[nodiscard]] task* held_up_by() noexcept override {
+    task* const t = cell.current();
+    if (t != this) return t;
+    t->release();
+    return nullptr;
+  }
+
+ private:
+  struct step : continuation {
+    explicit step(long_call_task& c) noexcept : continuation(&told), call(&c) {}
+    static task* told(continuation& c, wish w) noexcept {
+      long_call_task* const self = static_cast<step&>(c).call;
+      if (w == wish::name_owner) return self;
+      self->settle(false);
+      return nullptr;
+    }
+    long_call_task* call;
+  };
+
+  // The future is there.
+  void settle(bool in_turn) noexcept {
+    if (inner_->failed() && says_cancelled(inner_->error()) && cell.take_back(*this)) return;
+    if (in_turn || !cell.saves_after_calls())
+      finish();
+    else
+      cell.finish(*this);
+  }
+  template <class Result>
+  void end_by(Result&& result) noexcept {
+    task_ref<state<R>> inner;
+    bool answers = false;
+    {
+      const std::lock_guard lock(cell.mutex());
+      answers = now != stage::over;
+      if (answers) now = stage::ends;
+      inner = std::move(inner_);
+    }
+    if (answers) {
+      const bool known = inner && inner->observed();
+      set_from(*this, [&]() -> R { return result(inner.get()); });
+      if (this->failed() && (known || (this->stop_requested() && says_cancelled(this->error())))) this->set_observed();
+    }
+    f_.~room_for<F>();
+    cell.leave(*this);
+    if (answers) this->complete(task::completion::from_elsewhere);
+    this->release();
+  }
+  // No turn will begin it.
+  [[nodiscard]] bool is_taken_back() noexcept {
+    const std::lock_guard lock(cell.mutex());
+    if (now != stage::waits) return false;
+    now = stage::over;
+    return true;
+  }
+  void end_unbegun(std::exception_ptr why) noexcept {
+    const bool cancelled = says_cancelled(why);
+    this->set_error(std::move(why));
+    if (cancelled) this->set_observed();
+    f_.~room_for<F>();
+    this->complete(task::completion::from_elsewhere);
+  }
+
+  std::string_view name_;
+  step step_;
+  task_ref<state<R>> inner_;  // guarded by the actor's mutex
+  union {
+    room_for<F> f_;
+  };
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/long_task.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_LONG_TASK_HPP
+#define CADRE_ACTOR_DETAIL_LONG_TASK_HPP
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <source_location>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A task that is over when the future is that its function gives, and holds no thread until then. Call is a bound call of
+/// that, which lives as long, as `keep` does: what it waits for may come when the runtime has ended.
+template <class R, class Call>
+class long_task final : public state<R> {
+ public:
+  /// With one reference of the future and one of what begins it.
+  long_task(Call&& call, std::shared_ptr<void> keep, std::string_view name, pool_id home, std::source_location at)
+      : state<R>(home, task::no_closure | task::hears_stop, at),
+        step_(*this),
+        name_(name),
+        keep_(std::move(keep)),
+        call_(std::move(call)) {
+    this->set_parent();
+    this->publish(task::pending, 2);
+  }
+  ~long_task() override {}
+
+  /// What a task of the pool runs: begins it, or ends it if that task is cancelled.
+  class starter {
+   public:
+    explicit starter(task_ref<long_task> t) noexcept : task_(std::move(t)) {}
+    starter(starter&&) noexcept = default;
+    starter& operator=(starter&&) = delete;
+    ~starter() {
+      if (task_) task_->on_stop();
+    }
+    void operator()(bool) { std::exchange(task_, {})->begin(); }
+
+   private:
+    task_ref<long_task> task_;
+  };
+
+  void run() noexcept override {}  // never claimable
+  void run_not() noexcept override {}
+  void on_stop() noexcept override {
+    task_ref<task> begun;
+    {
+      const std::lock_guard lock(mutex_);
+      if (inner_) {
+        inner_->retain();
+        begun = task_ref<task>(inner_.get());
+      } else if (stage_ != stage::waits) {
+        return;  // begin() will look
+      } else {
+        stage_ = stage::over;
+      }
+    }
+    if (begun)
+      cancel(*begun);
+    else
+      end(std::make_exception_ptr(task_cancelled(describe(name_, this->at()))));
+  }
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+
+ private:
+  enum class stage : std::uint8_t { waits, runs, over };
+  struct step : continuation {
+    explicit step(long_task& t) noexcept : continuation(&told), owner(&t) {}
+    static task* told(continuation& c, wish w) noexcept {
+      long_task* const self = static_cast<step&>(c).owner;
+      if (w == wish::name_owner) return self;
+      self->finish();
+      return nullptr;
+    }
+    long_task* owner;
+  };
+
+  void begin() noexcept {
+    {
+      const std::lock_guard lock(mutex_);
+      if (stage_ != stage::waits) return;
+      stage_ = stage::runs;
+    }
+    std::exception_ptr error;  // leaves the catch first: see take_result()
+    try {
+      future<R> given = call_.get()(false);
+      if (!given.valid()) throw empty_future("a task whose function gave that");
+      task_ref<state<R>> inner = future_access::take(std::move(given));
+      this->retain();  // until it is over
+      state<R>& awaited = *inner;
+      {
+        const std::lock_guard lock(mutex_);
+        inner_ = std::move(inner);
+      }
+      if (!awaited.add(step_)) return finish();
+      if (this->stop_requested()) on_stop();
+      return;
+    } catch (...) {
+      error = std::current_exception();
+    }
+    end(std::move(error));
+  }
+  void finish() noexcept {
+    task_ref<state<R>> inner;
+    {
+      const std::lock_guard lock(mutex_);
+      stage_ = stage::over;
+      inner = std::move(inner_);
+    }
+    const bool known = inner->observed();
+    set_from(*this, [&]() -> R {
+      if constexpr (std::is_void_v<R>) {
+        take_result(*inner);
+      } else {
+        R r = take_result(*inner);
+        call_.get().pack(r);
+        return r;
+      }
+    });
+    if (this->failed() && (known || (this->stop_requested() && says_cancelled(this->error())))) this->set_observed();
+    complete_without_call();
+    this->release();
+  }
+  void end(std::exception_ptr why) noexcept {
+    const bool cancelled = says_cancelled(why);
+    this->set_error(std::move(why));
+    if (cancelled) this->set_observed();
+    complete_without_call();
+  }
+  void complete_without_call() noexcept {
+    call_.~room_for<Call>();
+    keep_.reset();
+    this->complete(task::completion::from_elsewhere);
+  }
+
+  step step_;
+  std::string_view name_;
+  std::mutex mutex_;
+  stage stage_ = stage::waits;
+  task_ref<state<R>> inner_;
+  std::shared_ptr<void> keep_;
+  union {
+    room_for<Call> call_;
+  };
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/start_call.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_START_CALL_HPP
+#define CADRE_ACTOR_DETAIL_START_CALL_HPP
+
+#include <exception>
+#include <memory>
+#include <source_location>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+using task_refs = std::vector<task_ref<task>>;
+
+/// A task of a function with a name, without options.
+template <class R, class F>
+class named_task final : public function_task<R, F> {
+ public:
+  named_task(F&& f, std::string_view name, pool_id home, std::source_location at)
+      : function_task<R, F>(std::move(f), home, 0, at), name_(name) {}
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+
+ private:
+  std::string_view name_;
+};
+
+/// A bound call of a function that gives a future.
+template <class Call>
+concept gives_future_when_called = requires { requires Call::gives_future; };
+
+/// Waits for that in the task, as far as need be.
+template <class R, class Call, class... Front>
+R call_to_end(Call& call, bool again, Front&&... front) {
+  if constexpr (!gives_future_when_called<Call>) {
+    return call(again, std::forward<Front>(front)...);
+  } else if constexpr (std::is_void_v<R>) {
+    call(again, std::forward<Front>(front)...).get();
+  } else {
+    R r = call(again, std::forward<Front>(front)...).get();
+    call.pack(r);
+    return r;
+  }
+}
+
+/// Runs a bound call, or what wraps one, on this process's pool, when the tasks before it are done. One that gives a future
+/// holds no thread while it waits, unless its options say what only a task has that is under way.
+template <auto F, class R, class Call>
+future<R> start_call(runtime_core& core, remote_options o, Call call, const task_refs& sources) {
+  if (o.name.empty()) o.name = function_name<F>();
+  if (o.retry_on == nullptr) o.max_retries = 0;  // a worker that is lost is the caller's matter
+  std::shared_ptr<resource_ledger<>> bundle;
+  if (o.on.is_in_group()) {
+    if (o.resources.empty()) o.resources = one_cpu();
+    bundle = core.bundles().find(o.on, o.resources);
+  }
+  auto extras = std::make_unique<task_extras>(task_options{.name = std::move(o.name),
+                                                           .resources = std::move(o.resources),
+                                                           .stop = std::move(o.stop),
+                                                           .max_retries = o.max_retries,
+                                                           .retry_on = o.retry_on,
+                                                           .priority = o.priority,
+                                                           .deadline = o.deadline,
+                                                           .at = o.at});
+  extras->ledger = std::move(bundle);
+  std::vector<task*> before;
+  for (const auto& t : sources) before.push_back(t.get());
+  // What comes before may come when the runtime has ended.
+  std::shared_ptr<runtime_core> keep = before.empty() ? nullptr : core.shared_from_this();
+  const auto submit = [&](auto&& run) {
+    return future_access::make<R>(
+        submit_configured<R>(scheduler_of(core.pool()), std::move(run), std::move(extras), 0, before));
+  };
+  if constexpr (gives_future_when_called<Call> && !signature_of<F>::takes_stop) {
+    const task_options& how = extras->options;
+    if (how.resources.is_ordinary() && how.max_retries == 0 && !how.stop.stop_possible() &&
+        how.deadline == time_point::max()) {
+      using whole = long_task<R, Call>;
+      auto* const t = new whole(std::move(call), core.shared_from_this(), function_name<F>(), core.home(), how.at);
+      auto result = future_access::make<R>(task_ref<state<R>>(t));
+      auto begin = typename whole::starter(task_ref<whole>(t));
+      static_cast<void>(
+          submit_configured<void>(scheduler_of(core.pool()), std::move(begin), std::move(extras), 0, before));
+      return result;
+    }
+  }
+  if constexpr (signature_of<F>::takes_stop) {
+    extras->source.emplace();
+    return submit([keep = std::move(keep), call = std::move(call), token = extras->source->get_token()](
+                      bool again) mutable -> R { return call_to_end<R>(call, again, token); });
+  } else {
+    return submit([keep = std::move(keep), call = std::move(call)](bool again) mutable -> R {
+      return call_to_end<R>(call, again);
+    });
+  }
+}
+/// The same without options, for which a smaller task will do if nothing comes before it.
+template <auto F, class R, class Call>
+future<R> start_plain_call(runtime_core& core, std::source_location at, Call call, const task_refs& sources) {
+  if constexpr (!signature_of<F>::takes_stop && !gives_future_when_called<Call>) {
+    if (sources.empty()) {
+      auto run = [call = std::move(call)]() mutable -> R { return call(false); };
+      auto* const t = new named_task<R, decltype(run)>(std::move(run), function_name<F>(), core.home(), at);
+      t->set_parent();
+      t->publish(task::queued, 2);
+      task_ref<state<R>> made(t);
+      scheduler_of(core.pool()).push(t);
+      return future_access::make<R>(std::move(made));
+    }
+  }
+  return start_call<F, R>(core, {.at = at}, std::move(call), sources);
+}
+
+/// Puts a call into the mailbox of an actor of this process. What cannot be put there fails: see actor::call(). An F with a
+/// refuse(error) gets all errors, in place of the caller. `before(task&)` is called when there is a task that could be
+/// cancelled, and has not begun.
+template <class T, class R, class F, class Before = decltype([](task&) {})>
+future<R> push_call(runtime_core& core, actor_address to, std::source_location at, std::uint8_t flags,
+                    std::string_view name, F&& f, call_kind kind = call_kind::of_user, const Before& before = {}) {
+  using function = std::decay_t<F>;
+  using node = std::conditional_t<std::is_same_v<std::invoke_result_t<function&>, future<R>>,
+                                  long_call_task<R, function>, call_task<R, function>>;
+  actor_cell& cell = core.actors()[to.cell];
+  auto* const t = new node(std::forward<F>(f), cell, kind, name, core.home(), flags, at);
+  if (kind != call_kind::constructor) t->set_parent();
+  const bool has_future = (flags & task::no_future) == 0;
+  t->publish(node::begins_as, has_future ? 2 : 1);
+  task_ref<state<R>> result(has_future ? t : nullptr);
+  try {
+    before(*t);
+    if (!cell.push(to.generation, *t, kind == call_kind::of_user)) {
+      kind == call_kind::stop ? t->run_anyway()
+                              : t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
+      t->release();
+    }
+  } catch (...) {
+    if constexpr (can_refuse<function>)
+      t->fail(std::current_exception());
+    else
+      t->cancel_alone();
+    t->release();
+    if constexpr (!can_refuse<function>) throw;
+  }
+  return future_access::make<R>(std::move(result));
+}
+
+/// What an actor is to hold as long as it lives. Its cell has it before calls are pushed, and it is asked for when the
+/// constructor is in the mailbox.
+class resources_of_actor {
+ public:
+  /// Throws impossible_request (209), placement_group_gone (617).
+  resources_of_actor(runtime_core& core, const placement& on, const resource_set& wanted, std::string_view name,
+                     std::source_location at)
+      : core_(core) {
+    if (!wanted.empty() || on.is_in_group())
+      held_ = admission::of(core.home(), on.is_in_group() ? core.bundles().find(on, wanted) : core.ledger(), wanted,
+                            name, at);
+  }
+  /// `ends()` is called when the actor ends, before anybody hears of that.
+  void give_to(actor_address actor, move_only_function<void()> ends = {}) {
+    if (held_ == nullptr) return;
+    held_->retain();
+    asked_ = task_ref<admission>(held_.get());
+    held_->tell(
+        [&core = core_, actor](const std::exception_ptr& why) {
+          if (why == nullptr) return core.actors()[actor.cell].admit(actor.generation);
+          try {
+            std::rethrow_exception(why);
+          } catch (const std::exception& e) {
+            core.actors().end(actor, e.what());
+          }
+        },
+        std::move(ends));
+    core_.actors()[actor.cell].hold(std::move(held_));
+  }
+  void ask() noexcept {
+    if (asked_) asked_->ask();
+  }
+
+ private:
+  runtime_core& core_;
+  admission::held held_;
+  task_ref<admission> asked_;
+};
+
+/// Gives the actor the object that `make()` makes, by a call.
+template <class Make>
+void construct(runtime_core& core, actor_address where, Make&& make) {
+  actor_cell& cell = core.actors()[where.cell];
+  if (cell.has_ended()) return;
+  try {
+    cell.set_object(make());
+  } catch (const std::exception& e) {
+    core.actors().end(where, std::string("its constructor threw: ") + e.what());
+  } catch (...) {
+    core.actors().end(where, "its constructor threw what is not a std::exception");
+  }
+}
+template <class T, class Arguments>
+void push_constructor(runtime_core& core, actor_address where, std::source_location at, Arguments arguments) {
+  push_call<T, void>(
+      core, where, at, task::no_future, constructor_name<T>(),
+      [&core, where, arguments = std::move(arguments)]() mutable {
+        construct(core, where, [&] {
+          return std::apply([](auto&... a) { return std::make_shared<T>(std::move(a)...); }, arguments);
+        });
+      },
+      call_kind::constructor);
+}
+/// By its first call too: as it was on another rank, or the first time.
+template <class T>
+void push_maker(runtime_core& core, actor_address where, std::source_location at) {
+  push_call<T, void>(
+      core, where, at, task::no_future, constructor_name<T>(),
+      [&core, where] { construct(core, where, [&] { return core.actors()[where.cell].anew()->make(); }); },
+      call_kind::constructor);
+}
+
+/// Null for an actor that is never made anew. Throws impossible_request (209).
+template <class T, class Kept>
+std::unique_ptr<revival> revival_for(const revival::limits& most, const Kept& kept) {
+  if (most.restarts == 0) return nullptr;
+  if (most.checkpoint_every != 0 && !has_state<T>)
+    throw impossible_request(".checkpoint_every for an actor of " + type_name(typeid(T)) +
+                             ", which has no serialize()");
+  return std::make_unique<revival_of<T, Kept>>(most, kept);
+}
+
+/// Ends an actor of this process; or makes it anew, if it may be. False if it had ended already.
+template <class T>
+bool kill_actor(runtime_core& core, actor_address where, bool restart) {
+  actor_cell& cell = core.actors()[where.cell];
+  if (!restart) return core.actors().end(where, "it was killed");
+  const auto make = [&core, where, &cell] { construct(core, where, [&] { return cell.anew()->make(); }); };
+  auto* const t = new call_task<void, decltype(make)>(decltype(make)(make), cell, call_kind::constructor,
+                                                      constructor_name<T>(), core.home(), task::no_future, {});
+  t->publish(task::queued, 1);
+  if (cell.restart(where.generation, *t, "it was killed")) return true;
+  t->cancel_alone();
+  t->release();
+  return core.actors().end(where, "it was killed; it may not be made anew, or not again: see .max_restarts");
+}
+
+/// A call, where the actor is.
+template <class T, class Call>
+typename Call::given run_method(actor_cell& cell, Call& call) {
+  T& object = *static_cast<T*>(cell.object(typeid(T)));
+  if constexpr (Call::gives_future) {
+    return call(cell.may_repeat(), object);
+  } else if constexpr (std::is_void_v<typename Call::result>) {
+    call(false, object);
+    cell.count_call();
+  } else {
+    typename Call::result r = call(false, object);
+    cell.count_call();
+    return r;
+  }
+}
+/// What a call_task or a long_call_task runs.
+template <class T, class Call>
+struct method_call {
+  actor_cell& cell;
+  Call call;
+
+  typename Call::given operator()() { return run_method<T>(cell, call); }
+  void pack(auto& result) { call.pack(result); }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/actor/detail/way_back.hpp ----
 #ifndef CADRE_ACTOR_DETAIL_WAY_BACK_HPP
 #define CADRE_ACTOR_DETAIL_WAY_BACK_HPP
 
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -17627,8 +21028,7 @@ class way_back {
         f();
         j->answer(from_, number_, false, [](output_archive&) {});
       } else {
-        const value v = f();
-        j->answer(from_, number_, !holds_no_refs<value>, [&](output_archive& out) { out(v); });
+        answer(*j, f());
       }
     } catch (...) {
       if (number_ != 0)
@@ -17639,6 +21039,17 @@ class way_back {
   }
 
  private:
+  template <class R>
+  void answer(job& j, R&& value) {
+    constexpr bool refs = !holds_no_refs<R>;
+    if (is_block(value)) {
+      const auto kept = std::make_shared<const R>(std::move(value));
+      j.answer(from_, number_, refs, [&](output_archive& out) { write_value(out, *kept); }, true, {kept, {}});
+    } else {
+      j.answer(from_, number_, refs, [&](output_archive& out) { write_value(out, value); });
+    }
+  }
+
   job* job_;
   int from_;
   std::uint64_t number_;
@@ -17649,15 +21060,16 @@ class way_back {
 template <class R>
 class answer_when_done final : public continuation {
  public:
-  static void of(const request& r, future<R> f) {
-    auto* const self = new answer_when_done(r, future_access::take(std::move(f)));
+  /// `name`: see way_back.
+  static void of(const request& r, future<R> f, std::string_view name = {}) {
+    auto* const self = new answer_when_done(r, future_access::take(std::move(f)), name);
     r.at.served().add(r.from, r.number, *self->done_);
     if (!self->done_->add(*self)) fire(*self, wish::fire);
   }
 
  private:
-  answer_when_done(const request& r, task_ref<state<R>> t) noexcept
-      : continuation(&fire), back_(r), done_(std::move(t)) {}
+  answer_when_done(const request& r, task_ref<state<R>> t, std::string_view name) noexcept
+      : continuation(&fire), back_(r, name), done_(std::move(t)) {}
   static task* fire(continuation& c, wish w) noexcept {
     if (w == wish::name_owner) return nullptr;
     auto& self = static_cast<answer_when_done&>(c);
@@ -17668,6 +21080,315 @@ class answer_when_done final : public continuation {
 
   way_back back_;
   task_ref<state<R>> done_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/group_requests.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_GROUP_REQUESTS_HPP
+#define CADRE_ACTOR_DETAIL_GROUP_REQUESTS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+placement_groups& groups_of(runtime_core& core);
+
+// What rank 0 asks the ranks for.
+
+/// What is free; and to be told once when it may be more.
+struct room_request {
+  static void serve(request& r) {
+    r.in.expect_end();
+    way_back(r).with([&] { return look(r.at); });
+  }
+  static room look(job& j);
+};
+struct more_request {
+  static void serve(request& r) {
+    r.in.expect_end();
+    groups_of(r.at.core()).try_again();
+  }
+};
+struct set_aside_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    std::string name;
+    bundle_ranks::parts parts;
+    read_all(r, group, name, parts);
+    way_back(r).with([&] { return r.at.core().bundles().set_aside(group, name, parts); });
+  }
+};
+struct drop_group_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    std::string why;
+    bool quietly = false;
+    read_all(r, group, why, quietly);
+    drop(r.at.core(), group, why, quietly);
+  }
+  static void drop(runtime_core& core, std::uint64_t group, const std::string& why, bool quietly) {
+    core.groups_used().drop(group);
+    core.bundles().drop(group, why, quietly);
+  }
+};
+inline room room_request::look(job& j) {
+  return j.core().bundles().look([&j] {
+    if (j.rank() == 0) return groups_of(j.core()).try_again();
+    try {
+      j.ask<more_request>(0, {}, false, [](output_archive&) {});
+    } catch (const error&) {  // the job is over
+    }
+  });
+}
+
+// What all ask rank 0.
+
+struct make_group_request {
+  static void serve(request& r) {
+    placement_group_options o;
+    placement_strategy::kind how{};
+    read_all(r, o.bundles, how, o.name);
+    o.strategy = how;
+    way_back(r).with([&] { return make(r.at.core(), std::move(o)); });
+  }
+  static std::uint64_t make(runtime_core& core, placement_group_options o) {
+    return groups_of(core).add(std::move(o), (std::uint64_t{core.number()} << 32) + 1);
+  }
+};
+struct find_group_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    read_all(r, group);
+    way_back(r).with([&] { return groups_of(r.at.core()).find(group); });
+  }
+};
+/// Answered when it is placed, by the rank of each bundle.
+struct placed_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    read_all(r, group);
+    groups_of(r.at.core()).when_placed(group, [back = way_back(r)](const placement_groups::outcome& o) mutable {
+      back.with([&] { return ranks_of(o); });
+    });
+  }
+  static std::vector<int> ranks_of(const placement_groups::outcome& o) {
+    if (o.why != nullptr) std::rethrow_exception(o.why);
+    return o.ranks;
+  }
+};
+struct remove_group_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    read_all(r, group);
+    way_back(r).with([&] { groups_of(r.at.core()).remove(group); });
+  }
+};
+
+/// In one process, which is one rank and one node.
+class bundles_here final : public bundle_ranks {
+ public:
+  explicit bundles_here(runtime_core& core) noexcept : core_(core) {}
+  std::vector<group_layout::rank> all() override { return {{0, runtime_core::host(), room::of(core_.resources())}}; }
+  std::vector<group_layout::rank> free() override {
+    return {{0, runtime_core::host(), core_.bundles().look([this] { groups_of(core_).try_again(); })}};
+  }
+  bool set_aside(int, std::uint64_t group, const std::string& name, const parts& which) override {
+    return core_.bundles().set_aside(group, name, which);
+  }
+  void take_back(int, std::uint64_t, const parts&) noexcept override {}  // there is no other rank to fail
+  void drop(std::uint64_t group, const std::vector<int>&, const std::vector<resource_set>&,
+            const std::string& why) noexcept override {
+    core_.bundles().drop(group, why);
+  }
+  void run(move_only_function<void()> f) override { f(); }
+
+ private:
+  runtime_core& core_;
+};
+
+/// In a job of several ranks.
+class bundles_of_job final : public bundle_ranks {
+ public:
+  explicit bundles_of_job(job& j) noexcept : job_(j) {}
+
+  std::vector<group_layout::rank> all() override {
+    std::vector<group_layout::rank> ranks;
+    for (int r = 0; r < job_.world_size(); ++r)
+      if (job_.is_alive(r)) ranks.push_back({r, job_.facts_of(r).host, room::of(job_.facts_of(r).resources)});
+    return ranks;
+  }
+  std::vector<group_layout::rank> free() override {
+    std::vector<group_layout::rank> ranks = all();
+    std::vector<future<room>> answers(ranks.size());
+    for (std::size_t i = 0; i < ranks.size(); ++i)
+      if (ranks[i].number != job_.rank())
+        answers[i] = asked<room_request, room>(ranks[i].number, [](output_archive&) {});
+    for (std::size_t i = 0; i < ranks.size(); ++i) {
+      ranks[i].has = {};
+      try {
+        ranks[i].has = ranks[i].number == job_.rank() ? room_request::look(job_) : answers[i].get();
+      } catch (const std::exception&) {  // it has died
+      }
+    }
+    return ranks;
+  }
+  bool set_aside(int rank, std::uint64_t group, const std::string& name, const parts& which) override {
+    bool done = false;
+    try {
+      done = rank == job_.rank()
+                 ? job_.core().bundles().set_aside(group, name, which)
+                 : asked<set_aside_request, bool>(rank, [&](output_archive& out) { out(group, name, which); }).get();
+    } catch (const std::exception&) {  // likewise
+    }
+    if (done)
+      for (const bundle_table::part& p : which) job_.ranks()->take(rank, p.resources);
+    return done;
+  }
+  void take_back(int rank, std::uint64_t group, const parts& which) noexcept override {
+    for (const bundle_table::part& p : which) job_.ranks()->give_back(rank, p.resources);
+    tell(rank, group, "it could not be set aside as a whole", true);
+  }
+  void drop(std::uint64_t group, const std::vector<int>& at, const std::vector<resource_set>& bundles,
+            const std::string& why) noexcept override {
+    for (std::size_t b = 0; b < at.size(); ++b) job_.ranks()->give_back(at[b], bundles[b]);
+    for (int r = 0; r < job_.world_size(); ++r) tell(r, group, why, false);  // all that know it
+  }
+  void run(move_only_function<void()> f) override { job_.later(std::move(f)); }
+
+ private:
+  template <class Tag, class R, class Write>
+  future<R> asked(int rank, Write&& write) {
+    return ask<Tag, R>(job_, rank, {}, false, "a placement group", false, {}, write);
+  }
+  void tell(int rank, std::uint64_t group, const std::string& why, bool quietly) noexcept {
+    try {
+      if (rank == job_.rank())
+        drop_group_request::drop(job_.core(), group, why, quietly);
+      else if (job_.is_alive(rank))
+        job_.ask<drop_group_request>(rank, {}, false, [&](output_archive& out) { out(group, why, quietly); });
+    } catch (const std::exception& e) {  // it has died just now
+      log(log_level::debug, "actor", [&] { return std::string("a rank was not told of a group's end: ") + e.what(); });
+    }
+  }
+
+  job& job_;
+};
+
+inline placement_groups& groups_of(runtime_core& core) {
+  return core.groups([&]() -> std::unique_ptr<bundle_ranks> {
+    if (core.jobs() != nullptr) return std::make_unique<bundles_of_job>(*core.jobs());
+    return std::make_unique<bundles_here>(core);
+  });
+}
+
+inline future<std::vector<int>> ask_when_placed(runtime_core& core, std::uint64_t group) {
+  if (core.rank() != 0)
+    return ask<placed_request, std::vector<int>>(*core.jobs(), 0, {}, false, "a placement group", false, {},
+                                                 [&](output_archive& out) { out(group); });
+  promise<std::vector<int>> told(core.pool());
+  future<std::vector<int>> answer = told.get_future();
+  groups_of(core).when_placed(group, [told = std::move(told)](const placement_groups::outcome& o) mutable {
+    o.why != nullptr ? std::move(told).set_error(o.why) : std::move(told).set_value(o.ranks);
+  });
+  return answer;
+}
+
+/// What this rank knows of a group, of a job of several. Waits for an answer of rank 0 when it is first used here. Throws
+/// placement_group_gone (617), empty_placement_group (618).
+inline std::shared_ptr<const group_used> known_group(runtime_core& core, std::uint64_t group) {
+  if (group >> 32 != core.number()) throw empty_placement_group("this placement group is of another runtime");
+  if (auto known = core.groups_used().find(group)) return known;
+  const placement_groups::facts f = core.rank() == 0 ? groups_of(core).find(group)
+                                                     : ask<find_group_request, placement_groups::facts>(
+                                                           *core.jobs(), 0, {}, false, "a placement group", false, {},
+                                                           [&](output_archive& out) { out(group); })
+                                                           .get();
+  std::vector<places::place> bundles;
+  for (const resource_set& b : f.bundles) bundles.push_back({"", b});
+  shared_future<std::vector<int>> ranks = ask_when_placed(core, group).share();
+  future_access::get(ranks)->set_observed();  // who uses it says so
+  return core.groups_used().add(group, {f.name, std::make_shared<places>(bundles), std::move(ranks)});
+}
+/// At once: whether that can be there at all. Throws impossible_request (209), empty_placement_group (618).
+inline void check_fits(const group_used& g, const placement& on, const resource_set& wanted) {
+  if (on.bundle() != placement::any_bundle && (on.bundle() < 0 || on.bundle() >= g.bundles->size()))
+    throw empty_placement_group("bundle " + std::to_string(on.bundle()) + " of " + group_label(on.group(), g.name) +
+                                ", which has " + std::to_string(g.bundles->size()));
+  for (int b = 0; b < g.bundles->size(); ++b)
+    if ((on.bundle() == placement::any_bundle || on.bundle() == b) && g.bundles->has(b, wanted)) return;
+  throw impossible_request(bundle_table::too_much(wanted, g.name, on.group()));
+}
+
+/// In a job of several ranks, whether it is known where that is; if not, what will say so is added to the sources. Throws as
+/// known_group() and check_fits().
+inline bool is_placed(job& j, const placement& on, const resource_set& wanted, task_refs& sources) {
+  if (!on.is_in_group()) return true;
+  const auto g = known_group(j.core(), on.group());
+  check_fits(*g, on, wanted);
+  if (g->ranks.ready()) return true;
+  task* const t = future_access::get(g->ranks);
+  t->retain();
+  sources.push_back(task_ref<task>(t));
+  return false;
+}
+/// Which rank; `on` becomes one bundle, if it is a group. Waits for a group to be placed. Throws impossible_request (209),
+/// placement_group_gone (617), empty_placement_group (618).
+inline int find_place(job& j, placement& on, const resource_set& wanted, bool rank_0_last = false,
+                      int near = places::none) {
+  if (!on.is_in_group()) return j.choose(on, wanted, rank_0_last, near);
+  const auto g = known_group(j.core(), on.group());
+  check_fits(*g, on, wanted);
+  const std::vector<int>& ranks = g->ranks.get();
+  const int b = g->bundles->choose(wanted, placement::kind::anywhere, [&](int i) {
+    return (on.bundle() == placement::any_bundle || on.bundle() == i) && j.is_alive(ranks[static_cast<std::size_t>(i)]);
+  });
+  if (b == places::none)
+    throw placement_group_gone(group_label(on.group(), g->name), "the rank of the bundle has died");
+  on = in_group(on.group(), b);
+  return ranks[static_cast<std::size_t>(b)];
+}
+/// Of what find_place() has said where it goes.
+inline charge charge_for(job& j, const placement& on, int to, const resource_set& wanted) {
+  if (!on.is_in_group()) return charge(j.ranks(), to, wanted);
+  const auto g = j.core().groups_used().find(on.group());
+  return g ? charge(g->bundles, on.bundle(), wanted) : charge();
+}
+/// The same for an actor, which keeps it as long as it lives; what has ended gives it back.
+inline void take_for(job& j, const placement& on, int to, const resource_set& what) {
+  if (!on.is_in_group()) return j.ranks()->take(to, what);
+  if (const auto g = j.core().groups_used().find(on.group())) g->bundles->take(on.bundle(), what);
+}
+struct given_back_request {
+  static void serve(request& r) {
+    placement on;
+    resource_set what;
+    read_all(r, on, what);
+    give_back(r.at, on, r.from, what);
+  }
+  static void give_back(job& j, const placement& on, int at, const resource_set& what) {
+    if (!on.is_in_group()) return j.ranks()->give_back(at, what);
+    const auto g = j.core().groups_used().find(on.group());
+    if (g && on.bundle() >= 0 && on.bundle() < g->bundles->size()) g->bundles->give_back(on.bundle(), what);
+  }
+  /// To who has placed it.
+  static void tell(job& j, int placed_by, const placement& on, const resource_set& what) noexcept {
+    try {
+      if (placed_by == j.rank()) return give_back(j, on, j.rank(), what);
+      j.ask<given_back_request>(placed_by, {}, false, [&](output_archive& out) { out(on, what); });
+    } catch (const std::exception&) {  // it has died, or the job is over
+    }
+  }
 };
 
 }  // namespace detail
@@ -17768,11 +21489,15 @@ inline void job::revive(const actor_place& first, std::string how) noexcept {
       }
       // A rank does not come back. Rank 0 is not to be lost by what killed another.
       const bool on_the_lost = k->on.what() == placement::kind::on_rank && !is_alive(k->on.rank());
-      const int to = choose(on_the_lost ? placement{} : k->on, {}, true);
+      sent_actor again = k->how;
+      placement on = on_the_lost ? placement{} : k->on;
+      const int to = find_place(*this, on, again.resources, true);
+      if (on.is_in_group()) again.on = on;
       try {
         const auto at = detail::ask_handler<actor_address>(*this, to, {.handler = k->maker}, false, "a restart", true,
-                                                           {}, [&](output_archive& out) { out(k->how); })
+                                                           {}, [&](output_archive& out) { out(again); })
                             .get();
+        take_for(*this, on, to, again.resources);
         return kept_.made(first, {to, at, first.task_retries});
       } catch (const actor_died& e) {  // that rank has died too
         how = e.what();
@@ -17782,189 +21507,6 @@ inline void job::revive(const actor_place& first, std::string how) noexcept {
     how.append("; it cannot be made anew: ").append(e.what());
   }
   names_.drop(kept_.give_up(first, how), first);
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/start_call.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_START_CALL_HPP
-#define CADRE_ACTOR_DETAIL_START_CALL_HPP
-
-#include <exception>
-#include <memory>
-#include <source_location>
-#include <string>
-#include <string_view>
-#include <tuple>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-using task_refs = std::vector<task_ref<task>>;
-
-/// A task of a function with a name, without options.
-template <class R, class F>
-class named_task final : public function_task<R, F> {
- public:
-  named_task(F&& f, std::string_view name, pool_id home, std::source_location at)
-      : function_task<R, F>(std::move(f), home, 0, at), name_(name) {}
-  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
-
- private:
-  std::string_view name_;
-};
-
-/// Runs a bound call, or what wraps one, on this process's pool, when the tasks before it are done.
-template <auto F, class R, class Call>
-future<R> start_call(runtime_core& core, remote_options o, Call call, const task_refs& sources) {
-  if (o.name.empty()) o.name = function_name<F>();
-  if (o.retry_on == nullptr) o.max_retries = 0;  // a worker that is lost is the caller's matter
-  auto extras = std::make_unique<task_extras>(task_options{.name = std::move(o.name),
-                                                           .resources = std::move(o.resources),
-                                                           .stop = std::move(o.stop),
-                                                           .max_retries = o.max_retries,
-                                                           .retry_on = o.retry_on,
-                                                           .priority = o.priority,
-                                                           .deadline = o.deadline,
-                                                           .at = o.at});
-  std::vector<task*> before;
-  for (const auto& t : sources) before.push_back(t.get());
-  // What comes before may come when the runtime has ended.
-  std::shared_ptr<runtime_core> keep = before.empty() ? nullptr : core.shared_from_this();
-  const auto submit = [&](auto&& run) {
-    return future_access::make<R>(
-        submit_configured<R>(scheduler_of(core.pool()), std::move(run), std::move(extras), 0, before));
-  };
-  if constexpr (signature_of<F>::takes_stop) {
-    extras->source.emplace();
-    return submit([keep = std::move(keep), call = std::move(call),
-                   token = extras->source->get_token()](bool again) mutable -> R { return call(again, token); });
-  } else {
-    return submit([keep = std::move(keep), call = std::move(call)](bool again) mutable -> R { return call(again); });
-  }
-}
-/// The same without options, for which a smaller task will do if nothing comes before it.
-template <auto F, class R, class Call>
-future<R> start_plain_call(runtime_core& core, std::source_location at, Call call, const task_refs& sources) {
-  if constexpr (!signature_of<F>::takes_stop) {
-    if (sources.empty()) {
-      auto run = [call = std::move(call)]() mutable -> R { return call(false); };
-      auto* const t = new named_task<R, decltype(run)>(std::move(run), function_name<F>(), core.home(), at);
-      t->set_parent();
-      t->publish(task::queued, 2);
-      task_ref<state<R>> made(t);
-      scheduler_of(core.pool()).push(t);
-      return future_access::make<R>(std::move(made));
-    }
-  }
-  return start_call<F, R>(core, {.at = at}, std::move(call), sources);
-}
-
-/// Puts a call into the mailbox of an actor of this process. What cannot be put there fails: see actor::call(). An F with a
-/// refuse(error) gets all errors, in place of the caller. `before(task&)` is called when there is a task that could be
-/// cancelled, and has not begun.
-template <class T, class R, class F, class Before = decltype([](task&) {})>
-future<R> push_call(runtime_core& core, actor_address to, std::source_location at, std::uint8_t flags,
-                    std::string_view name, F&& f, call_kind kind = call_kind::of_user, const Before& before = {}) {
-  actor_cell& cell = core.actors()[to.cell];
-  auto* const t = new call_task<R, std::decay_t<F>>(std::forward<F>(f), cell, kind, name, core.home(), flags, at);
-  if (kind != call_kind::constructor) t->set_parent();
-  const bool has_future = (flags & task::no_future) == 0;
-  t->publish(task::queued, has_future ? 2 : 1);
-  task_ref<state<R>> result(has_future ? t : nullptr);
-  try {
-    before(*t);
-    if (!cell.push(to.generation, *t, kind == call_kind::of_user)) {
-      kind == call_kind::stop ? t->run_anyway()
-                              : t->fail(std::make_exception_ptr(actor_died(type_name(typeid(T)), "it has ended")));
-      t->release();
-    }
-  } catch (...) {
-    if constexpr (can_refuse<std::decay_t<F>>)
-      t->fail(std::current_exception());
-    else
-      t->cancel_alone();
-    t->release();
-    if constexpr (!can_refuse<std::decay_t<F>>) throw;
-  }
-  return future_access::make<R>(std::move(result));
-}
-
-/// Gives the actor the object that `make()` makes, by a call.
-template <class Make>
-void construct(runtime_core& core, actor_address where, Make&& make) {
-  try {
-    core.actors()[where.cell].set_object(make());
-  } catch (const std::exception& e) {
-    core.actors().end(where, std::string("its constructor threw: ") + e.what());
-  } catch (...) {
-    core.actors().end(where, "its constructor threw what is not a std::exception");
-  }
-}
-template <class T, class Arguments>
-void push_constructor(runtime_core& core, actor_address where, std::source_location at, Arguments arguments) {
-  push_call<T, void>(
-      core, where, at, task::no_future, constructor_name<T>(),
-      [&core, where, arguments = std::move(arguments)]() mutable {
-        construct(core, where, [&] {
-          return std::apply([](auto&... a) { return std::make_shared<T>(std::move(a)...); }, arguments);
-        });
-      },
-      call_kind::constructor);
-}
-/// By its first call too: as it was on another rank, or the first time.
-template <class T>
-void push_maker(runtime_core& core, actor_address where, std::source_location at) {
-  push_call<T, void>(
-      core, where, at, task::no_future, constructor_name<T>(),
-      [&core, where] { construct(core, where, [&] { return core.actors()[where.cell].anew()->make(); }); },
-      call_kind::constructor);
-}
-
-/// Null for an actor that is never made anew. Throws impossible_request (209).
-template <class T, class Kept>
-std::unique_ptr<revival> revival_for(const revival::limits& most, const Kept& kept) {
-  if (most.restarts == 0) return nullptr;
-  if (most.checkpoint_every != 0 && !has_state<T>)
-    throw impossible_request(".checkpoint_every for an actor of " + type_name(typeid(T)) +
-                             ", which has no serialize()");
-  return std::make_unique<revival_of<T, Kept>>(most, kept);
-}
-
-/// Ends an actor of this process; or makes it anew, if it may be. False if it had ended already.
-template <class T>
-bool kill_actor(runtime_core& core, actor_address where, bool restart) {
-  actor_cell& cell = core.actors()[where.cell];
-  if (!restart) return core.actors().end(where, "it was killed");
-  const auto make = [&core, where, &cell] {
-    if (!cell.has_ended()) construct(core, where, [&] { return cell.anew()->make(); });
-  };
-  auto* const t = new call_task<void, decltype(make)>(decltype(make)(make), cell, call_kind::constructor,
-                                                      constructor_name<T>(), core.home(), task::no_future, {});
-  t->publish(task::queued, 1);
-  if (cell.restart(where.generation, *t, "it was killed")) return true;
-  t->cancel_alone();
-  t->release();
-  return core.actors().end(where, "it was killed; it may not be made anew, or not again: see .max_restarts");
-}
-
-/// A call, where the actor is.
-template <class T, class Call>
-typename Call::result run_method(actor_cell& cell, Call& call) {
-  T& object = *static_cast<T*>(cell.object(typeid(T)));
-  if constexpr (std::is_void_v<typename Call::result>) {
-    call(false, object);
-    cell.count_call();
-  } else {
-    typename Call::result r = call(false, object);
-    cell.count_call();
-    return r;
-  }
 }
 
 }  // namespace detail
@@ -17998,9 +21540,9 @@ struct task_request {
   static void serve(request& r) {
     sent_options o;
     r.in(o);
-    Call call = Call::read(r.at.core(), r.in);
+    auto call = read_call<Call>(r.at.core(), r.in, function_name<F>());
     task_refs sources;
-    call.add_sources(sources);
+    call.add_sources(sources, true);
     answer_when_done<typename Call::result>::of(
         r, start_call<F, typename Call::result>(r.at.core(), std::move(o).here(), std::move(call), sources));
   }
@@ -18020,16 +21562,26 @@ template <class T, auto Method, class Call>
 struct call_request {
   static void serve(request& r) {
     runtime_core& core = r.at.core();
-    Call call = Call::read(core, r.in);
+    auto call = read_call<Call>(core, r.in, function_name<Method>());
     actor_cell& cell = cell_of<T>(r);
-    served run{std::move(call), way_back(r, function_name<Method>()), &cell};
-    push_call<T, void>(core, {r.cell, r.generation}, {}, task::no_future | task::beyond_cancel, function_name<Method>(),
-                       std::move(run), call_kind::of_user, [&](task& t) { r.at.served().add(r.from, r.number, t); });
+    if constexpr (Call::gives_future) {
+      using result = typename Call::result;
+      answer_when_done<result>::of(r,
+                                   push_call<T, result>(core, {r.cell, r.generation}, {}, 0, function_name<Method>(),
+                                                        method_call<T, decltype(call)>{cell, std::move(call)}),
+                                   function_name<Method>());
+    } else {
+      served<decltype(call)> run{std::move(call), way_back(r, function_name<Method>()), &cell};
+      push_call<T, void>(core, {r.cell, r.generation}, {}, task::no_future | task::beyond_cancel,
+                         function_name<Method>(), std::move(run), call_kind::of_user,
+                         [&](task& t) { r.at.served().add(r.from, r.number, t); });
+    }
   }
 
  private:
+  template <class Read>
   struct served {
-    Call call;
+    Read call;
     way_back back;
     actor_cell* cell;
     void operator()() {
@@ -18043,12 +21595,16 @@ struct call_request {
 
 /// Makes an actor of a job of several ranks, where rank 0 knows it, on this one.
 template <class T, class Kept>
-actor_address make_here(runtime_core& core, sent_actor o, std::source_location at, Kept kept) {
+actor_address make_here(runtime_core& core, sent_actor o, std::source_location at, Kept kept, int placed_by) {
+  resources_of_actor held(core, o.on, o.resources, constructor_name<T>(), at);
   std::unique_ptr<revival> anew = revival_for<T>(o.most, kept);
   revival* const r = anew.get();
   if (o.restarts != 0) r->go_on_from(o.restarts, std::move(o.state));
   const actor_address where =
       core.actors().add(typeid(T), core.home(), o.label, o.most_at_once, o.most_pending, std::move(anew));
+  held.give_to(where, [&core, placed_by, on = o.on, what = o.resources] {
+    given_back_request::tell(*core.jobs(), placed_by, on, what);
+  });
   const actor_place first =
       o.restarts != 0 ? o.first
                       : actor_place{core.rank(), where, r != nullptr ? o.most.task_retries : actor_place::never_anew};
@@ -18064,6 +21620,7 @@ actor_address make_here(runtime_core& core, sent_actor o, std::source_location a
       };
     push_maker<T>(core, where, at);
   }
+  held.ask();
   return where;
 }
 /// An actor is to be made.
@@ -18079,7 +21636,7 @@ struct make_request {
     else
       std::apply([&](auto&... a) { r.in(a...); }, kept);
     r.in.expect_end();
-    const actor_address where = make_here<T>(r.at.core(), std::move(o), {}, std::move(kept));
+    const actor_address where = make_here<T>(r.at.core(), std::move(o), {}, std::move(kept), r.from);
     way_back(r).with([&] { return where; });
   }
 
@@ -18147,6 +21704,14 @@ inline name_answer ask_about_name(job& j, name_question q, const std::string& na
       .get();
 }
 
+/// At the end of the job, when all that goes on waits for resources: actors that hold some end.
+struct end_holders_request {
+  static void serve(request& r) {
+    r.in.expect_end();
+    r.at.core().end_actors_that_hold();
+  }
+};
+
 /// What a rank has to do before the job may end: see mpi::runtime.
 struct activity_request {
   static void serve(request& r) {
@@ -18170,6 +21735,10 @@ CADRE_NAMESPACE_BEGIN
 class runtime;
 template <class T>
 class actor;
+template <class T>
+class stream;
+template <class T>
+class stream_writer;
 struct runtime_options;
 struct remote_options;
 struct actor_options;
@@ -18185,15 +21754,17 @@ CADRE_NAMESPACE_END
 
 CADRE_NAMESPACE_BEGIN
 
-/// For the methods of an actor's class, and its constructor. All throw no_actor (612) elsewhere.
+/// For the methods of an actor's class, coroutines that they begin, and its constructor. All throw no_actor (612) elsewhere.
 namespace this_actor {
 
 namespace detail {
 
 inline cadre::detail::actor_cell& cell() {
-  const auto* const call = dynamic_cast<const cadre::detail::call_in_mailbox*>(cadre::detail::current_task());
-  if (call == nullptr) throw no_actor();
-  return call->cell;
+  cadre::detail::task* const here = cadre::detail::current_task();
+  const auto in = here != nullptr ? here->runs_in() : nullptr;
+  auto* const cell = dynamic_cast<cadre::detail::actor_cell*>(in.get());
+  if (cell == nullptr) throw no_actor();
+  return *cell;
 }
 
 }  // namespace detail
@@ -18239,6 +21810,13 @@ CADRE_NAMESPACE_BEGIN
 /// otherwise. Arguments are converted to the types of the method's parameters; futures and object_refs among them are waited
 /// for in the method's place. A call that waits for one which the actor can only come to later throws wait_cycle (208),
 /// which names all on the way.
+///
+/// A method that returns a future<R> gives a future<R> too, not one of a future. If it is a coroutine (with
+/// <cadre/async/coroutine.hpp>), `co_await` in it frees the actor: other calls run meanwhile, and it goes on in a turn of the
+/// actor, so nothing that only its methods use needs a lock, but may have changed at each co_await. Other coroutines that it
+/// begins do so too, but for those that name a thread_pool. Its arguments and the object live until the future is there. The
+/// future is there when the coroutine is over; cancelling it cancels the coroutine. A circle that a co_await closes is not
+/// seen.
 ///
 /// Thread-safety: as an int; any number of threads may call through copies of one handle.
 template <class T>
@@ -18292,8 +21870,8 @@ class actor {
     tell_at<Method>(at, std::forward<A>(a), std::forward<B>(b));
   }
 
-  /// Ends it when the calls made before have run; those made later fail with actor_died (601). Nothing, if it has
-  /// ended. Throws empty_actor (606).
+  /// Ends it when the calls made before have run, coroutines to their ends; those made later fail with actor_died (601).
+  /// Nothing, if it has ended. Throws empty_actor (606).
   future<void> stop(std::source_location at = std::source_location::current()) const {
     detail::runtime_core& core = checked();
     const detail::actor_address here = address();
@@ -18307,7 +21885,8 @@ class actor {
         core, here, at, 0, "stop", [&core, here] { core.actors().end(here, "it was stopped"); },
         detail::call_kind::stop);
   }
-  /// Ends it at once: a call that runs is finished, those that wait fail with actor_died (601). False if it had ended. With
+  /// Ends it at once: a call that runs is finished, those that wait fail with actor_died (601), and so do coroutines that are
+  /// not over, which are asked to stop: at their next co_await, in which they end. False if it had ended. With
   /// .no_restart = false it is made anew if its .max_restarts allows that, as after the loss of its rank.
   bool kill(kill_options how = {}) const {
     detail::runtime_core& core = checked();
@@ -18357,9 +21936,11 @@ class actor {
           if (first().may_move())
             return detail::ask_moving<request, result>(*core.jobs(), first(), detail::function_name<Method>(), at,
                                                        std::move(all));
-          return detail::ask<request, result>(*core.jobs(), rank_, head(), Settled::may_hold_refs,
-                                              detail::function_name<Method>(), true, at,
-                                              [&](output_archive& out) { all.save(out); });
+          return detail::send_kept(std::move(all), [&](const Settled& c, auto keep) {
+            return detail::ask<request, result>(
+                *core.jobs(), rank_, head(), Settled::may_hold_refs, detail::function_name<Method>(), true, at,
+                [&](output_archive& out) { c.save(out); }, std::move(keep));
+          });
         },
         [&](std::exception_ptr why) { return detail::failed_future<result>(*core.jobs(), std::move(why), at); });
   }
@@ -18369,15 +21950,22 @@ class actor {
     detail::runtime_core& core = checked();
     auto call = detail::bind_call<Method>(core, std::forward<A>(arguments)...);
     if (rank_ == core.rank()) {
-      auto f = [&core, call = here(core, std::move(call))]() mutable {
-        try {
-          static_cast<void>(call());
-        } catch (...) {
-          core.report(std::current_exception(), detail::function_name<Method>());
-        }
-      };
-      detail::push_call<T, void>(core, address(), at, detail::task::no_future | detail::task::beyond_cancel,
-                                 detail::function_name<Method>(), std::move(f));
+      if constexpr (detail::signature_of<Method>::gives_future) {
+        // The error of a future that is dropped goes to the same place.
+        using result = typename detail::signature_of<Method>::result;
+        static_cast<void>(detail::push_call<T, result>(core, address(), at, 0, detail::function_name<Method>(),
+                                                       here(core, std::move(call))));
+      } else {
+        auto f = [&core, call = here(core, std::move(call))]() mutable {
+          try {
+            static_cast<void>(call());
+          } catch (...) {
+            core.report(std::current_exception(), detail::function_name<Method>());
+          }
+        };
+        detail::push_call<T, void>(core, address(), at, detail::task::no_future | detail::task::beyond_cancel,
+                                   detail::function_name<Method>(), std::move(f));
+      }
     } else {
       const auto failed = [&](const std::exception_ptr& why) {
         core.jobs()->tell_of(why, detail::function_name<Method>());
@@ -18387,8 +21975,10 @@ class actor {
         try {
           if (first().may_move())
             return detail::tell_moving<request>(*core.jobs(), first(), detail::function_name<Method>(), std::move(all));
-          core.jobs()->template ask<request>(rank_, head(), Settled::may_hold_refs,
-                                             [&](output_archive& out) { all.save(out); });
+          detail::send_kept(std::move(all), [&](const Settled& c, auto keep) {
+            core.jobs()->template ask<request>(
+                rank_, head(), Settled::may_hold_refs, [&](output_archive& out) { c.save(out); }, std::move(keep));
+          });
         } catch (...) {
           failed(std::current_exception());
         }
@@ -18398,8 +21988,7 @@ class actor {
   }
   template <class Call>
   auto here(detail::runtime_core& core, Call call) const {
-    return
-        [&cell = core.actors()[cell_], call = std::move(call)]() mutable { return detail::run_method<T>(cell, call); };
+    return detail::method_call<T, Call>{core.actors()[cell_], std::move(call)};
   }
   detail::runtime_core& checked() const {
     detail::runtime_core* const core = generation_ == 0 ? nullptr : detail::runtime_core::find(runtime_);
@@ -18658,7 +22247,8 @@ consteval void check_worker_call() {
       "cadre: a function that runs in a worker process takes no std::stop_token, as nobody could use it: give "
       "the process_pool a .timeout");
   static_assert(
-      (!is_of_this_process<std::decay_t<A>> && ...) && !is_of_this_process<typename known::result>,
+      (!is_of_this_process<std::decay_t<A>> && ...) && !is_of_this_process<typename known::result> &&
+          !known::gives_future,
       "cadre: a worker process has no runtime: its function takes and gives values, not futures, object_refs or "
       "actors");
 }
@@ -19786,6 +23376,1175 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/async/detail/coroutine.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_COROUTINE_HPP
+#define CADRE_ASYNC_DETAIL_COROUTINE_HPP
+
+#include <sched.h>
+
+#include <atomic>
+#include <coroutine>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <new>
+#include <source_location>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a coroutine's task knows of its frame, and the race for it. Three say something: the coroutine that it is
+/// suspended, the task waited for that it is done, the one who cancels that the coroutine is to stop. The second to come
+/// ends the wait: as the coroutine, by going on at once; as one of the others, by scheduling it. Whoever comes later does
+/// nothing. Having said so, nobody touches the coroutine any more, unless it is its turn to schedule.
+class coroutine_core {
+ public:
+  /// False if the coroutine is to go on at once.
+  [[nodiscard]] bool suspend() noexcept { return !(say(suspended) & (told | stopped)); }
+  /// True if the caller is to schedule it. So below.
+  [[nodiscard]] bool tell() noexcept { return (say(told) & (suspended | stopped)) == suspended; }
+  [[nodiscard]] bool tell_to_stop() noexcept { return (say(stopped) & (suspended | told)) == suspended; }
+
+  [[nodiscard]] bool was_told() const noexcept { return said_.load(std::memory_order_acquire) & told; }
+  /// The wait is over. That it is to stop remains.
+  void begin_anew() noexcept { said_.fetch_and(stopped, std::memory_order_acq_rel); }
+
+  /// Where it goes on: in its strand, or on its pool.
+  void schedule_later(resumption& next) noexcept { in_ != nullptr ? in_->go_on(next) : schedule(&next); }
+  void set_strand(std::shared_ptr<strand> in) noexcept { in_ = std::move(in); }
+  [[nodiscard]] const std::shared_ptr<strand>& in() const noexcept { return in_; }
+
+  /// The frame is gone: the future becomes ready. Gives back the coroutine's reference.
+  virtual void end(bool of_its_run) noexcept = 0;
+  /// The same for one that was cancelled before it began.
+  virtual void end_not_begun() noexcept = 0;
+
+ protected:
+  ~coroutine_core() = default;
+  void leave_strand() noexcept { in_.reset(); }
+
+ private:
+  enum : std::uint32_t { suspended = 1, told = 2, stopped = 4 };
+  std::uint32_t say(std::uint32_t what) noexcept { return said_.fetch_or(what, std::memory_order_acq_rel); }
+
+  std::atomic<std::uint32_t> said_{0};
+  std::shared_ptr<strand> in_;  // changes before anybody else knows of the coroutine, and when it is over
+};
+
+/// What future<T> of a coroutine refers to.
+template <class T>
+class coroutine_task final : public state<T>, public coroutine_core {
+ public:
+  coroutine_task(pool_id home, resumption& next, std::source_location at) noexcept
+      : state<T>(home, task::no_closure | task::hears_stop, at), next_(next) {}
+  void run() noexcept override {}  // never claimable: it is its resumption that is queued
+  void run_not() noexcept override {}
+  void on_stop() noexcept override {
+    if (this->tell_to_stop()) this->schedule_later(next_);
+  }
+  [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override { return this->in(); }
+  void end(bool of_its_run) noexcept override {
+    this->leave_strand();
+    this->complete(of_its_run ? task::completion::of_its_run : task::completion::from_elsewhere);
+    this->release();
+  }
+  void end_not_begun() noexcept override {
+    set_cancelled(*this);
+    end(false);
+  }
+
+ private:
+  resumption& next_;  // in the frame
+};
+
+/// The part of a coroutine's promise that is the same for all.
+///
+/// All functions that the compiler calls at a suspension are out of line: clang before 17 may otherwise keep their
+/// variables in the frame, which is not theirs any more when another thread goes on with it.
+class coroutine_base {
+ public:
+  coroutine_base(const coroutine_base&) = delete;
+  coroutine_base& operator=(const coroutine_base&) = delete;
+
+  // Frames lie in recycled nodes too, behind the bytes by which tasks are found there. They begin with a pointer to the
+  // code, or should: see beginning.
+  // Neither is inlined: of only one, g++ 12 says that what it sees inside does not match the other.
+  [[gnu::noinline]] static void* operator new(std::size_t bytes) {
+    void* const frame = bytes <= largest_frame
+                            ? static_cast<std::byte*>(node_memory::allocate(bytes + frame_offset)) + frame_offset
+                            : ::operator new(bytes);
+    *static_cast<void* volatile*>(frame) = nullptr;
+    return frame;
+  }
+  [[gnu::noinline]] static void operator delete(void* frame, std::size_t bytes) noexcept {
+    if (bytes > largest_frame) return ::operator delete(frame);
+    node_memory::release(static_cast<std::byte*>(frame) - frame_offset, bytes + frame_offset);
+  }
+
+  struct beginning {
+    coroutine_base& coroutine;
+    [[nodiscard]] bool await_ready() const noexcept { return false; }
+    [[gnu::noinline]] void await_suspend(std::coroutine_handle<> frame) const {
+      coroutine.frame_ = frame;
+      // g++ 12 puts a variable in front of that pointer if the first statement of a coroutine is an `if` with a co_await.
+      if (frame.done()) throw miscompiled_coroutine(describe(coroutine.task_->name(), coroutine.task_->at()));
+      if (coroutine.begins_on_pool_)
+        schedule(&coroutine.next_);
+      else
+        coroutine.go_on(false);
+    }
+    void await_resume() const noexcept {}
+  };
+  struct ending {
+    [[nodiscard]] bool await_ready() const noexcept { return false; }
+    template <class Promise>
+    [[gnu::noinline]] void await_suspend(std::coroutine_handle<Promise> frame) const noexcept {
+      *frame.promise().over_ = true;
+    }
+    void await_resume() const noexcept {}
+  };
+  beginning initial_suspend() noexcept { return {*this}; }
+  ending final_suspend() noexcept { return {}; }
+
+  [[nodiscard]] bool stop_requested() const noexcept { return task_->stop_requested(); }
+  void throw_if_stopped() const {
+    if (stop_requested()) throw task_cancelled(describe(task_->name(), task_->at()), "before it could go on");
+  }
+
+  /// Suspends until `t` is done or the coroutine is to stop. False if it is to go on at once; else another thread may be
+  /// running it by now.
+  [[nodiscard]] bool suspend_until(task& t) noexcept {
+    if (next_.home() == no_pool && t.home() != no_pool) move_to(t.home());
+    coroutine_core& core = *core_;
+    awaited_ = &t;
+    if (t.add(step_)) return core.suspend();
+    awaited_ = nullptr;
+    return false;
+  }
+  /// After a suspension: once this returns, nobody else knows of it.
+  void end_wait() noexcept {
+    task* const t = std::exchange(awaited_, nullptr);
+    if (t == nullptr) return;
+    if (!core_->was_told() && !t->remove(step_))
+      while (!core_->was_told()) ::sched_yield();  // at this moment
+    core_->begin_anew();
+  }
+
+  void move_to(pool_id home) noexcept {
+    if (next_.home() == home) return;
+    std::destroy_at(&next_);
+    std::construct_at(&next_, home, *this);
+  }
+  void suspend_and_move_to(pool_id home) noexcept {
+    if (core_->in() == nullptr) move_to(home);
+    core_->schedule_later(next_);
+  }
+
+ protected:
+  explicit coroutine_base(const thread_pool* pool) noexcept
+      : next_(pool != nullptr ? id_of(*pool) : pool_here(), *this), begins_on_pool_(pool != nullptr), step_(*this) {}
+  ~coroutine_base() = default;
+
+  template <class T>
+  future<T> make_task(std::source_location at) {
+    std::shared_ptr<strand> in = strand_here();
+    if (begins_on_pool_)
+      in = {std::move(in), nullptr};  // shares in what is used there, but goes on elsewhere
+    else if (in != nullptr)
+      move_to(current_task()->home());
+    auto* const t = new coroutine_task<T>(next_.home(), next_, at);
+    t->set_strand(std::move(in));
+    task_ref<state<T>> result(t);
+    task_ = t;
+    core_ = t;
+    t->set_parent();
+    t->publish(task::pending, 2);
+    return future_access::make<T>(std::move(result));
+  }
+  [[nodiscard]] task& own_task() const noexcept { return *task_; }
+
+ private:
+  static constexpr std::size_t frame_offset = sizeof(void*) + node_memory::lasting;
+  static constexpr std::size_t largest_frame = node_memory::largest - frame_offset;
+  static_assert(frame_offset % __STDCPP_DEFAULT_NEW_ALIGNMENT__ == 0);
+
+  class next_part final : public resumption {
+   public:
+    next_part(pool_id home, coroutine_base& c) noexcept : resumption(home), coroutine_(c) {}
+    void run() noexcept override { coroutine_.go_on(this_context().here == nullptr); }
+    [[nodiscard]] task* whose() noexcept override { return coroutine_.task_; }
+
+   private:
+    coroutine_base& coroutine_;
+  };
+  struct step : continuation {
+    explicit step(coroutine_base& c) noexcept : continuation(&told), coroutine(&c) {}
+    static task* told(continuation& c, wish w) noexcept {
+      coroutine_base& self = *static_cast<step&>(c).coroutine;
+      if (w == wish::name_owner) return self.task_;
+      coroutine_core& core = *self.core_;
+      resumption& next = self.next_;
+      if (!core.tell()) return nullptr;
+      if (core.in() == nullptr) return &next;
+      core.schedule_later(next);
+      return nullptr;
+    }
+    coroutine_base* coroutine;
+  };
+
+  static pool_id pool_here() noexcept {
+    const worker* const w = this_worker();
+    return w != nullptr ? w->home->id() : no_pool;
+  }
+
+  // Runs it until it is suspended or over. Only in the second case is there still something of it to be touched.
+  [[gnu::noinline]] void go_on(bool of_its_run) noexcept {
+    const std::coroutine_handle<> frame = frame_;
+    coroutine_core& core = *core_;
+    if (!std::exchange(begun_, true) && stop_requested()) {
+      frame.destroy();
+      core.end_not_begun();
+      return;
+    }
+    thread_context& context = this_context();
+    running_frame here{task_, context.top};
+    context.top = &here;
+    bool over = false;
+    over_ = &over;
+    frame.resume();
+    if (over) frame.destroy();  // what it holds is gone before anybody is told
+    context.top = here.outer;
+    if (over) core.end(of_its_run);
+  }
+
+  next_part next_;
+  const bool begins_on_pool_;
+  bool begun_ = false;
+  step step_;
+  std::coroutine_handle<> frame_;
+  task* task_ = nullptr;
+  coroutine_core* core_ = nullptr;
+  task* awaited_ = nullptr;
+  bool* over_ = nullptr;  // of the go_on() under way
+};
+
+/// `co_await` of a future, or a shared one; F as of a forwarding reference.
+template <class F>
+class future_await {
+ public:
+  future_await(coroutine_base& coroutine, F&& f) : coroutine_(coroutine), future_(std::forward<F>(f)) {
+    if (!future_.valid()) throw empty_future("co_await");
+  }
+  [[nodiscard]] bool await_ready() const noexcept {
+    return coroutine_.stop_requested() || future_access::get(future_)->done();
+  }
+  [[gnu::noinline]] bool await_suspend(std::coroutine_handle<>) noexcept {
+    return coroutine_.suspend_until(*future_access::get(future_));
+  }
+  decltype(auto) await_resume() {
+    coroutine_.end_wait();
+    coroutine_.throw_if_stopped();
+    return std::forward<F>(future_).get();
+  }
+
+ private:
+  coroutine_base& coroutine_;
+  F&& future_;
+};
+
+struct reschedule {
+  pool_id pool;
+};
+struct reschedule_await {
+  coroutine_base& coroutine;
+  pool_id pool;
+  [[nodiscard]] bool await_ready() const noexcept { return coroutine.stop_requested(); }
+  [[gnu::noinline]] void await_suspend(std::coroutine_handle<>) const noexcept { coroutine.suspend_and_move_to(pool); }
+  void await_resume() const { coroutine.throw_if_stopped(); }
+};
+
+/// What `co_return` does, for each kind of result.
+template <class T>
+class coroutine_result : public coroutine_base {
+ public:
+  template <class U = T>
+    requires std::is_constructible_v<T, U&&>
+  void return_value(U&& value) {
+    static_cast<state<T>&>(own_task()).set(std::forward<U>(value));
+  }
+
+ protected:
+  using coroutine_base::coroutine_base;
+};
+template <class T>
+class coroutine_result<T&> : public coroutine_base {
+ public:
+  void return_value(T& value) { static_cast<state<T&>&>(own_task()).set(value); }
+
+ protected:
+  using coroutine_base::coroutine_base;
+};
+template <>
+class coroutine_result<void> : public coroutine_base {
+ public:
+  void return_void() noexcept {}
+
+ protected:
+  using coroutine_base::coroutine_base;
+};
+
+template <class T>
+class coroutine_promise final : public coroutine_result<T> {
+ public:
+  /// Called with the coroutine's parameters.
+  template <class... Parameters>
+  explicit coroutine_promise(Parameters&... parameters) noexcept : coroutine_result<T>(pool_among(parameters...)) {}
+
+  future<T> get_return_object(std::source_location at = std::source_location::current()) {
+    return this->template make_task<T>(at);
+  }
+  void unhandled_exception() noexcept {
+    auto& t = static_cast<state<T>&>(this->own_task());
+    t.set_error(std::current_exception());
+    if (t.stop_requested() && says_cancelled(t.error())) t.set_observed();
+  }
+
+  template <class U>
+  future_await<future<U>&> await_transform(future<U>& f) {
+    return {*this, f};
+  }
+  template <class U>
+  future_await<future<U>> await_transform(future<U>&& f) {
+    return {*this, std::move(f)};
+  }
+  template <class U>
+  future_await<const shared_future<U>&> await_transform(const shared_future<U>& f) {
+    return {*this, f};
+  }
+  template <class U>
+  future_await<const shared_future<U>> await_transform(const shared_future<U>&& f) {
+    return {*this, std::move(f)};
+  }
+  reschedule_await await_transform(reschedule to) noexcept { return {*this, to.pool}; }
+
+ private:
+  template <class... Parameters>
+  static const thread_pool* pool_among(Parameters&... parameters) noexcept {
+    const thread_pool* pool = nullptr;
+    [[maybe_unused]] const auto look = [&pool]<class P>(P& p) {
+      if constexpr (std::is_same_v<P, thread_pool>)
+        if (pool == nullptr) pool = &p;
+    };
+    (look(parameters), ...);
+    return pool;
+  }
+};
+
+/// `co_await` of a future in a coroutine of another library, which goes on on the future's pool.
+template <class F>
+class foreign_await {
+ public:
+  explicit foreign_await(F&& f) : future_(std::forward<F>(f)), next_(checked(f)), step_(next_) {}
+
+  [[nodiscard]] bool await_ready() const noexcept { return future_access::get(future_)->done(); }
+  [[gnu::noinline]] bool await_suspend(std::coroutine_handle<> frame) noexcept {
+    next_.frame = frame;
+    return future_access::get(future_)->add(step_);
+  }
+  decltype(auto) await_resume() { return std::forward<F>(future_).get(); }
+
+ private:
+  struct next_part final : resumption {
+    explicit next_part(pool_id home) noexcept : resumption(home) {}
+    void run() noexcept override { frame.resume(); }
+    std::coroutine_handle<> frame;
+  };
+  struct step : continuation {
+    explicit step(task& t) noexcept : continuation(&told), next_part(&t) {}
+    static task* told(continuation& c, wish w) noexcept {
+      return w == wish::fire ? static_cast<step&>(c).next_part : nullptr;
+    }
+    task* next_part;
+  };
+
+  template <class Future>
+  static pool_id checked(const Future& f) {
+    if (!f.valid()) throw empty_future("co_await");
+    return future_access::get(f)->home();
+  }
+
+  F&& future_;
+  next_part next_;
+  step step_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/coroutine.hpp ----
+#ifndef CADRE_ASYNC_COROUTINE_HPP
+#define CADRE_ASYNC_COROUTINE_HPP
+
+#include <coroutine>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// `co_await cadre::reschedule(pool)` in a coroutine of this library: it goes on as a new entry of that pool's queue, which
+/// is its pool from now on. Throws task_cancelled (206) if it has been cancelled.
+[[nodiscard]] inline detail::reschedule reschedule(const thread_pool& pool) noexcept { return {detail::id_of(pool)}; }
+
+/// For coroutines of other libraries.
+template <class T>
+auto operator co_await(future<T>& f) {
+  return detail::foreign_await<future<T>&>(f);
+}
+template <class T>
+auto operator co_await(future<T>&& f) {
+  return detail::foreign_await<future<T>>(std::move(f));
+}
+template <class T>
+auto operator co_await(const shared_future<T>& f) {
+  return detail::foreign_await<const shared_future<T>&>(f);
+}
+template <class T>
+auto operator co_await(const shared_future<T>&& f) {
+  return detail::foreign_await<const shared_future<T>>(std::move(f));
+}
+
+CADRE_NAMESPACE_END
+
+/// A function that returns cadre::future<T> and uses co_await or co_return is a coroutine, whose future is that of any task:
+/// get(), then(), cancel() and the others work on it, an error that leaves it keeps its type.
+///
+///   cadre::future<double> total(cadre::thread_pool& pool, std::string path) {
+///     const std::string text = co_await pool.submit(read, path);     // frees the thread meanwhile
+///     co_return sum(co_await pool.submit(parse, text));
+///   }
+///
+/// Where it runs. If one of its parameters is a thread_pool&, it begins as a task of that pool. Else it begins at once, on
+/// the thread that calls it, until it has to wait. It goes on on its pool, whatever it waited for: that of the parameter,
+/// else of the worker that called it, else of the first future that it has to wait for. If there is none or it has ended,
+/// the thread that completes what it waited for goes on with it, as with then(). One that begins in a call of an actor, without
+/// such a parameter, goes on in turns of that actor alone, and reschedule() lets other calls of it run first.
+///
+/// `co_await f`, of a future (a variable or a temporary), is f.get() that frees the thread instead of holding it: the future
+/// gives its value away and is empty. `co_await s`, of a shared_future, is s.get(). Throws what they throw.
+///
+/// Cancelling. cancel() of its future, its parent's or its pool's end ask it and the tasks that it has submitted to stop. One
+/// that has not begun never will; in one that waits, or comes to wait, co_await throws task_cancelled (206) at once and every
+/// time. A future that it awaited is dropped with the coroutine's variables; its task goes on unless the coroutine itself
+/// had submitted it.
+///
+/// Parameters are kept as they are declared: what a reference refers to must outlive the coroutine, and so must a lambda
+/// with captures that is one. Use co_await inside and not get(), which would hold the thread.
+///
+/// Cost: a node as of a task, and the frame, of which up to 496 bytes come from recycled memory; a co_await that has to wait
+/// allocates nothing. Completion goes on through a pool's queue, not by recursion: chains of any length need no stack.
+///
+/// Coroutines of other libraries may co_await a future too: they go on on the future's pool.
+template <class T, class... Parameters>
+struct std::coroutine_traits<cadre::future<T>, Parameters...> {
+  using promise_type = cadre::detail::coroutine_promise<T>;
+};
+
+#endif
+
+// ---- cadre/actor/detail/fetch.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_FETCH_HPP
+#define CADRE_ACTOR_DETAIL_FETCH_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A rank of another node asks for bytes of an object: none to hear how many it has, when it is there.
+struct object_request {
+  static void serve(request& r) {
+    std::uint64_t key = 0, offset = 0, bytes = 0;
+    read_all(r, key, offset, bytes);
+    job& j = r.at;
+    j.core().pool().post([&j, key, offset, bytes, to = r.from, number = r.number] {
+      try {
+        const auto pinned = std::make_shared<pinned_object>(find(j.core(), key));
+        const std::span<const std::byte> all = pinned->bytes();
+        if (offset > all.size() || bytes > all.size() - offset)
+          throw archive_corrupt(std::to_string(bytes) + " bytes from " + std::to_string(offset) + " of an object of " +
+                                    std::to_string(all.size()),
+                                0);
+        enclosed with;
+        if (bytes != 0) with = {pinned, all.subspan(offset, bytes)};
+        j.answer(
+            to, number, false, [&](output_archive& out) { out(std::uint64_t{all.size()}); }, true, std::move(with));
+      } catch (...) {
+        j.fail(to, number, std::current_exception());
+      }
+    });
+  }
+
+ private:
+  // When it is there. Throws what the task threw that was to make it.
+  static pinned_object find(runtime_core& core, std::uint64_t key) {
+    held_object it = far_entries(object_ref_access::core(core.store())).hold(key);
+    if (!it) throw object_gone("an object was asked for by a rank of another node when it had gone");
+    if (const auto maker = core.results().find(key)) maker->get();
+    if (const auto comes = core.want(key)) comes->get();
+    return blocking([&] { return pinned_object(std::move(it)); });
+  }
+};
+
+/// Loans come back from a rank of another node.
+struct return_request {
+  static void serve(request& r) {
+    std::uint64_t key = 0;
+    std::uint32_t times = 0;
+    read_all(r, key, times);
+    r.at.far().take_back(r.from, key, times);
+  }
+};
+
+/// Another rank of this node waits for an object that this one is to bring.
+struct want_request {
+  static void serve(request& r) {
+    std::uint64_t key = 0;
+    read_all(r, key);
+    static_cast<void>(r.at.want(key));
+  }
+};
+
+/// A piece of an object that comes. Ends itself.
+class piece_of_object final : public waits_for_answer {
+ public:
+  /// `keep` is let go when nothing writes to the memory any more.
+  static future<void> ask(job& j, const far_objects::source& from, std::uint64_t offset, std::span<std::byte> memory,
+                          std::shared_ptr<void> keep) {
+    auto* const self = new piece_of_object(j, memory, std::move(keep));
+    future<void> done = self->done_.get_future();
+    j.ask_for<object_request>(*self, from.rank,
+                              [&](output_archive& out) { out(from.key, offset, std::uint64_t{memory.size()}); });
+    return done;
+  }
+
+  void arrive(input_archive&, incoming& message) noexcept override {
+    const auto sizes = message.block_sizes();
+    if (sizes.size() != 1 || sizes[0] != memory_.size())
+      return fail(std::make_exception_ptr(archive_corrupt("a piece of an object that is of another size", 0)));
+    message.receive_blocks({.into = {memory_}, .keep = std::move(keep_), .done = [this](bool all) {
+                              if (!all) return lost("it died while it sent");
+                              done_.set_value();
+                              delete this;
+                            }});
+  }
+  void fail(std::exception_ptr why) noexcept override {
+    done_.set_error(std::move(why));
+    delete this;
+  }
+  void lost(std::string_view how) noexcept override { fail(std::make_exception_ptr(worker_died(what(), how))); }
+  [[nodiscard]] std::string_view what() const noexcept override { return "an object of another node"; }
+
+ private:
+  piece_of_object(job& j, std::span<std::byte> memory, std::shared_ptr<void> keep)
+      : done_(j.core().pool()), memory_(memory), keep_(std::move(keep)) {}
+  ~piece_of_object() = default;
+
+  promise<void> done_;
+  std::span<std::byte> memory_;
+  std::shared_ptr<void> keep_;
+};
+
+/// The writer's part of an entry: ends what was not sealed.
+class unsealed_object {
+ public:
+  unsealed_object(store_core& core, std::uint32_t i) noexcept : core_(core), index_(i) {}
+  unsealed_object(const unsealed_object&) = delete;
+  unsealed_object& operator=(const unsealed_object&) = delete;
+  ~unsealed_object() {
+    if (!sealed_) core_.abort(index_);
+  }
+  /// Throws object_gone (301) if it was erased meanwhile.
+  void seal() {
+    core_.seal(index_);
+    sealed_ = true;
+    core_.drop_ref(index_);
+  }
+
+ private:
+  store_core& core_;
+  std::uint32_t index_;
+  bool sealed_ = false;
+};
+
+/// Brings the bytes of an object, which this process alone does. Pieces are asked for before others have come, and are
+/// received where they are to lie.
+inline future<void> fetch_object(thread_pool&, job& j, std::uint64_t key, far_objects::source from) {
+  constexpr std::uint64_t piece = std::uint64_t{4} << 20;
+  constexpr std::size_t window = 4;
+  store_core& core = object_ref_access::core(j.core().store());
+  const std::uint32_t i = far_entries::index(key);
+  const auto entry = std::make_shared<unsealed_object>(core, i);
+  struct ends {
+    job& j;
+    std::uint64_t key;
+    ~ends() { j.far().end_fetch(key); }
+  } const at_end{j, key};
+  try {
+    const auto bytes = co_await ask<object_request, std::uint64_t>(
+        j, from.rank, {}, false, "an object of another node", false, {},
+        [&](output_archive& out) { out(from.key, std::uint64_t{0}, std::uint64_t{0}); });
+    std::byte* const memory = blocking([&] { return core.attach(i, bytes); });
+    std::deque<future<void>> open;
+    for (std::uint64_t asked = 0; asked < bytes || !open.empty();) {
+      if (asked < bytes && open.size() < window) {
+        const std::span<std::byte> next(memory + asked, static_cast<std::size_t>(std::min(piece, bytes - asked)));
+        open.push_back(piece_of_object::ask(j, from, asked, next, entry));
+        asked += next.size();
+      } else {
+        co_await std::move(open.front());
+        open.pop_front();
+      }
+    }
+    entry->seal();
+    j.core().results().finish(key);
+  } catch (const worker_died& e) {
+    throw owner_died(from.rank, e.what());
+  }
+}
+
+inline std::optional<shared_future<void>> job::want(std::uint64_t key) {
+  if (const auto from = far_.begin_fetch(key)) {
+    shared_future<void> comes = fetch_object(core_.pool(), *this, key, *from).share();
+    core_.results().add(key, comes);
+    return comes;
+  }
+  if (auto comes = core_.results().find(key)) return comes;  // somebody has just begun
+  store_core& store = object_ref_access::core(core_.store());
+  if (const auto who = far_entries(store).rank_of_writer(far_entries::index(key)); who && is_alive(*who)) {
+    try {
+      ask<want_request>(*who, {}, false, [&](output_archive& out) { out(key); });
+      way_->flush();
+    } catch (const error&) {  // it has died just now, which whoever waits for the object hears from the store
+    }
+  }
+  return std::nullopt;
+}
+
+inline void job::give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept {
+  try {
+    if (is_alive(lender)) ask<return_request>(lender, {}, false, [&](output_archive& out) { out(key, times); });
+  } catch (const std::exception&) {  // it has died: nothing is lent by it any more
+  }
+}
+
+inline void job::lose_objects_of(int rank, std::string_view how) noexcept {
+  try {
+    for (const std::uint64_t key : far_.lose(rank)) {
+      promise<void> never(core_.pool());
+      core_.results().add(key, never.get_future().share());
+      never.set_error(owner_died(rank, how));
+      object_ref_access::core(core_.store()).abort(far_entries::index(key));
+    }
+  } catch (const std::exception& e) {
+    log(log_level::error, "actor", [&] { return std::string("objects of a lost rank are not ended: ") + e.what(); });
+  }
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/retries.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_RETRIES_HPP
+#define CADRE_ACTOR_DETAIL_RETRIES_HPP
+
+#include <algorithm>
+#include <cstdint>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+inline const resource_set& wanted_by(const remote_options& o) noexcept {
+  return o.resources.empty() ? one_cpu() : o.resources;
+}
+
+/// The node that has most of the objects which a call is to be shown; places::none if there are none, or there is one node.
+template <class Call>
+int node_of_objects(job& j, const Call& call) {
+  if (!j.core().brings_objects()) return places::none;
+  std::vector<std::pair<int, std::uint64_t>> bytes;  // by node
+  call.each_object([&](const auto& ref) {
+    if (!ref) return;
+    store_core& store = *object_ref_access::core(ref);
+    const std::uint64_t key = object_ref_access::key(ref);
+    const auto far = j.far().find(key);
+    const int node = j.ranks()->node_of(far ? far->rank : j.rank());
+    const std::uint64_t n = far ? far->bytes : std::uint64_t{store.entry(far_entries::index(key)).bytes};
+    auto at = std::find_if(bytes.begin(), bytes.end(), [&](const auto& b) { return b.first == node; });
+    if (at == bytes.end()) at = bytes.insert(at, {node, 0});
+    at->second += std::max(n, std::uint64_t{1});  // of one that is not known
+  });
+  const auto most =
+      std::max_element(bytes.begin(), bytes.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  return most == bytes.end() ? places::none : most->first;
+}
+
+/// A bound call that is spoken for until it has run.
+template <class Call>
+class charged_call {
+ public:
+  using result = typename Call::result;
+  static constexpr bool gives_future = Call::gives_future;
+  using given = typename Call::given;
+
+  charged_call(Call call, charge cost) : call_(std::move(call)), cost_(std::move(cost)) {}
+  template <class... Front>
+  given operator()(bool again, Front&&... front) {
+    return call_(again, std::forward<Front>(front)...);
+  }
+  void pack(auto& r) { call_.pack(r); }
+
+ private:
+  Call call_;
+  charge cost_;
+};
+
+/// Asks the rank `to`, or one that is found now, by `ask(rank, options)`, which gives a future; when it dies another one, as
+/// often as the options say. `asked`: where, as the options said first. Holds no thread: of one that helped meanwhile this wait
+/// could be buried under what waits for it.
+template <class R, class Ask>
+future<R> with_retries(job& j, int to, placement asked, remote_options o, Ask ask) {
+  for (int left = o.max_retries;; --left) {
+    try {
+      if (to == places::none) to = find_place(j, o.on, wanted_by(o));
+      if constexpr (std::is_void_v<R>) {
+        co_await ask(to, o);
+        co_return;
+      } else {
+        co_return co_await ask(to, o);
+      }
+    } catch (const worker_died&) {
+      if (left <= 0) throw;
+      o.on = asked.is_soft() ? placement{} : asked;
+      to = places::none;
+    }
+  }
+}
+
+/// What a task of this rank does for one that is to run elsewhere: `begin()` gives the future of that.
+template <class R, class Begin>
+struct begins_elsewhere {
+  using result = R;
+  static constexpr bool gives_future = true;
+  using given = future<R>;
+
+  Begin begin;
+  template <class... Front>
+  given operator()(bool, Front&&...) {
+    return begin();
+  }
+  void pack(auto&) noexcept {}
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/object_promise.hpp ----
+#ifndef CADRE_STORE_OBJECT_PROMISE_HPP
+#define CADRE_STORE_OBJECT_PROMISE_HPP
+
+#include <optional>
+#include <source_location>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// An object whose value, and size, are to come: refs to it can be given away at once, and whoever gets one waits for the
+/// value. Made by object_store::promise(). One that is destroyed without a value is given up: who waits, in whichever
+/// process, gets object_gone (301); so is one whose process dies.
+///
+///     cadre::object_promise<std::vector<float>> p = store.promise<std::vector<float>>();
+///     give_away(p.ref());
+///     std::move(p).set(values);
+///
+/// Thread-safety: as an int.
+template <class T>
+class object_promise {
+ public:
+  /// Takes no memory of the store.
+  [[nodiscard]] object_ref<T> ref() const noexcept { return writer_.ref(); }
+
+  /// Copies the value into the store, as put() does, and tells who waits. Throws as put(), and object_gone (301) if it was
+  /// erased meanwhile; where there was no room for the value, it can be set once more.
+  template <class Value>
+    requires stored_as<Value, T>
+  object_ref<T> set(const Value& value) && {
+    if (written_) throw object_gone("an object was erased while it was written");  // found out by the first call
+    if constexpr (std::is_same_v<stored_type_t<Value>, T>)
+      store_.write(writer_, value);
+    else
+      store_.write(writer_, static_cast<T>(value));
+    written_ = true;
+    return std::move(writer_).seal();
+  }
+
+ private:
+  friend object_store;
+  friend detail::promise_access;
+  object_promise(const object_store& store, object_writer<T> writer) noexcept
+      : store_(store), writer_(std::move(writer)) {}
+
+  object_store store_;
+  object_writer<T> writer_;  // without memory yet
+  bool written_ = false;
+};
+
+namespace detail {
+
+/// A promise that one process begins and another one keeps.
+struct promise_access {
+  /// Of another process's promise to this one's. Nothing, if there is nothing to be kept any more.
+  template <class T>
+  static std::optional<object_promise<T>> adopt(const object_store& store, const object_ref<T>& ref) {
+    store_core& core = *object_ref_access::core(ref);
+    const std::uint32_t i = object_ref_access::index(ref);
+    if (!far_entries(core).adopt(i)) return std::nullopt;
+    return object_promise<T>(store, object_writer<T>(core, {i, nullptr}, 0));
+  }
+  /// It was adopted: this process has nothing to do with it any more.
+  template <class T>
+  static void leave(object_promise<T>&& promise) noexcept {
+    far_entries(*promise.writer_.core_).leave(promise.writer_.index_);
+    promise.writer_.core_ = nullptr;
+  }
+  /// What the process holds as its writer is the caller's to end. Returns the index.
+  template <class T>
+  static std::uint32_t release(object_promise<T>&& promise) noexcept {
+    promise.writer_.core_ = nullptr;
+    return promise.writer_.index_;
+  }
+};
+
+}  // namespace detail
+
+template <class T>
+object_promise<T> object_store::promise(const put_options& how, const std::source_location& at) {
+  const detail::stored_label& label = detail::label_of<T>();
+  return {*this, object_writer<T>(*core_, core_->create(0, label.key, label.text, how, at), 0)};
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/made_elsewhere.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_MADE_ELSEWHERE_HPP
+#define CADRE_ACTOR_DETAIL_MADE_ELSEWHERE_HPP
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A task whose result is to be an object of the store of the node that it runs on: `Call` is a settled bound_call of F. A
+/// rank of this node has begun the object, and this one keeps the promise; one of another node gets a loan.
+template <auto F, class Call>
+struct object_task_request {
+  using stored = stored_type_t<typename Call::result>;
+
+  static void serve(request& r) {
+    sent_options o;
+    object_ref<stored> begun;
+    r.in(o, begun);
+    auto call = read_call<Call>(r.at.core(), r.in, function_name<F>());
+    made<decltype(call)> run{&r.at, r.from, {}, std::move(call)};
+    if (begun) run.begun = std::move(begun);
+    task_refs sources;
+    run.call.add_sources(sources, true);
+    answer_when_done<object_loan>::of(
+        r, start_call<F, object_loan>(r.at.core(), std::move(o).here(), std::move(run), sources));
+  }
+
+ private:
+  template <class Read>
+  struct made {
+    job* at;
+    int from;
+    std::optional<object_ref<stored>> begun;
+    Read call;
+
+    template <class... Front>
+    object_loan operator()(bool again, Front&&... front) {
+      const auto value = call_to_end<typename Call::result>(call, again, std::forward<Front>(front)...);
+      object_store& store = at->core().store();
+      if (begun) {
+        if (auto promise = promise_access::adopt(store, *begun)) std::move(*promise).set(value);
+        return {};
+      }
+      const object_ref<stored> ref = store.put(value);
+      return at->far().lend(from, object_ref_access::core(store), object_ref_access::index(ref));
+    }
+  };
+};
+
+/// A call that no other rank is left for.
+template <auto F, class Call>
+auto call_here(Call& call) {
+  if constexpr (signature_of<F>::takes_stop)
+    return call_to_end<typename Call::result>(call, true, std::stop_token());
+  else
+    return call_to_end<typename Call::result>(call, true);
+}
+/// Whom it was asked of, and what that has lent.
+struct made_there {
+  int rank = 0;
+  object_loan loan;
+};
+/// Asks a rank for an object that this process has begun; this one, for nothing.
+template <auto F, class Call, class Stored>
+future<made_there> ask_for_object(job& j, int rank, const remote_options& o, const std::shared_ptr<Call>& call,
+                                  const object_ref<Stored>& ref) {
+  if (rank == j.rank()) {
+    promise<made_there> nothing(j.core().pool());
+    nothing.set_value(made_there{rank, {}});
+    return nothing.get_future();
+  }
+  if (!j.is_here(rank)) j.far().expect(object_ref_access::key(ref));
+  return ask<object_task_request<F, Call>, object_loan>(
+             j, rank, {}, true, function_name<F>(), false, o.at,
+             [&](output_archive& out) {
+               out(sent_options::of(o), j.is_here(rank) ? ref : object_ref<Stored>());
+               call->save(out);
+             },
+             call, charge_for(j, o.on, rank, wanted_by(o)))
+      .then([rank](const object_loan& l) {
+        return made_there{rank, l};
+      });
+}
+/// Has an object made that this process has begun, by the rank `to` or one that is found now. The future has what the task
+/// throws.
+template <auto F, class Call, class Stored>
+future<void> make_elsewhere(job& j, int to, placement asked, remote_options o, std::shared_ptr<Call> call,
+                            object_promise<Stored> promise) {
+  const object_ref<Stored> ref = promise.ref();
+  const std::uint64_t key = object_ref_access::key(ref);
+  struct ends {
+    job& j;
+    std::uint64_t key;
+    bool is_known = false;
+    ~ends() {
+      if (!is_known) j.far().expect_no_more(key);
+    }
+  } at_end{j, key};
+  const made_there there = co_await with_retries<made_there>(
+      j, to, asked, std::move(o),
+      [&j, call, ref](int rank, const remote_options& how) { return ask_for_object<F>(j, rank, how, call, ref); });
+  bool wanted = false;
+  if (there.rank == j.rank()) {
+    std::move(promise).set(call_here<F>(*call));
+  } else if (there.loan.rank < 0) {
+    promise_access::leave(std::move(promise));
+  } else {
+    at_end.is_known = true;
+    wanted = j.far().assign(there.rank, there.loan, object_ref_access::core(j.core().store()),
+                            promise_access::release(std::move(promise)));
+  }
+  j.core().results().finish(ref);
+  if (wanted) static_cast<void>(j.want(key));
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/to_store.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_TO_STORE_HPP
+#define CADRE_ACTOR_DETAIL_TO_STORE_HPP
+
+#include <optional>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Runs a call and keeps what it gives.
+template <class Stored, class Call>
+struct to_store {
+  runtime_core* core;
+  Call call;
+  std::optional<object_promise<Stored>> promise;
+
+  template <class... Front>
+  void operator()(bool again, Front&&... front) {
+    const object_ref<Stored> ref = promise->ref();
+    std::move(*promise).set(call_to_end<typename Call::result>(call, again, std::forward<Front>(front)...));
+    core->results().finish(ref);
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/placement_group.hpp ----
+#ifndef CADRE_ACTOR_PLACEMENT_GROUP_HPP
+#define CADRE_ACTOR_PLACEMENT_GROUP_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+class runtime;
+
+/// Resources that are set aside together, on one rank or on several: all bundles or none. This is its handle: 12 bytes that
+/// may be copied, sent as arguments and results, and kept in objects. Made by runtime::placement_group(); the group lives
+/// until runtime::remove(), or the end of its runtime, whatever becomes of handles.
+///
+///     cadre::placement_group g = rt.placement_group({{{"cpu", 1}}, {{"cpu", 1}, {"gpu", 1}}}, cadre::spread);
+///     auto f = rt.submit<&train>({.resources = {{"gpu", 1}}, .on = g.bundle(1)}, x);
+///     auto a = rt.actor<reader>({.resources = {{"cpu", 1}}, .on = g});
+///
+/// Tasks and actors that are `.on` a group take their resources out of the bundle, which a task without .resources does with
+/// one "cpu". They may be submitted before it is there, and wait for it.
+///
+/// Thread-safety: as an int.
+class placement_group {
+ public:
+  /// Refers to none.
+  constexpr placement_group() noexcept = default;
+
+  explicit operator bool() const noexcept { return number_ != 0; }
+  friend bool operator==(const placement_group&, const placement_group&) = default;
+
+  /// How many bundles it has.
+  [[nodiscard]] std::size_t size() const noexcept { return size_; }
+  /// For .on: that bundle. Throws empty_placement_group (618) if there is none of that number; they are counted from 0.
+  [[nodiscard]] placement bundle(std::size_t i) const {
+    if (i >= size_)
+      throw empty_placement_group(size_ == 0 ? "this handle refers to no placement group"
+                                             : "there is no bundle " + std::to_string(i) + " in a placement group of " +
+                                                   std::to_string(size_));
+    return in_group(group(), static_cast<int>(i));
+  }
+  /// For .on: whichever bundle has room. Throws empty_placement_group (618).
+  operator placement() const {
+    static_cast<void>(bundle(0));
+    return in_group(group());
+  }
+
+  /// Ready when all bundles are there; or with an error: placement_group_gone (617) if it was removed, impossible_request
+  /// (209) if what it needs was lost with a rank. Throws empty_placement_group (618).
+  [[nodiscard]] future<void> ready() const {
+    return detail::ask_when_placed(core(), group()).then([](const std::vector<int>&) {});
+  }
+  /// Waits for that; false if the time is over before. Throws the errors of ready().
+  [[nodiscard]] bool wait(std::chrono::nanoseconds timeout) const {
+    auto there = detail::ask_when_placed(core(), group());
+    if (!there.wait_for(timeout)) return false;
+    static_cast<void>(there.get());
+    return true;
+  }
+
+ private:
+  friend class runtime;
+  placement_group(std::uint64_t group, std::size_t size) noexcept
+      : number_(static_cast<std::uint32_t>(group)),
+        runtime_(static_cast<std::uint32_t>(group >> 32)),
+        size_(static_cast<std::uint32_t>(size)) {}
+
+  [[nodiscard]] std::uint64_t group() const noexcept { return std::uint64_t{runtime_} << 32 | number_; }
+  [[nodiscard]] detail::runtime_core& core() const {
+    static_cast<void>(bundle(0));
+    detail::runtime_core* const c = detail::runtime_core::find(runtime_);
+    if (c == nullptr) throw empty_placement_group("the runtime of this placement group has ended");
+    return *c;
+  }
+
+  std::uint32_t number_ = 0;  // 0: none
+  std::uint32_t runtime_ = 0;
+  std::uint32_t size_ = 0;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/this_task.hpp ----
+#ifndef CADRE_ASYNC_THIS_TASK_HPP
+#define CADRE_ASYNC_THIS_TASK_HPP
+
+#include <string_view>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// What a task can ask about itself. Outside of tasks the answers are those of one without options.
+namespace this_task {
+
+/// True if the task, or one that it descends from, has been cancelled: it should end soon. One relaxed load.
+[[nodiscard]] inline bool stop_requested() noexcept {
+  const detail::task* const t = detail::current_task();
+  return t != nullptr && t->stop_requested();
+}
+
+/// What it was called; empty if it was not.
+[[nodiscard]] inline std::string_view name() noexcept {
+  const detail::task* const t = detail::current_task();
+  return t != nullptr ? t->name() : std::string_view();
+}
+
+/// How many processors it may use: what it asked for, rounded down, and 1 at least.
+[[nodiscard]] inline int cpus() noexcept {
+  detail::task* const t = detail::current_task();
+  const detail::task_extras* const e = t != nullptr ? t->extras() : nullptr;
+  return e != nullptr ? e->processors : 1;
+}
+
+/// The devices that it holds, or a part of one of, in rising order: 0 <= id < the pool's "gpu".
+[[nodiscard]] inline std::vector<int> gpus() {
+  std::vector<int> ids;
+  detail::task* const t = detail::current_task();
+  if (const detail::task_extras* const e = t != nullptr ? t->extras() : nullptr; e != nullptr && e->share != nullptr)
+    for (const auto& d : e->share->devices) ids.push_back(d.id);
+  return ids;
+}
+
+}  // namespace this_task
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/wait.hpp ----
 #ifndef CADRE_ASYNC_WAIT_HPP
 #define CADRE_ASYNC_WAIT_HPP
@@ -19873,69 +24632,11 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/store/object_promise.hpp ----
-#ifndef CADRE_STORE_OBJECT_PROMISE_HPP
-#define CADRE_STORE_OBJECT_PROMISE_HPP
-
-#include <source_location>
-#include <string>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-/// An object whose value, and size, are to come: refs to it can be given away at once, and whoever gets one waits for the
-/// value. Made by object_store::promise(). One that is destroyed without a value is given up: who waits, in whichever
-/// process, gets object_gone (301); so is one whose process dies.
-///
-///     cadre::object_promise<std::vector<float>> p = store.promise<std::vector<float>>();
-///     give_away(p.ref());
-///     std::move(p).set(values);
-///
-/// Thread-safety: as an int.
-template <class T>
-class object_promise {
- public:
-  /// Takes no memory of the store.
-  [[nodiscard]] object_ref<T> ref() const noexcept { return writer_.ref(); }
-
-  /// Copies the value into the store, as put() does, and tells who waits. Throws as put(), and object_gone (301) if it was
-  /// erased meanwhile; where there was no room for the value, it can be set once more.
-  template <class Value>
-    requires stored_as<Value, T>
-  object_ref<T> set(const Value& value) && {
-    if (written_) throw object_gone("an object was erased while it was written");  // found out by the first call
-    if constexpr (std::is_same_v<stored_type_t<Value>, T>)
-      store_.write(writer_, value);
-    else
-      store_.write(writer_, static_cast<T>(value));
-    written_ = true;
-    return std::move(writer_).seal();
-  }
-
- private:
-  friend object_store;
-  object_promise(const object_store& store, object_writer<T> writer) noexcept
-      : store_(store), writer_(std::move(writer)) {}
-
-  object_store store_;
-  object_writer<T> writer_;  // without memory yet
-  bool written_ = false;
-};
-
-template <class T>
-object_promise<T> object_store::promise(const put_options& how, const std::source_location& at) {
-  const detail::stored_label& label = detail::label_of<T>();
-  return {*this, object_writer<T>(*core_, core_->create(0, label.key, label.text, how, at), 0)};
-}
-
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/actor/runtime.hpp ----
 #ifndef CADRE_ACTOR_RUNTIME_HPP
 #define CADRE_ACTOR_RUNTIME_HPP
 
+#include <algorithm>
 #include <concepts>
 #include <cstddef>
 #include <cstdint>
@@ -20039,6 +24740,16 @@ class runtime {
     return submit_to_store<F>({.at = {}}, std::forward<A>(arguments)...);
   }
 
+  /// Runs a function somewhere in the job whose first parameter is a stream_writer<T>, by value, and gives the receiving end of
+  /// what it sends there: see stream. Throws as submit(), and bad_channel (212). Defined in <cadre/actor/stream.hpp>.
+  template <auto F, class... A>
+  auto submit_stream(remote_options options, A&&... arguments);
+  template <auto F, class... A>
+    requires(!detail::begins_with<remote_options, A...>)
+  auto submit_stream(A&&... arguments) {
+    return submit_stream<F>(remote_options{.at = {}}, std::forward<A>(arguments)...);
+  }
+
   // ---- Actors
 
   /// Makes an object that is called by messages: `rt.actor<T>({.name = "counter"}, arguments of its constructor...)`. Its
@@ -20063,6 +24774,41 @@ class runtime {
     return checked<T>(found, name);
   }
 
+  // ---- Placement groups
+
+  /// Sets resources aside for tasks and actors that say .on = it: all bundles together, on one rank or on several as the
+  /// strategy says, or none. What is not free now is waited for, in the order of the groups, and meanwhile nothing is held
+  /// (tasks may pass by): see placement_group::ready(). Throws impossible_request (209) if the job can never have that.
+  [[nodiscard]] cadre::placement_group placement_group(placement_group_options options) {
+    const std::size_t n = options.bundles.size();
+    if (core_.rank() != 0)
+      return {detail::ask<detail::make_group_request, std::uint64_t>(
+                  *core_.jobs(), 0, {}, false, "the making of a placement group", false, {},
+                  [&](output_archive& out) { out(options.bundles, options.strategy.what(), options.name); })
+                  .get(),
+              n};
+    const std::string name = options.name;
+    detail::bundle_ranks::parts parts;
+    for (const resource_set& b : options.bundles) parts.push_back({static_cast<std::uint32_t>(parts.size()), b});
+    const std::uint64_t number = detail::make_group_request::make(core_, std::move(options));
+    if (core_.jobs() == nullptr) core_.bundles().expect(number, name, parts);
+    return {number, n};
+  }
+  [[nodiscard]] cadre::placement_group placement_group(std::vector<resource_set> bundles, placement_strategy strategy) {
+    return placement_group(placement_group_options{std::move(bundles), strategy, {}});
+  }
+  /// Ends a group: what waits in it, or comes later, fails with placement_group_gone (617), tasks that run are asked to stop,
+  /// its actors are killed, and its resources go back as these end. Nothing, if it was removed before. Throws
+  /// empty_placement_group (618).
+  void remove(const cadre::placement_group& group) {
+    static_cast<void>(group.core());
+    core_.groups_used().drop(group.group());
+    if (core_.rank() == 0) return detail::groups_of(core_).remove(group.group());
+    detail::ask<detail::remove_group_request, void>(*core_.jobs(), 0, {}, false, "the removal of a placement group",
+                                                    false, {}, [&](output_archive& out) { out(group.group()); })
+        .get();
+  }
+
   // ---- Objects
 
   /// The store of this node: see object_store.
@@ -20081,7 +24827,7 @@ class runtime {
   /// Waits so long at most. Throws store_timeout (305) too.
   template <class T>
   [[nodiscard]] view<T> get(const object_ref<T>& ref, std::chrono::nanoseconds timeout) {
-    if (const auto producer = core_.results().find(ref)) {
+    if (const auto producer = core_.find_producer(ref)) {
       const auto begun = std::chrono::steady_clock::now();
       if (producer->wait_for(timeout)) producer->get();
       timeout -= std::chrono::steady_clock::now() - begun;
@@ -20092,18 +24838,25 @@ class runtime {
   template <class T>
   waited_objects wait(const std::vector<object_ref<T>>& refs, std::size_t n,
                       std::chrono::nanoseconds timeout = std::chrono::nanoseconds::max()) {
-    waited_objects found = store().wait(refs, 0);
-    if (n <= found.ready.size()) return found;
-    std::vector<shared_future<void>> made_here;  // of those that were not there a moment ago
-    for (const std::size_t k : found.pending)
-      if (auto producer = core_.results().find(refs[k]); producer && !producer->ready())
-        made_here.push_back(*std::move(producer));
-    if (n <= refs.size() && made_here.size() == found.pending.size()) {
-      static_cast<void>(cadre::wait(made_here, n - found.ready.size(), timeout));
-      return store().wait(refs, 0);
+    const detail::time_point end = detail::deadline_after(timeout);
+    const auto left = [end] {
+      const auto now = std::chrono::steady_clock::now();
+      return end == detail::time_point::max() ? std::chrono::nanoseconds::max()
+                                              : std::max(end - now, std::chrono::nanoseconds(0));
+    };
+    for (;;) {
+      waited_objects found = store().wait(refs, 0);
+      if (n <= found.ready.size()) return found;
+      std::vector<shared_future<void>> made_here;  // of those that were not there a moment ago
+      for (const std::size_t k : found.pending)
+        if (auto producer = core_.find_producer(refs[k]); producer && !producer->ready())
+          made_here.push_back(*std::move(producer));
+      // Some are made elsewhere, which only the store hears of.
+      if (n > refs.size() || made_here.size() != found.pending.size())
+        return blocking([&] { return store().wait(refs, n, left()); });
+      static_cast<void>(cadre::wait(made_here, n - found.ready.size(), left()));
+      if (left() == left().zero()) return store().wait(refs, 0);
     }
-    // Some are made elsewhere, which only the store hears of.
-    return blocking([&] { return store().wait(refs, n, timeout); });
   }
   /// Ends an object for all: see object_store::erase().
   template <class T>
@@ -20116,55 +24869,68 @@ class runtime {
   auto submit_plainly(std::source_location at, A&&... arguments) {
     using result = typename detail::signature_of<F>::result;
     auto call = detail::bind_call<F>(core_, std::forward<A>(arguments)...);
+    if (core_.jobs() != nullptr) return submit_somewhere<F>({.at = at}, std::move(call));
     detail::task_refs sources;
-    call.add_sources(sources);
-    if (core_.jobs() != nullptr) return submit_somewhere<F>({.at = at}, std::move(call), std::move(sources));
+    call.add_sources(sources, true);
     return detail::start_plain_call<F, result>(core_, at, std::move(call), sources);
   }
   template <auto F, class... A>
   auto submit_with(remote_options options, A&&... arguments) {
     using result = typename detail::signature_of<F>::result;
     auto call = detail::bind_call<F>(core_, std::forward<A>(arguments)...);
-    detail::task_refs sources;
-    call.add_sources(sources);
-    if (core_.jobs() != nullptr) return submit_somewhere<F>(std::move(options), std::move(call), std::move(sources));
+    if (core_.jobs() != nullptr) return submit_somewhere<F>(std::move(options), std::move(call));
     core_.check(options.on);
+    detail::task_refs sources;
+    call.add_sources(sources, true);
     return detail::start_call<F, result>(core_, std::move(options), std::move(call), sources);
   }
   // In a job of several ranks.
   template <auto F, class Call>
-  auto submit_somewhere(remote_options o, Call call, detail::task_refs sources) {
+  auto submit_somewhere(remote_options o, Call call) {
     using result = typename Call::result;
     detail::job& j = *core_.jobs();
-    const int to = j.choose(o.on, o.resources);
-    if (to == rank()) return detail::start_call<F, result>(core_, std::move(o), std::move(call), sources);
-    if (sources.empty() && o.max_retries == 0 && !o.stop.stop_possible())
+    const placement asked = o.on;
+    detail::task_refs makers;
+    call.add_sources(makers, false);
+    const bool placed = detail::is_placed(j, o.on, detail::wanted_by(o), makers);
+    const int to = placed ? detail::find_place(j, o.on, detail::wanted_by(o), false, detail::node_of_objects(j, call))
+                          : detail::places::none;
+    if (placed && to == rank()) {
+      detail::task_refs sources;
+      call.add_sources(sources, true);
+      detail::charge cost = detail::charge_for(j, o.on, to, detail::wanted_by(o));
+      return detail::start_call<F, result>(core_, std::move(o), detail::charged_call(std::move(call), std::move(cost)),
+                                           sources);
+    }
+    if (placed && makers.empty() && o.max_retries == 0 && !o.stop.stop_possible())
       return detail::send_settled(
-          std::move(call), [&](const auto& all) { return send_task<F>(to, o, all); },
+          std::move(call),
+          [&](auto all) {
+            return detail::send_kept(std::move(all),
+                                     [&](const auto& c, auto keep) { return send_task<F>(to, o, c, keep); });
+          },
           [&](std::exception_ptr why) { return detail::failed_future<result>(j, std::move(why), o.at); });
     // A task of this rank waits for the arguments, sends, and waits for the answer.
     remote_options here{.stop = o.stop, .at = o.at};
     o.stop = {};
-    auto wait = [this, &j, to, o = std::move(o), call = std::move(call)](bool, auto&&...) mutable -> result {
-      const auto settled = std::move(call).settle();
-      for (int left = o.max_retries, at = to;; --left) {
-        try {
-          return send_task<F>(at, o, settled).get();
-        } catch (const worker_died&) {
-          if (left <= 0) throw;
-          at = j.choose(o.on.is_soft() ? placement{} : o.on, o.resources);
-        }
-      }
+    auto begin = [this, &j, to, asked, o = std::move(o), call = std::move(call)]() mutable {
+      const auto settled = std::make_shared<const typename Call::settled>(std::move(call).settle());
+      return detail::with_retries<result>(
+          j, to, asked, std::move(o),
+          [this, settled](int at, const remote_options& how) { return send_task<F>(at, how, *settled, settled); });
     };
-    return detail::start_call<F, result>(core_, std::move(here), std::move(wait), sources);
+    using waits = detail::begins_elsewhere<result, decltype(begin)>;
+    return detail::start_call<F, result>(core_, std::move(here), waits{std::move(begin)}, makers);
   }
   template <auto F, class Call>
-  auto send_task(int to, const remote_options& o, const Call& call) {
+  auto send_task(int to, const remote_options& o, const Call& call, std::shared_ptr<const Call> keep) {
     return detail::ask<detail::task_request<F, Call>, typename Call::result>(
-        *core_.jobs(), to, {}, Call::may_hold_refs, detail::function_name<F>(), false, o.at, [&](output_archive& out) {
+        *core_.jobs(), to, {}, Call::may_hold_refs, detail::function_name<F>(), false, o.at,
+        [&](output_archive& out) {
           out(detail::sent_options::of(o));
           call.save(out);
-        });
+        },
+        std::move(keep), detail::charge_for(*core_.jobs(), o.on, to, detail::wanted_by(o)));
   }
 
   template <auto F, class... A>
@@ -20172,31 +24938,37 @@ class runtime {
     using made = typename detail::signature_of<F>::result;
     static_assert(!std::is_void_v<made>, "cadre: submit_ref() is of a function that returns something");
     using stored = stored_type_t<made>;
-    if (core_.jobs() == nullptr) core_.check(options.on);
+    detail::job* const j = core_.jobs();
+    if (j == nullptr) core_.check(options.on);
     auto call = detail::bind_call<F>(core_, std::forward<A>(arguments)...);
-    detail::task_refs sources;
-    call.add_sources(sources);
+    const placement asked = options.on;
+    detail::task_refs makers;
+    call.add_sources(makers, false);
+    const bool placed = j == nullptr || detail::is_placed(*j, options.on, detail::wanted_by(options), makers);
+    const int to = j == nullptr ? rank()
+                   : placed     ? detail::find_place(*j, options.on, detail::wanted_by(options), false,
+                                                     detail::node_of_objects(*j, call))
+                                : detail::places::none;
     object_promise<stored> promise = store().template promise<stored>({}, options.at);
     object_ref<stored> ref = promise.ref();
-    to_store<stored, decltype(call)> all{&core_, std::move(call), std::move(promise)};
-    core_.results().add(ref, detail::start_call<F, void>(core_, std::move(options), std::move(all), sources));
+    if (to == rank()) {
+      detail::task_refs sources;
+      call.add_sources(sources, true);
+      detail::to_store<stored, decltype(call)> all{&core_, std::move(call), std::move(promise)};
+      core_.results().add(ref, detail::start_call<F, void>(core_, std::move(options), std::move(all), sources));
+      return ref;
+    }
+    // A task of this rank waits for the arguments, sends, and waits until it is made.
+    remote_options here{.stop = std::exchange(options.stop, {}), .at = options.at};
+    auto begin = [j, to, asked, o = std::move(options), call = std::move(call),
+                  promise = std::move(promise)]() mutable {
+      auto settled = std::make_shared<typename decltype(call)::settled>(std::move(call).settle());
+      return detail::make_elsewhere<F>(*j, to, asked, std::move(o), std::move(settled), std::move(promise));
+    };
+    using waits = detail::begins_elsewhere<void, decltype(begin)>;
+    core_.results().add(ref, detail::start_call<F, void>(core_, std::move(here), waits{std::move(begin)}, makers));
     return ref;
   }
-  // Runs a call and keeps what it gives.
-  template <class Stored, class Call>
-  struct to_store {
-    detail::runtime_core* core;
-    Call call;
-    std::optional<object_promise<Stored>> promise;
-
-    template <class... Front>
-    void operator()(bool again, Front&&... front) {
-      const object_ref<Stored> ref = promise->ref();
-      std::move(*promise).set(call(again, std::forward<Front>(front)...));
-      core->results().finish(ref);
-    }
-  };
-
   static std::string full_name(std::string_view name, std::string_view name_space) {
     return name_space.empty() ? std::string(name) : std::string(name_space).append("/").append(name);
   }
@@ -20227,9 +24999,11 @@ class runtime {
     if (core_.jobs() != nullptr) return make_somewhere<T>(o, name, std::move(kept));
     core_.check(o.on);
     if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_.store(), a), ...); }, kept);
+    detail::resources_of_actor held(core_, o.on, o.resources, detail::constructor_name<T>(), o.at);
     const detail::actor_address where =
         core_.actors().add(typeid(T), core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls,
                            detail::revival_for<T>(limits_of(o), kept));
+    held.give_to(where);
     const cadre::actor<T> made({rank(), where}, core_.number());
     const auto begin = [&] {
       if (o.max_restarts != 0)
@@ -20244,6 +25018,7 @@ class runtime {
       if (!o.get_or_create) throw actor_name_taken(name);
       return checked<T>(*taken, name);
     }
+    held.ask();
     return made;
   }
   static detail::revival::limits limits_of(const actor_options& o) noexcept {
@@ -20257,7 +25032,8 @@ class runtime {
   template <class T, class Kept>
   cadre::actor<T> make_somewhere(const actor_options& o, const std::string& name, Kept kept) {
     detail::job& j = *core_.jobs();
-    const int to = j.choose(o.on, {});
+    placement on = o.on;
+    const int to = detail::find_place(j, on, o.resources);
     if (!name.empty()) {
       const detail::name_answer has_it =
           settled_answer(detail::name_question::reserve, name, detail::type_name(typeid(T)));
@@ -20271,11 +25047,13 @@ class runtime {
                              .name = name,
                              .most_at_once = o.max_concurrency,
                              .most_pending = o.max_pending_calls,
-                             .most = limits_of(o)};
+                             .most = limits_of(o),
+                             .resources = o.resources,
+                             .on = on.is_in_group() ? on : placement()};
       detail::actor_place where{to, {}, o.max_restarts != 0 ? o.max_task_retries : detail::actor_place::never_anew};
       using request = detail::make_request<T, Kept>;
       if (to == rank()) {
-        where.at = detail::make_here<T>(core_, how, o.at, kept);
+        where.at = detail::make_here<T>(core_, how, o.at, kept, rank());
       } else {
         where.at =
             detail::ask<request, detail::actor_address>(j, to, {}, true, detail::constructor_name<T>(), true, o.at,
@@ -20285,6 +25063,7 @@ class runtime {
                                                         })
                 .get();
       }
+      detail::take_for(j, on, to, o.resources);
       if (o.max_restarts != 0 && to != 0) {
         how.arguments = std::apply([](const auto&... a) { return to_bytes(a...); }, kept);
         how.first = where;
@@ -20390,6 +25169,375 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/async/channel.hpp ----
+#ifndef CADRE_ASYNC_CHANNEL_HPP
+#define CADRE_ASYNC_CHANNEL_HPP
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <exception>
+#include <iterator>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// A bounded queue between tasks or threads, to stream results: who sends faster than the other side receives waits.
+///
+///     cadre::channel<frame> frames{16};
+///     auto reader = pool.submit([&] { while (...) frames.send(next_frame()); frames.close(); });
+///     for (frame& f : frames) show(f);
+///
+/// Values arrive in the order in which they were sent; of several receivers each value goes to one. A wait in a task
+/// blocks its thread, and another one stands in for it meanwhile: sender and receiver may be tasks of a pool of one thread.
+///
+/// Owns what is in it. Thread-safety: all functions, from any number of threads, but destruction. Cost: a lock, and no
+/// allocation per value once the queue has grown to its size.
+template <class T>
+class channel {
+ public:
+  /// At most `capacity` values lie in it. Throws bad_channel (212) if that is 0.
+  explicit channel(std::size_t capacity) : capacity_(capacity) {
+    if (capacity == 0) throw bad_channel();
+  }
+  channel(const channel&) = delete;
+  channel& operator=(const channel&) = delete;
+
+  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
+  /// How many values lie in it, at this moment.
+  [[nodiscard]] std::size_t size() const {
+    const std::lock_guard lock(mutex_);
+    return values_.size();
+  }
+
+  /// Waits for room. Throws channel_closed (213) if the channel is closed, also while it waits.
+  void send(T value) { static_cast<void>(send_by(std::move(value), detail::time_point::max())); }
+  /// The same; false if there was no room in time, and `value` is then what it was.
+  template <class Rep, class Period>
+  [[nodiscard]] bool send_for(T& value, const std::chrono::duration<Rep, Period>& timeout) {
+    return send_by(std::move(value), detail::deadline_after(timeout));
+  }
+  template <class Rep, class Period>
+  [[nodiscard]] bool send_for(T&& value, const std::chrono::duration<Rep, Period>& timeout) {
+    return send_by(std::move(value), detail::deadline_after(timeout));
+  }
+  /// Does not wait; false if there is no room, and `value` is then what it was. Throws channel_closed (213).
+  [[nodiscard]] bool try_send(T& value) { return send_by(std::move(value), detail::time_point::min()); }
+  [[nodiscard]] bool try_send(T&& value) { return send_by(std::move(value), detail::time_point::min()); }
+
+  /// Waits for a value; nothing if the channel is closed and all values have been received. If it was closed with an error,
+  /// throws that then.
+  [[nodiscard]] std::optional<T> receive() { return receive_by(detail::time_point::max()); }
+  /// The same; nothing also if no value came in time: ask is_over() which.
+  template <class Rep, class Period>
+  [[nodiscard]] std::optional<T> receive_for(const std::chrono::duration<Rep, Period>& timeout) {
+    return receive_by(detail::deadline_after(timeout));
+  }
+  [[nodiscard]] std::optional<T> try_receive() { return receive_by(detail::time_point::min()); }
+
+  /// No more values: receivers get what lies in it and then nothing, or `error`; senders get channel_closed (213). A second
+  /// call changes nothing.
+  void close(std::exception_ptr error = nullptr) {
+    {
+      const std::lock_guard lock(mutex_);
+      if (closed_) return;
+      closed_ = true;
+      error_ = std::move(error);
+    }
+    has_value_.notify_all();
+    has_room_.notify_all();
+  }
+  /// Closed, and all values have been received.
+  [[nodiscard]] bool is_over() const {
+    const std::lock_guard lock(mutex_);
+    return closed_ && values_.empty();
+  }
+
+  /// Receives one value after the other until the channel is over. One pass.
+  class iterator {
+   public:
+    using value_type = T;
+    using difference_type = std::ptrdiff_t;
+    explicit iterator(channel& c) : channel_(&c), value_(c.receive()) {}
+    T& operator*() noexcept { return *value_; }
+    iterator& operator++() {
+      value_ = channel_->receive();
+      return *this;
+    }
+    void operator++(int) { ++*this; }
+    friend bool operator==(const iterator& i, std::default_sentinel_t) noexcept { return !i.value_; }
+
+   private:
+    channel* channel_;
+    std::optional<T> value_;
+  };
+  [[nodiscard]] iterator begin() { return iterator(*this); }
+  [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
+
+ private:
+  bool send_by(T&& value, detail::time_point deadline) {
+    {
+      std::unique_lock lock(mutex_);
+      if (!wait(lock, has_room_, deadline, [this] { return closed_ || values_.size() < capacity_; })) return false;
+      if (closed_) throw channel_closed();
+      values_.push_back(std::move(value));
+    }
+    has_value_.notify_one();
+    return true;
+  }
+
+  std::optional<T> receive_by(detail::time_point deadline) {
+    std::optional<T> value;
+    {
+      std::unique_lock lock(mutex_);
+      if (!wait(lock, has_value_, deadline, [this] { return closed_ || !values_.empty(); })) return value;
+      if (values_.empty()) {
+        if (error_) std::rethrow_exception(error_);
+        return value;
+      }
+      value.emplace(std::move(values_.front()));
+      values_.pop_front();
+    }
+    has_room_.notify_one();
+    return value;
+  }
+
+  // False if the deadline has passed; time_point::min() does not wait at all.
+  template <class Condition>
+  static bool wait(std::unique_lock<std::mutex>& lock, std::condition_variable& changed, detail::time_point deadline,
+                   Condition condition) {
+    if (condition()) return true;
+    if (deadline == detail::time_point::min()) return false;
+    lock.unlock();
+    const detail::stand_in other;
+    lock.lock();
+    if (deadline != detail::time_point::max()) return changed.wait_until(lock, deadline, condition);
+    changed.wait(lock, condition);
+    return true;
+  }
+
+  const std::size_t capacity_;
+  mutable std::mutex mutex_;
+  std::condition_variable has_value_, has_room_;
+  std::deque<T> values_;
+  bool closed_ = false;
+  std::exception_ptr error_;
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/stream.hpp ----
+#ifndef CADRE_ACTOR_STREAM_HPP
+#define CADRE_ACTOR_STREAM_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <source_location>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// The channels of this process that actors write to, by number. Thread-safety: all functions, from any thread.
+template <class T>
+class open_streams {
+ public:
+  static std::uint64_t add(std::shared_ptr<channel<T>> c) {
+    const std::lock_guard lock(all().mutex);
+    all().channels.emplace(++all().made, std::move(c));
+    return all().made;
+  }
+  /// Once.
+  static std::shared_ptr<channel<T>> take(std::uint64_t number) {
+    const std::lock_guard lock(all().mutex);
+    auto found = all().channels.extract(number);
+    return found ? std::move(found.mapped()) : nullptr;
+  }
+
+ private:
+  struct registry {
+    std::mutex mutex;
+    std::map<std::uint64_t, std::shared_ptr<channel<T>>> channels;
+    std::uint64_t made = 0;
+  };
+  static registry& all() {
+    static registry only;
+    return only;
+  }
+};
+
+/// The actor, on the rank of the receiver, that puts into a channel what is sent to it. While the channel is full it waits.
+template <class T>
+class stream_end {
+ public:
+  explicit stream_end(std::uint64_t number) : to_(open_streams<T>::take(number)) {
+    if (to_ == nullptr) throw channel_closed();
+  }
+  void put(T value) { to_->send(std::move(value)); }
+
+ private:
+  std::shared_ptr<channel<T>> to_;
+};
+
+}  // namespace detail
+
+/// Where the function of a stream sends its values: its first parameter. See runtime::submit_stream().
+///
+/// Values go to the receiver without waiting for each: as many are on their way, or lie there, as the stream's capacity says,
+/// then send() waits. Thread-safety: as an int; moved, not copied.
+template <class T>
+class stream_writer {
+ public:
+  stream_writer() = default;
+  stream_writer(stream_writer&& other) noexcept = default;
+  stream_writer& operator=(stream_writer&& other) noexcept {
+    stream_writer old(std::move(*this));
+    to_ = other.to_;
+    window_ = other.window_;
+    under_way_ = std::move(other.under_way_);
+    return *this;
+  }
+  /// When all that was sent has come, or nobody takes it any more.
+  ~stream_writer() {
+    for (future<void>& f : under_way_) try {
+        std::move(f).get();
+      } catch (const std::exception&) {  // nobody wants it: whoever sends more hears of that
+      }
+  }
+
+  /// Throws channel_closed (213) or actor_died (601) if nobody wants more: the stream was destroyed, or its rank has died.
+  void send(T value) {
+    while (under_way_.size() >= window_) {
+      future<void> first = std::move(under_way_.front());
+      under_way_.pop_front();
+      std::move(first).get();
+    }
+    under_way_.push_back(to_.template call<&detail::stream_end<T>::put>(std::move(value)));
+  }
+
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(to_, window_);
+  }
+
+ private:
+  friend class runtime;
+  stream_writer(actor<detail::stream_end<T>> to, std::uint64_t window) : to_(to), window_(window) {}
+
+  actor<detail::stream_end<T>> to_;
+  std::uint64_t window_ = 1;
+  std::deque<future<void>> under_way_;
+};
+
+/// The values that a task sends, wherever in the job it runs, as they come:
+///
+///     for (frame& f : rt.submit_stream<&render>({.on = cadre::on_rank(1)}, scene)) show(f);
+///
+/// They come in order. Behind the last one the task's error is thrown, if it has failed or its rank has died. Destroying it
+/// asks the task to stop. Thread-safety: as a channel, but destruction and moves.
+template <class T>
+class stream {
+ public:
+  stream(stream&&) noexcept = default;
+  stream& operator=(stream&& other) noexcept {
+    stream old(std::move(*this));
+    all_ = std::move(other.all_);
+    return *this;
+  }
+  ~stream() {
+    if (all_ == nullptr) return;
+    all_->values->close();
+    detail::cancel(*all_->task);
+    try {
+      all_->end.kill();
+    } catch (const error&) {  // with its runtime
+    }
+  }
+
+  /// Waits for a value; nothing after the last one. Throws what the task threw, then.
+  [[nodiscard]] std::optional<T> receive() { return all_->values->receive(); }
+  /// The same; nothing also if no value came in time: ask is_over() which.
+  template <class Rep, class Period>
+  [[nodiscard]] std::optional<T> receive_for(const std::chrono::duration<Rep, Period>& timeout) {
+    return all_->values->receive_for(timeout);
+  }
+  [[nodiscard]] bool is_over() const { return all_->values->is_over(); }
+
+  [[nodiscard]] auto begin() { return all_->values->begin(); }
+  [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
+
+ private:
+  friend class runtime;
+  struct parts {
+    std::shared_ptr<channel<T>> values;
+    actor<detail::stream_end<T>> end;
+    detail::task_ref<detail::task> task;
+  };
+  template <class R>
+  stream(std::shared_ptr<channel<T>> values, actor<detail::stream_end<T>> end, const shared_future<R>& task) {
+    detail::task* const t = detail::future_access::get(task);
+    t->retain();
+    all_ = std::make_unique<parts>(parts{std::move(values), end, detail::task_ref<detail::task>(t)});
+  }
+
+  std::unique_ptr<parts> all_;
+};
+
+namespace detail {
+
+/// Closes the channel when the task is over, with its error; all that the task sent is there by then.
+template <class R, class T>
+future<void> close_behind(thread_pool&, shared_future<R> task, std::shared_ptr<channel<T>> values) {
+  try {
+    static_cast<void>(co_await task);
+    values->close();
+  } catch (...) {
+    values->close(std::current_exception());
+  }
+}
+
+template <class List>
+struct streamed;
+template <class T, class... P>
+struct streamed<parameter_list<stream_writer<T>, P...>> {
+  using value = T;
+};
+
+}  // namespace detail
+
+template <auto F, class... A>
+auto runtime::submit_stream(remote_options options, A&&... arguments) {
+  static_assert(
+      detail::signature_of<F>::is_known && requires {
+        typename detail::streamed<typename detail::signature_of<F>::parameters>::value;
+      }, "cadre: submit_stream() is of a function whose first parameter is a cadre::stream_writer<T>, by value");
+  using value = typename detail::streamed<typename detail::signature_of<F>::parameters>::value;
+  const std::size_t capacity = options.stream_capacity;
+  auto values = std::make_shared<channel<value>>(capacity);
+  const auto end = actor<detail::stream_end<value>>({.on = on_rank(rank()), .at = options.at},
+                                                    detail::open_streams<value>::add(values));
+  auto task = submit<F>(std::move(options), stream_writer<value>(end, capacity), std::forward<A>(arguments)...).share();
+  stream<value> made(values, end, task);
+  detail::close_behind(pool(), std::move(task), std::move(values));
+  return made;
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/actor.hpp ----
 #ifndef CADRE_ACTOR_HPP
 #define CADRE_ACTOR_HPP
@@ -20450,52 +25598,6 @@ class promise;
 
 template <class T>
 struct any_result;
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/this_task.hpp ----
-#ifndef CADRE_ASYNC_THIS_TASK_HPP
-#define CADRE_ASYNC_THIS_TASK_HPP
-
-#include <string_view>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-/// What a task can ask about itself. Outside of tasks the answers are those of one without options.
-namespace this_task {
-
-/// True if the task, or one that it descends from, has been cancelled: it should end soon. One relaxed load.
-[[nodiscard]] inline bool stop_requested() noexcept {
-  const detail::task* const t = detail::current_task();
-  return t != nullptr && t->stop_requested();
-}
-
-/// What it was called; empty if it was not.
-[[nodiscard]] inline std::string_view name() noexcept {
-  const detail::task* const t = detail::current_task();
-  return t != nullptr ? t->name() : std::string_view();
-}
-
-/// How many processors it may use: what it asked for, rounded down, and 1 at least.
-[[nodiscard]] inline int cpus() noexcept {
-  detail::task* const t = detail::current_task();
-  const detail::task_extras* const e = t != nullptr ? t->extras() : nullptr;
-  return e != nullptr ? e->processors : 1;
-}
-
-/// The devices that it holds, or a part of one of, in rising order: 0 <= id < the pool's "gpu".
-[[nodiscard]] inline std::vector<int> gpus() {
-  std::vector<int> ids;
-  detail::task* const t = detail::current_task();
-  if (const detail::task_extras* const e = t != nullptr ? t->extras() : nullptr; e != nullptr && e->share != nullptr)
-    for (const auto& d : e->share->devices) ids.push_back(d.id);
-  return ids;
-}
-
-}  // namespace this_task
 
 CADRE_NAMESPACE_END
 
@@ -20885,637 +25987,6 @@ CADRE_NAMESPACE_END
 #define CADRE_ASYNC_HPP
 
 /// Tasks and futures on a work-stealing pool: docs/async.md.
-
-#endif
-
-// ---- cadre/async/channel.hpp ----
-#ifndef CADRE_ASYNC_CHANNEL_HPP
-#define CADRE_ASYNC_CHANNEL_HPP
-
-#include <condition_variable>
-#include <cstddef>
-#include <deque>
-#include <exception>
-#include <iterator>
-#include <mutex>
-#include <optional>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-/// A bounded queue between tasks or threads, to stream results: who sends faster than the other side receives waits.
-///
-///     cadre::channel<frame> frames{16};
-///     auto reader = pool.submit([&] { while (...) frames.send(next_frame()); frames.close(); });
-///     for (frame& f : frames) show(f);
-///
-/// Values arrive in the order in which they were sent; of several receivers each value goes to one. A wait in a task
-/// blocks its thread, and another one stands in for it meanwhile: sender and receiver may be tasks of a pool of one thread.
-///
-/// Owns what is in it. Thread-safety: all functions, from any number of threads, but destruction. Cost: a lock, and no
-/// allocation per value once the queue has grown to its size.
-template <class T>
-class channel {
- public:
-  /// At most `capacity` values lie in it. Throws bad_channel (212) if that is 0.
-  explicit channel(std::size_t capacity) : capacity_(capacity) {
-    if (capacity == 0) throw bad_channel();
-  }
-  channel(const channel&) = delete;
-  channel& operator=(const channel&) = delete;
-
-  [[nodiscard]] std::size_t capacity() const noexcept { return capacity_; }
-  /// How many values lie in it, at this moment.
-  [[nodiscard]] std::size_t size() const {
-    const std::lock_guard lock(mutex_);
-    return values_.size();
-  }
-
-  /// Waits for room. Throws channel_closed (213) if the channel is closed, also while it waits.
-  void send(T value) { static_cast<void>(send_by(std::move(value), detail::time_point::max())); }
-  /// The same; false if there was no room in time, and `value` is then what it was.
-  template <class Rep, class Period>
-  [[nodiscard]] bool send_for(T& value, const std::chrono::duration<Rep, Period>& timeout) {
-    return send_by(std::move(value), detail::deadline_after(timeout));
-  }
-  template <class Rep, class Period>
-  [[nodiscard]] bool send_for(T&& value, const std::chrono::duration<Rep, Period>& timeout) {
-    return send_by(std::move(value), detail::deadline_after(timeout));
-  }
-  /// Does not wait; false if there is no room, and `value` is then what it was. Throws channel_closed (213).
-  [[nodiscard]] bool try_send(T& value) { return send_by(std::move(value), detail::time_point::min()); }
-  [[nodiscard]] bool try_send(T&& value) { return send_by(std::move(value), detail::time_point::min()); }
-
-  /// Waits for a value; nothing if the channel is closed and all values have been received. If it was closed with an error,
-  /// throws that then.
-  [[nodiscard]] std::optional<T> receive() { return receive_by(detail::time_point::max()); }
-  /// The same; nothing also if no value came in time: ask is_over() which.
-  template <class Rep, class Period>
-  [[nodiscard]] std::optional<T> receive_for(const std::chrono::duration<Rep, Period>& timeout) {
-    return receive_by(detail::deadline_after(timeout));
-  }
-  [[nodiscard]] std::optional<T> try_receive() { return receive_by(detail::time_point::min()); }
-
-  /// No more values: receivers get what lies in it and then nothing, or `error`; senders get channel_closed (213). A second
-  /// call changes nothing.
-  void close(std::exception_ptr error = nullptr) {
-    {
-      const std::lock_guard lock(mutex_);
-      if (closed_) return;
-      closed_ = true;
-      error_ = std::move(error);
-    }
-    has_value_.notify_all();
-    has_room_.notify_all();
-  }
-  /// Closed, and all values have been received.
-  [[nodiscard]] bool is_over() const {
-    const std::lock_guard lock(mutex_);
-    return closed_ && values_.empty();
-  }
-
-  /// Receives one value after the other until the channel is over. One pass.
-  class iterator {
-   public:
-    using value_type = T;
-    using difference_type = std::ptrdiff_t;
-    explicit iterator(channel& c) : channel_(&c), value_(c.receive()) {}
-    T& operator*() noexcept { return *value_; }
-    iterator& operator++() {
-      value_ = channel_->receive();
-      return *this;
-    }
-    void operator++(int) { ++*this; }
-    friend bool operator==(const iterator& i, std::default_sentinel_t) noexcept { return !i.value_; }
-
-   private:
-    channel* channel_;
-    std::optional<T> value_;
-  };
-  [[nodiscard]] iterator begin() { return iterator(*this); }
-  [[nodiscard]] std::default_sentinel_t end() const noexcept { return {}; }
-
- private:
-  bool send_by(T&& value, detail::time_point deadline) {
-    {
-      std::unique_lock lock(mutex_);
-      if (!wait(lock, has_room_, deadline, [this] { return closed_ || values_.size() < capacity_; })) return false;
-      if (closed_) throw channel_closed();
-      values_.push_back(std::move(value));
-    }
-    has_value_.notify_one();
-    return true;
-  }
-
-  std::optional<T> receive_by(detail::time_point deadline) {
-    std::optional<T> value;
-    {
-      std::unique_lock lock(mutex_);
-      if (!wait(lock, has_value_, deadline, [this] { return closed_ || !values_.empty(); })) return value;
-      if (values_.empty()) {
-        if (error_) std::rethrow_exception(error_);
-        return value;
-      }
-      value.emplace(std::move(values_.front()));
-      values_.pop_front();
-    }
-    has_room_.notify_one();
-    return value;
-  }
-
-  // False if the deadline has passed; time_point::min() does not wait at all.
-  template <class Condition>
-  static bool wait(std::unique_lock<std::mutex>& lock, std::condition_variable& changed, detail::time_point deadline,
-                   Condition condition) {
-    if (condition()) return true;
-    if (deadline == detail::time_point::min()) return false;
-    lock.unlock();
-    const detail::stand_in other;
-    lock.lock();
-    if (deadline != detail::time_point::max()) return changed.wait_until(lock, deadline, condition);
-    changed.wait(lock, condition);
-    return true;
-  }
-
-  const std::size_t capacity_;
-  mutable std::mutex mutex_;
-  std::condition_variable has_value_, has_room_;
-  std::deque<T> values_;
-  bool closed_ = false;
-  std::exception_ptr error_;
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/coroutine.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_COROUTINE_HPP
-#define CADRE_ASYNC_DETAIL_COROUTINE_HPP
-
-#include <sched.h>
-
-#include <atomic>
-#include <coroutine>
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <memory>
-#include <new>
-#include <source_location>
-#include <type_traits>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// A piece of work that lies in a coroutine's frame and lets it go on.
-class resumption : public task {
- public:
-  explicit resumption(pool_id home) noexcept : task(home, task::bare, {}) {}
-  ~resumption() override = default;
-  void run_not() noexcept override {}  // bare tasks always run
-  [[nodiscard]] std::exception_ptr& error() noexcept override { return none_; }
-
- private:
-  std::exception_ptr none_;
-};
-
-/// What a coroutine's task knows of its frame, and the race for it. Three say something: the coroutine that it is
-/// suspended, the task waited for that it is done, the one who cancels that the coroutine is to stop. The second to come
-/// ends the wait: as the coroutine, by going on at once; as one of the others, by scheduling it. Whoever comes later does
-/// nothing. Having said so, nobody touches the coroutine any more, unless it is its turn to schedule.
-class coroutine_core {
- public:
-  /// False if the coroutine is to go on at once.
-  [[nodiscard]] bool suspend() noexcept { return !(say(suspended) & (told | stopped)); }
-  /// True if the caller is to schedule it. So below.
-  [[nodiscard]] bool tell() noexcept { return (say(told) & (suspended | stopped)) == suspended; }
-  [[nodiscard]] bool tell_to_stop() noexcept { return (say(stopped) & (suspended | told)) == suspended; }
-
-  [[nodiscard]] bool was_told() const noexcept { return said_.load(std::memory_order_acquire) & told; }
-  /// The wait is over. That it is to stop remains.
-  void begin_anew() noexcept { said_.fetch_and(stopped, std::memory_order_acq_rel); }
-
-  /// The frame is gone: the future becomes ready. Gives back the coroutine's reference.
-  virtual void end(bool of_its_run) noexcept = 0;
-  /// The same for one that was cancelled before it began.
-  virtual void end_not_begun() noexcept = 0;
-
- protected:
-  ~coroutine_core() = default;
-
- private:
-  enum : std::uint32_t { suspended = 1, told = 2, stopped = 4 };
-  std::uint32_t say(std::uint32_t what) noexcept { return said_.fetch_or(what, std::memory_order_acq_rel); }
-
-  std::atomic<std::uint32_t> said_{0};
-};
-
-/// What future<T> of a coroutine refers to.
-template <class T>
-class coroutine_task final : public state<T>, public coroutine_core {
- public:
-  coroutine_task(pool_id home, resumption& next, std::source_location at) noexcept
-      : state<T>(home, task::no_closure | task::hears_stop, at), next_(next) {}
-  void run() noexcept override {}  // never claimable: it is its resumption that is queued
-  void run_not() noexcept override {}
-  void on_stop() noexcept override {
-    if (this->tell_to_stop()) schedule(&next_);
-  }
-  void end(bool of_its_run) noexcept override {
-    this->complete(of_its_run ? task::completion::of_its_run : task::completion::from_elsewhere);
-    this->release();
-  }
-  void end_not_begun() noexcept override {
-    set_cancelled(*this);
-    end(false);
-  }
-
- private:
-  resumption& next_;  // in the frame
-};
-
-/// The part of a coroutine's promise that is the same for all.
-///
-/// All functions that the compiler calls at a suspension are out of line: clang before 17 may otherwise keep their
-/// variables in the frame, which is not theirs any more when another thread goes on with it.
-class coroutine_base {
- public:
-  coroutine_base(const coroutine_base&) = delete;
-  coroutine_base& operator=(const coroutine_base&) = delete;
-
-  // Frames lie in recycled nodes too, behind the bytes by which tasks are found there. They begin with a pointer to the
-  // code, or should: see beginning.
-  // Neither is inlined: of only one, g++ 12 says that what it sees inside does not match the other.
-  [[gnu::noinline]] static void* operator new(std::size_t bytes) {
-    void* const frame = bytes <= largest_frame
-                            ? static_cast<std::byte*>(node_memory::allocate(bytes + frame_offset)) + frame_offset
-                            : ::operator new(bytes);
-    *static_cast<void* volatile*>(frame) = nullptr;
-    return frame;
-  }
-  [[gnu::noinline]] static void operator delete(void* frame, std::size_t bytes) noexcept {
-    if (bytes > largest_frame) return ::operator delete(frame);
-    node_memory::release(static_cast<std::byte*>(frame) - frame_offset, bytes + frame_offset);
-  }
-
-  struct beginning {
-    coroutine_base& coroutine;
-    [[nodiscard]] bool await_ready() const noexcept { return false; }
-    [[gnu::noinline]] void await_suspend(std::coroutine_handle<> frame) const {
-      coroutine.frame_ = frame;
-      // g++ 12 puts a variable in front of that pointer if the first statement of a coroutine is an `if` with a co_await.
-      if (frame.done()) throw miscompiled_coroutine(describe(coroutine.task_->name(), coroutine.task_->at()));
-      if (coroutine.begins_on_pool_)
-        schedule(&coroutine.next_);
-      else
-        coroutine.go_on(false);
-    }
-    void await_resume() const noexcept {}
-  };
-  struct ending {
-    [[nodiscard]] bool await_ready() const noexcept { return false; }
-    template <class Promise>
-    [[gnu::noinline]] void await_suspend(std::coroutine_handle<Promise> frame) const noexcept {
-      *frame.promise().over_ = true;
-    }
-    void await_resume() const noexcept {}
-  };
-  beginning initial_suspend() noexcept { return {*this}; }
-  ending final_suspend() noexcept { return {}; }
-
-  [[nodiscard]] bool stop_requested() const noexcept { return task_->stop_requested(); }
-  void throw_if_stopped() const {
-    if (stop_requested()) throw task_cancelled(describe(task_->name(), task_->at()), "before it could go on");
-  }
-
-  /// Suspends until `t` is done or the coroutine is to stop. False if it is to go on at once; else another thread may be
-  /// running it by now.
-  [[nodiscard]] bool suspend_until(task& t) noexcept {
-    if (next_.home() == no_pool && t.home() != no_pool) move_to(t.home());
-    coroutine_core& core = *core_;
-    awaited_ = &t;
-    if (t.add(step_)) return core.suspend();
-    awaited_ = nullptr;
-    return false;
-  }
-  /// After a suspension: once this returns, nobody else knows of it.
-  void end_wait() noexcept {
-    task* const t = std::exchange(awaited_, nullptr);
-    if (t == nullptr) return;
-    if (!core_->was_told() && !t->remove(step_))
-      while (!core_->was_told()) ::sched_yield();  // at this moment
-    core_->begin_anew();
-  }
-
-  void move_to(pool_id home) noexcept {
-    if (next_.home() == home) return;
-    std::destroy_at(&next_);
-    std::construct_at(&next_, home, *this);
-  }
-  void suspend_and_move_to(pool_id home) noexcept {
-    move_to(home);
-    schedule(&next_);
-  }
-
- protected:
-  explicit coroutine_base(const thread_pool* pool) noexcept
-      : next_(pool != nullptr ? id_of(*pool) : pool_here(), *this), begins_on_pool_(pool != nullptr), step_(*this) {}
-  ~coroutine_base() = default;
-
-  template <class T>
-  future<T> make_task(std::source_location at) {
-    auto* const t = new coroutine_task<T>(next_.home(), next_, at);
-    task_ref<state<T>> result(t);
-    task_ = t;
-    core_ = t;
-    t->set_parent();
-    t->publish(task::pending, 2);
-    return future_access::make<T>(std::move(result));
-  }
-  [[nodiscard]] task& own_task() const noexcept { return *task_; }
-
- private:
-  static constexpr std::size_t frame_offset = sizeof(void*) + node_memory::lasting;
-  static constexpr std::size_t largest_frame = node_memory::largest - frame_offset;
-  static_assert(frame_offset % __STDCPP_DEFAULT_NEW_ALIGNMENT__ == 0);
-
-  class next_part final : public resumption {
-   public:
-    next_part(pool_id home, coroutine_base& c) noexcept : resumption(home), coroutine_(c) {}
-    void run() noexcept override { coroutine_.go_on(this_context().here == nullptr); }
-
-   private:
-    coroutine_base& coroutine_;
-  };
-  struct step : continuation {
-    explicit step(coroutine_base& c) noexcept : continuation(&told), coroutine(&c) {}
-    static task* told(continuation& c, wish w) noexcept {
-      coroutine_base& self = *static_cast<step&>(c).coroutine;
-      if (w == wish::name_owner) return self.task_;
-      task* const next = &self.next_;
-      return self.core_->tell() ? next : nullptr;
-    }
-    coroutine_base* coroutine;
-  };
-
-  static pool_id pool_here() noexcept {
-    const worker* const w = this_worker();
-    return w != nullptr ? w->home->id() : no_pool;
-  }
-
-  // Runs it until it is suspended or over. Only in the second case is there still something of it to be touched.
-  [[gnu::noinline]] void go_on(bool of_its_run) noexcept {
-    const std::coroutine_handle<> frame = frame_;
-    coroutine_core& core = *core_;
-    if (!std::exchange(begun_, true) && stop_requested()) {
-      frame.destroy();
-      core.end_not_begun();
-      return;
-    }
-    thread_context& context = this_context();
-    running_frame here{task_, context.top};
-    context.top = &here;
-    bool over = false;
-    over_ = &over;
-    frame.resume();
-    if (over) frame.destroy();  // what it holds is gone before anybody is told
-    context.top = here.outer;
-    if (over) core.end(of_its_run);
-  }
-
-  next_part next_;
-  const bool begins_on_pool_;
-  bool begun_ = false;
-  step step_;
-  std::coroutine_handle<> frame_;
-  task* task_ = nullptr;
-  coroutine_core* core_ = nullptr;
-  task* awaited_ = nullptr;
-  bool* over_ = nullptr;  // of the go_on() under way
-};
-
-/// `co_await` of a future, or a shared one; F as of a forwarding reference.
-template <class F>
-class future_await {
- public:
-  future_await(coroutine_base& coroutine, F&& f) : coroutine_(coroutine), future_(std::forward<F>(f)) {
-    if (!future_.valid()) throw empty_future("co_await");
-  }
-  [[nodiscard]] bool await_ready() const noexcept {
-    return coroutine_.stop_requested() || future_access::get(future_)->done();
-  }
-  [[gnu::noinline]] bool await_suspend(std::coroutine_handle<>) noexcept {
-    return coroutine_.suspend_until(*future_access::get(future_));
-  }
-  decltype(auto) await_resume() {
-    coroutine_.end_wait();
-    coroutine_.throw_if_stopped();
-    return std::forward<F>(future_).get();
-  }
-
- private:
-  coroutine_base& coroutine_;
-  F&& future_;
-};
-
-struct reschedule {
-  pool_id pool;
-};
-struct reschedule_await {
-  coroutine_base& coroutine;
-  pool_id pool;
-  [[nodiscard]] bool await_ready() const noexcept { return coroutine.stop_requested(); }
-  [[gnu::noinline]] void await_suspend(std::coroutine_handle<>) const noexcept { coroutine.suspend_and_move_to(pool); }
-  void await_resume() const { coroutine.throw_if_stopped(); }
-};
-
-/// What `co_return` does, for each kind of result.
-template <class T>
-class coroutine_result : public coroutine_base {
- public:
-  template <class U = T>
-    requires std::is_constructible_v<T, U&&>
-  void return_value(U&& value) {
-    static_cast<state<T>&>(own_task()).set(std::forward<U>(value));
-  }
-
- protected:
-  using coroutine_base::coroutine_base;
-};
-template <class T>
-class coroutine_result<T&> : public coroutine_base {
- public:
-  void return_value(T& value) { static_cast<state<T&>&>(own_task()).set(value); }
-
- protected:
-  using coroutine_base::coroutine_base;
-};
-template <>
-class coroutine_result<void> : public coroutine_base {
- public:
-  void return_void() noexcept {}
-
- protected:
-  using coroutine_base::coroutine_base;
-};
-
-template <class T>
-class coroutine_promise final : public coroutine_result<T> {
- public:
-  /// Called with the coroutine's parameters.
-  template <class... Parameters>
-  explicit coroutine_promise(Parameters&... parameters) noexcept : coroutine_result<T>(pool_among(parameters...)) {}
-
-  future<T> get_return_object(std::source_location at = std::source_location::current()) {
-    return this->template make_task<T>(at);
-  }
-  void unhandled_exception() noexcept {
-    auto& t = static_cast<state<T>&>(this->own_task());
-    t.set_error(std::current_exception());
-    if (t.stop_requested() && says_cancelled(t.error())) t.set_observed();
-  }
-
-  template <class U>
-  future_await<future<U>&> await_transform(future<U>& f) {
-    return {*this, f};
-  }
-  template <class U>
-  future_await<future<U>> await_transform(future<U>&& f) {
-    return {*this, std::move(f)};
-  }
-  template <class U>
-  future_await<const shared_future<U>&> await_transform(const shared_future<U>& f) {
-    return {*this, f};
-  }
-  template <class U>
-  future_await<const shared_future<U>> await_transform(const shared_future<U>&& f) {
-    return {*this, std::move(f)};
-  }
-  reschedule_await await_transform(reschedule to) noexcept { return {*this, to.pool}; }
-
- private:
-  template <class... Parameters>
-  static const thread_pool* pool_among(Parameters&... parameters) noexcept {
-    const thread_pool* pool = nullptr;
-    [[maybe_unused]] const auto look = [&pool]<class P>(P& p) {
-      if constexpr (std::is_same_v<P, thread_pool>)
-        if (pool == nullptr) pool = &p;
-    };
-    (look(parameters), ...);
-    return pool;
-  }
-};
-
-/// `co_await` of a future in a coroutine of another library, which goes on on the future's pool.
-template <class F>
-class foreign_await {
- public:
-  explicit foreign_await(F&& f) : future_(std::forward<F>(f)), next_(checked(f)), step_(next_) {}
-
-  [[nodiscard]] bool await_ready() const noexcept { return future_access::get(future_)->done(); }
-  [[gnu::noinline]] bool await_suspend(std::coroutine_handle<> frame) noexcept {
-    next_.frame = frame;
-    return future_access::get(future_)->add(step_);
-  }
-  decltype(auto) await_resume() { return std::forward<F>(future_).get(); }
-
- private:
-  struct next_part final : resumption {
-    explicit next_part(pool_id home) noexcept : resumption(home) {}
-    void run() noexcept override { frame.resume(); }
-    std::coroutine_handle<> frame;
-  };
-  struct step : continuation {
-    explicit step(task& t) noexcept : continuation(&told), next_part(&t) {}
-    static task* told(continuation& c, wish w) noexcept {
-      return w == wish::fire ? static_cast<step&>(c).next_part : nullptr;
-    }
-    task* next_part;
-  };
-
-  template <class Future>
-  static pool_id checked(const Future& f) {
-    if (!f.valid()) throw empty_future("co_await");
-    return future_access::get(f)->home();
-  }
-
-  F&& future_;
-  next_part next_;
-  step step_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/coroutine.hpp ----
-#ifndef CADRE_ASYNC_COROUTINE_HPP
-#define CADRE_ASYNC_COROUTINE_HPP
-
-#include <coroutine>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-/// `co_await cadre::reschedule(pool)` in a coroutine of this library: it goes on as a new entry of that pool's queue, which
-/// is its pool from now on. Throws task_cancelled (206) if it has been cancelled.
-[[nodiscard]] inline detail::reschedule reschedule(const thread_pool& pool) noexcept { return {detail::id_of(pool)}; }
-
-/// For coroutines of other libraries.
-template <class T>
-auto operator co_await(future<T>& f) {
-  return detail::foreign_await<future<T>&>(f);
-}
-template <class T>
-auto operator co_await(future<T>&& f) {
-  return detail::foreign_await<future<T>>(std::move(f));
-}
-template <class T>
-auto operator co_await(const shared_future<T>& f) {
-  return detail::foreign_await<const shared_future<T>&>(f);
-}
-template <class T>
-auto operator co_await(const shared_future<T>&& f) {
-  return detail::foreign_await<const shared_future<T>>(std::move(f));
-}
-
-CADRE_NAMESPACE_END
-
-/// A function that returns cadre::future<T> and uses co_await or co_return is a coroutine, whose future is that of any task:
-/// get(), then(), cancel() and the others work on it, an error that leaves it keeps its type.
-///
-///   cadre::future<double> total(cadre::thread_pool& pool, std::string path) {
-///     const std::string text = co_await pool.submit(read, path);     // frees the thread meanwhile
-///     co_return sum(co_await pool.submit(parse, text));
-///   }
-///
-/// Where it runs. If one of its parameters is a thread_pool&, it begins as a task of that pool. Else it begins at once, on
-/// the thread that calls it, until it has to wait. It goes on on its pool, whatever it waited for: that of the parameter,
-/// else of the worker that called it, else of the first future that it has to wait for. If there is none or it has ended,
-/// the thread that completes what it waited for goes on with it, as with then().
-///
-/// `co_await f`, of a future (a variable or a temporary), is f.get() that frees the thread instead of holding it: the future
-/// gives its value away and is empty. `co_await s`, of a shared_future, is s.get(). Throws what they throw.
-///
-/// Cancelling. cancel() of its future, its parent's or its pool's end ask it and the tasks that it has submitted to stop. One
-/// that has not begun never will; in one that waits, or comes to wait, co_await throws task_cancelled (206) at once and every
-/// time. A future that it awaited is dropped with the coroutine's variables; its task goes on unless the coroutine itself
-/// had submitted it.
-///
-/// Parameters are kept as they are declared: what a reference refers to must outlive the coroutine, and so must a lambda
-/// with captures that is one. Use co_await inside and not get(), which would hold the thread.
-///
-/// Cost: a node as of a task, and the frame, of which up to 496 bytes come from recycled memory; a co_await that has to wait
-/// allocates nothing. Completion goes on through a pool's queue, not by recursion: chains of any length need no stack.
-///
-/// Coroutines of other libraries may co_await a future too: they go on on the future's pool.
-template <class T, class... Parameters>
-struct std::coroutine_traits<cadre::future<T>, Parameters...> {
-  using promise_type = cadre::detail::coroutine_promise<T>;
-};
 
 #endif
 
@@ -28968,26 +33439,15 @@ CADRE_NAMESPACE_END
 #define CADRE_STORE_TRANSFER_HPP
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <source_location>
 #include <span>
 #include <string>
-#include <string_view>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
-
-/// An object as other nodes know it: which one of which store, and what it is. Trivially copyable, to be sent as it is.
-struct object_origin {
-  std::array<std::uint64_t, 2> store{};
-  std::uint32_t index = 0;
-  std::uint32_t generation = 0;
-  std::uint64_t bytes = 0;
-  std::uint64_t type = 0;
-};
 
 /// Gives an object of this node to another one, chunk by chunk, in place: the object stays where it is until this ends,
 /// so keep it until the receiver has all. Thread-safety: as an int; chunks may be read by any threads.
@@ -29058,19 +33518,9 @@ class object_fetch {
     if (how.chunk == 0 || how.window == 0) throw bad_store_option("a fetch needs a chunk and a window of at least 1");
     const detail::stored_label& label = detail::label_of<T>();
     if (origin.type != label.key) throw wrong_object_type(label.text, core.type_text(origin.type));
-    const std::string name = name_of(origin);
-    while (!ref_) {
-      if (std::optional<object_ref<T>> there = store_.template find<T>(name)) {
-        ref_ = *std::move(there);
-      } else {
-        try {
-          const auto made = core.create(bytes_, label.key, label.text, {.name = name, .evictable = true}, at,
-                                        detail::object_weak_name);
-          ref_ = object_ref<T>(core, made.index);
-          memory_ = made.data;
-        } catch (const object_name_taken&) {}
-      }
-    }
+    const auto there = detail::far_entries(core).enter(origin, label, bytes_, true, at);
+    ref_ = object_ref<T>(core, there.index);
+    memory_ = there.memory;
   }
   object_fetch(object_fetch&& other) noexcept
       : store_(other.store_),
@@ -29120,12 +33570,6 @@ class object_fetch {
   }
 
  private:
-  static std::string name_of(const object_origin& origin) {
-    std::string name("\1");  // no name that a user would choose
-    name.append(reinterpret_cast<const char*>(&origin), offsetof(object_origin, bytes));
-    return name;
-  }
-
   object_store store_;
   std::uint64_t bytes_;
   fetch_options how_;

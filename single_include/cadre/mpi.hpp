@@ -378,6 +378,76 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/mpi/detail/launcher_guard.hpp ----
+#ifndef CADRE_MPI_DETAIL_LAUNCHER_GUARD_HPP
+#define CADRE_MPI_DETAIL_LAUNCHER_GUARD_HPP
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <atomic>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// Has the parent of this process ended where it should and does not, by SIGTERM, then by SIGKILL: by a child, which sleeps
+/// until this process has ended. Where the kernel has no pidfd (before 5.3) nothing is done.
+class launcher_guard {
+ public:
+  /// Throws mapping_error (159).
+  launcher_guard() : shared_(mapping::shared(make_memory_file("cadre", sizeof(word)), sizeof(word))) {
+    const file_descriptor self(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+    const file_descriptor parent(static_cast<int>(::syscall(SYS_pidfd_open, ::getppid(), 0)));
+    if (!self || !parent || ::fork() != 0) return;
+    watch(self.get(), parent.get());
+    ::_exit(0);  // the child's end: what it has of this process is not its to destroy
+  }
+  /// The parent may live on.
+  void dismiss() noexcept { expected().store(none); }
+  /// This process has the parent end, which may take a while. Without this and dismiss() it has died.
+  void expect_end() noexcept { expected().store(soon); }
+
+ private:
+  using word = std::atomic<int>;
+  enum : int { now, soon, none };  // zeroed memory is `now`
+  [[nodiscard]] word& expected() const noexcept { return *reinterpret_cast<word*>(shared_.data()); }
+
+  // The child of a process with threads: calls of the system alone.
+  void watch(int self, int parent) const noexcept {
+    ::setsid();
+    // Whoever reads what this process writes, or is connected with it, is to see its end.
+    const int low = self < parent ? self : parent, high = self < parent ? parent : self;
+    close_all(0, low - 1);
+    close_all(low + 1, high - 1);
+    close_all(high + 1, -1);
+    constexpr int for_last_words = 1000, for_its_end = 10'000, for_the_rest = 3000;  // ms
+    if (!has_ended(self, -1) || expected().load() == none) return;
+    if (!has_ended(parent, expected().load() == now ? for_last_words : for_its_end))
+      ::syscall(SYS_pidfd_send_signal, parent, SIGTERM, nullptr, 0);
+    if (!has_ended(parent, for_the_rest)) ::syscall(SYS_pidfd_send_signal, parent, SIGKILL, nullptr, 0);
+  }
+  static void close_all(int first, int last) noexcept {
+    if (last < 0 || first <= last)
+      ::syscall(SYS_close_range, static_cast<unsigned>(first), static_cast<unsigned>(last), 0u);
+  }
+  // Within so many ms; -1: whenever that is.
+  static bool has_ended(int process, int within) noexcept {
+    pollfd about{.fd = process, .events = POLLIN, .revents = 0};
+    return ::poll(&about, 1, within) == 1;
+  }
+
+  mapping shared_;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/mpi/error.hpp ----
 #ifndef CADRE_MPI_ERROR_HPP
 #define CADRE_MPI_ERROR_HPP
@@ -389,7 +459,7 @@ CADRE_NAMESPACE_BEGIN
 
 namespace mpi {
 
-/// Thrown (1101, 1102) when MPI reports an error or is not in a state that allows what was asked.
+/// Thrown (1101, 1102, 1109) when MPI reports an error or is not in a state that allows what was asked.
 class mpi_error : public error {
  public:
   /// 1101: an MPI function failed.
@@ -401,6 +471,8 @@ class mpi_error : public error {
   }
   /// 1102: the host finalised MPI, or initialised it without the threads that cadre needs.
   static mpi_error unusable(std::string_view message) { return {1102, message}; }
+  /// 1109: the launcher's processes are not one job.
+  static mpi_error started_apart(std::string_view message) { return {1109, message}; }
 
  private:
   mpi_error(int number, std::string_view message) : error("mpi", number, message) {}
@@ -454,6 +526,66 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/mpi/detail/start_checks.hpp ----
+#ifndef CADRE_MPI_DETAIL_START_CHECKS_HPP
+#define CADRE_MPI_DETAIL_START_CHECKS_HPP
+
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdlib>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// What an environment variable says; 0 if it is not there, or no number.
+inline int number_in_environment(const char* name) noexcept {
+  const char* const text = std::getenv(name);
+  return text == nullptr ? 0 : std::atoi(text);
+}
+
+/// Of a process whose MPI knows of no other: whether its launcher has started several, each of which would be a job of its
+/// own. Throws mpi_error (1109).
+inline void check_launcher(int world_size) {
+  if (world_size != 1 || number_in_environment("OMPI_COMM_WORLD_SIZE") == 1) return;
+  if (const int n = number_in_environment("SLURM_NTASKS");
+      n > 1 && std::getenv("SLURM_PROCID") != nullptr && std::getenv("SLURM_STEP_ID") != nullptr)
+    throw mpi_error::started_apart(
+        "srun has started " + std::to_string(n) +
+        " processes that do not know each other, as this Open MPI has no support for its PMI: use "
+        "mpirun inside of the allocation, or srun --mpi=pmix with one that has it");
+  if (const int n = number_in_environment("PMI_SIZE"); n > 1)
+    throw mpi_error::started_apart(
+        "the launcher of another MPI has started " + std::to_string(n) +
+        " processes that do not know each other: use the mpirun of the Open MPI that this program "
+        "is linked with");
+}
+
+/// Threads that share fewer processors than the node has, as mpirun -n 2 binds each rank to one: a warning.
+inline void warn_of_binding(std::size_t threads) {
+  const std::size_t mine = affinity_processors();
+  const long online = ::sysconf(_SC_NPROCESSORS_ONLN);
+  const int ranks = number_in_environment("OMPI_COMM_WORLD_LOCAL_SIZE");
+  if (ranks == 0 || number_in_environment("OMPI_COMM_WORLD_LOCAL_RANK") != 0 || online < 1) return;
+  const auto there = static_cast<std::size_t>(online);
+  const bool share = threads > mine && mine < there;
+  const bool idle = mine * static_cast<std::size_t>(ranks) < there;
+  if (!share && !idle) return;
+  log(log_level::warning, "mpi", [&] {
+    return "mpirun has bound each rank of this node to " + std::to_string(mine) + " of " + std::to_string(there) +
+           " processors, where it has " + std::to_string(threads) + (threads == 1 ? " thread" : " threads") +
+           "; start it with --bind-to none";
+  });
+}
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/mpi/environment.hpp ----
 #ifndef CADRE_MPI_ENVIRONMENT_HPP
 #define CADRE_MPI_ENVIRONMENT_HPP
@@ -467,6 +599,7 @@ CADRE_NAMESPACE_END
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -484,11 +617,23 @@ namespace mpi {
 
 namespace detail {
 
+/// Destroyed behind all of the program's that is defined behind an include of cadre: the end of the process, by a signal where
+/// that is asked for.
+struct last_act {
+  bool by_signal = false;
+  ~last_act() {
+    if (!by_signal) return;
+    std::fflush(nullptr);
+    ::raise(SIGKILL);
+  }
+};
+inline constinit last_act end_of_process;
+
 /// MPI in this process: initialised here if the host did not, and then finalised at exit, provided that every
 /// communicator was destroyed before. If one is alive, exit was called in the middle of the job: MPI is left as it is, so
 /// that mpirun notices and ends the job, in place of a finalisation that would wait for ranks that never come. Where a rank
 /// has died and the others go on (mpirun --enable-recovery) nothing is finalised: rank 0 waits for the others to end and then
-/// has mpirun end the job, with 0 if it ends with 0 itself, else 1.
+/// has mpirun end the job, with 0 if it ends with 0 itself, else 1; where rank 0 has died the others of its node do.
 class environment {
  public:
   static environment& get() {
@@ -505,9 +650,18 @@ class environment {
   void leave() noexcept { alive_.fetch_sub(1); }
 
   /// Keeps what MPI may still touch until the process ends; under the mutex.
-  void keep(std::shared_ptr<void> memory) { kept_.push_back(std::move(memory)); }
+  void keep(std::shared_ptr<const void> memory) { kept_.push_back(std::move(memory)); }
 
-  void note_death() noexcept {
+  /// By rank 0 of a job over several nodes. mpirun waits for ever for a host that is lost, or where rank 0 dies alone.
+  /// Throws mapping_error (159).
+  void guard_launcher() {
+    if (ours_ && goes_on_after_deaths() && !guard_) guard_.emplace();
+  }
+
+  /// `far`: this rank is not on the node of rank 0.
+  void note_death(bool of_rank_0, bool far) noexcept {
+    far_.store(far);
+    if (of_rank_0) rank_0_died_.store(true);
     // Called before the destructor, as it is registered after the constructor has run.
     if (!somebody_died_.exchange(true)) ::on_exit([](int status, void*) { exit_status() = status; }, nullptr);
   }
@@ -526,6 +680,14 @@ class environment {
     if (initialized == 0) {
       check(::MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &level), "MPI_Init_thread");
       ours_ = true;
+      int size = 0;
+      check(::MPI_Comm_size(MPI_COMM_WORLD, &size), "MPI_Comm_size");
+      try {
+        check_launcher(size);
+      } catch (const mpi_error&) {
+        ::MPI_Finalize();
+        throw;
+      }
     } else {
       check(::MPI_Query_thread(&level), "MPI_Query_thread");
     }
@@ -535,35 +697,53 @@ class environment {
           "initialise MPI");
   }
   ~environment() {
-    if (!ours_ || finalized()) return;
-    if (somebody_died_.load())
-      end_without_the_dead();
-    else if (alive_.load() == 0)
+    if (!ours_) return;
+    const bool in_order = finalized() || (alive_.load() == 0 && !somebody_died_.load());
+    if (in_order && guard_) guard_->dismiss();
+    if (finalized()) return;
+    if (in_order)
       ::MPI_Finalize();
+    else if (somebody_died_.load())
+      end_without_the_dead();
   }
   static int& exit_status() noexcept {
     static constinit int status = 0;
     return status;
   }
-  // mpirun gives 0 after MPI_Abort(0), also where others ended otherwise, and 1 after a SIGTERM; no other codes.
-  static void end_without_the_dead() noexcept {
+  static bool goes_on_after_deaths() noexcept {
     const char* const goes_on = std::getenv("OMPI_MCA_orte_enable_recovery");
-    if (goes_on == nullptr || std::strcmp(goes_on, "0") == 0) return;  // mpirun ends the job at this moment
+    return goes_on != nullptr && std::strcmp(goes_on, "0") != 0;
+  }
+  // mpirun gives 0 after MPI_Abort(0), also where others ended otherwise, and 1 after a SIGTERM; no other codes. It is where
+  // rank 0 is, as a rule: the parent of that node's ranks.
+  void end_without_the_dead() noexcept {
+    if (!goes_on_after_deaths()) return;  // mpirun ends the job at this moment
     int rank = 0;
     ::MPI_Comm_rank(MPI_COMM_WORLD, &rank);
-    if (rank != 0) return;
-    constexpr unsigned for_the_others = 500'000;  // us; they have been told that the job is over
+    constexpr unsigned for_the_others = 500'000;  // us; they know that the job is over
+    if (rank != 0) {
+      // A rank that exits on another node than mpirun's is not counted by that as one that has ended, one that is killed is:
+      // without this mpirun never ended in a third of the cases (Open MPI 4.1.4).
+      end_of_process.by_signal = far_.load();
+      if (!rank_0_died_.load() || far_.load()) return;
+      ::usleep(for_the_others);
+      std::fflush(nullptr);
+      ::kill(::getppid(), SIGTERM);
+      return;
+    }
     ::usleep(for_the_others);
     std::fflush(nullptr);
+    if (guard_) guard_->expect_end();
     if (exit_status() == 0) ::MPI_Abort(MPI_COMM_WORLD, 0);
     ::kill(::getppid(), SIGTERM);
   }
 
   std::mutex mutex_;
   std::atomic<int> alive_{0};
-  std::atomic<bool> somebody_died_{false};
+  std::atomic<bool> somebody_died_{false}, rank_0_died_{false}, far_{false};
   bool ours_ = false;
-  std::vector<std::shared_ptr<void>> kept_;
+  std::optional<launcher_guard> guard_;
+  std::vector<std::shared_ptr<const void>> kept_;
 };
 
 inline MPI_Comm world() {
@@ -1797,8 +1977,9 @@ namespace mpi::detail {
 //   message_with_blocks    how many blocks, the number of the first piece, the size of each block; `size` bytes
 //   fragment               `size` bytes that begin a message, which the next record goes on with
 //   farewell               how many messages there were, after the last one; once more to say that the receiver's has come
+//   death                  written as a farewell that has a size: a rank that has died; `size` bytes that say how
 
-enum class record_kind : std::uint8_t { message, message_with_blocks, fragment, farewell };
+enum class record_kind : std::uint8_t { message, message_with_blocks, fragment, farewell, death };
 
 struct batch_header {
   std::uint32_t sequence;  // of this batch among those of its sender to its receiver
@@ -1833,7 +2014,7 @@ inline std::byte* put_number(std::byte* at, std::uint64_t number) noexcept {
 struct record {
   record_kind kind;
   std::span<const std::byte> bytes;
-  std::uint64_t number;  // of the first piece, or of messages
+  std::uint64_t number;  // of the first piece, or of messages, or of the dead
 };
 
 /// The records of a batch, read from bytes that may hold anything: never beyond them, and nothing is believed that does
@@ -1854,8 +2035,8 @@ class batch_reader {
     const std::uint64_t size = head >> 2;
     if (found.kind != record_kind::message && found.kind != record_kind::fragment) [[unlikely]] {
       if (found.kind == record_kind::message_with_blocks && !blocks(found)) return outcome::malformed;
-      if (found.kind == record_kind::farewell && (size != 0 || !number(found.number)))
-        return fail("a farewell that has no count");
+      if (found.kind == record_kind::farewell && !number(found.number)) return fail("a farewell that has no count");
+      if (found.kind == record_kind::farewell && size != 0) found.kind = record_kind::death;
     }
     if (size > left()) return fail("it says more bytes than there are");
     found.bytes = {at_, static_cast<std::size_t>(size)};
@@ -1990,6 +2171,76 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/mpi/detail/heartbeats.hpp ----
+#ifndef CADRE_MPI_DETAIL_HEARTBEATS_HPP
+#define CADRE_MPI_DETAIL_HEARTBEATS_HPP
+
+#include <cstddef>
+#include <optional>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// Finds the ranks of other nodes that are silent, and those that would find this one silent. A rank that has something to
+/// say says it anyway; one that has not is sent a beat. They go between rank 0 and everybody, and between ranks that have
+/// sent each other something: no connection is made for them. One thread.
+class heartbeats {
+ public:
+  /// What has come from a rank, and left for it, since it was asked for the last time.
+  struct signs {
+    bool heard, spoken;
+  };
+
+  /// Without a limit (0) nobody is silent.
+  heartbeats(const topology& who, int rank, std::chrono::nanoseconds limit) : interval_(limit / beats) {
+    const int here = who.node_of[static_cast<std::size_t>(rank)];
+    for (int r = 0; r < who.size() && limit > limit.zero(); ++r)
+      if (who.node_of[static_cast<std::size_t>(r)] != here) others_.push_back({r, 0, r == 0 || rank == 0});
+  }
+
+  /// Looks at all of them, at most 20 times per limit; where this process was stopped for a while that counts as one look.
+  /// `signs_of(rank)` gives optional signs: none, if nothing more is to be heard of it; `beat(rank)`; `silent(rank)`, once.
+  template <class SignsOf, class Beat, class Silent>
+  void look(SignsOf&& signs_of, Beat&& beat, Silent&& silent) {
+    if (others_.empty()) return;
+    const auto now = std::chrono::steady_clock::now();
+    if (now < next_look_) return;
+    next_look_ = now + interval_;
+    std::erase_if(others_, [&](other& o) {
+      const std::optional<signs> now_of_it = signs_of(o.rank);
+      if (!now_of_it) return true;
+      o.known |= now_of_it->heard || now_of_it->spoken;
+      if (!o.known) return false;
+      o.looks_in_silence = now_of_it->heard ? 0 : o.looks_in_silence + 1;
+      if (o.looks_in_silence > beats) {
+        silent(o.rank);
+        return true;
+      }
+      if (!now_of_it->spoken) beat(o.rank);
+      return false;
+    });
+  }
+
+ private:
+  static constexpr int beats = 20;  // in the time of the limit
+  struct other {
+    int rank;
+    int looks_in_silence;
+    bool known;
+  };
+  std::vector<other> others_;
+  std::chrono::nanoseconds interval_;
+  std::chrono::steady_clock::time_point next_look_{};
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/mpi/detail/inbound.hpp ----
 #ifndef CADRE_MPI_DETAIL_INBOUND_HPP
 #define CADRE_MPI_DETAIL_INBOUND_HPP
@@ -2010,6 +2261,7 @@ namespace mpi::detail {
 /// What comes from one rank: puts batches in order, long messages together, and tells a handler, which has
 ///   acknowledged(from, taken)   false if that cannot be
 ///   message(from, bytes, block_sizes, first_piece)
+///   told(from, rank, how)       of a death; false if there is no such rank
 ///   malformed(from, why)        after which nothing more of this rank is read
 /// One thread at a time.
 class inbound {
@@ -2061,7 +2313,7 @@ class inbound {
       const auto outcome = reader.next(found);
       if (outcome == batch_reader::outcome::end) break;
       if (outcome == batch_reader::outcome::malformed) return fail(handler, reader.why());
-      if (farewells_ != 0 && (found.kind != record_kind::farewell || is_complete()))
+      if (farewells_ != 0 && (found.kind < record_kind::farewell || is_complete()))
         return fail(handler, "more than it had to say");
       if (found.kind == record_kind::message && partial_.empty()) [[likely]] {
         ++messages_;
@@ -2080,6 +2332,8 @@ class inbound {
       ++farewells_;
       return nullptr;
     }
+    if (found.kind == record_kind::death)
+      return handler.told(from_, found.number, found.bytes) ? nullptr : "the death of a rank that is not there";
     if (found.kind == record_kind::fragment && found.bytes.empty()) return "a fragment of nothing";
     std::span<const std::byte> whole = found.bytes;
     if (found.kind == record_kind::fragment || !partial_.empty()) {
@@ -2246,10 +2500,11 @@ namespace mpi::detail {
 /// Sees which ranks of this node end. One thread.
 class node_watch {
  public:
-  /// `processes` by rank.
-  node_watch(const topology& who, int rank, const std::vector<int>& processes) {
+  /// `process_of(r)` is that of rank r.
+  template <class ProcessOf>
+  node_watch(const topology& who, int rank, ProcessOf&& process_of) {
     for (const int r : who.members(who.node_of[static_cast<std::size_t>(rank)]))
-      if (r != rank) watched_.push_back({r, processes[static_cast<std::size_t>(r)]});
+      if (r != rank) watched_.push_back({r, process_of(r)});
   }
 
   /// Looks at a few of them, at most every 2 ms; tells of those that have ended: `ended(rank, how)`.
@@ -2306,6 +2561,7 @@ CADRE_NAMESPACE_END
 #include <memory>
 #include <mutex>
 #include <span>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -2317,7 +2573,7 @@ namespace mpi::detail {
 struct block_out {
   std::span<const std::byte> bytes;
   std::uint64_t first_piece;
-  std::shared_ptr<void> keep;
+  std::shared_ptr<const void> keep;
 };
 
 /// Held for a few nanoseconds, by every message: half the price of a mutex.
@@ -2364,7 +2620,7 @@ class outbox {
   }
 
   appended append(std::span<const std::byte> bytes, std::span<const std::span<const std::byte>> blocks,
-                  const std::shared_ptr<void>& keep) {
+                  const std::shared_ptr<const void>& keep) {
     std::vector<std::byte> about((blocks.size() + 2) * number_bytes);
     const std::lock_guard lock(lock_);
     if (closed_) return {false, false, false};
@@ -2384,6 +2640,19 @@ class outbox {
     return {true, first, seal_if_enough() || filled};
   }
 
+  /// That a rank has died: also after close(), until confirm(). Not allowed where nobody would read it.
+  appended tell_death(int rank, std::string_view how) {
+    how = how.substr(0, 1000);
+    std::byte who[number_bytes];
+    const std::lock_guard lock(lock_);
+    if (confirmed_ || how.empty()) return {false, false, false};
+    const bool first = is_open_empty();
+    const bool filled = make_room(number_bytes + how.size());
+    put(record_kind::farewell, std::as_bytes(std::span(how)),
+        std::span(who, static_cast<std::size_t>(put_number(who, static_cast<std::uint64_t>(rank)) - who)));
+    return {true, first, seal_if_enough() || filled};
+  }
+
   /// Nothing is appended from now on but the farewell, and a second one by confirm(). False if that was done before.
   bool close() {
     const std::lock_guard lock(lock_);
@@ -2397,10 +2666,14 @@ class outbox {
     put_farewell();
     return confirmed_ = true;
   }
+  [[nodiscard]] bool is_confirmed() {
+    const std::lock_guard lock(lock_);
+    return confirmed_;
+  }
   /// The receiver is gone: nothing is appended any more. Gives back what had not gone.
   std::vector<std::unique_ptr<batch_out>> abandon() {
     const std::lock_guard lock(lock_);
-    closed_ = true;
+    closed_ = confirmed_ = true;
     std::vector<std::unique_ptr<batch_out>> all;
     for (auto& batch : ready_) all.push_back(std::move(batch));
     ready_.clear();
@@ -2564,7 +2837,7 @@ struct blocks_in {
 struct transfer {
   int peer = 0;
   std::unique_ptr<batch_out> batch;
-  std::shared_ptr<void> keep;
+  std::shared_ptr<const void> keep;
   std::uint64_t bytes = 0;  // of the piece that leaves
   std::shared_ptr<blocks_in> into;
 };
@@ -2661,19 +2934,29 @@ CADRE_NAMESPACE_BEGIN
 
 namespace mpi::detail {
 
+/// What the ranks tell each other when a link is made.
+struct process_card {
+  std::int32_t process = 0;
+  std::int64_t silence = 0;  // ns; see link_options
+  char host[64] = "";
+};
+
 struct link_options {
   /// Bytes under way to a rank above which senders make progress first.
   std::uint64_t credit = std::uint64_t{16} << 20;
   /// For making the link, and for how long a rank may take nothing from a sender that has used up its credit.
   std::chrono::nanoseconds timeout = std::chrono::seconds(60);
+  /// A rank of another node of which nothing is heard for so long is dead; 0: never. That of rank 0 counts.
+  std::chrono::nanoseconds silence = std::chrono::seconds(10);
 };
 
 /// Messages between ranks by MPI. Small ones are put together in batches, received into posted buffers; blocks are
 /// messages of their own between the users' memory. All calls of MPI are nonblocking, under the lock of the environment.
 /// A rank has one thread of its own for when nobody else makes progress: it sleeps on the rank's doorbell and looks by
-/// itself every 50 us after something has come, up to every 5 ms when nothing does. It also sees ranks of its node die;
-/// for those of other nodes somebody has to call declare_dead(). A process that is to outlive others ignores SIGPIPE, which
-/// comes of writing to their sockets. To be closed or destroyed before MPI_Finalize.
+/// itself every 50 us after something has come, up to every 5 ms when nothing does. It also sees ranks of its node die.
+/// Rank 0 is told, and tells all others; that it has died itself is told by the ranks of its node. Where nobody is left to
+/// tell, a rank of another node is dead when nothing is heard of it for link_options::silence. A process that is to outlive
+/// others ignores SIGPIPE, which comes of writing to their sockets. To be closed or destroyed before MPI_Finalize.
 ///
 /// Two threads of a rank may race for the progress; whoever has it delivers, with no lock but that right held.
 class message_link final : public cadre::detail::link {
@@ -2709,12 +2992,20 @@ class message_link final : public cadre::detail::link {
   }
 
   bool poll() noexcept override {
+    // Whoever has something to send would hardly get the lock from one who looks again and again.
+    if (senders_.load(std::memory_order_relaxed) != 0) return false;
     if (busy_.load(std::memory_order_relaxed) || busy_.exchange(true, std::memory_order_acquire)) return false;
     const bool moved = sink_ != nullptr && progress();
     busy_.store(false, std::memory_order_release);
     if (moved) wake();
     return moved;
   }
+  // The thread, which sleeps while others look, is rung from now on.
+  bool poll_last() noexcept override {
+    bell().announce_sleep();
+    return poll();
+  }
+  [[nodiscard]] std::uint64_t patience() const noexcept override { return poll_ticks_; }
   /// Throws message_error (1108) when called by the sink.
   bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
   void wake() noexcept override {
@@ -2725,13 +3016,15 @@ class message_link final : public cadre::detail::link {
   [[nodiscard]] bool is_alive(int rank) const noexcept override {
     return peers_[static_cast<std::size_t>(rank)]->alive.load(std::memory_order_acquire);
   }
-  void declare_dead(int rank, std::string how) override;
+  void declare_dead(int rank, std::string how) override { declare_dead(rank, std::move(how), knowledge::guess); }
   /// Throws message_error (1106).
   void close(time_point deadline) override;
 
  private:
   friend class inbound;
 
+  /// How this rank knows of a death: it has seen it, or was told, or nothing works any more with that rank.
+  enum class knowledge : std::uint8_t { seen, told, guess };
   struct piece {
     std::byte* into;
     std::uint64_t bytes;
@@ -2745,7 +3038,10 @@ class message_link final : public cadre::detail::link {
     std::atomic<std::uint32_t> taken{0};  // bytes of its records, modulo 2^32
     std::atomic<std::uint32_t> told{0};   // of these it knows
     doorbell* bell = nullptr;
-    std::string how_it_died;  // under deaths_mutex_
+    std::atomic<bool> heard{false}, spoken{false};  // since the last beat
+    std::atomic<bool> is_complete{false};           // nothing comes any more, as it has closed
+    std::string how_it_died;                        // under deaths_mutex_, as the next one
+    knowledge known_by{};
     // Under the lock of MPI:
     std::uint32_t sequence = 0;
     int leaving = 0;        // batches that MPI has not done with
@@ -2763,6 +3059,23 @@ class message_link final : public cadre::detail::link {
   static constexpr int batch_tag = 0;
 
   std::mutex& mpi() const noexcept { return environment_.mutex(); }
+  // The lock of MPI, for a sender.
+  class sending {
+   public:
+    explicit sending(message_link& link) : link_(link) {
+      link.senders_.fetch_add(1, std::memory_order_relaxed);
+      link.mpi().lock();
+    }
+    sending(const sending&) = delete;
+    sending& operator=(const sending&) = delete;
+    ~sending() {
+      link_.mpi().unlock();
+      link_.senders_.fetch_sub(1, std::memory_order_relaxed);
+    }
+
+   private:
+    message_link& link_;
+  };
   [[nodiscard]] peer& at(int rank) const noexcept { return *peers_[static_cast<std::size_t>(rank)]; }
   [[nodiscard]] doorbell& bell() const noexcept { return *at(rank_).bell; }
   [[nodiscard]] int tag_of(std::uint64_t piece_number) const noexcept {
@@ -2806,6 +3119,9 @@ class message_link final : public cadre::detail::link {
   void receive_blocks(int from, cadre::detail::incoming& message, std::uint64_t first_piece);
   void post_pieces(int from, peer& p);
   void bury() noexcept;
+  void declare_dead(int rank, std::string how, knowledge by);
+  void pass_on(int dead, const std::string& how, knowledge by);
+  void beat();
 
   // What `inbound` tells.
   bool acknowledged(int from, std::uint32_t taken) noexcept { return at(from).out.acknowledge(taken); }
@@ -2815,6 +3131,12 @@ class message_link final : public cadre::detail::link {
     sink_->receive(from, one);
     if (!block_sizes.empty()) [[unlikely]]
       receive_blocks(from, one, first_piece);
+  }
+  [[gnu::cold]] bool told(int, std::uint64_t rank, std::span<const std::byte> how) {
+    if (rank >= peers_.size()) return false;
+    declare_dead(static_cast<int>(rank), std::string(reinterpret_cast<const char*>(how.data()), how.size()),
+                 knowledge::told);
+    return true;
   }
   [[gnu::cold]] void malformed(int from, const std::string& why) {
     const auto error = message_error::malformed(from, why);
@@ -2835,22 +3157,25 @@ class message_link final : public cadre::detail::link {
   int rank_ = 0;
   int last_tag_ = 0;
   bool is_one_node_ = true;
-  std::uint64_t spin_ticks_ = 0, transfer_ticks_ = 0;
+  std::uint64_t spin_ticks_ = 0, poll_ticks_ = 0, transfer_ticks_ = 0;
   cadre::detail::message_sink* sink_ = nullptr;
   std::vector<std::unique_ptr<peer>> peers_;
   std::optional<doorbells> bells_;
   std::optional<node_watch> watch_;
+  std::optional<heartbeats> beats_;
+  std::vector<process_card> processes_;  // by rank
   std::optional<inbox> inbox_;
-  transfers transfers_;                           // under the lock of MPI
-  std::vector<std::shared_ptr<void>> let_go_;     // of whoever makes progress, as the next ones
-  std::vector<std::shared_ptr<blocks_in>> came_;  // all pieces are there
-  std::vector<int> with_blocks_;                  // ranks whose blocks are to be received
+  transfers transfers_;                              // under the lock of MPI
+  std::vector<std::shared_ptr<const void>> let_go_;  // of whoever makes progress, as the next ones
+  std::vector<std::shared_ptr<blocks_in>> came_;     // all pieces are there
+  std::vector<int> with_blocks_;                     // ranks whose blocks are to be received
   unsigned quiet_ = 0;  // looks since a batch of a dead rank came, while its death is to be told
   std::vector<std::atomic<std::uint64_t>> unsent_;  // a bit per rank: its outbox has an open batch
   alignas(64) std::atomic<bool> busy_{false};       // somebody makes progress
   std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do
   std::atomic<bool> transferring_{false};           // requests of MPI are not complete: it needs both sides
   alignas(64) std::atomic<std::uint32_t> sleepers_{0};
+  std::atomic<std::uint32_t> senders_{0};  // who have the lock of MPI, or wait for it
   std::mutex deaths_mutex_;
   std::vector<int> deaths_;  // to be told
   std::atomic<bool> has_deaths_{false};
@@ -2859,6 +3184,124 @@ class message_link final : public cadre::detail::link {
   bool closed_ = false;
   native_thread thread_;
 };
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/message_deaths.hpp ----
+#ifndef CADRE_MPI_DETAIL_MESSAGE_DEATHS_HPP
+#define CADRE_MPI_DETAIL_MESSAGE_DEATHS_HPP
+
+// How a message_link learns of deaths, and what it does then.
+
+#include <atomic>
+#include <cstddef>
+#include <cstdio>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+inline void message_link::declare_dead(int rank, std::string how, knowledge by) {
+  {
+    const std::lock_guard lock(deaths_mutex_);
+    peer& p = at(rank);
+    if (rank == rank_ || !p.alive.load(std::memory_order_relaxed)) return;
+    p.how_it_died = std::move(how);
+    p.known_by = by;
+    deaths_.push_back(rank);
+    p.alive.store(false, std::memory_order_release);
+    somebody_died_.store(true);
+    environment_.note_death(rank == 0, rank_ != 0 && at(0).bell == nullptr);
+    has_deaths_.store(true, std::memory_order_release);
+  }
+  bell().ring();
+}
+
+inline void message_link::bury() noexcept {
+  std::vector<int> dead;
+  {
+    const std::lock_guard lock(deaths_mutex_);
+    dead.swap(deaths_);
+    has_deaths_.store(false, std::memory_order_release);
+  }
+  for (const int rank : dead) {
+    peer& p = at(rank);
+    p.in.close();
+    p.buried = true;
+    std::vector<std::shared_ptr<blocks_in>> lost;
+    std::vector<std::shared_ptr<const void>> keeps;  // let go without a lock
+    {
+      const std::lock_guard lock(mpi());
+      transfers_.drop(rank, [&](transfer&& undone, bool may_be_touched) {
+        if (undone.into) lost.push_back(undone.into);
+        std::shared_ptr<const void> memory = undone.batch  ? std::shared_ptr<const void>(std::move(undone.batch))
+                                       : undone.into ? std::shared_ptr<const void>(undone.into)
+                                                     : std::move(undone.keep);
+        if (may_be_touched) environment_.keep(memory);
+        keeps.push_back(std::move(memory));
+      });
+      for (piece& one : p.to_come) lost.push_back(std::move(one.whole));
+      p.to_come.clear();
+      inbox_->add(most_leaving);
+    }
+    const auto unsent = p.out.abandon();
+    delivering_ = this;
+    for (const auto& one : lost)
+      if (!std::exchange(one->over, true) && one->where.done) one->where.done(false);
+    sink_->died(rank, p.how_it_died);
+    delivering_ = nullptr;
+    pass_on(rank, p.how_it_died, p.known_by);
+  }
+}
+
+// All ranks learn it from rank 0; of its own death those of other nodes learn from those of its node. That it does not
+// answer here does not mean that it does not answer elsewhere.
+inline void message_link::pass_on(int dead, const std::string& how, knowledge by) {
+  if (is_one_node_) return;
+  for (int r = 0; r < world_size(); ++r) {
+    peer& p = at(r);
+    if (r == rank_ || !is_alive(r)) continue;
+    const bool is_to_know = rank_ == 0  ? true
+                            : dead == 0 ? by == knowledge::seen && p.bell == nullptr
+                                        : by != knowledge::told && r == 0;
+    if (!is_to_know) continue;
+    const auto done = p.out.tell_death(dead, how);
+    if (done.allowed) note(r, p, done);
+  }
+  flush();
+}
+
+inline void message_link::beat() {
+  beats_->look(
+      [&](int r) -> std::optional<heartbeats::signs> {
+        peer& p = at(r);
+        if (!is_alive(r) || p.is_complete.load(std::memory_order_relaxed)) return {};
+        return heartbeats::signs{p.heard.exchange(false, std::memory_order_relaxed),
+                                 p.spoken.exchange(false, std::memory_order_relaxed)};
+      },
+      [&](int r) {
+        peer& p = at(r);
+        const std::lock_guard lock(mpi());
+        if (!p.out.is_confirmed()) push(r, p, false, true);  // a batch of nothing; none behind the last one
+      },
+      [&](int r) {
+        const process_card& it = processes_[static_cast<std::size_t>(r)];
+        char seconds[32];
+        std::snprintf(seconds, sizeof seconds, "%.1f", std::chrono::duration<double>(options_.silence).count());
+        declare_dead(r, "no sign of life of its process " + std::to_string(it.process) + " on " + it.host + " for " +
+                            seconds + " s");
+      });
+}
 
 }  // namespace mpi::detail
 
@@ -2939,6 +3382,9 @@ inline void message_link::deliver(const inbox::arrival& batch) {
   }
   delivering_ = nullptr;
   inbox_->release(batch.slot);
+  p.heard.store(true, std::memory_order_relaxed);
+  if (p.in.is_complete()) [[unlikely]]
+    p.is_complete.store(true, std::memory_order_relaxed);
   p.taken.store(p.in.taken(), std::memory_order_relaxed);
   const bool acknowledge = owes_acknowledgement(p);
   if (!acknowledge && with_blocks_.empty()) return;
@@ -2958,6 +3404,7 @@ inline void message_link::settle(transfer&& done, int code) {
     push(done.peer, p, false, owes_acknowledgement(p));
   } else if (done.into) {
     --p.coming;
+    p.heard.store(true, std::memory_order_relaxed);
     done.into->failed |= code != MPI_SUCCESS;
     if (--done.into->pieces_left == 0) came_.push_back(std::move(done.into));
     post_pieces(done.peer, p);
@@ -3023,59 +3470,6 @@ inline void message_link::post_pieces(int from, peer& p) {
   }
 }
 
-// ---- Deaths
-
-inline void message_link::declare_dead(int rank, std::string how) {
-  {
-    const std::lock_guard lock(deaths_mutex_);
-    peer& p = at(rank);
-    if (rank == rank_ || !p.alive.load(std::memory_order_relaxed)) return;
-    p.how_it_died = std::move(how);
-    deaths_.push_back(rank);
-    p.alive.store(false, std::memory_order_release);
-    somebody_died_.store(true);
-    environment_.note_death();
-    has_deaths_.store(true, std::memory_order_release);
-  }
-  bell().ring();
-}
-
-inline void message_link::bury() noexcept {
-  std::vector<int> dead;
-  {
-    const std::lock_guard lock(deaths_mutex_);
-    dead.swap(deaths_);
-    has_deaths_.store(false, std::memory_order_release);
-  }
-  for (const int rank : dead) {
-    peer& p = at(rank);
-    p.in.close();
-    p.buried = true;
-    std::vector<std::shared_ptr<blocks_in>> lost;
-    std::vector<std::shared_ptr<void>> keeps;  // let go without a lock
-    {
-      const std::lock_guard lock(mpi());
-      transfers_.drop(rank, [&](transfer&& undone, bool may_be_touched) {
-        if (undone.into) lost.push_back(undone.into);
-        std::shared_ptr<void> memory = undone.batch  ? std::shared_ptr<void>(std::move(undone.batch))
-                                       : undone.into ? std::shared_ptr<void>(undone.into)
-                                                     : std::move(undone.keep);
-        if (may_be_touched) environment_.keep(memory);
-        keeps.push_back(std::move(memory));
-      });
-      for (piece& one : p.to_come) lost.push_back(std::move(one.whole));
-      p.to_come.clear();
-      inbox_->add(most_leaving);
-    }
-    const auto unsent = p.out.abandon();
-    delivering_ = this;
-    for (const auto& one : lost)
-      if (!std::exchange(one->over, true) && one->where.done) one->where.done(false);
-    sink_->died(rank, p.how_it_died);
-    delivering_ = nullptr;
-  }
-}
-
 // ---- Waiting
 
 template <class Ready>
@@ -3083,11 +3477,18 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
   if (is_delivering())
     throw message_error::misuse("a sink of messages waits for messages: none comes before it returns");
   flush();
+  std::optional<time_point> asleep_since;
+  bool quiet = false;  // it has slept, and nobody has rung: one look, as each costs calls of the system over TCP
   for (;;) {
     std::uint64_t begin = 0;
     for (unsigned looks = 1;; ++looks) {
       if (ready()) return true;
-      if (poll()) looks = 0;
+      if (poll()) {
+        looks = 0;
+        asleep_since.reset();
+        quiet = false;
+      }
+      if (quiet && !transferring_.load(std::memory_order_relaxed)) break;
       constexpr unsigned some = 16;  // the time is looked at now and then
       if (looks == some) {
         begin = cadre::detail::ticks();
@@ -3098,14 +3499,20 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
     }
     const auto now = std::chrono::steady_clock::now();
     if (now >= deadline) return ready();
-    // Where MPI needs both sides nobody rings, and nobody at all from another node.
-    const auto nap = is_one_node_ && !transferring_.load(std::memory_order_relaxed) ? std::chrono::microseconds(5000)
-                                                                                    : std::chrono::microseconds(200);
+    // Where MPI needs both sides nobody rings, and nobody at all from another node: what takes long may take a little longer.
+    constexpr std::chrono::nanoseconds shortest = std::chrono::microseconds(200),
+                                       longest = std::chrono::microseconds(5000);
+    if (!asleep_since) asleep_since = now;
+    const auto nap = transferring_.load(std::memory_order_relaxed) ? shortest
+                     : is_one_node_
+                         ? longest
+                         : std::clamp<std::chrono::nanoseconds>((now - *asleep_since) / 8, shortest, longest);
     sleepers_.fetch_add(1, std::memory_order_acq_rel);
     const std::uint32_t rings = bell().rings();
     bell().announce_sleep();
     if (!poll() && !ready()) bell().sleep(rings, std::min(deadline, now + nap));
     sleepers_.fetch_sub(1, std::memory_order_acq_rel);
+    quiet = bell().rings() == rings;
   }
 }
 
@@ -3121,7 +3528,8 @@ inline void message_link::tend() noexcept {
   auto nap = shortest;
   std::uint64_t looks = 0;
   while (!stopping_.load(std::memory_order_acquire)) {
-    const bool others_look = looks_.load(std::memory_order_relaxed) != looks;
+    constexpr std::uint64_t few = 16;  // of one that sleeps and looks now and then
+    const bool others_look = looks_.load(std::memory_order_relaxed) - looks > few;
     const std::uint32_t rings = bell().rings();
     // Others who look need not be rung for; when they stop this one takes over at the end of its nap.
     if (!others_look) bell().announce_sleep();
@@ -3136,7 +3544,8 @@ inline void message_link::tend() noexcept {
       if ((others_look && !dead) || (!poll() && !dead)) break;
       moved = true;
     }
-    watch_->look([&](int rank, std::string how) { declare_dead(rank, std::move(how)); });
+    watch_->look([&](int rank, std::string how) { declare_dead(rank, std::move(how), knowledge::seen); });
+    beat();
     const auto most = others_look                                     ? while_others_look
                       : transferring_.load(std::memory_order_relaxed) ? while_transferring
                                                                       : longest;
@@ -3210,7 +3619,12 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
   const topology who(std::move(ranks), gather(node_identity()));
   is_one_node_ = who.nodes() == 1;
   bells_.emplace(who, rank_, gather);
-  watch_.emplace(who, rank_, gather(static_cast<int>(::getpid())));
+  process_card me{.process = static_cast<std::int32_t>(::getpid()), .silence = options_.silence.count()};
+  host_name().copy(me.host, sizeof me.host - 1);
+  processes_ = gather(me);
+  options_.silence = std::chrono::nanoseconds(processes_[0].silence);
+  watch_.emplace(who, rank_, [&](int r) { return processes_[static_cast<std::size_t>(r)].process; });
+  beats_.emplace(who, rank_, options_.silence);
   unsent_ = std::vector<std::atomic<std::uint64_t>>((static_cast<std::size_t>(size) + 63) / 64);
   for (int r = 0; r < size; ++r) {
     peers_.push_back(std::make_unique<peer>(r));
@@ -3220,8 +3634,10 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
   const auto processors = static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN));
   const bool crowded = who.members(who.node_of[static_cast<std::size_t>(rank_)]).size() > processors;
   spin_ticks_ = crowded ? 2'000 : 60'000;
+  poll_ticks_ = crowded ? 2'000 : 150'000;
   transfer_ticks_ = crowded ? spin_ticks_ : 4'000'000;
   environment_.enter();
+  if (rank_ == 0 && !is_one_node_) environment_.guard_launcher();
 }
 
 inline void message_link::start(cadre::detail::message_sink& sink) {
@@ -3280,7 +3696,7 @@ inline void message_link::wait_for_room(int to, peer& p) {
 inline void message_link::flush(std::size_t word) {
   std::uint64_t bits = unsent_[word].exchange(0, std::memory_order_acq_rel);
   if (bits == 0) return;
-  const std::lock_guard lock(mpi());
+  const sending lock(*this);
   for (; bits != 0; bits &= bits - 1) {
     const int to = static_cast<int>(word) * 64 + __builtin_ctzll(bits);
     push(to, at(to), true);
@@ -3289,7 +3705,7 @@ inline void message_link::flush(std::size_t word) {
 
 inline void message_link::push_full(int to, peer& p) {
   {
-    const std::lock_guard lock(mpi());
+    const sending lock(*this);
     push(to, p, false);
   }
   poll();  // large batches leave only while somebody makes progress
@@ -3325,6 +3741,7 @@ inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
     }
   }
   p.flushing = all && p.leaving == most_leaving;
+  if (sent && p.bell == nullptr) p.spoken.store(true, std::memory_order_relaxed);
   if (sent && p.bell != nullptr) p.bell->knock();
 }
 
@@ -3426,6 +3843,7 @@ CADRE_NAMESPACE_END
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <exception>
 #include <memory>
@@ -3445,6 +3863,7 @@ namespace detail {
 /// What each rank tells all others when a job begins.
 struct introduction {
   std::array<char, 256> host{};
+  std::uint64_t node = 0;  // the same on ranks that share memory
   std::uint64_t build = 0, handlers = 0;
   std::array<std::uint64_t, 2> job{};  // of rank 0: a name for what the job has on each node
   std::uint32_t jobs_made = 0;
@@ -3462,6 +3881,18 @@ inline std::uint64_t build_of_this_program() {
   return hash.digest();
 }
 
+/// CADRE_HEARTBEAT_LIMIT, in seconds; see runtime. Throws mpi_error (1102).
+inline std::chrono::nanoseconds heartbeat_limit() {
+  const char* const text = std::getenv("CADRE_HEARTBEAT_LIMIT");
+  if (text == nullptr) return link_options().silence;
+  char* end = nullptr;
+  const double seconds = std::strtod(text, &end);
+  if (end == text || *end != '\0' || !(seconds >= 0 && seconds <= 1e6))
+    throw mpi_error::unusable("CADRE_HEARTBEAT_LIMIT is '" + std::string(text) +
+                              "': say seconds, up to 1000000, or 0 for no limit");
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(seconds));
+}
+
 }  // namespace detail
 
 /// The runtime of a job of several ranks: tasks and actors may be on any of them, and the ranks of a node share one store.
@@ -3470,6 +3901,9 @@ inline std::uint64_t build_of_this_program() {
 /// mpi::run() makes one on each rank; a program of which every rank has a main of its own makes one by itself. Making and
 /// destroying it is collective: rank 0 waits in the destructor until nothing goes on in the whole job, whoever began it; the
 /// others work for the job until then, in serve() or in the destructor.
+///
+/// A rank of another node of which nothing is heard for 10 s counts as dead; the environment of rank 0 may say another time,
+/// in seconds, by CADRE_HEARTBEAT_LIMIT (0: none).
 class runtime : public cadre::runtime {
  public:
   /// Every rank of `comm`, which is duplicated. Throws as cadre::runtime; different_programs (610), communicator_timeout
@@ -3482,6 +3916,7 @@ class runtime : public cadre::runtime {
       detail::check(::MPI_Comm_size(comm, &size), "MPI_Comm_size");
     }
     core().set_rank(rank);
+    detail::warn_of_binding(pool().size());
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     const std::vector<detail::introduction> all = detail::root_gather(comm, size, deadline)(introduction());
     check_that_all_are_one(all);
@@ -3489,11 +3924,16 @@ class runtime : public cadre::runtime {
     std::vector<cadre::detail::peer_facts> peers;
     for (const detail::introduction& i : all) {
       number = std::max(number, i.jobs_made + 1);
-      peers.push_back({i.host.data(), from_bytes<resource_set>(std::span(i.resources).first(i.bytes))});
+      peers.push_back({i.host.data(), i.node, from_bytes<resource_set>(std::span(i.resources).first(i.bytes))});
     }
-    core().begin_job(number, "cadre-job-" + std::to_string(all[0].job[0]) + "-" + std::to_string(all[0].job[1]));
-    job_ = std::make_shared<cadre::detail::job>(core(), std::make_unique<detail::message_link>(comm), std::move(peers));
-    core().join(job_);
+    // With the node in it: hosts that are containers, or namespaces, of one machine may share what stores are found by.
+    core().begin_job(number, "cadre-job-" + std::to_string(all[0].job[0]) + "-" + std::to_string(all[0].job[1]) + "-" +
+                                 std::to_string(all[static_cast<std::size_t>(rank)].node));
+    job_ = std::make_shared<cadre::detail::job>(
+        core(),
+        std::make_unique<detail::message_link>(comm, detail::link_options{.silence = detail::heartbeat_limit()}),
+        std::move(peers));
+    core().join(job_, job_->has_several_nodes() ? job_.get() : nullptr);
     core().actors().when_known_ends = [this](const std::string& name, const cadre::detail::actor_place& first) {
       forget(name, first);
     };
@@ -3515,7 +3955,8 @@ class runtime : public cadre::runtime {
  private:
   detail::introduction introduction() {
     const auto now = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
-    detail::introduction me{.build = detail::build_of_this_program(),
+    detail::introduction me{.node = detail::node_identity(),
+                            .build = detail::build_of_this_program(),
                             .handlers = cadre::detail::handler::fingerprint(),
                             .job = {hash_combine(now, static_cast<std::uint64_t>(::getpid())), now},
                             .jobs_made = cadre::detail::runtime_core::jobs_made()};
@@ -3550,13 +3991,14 @@ class runtime : public cadre::runtime {
 
   // Until nothing goes on anywhere and nothing is on its way: two looks at all ranks, one after the other, that see the same
   // and as much received as sent (F. Mattern, Algorithms for distributed termination detection, 1987). What was on its way to
-  // or from a rank that has died nobody can count: without it.
+  // or from a rank that has died nobody can count: without it. Where what goes on waits for resources, the actors end that
+  // hold some, then placement groups.
   void finish() {
     using activity = cadre::detail::job::activity;
     std::vector<activity> before;
     for (;;) {
       std::vector<activity> now;
-      activity sum{.idle = true};
+      activity sum{.idle = true, .still = true};
       bool all_live = true;
       for (int r = 0; r < world_size(); ++r) {
         if (!job_->is_alive(r)) {
@@ -3572,12 +4014,30 @@ class runtime : public cadre::runtime {
         sum.sent += now.back().sent;
         sum.received += now.back().received;
         sum.idle = sum.idle && now.back().idle;
+        sum.still = sum.still && now.back().still;
+        sum.waiting += now.back().waiting;
       }
-      if (sum.idle && (sum.sent == sum.received || !all_live) && now == before) break;
+      const bool steady = (sum.sent == sum.received || !all_live) && now == before;
+      const bool freed = steady && sum.still && sum.waiting != 0 && free_resources(now);
+      if (steady && sum.idle && !freed) break;
       before = std::move(now);
       std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
     job_->end_others();
+  }
+  // False if nothing holds any.
+  bool free_resources(const std::vector<cadre::detail::job::activity>& now) {
+    bool any = false;
+    for (const cadre::detail::job::activity& a : now) any = any || a.holds;
+    if (!any) return core().remove_some_groups();
+    core().end_actors_that_hold();
+    for (int r = 1; r < world_size(); ++r) {
+      try {
+        if (job_->is_alive(r)) job_->ask<cadre::detail::end_holders_request>(r, {}, false, [](output_archive&) {});
+      } catch (const error&) {  // it has died just now
+      }
+    }
+    return true;
   }
   cadre::detail::job::activity ask_for_activity(int r) {
     return cadre::detail::ask<cadre::detail::activity_request, cadre::detail::job::activity>(
@@ -3610,20 +4070,20 @@ namespace mpi {
 
 /// cadre::run() for a job of several ranks: under mpirun rank 0 calls the program, and the others run what it, and the tasks
 /// and actors of the job, give them to do. Without mpirun it is cadre::run(). SIGPIPE is ignored, unless it is handled
-/// already: it would come of a rank that dies. Errors that are logged, as the death of a rank, go to stderr if there is no log
-/// sink.
+/// already: it would come of a rank that dies. Warnings and errors that are logged, as the death of a rank, go to stderr if
+/// there is no log sink.
 template <class Program>
   requires std::invocable<Program&, cadre::runtime&>
 int run(int argc, char** argv, Program&& program, runtime_options options = {}) {
   if (!launched()) return cadre::run(argc, argv, program, std::move(options));
   struct sigaction pipes {};
   if (::sigaction(SIGPIPE, nullptr, &pipes) == 0 && pipes.sa_handler == SIG_DFL) ::signal(SIGPIPE, SIG_IGN);
-  if (!log_enabled(log_level::error))
+  if (!log_enabled(log_level::error))  // nobody listens
     set_log_sink(
         [](const log_record& r) {
           std::fprintf(stderr, "%.*s\n", static_cast<int>(r.message.size()), r.message.data());  // the program's own
         },
-        log_level::error);
+        log_level::warning);
   return cadre::detail::run_main(argc, argv, [&]() -> int {
     runtime rt(std::move(options));
     if (rt.rank() == 0) return cadre::detail::run_program(program, rt);
