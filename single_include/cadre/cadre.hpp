@@ -21117,7 +21117,7 @@ struct room_request {
 struct more_request {
   static void serve(request& r) {
     r.in.expect_end();
-    groups_of(r.at.core()).try_again();
+    way_back(r).with([&] { groups_of(r.at.core()).try_again(); });
   }
 };
 struct set_aside_request {
@@ -21135,7 +21135,7 @@ struct drop_group_request {
     std::string why;
     bool quietly = false;
     read_all(r, group, why, quietly);
-    drop(r.at.core(), group, why, quietly);
+    way_back(r).with([&] { drop(r.at.core(), group, why, quietly); });
   }
   static void drop(runtime_core& core, std::uint64_t group, const std::string& why, bool quietly) {
     core.groups_used().drop(group);
@@ -21374,7 +21374,7 @@ struct given_back_request {
     placement on;
     resource_set what;
     read_all(r, on, what);
-    give_back(r.at, on, r.from, what);
+    way_back(r).with([&] { give_back(r.at, on, r.from, what); });
   }
   static void give_back(job& j, const placement& on, int at, const resource_set& what) {
     if (!on.is_in_group()) return j.ranks()->give_back(at, what);
@@ -23915,7 +23915,7 @@ struct return_request {
     std::uint64_t key = 0;
     std::uint32_t times = 0;
     read_all(r, key, times);
-    r.at.far().take_back(r.from, key, times);
+    way_back(r).with([&] { r.at.far().take_back(r.from, key, times); });
   }
 };
 
@@ -23924,7 +23924,7 @@ struct want_request {
   static void serve(request& r) {
     std::uint64_t key = 0;
     read_all(r, key);
-    static_cast<void>(r.at.want(key));
+    way_back(r).with([&] { static_cast<void>(r.at.want(key)); });
   }
 };
 

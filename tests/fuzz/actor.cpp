@@ -42,7 +42,7 @@ using bytes = std::vector<std::byte>;
 using head = detail::job::head;
 using kind = detail::job::kind;
 
-/// Of a head as it travels: its members, one after another.
+/// Of a head as it travels: its members, one after another, as they lie.
 constexpr std::size_t number_at = 0, cell_at = 8, generation_at = 12, handler_at = 16, kind_at = 20, flags_at = 21,
                       head_bytes = 23;
 
@@ -122,10 +122,7 @@ cadre::actor<counter> told(cadre::actor<counter> c, const std::vector<cadre::act
 
 std::optional<head> head_of(std::span<const std::byte> message) {
   try {
-    head h;
-    cadre::input_archive in(message);
-    in(h);
-    return h;
+    return head::read(message);
   } catch (const cadre::archive_error&) {
     return std::nullopt;
   }
@@ -150,7 +147,8 @@ class mirror final : public detail::link {
   }
   void flush() override {}
   bool poll() noexcept override {
-    if (holds) return false;
+    // Who waits takes it, or the input says when it comes: no thread of the pool that looks for work.
+    if (holds || (detail::this_worker() != nullptr && detail::current_task() == nullptr)) return false;
     const std::unique_lock one_at_a_time(polls_, std::try_to_lock);
     std::optional<bytes> next = one_at_a_time ? take() : std::nullopt;
     if (!next) return false;
@@ -246,8 +244,11 @@ class world final : public cadre::runtime {
     core().set_rank(rank);
     auto link = std::make_unique<mirror>(rank);
     way_ = link.get();
-    const detail::peer_facts facts{"here", 1, core().resources()};
-    core().join(std::make_shared<detail::job>(core(), std::move(link), std::vector{facts, facts}));
+    // To rank 0 the other one is of its node, to rank 1 of another.
+    std::vector<detail::peer_facts> facts(2, {"here", 1, core().resources()});
+    if (rank == 1) facts[0] = {"there", 2, core().resources()};
+    const auto j = std::make_shared<detail::job>(core(), std::move(link), facts);
+    core().join(j, rank == 1 ? j.get() : nullptr);
     core().jobs()->start();
     begin();
   }
@@ -329,6 +330,11 @@ class world final : public cadre::runtime {
     asked(detail::keep_state_request{}, place, std::uint64_t{1}, bytes(8));
     asked(detail::name_request{}, detail::name_question::find, std::string("c"), std::string(), place);
     asked(detail::activity_request{});
+    const auto object = put(std::vector<int>{1, 2, 3});
+    const std::uint64_t key = detail::object_ref_access::key(object);
+    asked(detail::object_request{}, key, std::uint64_t{0}, std::uint64_t{0});
+    asked(detail::return_request{}, key, std::uint32_t{1});
+    asked(detail::want_request{}, key);
     j.cancel(other_, 1);
     for (std::size_t i = 0; i < asks; ++i) {
       ask(i);
@@ -460,7 +466,7 @@ class world final : public cadre::runtime {
   static bytes message(const head& h, const std::array<std::string, 3>& why) {
     cadre::byte_buffer all;
     cadre::output_archive out(all);
-    out(h);
+    all.append(&h, head_bytes);
     if (h.what == kind::failure) out(why[0], why[1], why[2]);
     return all.to_vector();
   }

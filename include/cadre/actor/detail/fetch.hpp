@@ -65,7 +65,7 @@ struct return_request {
     std::uint64_t key = 0;
     std::uint32_t times = 0;
     read_all(r, key, times);
-    r.at.far().take_back(r.from, key, times);
+    way_back(r).with([&] { r.at.far().take_back(r.from, key, times); });
   }
 };
 
@@ -74,7 +74,7 @@ struct want_request {
   static void serve(request& r) {
     std::uint64_t key = 0;
     read_all(r, key);
-    static_cast<void>(r.at.want(key));
+    way_back(r).with([&] { static_cast<void>(r.at.want(key)); });
   }
 };
 
