@@ -10510,6 +10510,8 @@ class task {
   [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
   /// What the coroutines that it begins go on in, if that is not the pool: see strand. By the thread that runs it.
   [[nodiscard]] virtual std::shared_ptr<strand> runs_in() noexcept { return {}; }
+  /// Whether it may wait for them on its thread, as no coroutine does: then they share in the strand, and go on elsewhere.
+  [[nodiscard]] virtual bool waits_on_its_thread() noexcept { return false; }
   /// Whether its error, which nobody will ask for, ends the program if the pool has no handler: see report_unobserved().
   [[nodiscard]] virtual bool error_ends_program() noexcept { return has(no_future); }
   /// Destroys value or error, as only children keep the node from now on.
@@ -20350,6 +20352,7 @@ class call_task final : public function_task<R, F>, public call_in_mailbox {
   }
   [[nodiscard]] bool has_begun() const noexcept override { return this->is_running(); }
   [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override { return cell.as_strand(); }
+  [[nodiscard]] bool waits_on_its_thread() noexcept override { return true; }
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
   [[nodiscard]] task_extras* extras() noexcept override { return cell.extras(); }
   /// That an actor was gone when it was told something is for the log at most: nobody can know in time.
@@ -23551,10 +23554,9 @@ class coroutine_base {
   template <class T>
   future<T> make_task(std::source_location at) {
     std::shared_ptr<strand> in = strand_here();
-    if (begins_on_pool_)
+    if (in != nullptr && !begins_on_pool_) move_to(current_task()->home());
+    if (begins_on_pool_ || (in != nullptr && current_task()->waits_on_its_thread()))
       in = {std::move(in), nullptr};  // shares in what is used there, but goes on elsewhere
-    else if (in != nullptr)
-      move_to(current_task()->home());
     auto* const t = new coroutine_task<T>(next_.home(), next_, at);
     t->set_strand(std::move(in));
     task_ref<state<T>> result(t);

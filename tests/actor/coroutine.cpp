@@ -300,4 +300,21 @@ TEST_CASE("An actor that runs several calls at once goes on with several corouti
   m.stop().get();
 }
 
+cadre::future<int> sum_of(std::vector<int> all) {
+  int sum = 0;
+  for (const int x : all) sum += co_await cadre::this_task::runtime().submit<[](int y) { return y; }>(x);
+  co_return sum;
+}
+
+TEST_CASE("A method that is no coroutine may begin one and wait for it", "[actor]") {
+  struct waits {
+    int sum(std::vector<int> all) { return sum_of(std::move(all)).get(); }
+  };
+  job rt({.threads = 1});
+  const auto w = rt->actor<waits>();
+  CHECK(w.call<&waits::sum>(std::vector<int>{1, 2, 3}).get() == 6);
+  auto inside = rt->pool().submit([&] { return w.call<&waits::sum>(std::vector<int>{4, 5}).get(); });
+  CHECK(inside.get() == 9);
+}
+
 }  // namespace actor_coroutine_test

@@ -47,6 +47,7 @@ class call_task final : public function_task<R, F>, public call_in_mailbox {
   }
   [[nodiscard]] bool has_begun() const noexcept override { return this->is_running(); }
   [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override { return cell.as_strand(); }
+  [[nodiscard]] bool waits_on_its_thread() noexcept override { return true; }
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
   [[nodiscard]] task_extras* extras() noexcept override { return cell.extras(); }
   /// That an actor was gone when it was told something is for the log at most: nobody can know in time.

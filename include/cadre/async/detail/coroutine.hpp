@@ -180,10 +180,9 @@ class coroutine_base {
   template <class T>
   future<T> make_task(std::source_location at) {
     std::shared_ptr<strand> in = strand_here();
-    if (begins_on_pool_)
+    if (in != nullptr && !begins_on_pool_) move_to(current_task()->home());
+    if (begins_on_pool_ || (in != nullptr && current_task()->waits_on_its_thread()))
       in = {std::move(in), nullptr};  // shares in what is used there, but goes on elsewhere
-    else if (in != nullptr)
-      move_to(current_task()->home());
     auto* const t = new coroutine_task<T>(next_.home(), next_, at);
     t->set_strand(std::move(in));
     task_ref<state<T>> result(t);

@@ -157,6 +157,8 @@ class task {
   [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
   /// What the coroutines that it begins go on in, if that is not the pool: see strand. By the thread that runs it.
   [[nodiscard]] virtual std::shared_ptr<strand> runs_in() noexcept { return {}; }
+  /// Whether it may wait for them on its thread, as no coroutine does: then they share in the strand, and go on elsewhere.
+  [[nodiscard]] virtual bool waits_on_its_thread() noexcept { return false; }
   /// Whether its error, which nobody will ask for, ends the program if the pool has no handler: see report_unobserved().
   [[nodiscard]] virtual bool error_ends_program() noexcept { return has(no_future); }
   /// Destroys value or error, as only children keep the node from now on.
