@@ -98,36 +98,55 @@ future<made_there> ask_for_object(job& j, int rank, const remote_options& o, con
         return made_there{rank, l};
       });
 }
+/// The promise of an object that may be made on another node.
+template <auto F, class Call, class Stored>
+class object_to_come {
+ public:
+  object_to_come(job& j, std::shared_ptr<Call> call, object_promise<Stored> promise)
+      : job_(&j), call_(std::move(call)), promise_(std::move(promise)), key_(object_ref_access::key(promise_->ref())) {}
+  object_to_come(object_to_come&& other) noexcept
+      : job_(std::exchange(other.job_, nullptr)),
+        call_(std::move(other.call_)),
+        promise_(std::move(other.promise_)),
+        key_(other.key_) {}
+  object_to_come& operator=(object_to_come&&) = delete;
+  ~object_to_come() {
+    if (job_ != nullptr) job_->far().expect_no_more(key_);
+  }
+
+  void operator()(const made_there& there) {
+    job& j = *job_;
+    bool wanted = false;
+    if (there.rank == j.rank()) {
+      std::move(*promise_).set(call_here<F>(*call_));
+    } else if (there.loan.rank < 0) {
+      promise_access::leave(std::move(*promise_));
+    } else {
+      job_ = nullptr;
+      wanted = j.far().assign(there.rank, there.loan, object_ref_access::core(j.core().store()),
+                              promise_access::release(std::move(*promise_)));
+    }
+    j.core().results().finish(key_);
+    if (wanted) static_cast<void>(j.want(key_));
+  }
+
+ private:
+  job* job_;
+  std::shared_ptr<Call> call_;
+  std::optional<object_promise<Stored>> promise_;
+  std::uint64_t key_;
+};
+
 /// Has an object made that this process has begun, by the rank `to` or one that is found now. The future has what the task
 /// throws.
 template <auto F, class Call, class Stored>
-future<void> make_elsewhere(job& j, int to, placement asked, remote_options o, std::shared_ptr<Call> call,
+future<void> make_elsewhere(job& j, int to, const placement& asked, remote_options o, const std::shared_ptr<Call>& call,
                             object_promise<Stored> promise) {
-  const object_ref<Stored> ref = promise.ref();
-  const std::uint64_t key = object_ref_access::key(ref);
-  struct ends {
-    job& j;
-    std::uint64_t key;
-    bool is_known = false;
-    ~ends() {
-      if (!is_known) j.far().expect_no_more(key);
-    }
-  } at_end{j, key};
-  const made_there there = co_await with_retries<made_there>(
-      j, to, asked, std::move(o),
-      [&j, call, ref](int rank, const remote_options& how) { return ask_for_object<F>(j, rank, how, call, ref); });
-  bool wanted = false;
-  if (there.rank == j.rank()) {
-    std::move(promise).set(call_here<F>(*call));
-  } else if (there.loan.rank < 0) {
-    promise_access::leave(std::move(promise));
-  } else {
-    at_end.is_known = true;
-    wanted = j.far().assign(there.rank, there.loan, object_ref_access::core(j.core().store()),
-                            promise_access::release(std::move(promise)));
-  }
-  j.core().results().finish(ref);
-  if (wanted) static_cast<void>(j.want(key));
+  auto ask = [&j, call, ref = promise.ref()](int rank, const remote_options& how) {
+    return ask_for_object<F>(j, rank, how, call, ref);
+  };
+  return with_retries<made_there>(j, to, asked, std::move(o), std::move(ask))
+      .then(object_to_come<F, Call, Stored>(j, call, std::move(promise)));
 }
 
 }  // namespace detail

@@ -9,6 +9,7 @@
 #include <cadre/actor/placement.hpp>
 #include <cadre/async/coroutine.hpp>
 #include <cadre/async/future.hpp>
+#include <cadre/core/function.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -64,11 +65,12 @@ class charged_call {
   charge cost_;
 };
 
-/// Asks the rank `to`, or one that is found now, by `ask(rank, options)`, which gives a future; when it dies another one, as
-/// often as the options say. `asked`: where, as the options said first. Holds no thread: of one that helped meanwhile this wait
-/// could be buried under what waits for it.
-template <class R, class Ask>
-future<R> with_retries(job& j, int to, placement asked, remote_options o, Ask ask) {
+/// Asks the rank `to`, or one that is found now, by `ask(rank, options)`; when it dies another one, as often as the options
+/// say. `asked`: where, as the options said first. Holds no thread: of one that helped meanwhile this wait could be buried
+/// under what waits for it. No template of a function that may be a lambda: g++ 12 makes no coroutine of one.
+template <class R>
+future<R> with_retries(job& j, int to, placement asked, remote_options o,
+                       move_only_function<future<R>(int, const remote_options&)> ask) {
   for (int left = o.max_retries;; --left) {
     try {
       if (to == places::none) to = find_place(j, o.on, wanted_by(o));
