@@ -161,3 +161,8 @@ void processes(cadre::process_pool& pool, const linked_too& l, const cadre::obje
   // error: cadre: a function that runs in a worker process takes no std::stop_token, as nobody could use it: give the process_pool a .timeout
   pool.submit<[](std::stop_token, int k) { return k; }>(1);
 }
+
+void streams(cadre::runtime& rt) {
+  // error: cadre: submit_stream() is of a function whose first parameter is a cadre::stream_writer<T>, by value
+  rt.submit_stream<&thrice>(1);
+}
