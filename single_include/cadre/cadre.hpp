@@ -19851,7 +19851,10 @@ class job final : public message_sink,
       else if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
         way_->send(to, all, how);
       else
-        way_->send(to, {.bytes = std::move(bytes), .blocks = std::move(blocks), .keep = std::move(with.keep)}, how);
+        way_->send(
+            to,
+            {.bytes = std::exchange(bytes, byte_buffer()), .blocks = std::move(blocks), .keep = std::move(with.keep)},
+            how);
     } catch (...) {
       if (h.counts) sent_.fetch_sub(1);
       throw;
