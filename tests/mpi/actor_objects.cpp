@@ -39,9 +39,9 @@ std::uint64_t here_used() { return cadre::this_task::runtime().store().stats().u
 
 /// The rank of another node, if the job has one; else the last.
 int far_rank(cadre::runtime& rt) { return rt.world_size() - 1; }
+std::string host_here() { return cadre::detail::runtime_core::host(); }
 bool is_far(cadre::runtime& rt) {
-  const auto host = [] { return cadre::detail::runtime_core::host(); };
-  return rt.submit<+host>({.on = cadre::on_rank(far_rank(rt))}).get() != host();
+  return rt.submit<&host_here>({.on = cadre::on_rank(far_rank(rt))}).get() != host_here();
 }
 template <class Done>
 void eventually(Done&& done) {
@@ -182,7 +182,6 @@ TEST_CASE("What submit_ref makes on another node stays there while nobody here l
   CHECK(sum(*v) == expected(1 << 20));
 }
 
-std::string host_here() { return cadre::detail::runtime_core::host(); }
 std::string host_of(std::span<const std::int64_t>) { return host_here(); }
 std::string host_of_two(std::span<const std::int64_t>, std::span<const std::int64_t>) { return host_here(); }
 

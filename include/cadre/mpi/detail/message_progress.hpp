@@ -176,7 +176,7 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
   if (is_delivering())
     throw message_error::misuse("a sink of messages waits for messages: none comes before it returns");
   flush();
-  std::optional<time_point> asleep_since;
+  time_point asleep_since = time_point::max();  // of one that has slept
   bool quiet = false;  // it has slept, and nobody has rung: one look, as each costs calls of the system over TCP
   for (;;) {
     std::uint64_t begin = 0;
@@ -184,7 +184,7 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
       if (ready()) return true;
       if (poll()) {
         looks = 0;
-        asleep_since.reset();
+        asleep_since = time_point::max();
         quiet = false;
       }
       if (quiet && !transferring_.load(std::memory_order_relaxed)) break;
@@ -201,11 +201,10 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
     // Where MPI needs both sides nobody rings, and nobody at all from another node: what takes long may take a little longer.
     constexpr std::chrono::nanoseconds shortest = std::chrono::microseconds(200),
                                        longest = std::chrono::microseconds(5000);
-    if (!asleep_since) asleep_since = now;
+    asleep_since = std::min(asleep_since, now);
     const auto nap = transferring_.load(std::memory_order_relaxed) ? shortest
-                     : is_one_node_
-                         ? longest
-                         : std::clamp<std::chrono::nanoseconds>((now - *asleep_since) / 8, shortest, longest);
+                     : is_one_node_                                ? longest
+                                    : std::clamp<std::chrono::nanoseconds>((now - asleep_since) / 8, shortest, longest);
     sleepers_.fetch_add(1, std::memory_order_acq_rel);
     const std::uint32_t rings = bell().rings();
     bell().announce_sleep();
