@@ -8252,16 +8252,23 @@ class far_objects {
     return wanted;
   }
 
-  /// Where to fetch an object from; once, by who is to do it.
+  /// Where to fetch an object from, once, by who is to do it. The lender may have a copy by now, and have given back its own
+  /// loan: then the object may have gone where it was.
   struct source {
     int rank = 0;
     std::uint64_t key = 0;
+    friend bool operator==(const source&, const source&) = default;
   };
-  [[nodiscard]] std::optional<source> begin_fetch(std::uint64_t key) noexcept {
+  struct sources {
+    source origin, lender;
+  };
+  [[nodiscard]] std::optional<sources> begin_fetch(std::uint64_t key) noexcept {
     const std::lock_guard lock(mutex_);
     const auto b = borrowed_.find(key);
     if (b == borrowed_.end() || std::exchange(b->second.comes, true) || b->second.rank < 0) return std::nullopt;
-    return source{b->second.rank, far_entries::key(b->second.origin.index, b->second.origin.generation)};
+    const auto& [lender, times] = *b->second.lenders.begin();
+    return sources{{b->second.rank, far_entries::key(b->second.origin.index, b->second.origin.generation)},
+                   {lender.first, lender.second}};
   }
   /// It is here, or will not come. The writer's part is the caller's.
   void end_fetch(std::uint64_t key) noexcept {
@@ -23995,9 +24002,16 @@ class unsealed_object {
   bool sealed_ = false;
 };
 
+/// How many bytes an object has, when it is there.
+inline future<std::uint64_t> ask_for_size(job& j, const far_objects::source& from) {
+  return ask<object_request, std::uint64_t>(
+      j, from.rank, {}, false, "an object of another node", false, {},
+      [&](output_archive& out) { out(from.key, std::uint64_t{0}, std::uint64_t{0}); });
+}
+
 /// Brings the bytes of an object, which this process alone does. Pieces are asked for before others have come, and are
 /// received where they are to lie.
-inline future<void> fetch_object(thread_pool&, job& j, std::uint64_t key, far_objects::source from) {
+inline future<void> fetch_object(thread_pool&, job& j, std::uint64_t key, far_objects::sources all) {
   constexpr std::uint64_t piece = std::uint64_t{4} << 20;
   constexpr std::size_t window = 4;
   store_core& core = object_ref_access::core(j.core().store());
@@ -24008,10 +24022,19 @@ inline future<void> fetch_object(thread_pool&, job& j, std::uint64_t key, far_ob
     std::uint64_t key;
     ~ends() { j.far().end_fetch(key); }
   } const at_end{j, key};
+  far_objects::source from = all.origin;
   try {
-    const auto bytes = co_await ask<object_request, std::uint64_t>(
-        j, from.rank, {}, false, "an object of another node", false, {},
-        [&](output_archive& out) { out(from.key, std::uint64_t{0}, std::uint64_t{0}); });
+    std::optional<std::uint64_t> known;
+    try {
+      known = co_await ask_for_size(j, from);
+    } catch (const object_gone&) {
+      if (all.lender == from) throw;
+    }
+    if (!known) {
+      from = all.lender;
+      known = co_await ask_for_size(j, from);
+    }
+    const std::uint64_t bytes = *known;
     std::byte* const memory = blocking([&] { return core.attach(i, bytes); });
     std::deque<future<void>> open;
     for (std::uint64_t asked = 0; asked < bytes || !open.empty();) {

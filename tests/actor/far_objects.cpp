@@ -93,7 +93,8 @@ TEST_CASE("What is lent on is held by all on the way, and fetched from where it 
   auto ref = n[0].store.put(ints{1, 2});
   const std::uint64_t key = far_entries(n[0].core()).key(access::index(ref));
   held_object second = n.send(0, 1, access::index(ref));
-  held_object third = n.send(1, 2, second.index());
+  const std::uint32_t second_index = second.index();
+  held_object third = n.send(1, 2, second_index);
   ref = {};
   second = {};
   std::this_thread::sleep_for(50ms);
@@ -101,8 +102,8 @@ TEST_CASE("What is lent on is held by all on the way, and fetched from where it 
   CHECK(n[1].objects() == 1);
   const auto from = n[2].far.begin_fetch(far_entries(n[2].core()).key(third.index()));
   REQUIRE(from);
-  CHECK(from->rank == 0);
-  CHECK(from->key == key);
+  CHECK(from->origin == far_objects::source{0, key});
+  CHECK(from->lender == far_objects::source{1, far_entries(n[1].core()).key(second_index)});
   n[2].far.end_fetch(far_entries(n[2].core()).key(third.index()));
   soon([&] { return n[0].objects() == 0 && n[1].objects() == 0; });
   n[2].core().abort(third.index());

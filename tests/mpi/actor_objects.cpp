@@ -90,6 +90,7 @@ struct keeper {
   void keep(ref r) { kept = std::move(r); }
   void drop() { kept.reset(); }
   ref give() const { return *kept; }
+  void send(cadre::actor<keeper> to) const { to.call<&keeper::keep>(*kept).get(); }
   std::int64_t total() const {
     const auto v = cadre::this_task::runtime().get(*kept);
     return sum(*v);
@@ -146,6 +147,23 @@ TEST_CASE("A ref that is passed on and on brings its object to where it is looke
     }
   CHECK(all[0].call<&keeper::total>().get() == expected(1000));
   for (const auto& a : all) a.stop().get();
+}
+
+TEST_CASE("An object that has gone where it was comes from who has lent it, and has a copy", "[mpi]") {
+  job rt;
+  const int n = rt->world_size();
+  const auto copies = rt->actor<keeper>({.on = cadre::on_rank(n / 2)}),
+             last = rt->actor<keeper>({.on = cadre::on_rank(n - 1)});
+  const std::uint64_t before = rt->store().stats().used;
+  copies.call<&keeper::keep>(rt->put(numbers(1 << 20))).get();
+  if (n > 2) copies.call<&keeper::send>(last).get();
+  if (n <= 2) last.call<&keeper::keep>(copies.call<&keeper::give>()).get();
+  if (n > 2) CHECK(copies.call<&keeper::total>().get() == expected(1 << 20));
+  if (n > 2 && is_far(*rt) && rt->submit<&host_here>({.on = cadre::on_rank(n / 2)}).get() != host_here())
+    eventually([&] { return rt->store().stats().used <= before; });
+  CHECK(last.call<&keeper::total>().get() == expected(1 << 20));
+  copies.stop().get();
+  last.stop().get();
 }
 
 ints make(std::int64_t n) { return numbers(static_cast<std::size_t>(n)); }

@@ -132,16 +132,23 @@ class far_objects {
     return wanted;
   }
 
-  /// Where to fetch an object from; once, by who is to do it.
+  /// Where to fetch an object from, once, by who is to do it. The lender may have a copy by now, and have given back its own
+  /// loan: then the object may have gone where it was.
   struct source {
     int rank = 0;
     std::uint64_t key = 0;
+    friend bool operator==(const source&, const source&) = default;
   };
-  [[nodiscard]] std::optional<source> begin_fetch(std::uint64_t key) noexcept {
+  struct sources {
+    source origin, lender;
+  };
+  [[nodiscard]] std::optional<sources> begin_fetch(std::uint64_t key) noexcept {
     const std::lock_guard lock(mutex_);
     const auto b = borrowed_.find(key);
     if (b == borrowed_.end() || std::exchange(b->second.comes, true) || b->second.rank < 0) return std::nullopt;
-    return source{b->second.rank, far_entries::key(b->second.origin.index, b->second.origin.generation)};
+    const auto& [lender, times] = *b->second.lenders.begin();
+    return sources{{b->second.rank, far_entries::key(b->second.origin.index, b->second.origin.generation)},
+                   {lender.first, lender.second}};
   }
   /// It is here, or will not come. The writer's part is the caller's.
   void end_fetch(std::uint64_t key) noexcept {

@@ -140,9 +140,16 @@ class unsealed_object {
   bool sealed_ = false;
 };
 
+/// How many bytes an object has, when it is there.
+inline future<std::uint64_t> ask_for_size(job& j, const far_objects::source& from) {
+  return ask<object_request, std::uint64_t>(
+      j, from.rank, {}, false, "an object of another node", false, {},
+      [&](output_archive& out) { out(from.key, std::uint64_t{0}, std::uint64_t{0}); });
+}
+
 /// Brings the bytes of an object, which this process alone does. Pieces are asked for before others have come, and are
 /// received where they are to lie.
-inline future<void> fetch_object(thread_pool&, job& j, std::uint64_t key, far_objects::source from) {
+inline future<void> fetch_object(thread_pool&, job& j, std::uint64_t key, far_objects::sources all) {
   constexpr std::uint64_t piece = std::uint64_t{4} << 20;
   constexpr std::size_t window = 4;
   store_core& core = object_ref_access::core(j.core().store());
@@ -153,10 +160,19 @@ inline future<void> fetch_object(thread_pool&, job& j, std::uint64_t key, far_ob
     std::uint64_t key;
     ~ends() { j.far().end_fetch(key); }
   } const at_end{j, key};
+  far_objects::source from = all.origin;
   try {
-    const auto bytes = co_await ask<object_request, std::uint64_t>(
-        j, from.rank, {}, false, "an object of another node", false, {},
-        [&](output_archive& out) { out(from.key, std::uint64_t{0}, std::uint64_t{0}); });
+    std::optional<std::uint64_t> known;
+    try {
+      known = co_await ask_for_size(j, from);
+    } catch (const object_gone&) {
+      if (all.lender == from) throw;
+    }
+    if (!known) {
+      from = all.lender;
+      known = co_await ask_for_size(j, from);
+    }
+    const std::uint64_t bytes = *known;
     std::byte* const memory = blocking([&] { return core.attach(i, bytes); });
     std::deque<future<void>> open;
     for (std::uint64_t asked = 0; asked < bytes || !open.empty();) {
