@@ -13226,6 +13226,13 @@ struct future_access {
   static state<T>* get(const shared_future<T>& f) noexcept {
     return f.state_.get();
   }
+  /// The task of a future, kept without it.
+  template <class Future>
+  static task_ref<task> task_of(const Future& f) noexcept {
+    task* const t = get(f);
+    t->retain();
+    return task_ref<task>(t);
+  }
 };
 
 /// Whether an error only says that somebody wanted the task to end, so that nobody need hear of it.
@@ -13816,9 +13823,7 @@ class future_argument {
   void let_go() noexcept {}
   template <class Core>
   [[nodiscard]] task_ref<task> comes_from(Core&, bool) const noexcept {
-    task* const t = future_access::get(future_);
-    t->retain();
-    return task_ref<task>(t);
+    return future_access::task_of(future_);
   }
 
  private:
@@ -15976,11 +15981,7 @@ class arriving_call {
   }
   void pack(auto& r) { all_->call.pack(r); }
   void add_sources(std::vector<task_ref<task>>& to, bool here) const {
-    if (all_->there.valid() && !all_->there.ready()) {
-      task* const t = future_access::get(all_->there);
-      t->retain();
-      to.emplace_back(t);
-    }
+    if (all_->there.valid() && !all_->there.ready()) to.push_back(future_access::task_of(all_->there));
     all_->call.add_sources(to, here);
   }
 
@@ -19308,10 +19309,7 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   template <class T>
   [[nodiscard]] task_ref<task> producer_of(const object_ref<T>& ref, bool here) {
     const auto producer = here ? find_producer(ref) : producers_.find(ref);
-    if (!producer) return {};
-    task* const t = future_access::get(*producer);
-    t->retain();
-    return task_ref<task>(t);
+    return producer ? future_access::task_of(*producer) : task_ref<task>();
   }
 
   /// Of an error that nobody asks for: to the handler of the pool, or to the log; also when the pool has ended.
@@ -21350,9 +21348,7 @@ inline bool is_placed(job& j, const placement& on, const resource_set& wanted, t
   const auto g = known_group(j.core(), on.group());
   check_fits(*g, on, wanted);
   if (g->ranks.ready()) return true;
-  task* const t = future_access::get(g->ranks);
-  t->retain();
-  sources.push_back(task_ref<task>(t));
+  sources.push_back(future_access::task_of(g->ranks));
   return false;
 }
 /// Which rank; `on` becomes one bundle, if it is a group. Waits for a group to be placed. Throws impossible_request (209),
@@ -25535,9 +25531,7 @@ class stream {
   };
   template <class R>
   stream(std::shared_ptr<channel<T>> values, actor<detail::stream_end<T>> end, const shared_future<R>& task) {
-    detail::task* const t = detail::future_access::get(task);
-    t->retain();
-    all_ = std::make_unique<parts>(parts{std::move(values), end, detail::task_ref<detail::task>(t)});
+    all_ = std::make_unique<parts>(parts{std::move(values), end, detail::future_access::task_of(task)});
   }
 
   std::unique_ptr<parts> all_;

@@ -1,11 +1,11 @@
 // ranks: 1
 // Jobs that go wrong, each under an mpirun of its own: it runs the hidden cases of this program.
 #include "catch.hpp"
+#include "own_process.hpp"
 
 #include <cadre/mpi.hpp>
 
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -24,20 +24,12 @@ namespace mpi_actor_faults {
 namespace fs = std::filesystem;
 using Catch::Matchers::Contains;
 
-std::string this_program() { return fs::read_symlink("/proc/self/exe").string(); }
+using own_process::this_program;
 
-/// What the ranks print, and the exit code of mpirun. Without this process's own MPI variables, as the job is none of its.
+/// What the ranks print, and the exit code of mpirun.
 std::string run_job(const std::string& arguments, const std::string& launcher = "") {
-  const std::string command =
-      "env -i PATH=\"$PATH\" HOME=\"$HOME\" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 timeout -k 2 "
-      "60 " +
-      launcher + " mpirun --oversubscribe --bind-to none " + arguments + " 2>&1";
-  std::string output;
-  FILE* const pipe = ::popen(command.c_str(), "r");
-  char line[2048];
-  while (std::fgets(line, sizeof line, pipe) != nullptr) output += line;
-  const int status = ::pclose(pipe);
-  return output + "exit code " + std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : -1) + "\n";
+  return own_process::text_of(
+      own_process::run("timeout -k 2 60 " + launcher + " mpirun --oversubscribe --bind-to none " + arguments));
 }
 
 int die() { return ::raise(SIGKILL); }

@@ -3,12 +3,12 @@
 // of its own, which runs the hidden cases of this program.
 #include "catch.hpp"
 #include "catch_main.hpp"
+#include "own_process.hpp"
 
 #include <cadre/mpi.hpp>
 
 #include <signal.h>
 #include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -42,21 +42,13 @@ struct outcome {
   double seconds;
 };
 
-/// The hidden case `name` on the hosts and slots of `where`. Without this process's own MPI variables, as the job is none
-/// of its.
+/// The hidden case `name` on the hosts and slots of `where`.
 outcome run_job(const std::string& where, const std::string& flags, const std::string& name, int most_seconds = 60) {
-  const std::string command = "env -i PATH=\"$PATH\" HOME=\"$HOME\" timeout -k 5 " + std::to_string(most_seconds) +
-                              " " + hosts + " " + where + " " + flags + " " +
-                              quoted(fs::read_symlink("/proc/self/exe").string()) + " " + quoted(name) + " 2>&1";
-  outcome job{};
   const auto begin = clock::now();
-  FILE* const pipe = ::popen(command.c_str(), "r");
-  char line[2048];
-  while (std::fgets(line, sizeof line, pipe) != nullptr) job.output += line;
-  const int status = ::pclose(pipe);
-  job.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  job.seconds = seconds_since(begin);
-  return job;
+  own_process::outcome job =
+      own_process::run("timeout -k 5 " + std::to_string(most_seconds) + " " + hosts + " " + where + " " + flags + " " +
+                       quoted(own_process::this_program()) + " " + quoted(name));
+  return {std::move(job.output), job.exit_code, seconds_since(begin)};
 }
 
 /// From within a job: cuts a cable, or kills a host.

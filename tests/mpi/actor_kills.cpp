@@ -2,6 +2,7 @@
 // Ranks that are killed at random instants, each of several in one job, which goes on with those that are left: 50 of them, or
 // as many as CADRE_KILLS says. CADRE_SEED repeats a run's choices, if not its instants.
 #include "catch.hpp"
+#include "own_process.hpp"
 
 #include <cadre/actor/stream.hpp>
 #include <cadre/core/random.hpp>
@@ -9,7 +10,6 @@
 
 #include <cereal/types/set.hpp>
 #include <signal.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -18,7 +18,6 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <set>
 #include <span>
 #include <string>
@@ -39,17 +38,10 @@ std::uint64_t number_from(const char* name, std::uint64_t otherwise) {
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 std::string run_job(std::uint64_t seed) {
-  const std::string command =
-      "env -i PATH=\"$PATH\" HOME=\"$HOME\" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 CADRE_SEED=" +
-      std::to_string(seed) + " timeout -k 2 60 mpirun --oversubscribe --bind-to none --enable-recovery -n " +
-      std::to_string(kills_per_job + 1) + " '" + std::filesystem::read_symlink("/proc/self/exe").string() +
-      "' 'job: random kills' 2>&1";
-  std::string output;
-  FILE* const pipe = ::popen(command.c_str(), "r");
-  char line[2048];
-  while (std::fgets(line, sizeof line, pipe) != nullptr) output += line;
-  const int status = ::pclose(pipe);
-  return output + "exit code " + std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : -1) + "\n";
+  return own_process::text_of(own_process::run(
+      "CADRE_SEED=" + std::to_string(seed) +
+      " timeout -k 2 60 mpirun --oversubscribe --bind-to none --enable-recovery -n " +
+      std::to_string(kills_per_job + 1) + " '" + own_process::this_program() + "' 'job: random kills'"));
 }
 
 /// Remembers what it was told, so that a call that is made twice does no harm.

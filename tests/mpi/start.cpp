@@ -1,33 +1,22 @@
 // ranks: 1
 // How programs are started, rightly and wrongly: each in processes of its own, which run the hidden cases of this program.
 #include "catch.hpp"
+#include "own_process.hpp"
 
 #include <cadre/mpi.hpp>
 
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cstdio>
-#include <filesystem>
 #include <string>
 
 namespace mpi_start {
 
 using Catch::Matchers::Contains;
 
-std::string this_program() { return std::filesystem::read_symlink("/proc/self/exe").string(); }
-
-/// What is printed, and the exit code. With none of this process's own variables.
+/// What is printed, and the exit code.
 std::string start(const std::string& how, const std::string& job) {
-  const std::string command =
-      "env -i PATH=\"$PATH\" HOME=\"$HOME\" OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 " + how + " '" +
-      this_program() + "' '" + job + "' 2>&1";
-  std::string output;
-  FILE* const pipe = ::popen(command.c_str(), "r");
-  char line[2048];
-  while (std::fgets(line, sizeof line, pipe) != nullptr) output += line;
-  const int status = ::pclose(pipe);
-  return output + "exit code " + std::to_string(WIFEXITED(status) ? WEXITSTATUS(status) : -1) + "\n";
+  return own_process::text_of(own_process::run(how + " '" + own_process::this_program() + "' '" + job + "'"));
 }
 int where() { return cadre::this_task::runtime().rank(); }
 

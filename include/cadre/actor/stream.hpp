@@ -160,9 +160,7 @@ class stream {
   };
   template <class R>
   stream(std::shared_ptr<channel<T>> values, actor<detail::stream_end<T>> end, const shared_future<R>& task) {
-    detail::task* const t = detail::future_access::get(task);
-    t->retain();
-    all_ = std::make_unique<parts>(parts{std::move(values), end, detail::task_ref<detail::task>(t)});
+    all_ = std::make_unique<parts>(parts{std::move(values), end, detail::future_access::task_of(task)});
   }
 
   std::unique_ptr<parts> all_;

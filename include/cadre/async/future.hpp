@@ -42,6 +42,13 @@ struct future_access {
   static state<T>* get(const shared_future<T>& f) noexcept {
     return f.state_.get();
   }
+  /// The task of a future, kept without it.
+  template <class Future>
+  static task_ref<task> task_of(const Future& f) noexcept {
+    task* const t = get(f);
+    t->retain();
+    return task_ref<task>(t);
+  }
 };
 
 /// Whether an error only says that somebody wanted the task to end, so that nobody need hear of it.

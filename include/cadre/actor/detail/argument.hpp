@@ -172,9 +172,7 @@ class future_argument {
   void let_go() noexcept {}
   template <class Core>
   [[nodiscard]] task_ref<task> comes_from(Core&, bool) const noexcept {
-    task* const t = future_access::get(future_);
-    t->retain();
-    return task_ref<task>(t);
+    return future_access::task_of(future_);
   }
 
  private:

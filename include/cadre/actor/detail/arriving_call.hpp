@@ -48,11 +48,7 @@ class arriving_call {
   }
   void pack(auto& r) { all_->call.pack(r); }
   void add_sources(std::vector<task_ref<task>>& to, bool here) const {
-    if (all_->there.valid() && !all_->there.ready()) {
-      task* const t = future_access::get(all_->there);
-      t->retain();
-      to.emplace_back(t);
-    }
+    if (all_->there.valid() && !all_->there.ready()) to.push_back(future_access::task_of(all_->there));
     all_->call.add_sources(to, here);
   }
 

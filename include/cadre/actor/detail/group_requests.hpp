@@ -257,9 +257,7 @@ inline bool is_placed(job& j, const placement& on, const resource_set& wanted, t
   const auto g = known_group(j.core(), on.group());
   check_fits(*g, on, wanted);
   if (g->ranks.ready()) return true;
-  task* const t = future_access::get(g->ranks);
-  t->retain();
-  sources.push_back(task_ref<task>(t));
+  sources.push_back(future_access::task_of(g->ranks));
   return false;
 }
 /// Which rank; `on` becomes one bundle, if it is a group. Waits for a group to be placed. Throws impossible_request (209),

@@ -202,10 +202,7 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   template <class T>
   [[nodiscard]] task_ref<task> producer_of(const object_ref<T>& ref, bool here) {
     const auto producer = here ? find_producer(ref) : producers_.find(ref);
-    if (!producer) return {};
-    task* const t = future_access::get(*producer);
-    t->retain();
-    return task_ref<task>(t);
+    return producer ? future_access::task_of(*producer) : task_ref<task>();
   }
 
   /// Of an error that nobody asks for: to the handler of the pool, or to the log; also when the pool has ended.
