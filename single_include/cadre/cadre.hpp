@@ -3,20 +3,6 @@
 #ifndef CADRE_SINGLE_INCLUDE_CADRE_HPP
 #define CADRE_SINGLE_INCLUDE_CADRE_HPP
 
-// ---- cadre/core/chrono.hpp ----
-#ifndef CADRE_CORE_CHRONO_HPP
-#define CADRE_CORE_CHRONO_HPP
-
-// Durations, clocks and their literals. libstdc++ keeps them apart from the calendar, which brings <sstream> along and
-// would cost every user a tenth of a second.
-#if __has_include(<bits/chrono.h>)
-#include <bits/chrono.h>
-#else
-#include <chrono>
-#endif
-
-#endif
-
 // ---- cadre/config/version.hpp ----
 #ifndef CADRE_CONFIG_VERSION_HPP
 #define CADRE_CONFIG_VERSION_HPP
@@ -73,6 +59,20 @@
 #define CADRE_NAMESPACE_END \
   }                         \
   }
+
+#endif
+
+// ---- cadre/core/chrono.hpp ----
+#ifndef CADRE_CORE_CHRONO_HPP
+#define CADRE_CORE_CHRONO_HPP
+
+// Durations, clocks and their literals. libstdc++ keeps them apart from the calendar, which brings <sstream> along and
+// would cost every user a tenth of a second.
+#if __has_include(<bits/chrono.h>)
+#include <bits/chrono.h>
+#else
+#include <chrono>
+#endif
 
 #endif
 

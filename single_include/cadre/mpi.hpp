@@ -3249,8 +3249,8 @@ inline void message_link::bury() noexcept {
       transfers_.drop(rank, [&](transfer&& undone, bool may_be_touched) {
         if (undone.into) lost.push_back(undone.into);
         std::shared_ptr<const void> memory = undone.batch  ? std::shared_ptr<const void>(std::move(undone.batch))
-                                       : undone.into ? std::shared_ptr<const void>(undone.into)
-                                                     : std::move(undone.keep);
+                                             : undone.into ? std::shared_ptr<const void>(undone.into)
+                                                           : std::move(undone.keep);
         if (may_be_touched) environment_.keep(memory);
         keeps.push_back(std::move(memory));
       });
