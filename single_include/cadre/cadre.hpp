@@ -7138,6 +7138,7 @@ CADRE_NAMESPACE_END
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <type_traits>
 
 CADRE_NAMESPACE_BEGIN
@@ -7169,6 +7170,21 @@ bool has_padding() noexcept {
     }();
     return result;
   }
+}
+
+/// Copies the bytes of a value, those that belong to no member as zero.
+template <class T>
+void copy_cleared(std::byte* to, const T& value) noexcept {
+  if constexpr (!std::is_scalar_v<T>) {
+    if (has_padding<T>()) {
+      alignas(T) std::byte copy[sizeof(T)];
+      std::memcpy(copy, std::addressof(value), sizeof(T));
+      clear_padding<T>(copy);
+      std::memcpy(to, copy, sizeof(T));
+      return;
+    }
+  }
+  std::memcpy(to, std::addressof(value), sizeof(T));
 }
 
 }  // namespace detail
@@ -7418,11 +7434,9 @@ class output_archive : public cereal::OutputArchive<output_archive> {
   void put_bytes(const T& value) {
     if constexpr (!std::is_scalar_v<T>) {
       if (detail::has_padding<T>()) {
-        alignas(T) std::byte copy[sizeof(T)];
-        std::memcpy(copy, std::addressof(value), sizeof(T));
-        detail::clear_padding<T>(copy);
-        write(copy, sizeof(T));
-        return;
+        std::byte copy[sizeof(T)];
+        detail::copy_cleared(copy, value);
+        return write(copy, sizeof(T));
       }
     }
     write(std::addressof(value), sizeof(T));
@@ -9439,6 +9453,8 @@ class message_sink {
  public:
   /// The messages of a sender come in the order in which it sent them.
   virtual void receive(int from, incoming& message) noexcept = 0;
+  /// After one or more calls of receive(): others may be long in coming.
+  virtual void batch_ends() noexcept {}
   /// `from` sent what no rank of this build sends. It counts as dead from now on: died() follows.
   virtual void fault(int from, const error& what) noexcept = 0;
   /// Once for each rank that has ended. Nothing of it comes afterwards.
@@ -9676,6 +9692,56 @@ void read_value(input_archive& in, T& value) {
 }
 
 }  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/flat.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_FLAT_HPP
+#define CADRE_ACTOR_DETAIL_FLAT_HPP
+
+#include <concepts>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// What the archives write and read as its bytes, whichever they are: where there is nothing else an archive, which takes
+/// longer to make than a small message to send, is not needed.
+template <class T>
+concept flat = archived_by_bytes<T> && !std::same_as<T, bool>;
+
+/// As an output_archive writes it. Returns its end.
+template <flat T>
+std::byte* put_flat(std::byte* at, const T& value) noexcept {
+  copy_cleared(at, value);
+  return at + sizeof(T);
+}
+template <flat T>
+const std::byte* get_flat(const std::byte* at, T& value) noexcept {
+  std::memcpy(static_cast<void*>(std::addressof(value)), at, sizeof(T));
+  return at + sizeof(T);
+}
+
+/// What can be written without an archive: `flat_bytes` bytes, by put().
+template <class Writer>
+concept writes_flat = requires { Writer::flat_bytes; };
+template <flat T>
+struct flat_value {
+  static constexpr std::size_t flat_bytes = sizeof(T);
+  const T& value;
+  void put(std::byte* at) const noexcept { put_flat(at, value); }
+};
+struct flat_nothing {
+  static constexpr std::size_t flat_bytes = 0;
+  void put(std::byte*) const noexcept {}
+};
+
+}  // namespace detail
+
 CADRE_NAMESPACE_END
 
 #endif
@@ -13661,6 +13727,7 @@ CADRE_NAMESPACE_END
 #define CADRE_ACTOR_DETAIL_ARGUMENT_HPP
 
 #include <concepts>
+#include <cstddef>
 #include <exception>
 #include <optional>
 #include <string>
@@ -13705,11 +13772,19 @@ class value_argument {
   using settled = value_argument;
   static constexpr bool may_hold_refs = !holds_no_refs<type>;
   static constexpr bool may_be_block = travels_as_block<type>;
+  static constexpr bool is_flat = flat<type>;
+  static constexpr std::size_t bytes = sizeof(type);
 
   template <class A>
   explicit value_argument(A&& a) : value_(static_cast<type>(std::forward<A>(a))) {}
   value_argument(const from_archive&, input_archive& in) : value_{} { read_value(in, value_); }
   void save(output_archive& out) const { write_value(out, value_); }
+  value_argument(const from_archive&, const std::byte*& at) noexcept
+    requires is_flat
+      : value_{} {
+    at = get_flat(at, value_);
+  }
+  [[nodiscard]] std::byte* put(std::byte* at) const noexcept { return put_flat(at, value_); }
   [[nodiscard]] bool is_block() const noexcept { return detail::is_block(value_); }
   void each_object(const auto&) const noexcept {}
   template <class Core>
@@ -13754,6 +13829,8 @@ class stored_argument {
   using settled = stored_argument;
   static constexpr bool may_hold_refs = true;
   static constexpr bool may_be_block = false;
+  static constexpr bool is_flat = false;
+  static constexpr std::size_t bytes = 0;
 
   explicit stored_argument(object_ref<X> ref) : ref_(std::move(ref)) {}
   stored_argument(const from_archive&, input_archive& in) { in(ref_); }
@@ -14008,6 +14085,9 @@ class bound_call {
   using settled = bound_call<F, Core, typename Arguments::settled...>;
   static constexpr bool may_hold_refs = (Arguments::settled::may_hold_refs || ...);
   static constexpr bool may_have_blocks = (Arguments::settled::may_be_block || ...);
+  static constexpr std::size_t bytes = (Arguments::settled::bytes + ... + 0);
+  /// Few bytes, which are read and written without an archive.
+  static constexpr bool is_flat = (Arguments::settled::is_flat && ...) && bytes <= 512;
 
   template <class... A>
     requires(sizeof...(A) == sizeof...(Arguments) && (std::constructible_from<Arguments, A> && ...))
@@ -14025,6 +14105,13 @@ class bound_call {
   }
   void save(output_archive& out) const {
     std::apply([&](const Arguments&... a) { (a.save(out), ...); }, arguments_);
+  }
+  /// From `bytes` bytes, as put() wrote them.
+  static bound_call read_flat(Core& core, [[maybe_unused]] const std::byte* at) noexcept {
+    return bound_call(core, std::tuple<Arguments...>{Arguments(from_archive{}, at)...});  // in braces: in this order
+  }
+  void put(std::byte* at) const noexcept {
+    std::apply([&](const Arguments&... a) { ((at = a.put(at)), ...); }, arguments_);
   }
   /// Of one that is settled: whether it is worth being kept until its arguments have left.
   [[nodiscard]] bool has_blocks() const noexcept {
@@ -14090,6 +14177,21 @@ class bound_call {
   Core* core_;
   std::tuple<Arguments...> arguments_;
 };
+
+/// What writes a settled call into a message.
+template <class Call>
+struct flat_call {
+  static constexpr std::size_t flat_bytes = Call::bytes;
+  const Call& call;
+  void put(std::byte* at) const noexcept { call.put(at); }
+};
+template <class Call>
+auto writer_of(const Call& call) {
+  if constexpr (Call::is_flat)
+    return flat_call<Call>{call};
+  else
+    return [&call](output_archive& out) { call.save(out); };
+}
 
 /// Sends a settled call by `send(call, keep)`: one with blocks is kept until they have left.
 template <class Call, class Send>
@@ -16010,158 +16112,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/actor/detail/error_codec.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
-#define CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
-
-#include <exception>
-#include <new>
-#include <stdexcept>
-#include <string>
-#include <typeinfo>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// An exception on its way to another rank.
-struct sent_error {
-  std::string type;  ///< as the compiler calls it
-  std::string text;
-  std::string where;  ///< the rank and host that it comes from, for types that are not known
-};
-
-inline sent_error send_error(const std::exception_ptr& error, std::string where) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const remote_error& e) {  // goes on as what it was
-    return {std::string(e.type()), std::string(e.text()), std::string(e.where())};
-  } catch (const std::exception& e) {
-    return {typeid(e).name(), e.what(), std::move(where)};
-  } catch (...) {
-    return {"", "an error that is not a std::exception", std::move(where)};
-  }
-}
-
-template <class... E>
-std::exception_ptr received_as(const sent_error& e) {
-  std::exception_ptr made;
-  const auto one = [&]<class T>(const T*) {
-    if (made || e.type != typeid(T).name()) return;
-    if constexpr (std::derived_from<T, error>)
-      made = std::make_exception_ptr(T(received_text{e.text}));
-    else if constexpr (std::is_constructible_v<T, std::string>)
-      made = std::make_exception_ptr(T(e.text));
-    else
-      made = std::make_exception_ptr(T());
-  };
-  (one(static_cast<const E*>(nullptr)), ...);
-  return made;
-}
-
-/// With its type, if that is one of the standard library or one of cadre that travels; else a remote_error.
-inline std::exception_ptr receive_error(const sent_error& e) {
-  std::exception_ptr made =
-      received_as<std::runtime_error, std::logic_error, std::invalid_argument, std::domain_error, std::length_error,
-                  std::out_of_range, std::range_error, std::overflow_error, std::underflow_error, std::bad_alloc,
-                  task_cancelled, deadline_passed, wait_cycle, impossible_request, bad_task_option, actor_died,
-                  worker_died, no_actor, unsaved_state, no_such_actor, actor_name_taken, wrong_actor_type,
-                  too_many_calls, empty_actor, no_runtime, placement_group_gone, empty_placement_group, object_gone,
-                  store_full, owner_died, channel_closed>(e);
-  return made ? made : std::make_exception_ptr(remote_error(e.type, e.text, e.where));
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/handlers.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_HANDLERS_HPP
-#define CADRE_ACTOR_DETAIL_HANDLERS_HPP
-
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <string_view>
-#include <typeinfo>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-class job;
-
-/// A request that has come from another rank, to be read on.
-struct request {
-  job& at;
-  int from;
-  std::uint64_t number;  ///< for the answer; 0: none is wanted
-  std::uint32_t cell, generation;
-  input_archive& in;
-};
-
-/// What this program can be asked to do by another rank: of the same build, so that both have the same in the same order.
-class handler {
- public:
-  using action = void (*)(request&);
-
-  /// For the life of the program. `tag` is a type of its own.
-  handler(const std::type_info& tag, action serve) noexcept : name_(tag.name()), run_(serve), next_(first()) {
-    first() = this;
-  }
-  handler(const handler&) = delete;
-  handler& operator=(const handler&) = delete;
-
-  [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
-  [[nodiscard]] action run() const noexcept { return run_; }
-
-  /// All that there are when this is first called, by id.
-  static const std::vector<const handler*>& all() {
-    static const std::vector<const handler*> numbered = number();
-    return numbered;
-  }
-  /// The same on ranks that can work together.
-  static std::uint64_t fingerprint() {
-    std::uint64_t hash = all().size();
-    for (const handler* h : all()) hash = hash_combine(hash, hash_text(h->name_));
-    return hash;
-  }
-
- private:
-  static std::vector<const handler*> number() {
-    std::vector<handler*> all;
-    for (handler* h = first(); h != nullptr; h = h->next_) all.push_back(h);
-    // Functions of one name in two anonymous namespaces are told apart by where they lie in the program.
-    std::sort(all.begin(), all.end(), [](const handler* a, const handler* b) {
-      const int order = std::string_view(a->name_).compare(b->name_);
-      return order != 0 ? order < 0
-                        : reinterpret_cast<std::uintptr_t>(a->run_) < reinterpret_cast<std::uintptr_t>(b->run_);
-    });
-    for (std::size_t i = 0; i < all.size(); ++i) all[i]->id_ = static_cast<std::uint32_t>(i);
-    return {all.begin(), all.end()};
-  }
-  static handler*& first() noexcept {
-    static constinit handler* f = nullptr;
-    return f;
-  }
-
-  const char* name_;
-  action run_;
-  handler* next_;
-  std::uint32_t id_ = 0;
-};
-
-/// The handler of a Tag, which has a `static void serve(request&)`; there before main() if its id is asked for anywhere.
-template <class Tag>
-struct handler_of {
-  static inline handler entry{typeid(Tag), &Tag::serve};
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/actor/detail/admission.hpp ----
 #ifndef CADRE_ACTOR_DETAIL_ADMISSION_HPP
 #define CADRE_ACTOR_DETAIL_ADMISSION_HPP
@@ -16233,47 +16183,6 @@ class admission final : public state_with_error {
   std::string_view name_;
   move_only_function<void(const std::exception_ptr&)> admitted_;
   move_only_function<void()> ends_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/listener_list.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_LISTENER_LIST_HPP
-#define CADRE_ACTOR_DETAIL_LISTENER_LIST_HPP
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Those who sleep until there is something to do for what they wait for, in the order in which they came. Thread-safety: none.
-class listener_list {
- public:
-  [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
-  void push(listener& l) noexcept {
-    l.previous = last_;
-    l.next = nullptr;
-    (last_ != nullptr ? last_->next : first_) = &l;
-    last_ = &l;
-    l.listed = true;
-  }
-  /// Of one that is listed.
-  void remove(listener& l) noexcept {
-    (l.previous != nullptr ? l.previous->next : first_) = l.next;
-    (l.next != nullptr ? l.next->previous : last_) = l.previous;
-    l.listed = false;
-  }
-  /// The first of some.
-  listener& pop() noexcept {
-    listener& l = *first_;
-    remove(l);
-    return l;
-  }
-
- private:
-  listener* first_ = nullptr;
-  listener* last_ = nullptr;
 };
 
 }  // namespace detail
@@ -16354,6 +16263,271 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/detail/cancelled_letters.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_CANCELLED_LETTERS_HPP
+#define CADRE_ACTOR_DETAIL_CANCELLED_LETTERS_HPP
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <unordered_map>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Which of the calls that came as letters their callers have cancelled. A call is known by its caller's rank and number. Either
+/// the one who cancels finds it under way, or it finds itself cancelled when it begins: each first says what it is at, then
+/// looks at what the other one has said, in one order. Thread-safety: all functions, from any thread.
+class cancelled_letters {
+ public:
+  /// The call that some letters are at.
+  class call_under_way {
+   public:
+    /// By the thread that is to run it, before and after.
+    void begin(int from, std::uint64_t number, task& call) noexcept {
+      from_.store(from, std::memory_order_relaxed);
+      number_.store(number, std::memory_order_relaxed);
+      call_.store(reinterpret_cast<std::uintptr_t>(&call));
+    }
+    void end(task& call) noexcept {
+      for (auto mine = reinterpret_cast<std::uintptr_t>(&call);
+           !call_.compare_exchange_weak(mine, 0, std::memory_order_acq_rel);
+           mine = reinterpret_cast<std::uintptr_t>(&call))
+        relax();  // somebody takes a reference
+    }
+
+   private:
+    friend cancelled_letters;
+    static constexpr std::uintptr_t held = 1;  // beside the address, for a few instructions
+
+    [[nodiscard]] task_ref<task> take(int from, std::uint64_t number) noexcept {
+      std::uintptr_t at = call_.load();
+      if (at == 0 || !call_.compare_exchange_strong(at, at | held)) return {};  // it ends right now
+      auto* const t = reinterpret_cast<task*>(at);
+      const bool is_it =
+          from_.load(std::memory_order_relaxed) == from && number_.load(std::memory_order_relaxed) == number;
+      if (is_it) t->retain();
+      call_.store(at, std::memory_order_release);
+      return task_ref<task>(is_it ? t : nullptr);
+    }
+
+    std::atomic<std::uintptr_t> call_{0};
+    std::atomic<std::uint64_t> number_{0};
+    std::atomic<int> from_{0};
+    call_under_way *previous_ = nullptr, *next_ = nullptr;
+  };
+
+  /// Whoever runs letters, meanwhile.
+  class reader {
+   public:
+    reader(cancelled_letters& all, call_under_way& now) noexcept : all_(all), now_(now) {
+      const std::lock_guard lock(all_.mutex_);
+      now_.next_ = all_.first_;
+      if (now_.next_ != nullptr) now_.next_->previous_ = &now_;
+      all_.first_ = &now_;
+    }
+    reader(const reader&) = delete;
+    reader& operator=(const reader&) = delete;
+    ~reader() {
+      const std::lock_guard lock(all_.mutex_);
+      (now_.previous_ != nullptr ? now_.previous_->next_ : all_.first_) = now_.next_;
+      if (now_.next_ != nullptr) now_.next_->previous_ = now_.previous_;
+    }
+
+   private:
+    cancelled_letters& all_;
+    call_under_way& now_;
+  };
+
+  /// Letters are there from now on, or no more: without any nobody need be remembered.
+  void add_letters() noexcept { alive_.fetch_add(1); }
+  void drop_letters() noexcept {
+    if (alive_.fetch_sub(1) != 1 || size_.load() == 0) return;
+    const std::lock_guard lock(mutex_);
+    if (alive_.load() != 0) return;
+    all_.clear();
+    size_.store(0);
+  }
+
+  /// Of one that has come before.
+  void cancel(int from, std::uint64_t number) {
+    if (alive_.load() == 0) return;
+    task_ref<task> found;
+    {
+      const std::lock_guard lock(mutex_);
+      all_[place(from, number)] = number;
+      size_.store(all_.size());
+      for (call_under_way* c = first_; c != nullptr && !found; c = c->next_) found = c->take(from, number);
+    }
+    if (found) detail::cancel(*found);
+  }
+  /// Whether one that has just begun has been cancelled before.
+  [[nodiscard]] bool forget(int from, std::uint64_t number) noexcept {
+    if (size_.load() == 0) [[likely]]
+      return false;
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(place(from, number));
+    if (found == all_.end() || found->second != number) return false;
+    all_.erase(found);
+    size_.store(all_.size());
+    return true;
+  }
+
+ private:
+  // Of the number the place, which others use later: see class requests.
+  static std::uint64_t place(int from, std::uint64_t number) noexcept {
+    return std::uint64_t{static_cast<std::uint32_t>(from)} << 32 | static_cast<std::uint32_t>(number);
+  }
+
+  std::mutex mutex_;
+  std::unordered_map<std::uint64_t, std::uint64_t> all_;
+  std::atomic<std::size_t> size_{0};
+  call_under_way* first_ = nullptr;
+  std::atomic<std::uint32_t> alive_{0};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/handlers.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_HANDLERS_HPP
+#define CADRE_ACTOR_DETAIL_HANDLERS_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <span>
+#include <string_view>
+#include <typeinfo>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class job;
+
+/// A request that has come from another rank, to be read on.
+struct request {
+  job& at;
+  int from;
+  std::uint64_t number;  ///< for the answer; 0: none is wanted
+  std::uint32_t cell, generation;
+  input_archive& in;
+};
+
+class actor_cell;
+class cancelled_letters;
+class handler;
+class letters;
+
+/// Where letters come from.
+class receives_letters {
+ public:
+  [[nodiscard]] virtual cancelled_letters& cancelled() noexcept = 0;
+  /// What was answered since goes now.
+  virtual void answers_end() noexcept = 0;
+  /// So many are in a mailbox.
+  virtual void letters_came(std::uint32_t n) noexcept = 0;
+
+ protected:
+  ~receives_letters() = default;
+};
+
+/// A call of an actor that has come from another rank as it is, to be read when its turn has come: see class letters.
+struct letter {
+  receives_letters* at;
+  actor_cell* cell;  ///< null: the actor is another one by now
+  letters* among;    ///< null: not yet
+  const handler* opened_by;
+  std::uint64_t number;  ///< for the answer; 0: none is wanted
+  std::int32_t from;
+  std::span<const std::byte> arguments;
+};
+
+/// What this program can be asked to do by another rank: of the same build, so that both have the same in the same order.
+class handler {
+ public:
+  using action = void (*)(request&);
+  /// Makes the call; or with an error tells its caller of that.
+  using opener = void (*)(const letter&, const std::exception_ptr& refused) noexcept;
+
+  /// For the life of the program. `tag` is a type of its own. `open` is null for what cannot be a letter.
+  handler(const std::type_info& tag, action serve, opener open, std::string_view (*called)()) noexcept
+      : name_(tag.name()), run_(serve), open_(open), called_(called), next_(first()) {
+    first() = this;
+  }
+  handler(const handler&) = delete;
+  handler& operator=(const handler&) = delete;
+
+  [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
+  [[nodiscard]] action run() const noexcept { return run_; }
+  [[nodiscard]] opener open() const noexcept { return open_; }
+  /// Of what can be a letter: the name of the method.
+  [[nodiscard]] std::string_view called() const { return called_(); }
+
+  /// All that there are when this is first called, by id.
+  static const std::vector<const handler*>& all() {
+    static const std::vector<const handler*> numbered = number();
+    return numbered;
+  }
+  /// The same on ranks that can work together.
+  static std::uint64_t fingerprint() {
+    std::uint64_t hash = all().size();
+    for (const handler* h : all()) hash = hash_combine(hash, hash_text(h->name_));
+    return hash;
+  }
+
+ private:
+  static std::vector<const handler*> number() {
+    std::vector<handler*> all;
+    for (handler* h = first(); h != nullptr; h = h->next_) all.push_back(h);
+    // Functions of one name in two anonymous namespaces are told apart by where they lie in the program.
+    std::sort(all.begin(), all.end(), [](const handler* a, const handler* b) {
+      const int order = std::string_view(a->name_).compare(b->name_);
+      return order != 0 ? order < 0
+                        : reinterpret_cast<std::uintptr_t>(a->run_) < reinterpret_cast<std::uintptr_t>(b->run_);
+    });
+    for (std::size_t i = 0; i < all.size(); ++i) all[i]->id_ = static_cast<std::uint32_t>(i);
+    return {all.begin(), all.end()};
+  }
+  static handler*& first() noexcept {
+    static constinit handler* f = nullptr;
+    return f;
+  }
+
+  const char* name_;
+  action run_;
+  opener open_;
+  std::string_view (*called_)();
+  handler* next_;
+  std::uint32_t id_ = 0;
+};
+
+/// What is read when its turn has come: has a `static void open(const letter&, const std::exception_ptr&)` and a
+/// `static std::string_view called()`.
+template <class Tag>
+concept can_be_letter = requires { requires Tag::can_be_letter; };
+
+/// The handler of a Tag, which has a `static void serve(request&)`; there before main() if its id is asked for anywhere.
+template <class Tag>
+struct handler_of {
+  static handler make() noexcept {
+    if constexpr (can_be_letter<Tag>)
+      return {typeid(Tag), &Tag::serve, &Tag::open, &Tag::called};
+    else
+      return {typeid(Tag), &Tag::serve, nullptr, nullptr};
+  }
+  static inline handler entry = make();
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/detail/strand.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_STRAND_HPP
 #define CADRE_ASYNC_DETAIL_STRAND_HPP
@@ -16398,6 +16572,203 @@ inline std::shared_ptr<strand> strand_here() noexcept {
   const running_frame* const top = this_context().top;
   return top != nullptr && top->whole && top->runs != nullptr ? top->runs->runs_in() : nullptr;
 }
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/letters.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_LETTERS_HPP
+#define CADRE_ACTOR_DETAIL_LETTERS_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <string_view>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What letters have done in a turn of their actor.
+struct letters_of_turn {
+  std::uint32_t calls = 0;
+  receives_letters* owes = nullptr;  ///< the answers to some
+  std::uint64_t since = 0;           ///< ticks
+
+  void pay() noexcept {
+    if (owes != nullptr) std::exchange(owes, nullptr)->answers_end();
+  }
+};
+
+/// Some calls of an actor that have come from another rank together, as bytes: one entry in its mailbox. Each is read when its
+/// turn has come, and made a task if its caller can cancel it; so one that is only told costs no task of its own.
+class letters final : public state_with_error, public call_in_mailbox {
+ public:
+  /// Bytes of arguments that one may have.
+  static constexpr std::size_t largest = 512;
+
+  letters(actor_cell& at, receives_letters& to, pool_id home)
+      : state_with_error(home, task::no_future | task::beyond_cancel | task::not_for_help, {}),
+        call_in_mailbox(at, call_kind::of_user),
+        to_(to),
+        bytes_(new std::byte[room]) {
+    to_.cancelled().add_letters();
+    this->publish(task::queued, 1);
+  }
+  ~letters() override { to_.cancelled().drop_letters(); }
+
+  /// Before they are in the mailbox. False if there is no room.
+  [[nodiscard]] bool add(const letter& l) noexcept {
+    const head h{l.opened_by, l.number, l.from, static_cast<std::uint32_t>(l.arguments.size())};
+    if (room - used_ < sizeof h + h.size) return false;
+    std::memcpy(bytes_.get() + used_, &h, sizeof h);
+    if (h.size != 0) std::memcpy(bytes_.get() + used_ + sizeof h, l.arguments.data(), h.size);
+    used_ += sizeof h + h.size;
+    ++count_;
+    return true;
+  }
+  [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+
+  void run() noexcept override {
+    const cancelled_letters::reader reader(to_.cancelled(), now_);
+    worker* const w = this_worker();
+    for (letter l{}; next(l);) {
+      if (w != nullptr) {
+        // What the call before has left in the worker's queue is no part of this one, which may wait for it.
+        if (w->next != nullptr) w->home->push(std::exchange(w->next, nullptr));
+        w->frame = w->queue.position();
+      }
+      l.opened_by->open()(l, nullptr);
+      if (l.number != 0) owe();
+    }
+    turn().calls += count_;
+  }
+  void run_not() noexcept override {
+    const auto why = std::make_exception_ptr(task_cancelled("a call from another rank"));
+    for (letter l{}; next(l);)
+      if (l.number != 0) l.opened_by->open()(l, why);
+    to_.answers_end();
+  }
+  void fail(std::exception_ptr why) noexcept override {
+    if (!this->try_claim()) return;
+    for (letter l{}; next(l);) l.opened_by->open()(l, why);
+    to_.answers_end();
+  }
+  /// In place of going into the mailbox: the actor is another one by now.
+  void fail_for_ever() noexcept {
+    for (letter l{}; next(l);) {
+      l.cell = nullptr;
+      l.opened_by->open()(l, nullptr);
+    }
+    to_.answers_end();
+  }
+  /// Runs a call that can be cancelled, and gives it back.
+  void run(task& call, const letter& l) noexcept {
+    now_.begin(l.from, l.number, call);
+    if (to_.cancelled().forget(l.from, l.number)) call.cancel_alone();
+    if (call.try_claim()) {
+      worker* const w = this_worker();
+      w != nullptr ? scheduler::run_claimed(*w, call) : run_in_frame(call, this_context());
+    }
+    now_.end(call);
+    call.release();
+  }
+
+  [[nodiscard]] bool has_begun() const noexcept override { return this->is_running(); }
+  [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override;
+  [[nodiscard]] task_extras* extras() noexcept override;
+  [[nodiscard]] bool waits_on_its_thread() noexcept override { return true; }
+  [[nodiscard]] std::string_view name() const noexcept override {
+    const handler* const h = opened_by_.load(std::memory_order_relaxed);
+    return h != nullptr ? h->called() : "calls from another rank";
+  }
+
+ private:
+  // So few that they hold up others no longer than some calls do.
+  static constexpr std::size_t room = 1024;
+  struct head {
+    const handler* opened_by;
+    std::uint64_t number;
+    std::int32_t from;
+    std::uint32_t size;
+  };
+
+  bool next(letter& l) noexcept {
+    if (read_ == used_) return false;
+    head h;
+    std::memcpy(&h, bytes_.get() + read_, sizeof h);
+    l = {&to_, &cell, this, h.opened_by, h.number, h.from, {bytes_.get() + read_ + sizeof h, h.size}};
+    read_ += sizeof h + h.size;
+    opened_by_.store(h.opened_by, std::memory_order_relaxed);
+    return true;
+  }
+  // Answers wait for those that follow at once, if they do.
+  void owe() noexcept {
+    constexpr std::uint64_t long_enough = 50'000;
+    const std::uint64_t now = ticks();
+    letters_of_turn& all = turn();
+    if (all.owes == nullptr) {
+      all.owes = &to_;
+      all.since = now;
+    } else if (now - all.since > long_enough) {
+      all.pay();
+    }
+  }
+  [[nodiscard]] letters_of_turn& turn() noexcept;
+
+  receives_letters& to_;
+  std::unique_ptr<std::byte[]> bytes_;
+  std::size_t used_ = 0, read_ = 0;
+  std::uint32_t count_ = 0;
+  std::atomic<const handler*> opened_by_{nullptr};
+  cancelled_letters::call_under_way now_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/listener_list.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_LISTENER_LIST_HPP
+#define CADRE_ACTOR_DETAIL_LISTENER_LIST_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Those who sleep until there is something to do for what they wait for, in the order in which they came. Thread-safety: none.
+class listener_list {
+ public:
+  [[nodiscard]] bool empty() const noexcept { return first_ == nullptr; }
+  void push(listener& l) noexcept {
+    l.previous = last_;
+    l.next = nullptr;
+    (last_ != nullptr ? last_->next : first_) = &l;
+    last_ = &l;
+    l.listed = true;
+  }
+  /// Of one that is listed.
+  void remove(listener& l) noexcept {
+    (l.previous != nullptr ? l.previous->next : first_) = l.next;
+    (l.next != nullptr ? l.next->previous : last_) = l.previous;
+    l.listed = false;
+  }
+  /// The first of some.
+  listener& pop() noexcept {
+    listener& l = *first_;
+    remove(l);
+    return l;
+  }
+
+ private:
+  listener* first_ = nullptr;
+  listener* last_ = nullptr;
+};
 
 }  // namespace detail
 CADRE_NAMESPACE_END
@@ -16785,22 +17156,9 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/actor/detail/actor_cell.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
-#define CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <memory>
-#include <mutex>
-#include <optional>
-#include <string>
-#include <string_view>
-#include <typeinfo>
-#include <utility>
-#include <vector>
+// ---- cadre/actor/detail/turn.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_TURN_HPP
+#define CADRE_ACTOR_DETAIL_TURN_HPP
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -16825,6 +17183,31 @@ class turn final : public state_with_error {
   turn* next_ = nullptr;  // of those that wait for a thread
   bool waits_ = false;    // is one of those
 };
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/actor_cell.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
+#define CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <typeinfo>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
 
 /// An actor's object and its mailbox. Calls run in the order in which they came, one at a time, or up to `most` at once. The
 /// cell outlives the actor, and all threads that wait for calls, and is used again for another one: whoever calls says which
@@ -16872,6 +17255,13 @@ class actor_cell final : public strand {
     if (more != nullptr) schedule(more);
     return true;
   }
+  /// Whether calls of it may come as letters: it runs one at a time, limits none that wait, and is never made anew.
+  [[nodiscard]] bool takes_letters(std::uint32_t generation) noexcept {
+    const std::lock_guard lock(mutex_);
+    return generation == generation_ && wanted_ == 1 && most_pending_ == 0 && revival_ == nullptr;
+  }
+  /// Of the turn: letters are for actors that have one at a time.
+  [[nodiscard]] letters_of_turn& letters_run() noexcept { return letters_run_; }
 
   /// Before its first call is pushed: none begins before admit(), and what it holds is given back when it has gone.
   void hold(admission::held what) {
@@ -17094,6 +17484,7 @@ class actor_cell final : public strand {
     for (int n = 0;; ++n) {
       task* const before = t;
       mailbox::taken what;
+      receives_letters* owed = nullptr;
       {
         const std::lock_guard lock(mutex_);
         if (self.waits_) no_longer_waits(self);
@@ -17115,8 +17506,14 @@ class actor_cell final : public strand {
         } else {
           --turns_;
         }
+        if (letters_run_.calls != 0) n += static_cast<int>(std::exchange(letters_run_.calls, 0));
+        // Before another turn can begin.
+        if (letters_run_.owes != nullptr &&
+            (t == nullptr || successor != nullptr || dynamic_cast<letters*>(t) == nullptr))
+          owed = std::exchange(letters_run_.owes, nullptr);
       }
       if (before != nullptr) before->release();
+      if (owed != nullptr) owed->answers_end();
       if (t == nullptr) return;
       if (successor != nullptr) break;
       if (before != nullptr) hand_on();
@@ -17254,7 +17651,12 @@ class actor_cell final : public strand {
   turn* waiting_ = nullptr;  // the turns that wait for a thread
   listener_list listeners_;
   std::atomic<std::uint32_t> idle_{is_idle};
+  letters_of_turn letters_run_;
 };
+
+inline std::shared_ptr<strand> letters::runs_in() noexcept { return cell.as_strand(); }
+inline task_extras* letters::extras() noexcept { return cell.extras(); }
+inline letters_of_turn& letters::turn() noexcept { return cell.letters_run(); }
 
 inline void turn::run() noexcept {
   cell_.run_calls(*this);
@@ -17470,6 +17872,190 @@ class actor_table {
   };
   std::map<std::uint32_t, known> known_;  // those with a name, or that others keep something of; by cell
 };
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/message_head.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_MESSAGE_HEAD_HPP
+#define CADRE_ACTOR_DETAIL_MESSAGE_HEAD_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What ranks say to each other.
+enum class message_kind : std::uint8_t { ask, answer, failure, cancel, shutdown };
+struct message_head {
+  std::uint64_t number = 0;
+  std::uint32_t cell = 0, generation = 0;
+  std::uint32_t handler = 0;
+  message_kind what{};
+  bool counts = true;  // for the end of the job: see finish()
+  bool with_refs = false;
+
+  // As it lies in memory, without its padding: the ranks run one program.
+  static constexpr std::size_t bytes = 23;
+  static message_head read(std::span<const std::byte> from) {
+    message_head h;
+    if (from.size() < bytes) throw archive_truncated(bytes, from.size(), 0);
+    for (const std::size_t flag : {offsetof(message_head, counts), offsetof(message_head, with_refs)})
+      if (from[flag] > std::byte{1})
+        throw archive_corrupt("a bool of value " + std::to_string(std::to_integer<int>(from[flag])), flag);
+    std::memcpy(static_cast<void*>(&h), from.data(), bytes);
+    return h;
+  }
+};
+static_assert(offsetof(message_head, with_refs) + 1 == message_head::bytes);
+
+/// What goes along with a message from where it lies.
+struct enclosed {
+  std::shared_ptr<const void> keep =
+      {};  ///< of what is written, so that large values may go as blocks; or of the block
+  std::span<const std::byte> block = {};  ///< beside what is written
+};
+
+struct how_to_answer {
+  bool counts = true;  ///< see head::counts
+  bool waits = false;  ///< for others that follow: until answers_end()
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/arriving_letters.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ARRIVING_LETTERS_HPP
+#define CADRE_ACTOR_DETAIL_ARRIVING_LETTERS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <span>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Puts calls of one actor together that come one behind the other, so that its mailbox is opened once for all of them. By
+/// whoever receives, one thread at a time.
+class arriving_letters {
+ public:
+  arriving_letters(actor_table& actors, receives_letters& to, pool_id home) noexcept
+      : actors_(actors), to_(to), home_(home) {}
+
+  /// False for what cannot be a letter.
+  bool take(int from, const message_head& h, std::span<const std::byte> arguments) {
+    if (h.what != message_kind::ask || h.with_refs || !h.counts || arguments.size() > letters::largest) return false;
+    if (h.handler >= handlers_.size() || handlers_[h.handler]->open() == nullptr) return false;
+    const letter l{&to_, nullptr, nullptr, handlers_[h.handler], h.number, from, arguments};
+    if (some_ && whose_ == actor_address{h.cell, h.generation} && some_->add(l)) return true;
+    deliver();
+    if (!actors_.has(h.cell) || !actors_[h.cell].takes_letters(h.generation)) return false;
+    whose_ = {h.cell, h.generation};
+    some_ = task_ref<letters>(new letters(actors_[h.cell], to_, home_));
+    return some_->add(l);
+  }
+  /// What was taken goes into the mailbox. Before anything else is served.
+  void deliver() noexcept {
+    if (!some_) return;
+    const task_ref<letters> all = std::exchange(some_, {});
+    const std::uint32_t n = all->count();
+    all->retain();  // that of the mailbox
+    bool taken = false;
+    try {
+      taken = actors_[whose_.cell].push(whose_.generation, *all, false);
+      if (!taken) all->fail_for_ever();
+    } catch (...) {  // no memory for a turn
+      all->fail(std::current_exception());
+    }
+    if (!taken) all->release();
+    to_.letters_came(n);
+  }
+
+ private:
+  actor_table& actors_;
+  receives_letters& to_;
+  pool_id home_;
+  const std::vector<const handler*>& handlers_ = handler::all();
+  task_ref<letters> some_;
+  actor_address whose_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/error_codec.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
+#define CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
+
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <typeinfo>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// An exception on its way to another rank.
+struct sent_error {
+  std::string type;  ///< as the compiler calls it
+  std::string text;
+  std::string where;  ///< the rank and host that it comes from, for types that are not known
+};
+
+inline sent_error send_error(const std::exception_ptr& error, std::string where) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const remote_error& e) {  // goes on as what it was
+    return {std::string(e.type()), std::string(e.text()), std::string(e.where())};
+  } catch (const std::exception& e) {
+    return {typeid(e).name(), e.what(), std::move(where)};
+  } catch (...) {
+    return {"", "an error that is not a std::exception", std::move(where)};
+  }
+}
+
+template <class... E>
+std::exception_ptr received_as(const sent_error& e) {
+  std::exception_ptr made;
+  const auto one = [&]<class T>(const T*) {
+    if (made || e.type != typeid(T).name()) return;
+    if constexpr (std::derived_from<T, error>)
+      made = std::make_exception_ptr(T(received_text{e.text}));
+    else if constexpr (std::is_constructible_v<T, std::string>)
+      made = std::make_exception_ptr(T(e.text));
+    else
+      made = std::make_exception_ptr(T());
+  };
+  (one(static_cast<const E*>(nullptr)), ...);
+  return made;
+}
+
+/// With its type, if that is one of the standard library or one of cadre that travels; else a remote_error.
+inline std::exception_ptr receive_error(const sent_error& e) {
+  std::exception_ptr made =
+      received_as<std::runtime_error, std::logic_error, std::invalid_argument, std::domain_error, std::length_error,
+                  std::out_of_range, std::range_error, std::overflow_error, std::underflow_error, std::bad_alloc,
+                  task_cancelled, deadline_passed, wait_cycle, impossible_request, bad_task_option, actor_died,
+                  worker_died, no_actor, unsaved_state, no_such_actor, actor_name_taken, wrong_actor_type,
+                  too_many_calls, empty_actor, no_runtime, placement_group_gone, empty_placement_group, object_gone,
+                  store_full, owner_died, channel_closed>(e);
+  return made ? made : std::make_exception_ptr(remote_error(e.type, e.text, e.where));
+}
 
 }  // namespace detail
 CADRE_NAMESPACE_END
@@ -17973,6 +18559,35 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/detail/brief_lock.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_BRIEF_LOCK_HPP
+#define CADRE_ACTOR_DETAIL_BRIEF_LOCK_HPP
+
+#include <sched.h>
+
+#include <atomic>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// For what is held for a few nanoseconds, by every message: half the price of a mutex.
+class brief_lock {
+ public:
+  void lock() noexcept {
+    for (unsigned tries = 0; locked_.exchange(true, std::memory_order_acquire); ++tries)
+      tries % 64 != 63 ? relax() : static_cast<void>(::sched_yield());
+  }
+  void unlock() noexcept { locked_.store(false, std::memory_order_release); }
+
+ private:
+  std::atomic<bool> locked_{false};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/actor/detail/requests.hpp ----
 #ifndef CADRE_ACTOR_DETAIL_REQUESTS_HPP
 #define CADRE_ACTOR_DETAIL_REQUESTS_HPP
@@ -17982,6 +18597,7 @@ CADRE_NAMESPACE_END
 #include <cstdint>
 #include <exception>
 #include <mutex>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -17993,6 +18609,8 @@ class waits_for_answer {
  public:
   /// `message`: what the answer is read from; of one with blocks, to say where they go.
   virtual void arrive(input_archive& answer, incoming& message) noexcept = 0;
+  /// Before arrive(), of an answer that is nothing but these bytes: false if they are to be read from an archive.
+  virtual bool arrive_flat(std::span<const std::byte>) noexcept { return false; }
   virtual void fail(std::exception_ptr why) noexcept = 0;
   /// The rank has died, and how.
   virtual void lost(std::string_view how) noexcept = 0;
@@ -18072,7 +18690,7 @@ class requests {
     return who;
   }
 
-  mutable std::mutex mutex_;
+  mutable brief_lock mutex_;  // but for take_all_of()
   std::vector<entry> entries_;
   std::uint32_t free_ = none;
   std::size_t open_ = 0;
@@ -18549,30 +19167,33 @@ class places {
 class charge {
  public:
   charge() noexcept = default;
-  charge(std::shared_ptr<places> all, int at, const resource_set& wanted) : all_(std::move(all)), at_(at) {
-    if (!wanted.is_ordinary()) wanted_ = wanted;
-    all_->take(at_, what());
+  charge(std::shared_ptr<places> all, int at, const resource_set& wanted)
+      : what_(new what{std::move(all), at, wanted.is_ordinary() ? resource_set() : wanted}) {
+    what_->all->take(at, what_->resources());
   }
   charge(charge&& other) noexcept = default;
   charge& operator=(charge&& other) noexcept {
     settle();
-    all_ = std::move(other.all_);
-    at_ = other.at_;
-    wanted_ = std::move(other.wanted_);
+    what_ = std::move(other.what_);
     return *this;
   }
   ~charge() { settle(); }
 
   void settle() noexcept {
-    if (all_ != nullptr) std::exchange(all_, nullptr)->give_back(at_, what());
+    if (what_ == nullptr) return;
+    what_->all->give_back(what_->at, what_->resources());
+    what_ = nullptr;
   }
 
  private:
-  [[nodiscard]] const resource_set& what() const noexcept { return wanted_.empty() ? one_cpu() : wanted_; }
+  struct what {
+    std::shared_ptr<places> all;
+    int at;
+    resource_set wanted;  // empty: one "cpu"
 
-  std::shared_ptr<places> all_;
-  int at_ = 0;
-  resource_set wanted_;  // empty: one "cpu"
+    [[nodiscard]] const resource_set& resources() const noexcept { return wanted.empty() ? one_cpu() : wanted; }
+  };
+  std::unique_ptr<what> what_;  // null for calls of actors, which are many
 };
 
 }  // namespace detail
@@ -19475,15 +20096,17 @@ class served_tasks {
     e.number = number;
     std::swap(e.which, last);
   }
-  void cancel(int from, std::uint64_t number) {
+  /// False if it is not here.
+  bool cancel(int from, std::uint64_t number) {
     task_ref<task> found;
     {
       const std::lock_guard lock(mutex_);
       const auto at = all_.find(place(from, number));
-      if (at == all_.end() || at->second.number != number) return;
+      if (at == all_.end() || at->second.number != number) return false;
       found = std::move(at->second.which);
     }
     if (found) detail::cancel(*found);
+    return true;
   }
 
  private:
@@ -19523,6 +20146,7 @@ CADRE_NAMESPACE_END
 
 #include <sched.h>
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -19535,6 +20159,7 @@ CADRE_NAMESPACE_END
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -19548,17 +20173,11 @@ struct peer_facts {
   resource_set resources;
 };
 
-/// What goes along with a message from where it lies.
-struct enclosed {
-  std::shared_ptr<const void> keep =
-      {};  ///< of what is written, so that large values may go as blocks; or of the block
-  std::span<const std::byte> block = {};  ///< beside what is written
-};
-
 /// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
 /// functions, from any thread, but for serve() and finish().
 class job final : public message_sink,
                   public fetches_objects,
+                  public receives_letters,
                   private knows_ranks,
                   private gives_back,
                   private source_of_work {
@@ -19567,6 +20186,7 @@ class job final : public message_sink,
       : core_(core),
         way_(std::move(way)),
         all_(std::move(all)),
+        letters_(core_.actors(), *this, core_.home()),
         far_(way_->rank(), *this),
         gone_(all_.size()),
         ranks_(std::make_shared<places>(ranks_of(all_))),
@@ -19604,27 +20224,8 @@ class job final : public message_sink,
 
   // ---- Requests
 
-  enum class kind : std::uint8_t { ask, answer, failure, cancel, shutdown };
-  struct head {
-    std::uint64_t number = 0;
-    std::uint32_t cell = 0, generation = 0;
-    std::uint32_t handler = 0;
-    kind what{};
-    bool counts = true;  // for the end of the job: see finish()
-    bool with_refs = false;
-
-    // As it lies in memory, without its padding: the ranks run one program.
-    static constexpr std::size_t bytes = 23;
-    static head read(std::span<const std::byte> from) {
-      head h;
-      if (from.size() < bytes) throw archive_truncated(bytes, from.size(), 0);
-      for (const std::size_t flag : {offsetof(head, counts), offsetof(head, with_refs)})
-        if (from[flag] > std::byte{1})
-          throw archive_corrupt("a bool of value " + std::to_string(std::to_integer<int>(from[flag])), flag);
-      std::memcpy(static_cast<void*>(&h), from.data(), bytes);
-      return h;
-    }
-  };
+  using kind = message_kind;
+  using head = message_head;
 
   /// Asks rank `to` for what Tag is. `write(archive)` writes the arguments; `refs`: they may hold object_refs; `keep`, if it is
   /// not null, keeps them until they have left, wherever they lie. Throws what the link's send() throws, and what writing
@@ -19652,12 +20253,13 @@ class job final : public message_sink,
     }
   }
   template <class Write>
-  void answer(int to, std::uint64_t number, bool refs, Write&& write, bool counts = true, enclosed with = {}) noexcept {
+  void answer(int to, std::uint64_t number, bool refs, Write&& write, how_to_answer how = {},
+              enclosed with = {}) noexcept {
     if (number == 0) return;
     try {
-      send(to, {.number = number, .what = kind::answer, .counts = counts}, refs, write, urgency::urgent,
+      send(to, {.number = number, .what = kind::answer, .counts = how.counts}, refs, write, urgency::urgent,
            std::move(with));
-      way_->flush();
+      if (!how.waits) way_->flush();
     } catch (...) {  // what cannot be written, or nobody to write to
       fail(to, number, std::current_exception());
     }
@@ -19689,6 +20291,9 @@ class job final : public message_sink,
 
   [[nodiscard]] requests& open() noexcept { return requests_; }
   [[nodiscard]] served_tasks& served() noexcept { return served_; }
+  [[nodiscard]] cancelled_letters& cancelled() noexcept override { return cancelled_; }
+  void answers_end() noexcept override { way_->flush(); }
+  void letters_came(std::uint32_t n) noexcept override { received_.fetch_add(n); }
   /// On rank 0.
   [[nodiscard]] job_names& names() noexcept { return names_; }
   [[nodiscard]] kept_actors& kept() noexcept { return kept_; }
@@ -19789,18 +20394,28 @@ class job final : public message_sink,
   void receive(int from, incoming& message) noexcept override {
     const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
     head h;
+    waits_for_answer* asker = nullptr;
     try {
       h = head::read(message.bytes());
+      const auto content = message.bytes().subspan(head::bytes);
+      const bool is_plain = !h.with_refs && message.block_sizes().empty();
+      if (is_plain && from != rank() && letters_.take(from, h, content)) return;
+      if (from != rank()) letters_.deliver();
+      if (is_plain && is_flat_answer(h, content, asker)) {
+        if (h.counts) received_.fetch_add(1);
+        return;
+      }
       incoming_parts parts(message);
       if (h.with_refs && is_here(from)) parts.read_mail(core_.store());
       if (h.with_refs && !is_here(from)) parts.borrow_refs(far_, core_.store(), from);
       input_archive in(message.bytes().subspan(head::bytes), &parts);
-      take(from, h, in, message);
+      take(from, h, in, message, asker);
     } catch (...) {
-      refuse(from, h, std::current_exception());
+      asker != nullptr ? asker->fail(std::current_exception()) : refuse(from, h, std::current_exception());
     }
     if (h.counts) received_.fetch_add(1);  // behind what it made
   }
+  void batch_ends() noexcept override { letters_.deliver(); }
   void fault(int from, const error& what) noexcept override {
     log(log_level::error, "actor",
         [&] { return "rank " + std::to_string(from) + " of the job sends what no rank sends: " + what.what(); });
@@ -19836,14 +20451,33 @@ class job final : public message_sink,
   void revive(const actor_place& first, std::string how) noexcept;
   void lose_objects_of(int rank, std::string_view how) noexcept;
 
+  template <writes_flat Write>
+  void send_flat(int to, const head& h, const Write& write, urgency how) {
+    std::array<std::byte, head::bytes + Write::flat_bytes> message;
+    std::memcpy(message.data(), &h, head::bytes);
+    write.put(message.data() + head::bytes);
+    if (h.counts) sent_.fetch_add(1);
+    try {
+      to == rank() ? deliver_here(message) : way_->send(to, message, how);
+    } catch (...) {
+      if (h.counts) sent_.fetch_sub(1);
+      throw;
+    }
+  }
   template <class Write>
   void send(int to, head h, bool refs, Write&& write, urgency how, enclosed with = {}) {
+    if constexpr (writes_flat<std::remove_cvref_t<Write>>)
+      return send_flat(to, h, write, how);
+    else
+      send_archive(to, h, refs, write, how, std::move(with));
+  }
+  template <class Write>
+  void send_archive(int to, head h, bool refs, Write& write, urgency how, enclosed with) {
     byte_buffer bytes = std::move(spare_buffer());
     outgoing_parts parts(with.keep != nullptr && to != rank());
     h.with_refs = refs;
     if (refs && is_here(to)) parts.mail_refs(core_.store());
     if (refs && !is_here(to)) parts.lend_refs(far_, core_.store(), to);
-    static_assert(offsetof(head, with_refs) + 1 == head::bytes);
     bytes.append(&h, head::bytes);
     output_archive archive(bytes, &parts);
     write(archive);
@@ -19852,7 +20486,7 @@ class job final : public message_sink,
     if (h.counts) sent_.fetch_add(1);
     try {
       if (to == rank())
-        deliver_here(bytes);
+        deliver_here(bytes.to_vector());
       else if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
         way_->send(to, all, how);
       else
@@ -19882,12 +20516,11 @@ class job final : public message_sink,
     return text;
   }
   // To an actor that was made anew on the rank of its caller.
-  void deliver_here(const byte_buffer& bytes) {
-    const std::vector<std::byte> all = bytes.to_vector();
+  void deliver_here(std::span<const std::byte> all) {
     incoming message(all, {});
     receive(rank(), message);
   }
-  void take(int from, const head& h, input_archive& in, incoming& message) {
+  void take(int from, const head& h, input_archive& in, incoming& message, waits_for_answer*& asker) {
     switch (h.what) {
       case kind::ask: {
         if (h.handler >= handler::all().size())
@@ -19897,7 +20530,8 @@ class job final : public message_sink,
         break;
       }
       case kind::answer:
-        if (waits_for_answer* const w = requests_.take(h.number)) w->arrive(in, message);
+        if (asker == nullptr) asker = requests_.take(h.number);
+        if (asker != nullptr) std::exchange(asker, nullptr)->arrive(in, message);
         break;
       case kind::failure: {
         sent_error e;
@@ -19906,13 +20540,24 @@ class job final : public message_sink,
         if (waits_for_answer* const w = requests_.take(h.number)) w->fail(receive_error(e));
         break;
       }
-      case kind::cancel: served_.cancel(from, h.number); break;
+      case kind::cancel:
+        if (!served_.cancel(from, h.number)) cancelled_.cancel(from, h.number);
+        break;
       case kind::shutdown:
         if (from != 0) throw archive_corrupt("the end of the job, which rank 0 alone can say,", 0);
         end();
         break;
       default: throw archive_corrupt("a message of kind " + std::to_string(static_cast<int>(h.what)), 0);
     }
+  }
+  // Who waits for it is still to be told if that is not so.
+  bool is_flat_answer(const head& h, std::span<const std::byte> content, waits_for_answer*& asker) noexcept {
+    if (h.what != kind::answer) return false;
+    asker = requests_.take(h.number);
+    if (asker == nullptr) return true;
+    if (!asker->arrive_flat(content)) return false;
+    asker = nullptr;
+    return true;
   }
   // What cannot be read is an error where the answer is waited for.
   void refuse(int from, const head& h, const std::exception_ptr& why) noexcept {
@@ -19954,6 +20599,8 @@ class job final : public message_sink,
   std::vector<peer_facts> all_;
   requests requests_;
   served_tasks served_;
+  cancelled_letters cancelled_;
+  arriving_letters letters_;
   job_names names_;
   kept_actors kept_;
   far_objects far_;
@@ -19982,6 +20629,7 @@ CADRE_NAMESPACE_END
 #include <memory>
 #include <optional>
 #include <source_location>
+#include <span>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -20063,6 +20711,23 @@ class remote_result final : public state<R>, public waits_for_answer {
       arrive_later(answer);
     else
       set_from(*this, [&]() -> R { return read_whole<R>(answer); }), finish();
+  }
+  bool arrive_flat(std::span<const std::byte> answer) noexcept override {
+    if constexpr (std::is_void_v<R>) {
+      if (!answer.empty()) return false;
+      this->set();
+    } else if constexpr (flat<R>) {
+      if (answer.size() != sizeof(R)) return false;
+      set_from(*this, [&] {
+        R value{};
+        get_flat(answer.data(), value);
+        return value;
+      });
+    } else {
+      return false;
+    }
+    finish();
+    return true;
   }
   void fail(std::exception_ptr why) noexcept override {
     const bool cancelled = says_cancelled(why);
@@ -21022,8 +21687,15 @@ class way_back {
   /// `name`, of what was asked for, lives as long as the program.
   explicit way_back(const request& r, std::string_view name = {}) noexcept
       : job_(&r.at), from_(r.from), number_(r.number), name_(name) {}
+  /// Of a letter, whose answer may wait for those of others.
+  way_back(job& at, const letter& l) noexcept
+      : job_(&at), from_(l.from), number_(l.number), name_(l.opened_by->called()), waits_(l.among != nullptr) {}
   way_back(way_back&& other) noexcept
-      : job_(std::exchange(other.job_, nullptr)), from_(other.from_), number_(other.number_), name_(other.name_) {}
+      : job_(std::exchange(other.job_, nullptr)),
+        from_(other.from_),
+        number_(other.number_),
+        name_(other.name_),
+        waits_(other.waits_) {}
   way_back& operator=(way_back&&) = delete;
   ~way_back() {
     if (job_ != nullptr && number_ != 0)
@@ -21037,27 +21709,37 @@ class way_back {
       using value = std::invoke_result_t<F&>;
       if constexpr (std::is_void_v<value>) {
         f();
-        j->answer(from_, number_, false, [](output_archive&) {});
+        j->answer(from_, number_, false, flat_nothing(), how());
       } else {
         answer(*j, f());
       }
     } catch (...) {
-      if (number_ != 0)
-        j->fail(from_, number_, std::current_exception());
-      else
-        j->tell_of(std::current_exception(), name_);
+      job_ = j;
+      fail(std::current_exception());
     }
+  }
+  void fail(const std::exception_ptr& why) noexcept {
+    job* const j = std::exchange(job_, nullptr);
+    if (j == nullptr) return;
+    if (number_ != 0)
+      j->fail(from_, number_, why);
+    else
+      j->tell_of(why, name_);
   }
 
  private:
+  [[nodiscard]] how_to_answer how() const noexcept { return {.waits = waits_}; }
   template <class R>
   void answer(job& j, R&& value) {
     constexpr bool refs = !holds_no_refs<R>;
-    if (is_block(value)) {
+    if constexpr (flat<R>) {
+      j.answer(from_, number_, false, flat_value<R>{value}, how());
+    } else if (is_block(value)) {
       const auto kept = std::make_shared<const R>(std::move(value));
-      j.answer(from_, number_, refs, [&](output_archive& out) { write_value(out, *kept); }, true, {kept, {}});
+      j.answer(from_, number_, refs, [&](output_archive& out) { write_value(out, *kept); }, how(), {kept, {}});
     } else {
-      j.answer(from_, number_, refs, [&](output_archive& out) { write_value(out, value); });
+      j.answer(
+          from_, number_, refs, [&](output_archive& out) { write_value(out, value); }, how());
     }
   }
 
@@ -21065,6 +21747,7 @@ class way_back {
   int from_;
   std::uint64_t number_;
   std::string_view name_;
+  bool waits_ = false;
 };
 
 /// Answers when a task is done; ends itself then.
@@ -21587,7 +22270,47 @@ struct call_request {
     }
   }
 
+  // What may be read later: it brings nothing that has to be taken in when it comes.
+  static constexpr bool can_be_letter = !Call::gives_future && !Call::may_hold_refs;
+  static std::string_view called() { return function_name<Method>(); }
+  static void open(const letter& l, const std::exception_ptr& refused) noexcept
+    requires can_be_letter
+  {
+    job& at = static_cast<job&>(*l.at);
+    const auto read_now = [&] {
+      if (refused) std::rethrow_exception(refused);
+      if (l.cell == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
+      return read(at.core(), l.arguments);
+    };
+    if (l.number == 0) {
+      try {
+        Call call = read_now();
+        static_cast<void>(run_method<T>(*l.cell, call));
+      } catch (...) {
+        at.tell_of(std::current_exception(), called());
+      }
+    } else {
+      way_back back(at, l);
+      try {
+        Call call = read_now();
+        using run = served<Call>;
+        auto* const t = new call_task<void, run>({std::move(call), std::move(back), l.cell}, *l.cell,
+                                                 call_kind::of_user, called(), at.core().home(), task::no_future, {});
+        t->publish(task::queued, 1);
+        l.among->run(*t, l);
+      } catch (...) {
+        back.fail(std::current_exception());
+      }
+    }
+  }
+
  private:
+  static Call read(runtime_core& core, std::span<const std::byte> bytes) {
+    if constexpr (Call::is_flat)
+      if (bytes.size() == Call::bytes) return Call::read_flat(core, bytes.data());
+    input_archive in(bytes);
+    return Call::read(core, in);
+  }
   template <class Read>
   struct served {
     Read call;
@@ -21725,8 +22448,7 @@ struct end_holders_request {
 struct activity_request {
   static void serve(request& r) {
     r.in.expect_end();
-    r.at.answer(
-        r.from, r.number, false, [&](output_archive& out) { out(r.at.look()); }, false);
+    r.at.answer(r.from, r.number, false, [&](output_archive& out) { out(r.at.look()); }, {.counts = false});
   }
 };
 
@@ -21946,9 +22668,9 @@ class actor {
             return detail::ask_moving<request, result>(*core.jobs(), first(), detail::function_name<Method>(), at,
                                                        std::move(all));
           return detail::send_kept(std::move(all), [&](const Settled& c, auto keep) {
-            return detail::ask<request, result>(
-                *core.jobs(), rank_, head(), Settled::may_hold_refs, detail::function_name<Method>(), true, at,
-                [&](output_archive& out) { c.save(out); }, std::move(keep));
+            return detail::ask<request, result>(*core.jobs(), rank_, head(), Settled::may_hold_refs,
+                                                detail::function_name<Method>(), true, at, detail::writer_of(c),
+                                                std::move(keep));
           });
         },
         [&](std::exception_ptr why) { return detail::failed_future<result>(*core.jobs(), std::move(why), at); });
@@ -21985,8 +22707,8 @@ class actor {
           if (first().may_move())
             return detail::tell_moving<request>(*core.jobs(), first(), detail::function_name<Method>(), std::move(all));
           detail::send_kept(std::move(all), [&](const Settled& c, auto keep) {
-            core.jobs()->template ask<request>(
-                rank_, head(), Settled::may_hold_refs, [&](output_archive& out) { c.save(out); }, std::move(keep));
+            core.jobs()->template ask<request>(rank_, head(), Settled::may_hold_refs, detail::writer_of(c),
+                                               std::move(keep));
           });
         } catch (...) {
           failed(std::current_exception());
@@ -23899,7 +24621,7 @@ struct object_request {
         enclosed with;
         if (bytes != 0) with = {pinned, all.subspan(offset, bytes)};
         j.answer(
-            to, number, false, [&](output_archive& out) { out(std::uint64_t{all.size()}); }, true, std::move(with));
+            to, number, false, [&](output_archive& out) { out(std::uint64_t{all.size()}); }, {}, std::move(with));
       } catch (...) {
         j.fail(to, number, std::current_exception());
       }

@@ -2554,8 +2554,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_MPI_DETAIL_OUTBOX_HPP
 #define CADRE_MPI_DETAIL_OUTBOX_HPP
 
-#include <sched.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -2578,19 +2576,6 @@ struct block_out {
   std::span<const std::byte> bytes;
   std::uint64_t first_piece;
   std::shared_ptr<const void> keep;
-};
-
-/// Held for a few nanoseconds, by every message: half the price of a mutex.
-class append_lock {
- public:
-  void lock() noexcept {
-    for (unsigned tries = 0; locked_.exchange(true, std::memory_order_acquire); ++tries)
-      tries % 64 != 63 ? cadre::detail::relax() : static_cast<void>(::sched_yield());
-  }
-  void unlock() noexcept { locked_.store(false, std::memory_order_release); }
-
- private:
-  std::atomic<bool> locked_{false};
 };
 
 struct batch_out {
@@ -2797,7 +2782,7 @@ class outbox {
   void open() { open_ = spare_ != nullptr ? std::move(spare_) : std::make_unique<batch_out>(); }
   void seal() { ready_.push_back(std::move(open_)); }
 
-  append_lock lock_;
+  cadre::detail::brief_lock lock_;
   std::unique_ptr<batch_out> open_, spare_;
   std::deque<std::unique_ptr<batch_out>> ready_;
   std::uint64_t pieces_ = 0;    // that blocks before have taken
@@ -3383,6 +3368,7 @@ inline void message_link::deliver(const inbox::arrival& batch) {
     malformed(batch.from, mpi_error::call_failed("a receive", batch.code).what());
   } else {
     p.in.take(batch.bytes, *this);
+    sink_->batch_ends();
   }
   delivering_ = nullptr;
   inbox_->release(batch.slot);

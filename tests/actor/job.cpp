@@ -56,6 +56,7 @@ class mirror_link final : public detail::link {
     for (const auto& block : next->blocks) sizes.push_back(block.size());
     detail::incoming message(next->bytes, sizes);
     sink_->receive(1, message);
+    sink_->batch_ends();
     if (!message.where()) return true;
     detail::landing where = *std::exchange(message.where(), std::nullopt);
     bool fits = where.into.size() == next->blocks.size();

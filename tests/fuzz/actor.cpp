@@ -180,6 +180,7 @@ class mirror final : public detail::link {
     std::copy(message.begin(), message.end(), exact.get());
     detail::incoming in(std::span<const std::byte>(exact.get(), message.size()), {});
     sink_->receive(1 - rank_, in);
+    sink_->batch_ends();
   }
 
   /// Until there is an answer.

@@ -160,9 +160,9 @@ class actor {
             return detail::ask_moving<request, result>(*core.jobs(), first(), detail::function_name<Method>(), at,
                                                        std::move(all));
           return detail::send_kept(std::move(all), [&](const Settled& c, auto keep) {
-            return detail::ask<request, result>(
-                *core.jobs(), rank_, head(), Settled::may_hold_refs, detail::function_name<Method>(), true, at,
-                [&](output_archive& out) { c.save(out); }, std::move(keep));
+            return detail::ask<request, result>(*core.jobs(), rank_, head(), Settled::may_hold_refs,
+                                                detail::function_name<Method>(), true, at, detail::writer_of(c),
+                                                std::move(keep));
           });
         },
         [&](std::exception_ptr why) { return detail::failed_future<result>(*core.jobs(), std::move(why), at); });
@@ -199,8 +199,8 @@ class actor {
           if (first().may_move())
             return detail::tell_moving<request>(*core.jobs(), first(), detail::function_name<Method>(), std::move(all));
           detail::send_kept(std::move(all), [&](const Settled& c, auto keep) {
-            core.jobs()->template ask<request>(
-                rank_, head(), Settled::may_hold_refs, [&](output_archive& out) { c.save(out); }, std::move(keep));
+            core.jobs()->template ask<request>(rank_, head(), Settled::may_hold_refs, detail::writer_of(c),
+                                               std::move(keep));
           });
         } catch (...) {
           failed(std::current_exception());

@@ -135,11 +135,9 @@ class output_archive : public cereal::OutputArchive<output_archive> {
   void put_bytes(const T& value) {
     if constexpr (!std::is_scalar_v<T>) {
       if (detail::has_padding<T>()) {
-        alignas(T) std::byte copy[sizeof(T)];
-        std::memcpy(copy, std::addressof(value), sizeof(T));
-        detail::clear_padding<T>(copy);
-        write(copy, sizeof(T));
-        return;
+        std::byte copy[sizeof(T)];
+        detail::copy_cleared(copy, value);
+        return write(copy, sizeof(T));
       }
     }
     write(std::addressof(value), sizeof(T));

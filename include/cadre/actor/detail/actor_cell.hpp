@@ -2,13 +2,14 @@
 #define CADRE_ACTOR_DETAIL_ACTOR_CELL_HPP
 
 #include <cadre/actor/detail/admission.hpp>
+#include <cadre/actor/detail/letters.hpp>
 #include <cadre/actor/detail/listener_list.hpp>
 #include <cadre/actor/detail/mailbox.hpp>
 #include <cadre/actor/detail/revival.hpp>
+#include <cadre/actor/detail/turn.hpp>
 #include <cadre/actor/error.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/sleeper.hpp>
-#include <cadre/async/detail/state.hpp>
 #include <cadre/async/detail/strand.hpp>
 #include <cadre/core/chrono.hpp>
 #include <cadre/core/function.hpp>
@@ -29,27 +30,6 @@
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
-
-/// Runs calls of an actor: on a thread of the pool, or on one that waits for a call.
-class turn final : public state_with_error {
- public:
-  turn(actor_cell& cell, pool_id home) noexcept
-      : state_with_error(home, task::no_future | task::beyond_cancel, {}), cell_(cell) {
-    this->publish(task::queued, 1);  // a child of nobody: whoever makes the call may be cancelled, the actor goes on
-  }
-  void run() noexcept override;
-  // The calls have been cancelled one by one.
-  void run_not() noexcept override { run(); }
-
- private:
-  friend actor_cell;
-  actor_cell& cell_;
-  const call_in_mailbox* last_ =
-      nullptr;  // of whoever waits for that: it is to end when that has begun, or the time is over
-  time_point deadline_ = time_point::max();
-  turn* next_ = nullptr;  // of those that wait for a thread
-  bool waits_ = false;    // is one of those
-};
 
 /// An actor's object and its mailbox. Calls run in the order in which they came, one at a time, or up to `most` at once. The
 /// cell outlives the actor, and all threads that wait for calls, and is used again for another one: whoever calls says which
@@ -97,6 +77,13 @@ class actor_cell final : public strand {
     if (more != nullptr) schedule(more);
     return true;
   }
+  /// Whether calls of it may come as letters: it runs one at a time, limits none that wait, and is never made anew.
+  [[nodiscard]] bool takes_letters(std::uint32_t generation) noexcept {
+    const std::lock_guard lock(mutex_);
+    return generation == generation_ && wanted_ == 1 && most_pending_ == 0 && revival_ == nullptr;
+  }
+  /// Of the turn: letters are for actors that have one at a time.
+  [[nodiscard]] letters_of_turn& letters_run() noexcept { return letters_run_; }
 
   /// Before its first call is pushed: none begins before admit(), and what it holds is given back when it has gone.
   void hold(admission::held what) {
@@ -319,6 +306,7 @@ class actor_cell final : public strand {
     for (int n = 0;; ++n) {
       task* const before = t;
       mailbox::taken what;
+      receives_letters* owed = nullptr;
       {
         const std::lock_guard lock(mutex_);
         if (self.waits_) no_longer_waits(self);
@@ -340,8 +328,14 @@ class actor_cell final : public strand {
         } else {
           --turns_;
         }
+        if (letters_run_.calls != 0) n += static_cast<int>(std::exchange(letters_run_.calls, 0));
+        // Before another turn can begin.
+        if (letters_run_.owes != nullptr &&
+            (t == nullptr || successor != nullptr || dynamic_cast<letters*>(t) == nullptr))
+          owed = std::exchange(letters_run_.owes, nullptr);
       }
       if (before != nullptr) before->release();
+      if (owed != nullptr) owed->answers_end();
       if (t == nullptr) return;
       if (successor != nullptr) break;
       if (before != nullptr) hand_on();
@@ -479,7 +473,12 @@ class actor_cell final : public strand {
   turn* waiting_ = nullptr;  // the turns that wait for a thread
   listener_list listeners_;
   std::atomic<std::uint32_t> idle_{is_idle};
+  letters_of_turn letters_run_;
 };
+
+inline std::shared_ptr<strand> letters::runs_in() noexcept { return cell.as_strand(); }
+inline task_extras* letters::extras() noexcept { return cell.extras(); }
+inline letters_of_turn& letters::turn() noexcept { return cell.letters_run(); }
 
 inline void turn::run() noexcept {
   cell_.run_calls(*this);

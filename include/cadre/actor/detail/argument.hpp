@@ -2,6 +2,7 @@
 #define CADRE_ACTOR_DETAIL_ARGUMENT_HPP
 
 #include <cadre/actor/detail/block.hpp>
+#include <cadre/actor/detail/flat.hpp>
 #include <cadre/actor/detail/travel.hpp>
 #include <cadre/async/future.hpp>
 #include <cadre/async/shared_future.hpp>
@@ -10,6 +11,7 @@
 #include <cadre/store/view.hpp>
 
 #include <concepts>
+#include <cstddef>
 #include <exception>
 #include <optional>
 #include <string>
@@ -54,11 +56,19 @@ class value_argument {
   using settled = value_argument;
   static constexpr bool may_hold_refs = !holds_no_refs<type>;
   static constexpr bool may_be_block = travels_as_block<type>;
+  static constexpr bool is_flat = flat<type>;
+  static constexpr std::size_t bytes = sizeof(type);
 
   template <class A>
   explicit value_argument(A&& a) : value_(static_cast<type>(std::forward<A>(a))) {}
   value_argument(const from_archive&, input_archive& in) : value_{} { read_value(in, value_); }
   void save(output_archive& out) const { write_value(out, value_); }
+  value_argument(const from_archive&, const std::byte*& at) noexcept
+    requires is_flat
+      : value_{} {
+    at = get_flat(at, value_);
+  }
+  [[nodiscard]] std::byte* put(std::byte* at) const noexcept { return put_flat(at, value_); }
   [[nodiscard]] bool is_block() const noexcept { return detail::is_block(value_); }
   void each_object(const auto&) const noexcept {}
   template <class Core>
@@ -103,6 +113,8 @@ class stored_argument {
   using settled = stored_argument;
   static constexpr bool may_hold_refs = true;
   static constexpr bool may_be_block = false;
+  static constexpr bool is_flat = false;
+  static constexpr std::size_t bytes = 0;
 
   explicit stored_argument(object_ref<X> ref) : ref_(std::move(ref)) {}
   stored_argument(const from_archive&, input_archive& in) { in(ref_); }

@@ -2,6 +2,7 @@
 #define CADRE_ACTOR_DETAIL_ASK_HPP
 
 #include <cadre/actor/detail/block.hpp>
+#include <cadre/actor/detail/flat.hpp>
 #include <cadre/actor/detail/job.hpp>
 #include <cadre/actor/detail/travel.hpp>
 #include <cadre/async/promise.hpp>
@@ -14,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <source_location>
+#include <span>
 #include <string_view>
 #include <tuple>
 #include <type_traits>
@@ -95,6 +97,23 @@ class remote_result final : public state<R>, public waits_for_answer {
       arrive_later(answer);
     else
       set_from(*this, [&]() -> R { return read_whole<R>(answer); }), finish();
+  }
+  bool arrive_flat(std::span<const std::byte> answer) noexcept override {
+    if constexpr (std::is_void_v<R>) {
+      if (!answer.empty()) return false;
+      this->set();
+    } else if constexpr (flat<R>) {
+      if (answer.size() != sizeof(R)) return false;
+      set_from(*this, [&] {
+        R value{};
+        get_flat(answer.data(), value);
+        return value;
+      });
+    } else {
+      return false;
+    }
+    finish();
+    return true;
   }
   void fail(std::exception_ptr why) noexcept override {
     const bool cancelled = says_cancelled(why);

@@ -32,6 +32,9 @@ class bound_call {
   using settled = bound_call<F, Core, typename Arguments::settled...>;
   static constexpr bool may_hold_refs = (Arguments::settled::may_hold_refs || ...);
   static constexpr bool may_have_blocks = (Arguments::settled::may_be_block || ...);
+  static constexpr std::size_t bytes = (Arguments::settled::bytes + ... + 0);
+  /// Few bytes, which are read and written without an archive.
+  static constexpr bool is_flat = (Arguments::settled::is_flat && ...) && bytes <= 512;
 
   template <class... A>
     requires(sizeof...(A) == sizeof...(Arguments) && (std::constructible_from<Arguments, A> && ...))
@@ -49,6 +52,13 @@ class bound_call {
   }
   void save(output_archive& out) const {
     std::apply([&](const Arguments&... a) { (a.save(out), ...); }, arguments_);
+  }
+  /// From `bytes` bytes, as put() wrote them.
+  static bound_call read_flat(Core& core, [[maybe_unused]] const std::byte* at) noexcept {
+    return bound_call(core, std::tuple<Arguments...>{Arguments(from_archive{}, at)...});  // in braces: in this order
+  }
+  void put(std::byte* at) const noexcept {
+    std::apply([&](const Arguments&... a) { ((at = a.put(at)), ...); }, arguments_);
   }
   /// Of one that is settled: whether it is worth being kept until its arguments have left.
   [[nodiscard]] bool has_blocks() const noexcept {
@@ -114,6 +124,21 @@ class bound_call {
   Core* core_;
   std::tuple<Arguments...> arguments_;
 };
+
+/// What writes a settled call into a message.
+template <class Call>
+struct flat_call {
+  static constexpr std::size_t flat_bytes = Call::bytes;
+  const Call& call;
+  void put(std::byte* at) const noexcept { call.put(at); }
+};
+template <class Call>
+auto writer_of(const Call& call) {
+  if constexpr (Call::is_flat)
+    return flat_call<Call>{call};
+  else
+    return [&call](output_archive& out) { call.save(out); };
+}
 
 /// Sends a settled call by `send(call, keep)`: one with blocks is kept until they have left.
 template <class Call, class Send>

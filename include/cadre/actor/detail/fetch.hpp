@@ -41,7 +41,7 @@ struct object_request {
         enclosed with;
         if (bytes != 0) with = {pinned, all.subspan(offset, bytes)};
         j.answer(
-            to, number, false, [&](output_archive& out) { out(std::uint64_t{all.size()}); }, true, std::move(with));
+            to, number, false, [&](output_archive& out) { out(std::uint64_t{all.size()}); }, {}, std::move(with));
       } catch (...) {
         j.fail(to, number, std::current_exception());
       }

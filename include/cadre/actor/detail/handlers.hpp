@@ -7,6 +7,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
+#include <span>
 #include <string_view>
 #include <typeinfo>
 #include <vector>
@@ -25,13 +27,45 @@ struct request {
   input_archive& in;
 };
 
+class actor_cell;
+class cancelled_letters;
+class handler;
+class letters;
+
+/// Where letters come from.
+class receives_letters {
+ public:
+  [[nodiscard]] virtual cancelled_letters& cancelled() noexcept = 0;
+  /// What was answered since goes now.
+  virtual void answers_end() noexcept = 0;
+  /// So many are in a mailbox.
+  virtual void letters_came(std::uint32_t n) noexcept = 0;
+
+ protected:
+  ~receives_letters() = default;
+};
+
+/// A call of an actor that has come from another rank as it is, to be read when its turn has come: see class letters.
+struct letter {
+  receives_letters* at;
+  actor_cell* cell;  ///< null: the actor is another one by now
+  letters* among;    ///< null: not yet
+  const handler* opened_by;
+  std::uint64_t number;  ///< for the answer; 0: none is wanted
+  std::int32_t from;
+  std::span<const std::byte> arguments;
+};
+
 /// What this program can be asked to do by another rank: of the same build, so that both have the same in the same order.
 class handler {
  public:
   using action = void (*)(request&);
+  /// Makes the call; or with an error tells its caller of that.
+  using opener = void (*)(const letter&, const std::exception_ptr& refused) noexcept;
 
-  /// For the life of the program. `tag` is a type of its own.
-  handler(const std::type_info& tag, action serve) noexcept : name_(tag.name()), run_(serve), next_(first()) {
+  /// For the life of the program. `tag` is a type of its own. `open` is null for what cannot be a letter.
+  handler(const std::type_info& tag, action serve, opener open, std::string_view (*called)()) noexcept
+      : name_(tag.name()), run_(serve), open_(open), called_(called), next_(first()) {
     first() = this;
   }
   handler(const handler&) = delete;
@@ -39,6 +73,9 @@ class handler {
 
   [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
   [[nodiscard]] action run() const noexcept { return run_; }
+  [[nodiscard]] opener open() const noexcept { return open_; }
+  /// Of what can be a letter: the name of the method.
+  [[nodiscard]] std::string_view called() const { return called_(); }
 
   /// All that there are when this is first called, by id.
   static const std::vector<const handler*>& all() {
@@ -72,14 +109,27 @@ class handler {
 
   const char* name_;
   action run_;
+  opener open_;
+  std::string_view (*called_)();
   handler* next_;
   std::uint32_t id_ = 0;
 };
 
+/// What is read when its turn has come: has a `static void open(const letter&, const std::exception_ptr&)` and a
+/// `static std::string_view called()`.
+template <class Tag>
+concept can_be_letter = requires { requires Tag::can_be_letter; };
+
 /// The handler of a Tag, which has a `static void serve(request&)`; there before main() if its id is asked for anywhere.
 template <class Tag>
 struct handler_of {
-  static inline handler entry{typeid(Tag), &Tag::serve};
+  static handler make() noexcept {
+    if constexpr (can_be_letter<Tag>)
+      return {typeid(Tag), &Tag::serve, &Tag::open, &Tag::called};
+    else
+      return {typeid(Tag), &Tag::serve, nullptr, nullptr};
+  }
+  static inline handler entry = make();
 };
 
 }  // namespace detail

@@ -1,11 +1,14 @@
 #ifndef CADRE_ACTOR_DETAIL_JOB_HPP
 #define CADRE_ACTOR_DETAIL_JOB_HPP
 
+#include <cadre/actor/detail/arriving_letters.hpp>
 #include <cadre/actor/detail/error_codec.hpp>
 #include <cadre/actor/detail/far_objects.hpp>
+#include <cadre/actor/detail/flat.hpp>
 #include <cadre/actor/detail/handlers.hpp>
 #include <cadre/actor/detail/kept_actors.hpp>
 #include <cadre/actor/detail/link.hpp>
+#include <cadre/actor/detail/message_head.hpp>
 #include <cadre/actor/detail/message_parts.hpp>
 #include <cadre/actor/detail/moved_actors.hpp>
 #include <cadre/actor/detail/names.hpp>
@@ -24,6 +27,7 @@
 
 #include <sched.h>
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -36,6 +40,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -49,17 +54,11 @@ struct peer_facts {
   resource_set resources;
 };
 
-/// What goes along with a message from where it lies.
-struct enclosed {
-  std::shared_ptr<const void> keep =
-      {};  ///< of what is written, so that large values may go as blocks; or of the block
-  std::span<const std::byte> block = {};  ///< beside what is written
-};
-
 /// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
 /// functions, from any thread, but for serve() and finish().
 class job final : public message_sink,
                   public fetches_objects,
+                  public receives_letters,
                   private knows_ranks,
                   private gives_back,
                   private source_of_work {
@@ -68,6 +67,7 @@ class job final : public message_sink,
       : core_(core),
         way_(std::move(way)),
         all_(std::move(all)),
+        letters_(core_.actors(), *this, core_.home()),
         far_(way_->rank(), *this),
         gone_(all_.size()),
         ranks_(std::make_shared<places>(ranks_of(all_))),
@@ -105,27 +105,8 @@ class job final : public message_sink,
 
   // ---- Requests
 
-  enum class kind : std::uint8_t { ask, answer, failure, cancel, shutdown };
-  struct head {
-    std::uint64_t number = 0;
-    std::uint32_t cell = 0, generation = 0;
-    std::uint32_t handler = 0;
-    kind what{};
-    bool counts = true;  // for the end of the job: see finish()
-    bool with_refs = false;
-
-    // As it lies in memory, without its padding: the ranks run one program.
-    static constexpr std::size_t bytes = 23;
-    static head read(std::span<const std::byte> from) {
-      head h;
-      if (from.size() < bytes) throw archive_truncated(bytes, from.size(), 0);
-      for (const std::size_t flag : {offsetof(head, counts), offsetof(head, with_refs)})
-        if (from[flag] > std::byte{1})
-          throw archive_corrupt("a bool of value " + std::to_string(std::to_integer<int>(from[flag])), flag);
-      std::memcpy(static_cast<void*>(&h), from.data(), bytes);
-      return h;
-    }
-  };
+  using kind = message_kind;
+  using head = message_head;
 
   /// Asks rank `to` for what Tag is. `write(archive)` writes the arguments; `refs`: they may hold object_refs; `keep`, if it is
   /// not null, keeps them until they have left, wherever they lie. Throws what the link's send() throws, and what writing
@@ -153,12 +134,13 @@ class job final : public message_sink,
     }
   }
   template <class Write>
-  void answer(int to, std::uint64_t number, bool refs, Write&& write, bool counts = true, enclosed with = {}) noexcept {
+  void answer(int to, std::uint64_t number, bool refs, Write&& write, how_to_answer how = {},
+              enclosed with = {}) noexcept {
     if (number == 0) return;
     try {
-      send(to, {.number = number, .what = kind::answer, .counts = counts}, refs, write, urgency::urgent,
+      send(to, {.number = number, .what = kind::answer, .counts = how.counts}, refs, write, urgency::urgent,
            std::move(with));
-      way_->flush();
+      if (!how.waits) way_->flush();
     } catch (...) {  // what cannot be written, or nobody to write to
       fail(to, number, std::current_exception());
     }
@@ -190,6 +172,9 @@ class job final : public message_sink,
 
   [[nodiscard]] requests& open() noexcept { return requests_; }
   [[nodiscard]] served_tasks& served() noexcept { return served_; }
+  [[nodiscard]] cancelled_letters& cancelled() noexcept override { return cancelled_; }
+  void answers_end() noexcept override { way_->flush(); }
+  void letters_came(std::uint32_t n) noexcept override { received_.fetch_add(n); }
   /// On rank 0.
   [[nodiscard]] job_names& names() noexcept { return names_; }
   [[nodiscard]] kept_actors& kept() noexcept { return kept_; }
@@ -290,18 +275,27 @@ class job final : public message_sink,
   void receive(int from, incoming& message) noexcept override {
     const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
     head h;
+    waits_for_answer* asker = nullptr;
     try {
       h = head::read(message.bytes());
+      const auto content = message.bytes().subspan(head::bytes);
+      const bool is_plain = !h.with_refs && message.block_sizes().empty();
+      if (from != rank() && letters_.take(from, h, content, is_plain)) return;
+      if (is_plain && is_flat_answer(h, content, asker)) {
+        if (h.counts) received_.fetch_add(1);
+        return;
+      }
       incoming_parts parts(message);
       if (h.with_refs && is_here(from)) parts.read_mail(core_.store());
       if (h.with_refs && !is_here(from)) parts.borrow_refs(far_, core_.store(), from);
       input_archive in(message.bytes().subspan(head::bytes), &parts);
-      take(from, h, in, message);
+      take(from, h, in, message, asker);
     } catch (...) {
-      refuse(from, h, std::current_exception());
+      asker != nullptr ? asker->fail(std::current_exception()) : refuse(from, h, std::current_exception());
     }
     if (h.counts) received_.fetch_add(1);  // behind what it made
   }
+  void batch_ends() noexcept override { letters_.deliver(); }
   void fault(int from, const error& what) noexcept override {
     log(log_level::error, "actor",
         [&] { return "rank " + std::to_string(from) + " of the job sends what no rank sends: " + what.what(); });
@@ -337,14 +331,33 @@ class job final : public message_sink,
   void revive(const actor_place& first, std::string how) noexcept;
   void lose_objects_of(int rank, std::string_view how) noexcept;
 
+  template <writes_flat Write>
+  void send_flat(int to, const head& h, const Write& write, urgency how) {
+    std::array<std::byte, head::bytes + Write::flat_bytes> message;
+    std::memcpy(message.data(), &h, head::bytes);
+    write.put(message.data() + head::bytes);
+    if (h.counts) sent_.fetch_add(1);
+    try {
+      to == rank() ? deliver_here(message) : way_->send(to, message, how);
+    } catch (...) {
+      if (h.counts) sent_.fetch_sub(1);
+      throw;
+    }
+  }
   template <class Write>
   void send(int to, head h, bool refs, Write&& write, urgency how, enclosed with = {}) {
+    if constexpr (writes_flat<std::remove_cvref_t<Write>>)
+      return send_flat(to, h, write, how);
+    else
+      send_archive(to, h, refs, write, how, std::move(with));
+  }
+  template <class Write>
+  void send_archive(int to, head h, bool refs, Write& write, urgency how, enclosed with) {
     byte_buffer bytes = std::move(spare_buffer());
     outgoing_parts parts(with.keep != nullptr && to != rank());
     h.with_refs = refs;
     if (refs && is_here(to)) parts.mail_refs(core_.store());
     if (refs && !is_here(to)) parts.lend_refs(far_, core_.store(), to);
-    static_assert(offsetof(head, with_refs) + 1 == head::bytes);
     bytes.append(&h, head::bytes);
     output_archive archive(bytes, &parts);
     write(archive);
@@ -353,7 +366,7 @@ class job final : public message_sink,
     if (h.counts) sent_.fetch_add(1);
     try {
       if (to == rank())
-        deliver_here(bytes);
+        deliver_here(bytes.to_vector());
       else if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
         way_->send(to, all, how);
       else
@@ -383,12 +396,11 @@ class job final : public message_sink,
     return text;
   }
   // To an actor that was made anew on the rank of its caller.
-  void deliver_here(const byte_buffer& bytes) {
-    const std::vector<std::byte> all = bytes.to_vector();
+  void deliver_here(std::span<const std::byte> all) {
     incoming message(all, {});
     receive(rank(), message);
   }
-  void take(int from, const head& h, input_archive& in, incoming& message) {
+  void take(int from, const head& h, input_archive& in, incoming& message, waits_for_answer*& asker) {
     switch (h.what) {
       case kind::ask: {
         if (h.handler >= handler::all().size())
@@ -398,7 +410,8 @@ class job final : public message_sink,
         break;
       }
       case kind::answer:
-        if (waits_for_answer* const w = requests_.take(h.number)) w->arrive(in, message);
+        if (asker == nullptr) asker = requests_.take(h.number);
+        if (asker != nullptr) std::exchange(asker, nullptr)->arrive(in, message);
         break;
       case kind::failure: {
         sent_error e;
@@ -407,13 +420,25 @@ class job final : public message_sink,
         if (waits_for_answer* const w = requests_.take(h.number)) w->fail(receive_error(e));
         break;
       }
-      case kind::cancel: served_.cancel(from, h.number); break;
+      case kind::cancel:
+        if (!served_.cancel(from, h.number) && cancelled_.cancel(from, h.number))
+          fail(from, h.number, std::make_exception_ptr(task_cancelled("a call from another rank")));
+        break;
       case kind::shutdown:
         if (from != 0) throw archive_corrupt("the end of the job, which rank 0 alone can say,", 0);
         end();
         break;
       default: throw archive_corrupt("a message of kind " + std::to_string(static_cast<int>(h.what)), 0);
     }
+  }
+  // Who waits for it is still to be told if that is not so.
+  bool is_flat_answer(const head& h, std::span<const std::byte> content, waits_for_answer*& asker) noexcept {
+    if (h.what != kind::answer) return false;
+    asker = requests_.take(h.number);
+    if (asker == nullptr) return true;
+    if (!asker->arrive_flat(content)) return false;
+    asker = nullptr;
+    return true;
   }
   // What cannot be read is an error where the answer is waited for.
   void refuse(int from, const head& h, const std::exception_ptr& why) noexcept {
@@ -455,6 +480,8 @@ class job final : public message_sink,
   std::vector<peer_facts> all_;
   requests requests_;
   served_tasks served_;
+  cancelled_letters cancelled_;
+  arriving_letters letters_;
   job_names names_;
   kept_actors kept_;
   far_objects far_;

@@ -62,6 +62,8 @@ class message_sink {
  public:
   /// The messages of a sender come in the order in which it sent them.
   virtual void receive(int from, incoming& message) noexcept = 0;
+  /// After one or more calls of receive(): others may be long in coming.
+  virtual void batch_ends() noexcept {}
   /// `from` sent what no rank of this build sends. It counts as dead from now on: died() follows.
   virtual void fault(int from, const error& what) noexcept = 0;
   /// Once for each rank that has ended. Nothing of it comes afterwards.

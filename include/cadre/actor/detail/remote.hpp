@@ -69,7 +69,47 @@ struct call_request {
     }
   }
 
+  // What may be read later: it brings nothing that has to be taken in when it comes.
+  static constexpr bool can_be_letter = !Call::gives_future && !Call::may_hold_refs;
+  static std::string_view called() { return function_name<Method>(); }
+  static void open(const letter& l, const std::exception_ptr& refused) noexcept
+    requires can_be_letter
+  {
+    job& at = static_cast<job&>(*l.at);
+    const auto read_now = [&] {
+      if (refused) std::rethrow_exception(refused);
+      if (l.cell == nullptr) throw actor_died(type_name(typeid(T)), "it has ended");
+      return read(at.core(), l.arguments);
+    };
+    if (l.number == 0) {
+      try {
+        Call call = read_now();
+        static_cast<void>(run_method<T>(*l.cell, call));
+      } catch (...) {
+        at.tell_of(std::current_exception(), called());
+      }
+    } else {
+      way_back back(at, l);
+      try {
+        Call call = read_now();
+        using run = served<Call>;
+        auto* const t = new call_task<void, run>({std::move(call), std::move(back), l.cell}, *l.cell,
+                                                 call_kind::of_user, called(), at.core().home(), task::no_future, {});
+        t->publish(task::queued, 1);
+        l.among->run(*t, l);
+      } catch (...) {
+        back.fail(std::current_exception());
+      }
+    }
+  }
+
  private:
+  static Call read(runtime_core& core, std::span<const std::byte> bytes) {
+    if constexpr (Call::is_flat)
+      if (bytes.size() == Call::bytes) return Call::read_flat(core, bytes.data());
+    input_archive in(bytes);
+    return Call::read(core, in);
+  }
   template <class Read>
   struct served {
     Read call;
@@ -207,8 +247,7 @@ struct end_holders_request {
 struct activity_request {
   static void serve(request& r) {
     r.in.expect_end();
-    r.at.answer(
-        r.from, r.number, false, [&](output_archive& out) { out(r.at.look()); }, false);
+    r.at.answer(r.from, r.number, false, [&](output_archive& out) { out(r.at.look()); }, {.counts = false});
   }
 };
 

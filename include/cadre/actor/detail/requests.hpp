@@ -1,6 +1,7 @@
 #ifndef CADRE_ACTOR_DETAIL_REQUESTS_HPP
 #define CADRE_ACTOR_DETAIL_REQUESTS_HPP
 
+#include <cadre/actor/detail/brief_lock.hpp>
 #include <cadre/actor/detail/link.hpp>
 #include <cadre/archive/input_archive.hpp>
 
@@ -9,6 +10,7 @@
 #include <cstdint>
 #include <exception>
 #include <mutex>
+#include <span>
 #include <string_view>
 #include <vector>
 
@@ -20,6 +22,8 @@ class waits_for_answer {
  public:
   /// `message`: what the answer is read from; of one with blocks, to say where they go.
   virtual void arrive(input_archive& answer, incoming& message) noexcept = 0;
+  /// Before arrive(), of an answer that is nothing but these bytes: false if they are to be read from an archive.
+  virtual bool arrive_flat(std::span<const std::byte>) noexcept { return false; }
   virtual void fail(std::exception_ptr why) noexcept = 0;
   /// The rank has died, and how.
   virtual void lost(std::string_view how) noexcept = 0;
@@ -99,7 +103,7 @@ class requests {
     return who;
   }
 
-  mutable std::mutex mutex_;
+  mutable brief_lock mutex_;  // but for take_all_of()
   std::vector<entry> entries_;
   std::uint32_t free_ = none;
   std::size_t open_ = 0;

@@ -26,15 +26,17 @@ class served_tasks {
     e.number = number;
     std::swap(e.which, last);
   }
-  void cancel(int from, std::uint64_t number) {
+  /// False if it is not here.
+  bool cancel(int from, std::uint64_t number) {
     task_ref<task> found;
     {
       const std::lock_guard lock(mutex_);
       const auto at = all_.find(place(from, number));
-      if (at == all_.end() || at->second.number != number) return;
+      if (at == all_.end() || at->second.number != number) return false;
       found = std::move(at->second.which);
     }
     if (found) detail::cancel(*found);
+    return true;
   }
 
  private:

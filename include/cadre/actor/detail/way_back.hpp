@@ -29,8 +29,15 @@ class way_back {
   /// `name`, of what was asked for, lives as long as the program.
   explicit way_back(const request& r, std::string_view name = {}) noexcept
       : job_(&r.at), from_(r.from), number_(r.number), name_(name) {}
+  /// Of a letter, whose answer may wait for those of others.
+  way_back(job& at, const letter& l) noexcept
+      : job_(&at), from_(l.from), number_(l.number), name_(l.opened_by->called()), waits_(l.among != nullptr) {}
   way_back(way_back&& other) noexcept
-      : job_(std::exchange(other.job_, nullptr)), from_(other.from_), number_(other.number_), name_(other.name_) {}
+      : job_(std::exchange(other.job_, nullptr)),
+        from_(other.from_),
+        number_(other.number_),
+        name_(other.name_),
+        waits_(other.waits_) {}
   way_back& operator=(way_back&&) = delete;
   ~way_back() {
     if (job_ != nullptr && number_ != 0)
@@ -44,27 +51,37 @@ class way_back {
       using value = std::invoke_result_t<F&>;
       if constexpr (std::is_void_v<value>) {
         f();
-        j->answer(from_, number_, false, [](output_archive&) {});
+        j->answer(from_, number_, false, flat_nothing(), how());
       } else {
         answer(*j, f());
       }
     } catch (...) {
-      if (number_ != 0)
-        j->fail(from_, number_, std::current_exception());
-      else
-        j->tell_of(std::current_exception(), name_);
+      job_ = j;
+      fail(std::current_exception());
     }
+  }
+  void fail(const std::exception_ptr& why) noexcept {
+    job* const j = std::exchange(job_, nullptr);
+    if (j == nullptr) return;
+    if (number_ != 0)
+      j->fail(from_, number_, why);
+    else
+      j->tell_of(why, name_);
   }
 
  private:
+  [[nodiscard]] how_to_answer how() const noexcept { return {.waits = waits_}; }
   template <class R>
   void answer(job& j, R&& value) {
     constexpr bool refs = !holds_no_refs<R>;
-    if (is_block(value)) {
+    if constexpr (flat<R>) {
+      j.answer(from_, number_, false, flat_value<R>{value}, how());
+    } else if (is_block(value)) {
       const auto kept = std::make_shared<const R>(std::move(value));
-      j.answer(from_, number_, refs, [&](output_archive& out) { write_value(out, *kept); }, true, {kept, {}});
+      j.answer(from_, number_, refs, [&](output_archive& out) { write_value(out, *kept); }, how(), {kept, {}});
     } else {
-      j.answer(from_, number_, refs, [&](output_archive& out) { write_value(out, value); });
+      j.answer(
+          from_, number_, refs, [&](output_archive& out) { write_value(out, value); }, how());
     }
   }
 
@@ -72,6 +89,7 @@ class way_back {
   int from_;
   std::uint64_t number_;
   std::string_view name_;
+  bool waits_ = false;
 };
 
 /// Answers when a task is done; ends itself then.

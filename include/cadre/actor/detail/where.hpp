@@ -155,30 +155,33 @@ class places {
 class charge {
  public:
   charge() noexcept = default;
-  charge(std::shared_ptr<places> all, int at, const resource_set& wanted) : all_(std::move(all)), at_(at) {
-    if (!wanted.is_ordinary()) wanted_ = wanted;
-    all_->take(at_, what());
+  charge(std::shared_ptr<places> all, int at, const resource_set& wanted)
+      : what_(new what{std::move(all), at, wanted.is_ordinary() ? resource_set() : wanted}) {
+    what_->all->take(at, what_->resources());
   }
   charge(charge&& other) noexcept = default;
   charge& operator=(charge&& other) noexcept {
     settle();
-    all_ = std::move(other.all_);
-    at_ = other.at_;
-    wanted_ = std::move(other.wanted_);
+    what_ = std::move(other.what_);
     return *this;
   }
   ~charge() { settle(); }
 
   void settle() noexcept {
-    if (all_ != nullptr) std::exchange(all_, nullptr)->give_back(at_, what());
+    if (what_ == nullptr) return;
+    what_->all->give_back(what_->at, what_->resources());
+    what_ = nullptr;
   }
 
  private:
-  [[nodiscard]] const resource_set& what() const noexcept { return wanted_.empty() ? one_cpu() : wanted_; }
+  struct what {
+    std::shared_ptr<places> all;
+    int at;
+    resource_set wanted;  // empty: one "cpu"
 
-  std::shared_ptr<places> all_;
-  int at_ = 0;
-  resource_set wanted_;  // empty: one "cpu"
+    [[nodiscard]] const resource_set& resources() const noexcept { return wanted.empty() ? one_cpu() : wanted; }
+  };
+  std::unique_ptr<what> what_;  // null for calls of actors, which are many
 };
 
 }  // namespace detail

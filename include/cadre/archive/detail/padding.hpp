@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <memory>
 #include <type_traits>
 
 CADRE_NAMESPACE_BEGIN
@@ -37,6 +38,21 @@ bool has_padding() noexcept {
     }();
     return result;
   }
+}
+
+/// Copies the bytes of a value, those that belong to no member as zero.
+template <class T>
+void copy_cleared(std::byte* to, const T& value) noexcept {
+  if constexpr (!std::is_scalar_v<T>) {
+    if (has_padding<T>()) {
+      alignas(T) std::byte copy[sizeof(T)];
+      std::memcpy(copy, std::addressof(value), sizeof(T));
+      clear_padding<T>(copy);
+      std::memcpy(to, copy, sizeof(T));
+      return;
+    }
+  }
+  std::memcpy(to, std::addressof(value), sizeof(T));
 }
 
 }  // namespace detail

@@ -78,6 +78,7 @@ inline void message_link::deliver(const inbox::arrival& batch) {
     malformed(batch.from, mpi_error::call_failed("a receive", batch.code).what());
   } else {
     p.in.take(batch.bytes, *this);
+    sink_->batch_ends();
   }
   delivering_ = nullptr;
   inbox_->release(batch.slot);

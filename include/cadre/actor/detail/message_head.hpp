@@ -1,0 +1,55 @@
+#ifndef CADRE_ACTOR_DETAIL_MESSAGE_HEAD_HPP
+#define CADRE_ACTOR_DETAIL_MESSAGE_HEAD_HPP
+
+#include <cadre/archive/error.hpp>
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What ranks say to each other.
+enum class message_kind : std::uint8_t { ask, answer, failure, cancel, shutdown };
+struct message_head {
+  std::uint64_t number = 0;
+  std::uint32_t cell = 0, generation = 0;
+  std::uint32_t handler = 0;
+  message_kind what{};
+  bool counts = true;  // for the end of the job: see finish()
+  bool with_refs = false;
+
+  // As it lies in memory, without its padding: the ranks run one program.
+  static constexpr std::size_t bytes = 23;
+  static message_head read(std::span<const std::byte> from) {
+    message_head h;
+    if (from.size() < bytes) throw archive_truncated(bytes, from.size(), 0);
+    for (const std::size_t flag : {offsetof(message_head, counts), offsetof(message_head, with_refs)})
+      if (from[flag] > std::byte{1})
+        throw archive_corrupt("a bool of value " + std::to_string(std::to_integer<int>(from[flag])), flag);
+    std::memcpy(static_cast<void*>(&h), from.data(), bytes);
+    return h;
+  }
+};
+static_assert(offsetof(message_head, with_refs) + 1 == message_head::bytes);
+
+/// What goes along with a message from where it lies.
+struct enclosed {
+  std::shared_ptr<const void> keep =
+      {};  ///< of what is written, so that large values may go as blocks; or of the block
+  std::span<const std::byte> block = {};  ///< beside what is written
+};
+
+struct how_to_answer {
+  bool counts = true;  ///< see head::counts
+  bool waits = false;  ///< for others that follow: until answers_end()
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
