@@ -61,7 +61,7 @@ class value_argument {
 
   template <class A>
   explicit value_argument(A&& a) : value_(static_cast<type>(std::forward<A>(a))) {}
-  value_argument(const from_archive&, input_archive& in) : value_{} { read_value(in, value_); }
+  value_argument(const from_archive&, input_archive& in) : value_{}, has_come_(true) { read_value(in, value_); }
   void save(output_archive& out) const { write_value(out, value_); }
   value_argument(const from_archive&, const std::byte*& at) noexcept
     requires is_flat
@@ -90,7 +90,11 @@ class value_argument {
     else
       return again ? copy_by_archive(core.store(), value_) : type(std::move(value_));
   }
-  void let_go() noexcept {}
+  /// When it has been called, `again`: and may be once more.
+  void let_go([[maybe_unused]] bool again) noexcept {
+    if constexpr (travels_as_block<type>)
+      if (has_come_ && !again && is_block()) spare_blocks<type>::give(std::move(value_), block_of(value_).size());
+  }
   template <class Core>
   [[nodiscard]] task_ref<task> comes_from(Core&, bool) const noexcept {
     return {};
@@ -98,6 +102,7 @@ class value_argument {
 
  private:
   type value_;
+  bool has_come_ = false;  // from another rank
 };
 
 /// A stored object that the parameter shows where it lies.
@@ -137,7 +142,7 @@ class stored_argument {
     view_.emplace(core.get(ref_));
     return **view_;
   }
-  void let_go() noexcept { view_.reset(); }
+  void let_go(bool) noexcept { view_.reset(); }
   template <class Core>
   [[nodiscard]] task_ref<task> comes_from(Core& core, bool here) const {
     return core.producer_of(ref_, here);
@@ -181,7 +186,7 @@ class future_argument {
   }
   void pack(const auto&) noexcept {}  // when it is there
   void each_object(const auto&) const noexcept {}
-  void let_go() noexcept {}
+  void let_go(bool) noexcept {}
   template <class Core>
   [[nodiscard]] task_ref<task> comes_from(Core&, bool) const noexcept {
     return future_access::task_of(future_);

@@ -2,6 +2,7 @@
 #define CADRE_ACTOR_DETAIL_BLOCK_HPP
 
 #include <cadre/actor/detail/message_parts.hpp>
+#include <cadre/actor/detail/spare_blocks.hpp>
 #include <cadre/archive/detail/padding.hpp>
 #include <cadre/archive/error.hpp>
 #include <cadre/archive/input_archive.hpp>
@@ -74,6 +75,7 @@ void read_extents(input_archive& in, incoming_parts& message, T& value) {
   }
   if (!fits || bytes != message.next_block())
     throw archive_corrupt("a block that is not of the value's size", in.offset());
+  value = spare_blocks<T>::take(static_cast<std::size_t>(bytes));
   if constexpr (dimensions == 2) {
     if constexpr (requires { stored_type<T>::fits(n[0], n[1]); })
       if (!stored_type<T>::fits(n[0], n[1]))

@@ -90,10 +90,10 @@ class bound_call {
     if constexpr (gives_future) {
       return call();
     } else if constexpr (std::is_void_v<result>) {
-      const let_go_at_end views{*this};
+      const let_go_at_end end{*this, again};
       call();
     } else {
-      const let_go_at_end views{*this};
+      const let_go_at_end end{*this, again};
       result r = call();
       pack(r);
       return r;
@@ -116,8 +116,9 @@ class bound_call {
  private:
   struct let_go_at_end {
     bound_call& call;
+    bool again;
     ~let_go_at_end() {
-      std::apply([](Arguments&... a) { (a.let_go(), ...); }, call.arguments_);
+      std::apply([&](Arguments&... a) { (a.let_go(again), ...); }, call.arguments_);
     }
   };
 

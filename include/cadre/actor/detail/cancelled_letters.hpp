@@ -6,9 +6,11 @@
 #include <cadre/os/detail/relax.hpp>
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <unordered_map>
+#include <set>
+#include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -93,10 +95,10 @@ class cancelled_letters {
     task_ref<task> found;
     {
       const std::lock_guard lock(mutex_);
-      all_[place(from, number)] = number;
+      all_.emplace(from, number);
       size_.store(all_.size());
       for (call_under_way* c = first_; c != nullptr && !found; c = c->next_) found = c->take(from, number);
-      if (found) all_.erase(place(from, number));
+      if (found) all_.erase({from, number});
       size_.store(all_.size());
     }
     if (found) detail::cancel(*found);
@@ -107,21 +109,14 @@ class cancelled_letters {
     if (size_.load() == 0) [[likely]]
       return false;
     const std::lock_guard lock(mutex_);
-    const auto found = all_.find(place(from, number));
-    if (found == all_.end() || found->second != number) return false;
-    all_.erase(found);
+    if (all_.erase({from, number}) == 0) return false;
     size_.store(all_.size());
     return true;
   }
 
  private:
-  // Of the number the place, which others use later: see class requests.
-  static std::uint64_t place(int from, std::uint64_t number) noexcept {
-    return std::uint64_t{static_cast<std::uint32_t>(from)} << 32 | static_cast<std::uint32_t>(number);
-  }
-
   std::mutex mutex_;
-  std::unordered_map<std::uint64_t, std::uint64_t> all_;
+  std::set<std::pair<int, std::uint64_t>> all_;
   std::atomic<std::size_t> size_{0};
   call_under_way* first_ = nullptr;
   std::atomic<std::uint32_t> alive_{0};
