@@ -64,8 +64,8 @@ class handler {
   using opener = void (*)(const letter&, const std::exception_ptr& refused) noexcept;
 
   /// For the life of the program. `tag` is a type of its own. `open` is null for what cannot be a letter.
-  handler(const std::type_info& tag, action serve, opener open, std::string_view (*called)()) noexcept
-      : name_(tag.name()), run_(serve), open_(open), called_(called), next_(first()) {
+  handler(const std::type_info& tag, action serve, opener opens, std::string_view (*name)()) noexcept
+      : name_(tag.name()), run_(serve), open_(opens), called_(name), next_(first()) {
     first() = this;
   }
   handler(const handler&) = delete;
