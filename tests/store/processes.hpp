@@ -15,6 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
@@ -39,17 +40,18 @@ inline void check(bool condition, const std::string& what) {
   if (!condition) throw std::runtime_error(what);
 }
 
-inline void nap() {
-  const ::timespec moment{0, 200'000};
+inline void nap(std::chrono::nanoseconds time = 200us) {
+  const ::timespec moment{0, time.count()};
   ::nanosleep(&moment, nullptr);
 }
-/// Whether it becomes true soon; for what another process does.
+/// Whether it becomes true soon; for what another process does. Looks ever more seldom, lest eighty who wait leave nothing to
+/// those they wait for.
 template <class Condition>
 bool eventually(Condition condition, steady::duration limit = 10s) {
   const auto end = steady::now() + limit;
-  while (!condition()) {
+  for (std::chrono::nanoseconds time = 200us; !condition(); time = std::min(2 * time, std::chrono::nanoseconds(5ms))) {
     if (steady::now() >= end) return condition();
-    nap();
+    nap(time);
   }
   return true;
 }
