@@ -99,7 +99,7 @@ main_job() {
 
 stage_dev() { build_and_test dev; }
 stage_tsan() {
-  # g++ 12's runtime knows the address layouts of up to 28 random bits.
+  # Clang 16's runtime knows the address layouts of up to 28 random bits.
   local fixed=()
   [ "$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28)" -le 28 ] || fixed=(setarch -R)
   build_and_test tsan ${fixed[@]+"${fixed[@]}"}

@@ -1,10 +1,26 @@
 #include "counted_new.hpp"
 
+#include "sanitizers.hpp"
+
 #include <cstdlib>
 #include <new>
 
 namespace counted_new {
 std::atomic<std::size_t> calls{0};
+}
+
+#if CADRE_TESTS_WITH_TSAN && defined(__clang__)
+
+// Clang links a whole operator new of TSan's own and takes no second one; its allocator tells of each piece of memory.
+#include <sanitizer/allocator_interface.h>
+
+[[maybe_unused]] static const int counted_new_hook = __sanitizer_install_malloc_and_free_hooks(
+    [](const volatile void*, std::size_t) { counted_new::calls.fetch_add(1, std::memory_order_relaxed); },
+    [](const volatile void*) {});
+
+#else
+
+namespace counted_new {
 static void* counted(void* memory) {
   if (memory == nullptr) throw std::bad_alloc();
   calls.fetch_add(1, std::memory_order_relaxed);
@@ -26,3 +42,5 @@ static void* counted(void* memory) {
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 [[gnu::noinline]] void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+
+#endif
