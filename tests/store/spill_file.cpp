@@ -2,6 +2,7 @@
 #include "in_child.hpp"
 #include "sanitizers.hpp"
 #include "store/flip.hpp"
+#include "store/same_bytes.hpp"
 
 #include <cadre/store/detail/spill_file.hpp>
 
@@ -15,13 +16,13 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <mutex>
@@ -95,13 +96,15 @@ class memory {
  public:
   memory(std::size_t bytes, std::size_t shift, std::uint64_t seed = 0)
       : mapping_(cadre::mapping::anonymous(bytes + shift + 1)), span_(mapping_.data() + shift, bytes) {
-    for (std::size_t i = 0; seed != 0 && i < bytes; ++i)
-      span_[i] = static_cast<std::byte>((i * 0x9E3779B97F4A7C15 + seed * 0x94D049BB133111EB) >> 56);
+    if (seed == 0) return;
+    std::byte* const out = span_.data();
+    std::uint64_t x = seed * 0x94D049BB133111EB;
+    std::size_t i = 0;
+    for (; i + 8 <= bytes; i += 8) x = x * 0x9E3779B97F4A7C15 + seed, std::memcpy(out + i, &x, 8);
+    for (; i < bytes; ++i) out[i] = static_cast<std::byte>((i * 0x9E3779B97F4A7C15 + x) >> 56);
   }
   std::span<std::byte> span() const { return span_; }
-  bool operator==(const memory& other) const {
-    return std::equal(span_.begin(), span_.end(), other.span_.begin(), other.span_.end());
-  }
+  bool operator==(const memory& other) const { return same_bytes(span_, other.span_); }
 
  private:
   cadre::mapping mapping_;
@@ -365,7 +368,7 @@ TEST_CASE("Several objects of a file are read together, up to the first that is 
     const std::size_t n = read_spilled_together(spill, wanted, {buffer.data(), MiB});
     for (const spill_writer::record& r : wanted.first(n)) {
       const memory expected(r.place.bytes, 0, r.key);
-      CHECK(std::equal(r.object.begin(), r.object.end(), expected.span().begin(), expected.span().end()));
+      CHECK(same_bytes(r.object, expected.span()));
     }
     return n;
   };

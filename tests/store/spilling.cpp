@@ -2,6 +2,7 @@
 #include "in_child.hpp"
 #include "sanitizers.hpp"
 #include "store/flip.hpp"
+#include "store/same_bytes.hpp"
 
 #include <cadre/observe/metrics.hpp>
 #include <cadre/store.hpp>
@@ -76,17 +77,17 @@ class folder {
 /// Other bytes for each number.
 bytes content(std::size_t size, std::uint64_t number) {
   bytes b(size);
+  unsigned char* const out = b.data();
   std::uint64_t x = number * 0x9E3779B97F4A7C15 + 1;
-  for (std::size_t k = 0; k < size; k += 8) {
-    x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-    std::memcpy(b.data() + k, &x, std::min<std::size_t>(8, size - k));
-  }
+  const auto next = [&] { return x ^= x << 13, x ^= x >> 7, x ^= x << 17; };
+  std::size_t k = 0;
+  for (; k + 8 <= size; k += 8) next(), std::memcpy(out + k, &x, 8);
+  if (k < size) next(), std::memcpy(out + k, &x, size - k);
   return b;
 }
 bool has(cadre::object_store& store, const ref& r, std::size_t size, std::uint64_t number) {
   const cadre::view<bytes> v = store.get(r);
-  const bytes expected = content(size, number);
-  return std::equal((*v).begin(), (*v).end(), expected.begin(), expected.end());
+  return same_bytes(*v, content(size, number));
 }
 /// All files that were seen in a folder. They are held open, so that no later one gets the inode of one of them.
 class seen_files {
@@ -397,7 +398,7 @@ TEST_CASE("Several threads that get a spilled object at once all get it, and it 
         const cadre::view<bytes> v = store.get(refs[k]);
         place[t] = (*v).data();
         const bytes expected = content(MiB, k);
-        right += std::equal(expected.begin(), expected.end(), (*v).begin());
+        right += same_bytes(*v, expected);
         ++ready;
         while (ready != 8) std::this_thread::yield();  // all have a view at once
       });
