@@ -5,7 +5,7 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
-stages=(dev tsan release gpu checks bare)
+stages=(dev tsan release mpi gpu checks bare)
 asked=()
 install=yes
 while [ $# -gt 0 ]; do
@@ -63,7 +63,7 @@ build_and_test() {
   log=build/$preset/ctest.log
   # Tests of rooms wait a third of their time, for the disk, for processes and for each other; ranks and the main job compute.
   local at_once=$jobs
-  [[ " release checks " == *" $preset "* ]] || at_once=$(((jobs * 3 + 1) / 2))
+  [[ " release mpi checks " == *" $preset "* ]] || at_once=$(((jobs * 3 + 1) / 2))
   "$@" ctest --preset "$preset" -j "$at_once" >"$log" 2>&1
   local status=$?
   grep -vE '^ *Start +[0-9]+:|^ *[0-9]+/[0-9]+ Test +#.* Passed +|sec\*proc|Label Time Summary' "$log" | cat -s
@@ -120,6 +120,7 @@ stage_release() {
     fi
   fi
 }
+stage_mpi() { build_and_test mpi; }
 stage_gpu() {
   build_and_test gpu
   # The cache has no CUDA compiler where CMake found no toolkit.
