@@ -9597,6 +9597,72 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/detail/spare_blocks.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_SPARE_BLOCKS_HPP
+#define CADRE_ACTOR_DETAIL_SPARE_BLOCKS_HPP
+
+#include <cstddef>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Large values of a type that have been used, whose memory the next ones that come are to have: fresh pages take longer to
+/// be had, and to be set to zero, than to be filled. Kept until the process ends. Thread-safety: all functions, from any
+/// thread.
+template <class T>
+class spare_blocks {
+ public:
+  /// Bytes of each type, at most.
+  static constexpr std::size_t most = std::size_t{64} << 20;
+
+  /// The last that has `bytes` bytes of memory or more, not much more; or an empty value.
+  static T take(std::size_t bytes) {
+    shelf& s = the_shelf();
+    const std::lock_guard lock(s.mutex);
+    for (std::size_t i = s.all.size(); i-- > 0;) {
+      if (s.all[i].bytes < bytes || s.all[i].bytes / 2 > bytes) continue;
+      T found = std::move(s.all[i].value);
+      s.bytes -= s.all[i].bytes;
+      s.all.erase(s.all.begin() + static_cast<std::ptrdiff_t>(i));
+      return found;
+    }
+    return T();
+  }
+  static void give(T&& value, std::size_t bytes) noexcept {
+    shelf& s = the_shelf();
+    const std::lock_guard lock(s.mutex);
+    if (bytes > most - s.bytes) return;
+    try {
+      s.all.push_back({std::move(value), bytes});
+      s.bytes += bytes;
+    } catch (...) {  // then it ends
+    }
+  }
+
+ private:
+  struct spare {
+    T value;
+    std::size_t bytes;
+  };
+  struct shelf {
+    std::mutex mutex;
+    std::vector<spare> all;  // the last is the one whose memory is the nearest
+    std::size_t bytes = 0;
+  };
+  static shelf& the_shelf() {
+    static shelf& s = *new shelf;  // never destroyed: threads may be about to give something when the program ends
+    return s;
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/actor/detail/block.hpp ----
 #ifndef CADRE_ACTOR_DETAIL_BLOCK_HPP
 #define CADRE_ACTOR_DETAIL_BLOCK_HPP
@@ -9666,6 +9732,7 @@ void read_extents(input_archive& in, incoming_parts& message, T& value) {
   }
   if (!fits || bytes != message.next_block())
     throw archive_corrupt("a block that is not of the value's size", in.offset());
+  value = spare_blocks<T>::take(static_cast<std::size_t>(bytes));
   if constexpr (dimensions == 2) {
     if constexpr (requires { stored_type<T>::fits(n[0], n[1]); })
       if (!stored_type<T>::fits(n[0], n[1]))
@@ -13777,7 +13844,7 @@ class value_argument {
 
   template <class A>
   explicit value_argument(A&& a) : value_(static_cast<type>(std::forward<A>(a))) {}
-  value_argument(const from_archive&, input_archive& in) : value_{} { read_value(in, value_); }
+  value_argument(const from_archive&, input_archive& in) : value_{}, has_come_(true) { read_value(in, value_); }
   void save(output_archive& out) const { write_value(out, value_); }
   value_argument(const from_archive&, const std::byte*& at) noexcept
     requires is_flat
@@ -13806,7 +13873,11 @@ class value_argument {
     else
       return again ? copy_by_archive(core.store(), value_) : type(std::move(value_));
   }
-  void let_go() noexcept {}
+  /// When it has been called, `again`: and may be once more.
+  void let_go([[maybe_unused]] bool again) noexcept {
+    if constexpr (travels_as_block<type>)
+      if (has_come_ && !again && is_block()) spare_blocks<type>::give(std::move(value_), block_of(value_).size());
+  }
   template <class Core>
   [[nodiscard]] task_ref<task> comes_from(Core&, bool) const noexcept {
     return {};
@@ -13814,6 +13885,7 @@ class value_argument {
 
  private:
   type value_;
+  bool has_come_ = false;  // from another rank
 };
 
 /// A stored object that the parameter shows where it lies.
@@ -13853,7 +13925,7 @@ class stored_argument {
     view_.emplace(core.get(ref_));
     return **view_;
   }
-  void let_go() noexcept { view_.reset(); }
+  void let_go(bool) noexcept { view_.reset(); }
   template <class Core>
   [[nodiscard]] task_ref<task> comes_from(Core& core, bool here) const {
     return core.producer_of(ref_, here);
@@ -13897,7 +13969,7 @@ class future_argument {
   }
   void pack(const auto&) noexcept {}  // when it is there
   void each_object(const auto&) const noexcept {}
-  void let_go() noexcept {}
+  void let_go(bool) noexcept {}
   template <class Core>
   [[nodiscard]] task_ref<task> comes_from(Core&, bool) const noexcept {
     return future_access::task_of(future_);
@@ -14143,10 +14215,10 @@ class bound_call {
     if constexpr (gives_future) {
       return call();
     } else if constexpr (std::is_void_v<result>) {
-      const let_go_at_end views{*this};
+      const let_go_at_end end{*this, again};
       call();
     } else {
-      const let_go_at_end views{*this};
+      const let_go_at_end end{*this, again};
       result r = call();
       pack(r);
       return r;
@@ -14169,8 +14241,9 @@ class bound_call {
  private:
   struct let_go_at_end {
     bound_call& call;
+    bool again;
     ~let_go_at_end() {
-      std::apply([](Arguments&... a) { (a.let_go(), ...); }, call.arguments_);
+      std::apply([&](Arguments&... a) { (a.let_go(again), ...); }, call.arguments_);
     }
   };
 
@@ -16268,9 +16341,11 @@ CADRE_NAMESPACE_END
 #define CADRE_ACTOR_DETAIL_CANCELLED_LETTERS_HPP
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <mutex>
-#include <unordered_map>
+#include <set>
+#include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -16349,38 +16424,34 @@ class cancelled_letters {
     size_.store(0);
   }
 
-  /// Of one that has come before.
-  void cancel(int from, std::uint64_t number) {
-    if (alive_.load() == 0) return;
+  /// Of one that has come before. True if it may not have begun: then it never will.
+  bool cancel(int from, std::uint64_t number) {
+    if (alive_.load() == 0) return false;
     task_ref<task> found;
     {
       const std::lock_guard lock(mutex_);
-      all_[place(from, number)] = number;
+      all_.emplace(from, number);
       size_.store(all_.size());
       for (call_under_way* c = first_; c != nullptr && !found; c = c->next_) found = c->take(from, number);
+      if (found) all_.erase({from, number});
+      size_.store(all_.size());
     }
     if (found) detail::cancel(*found);
+    return !found;
   }
   /// Whether one that has just begun has been cancelled before.
   [[nodiscard]] bool forget(int from, std::uint64_t number) noexcept {
     if (size_.load() == 0) [[likely]]
       return false;
     const std::lock_guard lock(mutex_);
-    const auto found = all_.find(place(from, number));
-    if (found == all_.end() || found->second != number) return false;
-    all_.erase(found);
+    if (all_.erase({from, number}) == 0) return false;
     size_.store(all_.size());
     return true;
   }
 
  private:
-  // Of the number the place, which others use later: see class requests.
-  static std::uint64_t place(int from, std::uint64_t number) noexcept {
-    return std::uint64_t{static_cast<std::uint32_t>(from)} << 32 | static_cast<std::uint32_t>(number);
-  }
-
   std::mutex mutex_;
-  std::unordered_map<std::uint64_t, std::uint64_t> all_;
+  std::set<std::pair<int, std::uint64_t>> all_;
   std::atomic<std::size_t> size_{0};
   call_under_way* first_ = nullptr;
   std::atomic<std::uint32_t> alive_{0};
@@ -16455,8 +16526,8 @@ class handler {
   using opener = void (*)(const letter&, const std::exception_ptr& refused) noexcept;
 
   /// For the life of the program. `tag` is a type of its own. `open` is null for what cannot be a letter.
-  handler(const std::type_info& tag, action serve, opener open, std::string_view (*called)()) noexcept
-      : name_(tag.name()), run_(serve), open_(open), called_(called), next_(first()) {
+  handler(const std::type_info& tag, action serve, opener opens, std::string_view (*name)()) noexcept
+      : name_(tag.name()), run_(serve), open_(opens), called_(name), next_(first()) {
     first() = this;
   }
   handler(const handler&) = delete;
@@ -17954,11 +18025,16 @@ class arriving_letters {
   arriving_letters(actor_table& actors, receives_letters& to, pool_id home) noexcept
       : actors_(actors), to_(to), home_(home) {}
 
-  /// False for what cannot be a letter.
-  bool take(int from, const message_head& h, std::span<const std::byte> arguments) {
-    if (h.what != message_kind::ask || h.with_refs || !h.counts || arguments.size() > letters::largest) return false;
-    if (h.handler >= handlers_.size() || handlers_[h.handler]->open() == nullptr) return false;
-    const letter l{&to_, nullptr, nullptr, handlers_[h.handler], h.number, from, arguments};
+  /// False for what is not to be a letter, before which those that came go into the mailbox.
+  bool take(int from, const message_head& h, std::span<const std::byte> arguments, bool is_plain) {
+    const handler* const opened_by =
+        h.what == message_kind::ask && h.handler < handlers_.size() ? handlers_[h.handler] : nullptr;
+    if (opened_by == nullptr || opened_by->open() == nullptr || !is_plain || !h.counts ||
+        arguments.size() > letters::largest) {
+      deliver();
+      return false;
+    }
+    const letter l{&to_, nullptr, nullptr, opened_by, h.number, from, arguments};
     if (some_ && whose_ == actor_address{h.cell, h.generation} && some_->add(l)) return true;
     deliver();
     if (!actors_.has(h.cell) || !actors_[h.cell].takes_letters(h.generation)) return false;
@@ -20399,8 +20475,7 @@ class job final : public message_sink,
       h = head::read(message.bytes());
       const auto content = message.bytes().subspan(head::bytes);
       const bool is_plain = !h.with_refs && message.block_sizes().empty();
-      if (is_plain && from != rank() && letters_.take(from, h, content)) return;
-      if (from != rank()) letters_.deliver();
+      if (from != rank() && letters_.take(from, h, content, is_plain)) return;
       if (is_plain && is_flat_answer(h, content, asker)) {
         if (h.counts) received_.fetch_add(1);
         return;
@@ -20541,7 +20616,8 @@ class job final : public message_sink,
         break;
       }
       case kind::cancel:
-        if (!served_.cancel(from, h.number)) cancelled_.cancel(from, h.number);
+        if (!served_.cancel(from, h.number) && cancelled_.cancel(from, h.number))
+          fail(from, h.number, std::make_exception_ptr(task_cancelled("a call from another rank")));
         break;
       case kind::shutdown:
         if (from != 0) throw archive_corrupt("the end of the job, which rank 0 alone can say,", 0);
