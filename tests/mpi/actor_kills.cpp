@@ -116,18 +116,17 @@ TEST_CASE("job: random kills", "[.job]") {
   std::shuffle(victims.begin(), victims.end(), random);
   std::vector<std::chrono::microseconds> when;
   for (int k = 0; k < kills_per_job; ++k) when.emplace_back(below(k == 0 ? 60'000 : below(2) == 0 ? 3'000 : 60'000));
+  constexpr int actors = 3;
+  std::vector<cadre::actor<memory>> memories;
+  for (int a = 0; a < actors; ++a)
+    memories.push_back(rt.actor<memory>({.max_restarts = -1, .max_task_retries = -1, .checkpoint_every = 1}));
   // The second and the third may come while what the one before had is being made anew.
-  std::thread killer([&] {
+  std::jthread killer([&] {
     for (std::size_t k = 0; k < victims.size(); ++k) {
       std::this_thread::sleep_for(when[k]);
       ::kill(victims[k], SIGKILL);
     }
   });
-
-  constexpr int actors = 3;
-  std::vector<cadre::actor<memory>> memories;
-  for (int a = 0; a < actors; ++a)
-    memories.push_back(rt.actor<memory>({.max_restarts = -1, .max_task_retries = -1, .checkpoint_every = 1}));
   std::vector<std::vector<int>> kept(actors);
   std::vector<std::vector<cadre::future<int>>> calls(actors);
   std::vector<cadre::future<double>> tasks;
