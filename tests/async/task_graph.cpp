@@ -162,7 +162,7 @@ TEST_CASE("what follows a node that throws is skipped, the rest is run, and the 
 
 TEST_CASE("a run that is cancelled skips what has not begun", "[task_graph]") {
   std::atomic<bool> begun = false;
-  std::atomic<int> after = 0;
+  std::atomic<int> after = 0, held = 0;
   std::atomic<bool> go = false;
   cadre::thread_pool pool{{.threads = 2}};
   cadre::task_graph graph;
@@ -181,7 +181,12 @@ TEST_CASE("a run that is cancelled skips what has not begun", "[task_graph]") {
 
   // One that has not begun ends at once, and the graph can be run again.
   std::vector<cadre::future<void>> busy;
-  for (int i = 0; i < 2; ++i) busy.push_back(pool.submit([&] { soon([&] { return go.load(); }); }));
+  for (int i = 0; i < 2; ++i)
+    busy.push_back(pool.submit([&] {
+      ++held;
+      soon([&] { return go.load(); });
+    }));
+  REQUIRE(soon([&] { return held == 2; }));
   cadre::task_graph other;
   int runs = 0;
   other.add([&] { ++runs; });
