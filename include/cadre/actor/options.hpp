@@ -31,6 +31,9 @@ struct runtime_options {
   /// Writes and reads back all arguments and results, as between ranks, though they stay in this process: a test of what
   /// programs send, without mpirun.
   bool round_trip = false;
+  /// In a job of mpirun --enable-recovery, of cadre::mpi::run: how often ranks that have died are started again, all
+  /// together.
+  int max_respawns = 64;
 };
 
 /// How one task is to be run anywhere in the job: `rt.submit<&f>({.resources = {{"gpu", 1}}, .max_retries = 2}, x)`.

@@ -79,7 +79,9 @@ class runtime {
   /// The threads of this process, for any callable.
   [[nodiscard]] thread_pool& pool() noexcept { return core_.pool(); }
   /// Of this process among all of the job, and how many they are.
-  [[nodiscard]] int rank() const noexcept { return core_.rank(); }
+  [[nodiscard]] int rank() const noexcept {
+    return core_.jobs() == nullptr ? core_.rank() : core_.jobs()->rank_of(core_.rank());
+  }
   [[nodiscard]] int world_size() const noexcept { return core_.jobs() == nullptr ? 1 : core_.jobs()->world_size(); }
 
   // ---- Tasks

@@ -82,6 +82,17 @@ class environment {
     if (!somebody_died_.exchange(true)) ::on_exit([](int status, void*) { exit_status() = status; }, nullptr);
   }
 
+  /// This process is in the place of a rank that has died; `far`: not on the node of rank 0.
+  void take_place(bool far) noexcept {
+    takes_place_ = true;
+    note_death(false, far);
+  }
+  /// Whether a job goes on after the death of a rank: mpirun --enable-recovery.
+  static bool goes_on_after_deaths() noexcept {
+    const char* const goes_on = std::getenv("OMPI_MCA_orte_enable_recovery");
+    return goes_on != nullptr && std::strcmp(goes_on, "0") != 0;
+  }
+
   static bool finalized() noexcept {
     int done = 0;
     ::MPI_Finalized(&done);
@@ -126,18 +137,14 @@ class environment {
     static constinit int status = 0;
     return status;
   }
-  static bool goes_on_after_deaths() noexcept {
-    const char* const goes_on = std::getenv("OMPI_MCA_orte_enable_recovery");
-    return goes_on != nullptr && std::strcmp(goes_on, "0") != 0;
-  }
   // mpirun gives 0 after MPI_Abort(0), also where others ended otherwise, and 1 after a SIGTERM; no other codes. It is where
   // rank 0 is, as a rule: the parent of that node's ranks.
   void end_without_the_dead() noexcept {
     if (!goes_on_after_deaths()) return;  // mpirun ends the job at this moment
     int rank = 0;
-    ::MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    ::MPI_Comm_rank(MPI_COMM_WORLD, &rank);       // of one that came later, among those that were started with it
     constexpr unsigned for_the_others = 500'000;  // us; they know that the job is over
-    if (rank != 0) {
+    if (rank != 0 || takes_place_) {
       // A rank that exits on another node than mpirun's is not counted by that as one that has ended, one that is killed is:
       // without this mpirun never ended in a third of the cases (Open MPI 4.1.4).
       end_of_process.by_signal = far_.load();
@@ -157,7 +164,7 @@ class environment {
   std::mutex mutex_;
   std::atomic<int> alive_{0};
   std::atomic<bool> somebody_died_{false}, rank_0_died_{false}, far_{false};
-  bool ours_ = false;
+  bool ours_ = false, takes_place_ = false;
   std::optional<launcher_guard> guard_;
   std::vector<std::shared_ptr<const void>> kept_;
 };

@@ -2,6 +2,7 @@
 #define CADRE_MPI_RUN_HPP
 
 #include <cadre/actor/run.hpp>
+#include <cadre/mpi/detail/place_taken.hpp>
 #include <cadre/mpi/environment.hpp>
 #include <cadre/mpi/runtime.hpp>
 #include <cadre/observe/log.hpp>
@@ -33,6 +34,12 @@ int run(int argc, char** argv, Program&& program, runtime_options options = {}) 
         },
         log_level::warning);
   return cadre::detail::run_main(argc, argv, [&]() -> int {
+    detail::runs_main = true;
+    if (const auto place = detail::place_taken::of_this_process()) {
+      runtime rt(*place, std::move(options));
+      rt.serve();
+      return 0;
+    }
     runtime rt(std::move(options));
     if (rt.rank() == 0) return cadre::detail::run_program(program, rt);
     rt.serve();

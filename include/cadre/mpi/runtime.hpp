@@ -5,28 +5,23 @@
 #include <cadre/actor/detail/remote.hpp>
 #include <cadre/actor/runtime.hpp>
 #include <cadre/core/chrono.hpp>
-#include <cadre/core/hash.hpp>
+#include <cadre/mpi/detail/introduction.hpp>
 #include <cadre/mpi/detail/message_link.hpp>
 #include <cadre/mpi/detail/mpi_api.hpp>
+#include <cadre/mpi/detail/place_taken.hpp>
+#include <cadre/mpi/detail/respawns.hpp>
 #include <cadre/mpi/detail/root_gather.hpp>
 #include <cadre/mpi/detail/start_checks.hpp>
 #include <cadre/mpi/environment.hpp>
 #include <cadre/observe/log.hpp>
-#include <cadre/os/mapping.hpp>
-
-#include <fcntl.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <span>
 #include <string>
 #include <thread>
 #include <utility>
@@ -38,26 +33,8 @@ namespace mpi {
 
 namespace detail {
 
-/// What each rank tells all others when a job begins.
-struct introduction {
-  std::array<char, 256> host{};
-  std::uint64_t node = 0;  // the same on ranks that share memory
-  std::uint64_t build = 0, handlers = 0;
-  std::array<std::uint64_t, 2> job{};  // of rank 0: a name for what the job has on each node
-  std::uint32_t jobs_made = 0;
-  std::uint32_t bytes = 0;
-  std::array<std::byte, 4096> resources{};
-};
-
-/// The bytes of the program that runs, as a hash. Cost: a read of its file.
-inline std::uint64_t build_of_this_program() {
-  const file_descriptor file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
-  std::vector<std::byte> piece(std::size_t{1} << 20);
-  xxh64 hash;
-  for (ssize_t n = 0; file && (n = ::read(file.get(), piece.data(), piece.size())) > 0;)
-    hash.update(std::span(piece).first(static_cast<std::size_t>(n)));
-  return hash.digest();
-}
+/// The main of this program is run(), which can take the place of any rank but 0.
+inline bool runs_main = false;
 
 /// CADRE_HEARTBEAT_LIMIT, in seconds; see runtime. Throws mpi_error (1102).
 inline std::chrono::nanoseconds heartbeat_limit() {
@@ -86,38 +63,17 @@ class runtime : public cadre::runtime {
  public:
   /// Every rank of `comm`, which is duplicated. Throws as cadre::runtime; different_programs (610), communicator_timeout
   /// (401), mapping_error (159), mpi_error (1101, 1102).
-  explicit runtime(MPI_Comm comm, runtime_options options = {}) : cadre::runtime(std::move(options)) {
-    int rank = 0, size = 0;
-    {
-      const std::lock_guard lock(detail::environment::get().mutex());
-      detail::check(::MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
-      detail::check(::MPI_Comm_size(comm, &size), "MPI_Comm_size");
-    }
-    core().set_rank(rank);
-    detail::warn_of_binding(pool().size());
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    const std::vector<detail::introduction> all = detail::root_gather(comm, size, deadline)(introduction());
-    check_that_all_are_one(all);
-    std::uint32_t number = 0;
-    std::vector<cadre::detail::peer_facts> peers;
-    for (const detail::introduction& i : all) {
-      number = std::max(number, i.jobs_made + 1);
-      peers.push_back({i.host.data(), i.node, from_bytes<resource_set>(std::span(i.resources).first(i.bytes))});
-    }
-    // With the node in it: hosts that are containers, or namespaces, of one machine may share what stores are found by.
-    core().begin_job(number, "cadre-job-" + std::to_string(all[0].job[0]) + "-" + std::to_string(all[0].job[1]) + "-" +
-                                 std::to_string(all[static_cast<std::size_t>(rank)].node));
-    job_ = std::make_shared<cadre::detail::job>(
-        core(),
-        std::make_unique<detail::message_link>(comm, detail::link_options{.silence = detail::heartbeat_limit()}),
-        std::move(peers));
-    core().join(job_, job_->has_several_nodes() ? job_.get() : nullptr);
-    core().actors().when_known_ends = [this](const std::string& name, const cadre::detail::actor_place& first) {
-      forget(name, first);
-    };
+  explicit runtime(MPI_Comm comm, runtime_options options = {})
+      : runtime(comm, options.max_respawns, std::move(options)) {}
+  explicit runtime(runtime_options options = {}) : runtime(detail::world(), std::move(options)) {}
+  /// Of a process that is in the place of one that has died: see run().
+  runtime(const detail::place_taken& where, runtime_options options)
+      : cadre::runtime(as_before(where.facts(), std::move(options))) {
+    core().set_rank(where.place().member);
+    core().begin_job(where.place().job_number, where.place().store);
+    make_job(where.link(), where.place().by_rank);
     job_->start();
   }
-  explicit runtime(runtime_options options = {}) : runtime(detail::world(), std::move(options)) {}
   ~runtime() override {
     try {
       rank() == 0 ? finish() : serve();
@@ -131,25 +87,53 @@ class runtime : public cadre::runtime {
   void serve() { job_->serve(); }
 
  private:
-  detail::introduction introduction() {
-    const auto now = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
-    detail::introduction me{.node = detail::node_identity(),
-                            .build = detail::build_of_this_program(),
-                            .handlers = cadre::detail::handler::fingerprint(),
-                            .job = {hash_combine(now, static_cast<std::uint64_t>(::getpid())), now},
-                            .jobs_made = cadre::detail::runtime_core::jobs_made()};
-    const std::string host = cadre::detail::runtime_core::host();
-    std::memcpy(me.host.data(), host.data(), std::min(host.size(), me.host.size() - 1));
-    const std::vector<std::byte> resources = to_bytes(core().resources());
-    if (resources.size() > me.resources.size()) throw impossible_request("resources with names of more than 4 KiB");
-    std::copy(resources.begin(), resources.end(), me.resources.begin());
-    me.bytes = static_cast<std::uint32_t>(resources.size());
-    return me;
+  runtime(MPI_Comm comm, int max_respawns, runtime_options options) : cadre::runtime(std::move(options)) {
+    int rank = 0, size = 0;
+    {
+      const std::lock_guard lock(detail::environment::get().mutex());
+      detail::check(::MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
+      detail::check(::MPI_Comm_size(comm, &size), "MPI_Comm_size");
+    }
+    core().set_rank(rank);
+    detail::warn_of_binding(pool().size());
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    const std::vector<detail::introduction> all =
+        detail::root_gather(comm, size, deadline)(detail::introduction(pool().size(), core().resources()));
+    check_that_all_are_one(all);
+    std::uint32_t number = 0;
+    std::vector<cadre::detail::peer_facts> peers;
+    for (const detail::introduction& i : all) {
+      number = std::max(number, i.jobs_made + 1);
+      peers.push_back(i.facts());
+    }
+    const detail::introduction& me = all[static_cast<std::size_t>(rank)];
+    core().begin_job(number, all[0].store_on(me.node));
+    const bool can_respawn = detail::runs_main && detail::environment::goes_on_after_deaths();
+    const detail::link_options how{.silence = detail::heartbeat_limit(),
+                                   .most_later = can_respawn ? std::max(0, max_respawns) : 0};
+    make_job(std::make_unique<detail::message_link>(comm, how), std::move(peers));
+    if (rank == 0 && how.most_later != 0) {
+      respawns_ = std::make_shared<detail::respawns>(*job_, me, number, how.silence);
+      job_->when_lost = [respawns = respawns_](int member) { respawns->take_place_of(member); };
+    }
+    job_->start();
+  }
+  void make_job(std::unique_ptr<detail::message_link> link, std::vector<cadre::detail::peer_facts> ranks) {
+    job_ = std::make_shared<cadre::detail::job>(core(), std::move(link), std::move(ranks));
+    core().join(job_, job_->has_several_nodes() ? job_.get() : nullptr);
+    core().actors().when_known_ends = [this](const std::string& name, const cadre::detail::actor_place& first) {
+      forget(name, first);
+    };
+  }
+  static runtime_options as_before(const cadre::detail::peer_facts& facts, runtime_options options) {
+    options.threads = facts.threads;
+    options.resources = facts.resources;
+    return options;
   }
   static void check_that_all_are_one(const std::vector<detail::introduction>& all) {
     std::string others;
     for (std::size_t r = 0; r < all.size(); ++r)
-      if (all[r].build != all[0].build || all[r].handlers != all[0].handlers)
+      if (!all[r].is_same_program(all[0]))
         others += (others.empty() ? "rank " : ", ") + std::to_string(r) + " on " + all[r].host.data();
     if (!others.empty()) throw different_programs(others + " from rank 0 on " + all[0].host.data());
   }
@@ -178,7 +162,7 @@ class runtime : public cadre::runtime {
       std::vector<activity> now;
       activity sum{.idle = true, .still = true};
       bool all_live = true;
-      for (int r = 0; r < world_size(); ++r) {
+      for (int r = 0; r < job_->way().members(); ++r) {
         if (!job_->is_alive(r)) {
           all_live = false;
           continue;
@@ -201,6 +185,7 @@ class runtime : public cadre::runtime {
       before = std::move(now);
       std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
+    if (respawns_) respawns_->end();
     job_->end_others();
   }
   // False if nothing holds any.
@@ -209,7 +194,7 @@ class runtime : public cadre::runtime {
     for (const cadre::detail::job::activity& a : now) any = any || a.holds;
     if (!any) return core().remove_some_groups();
     core().end_actors_that_hold();
-    for (int r = 1; r < world_size(); ++r) {
+    for (int r = 1; r < job_->way().members(); ++r) {
       try {
         if (job_->is_alive(r)) job_->ask<cadre::detail::end_holders_request>(r, {}, false, [](output_archive&) {});
       } catch (const error&) {  // it has died just now
@@ -224,6 +209,7 @@ class runtime : public cadre::runtime {
   }
 
   std::shared_ptr<cadre::detail::job> job_;
+  std::shared_ptr<detail::respawns> respawns_;  // on rank 0
 };
 
 }  // namespace mpi

@@ -144,8 +144,10 @@ class bundles_of_job final : public bundle_ranks {
 
   std::vector<group_layout::rank> all() override {
     std::vector<group_layout::rank> ranks;
-    for (int r = 0; r < job_.world_size(); ++r)
-      if (job_.is_alive(r)) ranks.push_back({r, job_.facts_of(r).host, room::of(job_.facts_of(r).resources)});
+    for (int r = 0; r < job_.world_size(); ++r) {
+      const int now = job_.members().holder_of(r);
+      if (job_.is_alive(now)) ranks.push_back({now, job_.facts_of(now).host, room::of(job_.facts_of(now).resources)});
+    }
     return ranks;
   }
   std::vector<group_layout::rank> free() override {
@@ -172,17 +174,18 @@ class bundles_of_job final : public bundle_ranks {
     } catch (const std::exception&) {  // likewise
     }
     if (done)
-      for (const bundle_table::part& p : which) job_.ranks()->take(rank, p.resources);
+      for (const bundle_table::part& p : which) job_.ranks()->take(job_.rank_of(rank), p.resources);
     return done;
   }
   void take_back(int rank, std::uint64_t group, const parts& which) noexcept override {
-    for (const bundle_table::part& p : which) job_.ranks()->give_back(rank, p.resources);
+    for (const bundle_table::part& p : which) job_.ranks()->give_back(job_.rank_of(rank), p.resources);
     tell(rank, group, "it could not be set aside as a whole", true);
   }
   void drop(std::uint64_t group, const std::vector<int>& at, const std::vector<resource_set>& bundles,
             const std::string& why) noexcept override {
-    for (std::size_t b = 0; b < at.size(); ++b) job_.ranks()->give_back(at[b], bundles[b]);
-    for (int r = 0; r < job_.world_size(); ++r) tell(r, group, why, false);  // all that know it
+    for (std::size_t b = 0; b < at.size(); ++b) job_.ranks()->give_back(job_.rank_of(at[b]), bundles[b]);
+    for (int r = 0; r < job_.world_size(); ++r)  // all that know it
+      tell(job_.members().holder_of(r), group, why, false);
   }
   void run(move_only_function<void()> f) override { job_.later(std::move(f)); }
 
@@ -278,13 +281,13 @@ inline int find_place(job& j, placement& on, const resource_set& wanted, bool ra
 }
 /// Of what find_place() has said where it goes.
 inline charge charge_for(job& j, const placement& on, int to, const resource_set& wanted) {
-  if (!on.is_in_group()) return charge(j.ranks(), to, wanted);
+  if (!on.is_in_group()) return charge(j.ranks(), j.rank_of(to), wanted);
   const auto g = j.core().groups_used().find(on.group());
   return g ? charge(g->bundles, on.bundle(), wanted) : charge();
 }
 /// The same for an actor, which keeps it as long as it lives; what has ended gives it back.
 inline void take_for(job& j, const placement& on, int to, const resource_set& what) {
-  if (!on.is_in_group()) return j.ranks()->take(to, what);
+  if (!on.is_in_group()) return j.ranks()->take(j.rank_of(to), what);
   if (const auto g = j.core().groups_used().find(on.group())) g->bundles->take(on.bundle(), what);
 }
 struct given_back_request {
@@ -295,7 +298,7 @@ struct given_back_request {
     way_back(r).with([&] { give_back(r.at, on, r.from, what); });
   }
   static void give_back(job& j, const placement& on, int at, const resource_set& what) {
-    if (!on.is_in_group()) return j.ranks()->give_back(at, what);
+    if (!on.is_in_group()) return j.ranks()->give_back(j.rank_of(at), what);
     const auto g = j.core().groups_used().find(on.group());
     if (g && on.bundle() >= 0 && on.bundle() < g->bundles->size()) g->bundles->give_back(on.bundle(), what);
   }

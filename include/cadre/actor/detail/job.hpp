@@ -8,6 +8,7 @@
 #include <cadre/actor/detail/handlers.hpp>
 #include <cadre/actor/detail/kept_actors.hpp>
 #include <cadre/actor/detail/link.hpp>
+#include <cadre/actor/detail/membership.hpp>
 #include <cadre/actor/detail/message_head.hpp>
 #include <cadre/actor/detail/message_parts.hpp>
 #include <cadre/actor/detail/moved_actors.hpp>
@@ -47,13 +48,6 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// What a rank tells the others of itself when the job begins.
-struct peer_facts {
-  std::string host;
-  std::uint64_t node = 0;  ///< the same on ranks of one node, which share its store
-  resource_set resources;
-};
-
 /// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
 /// functions, from any thread, but for serve() and finish().
 class job final : public message_sink,
@@ -66,11 +60,10 @@ class job final : public message_sink,
   job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
       : core_(core),
         way_(std::move(way)),
-        all_(std::move(all)),
+        who_(*way_, std::move(all)),
         letters_(core_.actors(), *this, core_.home()),
         far_(way_->rank(), *this),
-        gone_(all_.size()),
-        ranks_(std::make_shared<places>(ranks_of(all_))),
+        ranks_(std::make_shared<places>(who_.places_by_rank())),
         moved_(*this) {}
   /// Messages are received from now on. Once, when all else is there.
   void start() {
@@ -82,26 +75,24 @@ class job final : public message_sink,
   ~job() = default;
 
   [[nodiscard]] runtime_core& core() noexcept { return core_; }
+  [[nodiscard]] link& way() noexcept { return *way_; }
   [[nodiscard]] int rank() const noexcept { return way_->rank(); }
   [[nodiscard]] int world_size() const noexcept { return way_->world_size(); }
-  [[nodiscard]] bool has_rank(int r) const noexcept { return r >= 0 && r < world_size(); }
+  [[nodiscard]] bool has_rank(int r) const noexcept { return r >= 0 && r < way_->members(); }
   /// Of a message. Throws archive_corrupt (502) if there is no such rank.
   void check_rank(int r) const {
     if (!has_rank(r))
       throw archive_corrupt("rank " + std::to_string(r) + " in a job of " + std::to_string(world_size()), 0);
   }
   [[nodiscard]] std::string where() const {
-    return "rank " + std::to_string(rank()) + " on " + all_[static_cast<std::size_t>(rank())].host;
+    return "rank " + std::to_string(rank_of(rank())) + " on " + facts_of(rank()).host;
   }
+  /// The rank that one of those numbers stands for: of members that came later it is another.
+  [[nodiscard]] int rank_of(int r) const noexcept { return way_->rank_of(r); }
+  [[nodiscard]] membership& members() noexcept { return who_; }
   /// Whether that rank is on this node, and has its store.
-  [[nodiscard]] bool is_here(int r) const noexcept {
-    return all_[static_cast<std::size_t>(r)].node == all_[static_cast<std::size_t>(rank())].node;
-  }
-  [[nodiscard]] bool has_several_nodes() const noexcept {
-    for (int r = 0; r < world_size(); ++r)
-      if (!is_here(r)) return true;
-    return false;
-  }
+  [[nodiscard]] bool is_here(int r) const noexcept { return who_.is_here(r); }
+  [[nodiscard]] bool has_several_nodes() const noexcept { return who_.has_several_nodes(); }
 
   // ---- Requests
 
@@ -186,7 +177,7 @@ class job final : public message_sink,
   /// Of a rank to which nothing can be sent: true if died() is to come, and will see to all that was asked of it.
   [[nodiscard]] bool is_dying(int r) noexcept {
     const std::lock_guard lock(dying_);
-    return !is_alive(r) && !gone_[static_cast<std::size_t>(r)];
+    return !is_alive(r) && !who_.is_gone(r);
   }
   /// On rank 0: makes those anew that were there, on another thread.
   void revive_all_of(int r, std::string_view how) {
@@ -215,18 +206,18 @@ class job final : public message_sink,
 
   /// Throws impossible_request (209).
   int choose(const placement& on, const resource_set& wanted, bool rank_0_last = false, int near = places::none) {
-    const auto may = [&](int r) { return is_at(on, r) && is_alive(r); };
+    const auto may = [&](int r) { return who_.is_at(on, r) && is_alive(who_.holder_of(r)); };
     int to = places::none;
     if (rank_0_last) to = ranks_->choose(wanted, on.what(), [&](int r) { return r != 0 && may(r); });
     if (on.what() != placement::kind::anywhere) near = places::none;
     if (to == places::none) to = ranks_->choose(wanted, on.what(), may, near);
     if (to == places::none && on.is_soft()) return choose({}, wanted, rank_0_last);
-    if (to == places::none) throw impossible_request(none_for(on, wanted));
-    return to;
+    if (to == places::none) throw impossible_request(who_.none_for(on, wanted));
+    return who_.holder_of(to);
   }
-  /// What this rank has spoken for on all.
+  /// What this rank has spoken for on all, by rank_of().
   [[nodiscard]] const std::shared_ptr<places>& ranks() const noexcept { return ranks_; }
-  [[nodiscard]] const peer_facts& facts_of(int r) const noexcept { return all_[static_cast<std::size_t>(r)]; }
+  [[nodiscard]] const peer_facts& facts_of(int r) const noexcept { return who_.facts_of(r); }
 
   // ---- The life of the job
 
@@ -249,7 +240,7 @@ class job final : public message_sink,
     activity a;
     a.received = received_.load();  // before sent_: see finish()
     a.idle = requests_.open() == 0;
-    a.still = moved_.idle() && revivals_.idle() && scheduler_of(core_.pool()).is_idle();
+    a.still = moved_.idle() && revivals_.idle() && respawns_.idle() && scheduler_of(core_.pool()).is_idle();
     a.idle = a.idle && a.still;
     a.waiting = core_.waiting_for_resources();
     a.holds = a.waiting != 0 && !core_.actors().all_of(nullptr).empty();
@@ -258,7 +249,7 @@ class job final : public message_sink,
   }
   /// By rank 0.
   void end_others() {
-    for (int r = 0; r < world_size(); ++r) {
+    for (int r = 0; r < way_->members(); ++r) {
       if (r == rank() || !is_alive(r)) continue;
       try {
         send(
@@ -308,16 +299,21 @@ class job final : public message_sink,
       const std::lock_guard lock(dying_);
       if (this->rank() == 0) revive_all_of(rank, how);
       const auto asked = requests_.take_all_of(rank);
-      log(log_level::error, "actor", [&] { return obituary(rank, how, asked); });
+      log(log_level::error, "actor", [&] { return obituary(rank_of(rank), how, asked); });
       for (waits_for_answer* const w : asked)
         if (!w->goes_elsewhere()) lost.push_back(w);
-      gone_[static_cast<std::size_t>(rank)] = true;
+      who_.set_gone(rank);
     }
     for (waits_for_answer* const w : lost) w->lost(how);
     lose_objects_of(rank, how);
     core_.place_groups_again();
     if (rank == 0) end();
+    if (when_lost) respawns_.add([this, rank] { when_lost(rank); });
   }
+  /// Called for each member that has died, on a thread for that. To be set before start().
+  move_only_function<void(int member)> when_lost;
+  /// On that thread too.
+  void later_to_respawn(errands::errand f) { respawns_.add(std::move(f)); }
 
  private:
   [[nodiscard]] std::uint64_t patience() const noexcept override { return way_->patience(); }
@@ -325,7 +321,7 @@ class job final : public message_sink,
   bool bring_last() noexcept override { return way_->poll_last(); }
   [[nodiscard]] bool is_gone(int r, bool for_sure) noexcept override {
     if (for_sure) const std::lock_guard lock(dying_);
-    return gone_[static_cast<std::size_t>(r)];
+    return who_.is_gone(r);
   }
   [[nodiscard]] actor_place ask_where(const actor_place& first, int not_at) override;
   void revive(const actor_place& first, std::string how) noexcept;
@@ -455,29 +451,9 @@ class job final : public message_sink,
     over_.notify_all();
   }
 
-  [[nodiscard]] bool is_at(const placement& on, int r) const {
-    return on.what() == placement::kind::on_rank   ? r == on.rank()
-           : on.what() == placement::kind::on_node ? all_[static_cast<std::size_t>(r)].host == on.node()
-                                                   : true;
-  }
-  static std::vector<places::place> ranks_of(const std::vector<peer_facts>& all) {
-    std::vector<places::place> ranks;
-    for (const peer_facts& p : all) ranks.push_back({std::to_string(p.node), p.resources});
-    return ranks;
-  }
-  [[nodiscard]] std::string none_for(const placement& on, const resource_set& wanted) const {
-    std::string text = wanted.text();
-    if (on.what() == placement::kind::on_rank) text += " on rank " + std::to_string(on.rank());
-    if (on.what() == placement::kind::on_node) text += " on node '" + on.node() + "'";
-    text += "; this job has ";
-    for (std::size_t r = 0; r < all_.size() && r < 16; ++r)
-      text += (r ? "; rank " : "rank ") + std::to_string(r) + " on '" + all_[r].host + "' " + all_[r].resources.text();
-    return text;
-  }
-
   runtime_core& core_;
   std::unique_ptr<link> way_;
-  std::vector<peer_facts> all_;
+  membership who_;
   requests requests_;
   served_tasks served_;
   cancelled_letters cancelled_;
@@ -486,10 +462,9 @@ class job final : public message_sink,
   kept_actors kept_;
   far_objects far_;
   std::mutex dying_;  // while the death of a rank is told
-  std::vector<std::atomic<bool>> gone_;
   const std::shared_ptr<places> ranks_;
   moved_actors moved_;
-  errands revivals_;
+  errands revivals_, respawns_;
   std::atomic<std::uint64_t> sent_{0}, received_{0};
   std::atomic<std::uint32_t> over_{0};
 };

@@ -77,13 +77,21 @@ class message_sink {
 /// other. They keep their place in the order.
 enum class urgency : std::uint8_t { normal, urgent };
 
-/// The way between this process and the other ranks of a job. Thread-safety: any thread may call anything but close().
+/// The way between this process and the others of a job, its members. They are numbered: below world_size() by their rank,
+/// from there on as they took the place, and the rank, of one that had died. What is called a rank here, and in the messages
+/// of a job, is the number of a member: none is given twice. Thread-safety: any thread may call anything but close().
 class link {
  public:
   virtual ~link() = default;
 
   [[nodiscard]] virtual int rank() const noexcept = 0;
   [[nodiscard]] virtual int world_size() const noexcept = 0;
+  /// Numbers that are or were in use are below this.
+  [[nodiscard]] virtual int members() const noexcept { return world_size(); }
+  /// Below this are those that may ever be in use.
+  [[nodiscard]] virtual int most_members() const noexcept { return world_size(); }
+  /// The rank that a member has, or had.
+  [[nodiscard]] virtual int rank_of(int member) const noexcept { return member; }
 
   /// From now on messages are received, by the sink. To be called once.
   virtual void start(message_sink& sink) = 0;

@@ -83,7 +83,7 @@ inline actor_place job::ask_where(const actor_place& first, int not_at) {
             .get();
     check_rank(w.now.rank);
   }
-  if (!w.why_dead.empty()) throw actor_died("that was made on rank " + std::to_string(first.rank), w.why_dead);
+  if (!w.why_dead.empty()) throw actor_died("that was made on rank " + std::to_string(rank_of(first.rank)), w.why_dead);
   return w.now;
 }
 inline void job::revive(const actor_place& first, std::string how) noexcept {
@@ -94,8 +94,8 @@ inline void job::revive(const actor_place& first, std::string how) noexcept {
         how += "; it may not be made anew again: see .max_restarts";
         break;
       }
-      // A rank does not come back. Rank 0 is not to be lost by what killed another.
-      const bool on_the_lost = k->on.what() == placement::kind::on_rank && !is_alive(k->on.rank());
+      // A rank that comes back does so later, if at all. Rank 0 is not to be lost by what killed another.
+      const bool on_the_lost = k->on.what() == placement::kind::on_rank && !is_alive(who_.holder_of(k->on.rank()));
       sent_actor again = k->how;
       placement on = on_the_lost ? placement{} : k->on;
       const int to = find_place(*this, on, again.resources, true);

@@ -34,7 +34,7 @@ int node_of_objects(job& j, const Call& call) {
     store_core& store = *object_ref_access::core(ref);
     const std::uint64_t key = object_ref_access::key(ref);
     const auto far = j.far().find(key);
-    const int node = j.ranks()->node_of(far ? far->rank : j.rank());
+    const int node = j.ranks()->node_of(j.rank_of(far ? far->rank : j.rank()));
     const std::uint64_t n = far ? far->bytes : std::uint64_t{store.entry(far_entries::index(key)).bytes};
     auto at = std::find_if(bytes.begin(), bytes.end(), [&](const auto& b) { return b.first == node; });
     if (at == bytes.end()) at = bytes.insert(at, {node, 0});

@@ -26,7 +26,11 @@ class heartbeats {
   heartbeats(const topology& who, int rank, std::chrono::nanoseconds limit) : interval_(limit / beats) {
     const int here = who.node_of[static_cast<std::size_t>(rank)];
     for (int r = 0; r < who.size() && limit > limit.zero(); ++r)
-      if (who.node_of[static_cast<std::size_t>(r)] != here) others_.push_back({r, 0, r == 0 || rank == 0});
+      if (who.node_of[static_cast<std::size_t>(r)] != here) add(r, rank);
+  }
+  /// One that has come later.
+  void add(int other_rank, int rank) {
+    if (interval_ > interval_.zero()) others_.push_back({other_rank, 0, other_rank == 0 || rank == 0});
   }
 
   /// Looks at all of them, at most 20 times per limit; where this process was stopped for a while that counts as one look.

@@ -16,7 +16,15 @@ CADRE_NAMESPACE_BEGIN
 
 namespace mpi::detail {
 
-/// The receives of batches that are posted, from whomever. One thread at a time; where it says so under the lock of MPI.
+/// Where batches come from: any rank of a communicator, or one member that has come later, over a communicator of its own.
+struct source {
+  MPI_Comm comm = MPI_COMM_NULL;
+  int rank = MPI_ANY_SOURCE;
+  int member = any;  ///< or the rank that MPI says
+  static constexpr int any = -1;
+};
+
+/// The receives of batches that are posted. One thread at a time; where it says so under the lock of MPI.
 class inbox {
  public:
   struct arrival {
@@ -26,13 +34,12 @@ class inbox {
     std::span<const std::byte> bytes;
   };
 
-  /// Under the lock.
-  inbox(MPI_Comm comm, int tag, std::size_t slots) : comm_(comm), tag_(tag) { add(slots); }
+  explicit inbox(int tag) : tag_(tag) {}
 
-  /// Under the lock. In place of those that a dead rank may have left half received.
-  void add(std::size_t slots) {
+  /// Under the lock. For another source, or in place of those that a dead rank may have left half received.
+  void add(const source& from, std::size_t slots) {
     for (; slots != 0; --slots) {
-      slots_.push_back({std::make_shared<memory>(), MPI_REQUEST_NULL});
+      slots_.push_back({std::make_shared<memory>(), MPI_REQUEST_NULL, from});
       post(slots_.size() - 1);
     }
   }
@@ -82,11 +89,12 @@ class inbox {
   struct posted {
     std::shared_ptr<memory> bytes;
     MPI_Request request;
+    source from;
   };
 
   void post(std::size_t i) {
-    ::MPI_Irecv(slots_[i].bytes->bytes, static_cast<int>(batch_bytes), MPI_BYTE, MPI_ANY_SOURCE, tag_, comm_,
-                &slots_[i].request);
+    posted& s = slots_[i];
+    ::MPI_Irecv(s.bytes->bytes, static_cast<int>(batch_bytes), MPI_BYTE, s.from.rank, tag_, s.from.comm, &s.request);
     order_.push_back(i);
   }
   std::optional<arrival> test(std::size_t place) {
@@ -99,10 +107,10 @@ class inbox {
     const std::size_t i = order_[place];
     order_.erase(order_.begin() + static_cast<std::ptrdiff_t>(place));
     next_ = place < next_ ? next_ - 1 : place;
-    return arrival{i, status.MPI_SOURCE, code, std::span(s.bytes->bytes).first(static_cast<std::size_t>(bytes))};
+    const int from = s.from.member != source::any ? s.from.member : status.MPI_SOURCE;
+    return arrival{i, from, code, std::span(s.bytes->bytes).first(static_cast<std::size_t>(bytes))};
   }
 
-  MPI_Comm comm_;
   int tag_;
   std::vector<posted> slots_;
   std::vector<std::size_t> order_;  // in which they were posted

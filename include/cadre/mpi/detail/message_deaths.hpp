@@ -27,13 +27,14 @@ inline void message_link::declare_dead(int rank, std::string how, knowledge by) 
   {
     const std::lock_guard lock(deaths_mutex_);
     peer& p = at(rank);
+    if (p.is_to_come) p.is_to_come = false;  // it never will
     if (rank == rank_ || !p.alive.load(std::memory_order_relaxed)) return;
     p.how_it_died = std::move(how);
     p.known_by = by;
     deaths_.push_back(rank);
     p.alive.store(false, std::memory_order_release);
     somebody_died_.store(true);
-    environment_.note_death(rank == 0, rank_ != 0 && at(0).bell == nullptr);
+    environment_.note_death(rank == 0, rank_ != 0 && !at(0).is_near);
     has_deaths_.store(true, std::memory_order_release);
   }
   bell().ring();
@@ -64,7 +65,7 @@ inline void message_link::bury() noexcept {
       });
       for (piece& one : p.to_come) lost.push_back(std::move(one.whole));
       p.to_come.clear();
-      inbox_->add(most_leaving);
+      if (p.comm == comm_) inbox_.add({.comm = comm_}, most_leaving);
     }
     const auto unsent = p.out.abandon();
     delivering_ = this;
@@ -80,17 +81,46 @@ inline void message_link::bury() noexcept {
 // answer here does not mean that it does not answer elsewhere.
 inline void message_link::pass_on(int dead, const std::string& how, knowledge by) {
   if (is_one_node_) return;
-  for (int r = 0; r < world_size(); ++r) {
+  for (int r = 0; r < members(); ++r) {
     peer& p = at(r);
     if (r == rank_ || !is_alive(r)) continue;
     const bool is_to_know = rank_ == 0  ? true
-                            : dead == 0 ? by == knowledge::seen && p.bell == nullptr
+                            : dead == 0 ? by == knowledge::seen && !p.is_near
                                         : by != knowledge::told && r == 0;
     if (!is_to_know) continue;
     const auto done = p.out.tell_death(dead, how);
     if (done.allowed) note(r, p, done);
   }
   flush();
+}
+
+inline bool message_link::admit(const acquaintance& newcomer) {
+  peer& p = at(newcomer.member);
+  const std::lock_guard mpi_lock(mpi());
+  const std::lock_guard lock(deaths_mutex_);
+  if (!std::exchange(p.is_to_come, false)) return false;
+  p.rank = newcomer.rank;
+  p.comm = newcomer.comm;
+  p.is_near = newcomer.is_near;
+  processes_[static_cast<std::size_t>(newcomer.member)] = newcomer.card;
+  check(::MPI_Comm_set_errhandler(p.comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  inbox_.add({p.comm, 0, newcomer.member}, most_leaving);
+  newcomers_.push_back(newcomer.member);
+  is_one_node_.store(false);
+  int known = members_.load();
+  while (known <= newcomer.member && !members_.compare_exchange_weak(known, newcomer.member + 1)) {}
+  p.alive.store(true, std::memory_order_release);
+  has_newcomers_.store(true, std::memory_order_release);
+  return true;
+}
+
+// By the thread that looks at the others too.
+inline void message_link::watch_newcomers() {
+  if (!has_newcomers_.load(std::memory_order_acquire)) return;
+  const std::lock_guard lock(deaths_mutex_);
+  has_newcomers_.store(false, std::memory_order_relaxed);
+  for (const int member : std::exchange(newcomers_, {}))
+    at(member).is_near ? watch_->add(member, card_of(member).process) : beats_->add(member, rank_);
 }
 
 inline void message_link::beat() {

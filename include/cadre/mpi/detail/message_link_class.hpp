@@ -35,8 +35,19 @@ namespace mpi::detail {
 /// What the ranks tell each other when a link is made.
 struct process_card {
   std::int32_t process = 0;
-  std::int64_t silence = 0;  // ns; see link_options
+  std::int32_t most_later = 0;  // see link_options, as the next one
+  std::int64_t silence = 0;     // ns
   char host[64] = "";
+};
+
+/// One that this process has a communicator of two with: a member that has come after the others, or any other as such a one
+/// sees it.
+struct acquaintance {
+  int member = 0;  ///< the number that it is known by in the job
+  int rank = 0;    ///< which it has there
+  MPI_Comm comm = MPI_COMM_NULL;
+  bool is_near = false;  ///< of this node
+  process_card card;
 };
 
 struct link_options {
@@ -46,6 +57,8 @@ struct link_options {
   std::chrono::nanoseconds timeout = std::chrono::seconds(60);
   /// A rank of another node of which nothing is heard for so long is dead; 0: never. That of rank 0 counts.
   std::chrono::nanoseconds silence = std::chrono::seconds(10);
+  /// So many processes may come later, in place of others. That of rank 0 counts.
+  int most_later = 0;
 };
 
 /// Messages between ranks by MPI. Small ones are put together in batches, received into posted buffers; blocks are
@@ -65,6 +78,9 @@ class message_link final : public cadre::detail::link {
   /// Every rank of `comm`, which is duplicated. Throws communicator_timeout (401), mapping_error (159), mpi_error
   /// (1101, 1102).
   explicit message_link(MPI_Comm comm, const link_options& options = {});
+  /// Of a process that has come later, as `me`, which needs no communicator; the members that live are `others`.
+  message_link(const acquaintance& me, const std::vector<acquaintance>& others, int world_size, int members,
+               const link_options& options);
   message_link(const message_link&) = delete;
   message_link& operator=(const message_link&) = delete;
   /// Without a close() before, or after a death, what MPI may still touch is kept until the process ends, and MPI is not
@@ -72,7 +88,16 @@ class message_link final : public cadre::detail::link {
   ~message_link() override { stop(); }
 
   [[nodiscard]] int rank() const noexcept override { return rank_; }
-  [[nodiscard]] int world_size() const noexcept override { return static_cast<int>(peers_.size()); }
+  [[nodiscard]] int world_size() const noexcept override { return world_size_; }
+  [[nodiscard]] int members() const noexcept override { return members_.load(std::memory_order_acquire); }
+  [[nodiscard]] int most_members() const noexcept override { return static_cast<int>(peers_.size()); }
+  [[nodiscard]] int rank_of(int member) const noexcept override { return at(member).rank; }
+  /// Messages to and from one that has come later, which is in the job from now on, unless its death is known already: false
+  /// then.
+  bool admit(const acquaintance& newcomer);
+  [[nodiscard]] const process_card& card_of(int member) const noexcept {
+    return processes_[static_cast<std::size_t>(member)];
+  }
 
   void start(cadre::detail::message_sink& sink) override;
 
@@ -130,12 +155,17 @@ class message_link final : public cadre::detail::link {
     std::shared_ptr<blocks_in> whole;
   };
   struct peer {
-    explicit peer(int rank) : in(rank) {}
+    explicit peer(int number) : rank(number), in(number) {}
+    int rank;  // this and the next four change before it is alive
+    MPI_Comm comm = MPI_COMM_NULL;
+    int address = 0;  // its rank there
+    bool is_near = false;
+    doorbell* bell = nullptr;  // of a rank that began on this node
+    bool is_to_come = true;    // under deaths_mutex_
     outbox out;
-    std::atomic<bool> alive{true};
-    std::atomic<std::uint32_t> taken{0};  // bytes of its records, modulo 2^32
-    std::atomic<std::uint32_t> told{0};   // of these it knows
-    doorbell* bell = nullptr;
+    std::atomic<bool> alive{false};
+    std::atomic<std::uint32_t> taken{0};            // bytes of its records, modulo 2^32
+    std::atomic<std::uint32_t> told{0};             // of these it knows
     std::atomic<bool> heard{false}, spoken{false};  // since the last beat
     std::atomic<bool> is_complete{false};           // nothing comes any more, as it has closed
     std::string how_it_died;                        // under deaths_mutex_, as the next one
@@ -187,7 +217,7 @@ class message_link final : public cadre::detail::link {
   [[nodiscard]] bool is_delivering() const noexcept { return delivering_ == this; }
 
   peer& target(int to) {
-    if (to < 0 || to >= world_size() || to == rank_) [[unlikely]]
+    if (to < 0 || to >= members() || to == rank_) [[unlikely]]
       throw message_error::misuse("no message goes from rank " + std::to_string(rank_) + " to rank " +
                                   std::to_string(to) + " of " + std::to_string(world_size()));
     peer& p = at(to);
@@ -196,6 +226,8 @@ class message_link final : public cadre::detail::link {
     return p;
   }
   [[noreturn]] [[gnu::cold]] void refuse(int to, peer& p);
+  void make_peers(int world_size, int members);
+  void begin(std::size_t near);
   void note(int to, peer& p, outbox::appended done) {
     if (!done.allowed) [[unlikely]]
       refuse(to, p);
@@ -208,7 +240,7 @@ class message_link final : public cadre::detail::link {
   [[gnu::cold]] void wait_for_room(int to, peer& p);
   void flush(std::size_t word);
   void push(int to, peer& p, bool all, bool acknowledge = false);
-  void push_block(int to, const block_out& block);
+  void push_block(int to, const peer& p, const block_out& block);
 
   bool progress() noexcept;
   void deliver(const inbox::arrival& batch);
@@ -220,6 +252,7 @@ class message_link final : public cadre::detail::link {
   void declare_dead(int rank, std::string how, knowledge by);
   void pass_on(int dead, const std::string& how, knowledge by);
   void beat();
+  void watch_newcomers();
 
   // What `inbound` tells.
   bool acknowledged(int from, std::uint32_t taken) noexcept { return at(from).out.acknowledge(taken); }
@@ -251,18 +284,20 @@ class message_link final : public cadre::detail::link {
 
   environment& environment_;
   link_options options_;
-  MPI_Comm comm_ = MPI_COMM_NULL;
-  int rank_ = 0;
+  MPI_Comm comm_ = MPI_COMM_NULL;  // null for one that has come later
+  int rank_ = 0, world_size_ = 0;
   int last_tag_ = 0;
-  bool is_one_node_ = true;
+  std::atomic<int> members_{0};
+  std::atomic<bool> is_one_node_{true};
   std::uint64_t spin_ticks_ = 0, poll_ticks_ = 0, transfer_ticks_ = 0;
   cadre::detail::message_sink* sink_ = nullptr;
   std::vector<std::unique_ptr<peer>> peers_;
   std::optional<doorbells> bells_;
+  doorbell own_bell_;  // of one that has come later
   std::optional<node_watch> watch_;
   std::optional<heartbeats> beats_;
-  std::vector<process_card> processes_;  // by rank
-  std::optional<inbox> inbox_;
+  std::vector<process_card> processes_;  // by number
+  inbox inbox_{batch_tag};
   transfers transfers_;                              // under the lock of MPI
   std::vector<std::shared_ptr<const void>> let_go_;  // of whoever makes progress, as the next ones
   std::vector<std::shared_ptr<blocks_in>> came_;     // all pieces are there
@@ -275,11 +310,12 @@ class message_link final : public cadre::detail::link {
   alignas(64) std::atomic<std::uint32_t> sleepers_{0};
   std::atomic<std::uint32_t> senders_{0};  // who have the lock of MPI, or wait for it
   std::mutex deaths_mutex_;
-  std::vector<int> deaths_;  // to be told
-  std::atomic<bool> has_deaths_{false};
+  std::vector<int> deaths_;     // to be told
+  std::vector<int> newcomers_;  // to be watched
+  std::atomic<bool> has_deaths_{false}, has_newcomers_{false};
   std::atomic<bool> somebody_died_{false};
   std::atomic<bool> stopping_{false};
-  bool closed_ = false;
+  bool closed_ = false, stopped_ = false;
   native_thread thread_;
 };
 

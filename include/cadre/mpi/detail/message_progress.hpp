@@ -41,7 +41,7 @@ inline bool message_link::progress() noexcept {
       looks_.store(looks_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
       // The lock costs as much as a test, and who waits for an answer tests again and again.
       constexpr int tests = 4;
-      for (int i = 0; i < tests && !batch; ++i) batch = inbox_->test();
+      for (int i = 0; i < tests && !batch; ++i) batch = inbox_.test();
       if (!transfers_.empty()) transfers_.test([&](transfer&& done, int code) { settle(std::move(done), code); });
       transferring_.store(!transfers_.empty(), std::memory_order_relaxed);
     }
@@ -70,7 +70,7 @@ inline bool message_link::progress() noexcept {
 }
 
 inline void message_link::deliver(const inbox::arrival& batch) {
-  if (batch.from < 0 || batch.from >= world_size()) return inbox_->release(batch.slot);  // of a receive that failed
+  if (batch.from < 0 || batch.from >= members()) return inbox_.release(batch.slot);  // of a receive that failed
   peer& p = at(batch.from);
   delivering_ = this;
   if (batch.code != MPI_SUCCESS) {
@@ -81,7 +81,7 @@ inline void message_link::deliver(const inbox::arrival& batch) {
     sink_->batch_ends();
   }
   delivering_ = nullptr;
-  inbox_->release(batch.slot);
+  inbox_.release(batch.slot);
   p.heard.store(true, std::memory_order_relaxed);
   if (p.in.is_complete()) [[unlikely]]
     p.is_complete.store(true, std::memory_order_relaxed);
@@ -162,8 +162,8 @@ inline void message_link::post_pieces(int from, peer& p) {
     piece next = std::move(p.to_come.front());
     p.to_come.pop_front();
     MPI_Request request = MPI_REQUEST_NULL;
-    const int code =
-        ::MPI_Irecv(next.into, static_cast<int>(next.bytes), MPI_BYTE, from, tag_of(next.number), comm_, &request);
+    const int code = ::MPI_Irecv(next.into, static_cast<int>(next.bytes), MPI_BYTE, p.address, tag_of(next.number),
+                                 p.comm, &request);
     if (code != MPI_SUCCESS) return declare_dead(from, mpi_error::call_failed("a receive", code).what());
     ++p.coming;
     transfers_.add(request, {.peer = from, .batch = {}, .keep = {}, .bytes = 0, .into = std::move(next.whole)});
@@ -243,6 +243,7 @@ inline void message_link::tend() noexcept {
       if ((others_look && !dead) || (!poll() && !dead)) break;
       moved = true;
     }
+    watch_newcomers();
     watch_->look([&](int rank, std::string how) { declare_dead(rank, std::move(how), knowledge::seen); });
     beat();
     const auto most = others_look                                     ? while_others_look

@@ -58,10 +58,6 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
   {
     const std::lock_guard lock(mpi());
     check(::MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    int* bound = nullptr;
-    int found = 0;
-    check(::MPI_Comm_get_attr(comm_, MPI_TAG_UB, static_cast<void*>(&bound), &found), "MPI_Comm_get_attr");
-    last_tag_ = found != 0 ? *bound : 32767;
   }
   const root_gather gather(comm_, size, deadline);
   std::vector<int> ranks;
@@ -69,31 +65,79 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
   const topology who(std::move(ranks), gather(node_identity()));
   is_one_node_ = who.nodes() == 1;
   bells_.emplace(who, rank_, gather);
-  process_card me{.process = static_cast<std::int32_t>(::getpid()), .silence = options_.silence.count()};
+  process_card me{.process = static_cast<std::int32_t>(::getpid()),
+                  .most_later = options_.most_later,
+                  .silence = options_.silence.count()};
   host_name().copy(me.host, sizeof me.host - 1);
   processes_ = gather(me);
+  options_.most_later = processes_[0].most_later;
   options_.silence = std::chrono::nanoseconds(processes_[0].silence);
   watch_.emplace(who, rank_, [&](int r) { return processes_[static_cast<std::size_t>(r)].process; });
   beats_.emplace(who, rank_, options_.silence);
-  unsent_ = std::vector<std::atomic<std::uint64_t>>((static_cast<std::size_t>(size) + 63) / 64);
+  make_peers(size, size);
+  processes_.resize(peers_.size());
   for (int r = 0; r < size; ++r) {
-    peers_.push_back(std::make_unique<peer>(r));
-    peers_.back()->bell = bells_->of(r);
+    peer& p = at(r);
+    p.comm = comm_;
+    p.address = r;
+    p.bell = bells_->of(r);
+    p.is_near = p.bell != nullptr;
+    p.is_to_come = false;
+    p.alive.store(true);
+  }
+  begin(who.members(who.node_of[static_cast<std::size_t>(rank_)]).size());
+  if (rank_ == 0 && !is_one_node_) environment_.guard_launcher();
+}
+
+inline message_link::message_link(const acquaintance& me, const std::vector<acquaintance>& others, int world_size,
+                                  int members, const link_options& options)
+    : environment_(environment::get()), options_(options), rank_(me.member), is_one_node_(false) {
+  make_peers(world_size, members);
+  processes_.resize(peers_.size());
+  processes_[static_cast<std::size_t>(rank_)] = me.card;
+  at(rank_).rank = me.rank;
+  at(rank_).bell = &own_bell_;
+  const topology alone({0}, {0});
+  watch_.emplace(alone, 0, [](int) { return 0; });
+  beats_.emplace(alone, 0, options_.silence);
+  std::size_t near = 1;
+  for (const acquaintance& a : others) {
+    admit(a);
+    near += a.is_near ? 1 : 0;
+  }
+  for (int m = 0; m < members; ++m) at(m).is_to_come = false;  // those have died before
+  begin(near);
+}
+
+inline void message_link::make_peers(int world_size, int members) {
+  world_size_ = world_size;
+  members_.store(members);
+  const auto most = static_cast<std::size_t>(world_size + options_.most_later);
+  for (std::size_t m = 0; m < most; ++m) peers_.push_back(std::make_unique<peer>(static_cast<int>(m)));
+  unsent_ = std::vector<std::atomic<std::uint64_t>>((most + 63) / 64);
+}
+
+// `near`: the ranks of this node.
+inline void message_link::begin(std::size_t near) {
+  {
+    const std::lock_guard lock(mpi());
+    int* bound = nullptr;
+    int found = 0;
+    check(::MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, static_cast<void*>(&bound), &found), "MPI_Comm_get_attr");
+    last_tag_ = found != 0 ? *bound : 32767;
   }
   // Where there are more ranks than processors, the one that is waited for needs this one.
-  const auto processors = static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN));
-  const bool crowded = who.members(who.node_of[static_cast<std::size_t>(rank_)]).size() > processors;
+  const bool crowded = near > static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN));
   spin_ticks_ = crowded ? 2'000 : 60'000;
   poll_ticks_ = crowded ? 2'000 : 150'000;
   transfer_ticks_ = crowded ? spin_ticks_ : 4'000'000;
   environment_.enter();
-  if (rank_ == 0 && !is_one_node_) environment_.guard_launcher();
 }
 
 inline void message_link::start(cadre::detail::message_sink& sink) {
   {
     const std::lock_guard lock(mpi());
-    inbox_.emplace(comm_, batch_tag, receives);
+    if (comm_ != MPI_COMM_NULL) inbox_.add({.comm = comm_}, receives);
   }
   while (busy_.exchange(true, std::memory_order_acquire)) cadre::detail::relax();
   sink_ = &sink;
@@ -178,11 +222,12 @@ inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
     std::memcpy(batch->bytes.get(), &header, header_bytes);
     MPI_Request request = MPI_REQUEST_NULL;
     int done = 0;
-    int code = ::MPI_Isend(batch->bytes.get(), static_cast<int>(batch->used), MPI_BYTE, to, batch_tag, comm_, &request);
+    int code = ::MPI_Isend(batch->bytes.get(), static_cast<int>(batch->used), MPI_BYTE, p.address, batch_tag, p.comm,
+                           &request);
     if (code == MPI_SUCCESS) code = ::MPI_Test(&request, &done, MPI_STATUS_IGNORE);
     if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a message to it", code).what());
     sent = true;
-    for (const block_out& block : batch->blocks) push_block(to, block);
+    for (const block_out& block : batch->blocks) push_block(to, p, block);
     if (done != 0) {
       p.out.recycle(std::move(batch));
     } else {
@@ -195,12 +240,13 @@ inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
   if (sent && p.bell != nullptr) p.bell->knock();
 }
 
-inline void message_link::push_block(int to, const block_out& block) {
+inline void message_link::push_block(int to, const peer& p, const block_out& block) {
   std::span<const std::byte> rest = block.bytes;
   for (std::uint64_t number = block.first_piece; !rest.empty(); ++number) {
     const std::size_t n = std::min<std::size_t>(rest.size(), piece_bytes);
     MPI_Request request = MPI_REQUEST_NULL;
-    const int code = ::MPI_Isend(rest.data(), static_cast<int>(n), MPI_BYTE, to, tag_of(number), comm_, &request);
+    const int code =
+        ::MPI_Isend(rest.data(), static_cast<int>(n), MPI_BYTE, p.address, tag_of(number), p.comm, &request);
     if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a block to it", code).what());
     transfers_.add(request, {.peer = to, .batch = {}, .keep = block.keep, .bytes = n, .into = {}});
     rest = rest.subspan(n);
@@ -210,7 +256,7 @@ inline void message_link::push_block(int to, const block_out& block) {
 // ---- The end
 
 inline void message_link::close(time_point deadline) {
-  for (int r = 0; r < world_size(); ++r) {
+  for (int r = 0; r < members(); ++r) {
     peer& p = at(r);
     if (r == rank_ || !p.alive.load(std::memory_order_acquire) || !p.out.close()) continue;
     const std::lock_guard lock(mpi());
@@ -221,9 +267,9 @@ inline void message_link::close(time_point deadline) {
     // No two threads at what makes progress guards.
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
     missing.clear();
-    for (int r = 0; r < world_size(); ++r) {
+    for (int r = 0; r < members(); ++r) {
       peer& p = at(r);
-      if (r == rank_ || p.buried) continue;
+      if (r == rank_ || p.buried || p.comm == MPI_COMM_NULL) continue;
       // What it has told of its end comes before all of ours has been taken; what confirms that is the last.
       if (p.in.has_farewell() && p.out.confirm()) {
         const std::lock_guard lock(mpi());
@@ -249,7 +295,7 @@ inline void message_link::close(time_point deadline) {
 }
 
 inline void message_link::stop() noexcept {
-  if (comm_ == MPI_COMM_NULL) return;
+  if (std::exchange(stopped_, true)) return;
   stopping_.store(true, std::memory_order_release);
   bell().ring();
   thread_.join();
@@ -257,15 +303,14 @@ inline void message_link::stop() noexcept {
   const bool clean = closed_ && !somebody_died_.load();
   {
     const std::lock_guard lock(mpi());
-    if (inbox_) inbox_->stop();
+    inbox_.stop();
     transfers_.drop(transfers::everyone, [&](transfer&& undone, bool may_be_touched) {
       if (!may_be_touched) return;
       if (undone.batch) environment_.keep(std::shared_ptr<batch_out>(std::move(undone.batch)));
       if (undone.into) environment_.keep(std::move(undone.into));
       if (undone.keep) environment_.keep(std::move(undone.keep));
     });
-    if (clean) ::MPI_Comm_free(&comm_);
-    comm_ = MPI_COMM_NULL;
+    if (clean && comm_ != MPI_COMM_NULL) ::MPI_Comm_free(&comm_);
   }
   if (clean) environment_.leave();
 }

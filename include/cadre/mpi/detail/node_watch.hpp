@@ -22,8 +22,9 @@ class node_watch {
   template <class ProcessOf>
   node_watch(const topology& who, int rank, ProcessOf&& process_of) {
     for (const int r : who.members(who.node_of[static_cast<std::size_t>(rank)]))
-      if (r != rank) watched_.push_back({r, process_of(r)});
+      if (r != rank) add(r, process_of(r));
   }
+  void add(int rank, int process) { watched_.push_back({rank, process}); }
 
   /// Looks at a few of them, at most every 2 ms; tells of those that have ended: `ended(rank, how)`.
   template <class Ended>

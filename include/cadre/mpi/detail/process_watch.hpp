@@ -5,6 +5,7 @@
 #include <cadre/os/mapping.hpp>
 
 #include <poll.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -29,6 +30,11 @@ class process_watch {
     if (!file_) return gone_;
     pollfd about{.fd = file_.get(), .events = POLLIN, .revents = 0};
     return ::poll(&about, 1, 0) == 1;
+  }
+
+  /// Ends it, by SIGKILL.
+  void end() const noexcept {
+    if (file_) ::syscall(SYS_pidfd_send_signal, file_.get(), SIGKILL, nullptr, 0);
   }
 
   /// After it has ended: " by signal 9", " with exit code 1", or nothing where the kernel does not tell (before 6.15).

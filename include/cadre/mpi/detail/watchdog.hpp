@@ -1,0 +1,54 @@
+#ifndef CADRE_MPI_DETAIL_WATCHDOG_HPP
+#define CADRE_MPI_DETAIL_WATCHDOG_HPP
+
+#include <cadre/core/chrono.hpp>
+#include <cadre/os/thread.hpp>
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <condition_variable>
+#include <cstdio>
+#include <mutex>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// Ends this process by SIGKILL unless it is destroyed in time: for calls of MPI that never return where another process has
+/// died meanwhile. The others see a death, and go on or end as after any.
+class watchdog {
+ public:
+  /// `what` begins a sentence that ends with "takes too long". Throws thread_error (151).
+  explicit watchdog(std::string what, std::chrono::nanoseconds limit = std::chrono::seconds(20))
+      : what_(std::move(what)), until_(std::chrono::steady_clock::now() + limit), thread_("cadre-watchdog", [this] {
+          std::unique_lock lock(mutex_);
+          if (end_.wait_until(lock, until_, [this] { return over_; })) return;
+          std::fprintf(stderr, "cadre: %s takes too long: process %d ends\n", what_.c_str(),
+                       static_cast<int>(::getpid()));
+          ::kill(::getpid(), SIGKILL);
+        }) {}
+  watchdog(const watchdog&) = delete;
+  watchdog& operator=(const watchdog&) = delete;
+  ~watchdog() {
+    const std::lock_guard lock(mutex_);
+    over_ = true;
+    end_.notify_one();
+  }
+
+ private:
+  const std::string what_;
+  const std::chrono::steady_clock::time_point until_;
+  std::mutex mutex_;
+  std::condition_variable end_;
+  bool over_ = false;
+  native_thread thread_;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
