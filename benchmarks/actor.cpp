@@ -303,7 +303,7 @@ std::vector<ray_row> ray_rows() {
 }  // namespace
 
 int main(int argc, char** argv) {
-  return cadre::mpi::run(argc, argv, [](cadre::runtime& rt) {
+  const auto program = [](cadre::runtime& rt) {
     const char* const transports = std::getenv("OMPI_MCA_btl");
     const bool tcp = transports != nullptr && std::string_view(transports).find("tcp") != std::string_view::npos;
     const bool alone = rt.world_size() == 1;
@@ -355,5 +355,6 @@ int main(int argc, char** argv) {
       if (ray && row.measured) all.push_back({ray->name(), [&] { return ray->round(row.name); }});
       measure(row.name, row.unit, row.rounds, std::move(all));
     }
-  });
+  };
+  return cadre::mpi::run(argc, argv, program, {.threads = 2});
 }
