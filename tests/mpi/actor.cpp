@@ -133,8 +133,10 @@ TEST_CASE("Work of other ranks for further ranks is done before the job ends", "
 }  // namespace mpi_actor
 
 int main(int argc, char** argv) {
-  return cadre::mpi::run(argc, argv, [&](cadre::runtime& rt) {
-    job::spanning = &rt;
-    return run_tests(argc, argv, "~[one process]");
-  });
+  return cadre::mpi::run(argc, argv,
+                         [&](cadre::runtime& rt) {
+                           job::spanning = &rt;
+                           return run_tests(argc, argv, "~[one process]");
+                         },
+                         {.threads = 2});  // a task looks whether another one runs, on the same rank
 }

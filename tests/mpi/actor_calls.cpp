@@ -189,8 +189,10 @@ TEST_CASE("Calls under way when their actor is killed end, and none reaches the 
 }  // namespace
 
 int main(int argc, char** argv) {
-  return cadre::mpi::run(argc, argv, [&](cadre::runtime& rt) {
-    job::spanning = &rt;
-    return run_tests(argc, argv, "~[one process]");
-  });
+  return cadre::mpi::run(argc, argv,
+                         [&](cadre::runtime& rt) {
+                           job::spanning = &rt;
+                           return run_tests(argc, argv, "~[one process]");
+                         },
+                         {.threads = 2});
 }

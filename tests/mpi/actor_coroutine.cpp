@@ -141,10 +141,12 @@ TEST_CASE("The job ends when the coroutines are over that nobody waits for", "[m
 }  // namespace mpi_actor_coroutine
 
 int main(int argc, char** argv) {
-  const int failed = cadre::mpi::run(argc, argv, [&](cadre::runtime& rt) {
-    job::spanning = &rt;
-    return run_tests(argc, argv, "~[one process]");
-  });
+  const int failed = cadre::mpi::run(argc, argv,
+                                     [&](cadre::runtime& rt) {
+                                       job::spanning = &rt;
+                                       return run_tests(argc, argv, "~[one process]");
+                                     },
+                                     {.threads = 2});
   // Of the last test, on each rank.
   return failed != 0 ? failed : mpi_actor_coroutine::begun != mpi_actor_coroutine::over;
 }

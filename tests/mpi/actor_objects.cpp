@@ -320,8 +320,10 @@ TEST_CASE("An object that was erased is an error on every node", "[mpi]") {
 }  // namespace mpi_actor_objects
 
 int main(int argc, char** argv) {
-  return cadre::mpi::run(argc, argv, [&](cadre::runtime& rt) {
-    job::spanning = &rt;
-    return run_tests(argc, argv, "~[one process]");
-  });
+  return cadre::mpi::run(argc, argv,
+                         [&](cadre::runtime& rt) {
+                           job::spanning = &rt;
+                           return run_tests(argc, argv, "~[one process]");
+                         },
+                         {.threads = 2});
 }
