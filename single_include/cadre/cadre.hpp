@@ -845,6 +845,13 @@ namespace detail {
   return static_cast<std::size_t>(least);
 }
 
+/// Bytes of memory that this process and its neighbours may take: all of the machine's, or what the cgroups allow, whichever
+/// is less. `root` stands before every path read, for tests.
+[[nodiscard, gnu::cold]] inline std::size_t usable_memory(std::string_view root = {}) {
+  const std::size_t all = physical_memory(), limit = cgroup_memory_limit(root);
+  return limit != 0 && limit < all ? limit : all;
+}
+
 /// Bytes that can still be taken before the kernel would kill a process for them: what the machine has available, and
 /// what is left below the limit of each cgroup around this process, whichever is less. Others take memory too, so it
 /// holds for a moment only. Where nothing is known it is physical_memory(). Reads some ten small files, in 50 us and
@@ -8463,11 +8470,7 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-inline std::uint64_t default_capacity() {
-  std::uint64_t memory = physical_memory();
-  if (const std::uint64_t limit = cgroup_memory_limit(); limit != 0 && limit < memory) memory = limit;
-  return memory / 10 * 3;
-}
+inline std::uint64_t default_capacity() { return std::uint64_t{usable_memory()} / 10 * 3; }
 
 /// Throws bad_store_option (308), mapping_error (159).
 inline arena make_arena(const store_options& options) {
@@ -9468,13 +9471,21 @@ class message_sink {
 /// other. They keep their place in the order.
 enum class urgency : std::uint8_t { normal, urgent };
 
-/// The way between this process and the other ranks of a job. Thread-safety: any thread may call anything but close().
+/// The way between this process and the others of a job, its members. They are numbered: below world_size() by their rank,
+/// from there on as they took the place, and the rank, of one that had died. What is called a rank here, and in the messages
+/// of a job, is the number of a member: none is given twice. Thread-safety: any thread may call anything but close().
 class link {
  public:
   virtual ~link() = default;
 
   [[nodiscard]] virtual int rank() const noexcept = 0;
   [[nodiscard]] virtual int world_size() const noexcept = 0;
+  /// Numbers that are or were in use are below this.
+  [[nodiscard]] virtual int members() const noexcept { return world_size(); }
+  /// Below this are those that may ever be in use.
+  [[nodiscard]] virtual int most_members() const noexcept { return world_size(); }
+  /// The rank that a member has, or had.
+  [[nodiscard]] virtual int rank_of(int member) const noexcept { return member; }
 
   /// From now on messages are received, by the sink. To be called once.
   virtual void start(message_sink& sink) = 0;
@@ -14781,6 +14792,12 @@ class resource_ledger {
     }
   }
 
+  /// Of a pool, before anybody asks: what this_task::gpus() calls the devices, of which there are as many.
+  void number_devices(const std::vector<int>& numbers) {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t d = 0; d < devices_.size(); ++d) devices_[d].id = numbers[d];
+  }
+
   /// Throws impossible_request (209).
   [[nodiscard]] std::shared_ptr<holding> ask(const Request& request, task* who) const {
     auto h = std::make_shared<holding>();
@@ -15659,8 +15676,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ASYNC_THREAD_POOL_HPP
 #define CADRE_ASYNC_THREAD_POOL_HPP
 
-#include <unistd.h>
-
 #include <cstddef>
 #include <cstdint>
 #include <iterator>
@@ -15722,7 +15737,7 @@ struct thread_pool_options {
   /// Destruction runs what is queued, or cancels it and asks what runs to stop.
   enum at_end at_end = at_end::finish;
   /// What there is for tasks that ask for resources, beside "cpu", of which there are as many as threads, and "memory", all
-  /// of the machine's, unless they are given here: `.resources = {{"gpu", 2}, {"TPU", 8}}`.
+  /// that the machine and the cgroups give, unless they are given here: `.resources = {{"gpu", 2}, {"TPU", 8}}`.
   resource_set resources = {};
   /// A wait in one of the tasks, or for one, that takes longer is told to the log, once, with debug_dump() (level warning,
   /// category "async").
@@ -15753,7 +15768,7 @@ class thread_pool {
     const std::size_t threads = options.threads != 0 ? options.threads : processors;
     resource_set& all = options.resources;
     if (all.find("cpu") == nullptr) all.set("cpu", static_cast<std::int64_t>(threads) * resource_set::one);
-    if (all.find("memory") == nullptr) all.set("memory", ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE));
+    if (all.find("memory") == nullptr) all.set("memory", static_cast<std::int64_t>(usable_memory()));
     scheduler_ =
         new detail::scheduler(threads, processors, std::move(options.name), std::move(options.on_unobserved_error),
                               std::move(all), options.report_waits_after.report_);
@@ -18481,6 +18496,295 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/detail/where.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_WHERE_HPP
+#define CADRE_ACTOR_DETAIL_WHERE_HPP
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a task holds that does not say what.
+inline const resource_set& one_cpu() {
+  static const resource_set one{{"cpu", 1}};
+  return one;
+}
+
+/// Places that have resources (ranks, or the bundles of a group), and how much of them this rank has spoken for: by what it
+/// sent there that is not answered yet, and by the actors that it placed there. Nothing is asked of the places: what others
+/// have sent there is not seen. Thread-safety: all functions, from any thread. Cost: reads of two numbers for each place and
+/// each name that is wanted.
+class places {
+ public:
+  struct place {
+    std::string node;
+    resource_set has;
+  };
+  static constexpr int none = -1;
+
+  explicit places(const std::vector<place>& all) : size_(static_cast<int>(all.size())) {
+    for (const place& p : all)
+      for (const resource_set::entry& e : p.has.entries())
+        if (find(e.name) == kinds_.size()) kinds_.push_back(e.name);
+    total_.resize(all.size() * kinds_.size());
+    taken_ = std::vector<std::atomic<std::int64_t>>(total_.size());
+    std::vector<std::string> nodes;
+    std::vector<int> before;  // how many places of its node come before each
+    for (std::size_t p = 0; p < all.size(); ++p) {
+      for (const resource_set::entry& e : all[p].has.entries()) total_[p * kinds_.size() + find(e.name)] = e.units;
+      const auto at = std::find(nodes.begin(), nodes.end(), all[p].node);
+      node_of_.push_back(static_cast<int>(at - nodes.begin()));
+      if (at == nodes.end()) nodes.push_back(all[p].node);
+      before.push_back(static_cast<int>(std::count(node_of_.begin(), node_of_.end() - 1, node_of_.back())));
+      by_node_.push_back(static_cast<int>(p));
+      across_.push_back(static_cast<int>(p));
+    }
+    const auto sort = [](std::vector<int>& order, const std::vector<int>& by) {
+      std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return by[index(a)] < by[index(b)]; });
+    };
+    sort(by_node_, node_of_);
+    sort(across_, node_of_);
+    sort(across_, before);
+  }
+
+  [[nodiscard]] int size() const noexcept { return size_; }
+  [[nodiscard]] int node_of(int p) const noexcept { return node_of_[index(p)]; }
+  /// Whether the place has that at all.
+  [[nodiscard]] bool has(int p, const resource_set& wanted) const noexcept { return share(p, wanted, false) <= 1; }
+
+  /// Where to: of the places that `may(place)` be, and have what is wanted, the one of which the least is spoken for, in turn
+  /// where several are equal; `pack`: the first with room, a node after the other; `spread`: in turn over the nodes, then
+  /// over the places of each. A place of the node `near`, if it has room, comes before all. `none`: there is no such place.
+  template <class May>
+  [[nodiscard]] int choose(const resource_set& wanted, placement::kind how, const May& may, int near = none) {
+    if (near != none) {
+      const auto close = [&](int p) { return node_of_[index(p)] == near && share(p, wanted) <= 1 && may(p); };
+      if (const int p = least(wanted, close); p != none) return p;
+    }
+    if (how == placement::kind::pack)
+      for (const int p : by_node_)
+        if (share(p, wanted) <= 1 && may(p)) return p;
+    if (how == placement::kind::spread) return in_turn(across_, [&](int p) { return has(p, wanted) && may(p); });
+    return least(wanted, may);
+  }
+
+  void take(int p, const resource_set& what) noexcept { change(p, what, 1); }
+  void give_back(int p, const resource_set& what) noexcept { change(p, what, -1); }
+
+ private:
+  static std::size_t index(int i) noexcept { return static_cast<std::size_t>(i); }
+  [[nodiscard]] std::size_t find(std::string_view kind) const noexcept {
+    std::size_t k = 0;
+    while (k < kinds_.size() && kinds_[k] != kind) ++k;
+    return k;
+  }
+  // Of the place's own, the largest of all names, once this is there too; infinite if it never has that much.
+  [[nodiscard]] double share(int p, const resource_set& wanted, bool beside_others = true) const noexcept {
+    double most = 0;
+    for (const resource_set::entry& e : wanted.entries()) {
+      if (e.units == 0) continue;
+      const std::size_t k = find(e.name), at = index(p) * kinds_.size() + k;
+      if (k == kinds_.size() || total_[at] < e.units) return std::numeric_limits<double>::infinity();
+      const std::int64_t others = beside_others ? taken_[at].load(std::memory_order_relaxed) : 0;
+      most = std::max(most, static_cast<double>(others + e.units) / static_cast<double>(total_[at]));
+    }
+    return most;
+  }
+  template <class Can>
+  [[nodiscard]] int least(const resource_set& wanted, const Can& can) {
+    double best = std::numeric_limits<double>::infinity();
+    int chosen = none;
+    std::uint32_t equals = 0;
+    for (int p = 0; p < size_; ++p) {
+      const double s = share(p, wanted);
+      if (s > best || (s == best && chosen == none) || !can(p)) continue;
+      equals = s < best ? 1 : equals + 1;
+      if (s < best) chosen = p;
+      best = s;
+    }
+    if (equals < 2) return chosen;
+    std::uint32_t skip = next_.fetch_add(1, std::memory_order_relaxed) % equals;
+    for (int p = 0; p < size_; ++p)
+      if (share(p, wanted) <= best && can(p) && skip-- == 0) return p;
+    return chosen;  // others have taken some meanwhile
+  }
+  template <class Can>
+  [[nodiscard]] int in_turn(const std::vector<int>& order, const Can& can) {
+    std::uint32_t n = 0;
+    for (const int p : order) n += can(p) ? 1 : 0;
+    if (n == 0) return none;
+    std::uint32_t skip = next_.fetch_add(1, std::memory_order_relaxed) % n;
+    int last = none;
+    for (const int p : order)
+      if (can(p)) {
+        last = p;
+        if (skip-- == 0) break;
+      }
+    return last;
+  }
+  void change(int p, const resource_set& what, std::int64_t sign) noexcept {
+    for (const resource_set::entry& e : what.entries())
+      if (const std::size_t k = find(e.name); k != kinds_.size())
+        taken_[index(p) * kinds_.size() + k].fetch_add(sign * e.units, std::memory_order_relaxed);
+  }
+
+  const int size_;
+  std::vector<std::string> kinds_;
+  std::vector<std::int64_t> total_;               // by place, then kind
+  std::vector<std::atomic<std::int64_t>> taken_;  // likewise
+  std::vector<int> node_of_, by_node_, across_;
+  std::atomic<std::uint32_t> next_{0};
+};
+
+/// What one request has spoken for, until it is answered. Cost: nothing but the counts for one "cpu"; else a copy of what is
+/// wanted.
+class charge {
+ public:
+  charge() noexcept = default;
+  charge(std::shared_ptr<places> all, int at, const resource_set& wanted)
+      : what_(new what{std::move(all), at, wanted.is_ordinary() ? resource_set() : wanted}) {
+    what_->all->take(at, what_->resources());
+  }
+  charge(charge&& other) noexcept = default;
+  charge& operator=(charge&& other) noexcept {
+    settle();
+    what_ = std::move(other.what_);
+    return *this;
+  }
+  ~charge() { settle(); }
+
+  void settle() noexcept {
+    if (what_ == nullptr) return;
+    what_->all->give_back(what_->at, what_->resources());
+    what_ = nullptr;
+  }
+
+ private:
+  struct what {
+    std::shared_ptr<places> all;
+    int at;
+    resource_set wanted;  // empty: one "cpu"
+
+    [[nodiscard]] const resource_set& resources() const noexcept { return wanted.empty() ? one_cpu() : wanted; }
+  };
+  std::unique_ptr<what> what_;  // null for calls of actors, which are many
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/membership.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_MEMBERSHIP_HPP
+#define CADRE_ACTOR_DETAIL_MEMBERSHIP_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a rank tells the others of itself when the job begins.
+struct peer_facts {
+  std::string host;
+  std::uint64_t node = 0;  ///< the same on ranks of one node, which share its store
+  resource_set resources;
+  std::vector<int> gpus;
+  std::uint64_t threads = 0;  ///< of its pool
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(host, node, resources, gpus, threads);
+  }
+};
+
+/// The ranks of a job, and which member of it (see class link) has each. Whoever takes the place of a member that has died
+/// is on its node, with its resources. Thread-safety: all functions, from any thread.
+class membership {
+ public:
+  membership(const link& way, std::vector<peer_facts> by_rank)
+      : way_(way),
+        facts_(std::move(by_rank)),
+        holder_(facts_.size()),
+        gone_(static_cast<std::size_t>(way.most_members())) {
+    for (std::size_t r = 0; r < holder_.size(); ++r) holder_[r].store(static_cast<int>(r), std::memory_order_relaxed);
+    for (int m = 0; m < way.members(); ++m) {
+      if (way.is_alive(m) || m == way.rank())
+        holder_[index(way.rank_of(m))].store(m, std::memory_order_relaxed);
+      else
+        gone_[index(m)].store(true, std::memory_order_relaxed);
+    }
+  }
+
+  [[nodiscard]] const std::vector<peer_facts>& all() const noexcept { return facts_; }
+  /// Of a member.
+  [[nodiscard]] const peer_facts& facts_of(int m) const noexcept { return facts_[index(way_.rank_of(m))]; }
+  [[nodiscard]] int holder_of(int rank) const noexcept { return holder_[index(rank)].load(std::memory_order_acquire); }
+  /// From now on.
+  void seat(int m) noexcept { holder_[index(way_.rank_of(m))].store(m, std::memory_order_release); }
+
+  /// Whether a member is of this node, and has its store.
+  [[nodiscard]] bool is_here(int m) const noexcept { return facts_of(m).node == facts_of(way_.rank()).node; }
+  [[nodiscard]] bool has_several_nodes() const noexcept {
+    for (const peer_facts& f : facts_)
+      if (f.node != facts_[0].node) return true;
+    return false;
+  }
+
+  /// It has died, and all that was asked of it has been told so.
+  [[nodiscard]] bool is_gone(int m) const noexcept { return gone_[index(m)].load(); }
+  void set_gone(int m) noexcept { gone_[index(m)].store(true); }
+
+  [[nodiscard]] bool is_at(const placement& on, int rank) const {
+    return on.what() == placement::kind::on_rank   ? rank == on.rank()
+           : on.what() == placement::kind::on_node ? facts_[index(rank)].host == on.node()
+                                                   : true;
+  }
+  [[nodiscard]] std::vector<places::place> places_by_rank() const {
+    std::vector<places::place> ranks;
+    for (const peer_facts& p : facts_) ranks.push_back({std::to_string(p.node), p.resources});
+    return ranks;
+  }
+  /// For the text of an error.
+  [[nodiscard]] std::string none_for(const placement& on, const resource_set& wanted) const {
+    std::string text = wanted.text();
+    if (on.what() == placement::kind::on_rank) text += " on rank " + std::to_string(on.rank());
+    if (on.what() == placement::kind::on_node) text += " on node '" + on.node() + "'";
+    text += "; this job has ";
+    for (std::size_t r = 0; r < facts_.size() && r < 16; ++r)
+      text +=
+          (r ? "; rank " : "rank ") + std::to_string(r) + " on '" + facts_[r].host + "' " + facts_[r].resources.text();
+    return text;
+  }
+
+ private:
+  static std::size_t index(int i) noexcept { return static_cast<std::size_t>(i); }
+
+  const link& way_;
+  const std::vector<peer_facts> facts_;
+  std::vector<std::atomic<int>> holder_;
+  std::vector<std::atomic<bool>> gone_;  // by member
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/actor/detail/errands.hpp ----
 #ifndef CADRE_ACTOR_DETAIL_ERRANDS_HPP
 #define CADRE_ACTOR_DETAIL_ERRANDS_HPP
@@ -19088,195 +19392,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/actor/detail/where.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_WHERE_HPP
-#define CADRE_ACTOR_DETAIL_WHERE_HPP
-
-#include <algorithm>
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <limits>
-#include <memory>
-#include <string>
-#include <string_view>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What a task holds that does not say what.
-inline const resource_set& one_cpu() {
-  static const resource_set one{{"cpu", 1}};
-  return one;
-}
-
-/// Places that have resources (ranks, or the bundles of a group), and how much of them this rank has spoken for: by what it
-/// sent there that is not answered yet, and by the actors that it placed there. Nothing is asked of the places: what others
-/// have sent there is not seen. Thread-safety: all functions, from any thread. Cost: reads of two numbers for each place and
-/// each name that is wanted.
-class places {
- public:
-  struct place {
-    std::string node;
-    resource_set has;
-  };
-  static constexpr int none = -1;
-
-  explicit places(const std::vector<place>& all) : size_(static_cast<int>(all.size())) {
-    for (const place& p : all)
-      for (const resource_set::entry& e : p.has.entries())
-        if (find(e.name) == kinds_.size()) kinds_.push_back(e.name);
-    total_.resize(all.size() * kinds_.size());
-    taken_ = std::vector<std::atomic<std::int64_t>>(total_.size());
-    std::vector<std::string> nodes;
-    std::vector<int> before;  // how many places of its node come before each
-    for (std::size_t p = 0; p < all.size(); ++p) {
-      for (const resource_set::entry& e : all[p].has.entries()) total_[p * kinds_.size() + find(e.name)] = e.units;
-      const auto at = std::find(nodes.begin(), nodes.end(), all[p].node);
-      node_of_.push_back(static_cast<int>(at - nodes.begin()));
-      if (at == nodes.end()) nodes.push_back(all[p].node);
-      before.push_back(static_cast<int>(std::count(node_of_.begin(), node_of_.end() - 1, node_of_.back())));
-      by_node_.push_back(static_cast<int>(p));
-      across_.push_back(static_cast<int>(p));
-    }
-    const auto sort = [](std::vector<int>& order, const std::vector<int>& by) {
-      std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return by[index(a)] < by[index(b)]; });
-    };
-    sort(by_node_, node_of_);
-    sort(across_, node_of_);
-    sort(across_, before);
-  }
-
-  [[nodiscard]] int size() const noexcept { return size_; }
-  [[nodiscard]] int node_of(int p) const noexcept { return node_of_[index(p)]; }
-  /// Whether the place has that at all.
-  [[nodiscard]] bool has(int p, const resource_set& wanted) const noexcept { return share(p, wanted, false) <= 1; }
-
-  /// Where to: of the places that `may(place)` be, and have what is wanted, the one of which the least is spoken for, in turn
-  /// where several are equal; `pack`: the first with room, a node after the other; `spread`: in turn over the nodes, then
-  /// over the places of each. A place of the node `near`, if it has room, comes before all. `none`: there is no such place.
-  template <class May>
-  [[nodiscard]] int choose(const resource_set& wanted, placement::kind how, const May& may, int near = none) {
-    if (near != none) {
-      const auto close = [&](int p) { return node_of_[index(p)] == near && share(p, wanted) <= 1 && may(p); };
-      if (const int p = least(wanted, close); p != none) return p;
-    }
-    if (how == placement::kind::pack)
-      for (const int p : by_node_)
-        if (share(p, wanted) <= 1 && may(p)) return p;
-    if (how == placement::kind::spread) return in_turn(across_, [&](int p) { return has(p, wanted) && may(p); });
-    return least(wanted, may);
-  }
-
-  void take(int p, const resource_set& what) noexcept { change(p, what, 1); }
-  void give_back(int p, const resource_set& what) noexcept { change(p, what, -1); }
-
- private:
-  static std::size_t index(int i) noexcept { return static_cast<std::size_t>(i); }
-  [[nodiscard]] std::size_t find(std::string_view kind) const noexcept {
-    std::size_t k = 0;
-    while (k < kinds_.size() && kinds_[k] != kind) ++k;
-    return k;
-  }
-  // Of the place's own, the largest of all names, once this is there too; infinite if it never has that much.
-  [[nodiscard]] double share(int p, const resource_set& wanted, bool beside_others = true) const noexcept {
-    double most = 0;
-    for (const resource_set::entry& e : wanted.entries()) {
-      if (e.units == 0) continue;
-      const std::size_t k = find(e.name), at = index(p) * kinds_.size() + k;
-      if (k == kinds_.size() || total_[at] < e.units) return std::numeric_limits<double>::infinity();
-      const std::int64_t others = beside_others ? taken_[at].load(std::memory_order_relaxed) : 0;
-      most = std::max(most, static_cast<double>(others + e.units) / static_cast<double>(total_[at]));
-    }
-    return most;
-  }
-  template <class Can>
-  [[nodiscard]] int least(const resource_set& wanted, const Can& can) {
-    double best = std::numeric_limits<double>::infinity();
-    int chosen = none;
-    std::uint32_t equals = 0;
-    for (int p = 0; p < size_; ++p) {
-      const double s = share(p, wanted);
-      if (s > best || (s == best && chosen == none) || !can(p)) continue;
-      equals = s < best ? 1 : equals + 1;
-      if (s < best) chosen = p;
-      best = s;
-    }
-    if (equals < 2) return chosen;
-    std::uint32_t skip = next_.fetch_add(1, std::memory_order_relaxed) % equals;
-    for (int p = 0; p < size_; ++p)
-      if (share(p, wanted) <= best && can(p) && skip-- == 0) return p;
-    return chosen;  // others have taken some meanwhile
-  }
-  template <class Can>
-  [[nodiscard]] int in_turn(const std::vector<int>& order, const Can& can) {
-    std::uint32_t n = 0;
-    for (const int p : order) n += can(p) ? 1 : 0;
-    if (n == 0) return none;
-    std::uint32_t skip = next_.fetch_add(1, std::memory_order_relaxed) % n;
-    int last = none;
-    for (const int p : order)
-      if (can(p)) {
-        last = p;
-        if (skip-- == 0) break;
-      }
-    return last;
-  }
-  void change(int p, const resource_set& what, std::int64_t sign) noexcept {
-    for (const resource_set::entry& e : what.entries())
-      if (const std::size_t k = find(e.name); k != kinds_.size())
-        taken_[index(p) * kinds_.size() + k].fetch_add(sign * e.units, std::memory_order_relaxed);
-  }
-
-  const int size_;
-  std::vector<std::string> kinds_;
-  std::vector<std::int64_t> total_;               // by place, then kind
-  std::vector<std::atomic<std::int64_t>> taken_;  // likewise
-  std::vector<int> node_of_, by_node_, across_;
-  std::atomic<std::uint32_t> next_{0};
-};
-
-/// What one request has spoken for, until it is answered. Cost: nothing but the counts for one "cpu"; else a copy of what is
-/// wanted.
-class charge {
- public:
-  charge() noexcept = default;
-  charge(std::shared_ptr<places> all, int at, const resource_set& wanted)
-      : what_(new what{std::move(all), at, wanted.is_ordinary() ? resource_set() : wanted}) {
-    what_->all->take(at, what_->resources());
-  }
-  charge(charge&& other) noexcept = default;
-  charge& operator=(charge&& other) noexcept {
-    settle();
-    what_ = std::move(other.what_);
-    return *this;
-  }
-  ~charge() { settle(); }
-
-  void settle() noexcept {
-    if (what_ == nullptr) return;
-    what_->all->give_back(what_->at, what_->resources());
-    what_ = nullptr;
-  }
-
- private:
-  struct what {
-    std::shared_ptr<places> all;
-    int at;
-    resource_set wanted;  // empty: one "cpu"
-
-    [[nodiscard]] const resource_set& resources() const noexcept { return wanted.empty() ? one_cpu() : wanted; }
-  };
-  std::unique_ptr<what> what_;  // null for calls of actors, which are many
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/actor/detail/groups_used.hpp ----
 #ifndef CADRE_ACTOR_DETAIL_GROUPS_USED_HPP
 #define CADRE_ACTOR_DETAIL_GROUPS_USED_HPP
@@ -19346,9 +19461,11 @@ CADRE_NAMESPACE_BEGIN
 
 /// How a runtime is made: `cadre::runtime rt{{.threads = 4, .resources = {{"TPU", 8}}}};`
 struct runtime_options {
-  /// Of this process's pool. 0: one for each processor that it may use.
+  /// Of this process's pool. 0: one for each processor that it may use; in a job of several ranks one for each of its share of
+  /// the node's, and one at least.
   std::size_t threads = 0;
-  /// What this process has for tasks and actors, beside "cpu" and "memory": see thread_pool_options.
+  /// What this process has for tasks and actors, beside "cpu" and "memory": see thread_pool_options. In a job of several ranks
+  /// "memory" and "gpu" of a node are dealt among its ranks that do not name them here.
   resource_set resources = {};
   /// Where objects lie. It is opened when the first object is put.
   store_options store = {};
@@ -19359,6 +19476,15 @@ struct runtime_options {
   /// Writes and reads back all arguments and results, as between ranks, though they stay in this process: a test of what
   /// programs send, without mpirun.
   bool round_trip = false;
+  /// Which devices its "gpu" are, as CUDA numbers them: this_task::gpus() says these. Empty: 0, 1, ..., as many as .resources
+  /// say, and under cadre::mpi those of this rank's share of the node.
+  std::vector<int> gpus = {};
+  /// Under cadre::mpi: how many ranks of a node may share a GPU, each of which has it as a whole one; more are error 1110 at
+  /// the start, on all ranks. 0: none share any, and where there are more ranks than GPUs the last have none.
+  std::size_t most_ranks_per_gpu = 0;
+  /// In a job of mpirun --enable-recovery, of cadre::mpi::run: how often ranks that have died are started again, all
+  /// together.
+  int max_respawns = 64;
 };
 
 /// How one task is to be run anywhere in the job: `rt.submit<&f>({.resources = {{"gpu", 1}}, .max_retries = 2}, x)`.
@@ -19818,6 +19944,7 @@ CADRE_NAMESPACE_END
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -19861,11 +19988,14 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
         bundles_(actors_),
         face_(face) {
     try {
+      declare_gpus(options);
       pool_.emplace(thread_pool_options{.threads = options.threads,
                                         .on_unobserved_error = std::move(options.on_unobserved_error),
                                         .resources = std::move(options.resources),
                                         .report_waits_after = options.report_waits_after});
       home_ = scheduler_of(*pool_).id();
+      gpus_ = std::move(options.gpus);
+      if (!gpus_.empty()) ledger()->number_devices(gpus_);
       bundles_.begin(ledger());
       enter();  // last: others find what is whole
     } catch (...) {
@@ -19938,6 +20068,8 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     placement_groups* const all = groups_if_any();
     return bundles_.waiting() + (all != nullptr ? all->waiting() : 0);
   }
+  /// As CUDA numbers them; empty if the options do not say.
+  [[nodiscard]] const std::vector<int>& gpus() const noexcept { return gpus_; }
   [[nodiscard]] const resource_set& resources() const { return scheduler_of(*pool_).resources(); }
   /// One job of several ranks from now on: handles of all of them have the same number, and the ranks of a node one store.
   void begin_job(std::uint32_t number, const std::string& store) {
@@ -20049,6 +20181,19 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   }
 
  private:
+  static void declare_gpus(runtime_options& options) {
+    std::vector<int>& numbers = options.gpus;
+    if (numbers.empty()) return;
+    std::sort(numbers.begin(), numbers.end());
+    if (std::adjacent_find(numbers.begin(), numbers.end()) != numbers.end())
+      throw impossible_request("the same device twice; name each once in .gpus");
+    const auto units = static_cast<std::int64_t>(numbers.size()) * resource_set::one;
+    if (options.resources.find("gpu") == nullptr) options.resources.set("gpu", units);
+    if (options.resources.find("gpu")->units != units)
+      throw impossible_request(std::to_string(numbers.size()) + " devices in .gpus, and a runtime that has " +
+                               options.resources.text() + "; leave \"gpu\" to .gpus");
+  }
+
   static constexpr std::uint32_t most = 256, most_jobs = 16;
   static constexpr std::uint32_t of_job = 0x80000000;
   // Changes under the mutex, and is read without: a runtime may end meanwhile, whose memory nobody must look at.
@@ -20124,6 +20269,7 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   std::mutex mutex_;
   store_options store_options_;
   const bool packs_;
+  std::vector<int> gpus_;
   std::optional<object_store> store_;
   std::atomic<object_store*> ready_store_{nullptr};
   producers producers_;
@@ -20242,13 +20388,6 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// What a rank tells the others of itself when the job begins.
-struct peer_facts {
-  std::string host;
-  std::uint64_t node = 0;  ///< the same on ranks of one node, which share its store
-  resource_set resources;
-};
-
 /// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
 /// functions, from any thread, but for serve() and finish().
 class job final : public message_sink,
@@ -20261,11 +20400,10 @@ class job final : public message_sink,
   job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
       : core_(core),
         way_(std::move(way)),
-        all_(std::move(all)),
+        who_(*way_, std::move(all)),
         letters_(core_.actors(), *this, core_.home()),
         far_(way_->rank(), *this),
-        gone_(all_.size()),
-        ranks_(std::make_shared<places>(ranks_of(all_))),
+        ranks_(std::make_shared<places>(who_.places_by_rank())),
         moved_(*this) {}
   /// Messages are received from now on. Once, when all else is there.
   void start() {
@@ -20277,26 +20415,24 @@ class job final : public message_sink,
   ~job() = default;
 
   [[nodiscard]] runtime_core& core() noexcept { return core_; }
+  [[nodiscard]] link& way() noexcept { return *way_; }
   [[nodiscard]] int rank() const noexcept { return way_->rank(); }
   [[nodiscard]] int world_size() const noexcept { return way_->world_size(); }
-  [[nodiscard]] bool has_rank(int r) const noexcept { return r >= 0 && r < world_size(); }
+  [[nodiscard]] bool has_rank(int r) const noexcept { return r >= 0 && r < way_->members(); }
   /// Of a message. Throws archive_corrupt (502) if there is no such rank.
   void check_rank(int r) const {
     if (!has_rank(r))
       throw archive_corrupt("rank " + std::to_string(r) + " in a job of " + std::to_string(world_size()), 0);
   }
   [[nodiscard]] std::string where() const {
-    return "rank " + std::to_string(rank()) + " on " + all_[static_cast<std::size_t>(rank())].host;
+    return "rank " + std::to_string(rank_of(rank())) + " on " + facts_of(rank()).host;
   }
+  /// The rank that one of those numbers stands for: of members that came later it is another.
+  [[nodiscard]] int rank_of(int r) const noexcept { return way_->rank_of(r); }
+  [[nodiscard]] membership& members() noexcept { return who_; }
   /// Whether that rank is on this node, and has its store.
-  [[nodiscard]] bool is_here(int r) const noexcept {
-    return all_[static_cast<std::size_t>(r)].node == all_[static_cast<std::size_t>(rank())].node;
-  }
-  [[nodiscard]] bool has_several_nodes() const noexcept {
-    for (int r = 0; r < world_size(); ++r)
-      if (!is_here(r)) return true;
-    return false;
-  }
+  [[nodiscard]] bool is_here(int r) const noexcept { return who_.is_here(r); }
+  [[nodiscard]] bool has_several_nodes() const noexcept { return who_.has_several_nodes(); }
 
   // ---- Requests
 
@@ -20381,7 +20517,7 @@ class job final : public message_sink,
   /// Of a rank to which nothing can be sent: true if died() is to come, and will see to all that was asked of it.
   [[nodiscard]] bool is_dying(int r) noexcept {
     const std::lock_guard lock(dying_);
-    return !is_alive(r) && !gone_[static_cast<std::size_t>(r)];
+    return !is_alive(r) && !who_.is_gone(r);
   }
   /// On rank 0: makes those anew that were there, on another thread.
   void revive_all_of(int r, std::string_view how) {
@@ -20410,18 +20546,18 @@ class job final : public message_sink,
 
   /// Throws impossible_request (209).
   int choose(const placement& on, const resource_set& wanted, bool rank_0_last = false, int near = places::none) {
-    const auto may = [&](int r) { return is_at(on, r) && is_alive(r); };
+    const auto may = [&](int r) { return who_.is_at(on, r) && is_alive(who_.holder_of(r)); };
     int to = places::none;
     if (rank_0_last) to = ranks_->choose(wanted, on.what(), [&](int r) { return r != 0 && may(r); });
     if (on.what() != placement::kind::anywhere) near = places::none;
     if (to == places::none) to = ranks_->choose(wanted, on.what(), may, near);
     if (to == places::none && on.is_soft()) return choose({}, wanted, rank_0_last);
-    if (to == places::none) throw impossible_request(none_for(on, wanted));
-    return to;
+    if (to == places::none) throw impossible_request(who_.none_for(on, wanted));
+    return who_.holder_of(to);
   }
-  /// What this rank has spoken for on all.
+  /// What this rank has spoken for on all, by rank_of().
   [[nodiscard]] const std::shared_ptr<places>& ranks() const noexcept { return ranks_; }
-  [[nodiscard]] const peer_facts& facts_of(int r) const noexcept { return all_[static_cast<std::size_t>(r)]; }
+  [[nodiscard]] const peer_facts& facts_of(int r) const noexcept { return who_.facts_of(r); }
 
   // ---- The life of the job
 
@@ -20444,7 +20580,7 @@ class job final : public message_sink,
     activity a;
     a.received = received_.load();  // before sent_: see finish()
     a.idle = requests_.open() == 0;
-    a.still = moved_.idle() && revivals_.idle() && scheduler_of(core_.pool()).is_idle();
+    a.still = moved_.idle() && revivals_.idle() && respawns_.idle() && scheduler_of(core_.pool()).is_idle();
     a.idle = a.idle && a.still;
     a.waiting = core_.waiting_for_resources();
     a.holds = a.waiting != 0 && !core_.actors().all_of(nullptr).empty();
@@ -20453,7 +20589,7 @@ class job final : public message_sink,
   }
   /// By rank 0.
   void end_others() {
-    for (int r = 0; r < world_size(); ++r) {
+    for (int r = 0; r < way_->members(); ++r) {
       if (r == rank() || !is_alive(r)) continue;
       try {
         send(
@@ -20503,16 +20639,21 @@ class job final : public message_sink,
       const std::lock_guard lock(dying_);
       if (this->rank() == 0) revive_all_of(rank, how);
       const auto asked = requests_.take_all_of(rank);
-      log(log_level::error, "actor", [&] { return obituary(rank, how, asked); });
+      log(log_level::error, "actor", [&] { return obituary(rank_of(rank), how, asked); });
       for (waits_for_answer* const w : asked)
         if (!w->goes_elsewhere()) lost.push_back(w);
-      gone_[static_cast<std::size_t>(rank)] = true;
+      who_.set_gone(rank);
     }
     for (waits_for_answer* const w : lost) w->lost(how);
     lose_objects_of(rank, how);
     core_.place_groups_again();
     if (rank == 0) end();
+    if (when_lost) respawns_.add([this, rank] { when_lost(rank); });
   }
+  /// Called for each member that has died, on a thread for that. To be set before start().
+  move_only_function<void(int member)> when_lost;
+  /// On that thread too.
+  void later_to_respawn(errands::errand f) { respawns_.add(std::move(f)); }
 
  private:
   [[nodiscard]] std::uint64_t patience() const noexcept override { return way_->patience(); }
@@ -20520,7 +20661,7 @@ class job final : public message_sink,
   bool bring_last() noexcept override { return way_->poll_last(); }
   [[nodiscard]] bool is_gone(int r, bool for_sure) noexcept override {
     if (for_sure) const std::lock_guard lock(dying_);
-    return gone_[static_cast<std::size_t>(r)];
+    return who_.is_gone(r);
   }
   [[nodiscard]] actor_place ask_where(const actor_place& first, int not_at) override;
   void revive(const actor_place& first, std::string how) noexcept;
@@ -20650,29 +20791,9 @@ class job final : public message_sink,
     over_.notify_all();
   }
 
-  [[nodiscard]] bool is_at(const placement& on, int r) const {
-    return on.what() == placement::kind::on_rank   ? r == on.rank()
-           : on.what() == placement::kind::on_node ? all_[static_cast<std::size_t>(r)].host == on.node()
-                                                   : true;
-  }
-  static std::vector<places::place> ranks_of(const std::vector<peer_facts>& all) {
-    std::vector<places::place> ranks;
-    for (const peer_facts& p : all) ranks.push_back({std::to_string(p.node), p.resources});
-    return ranks;
-  }
-  [[nodiscard]] std::string none_for(const placement& on, const resource_set& wanted) const {
-    std::string text = wanted.text();
-    if (on.what() == placement::kind::on_rank) text += " on rank " + std::to_string(on.rank());
-    if (on.what() == placement::kind::on_node) text += " on node '" + on.node() + "'";
-    text += "; this job has ";
-    for (std::size_t r = 0; r < all_.size() && r < 16; ++r)
-      text += (r ? "; rank " : "rank ") + std::to_string(r) + " on '" + all_[r].host + "' " + all_[r].resources.text();
-    return text;
-  }
-
   runtime_core& core_;
   std::unique_ptr<link> way_;
-  std::vector<peer_facts> all_;
+  membership who_;
   requests requests_;
   served_tasks served_;
   cancelled_letters cancelled_;
@@ -20681,10 +20802,9 @@ class job final : public message_sink,
   kept_actors kept_;
   far_objects far_;
   std::mutex dying_;  // while the death of a rank is told
-  std::vector<std::atomic<bool>> gone_;
   const std::shared_ptr<places> ranks_;
   moved_actors moved_;
-  errands revivals_;
+  errands revivals_, respawns_;
   std::atomic<std::uint64_t> sent_{0}, received_{0};
   std::atomic<std::uint32_t> over_{0};
 };
@@ -21994,8 +22114,10 @@ class bundles_of_job final : public bundle_ranks {
 
   std::vector<group_layout::rank> all() override {
     std::vector<group_layout::rank> ranks;
-    for (int r = 0; r < job_.world_size(); ++r)
-      if (job_.is_alive(r)) ranks.push_back({r, job_.facts_of(r).host, room::of(job_.facts_of(r).resources)});
+    for (int r = 0; r < job_.world_size(); ++r) {
+      const int now = job_.members().holder_of(r);
+      if (job_.is_alive(now)) ranks.push_back({now, job_.facts_of(now).host, room::of(job_.facts_of(now).resources)});
+    }
     return ranks;
   }
   std::vector<group_layout::rank> free() override {
@@ -22022,17 +22144,18 @@ class bundles_of_job final : public bundle_ranks {
     } catch (const std::exception&) {  // likewise
     }
     if (done)
-      for (const bundle_table::part& p : which) job_.ranks()->take(rank, p.resources);
+      for (const bundle_table::part& p : which) job_.ranks()->take(job_.rank_of(rank), p.resources);
     return done;
   }
   void take_back(int rank, std::uint64_t group, const parts& which) noexcept override {
-    for (const bundle_table::part& p : which) job_.ranks()->give_back(rank, p.resources);
+    for (const bundle_table::part& p : which) job_.ranks()->give_back(job_.rank_of(rank), p.resources);
     tell(rank, group, "it could not be set aside as a whole", true);
   }
   void drop(std::uint64_t group, const std::vector<int>& at, const std::vector<resource_set>& bundles,
             const std::string& why) noexcept override {
-    for (std::size_t b = 0; b < at.size(); ++b) job_.ranks()->give_back(at[b], bundles[b]);
-    for (int r = 0; r < job_.world_size(); ++r) tell(r, group, why, false);  // all that know it
+    for (std::size_t b = 0; b < at.size(); ++b) job_.ranks()->give_back(job_.rank_of(at[b]), bundles[b]);
+    for (int r = 0; r < job_.world_size(); ++r)  // all that know it
+      tell(job_.members().holder_of(r), group, why, false);
   }
   void run(move_only_function<void()> f) override { job_.later(std::move(f)); }
 
@@ -22128,13 +22251,13 @@ inline int find_place(job& j, placement& on, const resource_set& wanted, bool ra
 }
 /// Of what find_place() has said where it goes.
 inline charge charge_for(job& j, const placement& on, int to, const resource_set& wanted) {
-  if (!on.is_in_group()) return charge(j.ranks(), to, wanted);
+  if (!on.is_in_group()) return charge(j.ranks(), j.rank_of(to), wanted);
   const auto g = j.core().groups_used().find(on.group());
   return g ? charge(g->bundles, on.bundle(), wanted) : charge();
 }
 /// The same for an actor, which keeps it as long as it lives; what has ended gives it back.
 inline void take_for(job& j, const placement& on, int to, const resource_set& what) {
-  if (!on.is_in_group()) return j.ranks()->take(to, what);
+  if (!on.is_in_group()) return j.ranks()->take(j.rank_of(to), what);
   if (const auto g = j.core().groups_used().find(on.group())) g->bundles->take(on.bundle(), what);
 }
 struct given_back_request {
@@ -22145,7 +22268,7 @@ struct given_back_request {
     way_back(r).with([&] { give_back(r.at, on, r.from, what); });
   }
   static void give_back(job& j, const placement& on, int at, const resource_set& what) {
-    if (!on.is_in_group()) return j.ranks()->give_back(at, what);
+    if (!on.is_in_group()) return j.ranks()->give_back(j.rank_of(at), what);
     const auto g = j.core().groups_used().find(on.group());
     if (g && on.bundle() >= 0 && on.bundle() < g->bundles->size()) g->bundles->give_back(on.bundle(), what);
   }
@@ -22244,7 +22367,7 @@ inline actor_place job::ask_where(const actor_place& first, int not_at) {
             .get();
     check_rank(w.now.rank);
   }
-  if (!w.why_dead.empty()) throw actor_died("that was made on rank " + std::to_string(first.rank), w.why_dead);
+  if (!w.why_dead.empty()) throw actor_died("that was made on rank " + std::to_string(rank_of(first.rank)), w.why_dead);
   return w.now;
 }
 inline void job::revive(const actor_place& first, std::string how) noexcept {
@@ -22255,8 +22378,8 @@ inline void job::revive(const actor_place& first, std::string how) noexcept {
         how += "; it may not be made anew again: see .max_restarts";
         break;
       }
-      // A rank does not come back. Rank 0 is not to be lost by what killed another.
-      const bool on_the_lost = k->on.what() == placement::kind::on_rank && !is_alive(k->on.rank());
+      // A rank that comes back does so later, if at all. Rank 0 is not to be lost by what killed another.
+      const bool on_the_lost = k->on.what() == placement::kind::on_rank && !is_alive(who_.holder_of(k->on.rank()));
       sent_actor again = k->how;
       placement on = on_the_lost ? placement{} : k->on;
       const int to = find_place(*this, on, again.resources, true);
@@ -24918,7 +25041,7 @@ int node_of_objects(job& j, const Call& call) {
     store_core& store = *object_ref_access::core(ref);
     const std::uint64_t key = object_ref_access::key(ref);
     const auto far = j.far().find(key);
-    const int node = j.ranks()->node_of(far ? far->rank : j.rank());
+    const int node = j.ranks()->node_of(j.rank_of(far ? far->rank : j.rank()));
     const std::uint64_t n = far ? far->bytes : std::uint64_t{store.entry(far_entries::index(key)).bytes};
     auto at = std::find_if(bytes.begin(), bytes.end(), [&](const auto& b) { return b.first == node; });
     if (at == bytes.end()) at = bytes.insert(at, {node, 0});
@@ -25372,7 +25495,8 @@ namespace this_task {
   return e != nullptr ? e->processors : 1;
 }
 
-/// The devices that it holds, or a part of one of, in rising order: 0 <= id < the pool's "gpu".
+/// The devices that it holds, or a part of one of, in rising order: 0 <= id < the pool's "gpu", or those of
+/// runtime_options::gpus.
 [[nodiscard]] inline std::vector<int> gpus() {
   std::vector<int> ids;
   detail::task* const t = detail::current_task();
@@ -25535,7 +25659,9 @@ class runtime {
   /// The threads of this process, for any callable.
   [[nodiscard]] thread_pool& pool() noexcept { return core_.pool(); }
   /// Of this process among all of the job, and how many they are.
-  [[nodiscard]] int rank() const noexcept { return core_.rank(); }
+  [[nodiscard]] int rank() const noexcept {
+    return core_.jobs() == nullptr ? core_.rank() : core_.jobs()->rank_of(core_.rank());
+  }
   [[nodiscard]] int world_size() const noexcept { return core_.jobs() == nullptr ? 1 : core_.jobs()->world_size(); }
 
   // ---- Tasks
@@ -31851,6 +31977,92 @@ inline void write_file_atomically(const std::string& path, std::span<const std::
   }
   bytes.resize(held);
   return bytes;
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/gpus.hpp ----
+#ifndef CADRE_OS_GPUS_HPP
+#define CADRE_OS_GPUS_HPP
+
+#include <dirent.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// How many entries of a folder `counts` takes.
+template <class Counts>
+[[gnu::cold]] std::size_t count_entries(const std::string& folder, Counts&& counts) {
+  std::size_t n = 0;
+  ::DIR* const all = ::opendir(folder.c_str());
+  if (all == nullptr) return 0;
+  while (const ::dirent* const e = ::readdir(all))
+    if (counts(std::string_view(e->d_name))) ++n;
+  ::closedir(all);
+  return n;
+}
+
+inline bool is_number(std::string_view text) noexcept {
+  return !text.empty() && text.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+/// NVIDIA's GPUs that this process may open. The files are looked at, not opened: that would wake the GPU.
+[[gnu::cold]] inline std::size_t count_gpus(const std::string& root) {
+  const std::string devices = root + "/dev";
+  std::size_t known = 0;
+  const std::size_t n = count_entries(devices, [&](std::string_view name) {
+    if (!name.starts_with("nvidia") || !is_number(name.substr(6))) return false;
+    ++known;
+    return ::access((devices + "/" + std::string(name)).c_str(), R_OK | W_OK) == 0;
+  });
+  if (known != 0) return n;
+  // The driver may be there before the files, which are made when CUDA first asks for them.
+  return count_entries(root + "/proc/driver/nvidia/gpus", [](std::string_view name) { return name.front() != '.'; });
+}
+
+/// What CUDA makes of CUDA_VISIBLE_DEVICES where there are `count` GPUs: what follows an invalid name is not seen.
+[[gnu::cold]] inline std::vector<std::string> chosen_gpus(std::string_view list, std::size_t count) {
+  std::vector<std::string> names;
+  while (!list.empty()) {
+    std::string_view name = split_off(list, ',');
+    while (name.starts_with(' ')) name.remove_prefix(1);
+    while (name.ends_with(' ')) name.remove_suffix(1);
+    std::int64_t number = 0;
+    const bool is_there = is_number(name) ? parse_integer(name, number) && static_cast<std::size_t>(number) < count
+                                          : name.starts_with("GPU-") || name.starts_with("MIG-");
+    if (!is_there) break;
+    std::string text = is_number(name) ? std::to_string(number) : std::string(name);
+    if (std::find(names.begin(), names.end(), text) != names.end()) break;
+    names.push_back(std::move(text));
+  }
+  return names;
+}
+
+}  // namespace detail
+
+/// The GPUs that CUDA shows to this process, in CUDA's order, by names that are the same in all processes of a machine that
+/// see the same one: a number, or what CUDA_VISIBLE_DEVICES says. Found by the files of NVIDIA's driver, without CUDA; where
+/// these show none there is none, whatever the variable says. `root` stands before every path read, for tests.
+[[nodiscard, gnu::cold]] inline std::vector<std::string> visible_gpus(const std::string& root = {}) {
+  const std::size_t count = detail::count_gpus(root);
+  if (count == 0) return {};
+  if (const char* const list = std::getenv("CUDA_VISIBLE_DEVICES")) return detail::chosen_gpus(list, count);
+  std::vector<std::string> names;
+  for (std::size_t d = 0; d < count; ++d) names.push_back(std::to_string(d));
+  return names;
 }
 
 CADRE_NAMESPACE_END

@@ -10,6 +10,7 @@
 #define CADRE_MPI_DETAIL_PROCESS_WATCH_HPP
 
 #include <poll.h>
+#include <signal.h>
 #include <sys/ioctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -34,6 +35,11 @@ class process_watch {
     if (!file_) return gone_;
     pollfd about{.fd = file_.get(), .events = POLLIN, .revents = 0};
     return ::poll(&about, 1, 0) == 1;
+  }
+
+  /// Ends it, by SIGKILL.
+  void end() const noexcept {
+    if (file_) ::syscall(SYS_pidfd_send_signal, file_.get(), SIGKILL, nullptr, 0);
   }
 
   /// After it has ended: " by signal 9", " with exit code 1", or nothing where the kernel does not tell (before 6.15).
@@ -459,7 +465,7 @@ CADRE_NAMESPACE_BEGIN
 
 namespace mpi {
 
-/// Thrown (1101, 1102, 1109) when MPI reports an error or is not in a state that allows what was asked.
+/// Thrown (1101, 1102, 1109, 1110) when MPI reports an error, or the ranks cannot do together what was asked.
 class mpi_error : public error {
  public:
   /// 1101: an MPI function failed.
@@ -473,6 +479,8 @@ class mpi_error : public error {
   static mpi_error unusable(std::string_view message) { return {1102, message}; }
   /// 1109: the launcher's processes are not one job.
   static mpi_error started_apart(std::string_view message) { return {1109, message}; }
+  /// 1110: more ranks of a node want the same GPU than the options allow.
+  static mpi_error shared_gpu(std::string_view message) { return {1110, message}; }
 
  private:
   mpi_error(int number, std::string_view message) : error("mpi", number, message) {}
@@ -666,6 +674,17 @@ class environment {
     if (!somebody_died_.exchange(true)) ::on_exit([](int status, void*) { exit_status() = status; }, nullptr);
   }
 
+  /// This process is in the place of a rank that has died; `far`: not on the node of rank 0.
+  void take_place(bool far) noexcept {
+    takes_place_ = true;
+    note_death(false, far);
+  }
+  /// Whether a job goes on after the death of a rank: mpirun --enable-recovery.
+  static bool goes_on_after_deaths() noexcept {
+    const char* const goes_on = std::getenv("OMPI_MCA_orte_enable_recovery");
+    return goes_on != nullptr && std::strcmp(goes_on, "0") != 0;
+  }
+
   static bool finalized() noexcept {
     int done = 0;
     ::MPI_Finalized(&done);
@@ -710,18 +729,14 @@ class environment {
     static constinit int status = 0;
     return status;
   }
-  static bool goes_on_after_deaths() noexcept {
-    const char* const goes_on = std::getenv("OMPI_MCA_orte_enable_recovery");
-    return goes_on != nullptr && std::strcmp(goes_on, "0") != 0;
-  }
   // mpirun gives 0 after MPI_Abort(0), also where others ended otherwise, and 1 after a SIGTERM; no other codes. It is where
   // rank 0 is, as a rule: the parent of that node's ranks.
   void end_without_the_dead() noexcept {
     if (!goes_on_after_deaths()) return;  // mpirun ends the job at this moment
     int rank = 0;
-    ::MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+    ::MPI_Comm_rank(MPI_COMM_WORLD, &rank);       // of one that came later, among those that were started with it
     constexpr unsigned for_the_others = 500'000;  // us; they know that the job is over
-    if (rank != 0) {
+    if (rank != 0 || takes_place_) {
       // A rank that exits on another node than mpirun's is not counted by that as one that has ended, one that is killed is:
       // without this mpirun never ended in a third of the cases (Open MPI 4.1.4).
       end_of_process.by_signal = far_.load();
@@ -741,7 +756,7 @@ class environment {
   std::mutex mutex_;
   std::atomic<int> alive_{0};
   std::atomic<bool> somebody_died_{false}, rank_0_died_{false}, far_{false};
-  bool ours_ = false;
+  bool ours_ = false, takes_place_ = false;
   std::optional<launcher_guard> guard_;
   std::vector<std::shared_ptr<const void>> kept_;
 };
@@ -1955,6 +1970,278 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/mpi/detail/node_share.hpp ----
+#ifndef CADRE_MPI_DETAIL_NODE_SHARE_HPP
+#define CADRE_MPI_DETAIL_NODE_SHARE_HPP
+
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <bitset>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// Processors by number, as many as Linux knows on x86. Of more, some fall together: ranks then share more than they need.
+using processor_set = std::bitset<8192>;
+
+/// What a rank sees of its node, and which of it its options leave to be dealt.
+struct node_view {
+  std::array<char, 72> host{};
+  std::uint64_t node = 0;
+  processor_set processors;
+  std::uint64_t quota = 0;  // of processors, by cgroups; 0: none
+  std::uint64_t memory = 0;
+  std::array<std::uint64_t, 64> gpus{};  // hashes of their names
+  std::uint32_t gpu_count = 0;
+  std::uint32_t most_ranks_per_gpu = 0;
+  bool wants_processors = false, wants_gpus = false, wants_memory = false;
+};
+
+inline processor_set allowed_processors() {
+  cpu_set_t mask[64];  // as affinity_processors()
+  processor_set all;
+  if (::sched_getaffinity(0, sizeof mask, mask) != 0) return all.set(0);
+  for (std::size_t p = 0; p < sizeof mask * 8; ++p)
+    if (CPU_ISSET_S(p, sizeof mask, mask)) all.set(p % all.size());
+  return all;
+}
+
+inline node_view view_of_node(const runtime_options& options) {
+  node_view mine{.node = node_identity(),
+                 .processors = allowed_processors(),
+                 .quota = cgroup_processors(),
+                 .memory = usable_memory(),
+                 .most_ranks_per_gpu = static_cast<std::uint32_t>(options.most_ranks_per_gpu),
+                 .wants_processors = options.threads == 0,
+                 .wants_gpus = options.gpus.empty() && options.resources.find("gpu") == nullptr,
+                 .wants_memory = options.resources.find("memory") == nullptr};
+  const std::string host = host_name();
+  std::memcpy(mine.host.data(), host.data(), std::min(host.size(), mine.host.size() - 1));
+  for (const std::string& name : visible_gpus())
+    if (mine.gpu_count < mine.gpus.size()) mine.gpus[mine.gpu_count++] = hash_text(name);
+  return mine;
+}
+
+/// The ranks of a node, in their order, which share what each of them sees.
+using node_views = std::vector<const node_view*>;
+
+/// Of what is dealt in equal runs, from `first` up to `last`, to whom stands at `place` of so many.
+struct run_of {
+  run_of(std::size_t what, std::size_t place, std::size_t many)
+      : first(what * place / many), last(what * (place + 1) / many) {}
+  [[nodiscard]] std::size_t size() const noexcept { return last - first; }
+  std::size_t first, last;
+};
+
+/// Those of whom `wanted` is true, and the place of `mine` among them.
+template <class Wanted>
+std::pair<std::size_t, std::size_t> place_among(const node_views& node, const node_view& mine, Wanted&& wanted) {
+  std::size_t place = 0, many = 0;
+  for (const node_view* const other : node) {
+    if (!wanted(*other)) continue;
+    if (other == &mine) place = many;
+    ++many;
+  }
+  return {place, many};
+}
+
+/// A rank shares with those whose processors overlap with its own, and theirs with others', and so on.
+inline std::size_t processors_of(const node_views& node, const node_view& mine) {
+  processor_set shared = mine.processors, before;
+  while (shared != before) {
+    before = shared;
+    for (const node_view* const other : node)
+      if (other->wants_processors && (other->processors & shared).any()) shared |= other->processors;
+  }
+  const auto [place, many] = place_among(
+      node, mine, [&](const node_view& other) { return other.wants_processors && (other.processors & shared).any(); });
+  std::size_t share = std::min(run_of(shared.count(), place, many).size(), mine.processors.count());
+  if (mine.quota != 0) {
+    const auto [at, all] = place_among(node, mine, [](const node_view& other) { return other.wants_processors; });
+    share = std::min(share, run_of(mine.quota, at, all).size());
+  }
+  return std::max<std::size_t>(share, 1);
+}
+
+/// CUDA's numbers of those that a rank is dealt among the ranks that see the same. Where there are more ranks several share
+/// one, or the last have none.
+inline std::vector<int> gpus_of(const node_views& node, const node_view& mine) {
+  if (!mine.wants_gpus || mine.gpu_count == 0) return {};
+  const auto [place, many] =
+      place_among(node, mine, [&](const node_view& other) { return other.wants_gpus && other.gpus == mine.gpus; });
+  if (mine.most_ranks_per_gpu == 0 && many > mine.gpu_count)
+    return place < mine.gpu_count ? std::vector<int>{static_cast<int>(place)} : std::vector<int>{};
+  const run_of dealt(mine.gpu_count, place, many);
+  std::vector<int> numbers;
+  for (std::size_t d = dealt.first; d < std::max(dealt.last, dealt.first + 1); ++d)
+    numbers.push_back(static_cast<int>(d));
+  return numbers;
+}
+
+inline std::size_t memory_of(const node_views& node, const node_view& mine) {
+  const auto [place, many] = place_among(node, mine, [](const node_view& other) { return other.wants_memory; });
+  return run_of(mine.memory, place, many).size();
+}
+
+/// Throws mpi_error (1110).
+inline void check_gpus(const node_views& node) {
+  std::map<std::uint64_t, std::size_t> ranks_of;  // by GPU, of those that a rank sees
+  std::size_t ranks = 0, most = 0, allowed = node.size();
+  for (const node_view* const one : node) {
+    if (!one->wants_gpus || one->gpu_count == 0) continue;
+    ++ranks;
+    if (one->most_ranks_per_gpu != 0) allowed = std::min<std::size_t>(allowed, one->most_ranks_per_gpu);
+    for (std::size_t d = 0; d < one->gpu_count; ++d) ranks_of.try_emplace(one->gpus[d], 0);
+    for (const int d : gpus_of(node, *one)) most = std::max(most, ++ranks_of[one->gpus[static_cast<std::size_t>(d)]]);
+  }
+  if (most <= allowed) return;
+  const auto counted = [](std::size_t n, const char* what) {
+    return std::to_string(n) + " " + what + (n == 1 ? "" : "s");
+  };
+  throw mpi_error::shared_gpu(
+      std::string(node.front()->host.data()) + " has " + counted(ranks_of.size(), "GPU") + " for " +
+      counted(ranks, "rank") + ": " + std::to_string(most) + " would have the same one, where " +
+      std::to_string(allowed) +
+      " may; start fewer ranks there, allow it by .most_ranks_per_gpu = " + std::to_string(most) +
+      " in runtime_options, or, if the job needs none, hide them by an empty CUDA_VISIBLE_DEVICES");
+}
+
+/// The options of a rank, with its share of what they do not name. Throws mpi_error (1110), alike on all ranks.
+inline runtime_options with_share(const std::vector<node_view>& all, std::size_t rank, runtime_options options) {
+  std::map<std::uint64_t, node_views> nodes;
+  for (const node_view& one : all) nodes[one.node].push_back(&one);
+  for (const node_view& one : all)  // the first node of which there is something to say
+    if (nodes[one.node].front() == &one) check_gpus(nodes[one.node]);
+  const node_view& mine = all[rank];
+  const node_views& node = nodes[mine.node];
+  if (mine.wants_processors) options.threads = processors_of(node, mine);
+  if (mine.wants_gpus) options.gpus = gpus_of(node, mine);
+  if (mine.wants_memory) options.resources.set("memory", static_cast<std::int64_t>(memory_of(node, mine)));
+  return options;
+}
+
+/// Of a rank of `comm`; collective. Throws as with_share(), and communicator_timeout (401), mpi_error (1101).
+inline runtime_options share_of_node(MPI_Comm comm, runtime_options options) {
+  int rank = 0, size = 0;
+  {
+    const std::lock_guard lock(environment::get().mutex());
+    check(::MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
+    check(::MPI_Comm_size(comm, &size), "MPI_Comm_size");
+  }
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  const std::vector<node_view> all = root_gather(comm, size, deadline)(view_of_node(options));
+  return with_share(all, static_cast<std::size_t>(rank), std::move(options));
+}
+
+/// Of the only process.
+inline runtime_options share_of_one(runtime_options options) {
+  const std::vector<node_view> all{view_of_node(options)};
+  return with_share(all, 0, std::move(options));
+}
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/introduction.hpp ----
+#ifndef CADRE_MPI_DETAIL_INTRODUCTION_HPP
+#define CADRE_MPI_DETAIL_INTRODUCTION_HPP
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <span>
+#include <string>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// The bytes of the program that runs, as a hash. Cost: a read of its file.
+inline std::uint64_t build_of_this_program() {
+  const file_descriptor file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
+  std::vector<std::byte> piece(std::size_t{1} << 20);
+  xxh64 hash;
+  for (ssize_t n = 0; file && (n = ::read(file.get(), piece.data(), piece.size())) > 0;)
+    hash.update(std::span(piece).first(static_cast<std::size_t>(n)));
+  return hash.digest();
+}
+
+/// What a rank tells the others when a job begins, or when it takes the place of one that has died.
+struct introduction {
+  std::array<char, 256> host{};
+  std::uint64_t node = 0;  // the same on ranks that share memory
+  std::uint64_t build = 0, handlers = 0;
+  std::array<std::uint64_t, 2> job{};  // of rank 0: a name for what the job has on each node
+  std::int32_t process = 0;
+  std::uint32_t jobs_made = 0;
+  std::uint32_t bytes = 0;
+  std::array<std::byte, 4096> resources{};  // and GPUs, and how many threads
+
+  static introduction of_process() {
+    introduction me{.node = node_identity(),
+                    .build = build_of_this_program(),
+                    .handlers = cadre::detail::handler::fingerprint(),
+                    .process = static_cast<std::int32_t>(::getpid()),
+                    .jobs_made = cadre::detail::runtime_core::jobs_made()};
+    const auto now = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
+    me.job = {hash_combine(now, static_cast<std::uint64_t>(::getpid())), now};
+    const std::string host = cadre::detail::runtime_core::host();
+    std::memcpy(me.host.data(), host.data(), std::min(host.size(), me.host.size() - 1));
+    return me;
+  }
+  /// Throws impossible_request (209).
+  static introduction of_rank(cadre::detail::runtime_core& core) {
+    introduction me = of_process();
+    const std::vector<std::byte> has =
+        to_bytes(core.resources(), core.gpus(), static_cast<std::uint64_t>(core.pool().size()));
+    if (has.size() > me.resources.size()) throw impossible_request("resources with names of more than 4 KiB");
+    std::copy(has.begin(), has.end(), me.resources.begin());
+    me.bytes = static_cast<std::uint32_t>(has.size());
+    return me;
+  }
+
+  [[nodiscard]] cadre::detail::peer_facts facts() const {
+    cadre::detail::peer_facts f{host.data(), node, {}, {}, 0};
+    from_bytes(std::span(resources).first(bytes), f.resources, f.gpus, f.threads);
+    return f;
+  }
+  [[nodiscard]] bool is_same_program(const introduction& other) const noexcept {
+    return build == other.build && handlers == other.handlers;
+  }
+  /// What the ranks of that node find their store by. With the node in it: hosts that are containers, or namespaces, of one
+  /// machine may share what stores are found by.
+  [[nodiscard]] std::string store_on(std::uint64_t a_node) const {
+    return "cadre-job-" + std::to_string(job[0]) + "-" + std::to_string(job[1]) + "-" + std::to_string(a_node);
+  }
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/mpi/detail/batch.hpp ----
 #ifndef CADRE_MPI_DETAIL_BATCH_HPP
 #define CADRE_MPI_DETAIL_BATCH_HPP
@@ -2197,7 +2484,11 @@ class heartbeats {
   heartbeats(const topology& who, int rank, std::chrono::nanoseconds limit) : interval_(limit / beats) {
     const int here = who.node_of[static_cast<std::size_t>(rank)];
     for (int r = 0; r < who.size() && limit > limit.zero(); ++r)
-      if (who.node_of[static_cast<std::size_t>(r)] != here) others_.push_back({r, 0, r == 0 || rank == 0});
+      if (who.node_of[static_cast<std::size_t>(r)] != here) add(r, rank);
+  }
+  /// One that has come later.
+  void add(int other_rank, int rank) {
+    if (interval_ > interval_.zero()) others_.push_back({other_rank, 0, other_rank == 0 || rank == 0});
   }
 
   /// Looks at all of them, at most 20 times per limit; where this process was stopped for a while that counts as one look.
@@ -2386,7 +2677,15 @@ CADRE_NAMESPACE_BEGIN
 
 namespace mpi::detail {
 
-/// The receives of batches that are posted, from whomever. One thread at a time; where it says so under the lock of MPI.
+/// Where batches come from: any rank of a communicator, or one member that has come later, over a communicator of its own.
+struct source {
+  MPI_Comm comm = MPI_COMM_NULL;
+  int rank = MPI_ANY_SOURCE;
+  int member = any;  ///< or the rank that MPI says
+  static constexpr int any = -1;
+};
+
+/// The receives of batches that are posted. One thread at a time; where it says so under the lock of MPI.
 class inbox {
  public:
   struct arrival {
@@ -2396,13 +2695,12 @@ class inbox {
     std::span<const std::byte> bytes;
   };
 
-  /// Under the lock.
-  inbox(MPI_Comm comm, int tag, std::size_t slots) : comm_(comm), tag_(tag) { add(slots); }
+  explicit inbox(int tag) : tag_(tag) {}
 
-  /// Under the lock. In place of those that a dead rank may have left half received.
-  void add(std::size_t slots) {
+  /// Under the lock. For another source, or in place of those that a dead rank may have left half received.
+  void add(const source& from, std::size_t slots) {
     for (; slots != 0; --slots) {
-      slots_.push_back({std::make_shared<memory>(), MPI_REQUEST_NULL});
+      slots_.push_back({std::make_shared<memory>(), MPI_REQUEST_NULL, from});
       post(slots_.size() - 1);
     }
   }
@@ -2452,11 +2750,12 @@ class inbox {
   struct posted {
     std::shared_ptr<memory> bytes;
     MPI_Request request;
+    source from;
   };
 
   void post(std::size_t i) {
-    ::MPI_Irecv(slots_[i].bytes->bytes, static_cast<int>(batch_bytes), MPI_BYTE, MPI_ANY_SOURCE, tag_, comm_,
-                &slots_[i].request);
+    posted& s = slots_[i];
+    ::MPI_Irecv(s.bytes->bytes, static_cast<int>(batch_bytes), MPI_BYTE, s.from.rank, tag_, s.from.comm, &s.request);
     order_.push_back(i);
   }
   std::optional<arrival> test(std::size_t place) {
@@ -2469,10 +2768,10 @@ class inbox {
     const std::size_t i = order_[place];
     order_.erase(order_.begin() + static_cast<std::ptrdiff_t>(place));
     next_ = place < next_ ? next_ - 1 : place;
-    return arrival{i, status.MPI_SOURCE, code, std::span(s.bytes->bytes).first(static_cast<std::size_t>(bytes))};
+    const int from = s.from.member != source::any ? s.from.member : status.MPI_SOURCE;
+    return arrival{i, from, code, std::span(s.bytes->bytes).first(static_cast<std::size_t>(bytes))};
   }
 
-  MPI_Comm comm_;
   int tag_;
   std::vector<posted> slots_;
   std::vector<std::size_t> order_;  // in which they were posted
@@ -2508,8 +2807,9 @@ class node_watch {
   template <class ProcessOf>
   node_watch(const topology& who, int rank, ProcessOf&& process_of) {
     for (const int r : who.members(who.node_of[static_cast<std::size_t>(rank)]))
-      if (r != rank) watched_.push_back({r, process_of(r)});
+      if (r != rank) add(r, process_of(r));
   }
+  void add(int rank, int process) { watched_.push_back({rank, process}); }
 
   /// Looks at a few of them, at most every 2 ms; tells of those that have ended: `ended(rank, how)`.
   template <class Ended>
@@ -2926,8 +3226,19 @@ namespace mpi::detail {
 /// What the ranks tell each other when a link is made.
 struct process_card {
   std::int32_t process = 0;
-  std::int64_t silence = 0;  // ns; see link_options
+  std::int32_t most_later = 0;  // see link_options, as the next one
+  std::int64_t silence = 0;     // ns
   char host[64] = "";
+};
+
+/// One that this process has a communicator of two with: a member that has come after the others, or any other as such a one
+/// sees it.
+struct acquaintance {
+  int member = 0;  ///< the number that it is known by in the job
+  int rank = 0;    ///< which it has there
+  MPI_Comm comm = MPI_COMM_NULL;
+  bool is_near = false;  ///< of this node
+  process_card card;
 };
 
 struct link_options {
@@ -2937,6 +3248,8 @@ struct link_options {
   std::chrono::nanoseconds timeout = std::chrono::seconds(60);
   /// A rank of another node of which nothing is heard for so long is dead; 0: never. That of rank 0 counts.
   std::chrono::nanoseconds silence = std::chrono::seconds(10);
+  /// So many processes may come later, in place of others. That of rank 0 counts.
+  int most_later = 0;
 };
 
 /// Messages between ranks by MPI. Small ones are put together in batches, received into posted buffers; blocks are
@@ -2956,6 +3269,9 @@ class message_link final : public cadre::detail::link {
   /// Every rank of `comm`, which is duplicated. Throws communicator_timeout (401), mapping_error (159), mpi_error
   /// (1101, 1102).
   explicit message_link(MPI_Comm comm, const link_options& options = {});
+  /// Of a process that has come later, as `me`, which needs no communicator; the members that live are `others`.
+  message_link(const acquaintance& me, const std::vector<acquaintance>& others, int world_size, int members,
+               const link_options& options);
   message_link(const message_link&) = delete;
   message_link& operator=(const message_link&) = delete;
   /// Without a close() before, or after a death, what MPI may still touch is kept until the process ends, and MPI is not
@@ -2963,7 +3279,16 @@ class message_link final : public cadre::detail::link {
   ~message_link() override { stop(); }
 
   [[nodiscard]] int rank() const noexcept override { return rank_; }
-  [[nodiscard]] int world_size() const noexcept override { return static_cast<int>(peers_.size()); }
+  [[nodiscard]] int world_size() const noexcept override { return world_size_; }
+  [[nodiscard]] int members() const noexcept override { return members_.load(std::memory_order_acquire); }
+  [[nodiscard]] int most_members() const noexcept override { return static_cast<int>(peers_.size()); }
+  [[nodiscard]] int rank_of(int member) const noexcept override { return at(member).rank; }
+  /// Messages to and from one that has come later, which is in the job from now on, unless its death is known already: false
+  /// then.
+  bool admit(const acquaintance& newcomer);
+  [[nodiscard]] const process_card& card_of(int member) const noexcept {
+    return processes_[static_cast<std::size_t>(member)];
+  }
 
   void start(cadre::detail::message_sink& sink) override;
 
@@ -3021,12 +3346,17 @@ class message_link final : public cadre::detail::link {
     std::shared_ptr<blocks_in> whole;
   };
   struct peer {
-    explicit peer(int rank) : in(rank) {}
+    explicit peer(int number) : rank(number), in(number) {}
+    int rank;  // this and the next four change before it is alive
+    MPI_Comm comm = MPI_COMM_NULL;
+    int address = 0;  // its rank there
+    bool is_near = false;
+    doorbell* bell = nullptr;  // of a rank that began on this node
+    bool is_to_come = true;    // under deaths_mutex_
     outbox out;
-    std::atomic<bool> alive{true};
-    std::atomic<std::uint32_t> taken{0};  // bytes of its records, modulo 2^32
-    std::atomic<std::uint32_t> told{0};   // of these it knows
-    doorbell* bell = nullptr;
+    std::atomic<bool> alive{false};
+    std::atomic<std::uint32_t> taken{0};            // bytes of its records, modulo 2^32
+    std::atomic<std::uint32_t> told{0};             // of these it knows
     std::atomic<bool> heard{false}, spoken{false};  // since the last beat
     std::atomic<bool> is_complete{false};           // nothing comes any more, as it has closed
     std::string how_it_died;                        // under deaths_mutex_, as the next one
@@ -3078,7 +3408,7 @@ class message_link final : public cadre::detail::link {
   [[nodiscard]] bool is_delivering() const noexcept { return delivering_ == this; }
 
   peer& target(int to) {
-    if (to < 0 || to >= world_size() || to == rank_) [[unlikely]]
+    if (to < 0 || to >= members() || to == rank_) [[unlikely]]
       throw message_error::misuse("no message goes from rank " + std::to_string(rank_) + " to rank " +
                                   std::to_string(to) + " of " + std::to_string(world_size()));
     peer& p = at(to);
@@ -3087,6 +3417,8 @@ class message_link final : public cadre::detail::link {
     return p;
   }
   [[noreturn]] [[gnu::cold]] void refuse(int to, peer& p);
+  void make_peers(int world_size, int members);
+  void begin(std::size_t near);
   void note(int to, peer& p, outbox::appended done) {
     if (!done.allowed) [[unlikely]]
       refuse(to, p);
@@ -3099,7 +3431,7 @@ class message_link final : public cadre::detail::link {
   [[gnu::cold]] void wait_for_room(int to, peer& p);
   void flush(std::size_t word);
   void push(int to, peer& p, bool all, bool acknowledge = false);
-  void push_block(int to, const block_out& block);
+  void push_block(int to, const peer& p, const block_out& block);
 
   bool progress() noexcept;
   void deliver(const inbox::arrival& batch);
@@ -3111,6 +3443,7 @@ class message_link final : public cadre::detail::link {
   void declare_dead(int rank, std::string how, knowledge by);
   void pass_on(int dead, const std::string& how, knowledge by);
   void beat();
+  void watch_newcomers();
 
   // What `inbound` tells.
   bool acknowledged(int from, std::uint32_t taken) noexcept { return at(from).out.acknowledge(taken); }
@@ -3142,18 +3475,20 @@ class message_link final : public cadre::detail::link {
 
   environment& environment_;
   link_options options_;
-  MPI_Comm comm_ = MPI_COMM_NULL;
-  int rank_ = 0;
+  MPI_Comm comm_ = MPI_COMM_NULL;  // null for one that has come later
+  int rank_ = 0, world_size_ = 0;
   int last_tag_ = 0;
-  bool is_one_node_ = true;
+  std::atomic<int> members_{0};
+  std::atomic<bool> is_one_node_{true};
   std::uint64_t spin_ticks_ = 0, poll_ticks_ = 0, transfer_ticks_ = 0;
   cadre::detail::message_sink* sink_ = nullptr;
   std::vector<std::unique_ptr<peer>> peers_;
   std::optional<doorbells> bells_;
+  doorbell own_bell_;  // of one that has come later
   std::optional<node_watch> watch_;
   std::optional<heartbeats> beats_;
-  std::vector<process_card> processes_;  // by rank
-  std::optional<inbox> inbox_;
+  std::vector<process_card> processes_;  // by number
+  inbox inbox_{batch_tag};
   transfers transfers_;                              // under the lock of MPI
   std::vector<std::shared_ptr<const void>> let_go_;  // of whoever makes progress, as the next ones
   std::vector<std::shared_ptr<blocks_in>> came_;     // all pieces are there
@@ -3166,11 +3501,12 @@ class message_link final : public cadre::detail::link {
   alignas(64) std::atomic<std::uint32_t> sleepers_{0};
   std::atomic<std::uint32_t> senders_{0};  // who have the lock of MPI, or wait for it
   std::mutex deaths_mutex_;
-  std::vector<int> deaths_;  // to be told
-  std::atomic<bool> has_deaths_{false};
+  std::vector<int> deaths_;     // to be told
+  std::vector<int> newcomers_;  // to be watched
+  std::atomic<bool> has_deaths_{false}, has_newcomers_{false};
   std::atomic<bool> somebody_died_{false};
   std::atomic<bool> stopping_{false};
-  bool closed_ = false;
+  bool closed_ = false, stopped_ = false;
   native_thread thread_;
 };
 
@@ -3204,13 +3540,14 @@ inline void message_link::declare_dead(int rank, std::string how, knowledge by) 
   {
     const std::lock_guard lock(deaths_mutex_);
     peer& p = at(rank);
+    if (p.is_to_come) p.is_to_come = false;  // it never will
     if (rank == rank_ || !p.alive.load(std::memory_order_relaxed)) return;
     p.how_it_died = std::move(how);
     p.known_by = by;
     deaths_.push_back(rank);
     p.alive.store(false, std::memory_order_release);
     somebody_died_.store(true);
-    environment_.note_death(rank == 0, rank_ != 0 && at(0).bell == nullptr);
+    environment_.note_death(rank == 0, rank_ != 0 && !at(0).is_near);
     has_deaths_.store(true, std::memory_order_release);
   }
   bell().ring();
@@ -3241,7 +3578,7 @@ inline void message_link::bury() noexcept {
       });
       for (piece& one : p.to_come) lost.push_back(std::move(one.whole));
       p.to_come.clear();
-      inbox_->add(most_leaving);
+      if (p.comm == comm_) inbox_.add({.comm = comm_}, most_leaving);
     }
     const auto unsent = p.out.abandon();
     delivering_ = this;
@@ -3257,17 +3594,46 @@ inline void message_link::bury() noexcept {
 // answer here does not mean that it does not answer elsewhere.
 inline void message_link::pass_on(int dead, const std::string& how, knowledge by) {
   if (is_one_node_) return;
-  for (int r = 0; r < world_size(); ++r) {
+  for (int r = 0; r < members(); ++r) {
     peer& p = at(r);
     if (r == rank_ || !is_alive(r)) continue;
     const bool is_to_know = rank_ == 0  ? true
-                            : dead == 0 ? by == knowledge::seen && p.bell == nullptr
+                            : dead == 0 ? by == knowledge::seen && !p.is_near
                                         : by != knowledge::told && r == 0;
     if (!is_to_know) continue;
     const auto done = p.out.tell_death(dead, how);
     if (done.allowed) note(r, p, done);
   }
   flush();
+}
+
+inline bool message_link::admit(const acquaintance& newcomer) {
+  peer& p = at(newcomer.member);
+  const std::lock_guard mpi_lock(mpi());
+  const std::lock_guard lock(deaths_mutex_);
+  if (!std::exchange(p.is_to_come, false)) return false;
+  p.rank = newcomer.rank;
+  p.comm = newcomer.comm;
+  p.is_near = newcomer.is_near;
+  processes_[static_cast<std::size_t>(newcomer.member)] = newcomer.card;
+  check(::MPI_Comm_set_errhandler(p.comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+  inbox_.add({p.comm, 0, newcomer.member}, most_leaving);
+  newcomers_.push_back(newcomer.member);
+  is_one_node_.store(false);
+  int known = members_.load();
+  while (known <= newcomer.member && !members_.compare_exchange_weak(known, newcomer.member + 1)) {}
+  p.alive.store(true, std::memory_order_release);
+  has_newcomers_.store(true, std::memory_order_release);
+  return true;
+}
+
+// By the thread that looks at the others too.
+inline void message_link::watch_newcomers() {
+  if (!has_newcomers_.load(std::memory_order_acquire)) return;
+  const std::lock_guard lock(deaths_mutex_);
+  has_newcomers_.store(false, std::memory_order_relaxed);
+  for (const int member : std::exchange(newcomers_, {}))
+    at(member).is_near ? watch_->add(member, card_of(member).process) : beats_->add(member, rank_);
 }
 
 inline void message_link::beat() {
@@ -3331,7 +3697,7 @@ inline bool message_link::progress() noexcept {
       looks_.store(looks_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
       // The lock costs as much as a test, and who waits for an answer tests again and again.
       constexpr int tests = 4;
-      for (int i = 0; i < tests && !batch; ++i) batch = inbox_->test();
+      for (int i = 0; i < tests && !batch; ++i) batch = inbox_.test();
       if (!transfers_.empty()) transfers_.test([&](transfer&& done, int code) { settle(std::move(done), code); });
       transferring_.store(!transfers_.empty(), std::memory_order_relaxed);
     }
@@ -3360,7 +3726,7 @@ inline bool message_link::progress() noexcept {
 }
 
 inline void message_link::deliver(const inbox::arrival& batch) {
-  if (batch.from < 0 || batch.from >= world_size()) return inbox_->release(batch.slot);  // of a receive that failed
+  if (batch.from < 0 || batch.from >= members()) return inbox_.release(batch.slot);  // of a receive that failed
   peer& p = at(batch.from);
   delivering_ = this;
   if (batch.code != MPI_SUCCESS) {
@@ -3371,7 +3737,7 @@ inline void message_link::deliver(const inbox::arrival& batch) {
     sink_->batch_ends();
   }
   delivering_ = nullptr;
-  inbox_->release(batch.slot);
+  inbox_.release(batch.slot);
   p.heard.store(true, std::memory_order_relaxed);
   if (p.in.is_complete()) [[unlikely]]
     p.is_complete.store(true, std::memory_order_relaxed);
@@ -3452,8 +3818,8 @@ inline void message_link::post_pieces(int from, peer& p) {
     piece next = std::move(p.to_come.front());
     p.to_come.pop_front();
     MPI_Request request = MPI_REQUEST_NULL;
-    const int code =
-        ::MPI_Irecv(next.into, static_cast<int>(next.bytes), MPI_BYTE, from, tag_of(next.number), comm_, &request);
+    const int code = ::MPI_Irecv(next.into, static_cast<int>(next.bytes), MPI_BYTE, p.address, tag_of(next.number),
+                                 p.comm, &request);
     if (code != MPI_SUCCESS) return declare_dead(from, mpi_error::call_failed("a receive", code).what());
     ++p.coming;
     transfers_.add(request, {.peer = from, .batch = {}, .keep = {}, .bytes = 0, .into = std::move(next.whole)});
@@ -3533,6 +3899,7 @@ inline void message_link::tend() noexcept {
       if ((others_look && !dead) || (!poll() && !dead)) break;
       moved = true;
     }
+    watch_newcomers();
     watch_->look([&](int rank, std::string how) { declare_dead(rank, std::move(how), knowledge::seen); });
     beat();
     const auto most = others_look                                     ? while_others_look
@@ -3597,10 +3964,6 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
   {
     const std::lock_guard lock(mpi());
     check(::MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    int* bound = nullptr;
-    int found = 0;
-    check(::MPI_Comm_get_attr(comm_, MPI_TAG_UB, static_cast<void*>(&bound), &found), "MPI_Comm_get_attr");
-    last_tag_ = found != 0 ? *bound : 32767;
   }
   const root_gather gather(comm_, size, deadline);
   std::vector<int> ranks;
@@ -3608,31 +3971,79 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
   const topology who(std::move(ranks), gather(node_identity()));
   is_one_node_ = who.nodes() == 1;
   bells_.emplace(who, rank_, gather);
-  process_card me{.process = static_cast<std::int32_t>(::getpid()), .silence = options_.silence.count()};
+  process_card me{.process = static_cast<std::int32_t>(::getpid()),
+                  .most_later = options_.most_later,
+                  .silence = options_.silence.count()};
   host_name().copy(me.host, sizeof me.host - 1);
   processes_ = gather(me);
+  options_.most_later = processes_[0].most_later;
   options_.silence = std::chrono::nanoseconds(processes_[0].silence);
   watch_.emplace(who, rank_, [&](int r) { return processes_[static_cast<std::size_t>(r)].process; });
   beats_.emplace(who, rank_, options_.silence);
-  unsent_ = std::vector<std::atomic<std::uint64_t>>((static_cast<std::size_t>(size) + 63) / 64);
+  make_peers(size, size);
+  processes_.resize(peers_.size());
   for (int r = 0; r < size; ++r) {
-    peers_.push_back(std::make_unique<peer>(r));
-    peers_.back()->bell = bells_->of(r);
+    peer& p = at(r);
+    p.comm = comm_;
+    p.address = r;
+    p.bell = bells_->of(r);
+    p.is_near = p.bell != nullptr;
+    p.is_to_come = false;
+    p.alive.store(true);
+  }
+  begin(who.members(who.node_of[static_cast<std::size_t>(rank_)]).size());
+  if (rank_ == 0 && !is_one_node_) environment_.guard_launcher();
+}
+
+inline message_link::message_link(const acquaintance& me, const std::vector<acquaintance>& others, int world_size,
+                                  int members, const link_options& options)
+    : environment_(environment::get()), options_(options), rank_(me.member), is_one_node_(false) {
+  make_peers(world_size, members);
+  processes_.resize(peers_.size());
+  processes_[static_cast<std::size_t>(rank_)] = me.card;
+  at(rank_).rank = me.rank;
+  at(rank_).bell = &own_bell_;
+  const topology alone({0}, {0});
+  watch_.emplace(alone, 0, [](int) { return 0; });
+  beats_.emplace(alone, 0, options_.silence);
+  std::size_t near = 1;
+  for (const acquaintance& a : others) {
+    admit(a);
+    near += a.is_near ? 1 : 0;
+  }
+  for (int m = 0; m < members; ++m) at(m).is_to_come = false;  // those have died before
+  begin(near);
+}
+
+inline void message_link::make_peers(int world_size, int members) {
+  world_size_ = world_size;
+  members_.store(members);
+  const auto most = static_cast<std::size_t>(world_size + options_.most_later);
+  for (std::size_t m = 0; m < most; ++m) peers_.push_back(std::make_unique<peer>(static_cast<int>(m)));
+  unsent_ = std::vector<std::atomic<std::uint64_t>>((most + 63) / 64);
+}
+
+// `near`: the ranks of this node.
+inline void message_link::begin(std::size_t near) {
+  {
+    const std::lock_guard lock(mpi());
+    int* bound = nullptr;
+    int found = 0;
+    check(::MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, static_cast<void*>(&bound), &found), "MPI_Comm_get_attr");
+    last_tag_ = found != 0 ? *bound : 32767;
   }
   // Where there are more ranks than processors, the one that is waited for needs this one.
-  const auto processors = static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN));
-  const bool crowded = who.members(who.node_of[static_cast<std::size_t>(rank_)]).size() > processors;
+  const bool crowded = near > static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN));
   spin_ticks_ = crowded ? 2'000 : 60'000;
   poll_ticks_ = crowded ? 2'000 : 150'000;
   transfer_ticks_ = crowded ? spin_ticks_ : 4'000'000;
   environment_.enter();
-  if (rank_ == 0 && !is_one_node_) environment_.guard_launcher();
 }
 
 inline void message_link::start(cadre::detail::message_sink& sink) {
   {
     const std::lock_guard lock(mpi());
-    inbox_.emplace(comm_, batch_tag, receives);
+    if (comm_ != MPI_COMM_NULL) inbox_.add({.comm = comm_}, receives);
   }
   while (busy_.exchange(true, std::memory_order_acquire)) cadre::detail::relax();
   sink_ = &sink;
@@ -3717,11 +4128,12 @@ inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
     std::memcpy(batch->bytes.get(), &header, header_bytes);
     MPI_Request request = MPI_REQUEST_NULL;
     int done = 0;
-    int code = ::MPI_Isend(batch->bytes.get(), static_cast<int>(batch->used), MPI_BYTE, to, batch_tag, comm_, &request);
+    int code = ::MPI_Isend(batch->bytes.get(), static_cast<int>(batch->used), MPI_BYTE, p.address, batch_tag, p.comm,
+                           &request);
     if (code == MPI_SUCCESS) code = ::MPI_Test(&request, &done, MPI_STATUS_IGNORE);
     if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a message to it", code).what());
     sent = true;
-    for (const block_out& block : batch->blocks) push_block(to, block);
+    for (const block_out& block : batch->blocks) push_block(to, p, block);
     if (done != 0) {
       p.out.recycle(std::move(batch));
     } else {
@@ -3734,12 +4146,13 @@ inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
   if (sent && p.bell != nullptr) p.bell->knock();
 }
 
-inline void message_link::push_block(int to, const block_out& block) {
+inline void message_link::push_block(int to, const peer& p, const block_out& block) {
   std::span<const std::byte> rest = block.bytes;
   for (std::uint64_t number = block.first_piece; !rest.empty(); ++number) {
     const std::size_t n = std::min<std::size_t>(rest.size(), piece_bytes);
     MPI_Request request = MPI_REQUEST_NULL;
-    const int code = ::MPI_Isend(rest.data(), static_cast<int>(n), MPI_BYTE, to, tag_of(number), comm_, &request);
+    const int code =
+        ::MPI_Isend(rest.data(), static_cast<int>(n), MPI_BYTE, p.address, tag_of(number), p.comm, &request);
     if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a block to it", code).what());
     transfers_.add(request, {.peer = to, .batch = {}, .keep = block.keep, .bytes = n, .into = {}});
     rest = rest.subspan(n);
@@ -3749,7 +4162,7 @@ inline void message_link::push_block(int to, const block_out& block) {
 // ---- The end
 
 inline void message_link::close(time_point deadline) {
-  for (int r = 0; r < world_size(); ++r) {
+  for (int r = 0; r < members(); ++r) {
     peer& p = at(r);
     if (r == rank_ || !p.alive.load(std::memory_order_acquire) || !p.out.close()) continue;
     const std::lock_guard lock(mpi());
@@ -3760,9 +4173,9 @@ inline void message_link::close(time_point deadline) {
     // No two threads at what makes progress guards.
     if (busy_.exchange(true, std::memory_order_acquire)) return false;
     missing.clear();
-    for (int r = 0; r < world_size(); ++r) {
+    for (int r = 0; r < members(); ++r) {
       peer& p = at(r);
-      if (r == rank_ || p.buried) continue;
+      if (r == rank_ || p.buried || p.comm == MPI_COMM_NULL) continue;
       // What it has told of its end comes before all of ours has been taken; what confirms that is the last.
       if (p.in.has_farewell() && p.out.confirm()) {
         const std::lock_guard lock(mpi());
@@ -3788,7 +4201,7 @@ inline void message_link::close(time_point deadline) {
 }
 
 inline void message_link::stop() noexcept {
-  if (comm_ == MPI_COMM_NULL) return;
+  if (std::exchange(stopped_, true)) return;
   stopping_.store(true, std::memory_order_release);
   bell().ring();
   thread_.join();
@@ -3796,15 +4209,14 @@ inline void message_link::stop() noexcept {
   const bool clean = closed_ && !somebody_died_.load();
   {
     const std::lock_guard lock(mpi());
-    if (inbox_) inbox_->stop();
+    inbox_.stop();
     transfers_.drop(transfers::everyone, [&](transfer&& undone, bool may_be_touched) {
       if (!may_be_touched) return;
       if (undone.batch) environment_.keep(std::shared_ptr<batch_out>(std::move(undone.batch)));
       if (undone.into) environment_.keep(std::move(undone.into));
       if (undone.keep) environment_.keep(std::move(undone.keep));
     });
-    if (clean) ::MPI_Comm_free(&comm_);
-    comm_ = MPI_COMM_NULL;
+    if (clean && comm_ != MPI_COMM_NULL) ::MPI_Comm_free(&comm_);
   }
   if (clean) environment_.leave();
 }
@@ -3821,23 +4233,567 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/mpi/runtime.hpp ----
-#ifndef CADRE_MPI_RUNTIME_HPP
-#define CADRE_MPI_RUNTIME_HPP
+// ---- cadre/mpi/detail/watchdog.hpp ----
+#ifndef CADRE_MPI_DETAIL_WATCHDOG_HPP
+#define CADRE_MPI_DETAIL_WATCHDOG_HPP
 
-#include <fcntl.h>
+#include <signal.h>
 #include <unistd.h>
 
-#include <algorithm>
+#include <condition_variable>
+#include <cstdio>
+#include <mutex>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// Ends this process by SIGKILL unless it is destroyed in time: for calls of MPI that never return where another process has
+/// died meanwhile. The others see a death, and go on or end as after any.
+class watchdog {
+ public:
+  /// `what` begins a sentence that ends with "takes too long". Throws thread_error (151).
+  explicit watchdog(std::string what, std::chrono::nanoseconds limit = std::chrono::seconds(20))
+      : what_(std::move(what)), until_(std::chrono::steady_clock::now() + limit), thread_("cadre-watchdog", [this] {
+          std::unique_lock lock(mutex_);
+          if (end_.wait_until(lock, until_, [this] { return over_; })) return;
+          std::fprintf(stderr, "cadre: %s takes too long: process %d ends\n", what_.c_str(),
+                       static_cast<int>(::getpid()));
+          ::kill(::getpid(), SIGKILL);
+        }) {}
+  watchdog(const watchdog&) = delete;
+  watchdog& operator=(const watchdog&) = delete;
+  ~watchdog() {
+    const std::lock_guard lock(mutex_);
+    over_ = true;
+    end_.notify_one();
+  }
+
+ private:
+  const std::string what_;
+  const std::chrono::steady_clock::time_point until_;
+  std::mutex mutex_;
+  std::condition_variable end_;
+  bool over_ = false;
+  native_thread thread_;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/place_taken.hpp ----
+#ifndef CADRE_MPI_DETAIL_PLACE_TAKEN_HPP
+#define CADRE_MPI_DETAIL_PLACE_TAKEN_HPP
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <cstring>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// In the environment of a process that rank 0 has started in place of one that has died: the name under which it can be
+/// found.
+inline constexpr const char* takes_place = "CADRE_TAKES_PLACE";
+
+/// Of what is said before there is a link, none of whose tags may be on its way yet.
+inline constexpr int handshake_tag = 1;
+using port_name = std::array<char, MPI_MAX_PORT_NAME>;
+
+/// What such a process is told.
+struct place_to_take {
+  struct other {
+    int member = 0, rank = 0;
+    bool is_near = false;
+    process_card card;
+    template <class Archive>
+    void serialize(Archive& archive) {
+      archive(member, rank, is_near, card.process, card.host);
+    }
+  };
+  int member = 0, rank = 0, members = 0, most_members = 0;
+  std::uint32_t job_number = 0;
+  std::int64_t silence = 0;  // ns
+  std::string store;
+  std::vector<cadre::detail::peer_facts> by_rank;
+  std::vector<other> others;  // that live; the first is rank 0
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(member, rank, members, most_members, job_number, silence, store, by_rank, others);
+  }
+};
+
+/// The side of the process that takes the place: waits for the others, each of which connects to a port of its own, as Open
+/// MPI 4.1.4 hangs where two use one at the same time.
+class place_taken {
+ public:
+  /// Nothing, if this process is not there for that.
+  static std::optional<place_taken> of_this_process() {
+    const char* const name = std::getenv(takes_place);
+    if (name == nullptr) return std::nullopt;
+    return place_taken(name);
+  }
+
+  [[nodiscard]] const place_to_take& place() const noexcept { return place_; }
+  [[nodiscard]] const std::vector<acquaintance>& others() const noexcept { return others_; }
+  [[nodiscard]] const cadre::detail::peer_facts& facts() const {
+    return place_.by_rank[static_cast<std::size_t>(place_.rank)];
+  }
+  [[nodiscard]] std::unique_ptr<message_link> link() const {
+    process_card card{.process = static_cast<std::int32_t>(::getpid())};
+    host_name().copy(card.host, sizeof card.host - 1);
+    const int size = static_cast<int>(place_.by_rank.size());
+    environment::get().take_place(!others_.at(0).is_near);
+    return std::make_unique<message_link>(
+        acquaintance{.member = place_.member, .rank = place_.rank, .is_near = true, .card = card}, others_, size,
+        place_.members,
+        link_options{.silence = std::chrono::nanoseconds(place_.silence), .most_later = place_.most_members - size});
+  }
+
+ private:
+  explicit place_taken(const char* name) {
+    const watchdog limit("taking the place of a rank that has died");
+    const std::lock_guard lock(environment::get().mutex());  // which nobody else wants yet
+    const MPI_Comm rank_0 = accept(
+        [&](port_name& port) { check(::MPI_Publish_name(name, MPI_INFO_NULL, port.data()), "MPI_Publish_name"); });
+    const introduction me = introduction::of_process();
+    check(::MPI_Send(&me, sizeof me, MPI_BYTE, 0, handshake_tag, rank_0), "MPI_Send");
+    std::uint64_t size = 0;
+    check(::MPI_Recv(&size, sizeof size, MPI_BYTE, 0, handshake_tag, rank_0, MPI_STATUS_IGNORE), "MPI_Recv");
+    std::vector<std::byte> told(size);
+    check(::MPI_Recv(told.data(), static_cast<int>(size), MPI_BYTE, 0, handshake_tag, rank_0, MPI_STATUS_IGNORE),
+          "MPI_Recv");
+    place_ = from_bytes<place_to_take>(told);
+    for (const place_to_take::other& o : place_.others) {
+      const MPI_Comm comm = o.member == 0 ? rank_0 : accept([&](port_name& port) {
+        check(::MPI_Send(port.data(), static_cast<int>(port.size()), MPI_CHAR, 0, handshake_tag, rank_0), "MPI_Send");
+      });
+      others_.push_back({.member = o.member, .rank = o.rank, .comm = comm, .is_near = o.is_near, .card = o.card});
+    }
+  }
+  template <class Tell>
+  static MPI_Comm accept(Tell&& tell) {
+    port_name port{};
+    MPI_Comm comm = MPI_COMM_NULL;
+    check(::MPI_Open_port(MPI_INFO_NULL, port.data()), "MPI_Open_port");
+    tell(port);
+    check(::MPI_Comm_accept(port.data(), MPI_INFO_NULL, 0, MPI_COMM_SELF, &comm), "MPI_Comm_accept");
+    check(::MPI_Close_port(port.data()), "MPI_Close_port");
+    return comm;
+  }
+
+  place_to_take place_;
+  std::vector<acquaintance> others_;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/spawned_process.hpp ----
+#ifndef CADRE_MPI_DETAIL_SPAWNED_PROCESS_HPP
+#define CADRE_MPI_DETAIL_SPAWNED_PROCESS_HPP
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// While it lives errors of MPI that concern a communicator are returned. Under the lock of MPI.
+class errors_returned {
+ public:
+  explicit errors_returned(MPI_Comm comm) : comm_(comm) {
+    ::MPI_Comm_get_errhandler(comm_, &before_);
+    ::MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN);
+  }
+  errors_returned(const errors_returned&) = delete;
+  errors_returned& operator=(const errors_returned&) = delete;
+  ~errors_returned() {
+    ::MPI_Comm_set_errhandler(comm_, before_);
+    ::MPI_Errhandler_free(&before_);
+  }
+
+ private:
+  MPI_Comm comm_;
+  MPI_Errhandler before_ = MPI_ERRHANDLER_NULL;
+};
+
+/// With the process that waits at that port. Throws mpi_error (1101), thread_error (151).
+inline MPI_Comm connection_with(const port_name& port, int rank) {
+  const watchdog limit("a connection with the new process of rank " + std::to_string(rank));
+  const std::lock_guard lock(environment::get().mutex());
+  const errors_returned of_self(MPI_COMM_SELF);
+  MPI_Comm comm = MPI_COMM_NULL;
+  check(::MPI_Comm_connect(port.data(), MPI_INFO_NULL, 0, MPI_COMM_SELF, &comm), "MPI_Comm_connect");
+  return comm;
+}
+
+/// This program once more, with the same arguments, started by mpirun to take the place of a rank.
+///
+/// mpirun starts it as if it did not use MPI, as MPI_Comm_spawn would else hold up this rank for the quarter of a second
+/// that the start takes, and for ever if the process died meanwhile. It is found by a name that it publishes.
+class spawned_process {
+ public:
+  /// `host`: where; anywhere, if empty. Throws mpi_error (1101) where mpirun has no room, thread_error (151).
+  spawned_process(std::string name, int rank, const std::string& host)
+      : name_(std::move(name)), rank_(rank), siblings_(children_of_launcher()) {
+    // By `env`, without what says that it was spawned.
+    std::vector<std::string> words{"-u", "OMPI_PARENT_PORT", takes_place + ("=" + name_), read_link("/proc/self/exe")};
+    std::ifstream file("/proc/self/cmdline", std::ios::binary);
+    const std::string all{std::istreambuf_iterator<char>(file), {}};
+    for (std::size_t at = all.find('\0') + 1; at != 0 && at < all.size(); at = all.find('\0', at) + 1)
+      words.push_back(all.c_str() + at);
+    std::vector<char*> arguments;
+    for (std::string& w : words) arguments.push_back(w.data());
+    arguments.push_back(nullptr);
+    const watchdog limit("the start of a process for rank " + std::to_string(rank));
+    const std::lock_guard lock(environment::get().mutex());
+    MPI_Info how = MPI_INFO_NULL;
+    check(::MPI_Info_create(&how), "MPI_Info_create");
+    ::MPI_Info_set(how, "ompi_non_mpi", "true");
+    ::MPI_Info_set(how, "wdir", read_link("/proc/self/cwd").c_str());
+    ::MPI_Info_set(how, "bind_to", "none");
+    if (!host.empty()) ::MPI_Info_set(how, "host", host.c_str());
+    const errors_returned of_self(MPI_COMM_SELF);
+    MPI_Comm none = MPI_COMM_NULL;
+    const int code =
+        ::MPI_Comm_spawn("/usr/bin/env", arguments.data(), 1, how, 0, MPI_COMM_SELF, &none, MPI_ERRCODES_IGNORE);
+    ::MPI_Info_free(&how);
+    check(code, "MPI_Comm_spawn");
+  }
+
+  spawned_process(const spawned_process&) = delete;
+  spawned_process& operator=(const spawned_process&) = delete;
+  /// Ends it, if it is known and has not been released.
+  ~spawned_process() {
+    if (watch_) watch_->end();
+  }
+  void release() noexcept { watch_.reset(); }
+
+  /// Waits until it has begun. A start takes a quarter of a second; Open MPI 4.1.4 now and then never ends one that another
+  /// process died beside. Throws mpi_error (1101, 1102), thread_error (151).
+  MPI_Comm connect(std::chrono::seconds enough) {
+    const auto deadline = std::chrono::steady_clock::now() + enough;
+    port_name port{};
+    for (bool there = false; !there;) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      throw_if_ended();
+      if (std::chrono::steady_clock::now() > deadline)
+        throw mpi_error::unusable("its new process has not begun in " + std::to_string(enough.count()) + " s");
+      const std::lock_guard lock(environment::get().mutex());
+      const errors_returned of_world(MPI_COMM_WORLD);
+      there = ::MPI_Lookup_name(name_.c_str(), MPI_INFO_NULL, port.data()) == MPI_SUCCESS;
+    }
+    return connection_with(port, rank_);
+  }
+
+  /// Throws mpi_error (1102), if that can be known: where mpirun is the parent of both, and the kernel has pidfd (5.3).
+  void throw_if_ended() {
+    if (!watch_) look_for_it();
+    if (watch_ && watch_->ended()) throw mpi_error::unusable("its new process has ended" + watch_->how());
+  }
+
+ private:
+  // The only child that has been added.
+  void look_for_it() {
+    std::vector<int> all = children_of_launcher();
+    std::erase_if(all, [&](int p) { return std::find(siblings_.begin(), siblings_.end(), p) != siblings_.end(); });
+    if (all.size() == 1) watch_.emplace(all[0]);
+  }
+  static std::vector<int> children_of_launcher() {
+    std::vector<int> all;
+    std::error_code none;
+    const std::string threads = "/proc/" + std::to_string(::getppid()) + "/task";
+    for (const auto& thread : std::filesystem::directory_iterator(threads, none)) {
+      std::ifstream file(thread.path() / "children");
+      for (int child = 0; file >> child;) all.push_back(child);
+    }
+    return all;
+  }
+  static std::string read_link(const char* path) {
+    std::string to(4096, '\0');
+    const ssize_t n = ::readlink(path, to.data(), to.size());
+    to.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
+    return to;
+  }
+
+  const std::string name_;
+  const int rank_;
+  const std::vector<int> siblings_;
+  std::optional<process_watch> watch_;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/detail/respawns.hpp ----
+#ifndef CADRE_MPI_DETAIL_RESPAWNS_HPP
+#define CADRE_MPI_DETAIL_RESPAWNS_HPP
+
+#include <signal.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <memory>
 #include <mutex>
-#include <span>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// Throws std::bad_cast if the job has no ranks.
+inline message_link& link_of(cadre::detail::job& j) { return dynamic_cast<message_link&>(j.way()); }
+
+/// A rank is to connect to a process that takes the place of one that has died.
+struct connect_request {
+  static void serve(cadre::detail::request& r) {
+    acquaintance who;
+    port_name port{};
+    read_all(r, who.member, who.rank, who.is_near, who.card.process, who.card.host, port);
+    if (r.from != 0 || who.member < r.at.world_size() || who.member >= r.at.way().most_members() || who.rank < 0 ||
+        who.rank >= r.at.world_size())
+      throw archive_corrupt("a new process of rank " + std::to_string(who.rank), 0);
+    r.at.later_to_respawn([&j = r.at, who, port, back = cadre::detail::way_back(r)]() mutable {
+      back.with([&] { connect(j, who, port); });
+    });
+  }
+
+ private:
+  static void connect(cadre::detail::job& j, acquaintance who, const port_name& port) {
+    who.comm = connection_with(port, who.rank);
+    if (!link_of(j).admit(who)) throw peer_died(who.rank, "it has died meanwhile");
+  }
+};
+/// It has the rank from now on.
+struct seat_request {
+  static void serve(cadre::detail::request& r) {
+    int member = 0;
+    read_all(r, member);
+    cadre::detail::way_back(r).with([&] {
+      r.at.check_rank(member);
+      r.at.members().seat(member);
+    });
+  }
+};
+
+/// On rank 0: starts processes that take the place of ranks that have died. One thread.
+class respawns {
+ public:
+  respawns(cadre::detail::job& j, const introduction& me, std::uint32_t job_number, std::chrono::nanoseconds silence)
+      : job_(j), link_(link_of(j)), me_(me), job_number_(job_number), silence_(silence), next_(j.world_size()) {}
+
+  /// The job ends: none from now on.
+  void end() noexcept { over_.store(true); }
+
+  void take_place_of(int lost) noexcept {
+    const int rank = link_.rank_of(lost);
+    if (over_.load() || rank == 0) return;
+    try {
+      constexpr int most_tries = 8;
+      std::optional<introduction> it;
+      for (int tries = 1; !it; ++tries) {
+        if (next_ == link_.most_members())
+          throw mpi_error::unusable("that has been done as often as .max_respawns allows");
+        member_ = next_++;
+        spawned_process process("cadre-" + std::to_string(me_.job[0]) + "-" + std::to_string(member_), rank,
+                                job_.has_several_nodes() ? job_.facts_of(rank).host : "");
+        try {
+          way_ = process.connect(std::chrono::seconds(std::min(1 << tries, 16)));
+          it = *receive<introduction>([&] { process.throw_if_ended(); });
+          process.release();
+        } catch (const mpi_error& e) {  // it has died before it was a rank
+          if (tries == most_tries) throw;
+          log(log_level::warning, "mpi",
+              [&] { return "rank " + std::to_string(rank) + " of the job is started once more: " + e.what(); });
+        }
+      }
+      if (!it->is_same_program(me_)) throw different_programs("the process that has been started for a rank");
+      if (it->node != job_.facts_of(rank).node)
+        throw mpi_error::unusable(std::string("its new process is on ") + it->host.data());
+      join(rank, *it);
+      log(log_level::warning, "mpi", [&] {
+        return "rank " + std::to_string(rank) + " of the job is from now on process " + std::to_string(it->process) +
+               " on " + it->host.data();
+      });
+    } catch (const std::exception& e) {
+      log(log_level::warning, "mpi",
+          [&] { return "rank " + std::to_string(rank) + " of the job is not started again: " + e.what(); });
+    }
+  }
+
+ private:
+  void join(int rank, const introduction& it) {
+    const int member = member_;
+    acquaintance who{.member = member, .rank = rank, .comm = way_, .card = {.process = it.process}};
+    std::string(it.host.data()).copy(who.card.host, sizeof who.card.host - 1);
+    who.is_near = it.node == me_.node;
+    link_.admit(who);  // before who lives is written down: it is told of deaths from now on
+    try {
+      tell(rank, it);
+      for (int m = 1; m < member; ++m) {
+        if (!is_known_[static_cast<std::size_t>(m)]) continue;
+        const auto port = receive<port_name>([this] { throw_if_lost(); });
+        const bool is_near = job_.facts_of(m).node == it.node;
+        cadre::detail::ask<connect_request, void>(
+            job_, m, {}, false, "a connection", false, {},
+            [&](output_archive& out) { out(member, rank, is_near, who.card.process, who.card.host, *port); })
+            .get();
+      }
+      cadre::detail::ask<cadre::detail::activity_request, cadre::detail::job::activity>(
+          job_, member, {.counts = false}, false, "a new process", false, {}, [](output_archive&) {})
+          .get();
+      for (int m = 1; m < member; ++m) seat(m, member);
+      job_.members().seat(member);
+    } catch (const std::exception& e) {
+      link_.declare_dead(member, std::string("it could not be connected with all others: ") + e.what());
+      if (who.is_near) ::kill(it.process, SIGKILL);
+      throw;
+    }
+  }
+  void tell(int rank, const introduction& it) {
+    const int member = member_;
+    place_to_take place{.member = member,
+                        .rank = rank,
+                        .members = member + 1,
+                        .most_members = link_.most_members(),
+                        .job_number = job_number_,
+                        .silence = silence_.count(),
+                        .store = me_.store_on(it.node),
+                        .by_rank = job_.members().all(),
+                        .others = {}};
+    is_known_.assign(static_cast<std::size_t>(member), false);
+    for (int m = 0; m < member; ++m) {
+      if (!job_.is_alive(m)) continue;
+      is_known_[static_cast<std::size_t>(m)] = true;
+      place.others.push_back({m, link_.rank_of(m), job_.facts_of(m).node == it.node, link_.card_of(m)});
+    }
+    const auto bytes = std::make_shared<std::vector<std::byte>>(to_bytes(place));
+    const auto size = std::make_shared<std::uint64_t>(bytes->size());
+    send(size, size.get(), sizeof *size);
+    send(bytes, bytes->data(), bytes->size());
+  }
+  void seat(int at, int member) {
+    if (!is_known_[static_cast<std::size_t>(at)]) return;
+    try {
+      cadre::detail::ask<seat_request, void>(job_, at, {}, false, "a rank's new process", false, {},
+                                             [&](output_archive& out) { out(member); })
+          .get();
+    } catch (const error&) {  // it has died just now
+    }
+  }
+
+  // Throws mpi_error (1102).
+  void throw_if_lost() const {
+    if (!link_.is_alive(member_)) throw mpi_error::unusable("its new process has ended");
+  }
+  void send(std::shared_ptr<const void> keep, const void* bytes, std::size_t n) {
+    finish(
+        std::move(keep),
+        [&](MPI_Request& request) {
+          check(::MPI_Isend(bytes, static_cast<int>(n), MPI_BYTE, 0, handshake_tag, way_, &request), "MPI_Isend");
+        },
+        [this] { throw_if_lost(); });
+  }
+  template <class T, class Alive>
+  std::shared_ptr<T> receive(Alive&& alive) {
+    const auto value = std::make_shared<T>();
+    finish(
+        value,
+        [&](MPI_Request& request) {
+          check(::MPI_Irecv(value.get(), static_cast<int>(sizeof(T)), MPI_BYTE, 0, handshake_tag, way_, &request),
+                "MPI_Irecv");
+        },
+        alive);
+    return value;
+  }
+  template <class Begin, class Alive>
+  void finish(std::shared_ptr<const void> memory, Begin&& begin, Alive&& alive) {
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    MPI_Request request = MPI_REQUEST_NULL;
+    const auto is_done = [&] {
+      int done = 0;
+      const std::lock_guard lock(environment::get().mutex());
+      if (request == MPI_REQUEST_NULL) begin(request);
+      check(::MPI_Test(&request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+      return done != 0;
+    };
+    try {
+      while (!is_done()) {
+        alive();
+        if (std::chrono::steady_clock::now() > deadline) throw mpi_error::unusable("its new process does not answer");
+      }
+    } catch (...) {
+      const std::lock_guard lock(environment::get().mutex());
+      environment::get().keep(std::move(memory));
+      throw;
+    }
+  }
+
+  cadre::detail::job& job_;
+  message_link& link_;
+  const introduction me_;
+  const std::uint32_t job_number_;
+  const std::chrono::nanoseconds silence_;
+  int next_, member_ = 0;  // the one that is to join
+  MPI_Comm way_ = MPI_COMM_NULL;
+  std::vector<bool> is_known_;  // to the process that is being started
+  std::atomic<bool> over_{false};
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/mpi/runtime.hpp ----
+#ifndef CADRE_MPI_RUNTIME_HPP
+#define CADRE_MPI_RUNTIME_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
@@ -3849,26 +4805,8 @@ namespace mpi {
 
 namespace detail {
 
-/// What each rank tells all others when a job begins.
-struct introduction {
-  std::array<char, 256> host{};
-  std::uint64_t node = 0;  // the same on ranks that share memory
-  std::uint64_t build = 0, handlers = 0;
-  std::array<std::uint64_t, 2> job{};  // of rank 0: a name for what the job has on each node
-  std::uint32_t jobs_made = 0;
-  std::uint32_t bytes = 0;
-  std::array<std::byte, 4096> resources{};
-};
-
-/// The bytes of the program that runs, as a hash. Cost: a read of its file.
-inline std::uint64_t build_of_this_program() {
-  const file_descriptor file(::open("/proc/self/exe", O_RDONLY | O_CLOEXEC));
-  std::vector<std::byte> piece(std::size_t{1} << 20);
-  xxh64 hash;
-  for (ssize_t n = 0; file && (n = ::read(file.get(), piece.data(), piece.size())) > 0;)
-    hash.update(std::span(piece).first(static_cast<std::size_t>(n)));
-  return hash.digest();
-}
+/// The main of this program is run(), which can take the place of any rank but 0.
+inline bool runs_main = false;
 
 /// CADRE_HEARTBEAT_LIMIT, in seconds; see runtime. Throws mpi_error (1102).
 inline std::chrono::nanoseconds heartbeat_limit() {
@@ -3891,44 +4829,26 @@ inline std::chrono::nanoseconds heartbeat_limit() {
 /// destroying it is collective: rank 0 waits in the destructor until nothing goes on in the whole job, whoever began it; the
 /// others work for the job until then, in serve() or in the destructor.
 ///
+/// What the options do not name is found: processors, GPUs and memory of a node are dealt among its ranks (see
+/// runtime_options). Ranks that mpirun has bound to processors of their own have those.
+///
 /// A rank of another node of which nothing is heard for 10 s counts as dead; the environment of rank 0 may say another time,
 /// in seconds, by CADRE_HEARTBEAT_LIMIT (0: none).
 class runtime : public cadre::runtime {
  public:
   /// Every rank of `comm`, which is duplicated. Throws as cadre::runtime; different_programs (610), communicator_timeout
-  /// (401), mapping_error (159), mpi_error (1101, 1102).
-  explicit runtime(MPI_Comm comm, runtime_options options = {}) : cadre::runtime(std::move(options)) {
-    int rank = 0, size = 0;
-    {
-      const std::lock_guard lock(detail::environment::get().mutex());
-      detail::check(::MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
-      detail::check(::MPI_Comm_size(comm, &size), "MPI_Comm_size");
-    }
-    core().set_rank(rank);
-    detail::warn_of_binding(pool().size());
-    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-    const std::vector<detail::introduction> all = detail::root_gather(comm, size, deadline)(introduction());
-    check_that_all_are_one(all);
-    std::uint32_t number = 0;
-    std::vector<cadre::detail::peer_facts> peers;
-    for (const detail::introduction& i : all) {
-      number = std::max(number, i.jobs_made + 1);
-      peers.push_back({i.host.data(), i.node, from_bytes<resource_set>(std::span(i.resources).first(i.bytes))});
-    }
-    // With the node in it: hosts that are containers, or namespaces, of one machine may share what stores are found by.
-    core().begin_job(number, "cadre-job-" + std::to_string(all[0].job[0]) + "-" + std::to_string(all[0].job[1]) + "-" +
-                                 std::to_string(all[static_cast<std::size_t>(rank)].node));
-    job_ = std::make_shared<cadre::detail::job>(
-        core(),
-        std::make_unique<detail::message_link>(comm, detail::link_options{.silence = detail::heartbeat_limit()}),
-        std::move(peers));
-    core().join(job_, job_->has_several_nodes() ? job_.get() : nullptr);
-    core().actors().when_known_ends = [this](const std::string& name, const cadre::detail::actor_place& first) {
-      forget(name, first);
-    };
+  /// (401), mapping_error (159), mpi_error (1101, 1102, 1110).
+  explicit runtime(MPI_Comm comm, runtime_options options = {})
+      : runtime(comm, options.max_respawns, std::move(options)) {}
+  explicit runtime(runtime_options options = {}) : runtime(detail::world(), std::move(options)) {}
+  /// Of a process that is in the place of one that has died: see run().
+  runtime(const detail::place_taken& where, runtime_options options)
+      : cadre::runtime(as_before(where.facts(), std::move(options))) {
+    core().set_rank(where.place().member);
+    core().begin_job(where.place().job_number, where.place().store);
+    make_job(where.link(), where.place().by_rank);
     job_->start();
   }
-  explicit runtime(runtime_options options = {}) : runtime(detail::world(), std::move(options)) {}
   ~runtime() override {
     try {
       rank() == 0 ? finish() : serve();
@@ -3942,25 +4862,55 @@ class runtime : public cadre::runtime {
   void serve() { job_->serve(); }
 
  private:
-  detail::introduction introduction() {
-    const auto now = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
-    detail::introduction me{.node = detail::node_identity(),
-                            .build = detail::build_of_this_program(),
-                            .handlers = cadre::detail::handler::fingerprint(),
-                            .job = {hash_combine(now, static_cast<std::uint64_t>(::getpid())), now},
-                            .jobs_made = cadre::detail::runtime_core::jobs_made()};
-    const std::string host = cadre::detail::runtime_core::host();
-    std::memcpy(me.host.data(), host.data(), std::min(host.size(), me.host.size() - 1));
-    const std::vector<std::byte> resources = to_bytes(core().resources());
-    if (resources.size() > me.resources.size()) throw impossible_request("resources with names of more than 4 KiB");
-    std::copy(resources.begin(), resources.end(), me.resources.begin());
-    me.bytes = static_cast<std::uint32_t>(resources.size());
-    return me;
+  runtime(MPI_Comm comm, int max_respawns, runtime_options options)
+      : cadre::runtime(detail::share_of_node(comm, std::move(options))) {
+    int rank = 0, size = 0;
+    {
+      const std::lock_guard lock(detail::environment::get().mutex());
+      detail::check(::MPI_Comm_rank(comm, &rank), "MPI_Comm_rank");
+      detail::check(::MPI_Comm_size(comm, &size), "MPI_Comm_size");
+    }
+    core().set_rank(rank);
+    detail::warn_of_binding(pool().size());
+    const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+    const std::vector<detail::introduction> all =
+        detail::root_gather(comm, size, deadline)(detail::introduction::of_rank(core()));
+    check_that_all_are_one(all);
+    std::uint32_t number = 0;
+    std::vector<cadre::detail::peer_facts> peers;
+    for (const detail::introduction& i : all) {
+      number = std::max(number, i.jobs_made + 1);
+      peers.push_back(i.facts());
+    }
+    const detail::introduction& me = all[static_cast<std::size_t>(rank)];
+    core().begin_job(number, all[0].store_on(me.node));
+    const bool can_respawn = detail::runs_main && detail::environment::goes_on_after_deaths();
+    const detail::link_options how{.silence = detail::heartbeat_limit(),
+                                   .most_later = can_respawn ? std::max(0, max_respawns) : 0};
+    make_job(std::make_unique<detail::message_link>(comm, how), std::move(peers));
+    if (rank == 0 && how.most_later != 0) {
+      respawns_ = std::make_shared<detail::respawns>(*job_, me, number, how.silence);
+      job_->when_lost = [respawns = respawns_](int member) { respawns->take_place_of(member); };
+    }
+    job_->start();
+  }
+  void make_job(std::unique_ptr<detail::message_link> link, std::vector<cadre::detail::peer_facts> ranks) {
+    job_ = std::make_shared<cadre::detail::job>(core(), std::move(link), std::move(ranks));
+    core().join(job_, job_->has_several_nodes() ? job_.get() : nullptr);
+    core().actors().when_known_ends = [this](const std::string& name, const cadre::detail::actor_place& first) {
+      forget(name, first);
+    };
+  }
+  static runtime_options as_before(const cadre::detail::peer_facts& facts, runtime_options options) {
+    options.threads = facts.threads;
+    options.resources = facts.resources;
+    options.gpus = facts.gpus;
+    return options;
   }
   static void check_that_all_are_one(const std::vector<detail::introduction>& all) {
     std::string others;
     for (std::size_t r = 0; r < all.size(); ++r)
-      if (all[r].build != all[0].build || all[r].handlers != all[0].handlers)
+      if (!all[r].is_same_program(all[0]))
         others += (others.empty() ? "rank " : ", ") + std::to_string(r) + " on " + all[r].host.data();
     if (!others.empty()) throw different_programs(others + " from rank 0 on " + all[0].host.data());
   }
@@ -3989,7 +4939,7 @@ class runtime : public cadre::runtime {
       std::vector<activity> now;
       activity sum{.idle = true, .still = true};
       bool all_live = true;
-      for (int r = 0; r < world_size(); ++r) {
+      for (int r = 0; r < job_->way().members(); ++r) {
         if (!job_->is_alive(r)) {
           all_live = false;
           continue;
@@ -4012,6 +4962,7 @@ class runtime : public cadre::runtime {
       before = std::move(now);
       std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
+    if (respawns_) respawns_->end();
     job_->end_others();
   }
   // False if nothing holds any.
@@ -4020,7 +4971,7 @@ class runtime : public cadre::runtime {
     for (const cadre::detail::job::activity& a : now) any = any || a.holds;
     if (!any) return core().remove_some_groups();
     core().end_actors_that_hold();
-    for (int r = 1; r < world_size(); ++r) {
+    for (int r = 1; r < job_->way().members(); ++r) {
       try {
         if (job_->is_alive(r)) job_->ask<cadre::detail::end_holders_request>(r, {}, false, [](output_archive&) {});
       } catch (const error&) {  // it has died just now
@@ -4035,6 +4986,7 @@ class runtime : public cadre::runtime {
   }
 
   std::shared_ptr<cadre::detail::job> job_;
+  std::shared_ptr<detail::respawns> respawns_;  // on rank 0
 };
 
 }  // namespace mpi
@@ -4058,13 +5010,13 @@ CADRE_NAMESPACE_BEGIN
 namespace mpi {
 
 /// cadre::run() for a job of several ranks: under mpirun rank 0 calls the program, and the others run what it, and the tasks
-/// and actors of the job, give them to do. Without mpirun it is cadre::run(). SIGPIPE is ignored, unless it is handled
+/// and actors of the job, give them to do. Without mpirun it is cadre::run(), with the GPUs that are found. SIGPIPE is ignored, unless it is handled
 /// already: it would come of a rank that dies. Warnings and errors that are logged, as the death of a rank, go to stderr if
 /// there is no log sink.
 template <class Program>
   requires std::invocable<Program&, cadre::runtime&>
 int run(int argc, char** argv, Program&& program, runtime_options options = {}) {
-  if (!launched()) return cadre::run(argc, argv, program, std::move(options));
+  if (!launched()) return cadre::run(argc, argv, program, detail::share_of_one(std::move(options)));
   struct sigaction pipes {};
   if (::sigaction(SIGPIPE, nullptr, &pipes) == 0 && pipes.sa_handler == SIG_DFL) ::signal(SIGPIPE, SIG_IGN);
   if (!log_enabled(log_level::error))  // nobody listens
@@ -4074,6 +5026,12 @@ int run(int argc, char** argv, Program&& program, runtime_options options = {}) 
         },
         log_level::warning);
   return cadre::detail::run_main(argc, argv, [&]() -> int {
+    detail::runs_main = true;
+    if (const auto place = detail::place_taken::of_this_process()) {
+      runtime rt(*place, std::move(options));
+      rt.serve();
+      return 0;
+    }
     runtime rt(std::move(options));
     if (rt.rank() == 0) return cadre::detail::run_program(program, rt);
     rt.serve();

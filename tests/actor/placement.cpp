@@ -244,6 +244,34 @@ TEST_CASE_METHOD(fixture, "What an actor holds is given back when it has ended, 
   }
 }
 
+TEST_CASE_METHOD(fixture, "Tasks and actors are told the devices that the options name", "[placement]") {
+  cadre::runtime rt({.threads = 2, .gpus = {7, 3}});
+  CHECK(rt.submit<&gpus_of_task>({.resources = {{"gpu", 2}}}).get() == std::vector<int>{3, 7});
+  const auto a = rt.actor<on_gpu>({.resources = gpu});
+  CHECK(a.call<&on_gpu::gpus>().get() == std::vector<int>{3});
+  CHECK(rt.submit<&gpus_of_task>({.resources = gpu}).get() == std::vector<int>{7});
+  const cadre::placement_group g = rt.placement_group({gpu}, cadre::pack);
+  CHECK(rt.submit<&gpus_of_task>({.resources = gpu, .on = g}).get() == std::vector<int>{7});
+  a.kill();
+  CHECK(rt.submit<&gpus_of_task>({.resources = gpu}).get() == std::vector<int>{3});
+
+  const auto text_of = [](cadre::runtime_options options) {
+    try {
+      const cadre::runtime other(std::move(options));
+    } catch (const cadre::impossible_request& e) {
+      return std::string(e.what());
+    }
+    return std::string();
+  };
+  CHECK(text_of({.threads = 1, .gpus = {2, 1, 2}}) ==
+        "[cadre.async.209] this request of resources can never be met: the same device twice; name each once in .gpus");
+  CHECK(
+      text_of({.threads = 1, .resources = {{"gpu", 1}}, .gpus = {1, 2}}) ==
+      "[cadre.async.209] this request of resources can never be met: 2 devices in .gpus, and a runtime that has gpu 1; "
+      "leave \"gpu\" to .gpus");
+  CHECK(text_of({.threads = 1, .resources = {{"gpu", 2}}, .gpus = {1, 2}}).empty());
+}
+
 TEST_CASE_METHOD(fixture, "An actor that no rank has the resources for is refused at once", "[placement]") {
   cadre::runtime rt(two_gpus());
   CHECK_THROWS_WITH(rt.actor<on_gpu>({.resources = {{"gpu", 3}}}), Contains("[cadre.async.209]") && Contains("gpu 2"));

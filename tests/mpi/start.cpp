@@ -7,8 +7,10 @@
 
 #include <unistd.h>
 
+#include <cstddef>
 #include <cstdio>
 #include <string>
+#include <utility>
 
 namespace mpi_start {
 
@@ -58,6 +60,106 @@ TEST_CASE("job: runtime", "[.job]") {
   } catch (const cadre::error& e) {
     std::printf("%s\n", e.what());
   }
+}
+
+TEST_CASE("ranks share the processors of their node, or have those that mpirun has bound them to", "[mpi]") {
+  using namespace mpi_start;
+  const std::size_t there = cadre::usable_processors();
+  if (there < 2) {
+    WARN("skipped: needs two processors");
+    return;
+  }
+  const std::string half = "threads " + std::to_string(there / 2) + "\n";
+  const std::string shared = start("timeout 60 mpirun --oversubscribe --bind-to none -n 2", "job: threads");
+  INFO(shared);
+  CHECK(shared.find(half) != shared.npos);
+  const std::string bound = start("timeout 60 mpirun --oversubscribe --bind-to core -n 2", "job: threads");
+  INFO(bound);
+  CHECK(bound.find("threads ") != bound.npos);
+  if (cadre::affinity_processors() == 2) CHECK_THAT(bound, Contains("threads 1\n"));
+  CHECK_THAT(start("timeout 60", "job: threads"), Contains("threads " + std::to_string(there) + "\n"));
+}
+
+TEST_CASE("job: threads", "[.job]") {
+  cadre::mpi::runtime rt;
+  if (rt.rank() == 0) std::printf("threads %zu\n", rt.pool().size());
+}
+
+TEST_CASE("of more ranks than GPUs the last have none, or as many share one as the options allow", "[mpi]") {
+  using namespace mpi_start;
+  const std::string launch = "timeout 60 mpirun --oversubscribe --bind-to none -n 2";
+  // Two GPUs, in a /proc/driver of this command's own, where the machine has none; the variable chooses among them.
+  std::string before, after;
+  if (cadre::visible_gpus().empty()) {
+    before =
+        "unshare -m sh -c 'mount -t tmpfs none /proc/driver && mkdir -p /proc/driver/nvidia/gpus/0000:01:00.0 "
+        "/proc/driver/nvidia/gpus/0000:02:00.0 && exec \"$0\" \"$@\"' ";
+    if (own_process::run(before + "true").exit_code != 0) {
+      WARN("skipped: needs a GPU, or the right to mount a folder over /proc/driver");
+      return;
+    }
+  }
+  const auto run = [&](const std::string& visible, const std::string& job) {
+    return start("CUDA_VISIBLE_DEVICES=" + visible + " " + before + launch, job);
+  };
+  const std::string few = run("0", "job: gpus");
+  INFO(few);
+  CHECK_THAT(few, Contains("rank 0: gpu 0\n") && Contains("rank 1: [cadre.async.209]"));
+  const std::string refused = run("0", "job: gpus for one rank each");
+  INFO(refused);
+  const std::string text =
+      " has 1 GPU for 2 ranks: 2 would have the same one, where 1 may; start fewer ranks there, allow it "
+      "by .most_ranks_per_gpu = 2 in runtime_options, or, if the job needs none, hide them by an empty "
+      "CUDA_VISIBLE_DEVICES\n";
+  for (const std::string rank : {"0", "1"})
+    CHECK_THAT(refused, Contains("rank " + rank + ": [cadre.mpi.1110] ") && Contains(text));
+  const std::string shared = run("0", "job: shared gpus");
+  INFO(shared);
+  CHECK_THAT(shared, Contains("rank 0: gpu 0\n") && Contains("rank 1: gpu 0\n"));
+  CHECK_THAT(run("", "job: gpus"), Contains("rank 0: [cadre.async.209]") && Contains("rank 1: [cadre.async.209]"));
+  if (before.empty()) return;
+  const std::string apart = run("0,1", "job: gpus");
+  INFO(apart);
+  CHECK_THAT(apart, Contains("rank 0: gpu 0\n") && Contains("rank 1: gpu 1\n"));
+  // Without mpirun there is one rank, which has both.
+  const std::string alone =
+      own_process::run("CUDA_VISIBLE_DEVICES=0,1 " + before + own_process::this_program() + " 'job: one process'")
+          .output;
+  CHECK_THAT(alone, Contains("gpu 0 1\n"));
+}
+
+namespace mpi_start {
+
+std::string my_gpus() {
+  std::string all = "gpu";
+  for (const int d : cadre::this_task::gpus()) all += " " + std::to_string(d);
+  return all;
+}
+void say_gpus(cadre::runtime_options options) {
+  int rank = -1;
+  MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &rank);
+  MPI_Comm_rank(MPI_COMM_WORLD, &rank);
+  try {
+    cadre::mpi::runtime rt(MPI_COMM_WORLD, std::move(options));
+    const auto here = cadre::on_rank(rank);
+    const std::string text = rt.submit<&my_gpus>({.resources = {{"gpu", 1}}, .on = here}).get();
+    std::printf("rank %d: %s\n", rank, text.c_str());
+  } catch (const cadre::error& e) {
+    std::printf("rank %d: %s\n", rank, e.what());
+  }
+  std::fflush(stdout);
+  MPI_Finalize();
+}
+
+}  // namespace mpi_start
+
+TEST_CASE("job: gpus", "[.job]") { mpi_start::say_gpus({}); }
+TEST_CASE("job: gpus for one rank each", "[.job]") { mpi_start::say_gpus({.most_ranks_per_gpu = 1}); }
+TEST_CASE("job: shared gpus", "[.job]") { mpi_start::say_gpus({.most_ranks_per_gpu = 2}); }
+TEST_CASE("job: one process", "[.job]") {
+  static_cast<void>(cadre::mpi::run(0, nullptr, [](cadre::runtime& rt) {
+    std::printf("%s\n", rt.submit<&mpi_start::my_gpus>({.resources = {{"gpu", 2}}}).get().c_str());
+  }));
 }
 
 TEST_CASE("a rank that mpirun has bound to fewer processors than it has threads is warned once per node", "[mpi]") {

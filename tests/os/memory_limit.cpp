@@ -19,6 +19,7 @@ class tree : public made_up_root {
     return *this;
   }
   [[nodiscard]] std::size_t limit() const { return cadre::cgroup_memory_limit(path()); }
+  [[nodiscard]] std::size_t usable() const { return cadre::usable_memory(path()); }
   [[nodiscard]] std::size_t headroom() const { return cadre::memory_headroom(path()); }
 };
 
@@ -39,6 +40,7 @@ TEST_CASE("The memory limit of cgroup version 2 counts, and so do those of the g
   memory_limit_test::tree t;
   memory_limit_test::unify(t);
   CHECK(t.limit() == 0);
+  CHECK(t.usable() == cadre::physical_memory());
   t.file("/sys/fs/cgroup/job/task/memory.max", "max\n");
   CHECK(t.limit() == 0);
   t.file("/sys/fs/cgroup/job/memory.max", "1073741824\n");
@@ -47,6 +49,9 @@ TEST_CASE("The memory limit of cgroup version 2 counts, and so do those of the g
   CHECK(t.limit() == 1073741824);
   t.file("/sys/fs/cgroup/job/task/memory.max", "536870912\n");
   CHECK(t.limit() == 536870912);
+  CHECK(t.usable() == 536870912);
+  t.file("/sys/fs/cgroup/job/memory.max", "1125899906842624\n").file("/sys/fs/cgroup/job/task/memory.max", "max\n");
+  CHECK(t.usable() == cadre::physical_memory());  // a limit above what there is
 }
 
 TEST_CASE("The memory limit of cgroup version 1 counts, and its huge number is no limit", "[memory_limit]") {

@@ -18,9 +18,11 @@ CADRE_NAMESPACE_BEGIN
 
 /// How a runtime is made: `cadre::runtime rt{{.threads = 4, .resources = {{"TPU", 8}}}};`
 struct runtime_options {
-  /// Of this process's pool. 0: one for each processor that it may use.
+  /// Of this process's pool. 0: one for each processor that it may use; in a job of several ranks one for each of its share of
+  /// the node's, and one at least.
   std::size_t threads = 0;
-  /// What this process has for tasks and actors, beside "cpu" and "memory": see thread_pool_options.
+  /// What this process has for tasks and actors, beside "cpu" and "memory": see thread_pool_options. In a job of several ranks
+  /// "memory" and "gpu" of a node are dealt among its ranks that do not name them here.
   resource_set resources = {};
   /// Where objects lie. It is opened when the first object is put.
   store_options store = {};
@@ -31,6 +33,12 @@ struct runtime_options {
   /// Writes and reads back all arguments and results, as between ranks, though they stay in this process: a test of what
   /// programs send, without mpirun.
   bool round_trip = false;
+  /// Which devices its "gpu" are, as CUDA numbers them: this_task::gpus() says these. Empty: 0, 1, ..., as many as .resources
+  /// say, and under cadre::mpi those of this rank's share of the node.
+  std::vector<int> gpus = {};
+  /// Under cadre::mpi: how many ranks of a node may share a GPU, each of which has it as a whole one; more are error 1110 at
+  /// the start, on all ranks. 0: none share any, and where there are more ranks than GPUs the last have none.
+  std::size_t most_ranks_per_gpu = 0;
   /// In a job of mpirun --enable-recovery, of cadre::mpi::run: how often ranks that have died are started again, all
   /// together.
   int max_respawns = 64;

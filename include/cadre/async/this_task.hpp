@@ -31,7 +31,8 @@ namespace this_task {
   return e != nullptr ? e->processors : 1;
 }
 
-/// The devices that it holds, or a part of one of, in rising order: 0 <= id < the pool's "gpu".
+/// The devices that it holds, or a part of one of, in rising order: 0 <= id < the pool's "gpu", or those of
+/// runtime_options::gpus.
 [[nodiscard]] inline std::vector<int> gpus() {
   std::vector<int> ids;
   detail::task* const t = detail::current_task();

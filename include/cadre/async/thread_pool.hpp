@@ -10,9 +10,8 @@
 #include <cadre/async/task_options.hpp>
 #include <cadre/core/chrono.hpp>
 #include <cadre/core/function.hpp>
+#include <cadre/os/memory_limit.hpp>
 #include <cadre/os/processors.hpp>
-
-#include <unistd.h>
 
 #include <cstddef>
 #include <cstdint>
@@ -75,7 +74,7 @@ struct thread_pool_options {
   /// Destruction runs what is queued, or cancels it and asks what runs to stop.
   enum at_end at_end = at_end::finish;
   /// What there is for tasks that ask for resources, beside "cpu", of which there are as many as threads, and "memory", all
-  /// of the machine's, unless they are given here: `.resources = {{"gpu", 2}, {"TPU", 8}}`.
+  /// that the machine and the cgroups give, unless they are given here: `.resources = {{"gpu", 2}, {"TPU", 8}}`.
   resource_set resources = {};
   /// A wait in one of the tasks, or for one, that takes longer is told to the log, once, with debug_dump() (level warning,
   /// category "async").
@@ -106,7 +105,7 @@ class thread_pool {
     const std::size_t threads = options.threads != 0 ? options.threads : processors;
     resource_set& all = options.resources;
     if (all.find("cpu") == nullptr) all.set("cpu", static_cast<std::int64_t>(threads) * resource_set::one);
-    if (all.find("memory") == nullptr) all.set("memory", ::sysconf(_SC_PHYS_PAGES) * ::sysconf(_SC_PAGESIZE));
+    if (all.find("memory") == nullptr) all.set("memory", static_cast<std::int64_t>(usable_memory()));
     scheduler_ =
         new detail::scheduler(threads, processors, std::move(options.name), std::move(options.on_unobserved_error),
                               std::move(all), options.report_waits_after.report_);

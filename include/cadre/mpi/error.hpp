@@ -11,7 +11,7 @@ CADRE_NAMESPACE_BEGIN
 
 namespace mpi {
 
-/// Thrown (1101, 1102, 1109) when MPI reports an error or is not in a state that allows what was asked.
+/// Thrown (1101, 1102, 1109, 1110) when MPI reports an error, or the ranks cannot do together what was asked.
 class mpi_error : public error {
  public:
   /// 1101: an MPI function failed.
@@ -25,6 +25,8 @@ class mpi_error : public error {
   static mpi_error unusable(std::string_view message) { return {1102, message}; }
   /// 1109: the launcher's processes are not one job.
   static mpi_error started_apart(std::string_view message) { return {1109, message}; }
+  /// 1110: more ranks of a node want the same GPU than the options allow.
+  static mpi_error shared_gpu(std::string_view message) { return {1110, message}; }
 
  private:
   mpi_error(int number, std::string_view message) : error("mpi", number, message) {}

@@ -2,6 +2,7 @@
 #define CADRE_MPI_RUN_HPP
 
 #include <cadre/actor/run.hpp>
+#include <cadre/mpi/detail/node_share.hpp>
 #include <cadre/mpi/detail/place_taken.hpp>
 #include <cadre/mpi/environment.hpp>
 #include <cadre/mpi/runtime.hpp>
@@ -18,13 +19,13 @@ CADRE_NAMESPACE_BEGIN
 namespace mpi {
 
 /// cadre::run() for a job of several ranks: under mpirun rank 0 calls the program, and the others run what it, and the tasks
-/// and actors of the job, give them to do. Without mpirun it is cadre::run(). SIGPIPE is ignored, unless it is handled
+/// and actors of the job, give them to do. Without mpirun it is cadre::run(), with the GPUs that are found. SIGPIPE is ignored, unless it is handled
 /// already: it would come of a rank that dies. Warnings and errors that are logged, as the death of a rank, go to stderr if
 /// there is no log sink.
 template <class Program>
   requires std::invocable<Program&, cadre::runtime&>
 int run(int argc, char** argv, Program&& program, runtime_options options = {}) {
-  if (!launched()) return cadre::run(argc, argv, program, std::move(options));
+  if (!launched()) return cadre::run(argc, argv, program, detail::share_of_one(std::move(options)));
   struct sigaction pipes {};
   if (::sigaction(SIGPIPE, nullptr, &pipes) == 0 && pipes.sa_handler == SIG_DFL) ::signal(SIGPIPE, SIG_IGN);
   if (!log_enabled(log_level::error))  // nobody listens

@@ -8,6 +8,7 @@
 #include <cadre/mpi/detail/introduction.hpp>
 #include <cadre/mpi/detail/message_link.hpp>
 #include <cadre/mpi/detail/mpi_api.hpp>
+#include <cadre/mpi/detail/node_share.hpp>
 #include <cadre/mpi/detail/place_taken.hpp>
 #include <cadre/mpi/detail/respawns.hpp>
 #include <cadre/mpi/detail/root_gather.hpp>
@@ -57,12 +58,15 @@ inline std::chrono::nanoseconds heartbeat_limit() {
 /// destroying it is collective: rank 0 waits in the destructor until nothing goes on in the whole job, whoever began it; the
 /// others work for the job until then, in serve() or in the destructor.
 ///
+/// What the options do not name is found: processors, GPUs and memory of a node are dealt among its ranks (see
+/// runtime_options). Ranks that mpirun has bound to processors of their own have those.
+///
 /// A rank of another node of which nothing is heard for 10 s counts as dead; the environment of rank 0 may say another time,
 /// in seconds, by CADRE_HEARTBEAT_LIMIT (0: none).
 class runtime : public cadre::runtime {
  public:
   /// Every rank of `comm`, which is duplicated. Throws as cadre::runtime; different_programs (610), communicator_timeout
-  /// (401), mapping_error (159), mpi_error (1101, 1102).
+  /// (401), mapping_error (159), mpi_error (1101, 1102, 1110).
   explicit runtime(MPI_Comm comm, runtime_options options = {})
       : runtime(comm, options.max_respawns, std::move(options)) {}
   explicit runtime(runtime_options options = {}) : runtime(detail::world(), std::move(options)) {}
@@ -87,7 +91,8 @@ class runtime : public cadre::runtime {
   void serve() { job_->serve(); }
 
  private:
-  runtime(MPI_Comm comm, int max_respawns, runtime_options options) : cadre::runtime(std::move(options)) {
+  runtime(MPI_Comm comm, int max_respawns, runtime_options options)
+      : cadre::runtime(detail::share_of_node(comm, std::move(options))) {
     int rank = 0, size = 0;
     {
       const std::lock_guard lock(detail::environment::get().mutex());
@@ -98,7 +103,7 @@ class runtime : public cadre::runtime {
     detail::warn_of_binding(pool().size());
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     const std::vector<detail::introduction> all =
-        detail::root_gather(comm, size, deadline)(detail::introduction(pool().size(), core().resources()));
+        detail::root_gather(comm, size, deadline)(detail::introduction::of_rank(core()));
     check_that_all_are_one(all);
     std::uint32_t number = 0;
     std::vector<cadre::detail::peer_facts> peers;
@@ -128,6 +133,7 @@ class runtime : public cadre::runtime {
   static runtime_options as_before(const cadre::detail::peer_facts& facts, runtime_options options) {
     options.threads = facts.threads;
     options.resources = facts.resources;
+    options.gpus = facts.gpus;
     return options;
   }
   static void check_that_all_are_one(const std::vector<detail::introduction>& all) {

@@ -64,6 +64,13 @@ namespace detail {
   return static_cast<std::size_t>(least);
 }
 
+/// Bytes of memory that this process and its neighbours may take: all of the machine's, or what the cgroups allow, whichever
+/// is less. `root` stands before every path read, for tests.
+[[nodiscard, gnu::cold]] inline std::size_t usable_memory(std::string_view root = {}) {
+  const std::size_t all = physical_memory(), limit = cgroup_memory_limit(root);
+  return limit != 0 && limit < all ? limit : all;
+}
+
 /// Bytes that can still be taken before the kernel would kill a process for them: what the machine has available, and
 /// what is left below the limit of each cgroup around this process, whichever is less. Others take memory too, so it
 /// holds for a moment only. Where nothing is known it is physical_memory(). Reads some ten small files, in 50 us and

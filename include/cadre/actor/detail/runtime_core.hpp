@@ -14,6 +14,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cstddef>
@@ -57,11 +58,14 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
         bundles_(actors_),
         face_(face) {
     try {
+      declare_gpus(options);
       pool_.emplace(thread_pool_options{.threads = options.threads,
                                         .on_unobserved_error = std::move(options.on_unobserved_error),
                                         .resources = std::move(options.resources),
                                         .report_waits_after = options.report_waits_after});
       home_ = scheduler_of(*pool_).id();
+      gpus_ = std::move(options.gpus);
+      if (!gpus_.empty()) ledger()->number_devices(gpus_);
       bundles_.begin(ledger());
       enter();  // last: others find what is whole
     } catch (...) {
@@ -134,6 +138,8 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     placement_groups* const all = groups_if_any();
     return bundles_.waiting() + (all != nullptr ? all->waiting() : 0);
   }
+  /// As CUDA numbers them; empty if the options do not say.
+  [[nodiscard]] const std::vector<int>& gpus() const noexcept { return gpus_; }
   [[nodiscard]] const resource_set& resources() const { return scheduler_of(*pool_).resources(); }
   /// One job of several ranks from now on: handles of all of them have the same number, and the ranks of a node one store.
   void begin_job(std::uint32_t number, const std::string& store) {
@@ -245,6 +251,19 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   }
 
  private:
+  static void declare_gpus(runtime_options& options) {
+    std::vector<int>& numbers = options.gpus;
+    if (numbers.empty()) return;
+    std::sort(numbers.begin(), numbers.end());
+    if (std::adjacent_find(numbers.begin(), numbers.end()) != numbers.end())
+      throw impossible_request("the same device twice; name each once in .gpus");
+    const auto units = static_cast<std::int64_t>(numbers.size()) * resource_set::one;
+    if (options.resources.find("gpu") == nullptr) options.resources.set("gpu", units);
+    if (options.resources.find("gpu")->units != units)
+      throw impossible_request(std::to_string(numbers.size()) + " devices in .gpus, and a runtime that has " +
+                               options.resources.text() + "; leave \"gpu\" to .gpus");
+  }
+
   static constexpr std::uint32_t most = 256, most_jobs = 16;
   static constexpr std::uint32_t of_job = 0x80000000;
   // Changes under the mutex, and is read without: a runtime may end meanwhile, whose memory nobody must look at.
@@ -320,6 +339,7 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   std::mutex mutex_;
   store_options store_options_;
   const bool packs_;
+  std::vector<int> gpus_;
   std::optional<object_store> store_;
   std::atomic<object_store*> ready_store_{nullptr};
   producers producers_;

@@ -83,6 +83,12 @@ class resource_ledger {
     }
   }
 
+  /// Of a pool, before anybody asks: what this_task::gpus() calls the devices, of which there are as many.
+  void number_devices(const std::vector<int>& numbers) {
+    const std::lock_guard lock(mutex_);
+    for (std::size_t d = 0; d < devices_.size(); ++d) devices_[d].id = numbers[d];
+  }
+
   /// Throws impossible_request (209).
   [[nodiscard]] std::shared_ptr<holding> ask(const Request& request, task* who) const {
     auto h = std::make_shared<holding>();

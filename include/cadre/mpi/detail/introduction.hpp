@@ -45,31 +45,36 @@ struct introduction {
   std::array<std::uint64_t, 2> job{};  // of rank 0: a name for what the job has on each node
   std::int32_t process = 0;
   std::uint32_t jobs_made = 0;
-  std::uint32_t threads = 0;
   std::uint32_t bytes = 0;
-  std::array<std::byte, 4096> resources{};
+  std::array<std::byte, 4096> resources{};  // and GPUs, and how many threads
 
-  /// Of this process. Throws impossible_request (209).
-  introduction(std::size_t pool_threads, const resource_set& has)
-      : node(node_identity()),
-        build(build_of_this_program()),
-        handlers(cadre::detail::handler::fingerprint()),
-        process(static_cast<std::int32_t>(::getpid())),
-        jobs_made(cadre::detail::runtime_core::jobs_made()),
-        threads(static_cast<std::uint32_t>(pool_threads)) {
+  static introduction of_process() {
+    introduction me{.node = node_identity(),
+                    .build = build_of_this_program(),
+                    .handlers = cadre::detail::handler::fingerprint(),
+                    .process = static_cast<std::int32_t>(::getpid()),
+                    .jobs_made = cadre::detail::runtime_core::jobs_made()};
     const auto now = static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
-    job = {hash_combine(now, static_cast<std::uint64_t>(::getpid())), now};
-    const std::string name = cadre::detail::runtime_core::host();
-    std::memcpy(host.data(), name.data(), std::min(name.size(), host.size() - 1));
-    const std::vector<std::byte> packed = to_bytes(has);
-    if (packed.size() > resources.size()) throw impossible_request("resources with names of more than 4 KiB");
-    std::copy(packed.begin(), packed.end(), resources.begin());
-    bytes = static_cast<std::uint32_t>(packed.size());
+    me.job = {hash_combine(now, static_cast<std::uint64_t>(::getpid())), now};
+    const std::string host = cadre::detail::runtime_core::host();
+    std::memcpy(me.host.data(), host.data(), std::min(host.size(), me.host.size() - 1));
+    return me;
   }
-  introduction() = default;
+  /// Throws impossible_request (209).
+  static introduction of_rank(cadre::detail::runtime_core& core) {
+    introduction me = of_process();
+    const std::vector<std::byte> has =
+        to_bytes(core.resources(), core.gpus(), static_cast<std::uint64_t>(core.pool().size()));
+    if (has.size() > me.resources.size()) throw impossible_request("resources with names of more than 4 KiB");
+    std::copy(has.begin(), has.end(), me.resources.begin());
+    me.bytes = static_cast<std::uint32_t>(has.size());
+    return me;
+  }
 
   [[nodiscard]] cadre::detail::peer_facts facts() const {
-    return {host.data(), node, from_bytes<resource_set>(std::span(resources).first(bytes)), threads};
+    cadre::detail::peer_facts f{host.data(), node, {}, {}, 0};
+    from_bytes(std::span(resources).first(bytes), f.resources, f.gpus, f.threads);
+    return f;
   }
   [[nodiscard]] bool is_same_program(const introduction& other) const noexcept {
     return build == other.build && handlers == other.handlers;

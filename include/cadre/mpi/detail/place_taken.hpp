@@ -86,7 +86,7 @@ class place_taken {
     const std::lock_guard lock(environment::get().mutex());  // which nobody else wants yet
     const MPI_Comm rank_0 = accept(
         [&](port_name& port) { check(::MPI_Publish_name(name, MPI_INFO_NULL, port.data()), "MPI_Publish_name"); });
-    const introduction me(0, {});
+    const introduction me = introduction::of_process();
     check(::MPI_Send(&me, sizeof me, MPI_BYTE, 0, handshake_tag, rank_0), "MPI_Send");
     std::uint64_t size = 0;
     check(::MPI_Recv(&size, sizeof size, MPI_BYTE, 0, handshake_tag, rank_0, MPI_STATUS_IGNORE), "MPI_Recv");

@@ -21,11 +21,7 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-inline std::uint64_t default_capacity() {
-  std::uint64_t memory = physical_memory();
-  if (const std::uint64_t limit = cgroup_memory_limit(); limit != 0 && limit < memory) memory = limit;
-  return memory / 10 * 3;
-}
+inline std::uint64_t default_capacity() { return std::uint64_t{usable_memory()} / 10 * 3; }
 
 /// Throws bad_store_option (308), mapping_error (159).
 inline arena make_arena(const store_options& options) {
