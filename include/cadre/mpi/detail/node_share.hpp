@@ -39,7 +39,7 @@ using processor_set = std::bitset<8192>;
 struct node_view {
   std::array<char, 72> host{};
   std::uint64_t node = 0;
-  processor_set processors;
+  processor_set processors = {};
   std::uint64_t quota = 0;  // of processors, by cgroups; 0: none
   std::uint64_t memory = 0;
   std::array<std::uint64_t, 64> gpus{};  // hashes of their names
