@@ -150,6 +150,52 @@ TEST_CASE("job: a rank is killed elsewhere", "[.job]") {
                                         .get());
 }
 
+TEST_CASE("a rank of another host that is killed is started again there, and talks with all", "[mpi]") {
+  using namespace mpi_actor_hosts;
+  const outcome job = run_job("2 2", "--oversubscribe --enable-recovery -n 4", "job: a rank comes back elsewhere");
+  INFO(job.output);
+  CHECK_THAT(job.output, Contains("back on its host, 2 times: 1000 elements from it, a tally of 3 from rank 0, 1, 2"));
+  CHECK(job.exit_code == 0);
+}
+
+TEST_CASE("job: a rank comes back elsewhere", "[.job]") {
+  using namespace mpi_actor_hosts;
+  static const auto where = [] {
+    std::string host(256, '\0');
+    ::gethostname(host.data(), host.size() - 1);
+    return std::string(host.c_str()) + " " + std::to_string(::getpid());
+  };
+  static const auto make = [](int n) { return std::vector<int>(static_cast<std::size_t>(n), 1); };
+  static const auto call_it = [](cadre::actor<tally> it) { return it.call<&tally::add>(1).get(); };
+  const auto program = [](cadre::runtime& rt) {
+    std::string before = rt.submit<where>({.on = cadre::on_rank(3)}).get();
+    const std::string host = before.substr(0, before.find(' '));
+    int times = 0, tallied = 0;
+    std::size_t elements = 0;
+    for (int round = 0; round < 2; ++round) {
+      static_cast<void>(rt.actor<tally>({.on = cadre::on_rank(3)}).call<&tally::end>().wait());
+      std::string now = before;
+      for (const auto deadline = clock::now() + 30s; now == before && clock::now() < deadline;) {
+        try {
+          now = rt.submit<where>({.on = cadre::on_rank(3)}).get();
+        } catch (const cadre::error&) {  // it is not there
+          std::this_thread::sleep_for(2ms);
+        }
+      }
+      times += now != before && now.substr(0, now.find(' ')) == host;
+      before = now;
+      const auto there = rt.actor<tally>({.on = cadre::on_rank(3)});
+      for (int r = 0; r < 3; ++r) tallied = rt.submit<call_it>({.on = cadre::on_rank(r)}, there).get();
+      const auto object = rt.submit_ref<make>({.on = cadre::on_rank(3)}, 1000);
+      const auto look = rt.get(object);
+      elements = (*look).size();
+    }
+    std::printf("back on its host, %d times: %zu elements from it, a tally of %d from rank 0, 1, 2\n", times, elements,
+                tallied);
+  };
+  CHECK(cadre::mpi::run(0, nullptr, program, {.threads = 2}) == 0);
+}
+
 TEST_CASE("the last rank of a host is missed after the time that CADRE_HEARTBEAT_LIMIT says", "[mpi]") {
   using namespace mpi_actor_hosts;
   const outcome job =

@@ -7,7 +7,6 @@
 #include <cadre/mpi.hpp>
 
 #include <cereal/types/set.hpp>
-
 #include <dirent.h>
 #include <signal.h>
 #include <unistd.h>

@@ -637,7 +637,8 @@ TEST_CASE("job: a small batch overtakes a large one", "[.]") {
     }
     return;
   }
-  mpi::inbox in(MPI_COMM_WORLD, tag, 4);
+  mpi::inbox in(tag);
+  in.add({.comm = MPI_COMM_WORLD}, 4);
   const auto next = [&](int& looks) {
     const auto deadline = clock::now() + 20s;
     for (looks = 1; clock::now() < deadline; ++looks)

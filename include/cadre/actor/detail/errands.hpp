@@ -50,8 +50,9 @@ class errands {
     for (;;) {
       more_.wait(lock, [this] { return ends_ || !waiting_.empty(); });
       if (waiting_.empty()) return;
+      errand& first = waiting_.front();  // it stays where it is when others are added, not so the deque's own pointers
       lock.unlock();
-      waiting_.front()();  // the others of the deque stay where they are
+      first();
       lock.lock();
       waiting_.pop_front();
     }

@@ -26,8 +26,9 @@ class watchdog {
       : what_(std::move(what)), until_(std::chrono::steady_clock::now() + limit), thread_("cadre-watchdog", [this] {
           std::unique_lock lock(mutex_);
           if (end_.wait_until(lock, until_, [this] { return over_; })) return;
+          // What this process may still do is uncertain: the log's sink is not for this.
           std::fprintf(stderr, "cadre: %s takes too long: process %d ends\n", what_.c_str(),
-                       static_cast<int>(::getpid()));
+                       static_cast<int>(::getpid()));  // as a last word
           ::kill(::getpid(), SIGKILL);
         }) {}
   watchdog(const watchdog&) = delete;
