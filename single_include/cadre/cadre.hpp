@@ -18835,8 +18835,9 @@ class errands {
     for (;;) {
       more_.wait(lock, [this] { return ends_ || !waiting_.empty(); });
       if (waiting_.empty()) return;
+      errand& first = waiting_.front();  // it stays where it is when others are added, not so the deque's own pointers
       lock.unlock();
-      waiting_.front()();  // the others of the deque stay where they are
+      first();
       lock.lock();
       waiting_.pop_front();
     }
@@ -19152,6 +19153,7 @@ class group_layout {
  public:
   struct rank {
     int number;
+    int rank;  // as users call it
     std::string node;
     room has;
   };
@@ -19713,7 +19715,7 @@ class placement_groups {
     text += "; this job has ";
     const auto all = ranks_->all();
     for (std::size_t r = 0; r < all.size() && r < 16; ++r)
-      text += (r ? "; rank " : "rank ") + std::to_string(all[r].number) + " on '" + all[r].node + "' " +
+      text += (r ? "; rank " : "rank ") + std::to_string(all[r].rank) + " on '" + all[r].node + "' " +
               all[r].has.free.text();
     return text;
   }
@@ -20628,8 +20630,9 @@ class job final : public message_sink,
   }
   void batch_ends() noexcept override { letters_.deliver(); }
   void fault(int from, const error& what) noexcept override {
-    log(log_level::error, "actor",
-        [&] { return "rank " + std::to_string(from) + " of the job sends what no rank sends: " + what.what(); });
+    log(log_level::error, "actor", [&] {
+      return "rank " + std::to_string(rank_of(from)) + " of the job sends what no rank sends: " + what.what();
+    });
   }
   void died(int rank, std::string_view how) noexcept override {
     const outside_of_tasks here;
@@ -22089,9 +22092,9 @@ struct remove_group_request {
 class bundles_here final : public bundle_ranks {
  public:
   explicit bundles_here(runtime_core& core) noexcept : core_(core) {}
-  std::vector<group_layout::rank> all() override { return {{0, runtime_core::host(), room::of(core_.resources())}}; }
+  std::vector<group_layout::rank> all() override { return {{0, 0, runtime_core::host(), room::of(core_.resources())}}; }
   std::vector<group_layout::rank> free() override {
-    return {{0, runtime_core::host(), core_.bundles().look([this] { groups_of(core_).try_again(); })}};
+    return {{0, 0, runtime_core::host(), core_.bundles().look([this] { groups_of(core_).try_again(); })}};
   }
   bool set_aside(int, std::uint64_t group, const std::string& name, const parts& which) override {
     return core_.bundles().set_aside(group, name, which);
@@ -22116,7 +22119,8 @@ class bundles_of_job final : public bundle_ranks {
     std::vector<group_layout::rank> ranks;
     for (int r = 0; r < job_.world_size(); ++r) {
       const int now = job_.members().holder_of(r);
-      if (job_.is_alive(now)) ranks.push_back({now, job_.facts_of(now).host, room::of(job_.facts_of(now).resources)});
+      if (job_.is_alive(now))
+        ranks.push_back({now, r, job_.facts_of(now).host, room::of(job_.facts_of(now).resources)});
     }
     return ranks;
   }
@@ -24967,7 +24971,7 @@ inline future<void> fetch_object(thread_pool&, job& j, std::uint64_t key, far_ob
     entry->seal();
     j.core().results().finish(key);
   } catch (const worker_died& e) {
-    throw owner_died(from.rank, e.what());
+    throw owner_died(j.rank_of(from.rank), e.what());
   }
 }
 
@@ -25001,7 +25005,7 @@ inline void job::lose_objects_of(int rank, std::string_view how) noexcept {
     for (const std::uint64_t key : far_.lose(rank)) {
       promise<void> never(core_.pool());
       core_.results().add(key, never.get_future().share());
-      never.set_error(owner_died(rank, how));
+      never.set_error(owner_died(rank_of(rank), how));
       object_ref_access::core(core_.store()).abort(far_entries::index(key));
     }
   } catch (const std::exception& e) {

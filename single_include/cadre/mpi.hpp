@@ -3296,7 +3296,7 @@ class message_link final : public cadre::detail::link {
   void send(int to, std::span<const std::byte> bytes, urgency how) override {
     peer& p = target(to);
     if (how == urgency::normal && p.out.under_way() > options_.credit) [[unlikely]]
-      wait_for_room(to, p);
+      wait_for_room(p);
     note(to, p, p.out.append(bytes));
   }
   void send(int to, cadre::detail::outgoing&& message, urgency how) override;
@@ -3413,22 +3413,22 @@ class message_link final : public cadre::detail::link {
                                   std::to_string(to) + " of " + std::to_string(world_size()));
     peer& p = at(to);
     if (!p.alive.load(std::memory_order_acquire)) [[unlikely]]
-      refuse(to, p);
+      refuse(p);
     return p;
   }
-  [[noreturn]] [[gnu::cold]] void refuse(int to, peer& p);
+  [[noreturn]] [[gnu::cold]] void refuse(peer& p);
   void make_peers(int world_size, int members);
   void begin(std::size_t near);
   void note(int to, peer& p, outbox::appended done) {
     if (!done.allowed) [[unlikely]]
-      refuse(to, p);
+      refuse(p);
     if (done.first)
       unsent_[static_cast<std::size_t>(to) / 64].fetch_or(std::uint64_t{1} << (to % 64), std::memory_order_acq_rel);
     if (done.filled) [[unlikely]]
       push_full(to, p);
   }
   void push_full(int to, peer& p);
-  [[gnu::cold]] void wait_for_room(int to, peer& p);
+  [[gnu::cold]] void wait_for_room(peer& p);
   void flush(std::size_t word);
   void push(int to, peer& p, bool all, bool acknowledge = false);
   void push_block(int to, const peer& p, const block_out& block);
@@ -3461,7 +3461,7 @@ class message_link final : public cadre::detail::link {
     return true;
   }
   [[gnu::cold]] void malformed(int from, const std::string& why) {
-    const auto error = message_error::malformed(from, why);
+    const auto error = message_error::malformed(at(from).rank, why);
     sink_->fault(from, error);
     declare_dead(from, error.what());
   }
@@ -4058,7 +4058,7 @@ inline void message_link::send(int to, cadre::detail::outgoing&& message, urgenc
   if (message.blocks.size() > outbox::most_blocks)
     throw message_error::misuse("a message of " + std::to_string(message.blocks.size()) + " blocks to rank " +
                                 std::to_string(to) + ": at most " + std::to_string(outbox::most_blocks));
-  if (how == urgency::normal && p.out.under_way() > options_.credit) wait_for_room(to, p);
+  if (how == urgency::normal && p.out.under_way() > options_.credit) wait_for_room(p);
   const auto pieces = message.bytes.pieces();
   std::vector<std::byte> copy;
   std::span<const std::byte> bytes;
@@ -4071,25 +4071,25 @@ inline void message_link::send(int to, cadre::detail::outgoing&& message, urgenc
   note(to, p, message.blocks.empty() ? p.out.append(bytes) : p.out.append(bytes, message.blocks, message.keep));
 }
 
-inline void message_link::refuse(int to, peer& p) {
-  if (p.alive.load(std::memory_order_acquire)) throw message_error::closed(to);
+inline void message_link::refuse(peer& p) {
+  if (p.alive.load(std::memory_order_acquire)) throw message_error::closed(p.rank);
   const std::lock_guard lock(deaths_mutex_);
-  throw peer_died(to, p.how_it_died);
+  throw peer_died(p.rank, p.how_it_died);
 }
 
-inline void message_link::wait_for_room(int to, peer& p) {
+inline void message_link::wait_for_room(peer& p) {
   if (is_delivering()) return;  // nobody makes progress until it returns
   for (;;) {
     const std::uint64_t before = p.out.under_way();
     const bool moved = wait([&] { return !p.alive.load() || p.out.under_way() <= options_.credit; },
                             std::chrono::steady_clock::now() + options_.timeout);
-    if (!p.alive.load()) refuse(to, p);
+    if (!p.alive.load()) refuse(p);
     if (moved) return;
     if (p.out.under_way() >= before)
       throw message_error::stalled(
-          to, std::to_string(before) + " bytes are under way to it, and in " +
-                  std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(options_.timeout).count()) +
-                  " ms it has taken none: it is stopped, or its host cannot be reached");
+          p.rank, std::to_string(before) + " bytes are under way to it, and in " +
+                      std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(options_.timeout).count()) +
+                      " ms it has taken none: it is stopped, or its host cannot be reached");
   }
 }
 
@@ -4259,8 +4259,9 @@ class watchdog {
       : what_(std::move(what)), until_(std::chrono::steady_clock::now() + limit), thread_("cadre-watchdog", [this] {
           std::unique_lock lock(mutex_);
           if (end_.wait_until(lock, until_, [this] { return over_; })) return;
+          // What this process may still do is uncertain: the log's sink is not for this.
           std::fprintf(stderr, "cadre: %s takes too long: process %d ends\n", what_.c_str(),
-                       static_cast<int>(::getpid()));
+                       static_cast<int>(::getpid()));  // as a last word
           ::kill(::getpid(), SIGKILL);
         }) {}
   watchdog(const watchdog&) = delete;

@@ -438,7 +438,7 @@ class fake_ranks final : public detail::bundle_ranks {
     std::vector<std::string> dropped;  // "group at ranks"
     std::function<void()> when_set_aside;
     state() {
-      for (int r = 0; r < 4; ++r) all.push_back({r, r % 2 == 0 ? "a" : "b", detail::room::of({{"cpu", 2}})});
+      for (int r = 0; r < 4; ++r) all.push_back({r, r, r % 2 == 0 ? "a" : "b", detail::room::of({{"cpu", 2}})});
       free = all;
     }
   };

@@ -188,7 +188,7 @@ inline future<void> fetch_object(thread_pool&, job& j, std::uint64_t key, far_ob
     entry->seal();
     j.core().results().finish(key);
   } catch (const worker_died& e) {
-    throw owner_died(from.rank, e.what());
+    throw owner_died(j.rank_of(from.rank), e.what());
   }
 }
 
@@ -222,7 +222,7 @@ inline void job::lose_objects_of(int rank, std::string_view how) noexcept {
     for (const std::uint64_t key : far_.lose(rank)) {
       promise<void> never(core_.pool());
       core_.results().add(key, never.get_future().share());
-      never.set_error(owner_died(rank, how));
+      never.set_error(owner_died(rank_of(rank), how));
       object_ref_access::core(core_.store()).abort(far_entries::index(key));
     }
   } catch (const std::exception& e) {

@@ -70,6 +70,7 @@ class group_layout {
  public:
   struct rank {
     int number;
+    int rank;  // as users call it
     std::string node;
     room has;
   };

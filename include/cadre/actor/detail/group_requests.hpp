@@ -119,9 +119,9 @@ struct remove_group_request {
 class bundles_here final : public bundle_ranks {
  public:
   explicit bundles_here(runtime_core& core) noexcept : core_(core) {}
-  std::vector<group_layout::rank> all() override { return {{0, runtime_core::host(), room::of(core_.resources())}}; }
+  std::vector<group_layout::rank> all() override { return {{0, 0, runtime_core::host(), room::of(core_.resources())}}; }
   std::vector<group_layout::rank> free() override {
-    return {{0, runtime_core::host(), core_.bundles().look([this] { groups_of(core_).try_again(); })}};
+    return {{0, 0, runtime_core::host(), core_.bundles().look([this] { groups_of(core_).try_again(); })}};
   }
   bool set_aside(int, std::uint64_t group, const std::string& name, const parts& which) override {
     return core_.bundles().set_aside(group, name, which);
@@ -146,7 +146,8 @@ class bundles_of_job final : public bundle_ranks {
     std::vector<group_layout::rank> ranks;
     for (int r = 0; r < job_.world_size(); ++r) {
       const int now = job_.members().holder_of(r);
-      if (job_.is_alive(now)) ranks.push_back({now, job_.facts_of(now).host, room::of(job_.facts_of(now).resources)});
+      if (job_.is_alive(now))
+        ranks.push_back({now, r, job_.facts_of(now).host, room::of(job_.facts_of(now).resources)});
     }
     return ranks;
   }

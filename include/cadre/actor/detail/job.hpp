@@ -288,8 +288,9 @@ class job final : public message_sink,
   }
   void batch_ends() noexcept override { letters_.deliver(); }
   void fault(int from, const error& what) noexcept override {
-    log(log_level::error, "actor",
-        [&] { return "rank " + std::to_string(from) + " of the job sends what no rank sends: " + what.what(); });
+    log(log_level::error, "actor", [&] {
+      return "rank " + std::to_string(rank_of(from)) + " of the job sends what no rank sends: " + what.what();
+    });
   }
   void died(int rank, std::string_view how) noexcept override {
     const outside_of_tasks here;

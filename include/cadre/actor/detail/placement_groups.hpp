@@ -154,7 +154,7 @@ class placement_groups {
     text += "; this job has ";
     const auto all = ranks_->all();
     for (std::size_t r = 0; r < all.size() && r < 16; ++r)
-      text += (r ? "; rank " : "rank ") + std::to_string(all[r].number) + " on '" + all[r].node + "' " +
+      text += (r ? "; rank " : "rank ") + std::to_string(all[r].rank) + " on '" + all[r].node + "' " +
               all[r].has.free.text();
     return text;
   }

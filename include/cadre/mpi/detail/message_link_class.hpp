@@ -105,7 +105,7 @@ class message_link final : public cadre::detail::link {
   void send(int to, std::span<const std::byte> bytes, urgency how) override {
     peer& p = target(to);
     if (how == urgency::normal && p.out.under_way() > options_.credit) [[unlikely]]
-      wait_for_room(to, p);
+      wait_for_room(p);
     note(to, p, p.out.append(bytes));
   }
   void send(int to, cadre::detail::outgoing&& message, urgency how) override;
@@ -222,22 +222,22 @@ class message_link final : public cadre::detail::link {
                                   std::to_string(to) + " of " + std::to_string(world_size()));
     peer& p = at(to);
     if (!p.alive.load(std::memory_order_acquire)) [[unlikely]]
-      refuse(to, p);
+      refuse(p);
     return p;
   }
-  [[noreturn]] [[gnu::cold]] void refuse(int to, peer& p);
+  [[noreturn]] [[gnu::cold]] void refuse(peer& p);
   void make_peers(int world_size, int members);
   void begin(std::size_t near);
   void note(int to, peer& p, outbox::appended done) {
     if (!done.allowed) [[unlikely]]
-      refuse(to, p);
+      refuse(p);
     if (done.first)
       unsent_[static_cast<std::size_t>(to) / 64].fetch_or(std::uint64_t{1} << (to % 64), std::memory_order_acq_rel);
     if (done.filled) [[unlikely]]
       push_full(to, p);
   }
   void push_full(int to, peer& p);
-  [[gnu::cold]] void wait_for_room(int to, peer& p);
+  [[gnu::cold]] void wait_for_room(peer& p);
   void flush(std::size_t word);
   void push(int to, peer& p, bool all, bool acknowledge = false);
   void push_block(int to, const peer& p, const block_out& block);
@@ -270,7 +270,7 @@ class message_link final : public cadre::detail::link {
     return true;
   }
   [[gnu::cold]] void malformed(int from, const std::string& why) {
-    const auto error = message_error::malformed(from, why);
+    const auto error = message_error::malformed(at(from).rank, why);
     sink_->fault(from, error);
     declare_dead(from, error.what());
   }

@@ -152,7 +152,7 @@ inline void message_link::send(int to, cadre::detail::outgoing&& message, urgenc
   if (message.blocks.size() > outbox::most_blocks)
     throw message_error::misuse("a message of " + std::to_string(message.blocks.size()) + " blocks to rank " +
                                 std::to_string(to) + ": at most " + std::to_string(outbox::most_blocks));
-  if (how == urgency::normal && p.out.under_way() > options_.credit) wait_for_room(to, p);
+  if (how == urgency::normal && p.out.under_way() > options_.credit) wait_for_room(p);
   const auto pieces = message.bytes.pieces();
   std::vector<std::byte> copy;
   std::span<const std::byte> bytes;
@@ -165,25 +165,25 @@ inline void message_link::send(int to, cadre::detail::outgoing&& message, urgenc
   note(to, p, message.blocks.empty() ? p.out.append(bytes) : p.out.append(bytes, message.blocks, message.keep));
 }
 
-inline void message_link::refuse(int to, peer& p) {
-  if (p.alive.load(std::memory_order_acquire)) throw message_error::closed(to);
+inline void message_link::refuse(peer& p) {
+  if (p.alive.load(std::memory_order_acquire)) throw message_error::closed(p.rank);
   const std::lock_guard lock(deaths_mutex_);
-  throw peer_died(to, p.how_it_died);
+  throw peer_died(p.rank, p.how_it_died);
 }
 
-inline void message_link::wait_for_room(int to, peer& p) {
+inline void message_link::wait_for_room(peer& p) {
   if (is_delivering()) return;  // nobody makes progress until it returns
   for (;;) {
     const std::uint64_t before = p.out.under_way();
     const bool moved = wait([&] { return !p.alive.load() || p.out.under_way() <= options_.credit; },
                             std::chrono::steady_clock::now() + options_.timeout);
-    if (!p.alive.load()) refuse(to, p);
+    if (!p.alive.load()) refuse(p);
     if (moved) return;
     if (p.out.under_way() >= before)
       throw message_error::stalled(
-          to, std::to_string(before) + " bytes are under way to it, and in " +
-                  std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(options_.timeout).count()) +
-                  " ms it has taken none: it is stopped, or its host cannot be reached");
+          p.rank, std::to_string(before) + " bytes are under way to it, and in " +
+                      std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(options_.timeout).count()) +
+                      " ms it has taken none: it is stopped, or its host cannot be reached");
   }
 }
 

@@ -8,6 +8,7 @@
 #include <cadre/mpi/detail/message_link.hpp>
 #include <cadre/mpi/detail/mpi_api.hpp>
 #include <cadre/mpi/detail/place_taken.hpp>
+#include <cadre/mpi/detail/process_watch.hpp>
 #include <cadre/mpi/detail/spawned_process.hpp>
 #include <cadre/mpi/environment.hpp>
 #include <cadre/observe/log.hpp>
@@ -49,6 +50,7 @@ struct connect_request {
 
  private:
   static void connect(cadre::detail::job& j, acquaintance who, const port_name& port) {
+    if (who.is_near && process_watch(who.card.process).ended()) throw peer_died(who.rank, "it has died meanwhile");
     who.comm = connection_with(port, who.rank);
     if (!link_of(j).admit(who)) throw peer_died(who.rank, "it has died meanwhile");
   }

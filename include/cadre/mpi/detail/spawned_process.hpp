@@ -47,9 +47,10 @@ class errors_returned {
   MPI_Errhandler before_ = MPI_ERRHANDLER_NULL;
 };
 
-/// With the process that waits at that port. Throws mpi_error (1101), thread_error (151).
+/// With the process that waits at that port, for which it must not have died: it takes some milliseconds, or never ends if
+/// the process dies meanwhile. Throws mpi_error (1101), thread_error (151).
 inline MPI_Comm connection_with(const port_name& port, int rank) {
-  const watchdog limit("a connection with the new process of rank " + std::to_string(rank));
+  const watchdog limit("a connection with the new process of rank " + std::to_string(rank), std::chrono::seconds(10));
   const std::lock_guard lock(environment::get().mutex());
   const errors_returned of_self(MPI_COMM_SELF);
   MPI_Comm comm = MPI_COMM_NULL;
@@ -113,6 +114,7 @@ class spawned_process {
       const errors_returned of_world(MPI_COMM_WORLD);
       there = ::MPI_Lookup_name(name_.c_str(), MPI_INFO_NULL, port.data()) == MPI_SUCCESS;
     }
+    throw_if_ended();
     return connection_with(port, rank_);
   }
 
