@@ -45,6 +45,7 @@ for name in "${named[@]}"; do
   : >"build/benchmarks/$name.md"
   case "$name" in
     all_reduce | actor_link) run "${ranks[@]}" "$program" ;;
+    actor_deaths) run mpirun --enable-recovery --bind-to none --oversubscribe -n 3 "$program" ;;
     actor)
       run "$program"
       run "${ranks[@]}" "$program"

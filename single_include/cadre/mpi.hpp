@@ -4446,9 +4446,10 @@ class errors_returned {
   MPI_Errhandler before_ = MPI_ERRHANDLER_NULL;
 };
 
-/// With the process that waits at that port. Throws mpi_error (1101), thread_error (151).
+/// With the process that waits at that port, for which it must not have died: it takes some milliseconds, or never ends if
+/// the process dies meanwhile. Throws mpi_error (1101), thread_error (151).
 inline MPI_Comm connection_with(const port_name& port, int rank) {
-  const watchdog limit("a connection with the new process of rank " + std::to_string(rank));
+  const watchdog limit("a connection with the new process of rank " + std::to_string(rank), std::chrono::seconds(10));
   const std::lock_guard lock(environment::get().mutex());
   const errors_returned of_self(MPI_COMM_SELF);
   MPI_Comm comm = MPI_COMM_NULL;
@@ -4512,6 +4513,7 @@ class spawned_process {
       const errors_returned of_world(MPI_COMM_WORLD);
       there = ::MPI_Lookup_name(name_.c_str(), MPI_INFO_NULL, port.data()) == MPI_SUCCESS;
     }
+    throw_if_ended();
     return connection_with(port, rank_);
   }
 
@@ -4598,6 +4600,7 @@ struct connect_request {
 
  private:
   static void connect(cadre::detail::job& j, acquaintance who, const port_name& port) {
+    if (who.is_near && process_watch(who.card.process).ended()) throw peer_died(who.rank, "it has died meanwhile");
     who.comm = connection_with(port, who.rank);
     if (!link_of(j).admit(who)) throw peer_died(who.rank, "it has died meanwhile");
   }
