@@ -4295,7 +4295,8 @@ CADRE_NAMESPACE_END
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <optional>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -4307,6 +4308,14 @@ namespace mpi::detail {
 /// In the environment of a process that rank 0 has started in place of one that has died: the name under which it can be
 /// found.
 inline constexpr const char* takes_place = "CADRE_TAKES_PLACE";
+
+/// That name, once: what this process starts is not in that place. Empty, if it is not there for that.
+inline std::string take_place_name() {
+  const char* const name = std::getenv(takes_place);
+  std::string mine = name == nullptr ? "" : name;
+  ::unsetenv(takes_place);
+  return mine;
+}
 
 /// Of what is said before there is a link, none of whose tags may be on its way yet.
 inline constexpr int handshake_tag = 1;
@@ -4339,11 +4348,27 @@ struct place_to_take {
 /// MPI 4.1.4 hangs where two use one at the same time.
 class place_taken {
  public:
-  /// Nothing, if this process is not there for that.
-  static std::optional<place_taken> of_this_process() {
-    const char* const name = std::getenv(takes_place);
-    if (name == nullptr) return std::nullopt;
-    return place_taken(name);
+  /// `name`: see take_place_name(). Throws mpi_error (1101).
+  explicit place_taken(const std::string& name) {
+    const watchdog limit("taking the place of a rank that has died");
+    const std::lock_guard lock(environment::get().mutex());  // which nobody else wants yet
+    const MPI_Comm rank_0 = accept([&](port_name& port) {
+      check(::MPI_Publish_name(name.c_str(), MPI_INFO_NULL, port.data()), "MPI_Publish_name");
+    });
+    const introduction me = introduction::of_process();
+    check(::MPI_Send(&me, sizeof me, MPI_BYTE, 0, handshake_tag, rank_0), "MPI_Send");
+    std::uint64_t size = 0;
+    check(::MPI_Recv(&size, sizeof size, MPI_BYTE, 0, handshake_tag, rank_0, MPI_STATUS_IGNORE), "MPI_Recv");
+    std::vector<std::byte> told(size);
+    check(::MPI_Recv(told.data(), static_cast<int>(size), MPI_BYTE, 0, handshake_tag, rank_0, MPI_STATUS_IGNORE),
+          "MPI_Recv");
+    place_ = from_bytes<place_to_take>(told);
+    for (const place_to_take::other& o : place_.others) {
+      const MPI_Comm comm = o.member == 0 ? rank_0 : accept([&](port_name& port) {
+        check(::MPI_Send(port.data(), static_cast<int>(port.size()), MPI_CHAR, 0, handshake_tag, rank_0), "MPI_Send");
+      });
+      others_.push_back({.member = o.member, .rank = o.rank, .comm = comm, .is_near = o.is_near, .card = o.card});
+    }
   }
 
   [[nodiscard]] const place_to_take& place() const noexcept { return place_; }
@@ -4363,26 +4388,6 @@ class place_taken {
   }
 
  private:
-  explicit place_taken(const char* name) {
-    const watchdog limit("taking the place of a rank that has died");
-    const std::lock_guard lock(environment::get().mutex());  // which nobody else wants yet
-    const MPI_Comm rank_0 = accept(
-        [&](port_name& port) { check(::MPI_Publish_name(name, MPI_INFO_NULL, port.data()), "MPI_Publish_name"); });
-    const introduction me = introduction::of_process();
-    check(::MPI_Send(&me, sizeof me, MPI_BYTE, 0, handshake_tag, rank_0), "MPI_Send");
-    std::uint64_t size = 0;
-    check(::MPI_Recv(&size, sizeof size, MPI_BYTE, 0, handshake_tag, rank_0, MPI_STATUS_IGNORE), "MPI_Recv");
-    std::vector<std::byte> told(size);
-    check(::MPI_Recv(told.data(), static_cast<int>(size), MPI_BYTE, 0, handshake_tag, rank_0, MPI_STATUS_IGNORE),
-          "MPI_Recv");
-    place_ = from_bytes<place_to_take>(told);
-    for (const place_to_take::other& o : place_.others) {
-      const MPI_Comm comm = o.member == 0 ? rank_0 : accept([&](port_name& port) {
-        check(::MPI_Send(port.data(), static_cast<int>(port.size()), MPI_CHAR, 0, handshake_tag, rank_0), "MPI_Send");
-      });
-      others_.push_back({.member = o.member, .rank = o.rank, .comm = comm, .is_near = o.is_near, .card = o.card});
-    }
-  }
   template <class Tell>
   static MPI_Comm accept(Tell&& tell) {
     port_name port{};
@@ -4563,8 +4568,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_MPI_DETAIL_RESPAWNS_HPP
 #define CADRE_MPI_DETAIL_RESPAWNS_HPP
 
-#include <signal.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -4574,6 +4577,7 @@ CADRE_NAMESPACE_END
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -4631,17 +4635,17 @@ class respawns {
     if (over_.load() || rank == 0) return;
     try {
       constexpr int most_tries = 8;
+      std::optional<spawned_process> process;
       std::optional<introduction> it;
       for (int tries = 1; !it; ++tries) {
         if (next_ == link_.most_members())
           throw mpi_error::unusable("that has been done as often as .max_respawns allows");
         member_ = next_++;
-        spawned_process process("cadre-" + std::to_string(me_.job[0]) + "-" + std::to_string(member_), rank,
-                                job_.has_several_nodes() ? job_.facts_of(rank).host : "");
+        process.emplace("cadre-" + std::to_string(me_.job[0]) + "-" + std::to_string(member_), rank,
+                        job_.has_several_nodes() ? job_.facts_of(rank).host : "");
         try {
-          way_ = process.connect(std::chrono::seconds(std::min(1 << tries, 16)));
-          it = *receive<introduction>([&] { process.throw_if_ended(); });
-          process.release();
+          way_ = process->connect(std::chrono::seconds(std::min(1 << tries, 16)));
+          it = *receive<introduction>([&] { process->throw_if_ended(); });
         } catch (const mpi_error& e) {  // it has died before it was a rank
           if (tries == most_tries) throw;
           log(log_level::warning, "mpi",
@@ -4652,6 +4656,8 @@ class respawns {
       if (it->node != job_.facts_of(rank).node)
         throw mpi_error::unusable(std::string("its new process is on ") + it->host.data());
       join(rank, *it);
+      process->release();
+      job_.core().place_groups_again();
       log(log_level::warning, "mpi", [&] {
         return "rank " + std::to_string(rank) + " of the job is from now on process " + std::to_string(it->process) +
                " on " + it->host.data();
@@ -4687,7 +4693,6 @@ class respawns {
       job_.members().seat(member);
     } catch (const std::exception& e) {
       link_.declare_dead(member, std::string("it could not be connected with all others: ") + e.what());
-      if (who.is_near) ::kill(it.process, SIGKILL);
       throw;
     }
   }
@@ -4762,6 +4767,7 @@ class respawns {
       while (!is_done()) {
         alive();
         if (std::chrono::steady_clock::now() > deadline) throw mpi_error::unusable("its new process does not answer");
+        std::this_thread::sleep_for(std::chrono::microseconds(100));  // others want the lock
       }
     } catch (...) {
       const std::lock_guard lock(environment::get().mutex());
@@ -5007,6 +5013,7 @@ CADRE_NAMESPACE_END
 
 #include <concepts>
 #include <cstdio>
+#include <string>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
@@ -5029,10 +5036,11 @@ int run(int argc, char** argv, Program&& program, runtime_options options = {}) 
           std::fprintf(stderr, "%.*s\n", static_cast<int>(r.message.size()), r.message.data());  // the program's own
         },
         log_level::warning);
+  const std::string name = detail::take_place_name();  // before others are started
   return cadre::detail::run_main(argc, argv, [&]() -> int {
     detail::runs_main = true;
-    if (const auto place = detail::place_taken::of_this_process()) {
-      runtime rt(*place, std::move(options));
+    if (!name.empty()) {
+      runtime rt(detail::place_taken(name), std::move(options));
       rt.serve();
       return 0;
     }

@@ -12,6 +12,7 @@
 
 #include <concepts>
 #include <cstdio>
+#include <string>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
@@ -34,10 +35,11 @@ int run(int argc, char** argv, Program&& program, runtime_options options = {}) 
           std::fprintf(stderr, "%.*s\n", static_cast<int>(r.message.size()), r.message.data());  // the program's own
         },
         log_level::warning);
+  const std::string name = detail::take_place_name();  // before others are started
   return cadre::detail::run_main(argc, argv, [&]() -> int {
     detail::runs_main = true;
-    if (const auto place = detail::place_taken::of_this_process()) {
-      runtime rt(*place, std::move(options));
+    if (!name.empty()) {
+      runtime rt(detail::place_taken(name), std::move(options));
       rt.serve();
       return 0;
     }

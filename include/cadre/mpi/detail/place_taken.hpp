@@ -13,7 +13,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>
-#include <optional>
+#include <memory>
+#include <mutex>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,6 +26,14 @@ namespace mpi::detail {
 /// In the environment of a process that rank 0 has started in place of one that has died: the name under which it can be
 /// found.
 inline constexpr const char* takes_place = "CADRE_TAKES_PLACE";
+
+/// That name, once: what this process starts is not in that place. Empty, if it is not there for that.
+inline std::string take_place_name() {
+  const char* const name = std::getenv(takes_place);
+  std::string mine = name == nullptr ? "" : name;
+  ::unsetenv(takes_place);
+  return mine;
+}
 
 /// Of what is said before there is a link, none of whose tags may be on its way yet.
 inline constexpr int handshake_tag = 1;
@@ -57,11 +66,27 @@ struct place_to_take {
 /// MPI 4.1.4 hangs where two use one at the same time.
 class place_taken {
  public:
-  /// Nothing, if this process is not there for that.
-  static std::optional<place_taken> of_this_process() {
-    const char* const name = std::getenv(takes_place);
-    if (name == nullptr) return std::nullopt;
-    return place_taken(name);
+  /// `name`: see take_place_name(). Throws mpi_error (1101).
+  explicit place_taken(const std::string& name) {
+    const watchdog limit("taking the place of a rank that has died");
+    const std::lock_guard lock(environment::get().mutex());  // which nobody else wants yet
+    const MPI_Comm rank_0 = accept([&](port_name& port) {
+      check(::MPI_Publish_name(name.c_str(), MPI_INFO_NULL, port.data()), "MPI_Publish_name");
+    });
+    const introduction me = introduction::of_process();
+    check(::MPI_Send(&me, sizeof me, MPI_BYTE, 0, handshake_tag, rank_0), "MPI_Send");
+    std::uint64_t size = 0;
+    check(::MPI_Recv(&size, sizeof size, MPI_BYTE, 0, handshake_tag, rank_0, MPI_STATUS_IGNORE), "MPI_Recv");
+    std::vector<std::byte> told(size);
+    check(::MPI_Recv(told.data(), static_cast<int>(size), MPI_BYTE, 0, handshake_tag, rank_0, MPI_STATUS_IGNORE),
+          "MPI_Recv");
+    place_ = from_bytes<place_to_take>(told);
+    for (const place_to_take::other& o : place_.others) {
+      const MPI_Comm comm = o.member == 0 ? rank_0 : accept([&](port_name& port) {
+        check(::MPI_Send(port.data(), static_cast<int>(port.size()), MPI_CHAR, 0, handshake_tag, rank_0), "MPI_Send");
+      });
+      others_.push_back({.member = o.member, .rank = o.rank, .comm = comm, .is_near = o.is_near, .card = o.card});
+    }
   }
 
   [[nodiscard]] const place_to_take& place() const noexcept { return place_; }
@@ -81,26 +106,6 @@ class place_taken {
   }
 
  private:
-  explicit place_taken(const char* name) {
-    const watchdog limit("taking the place of a rank that has died");
-    const std::lock_guard lock(environment::get().mutex());  // which nobody else wants yet
-    const MPI_Comm rank_0 = accept(
-        [&](port_name& port) { check(::MPI_Publish_name(name, MPI_INFO_NULL, port.data()), "MPI_Publish_name"); });
-    const introduction me = introduction::of_process();
-    check(::MPI_Send(&me, sizeof me, MPI_BYTE, 0, handshake_tag, rank_0), "MPI_Send");
-    std::uint64_t size = 0;
-    check(::MPI_Recv(&size, sizeof size, MPI_BYTE, 0, handshake_tag, rank_0, MPI_STATUS_IGNORE), "MPI_Recv");
-    std::vector<std::byte> told(size);
-    check(::MPI_Recv(told.data(), static_cast<int>(size), MPI_BYTE, 0, handshake_tag, rank_0, MPI_STATUS_IGNORE),
-          "MPI_Recv");
-    place_ = from_bytes<place_to_take>(told);
-    for (const place_to_take::other& o : place_.others) {
-      const MPI_Comm comm = o.member == 0 ? rank_0 : accept([&](port_name& port) {
-        check(::MPI_Send(port.data(), static_cast<int>(port.size()), MPI_CHAR, 0, handshake_tag, rank_0), "MPI_Send");
-      });
-      others_.push_back({.member = o.member, .rank = o.rank, .comm = comm, .is_near = o.is_near, .card = o.card});
-    }
-  }
   template <class Tell>
   static MPI_Comm accept(Tell&& tell) {
     port_name port{};

@@ -13,8 +13,6 @@
 #include <cadre/mpi/environment.hpp>
 #include <cadre/observe/log.hpp>
 
-#include <signal.h>
-
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
@@ -24,6 +22,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -81,17 +80,17 @@ class respawns {
     if (over_.load() || rank == 0) return;
     try {
       constexpr int most_tries = 8;
+      std::optional<spawned_process> process;
       std::optional<introduction> it;
       for (int tries = 1; !it; ++tries) {
         if (next_ == link_.most_members())
           throw mpi_error::unusable("that has been done as often as .max_respawns allows");
         member_ = next_++;
-        spawned_process process("cadre-" + std::to_string(me_.job[0]) + "-" + std::to_string(member_), rank,
-                                job_.has_several_nodes() ? job_.facts_of(rank).host : "");
+        process.emplace("cadre-" + std::to_string(me_.job[0]) + "-" + std::to_string(member_), rank,
+                        job_.has_several_nodes() ? job_.facts_of(rank).host : "");
         try {
-          way_ = process.connect(std::chrono::seconds(std::min(1 << tries, 16)));
-          it = *receive<introduction>([&] { process.throw_if_ended(); });
-          process.release();
+          way_ = process->connect(std::chrono::seconds(std::min(1 << tries, 16)));
+          it = *receive<introduction>([&] { process->throw_if_ended(); });
         } catch (const mpi_error& e) {  // it has died before it was a rank
           if (tries == most_tries) throw;
           log(log_level::warning, "mpi",
@@ -102,6 +101,8 @@ class respawns {
       if (it->node != job_.facts_of(rank).node)
         throw mpi_error::unusable(std::string("its new process is on ") + it->host.data());
       join(rank, *it);
+      process->release();
+      job_.core().place_groups_again();
       log(log_level::warning, "mpi", [&] {
         return "rank " + std::to_string(rank) + " of the job is from now on process " + std::to_string(it->process) +
                " on " + it->host.data();
@@ -137,7 +138,6 @@ class respawns {
       job_.members().seat(member);
     } catch (const std::exception& e) {
       link_.declare_dead(member, std::string("it could not be connected with all others: ") + e.what());
-      if (who.is_near) ::kill(it.process, SIGKILL);
       throw;
     }
   }
@@ -212,6 +212,7 @@ class respawns {
       while (!is_done()) {
         alive();
         if (std::chrono::steady_clock::now() > deadline) throw mpi_error::unusable("its new process does not answer");
+        std::this_thread::sleep_for(std::chrono::microseconds(100));  // others want the lock
       }
     } catch (...) {
       const std::lock_guard lock(environment::get().mutex());
