@@ -18703,8 +18703,8 @@ namespace detail {
 struct peer_facts {
   std::string host;
   std::uint64_t node = 0;  ///< the same on ranks of one node, which share its store
-  resource_set resources;
-  std::vector<int> gpus;
+  resource_set resources = {};
+  std::vector<int> gpus = {};
   std::uint64_t threads = 0;  ///< of its pool
   template <class Archive>
   void serialize(Archive& archive) {
