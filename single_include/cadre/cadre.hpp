@@ -16647,6 +16647,8 @@ class strand {
 
   /// Runs it some day. From any thread.
   virtual void go_on(resumption& next) noexcept = 0;
+  /// Of the coroutine that goes on there now: see task::extras().
+  [[nodiscard]] virtual task_extras* extras() noexcept { return nullptr; }
 
  protected:
   strand() = default;
@@ -17371,8 +17373,8 @@ class actor_cell final : public strand {
     if (held_ == nullptr || most_ == 0 || has_ended()) return 0;
     return from == nullptr || held_->extras()->ledger.get() == from ? generation_ : 0;
   }
-  /// For a call that runs; null if it holds nothing.
-  [[nodiscard]] task_extras* extras() noexcept { return held_ != nullptr ? held_->extras() : nullptr; }
+  /// For a call that runs, or its coroutine; null if the actor holds nothing.
+  [[nodiscard]] task_extras* extras() noexcept override { return held_ != nullptr ? held_->extras() : nullptr; }
 
   [[nodiscard]] bool has_ended() const noexcept { return ended_.load(std::memory_order_acquire); }
 
@@ -18720,6 +18722,7 @@ class membership {
       : way_(way),
         facts_(std::move(by_rank)),
         holder_(facts_.size()),
+        is_to_return_(facts_.size()),
         gone_(static_cast<std::size_t>(way.most_members())) {
     for (std::size_t r = 0; r < holder_.size(); ++r) holder_[r].store(static_cast<int>(r), std::memory_order_relaxed);
     for (int m = 0; m < way.members(); ++m) {
@@ -18736,6 +18739,10 @@ class membership {
   [[nodiscard]] int holder_of(int rank) const noexcept { return holder_[index(rank)].load(std::memory_order_acquire); }
   /// From now on.
   void seat(int m) noexcept { holder_[index(way_.rank_of(m))].store(m, std::memory_order_release); }
+
+  /// On rank 0: a process that takes the rank over is being started.
+  [[nodiscard]] bool is_to_return(int rank) const noexcept { return is_to_return_[index(rank)].load(); }
+  void set_to_return(int rank, bool is) noexcept { is_to_return_[index(rank)].store(is); }
 
   /// Whether a member is of this node, and has its store.
   [[nodiscard]] bool is_here(int m) const noexcept { return facts_of(m).node == facts_of(way_.rank()).node; }
@@ -18777,6 +18784,7 @@ class membership {
   const link& way_;
   const std::vector<peer_facts> facts_;
   std::vector<std::atomic<int>> holder_;
+  std::vector<std::atomic<bool>> is_to_return_;
   std::vector<std::atomic<bool>> gone_;  // by member
 };
 
@@ -19158,15 +19166,24 @@ class group_layout {
     room has;
   };
 
-  group_layout(const std::vector<resource_set>& bundles, placement_strategy how, std::vector<rank> ranks)
+  static constexpr int nowhere = -1;
+
+  /// `at`: the numbers of the ranks where bundles are already, and stay; those are not among what the ranks have.
+  group_layout(const std::vector<resource_set>& bundles, placement_strategy how, std::vector<rank> ranks,
+               const std::vector<int>& at = {})
       : bundles_(bundles), how_(how.what()), ranks_(std::move(ranks)), bundles_on_(ranks_.size()) {
-    for (std::size_t b = 0; b < bundles.size(); ++b) order_.push_back(b);
+    at_.resize(bundles.size());
+    for (std::size_t b = 0; b < bundles.size(); ++b) {
+      if (at.empty() || at[b] == nowhere)
+        order_.push_back(b);
+      else
+        stay(b, at[b]);
+    }
     std::stable_sort(order_.begin(), order_.end(),
                      [&](std::size_t a, std::size_t b) { return size_of(bundles[a]) > size_of(bundles[b]); });
-    at_.resize(bundles.size());
   }
 
-  [[nodiscard]] bool find() { return find_from(0); }
+  [[nodiscard]] bool find() { return !is_lost_ && find_from(0); }
   /// After find(): true if it did not look everywhere.
   [[nodiscard]] bool gave_up() const noexcept { return steps_ >= most_steps; }
   /// After find(), for each bundle its rank.
@@ -19185,6 +19202,16 @@ class group_layout {
     for (const resource_set::entry& e : b.entries())
       (e.name == "gpu" ? gpus : others) += e.name == "memory" ? 0 : e.units;
     return {gpus, others};
+  }
+  void stay(std::size_t b, int number) {
+    const auto r = std::find_if(ranks_.begin(), ranks_.end(), [&](const rank& one) { return one.number == number; });
+    if (r == ranks_.end()) {
+      is_lost_ = true;
+      return;
+    }
+    at_[b] = static_cast<std::size_t>(r - ranks_.begin());
+    ++bundles_on_[at_[b]];
+    ++staying_;
   }
   [[nodiscard]] int on_node(const std::string& node) const {
     int n = 0;
@@ -19209,7 +19236,7 @@ class group_layout {
   }
   [[nodiscard]] bool find_from(std::size_t i) {
     if (i == order_.size()) return true;
-    for (const std::size_t r : candidates(i)) {
+    for (const std::size_t r : candidates(staying_ + i)) {
       if (++steps_ >= most_steps) return false;
       const room before = ranks_[r].has;
       if (!ranks_[r].has.take(bundles_[order_[i]])) continue;
@@ -19228,6 +19255,8 @@ class group_layout {
   std::vector<int> bundles_on_;     // by rank
   std::vector<std::size_t> order_;  // of the bundles
   std::vector<std::size_t> at_;     // by bundle
+  std::size_t staying_ = 0;
+  bool is_lost_ = false;  // a rank where one stays
   int steps_ = 0;
 };
 
@@ -19310,14 +19339,20 @@ class bundle_table {
     return true;
   }
   /// Ends them: what waits in them fails, what runs is asked to stop, actors are killed. The rank has their resources again
-  /// when all that has ended. `quietly`: who waits for more is not told.
-  void drop(std::uint64_t group, const std::string& why, bool quietly = false) {
+  /// when all that has ended. `only`: those, if there are any; `quietly`: who waits for more is not told.
+  void drop(std::uint64_t group, const std::string& why, const std::vector<std::uint32_t>& only = {},
+            bool quietly = false) {
     std::vector<bundle> mine;
     {
       const std::lock_guard lock(mutex_);
-      const auto from = all_.lower_bound({group, 0}), to = all_.lower_bound({group + 1, 0});
-      for (auto b = from; b != to; ++b) mine.push_back(std::move(b->second));
-      all_.erase(from, to);
+      for (auto b = all_.lower_bound({group, 0}); b != all_.end() && b->first.first == group;) {
+        if (!only.empty() && std::find(only.begin(), only.end(), b->first.second) == only.end()) {
+          ++b;
+          continue;
+        }
+        mine.push_back(std::move(b->second));
+        b = all_.erase(b);
+      }
     }
     for (const bundle& b : mine) {
       const placement_group_gone gone(group_label(group, b.name), why);
@@ -19428,6 +19463,14 @@ class groups_used {
   std::shared_ptr<const group_used> add(std::uint64_t group, group_used g) {
     const std::lock_guard lock(mutex_);
     return all_.emplace(group, std::make_shared<const group_used>(std::move(g))).first->second;
+  }
+  /// In place of `old`, unless that has been done.
+  std::shared_ptr<const group_used> replace(std::uint64_t group, const group_used& old, group_used g) {
+    const auto next = std::make_shared<const group_used>(std::move(g));
+    const std::lock_guard lock(mutex_);
+    std::shared_ptr<const group_used>& now = all_[group];
+    if (now == nullptr || now.get() == &old) now = next;
+    return now;
   }
   void drop(std::uint64_t group) {
     std::shared_ptr<const group_used> last;  // ends without the lock
@@ -19595,7 +19638,10 @@ class bundle_ranks {
   [[nodiscard]] virtual bool set_aside(int rank, std::uint64_t group, const std::string& name, const parts& which) = 0;
   /// What was set aside there a moment ago; nothing uses it yet.
   virtual void take_back(int rank, std::uint64_t group, const parts& which) noexcept = 0;
-  /// Ends the group on all ranks; its bundles were at these.
+  /// Those are no more, as the rank has died.
+  virtual void lost(int rank, const parts& which) noexcept = 0;
+  [[nodiscard]] virtual bool lives(int rank) const noexcept = 0;
+  /// Ends the group on all ranks; its bundles were at these, if not nowhere.
   virtual void drop(std::uint64_t group, const std::vector<int>& at, const std::vector<resource_set>& bundles,
                     const std::string& why) noexcept = 0;
   /// Runs it here, or, if it may have to wait for other ranks, on another thread.
@@ -19604,7 +19650,8 @@ class bundle_ranks {
 
 /// The placement groups of a job, on rank 0. They are placed in the order in which they were made, but those of which no
 /// earlier one wants any of the same kinds pass by; each is set aside as a whole, on all its ranks, or not at all, so that
-/// what waits holds nothing. Thread-safety: all functions, from any thread.
+/// what waits holds nothing. Bundles that are lost with a rank are placed once more, while the others stay. Thread-safety: all
+/// functions, from any thread.
 class placement_groups {
  public:
   /// Where the bundles of a group are, or why they are nowhere.
@@ -19633,7 +19680,8 @@ class placement_groups {
     {
       const std::lock_guard lock(mutex_);
       number = first + made_++;
-      all_.emplace(number, group{std::move(o), {}, {}});
+      std::vector<int> nowhere(o.bundles.size(), group_layout::nowhere);
+      all_.emplace(number, group{std::move(o), std::move(nowhere), {}});
     }
     try_again();
     return number;
@@ -19645,14 +19693,15 @@ class placement_groups {
     if (found == all_.end()) std::rethrow_exception(why_gone(number));
     return {found->second.wanted.name, found->second.wanted.bundles};
   }
-  /// Calls `tell` when it is placed, here or later, or when it is known that it never will.
-  void when_placed(std::uint64_t number, waiter tell) {
+  /// Calls `tell` when it is placed, here or later, or when it is known that it never will; with no bundle at those ranks,
+  /// which have died.
+  void when_placed(std::uint64_t number, std::vector<int> not_at, waiter tell) {
     outcome now;
     {
       const std::lock_guard lock(mutex_);
       const auto found = all_.find(number);
-      if (found != all_.end() && found->second.ranks.empty()) {
-        found->second.waiters.push_back(std::move(tell));
+      if (found != all_.end() && !found->second.is_placed(not_at)) {
+        found->second.waiters.push_back({std::move(not_at), std::move(tell)});
         return;
       }
       if (found != all_.end())
@@ -19667,7 +19716,18 @@ class placement_groups {
     end(number, why, std::make_exception_ptr(placement_group_gone(group_label(number, name_of(number)), why)));
   }
 
-  /// Something is free that was not, or a rank has died.
+  /// A rank has died: its bundles are to be elsewhere.
+  void lose(int rank) {
+    {
+      const std::lock_guard lock(mutex_);
+      for (auto& [number, g] : all_) {
+        const bundle_ranks::parts there = g.take_from(rank);
+        if (!there.empty()) ranks_->lost(rank, there);
+      }
+    }
+    try_again();
+  }
+  /// Something is free that was not, or may come to be.
   void try_again() {
     {
       const std::lock_guard lock(mutex_);
@@ -19682,7 +19742,7 @@ class placement_groups {
     {
       const std::lock_guard lock(mutex_);
       for (const auto& [number, g] : all_)
-        if (!g.ranks.empty()) numbers.push_back(number);
+        if (g.holds_any()) numbers.push_back(number);
       if (numbers.empty())
         for (const auto& [number, g] : all_) numbers.push_back(number);
     }
@@ -19692,18 +19752,48 @@ class placement_groups {
   [[nodiscard]] std::size_t waiting() const {
     const std::lock_guard lock(mutex_);
     return static_cast<std::size_t>(
-        std::count_if(all_.begin(), all_.end(), [](const auto& g) { return g.second.ranks.empty(); }));
+        std::count_if(all_.begin(), all_.end(), [](const auto& g) { return !g.second.is_placed({}); }));
   }
 
  private:
+  struct waits {
+    std::vector<int> not_at;
+    waiter tell;
+  };
   struct group {
     placement_group_options wanted;
-    std::vector<int> ranks;  // empty: not yet
-    std::vector<waiter> waiters;
+    std::vector<int> ranks;  // by bundle; or nowhere, as yet
+    std::vector<waits> waiters;
+
+    [[nodiscard]] bool is_placed(const std::vector<int>& not_at) const {
+      return std::none_of(ranks.begin(), ranks.end(), [&](int r) {
+        return r == group_layout::nowhere || std::find(not_at.begin(), not_at.end(), r) != not_at.end();
+      });
+    }
+    [[nodiscard]] bool holds_any() const {
+      return std::any_of(ranks.begin(), ranks.end(), [](int r) { return r != group_layout::nowhere; });
+    }
+    bundle_ranks::parts take_from(int rank) {
+      bundle_ranks::parts taken;
+      for (std::size_t b = 0; b < ranks.size(); ++b) {
+        if (ranks[b] != rank) continue;
+        ranks[b] = group_layout::nowhere;
+        taken.push_back({static_cast<std::uint32_t>(b), wanted.bundles[b]});
+      }
+      return taken;
+    }
   };
 
-  [[nodiscard]] bool can_ever_be(const placement_group_options& o) {
-    group_layout l(o.bundles, o.strategy, ranks_->all());
+  [[nodiscard]] bool can_ever_be(const placement_group_options& o, std::vector<int> at = {}) {
+    std::vector<group_layout::rank> all = ranks_->all();
+    for (std::size_t b = 0; b < at.size(); ++b) {
+      const auto r = std::find_if(all.begin(), all.end(), [&](const auto& one) { return one.number == at[b]; });
+      if (r == all.end())
+        at[b] = group_layout::nowhere;  // it has just died
+      else
+        static_cast<void>(r->has.take(o.bundles[b]));
+    }
+    group_layout l(o.bundles, o.strategy, std::move(all), at);
     return l.find() || l.gave_up();
   }
   [[nodiscard]] std::string too_much(const placement_group_options& o) {
@@ -19740,7 +19830,7 @@ class placement_groups {
       g = std::move(found->second);
       all_.erase(found);
     }
-    for (waiter& tell : g.waiters) tell({{}, error});
+    for (waits& w : g.waiters) w.tell({{}, error});
     ranks_->drop(number, g.ranks, g.wanted.bundles, why);
   }
 
@@ -19758,18 +19848,23 @@ class placement_groups {
     }
   }
   void place_all() {
-    std::vector<std::pair<std::uint64_t, placement_group_options>> waiting;
+    struct unplaced {
+      std::uint64_t number;
+      placement_group_options wanted;
+      std::vector<int> at;
+    };
+    std::vector<unplaced> waiting;
     {
       const std::lock_guard lock(mutex_);
       for (const auto& [number, g] : all_)
-        if (g.ranks.empty()) waiting.emplace_back(number, g.wanted);
+        if (!g.is_placed({})) waiting.push_back({number, g.wanted, g.ranks});
     }
     if (waiting.empty()) return;
     std::vector<group_layout::rank> free = ranks_->free();
     std::vector<std::string> kept;  // kinds that an earlier one waits for
-    for (const auto& [number, wanted] : waiting) {
-      if (!wants_any(wanted, kept) && place(number, wanted, free)) continue;
-      if (!can_ever_be(wanted)) {  // since a rank has died
+    for (const auto& [number, wanted, at] : waiting) {
+      if (!wants_any(wanted, kept) && place(number, wanted, at, free)) continue;
+      if (!can_ever_be(wanted, at)) {  // since a rank has died
         const auto error = std::make_exception_ptr(impossible_request(too_much(wanted)));
         {
           const std::lock_guard lock(mutex_);
@@ -19789,13 +19884,16 @@ class placement_groups {
       });
     });
   }
-  bool place(std::uint64_t number, const placement_group_options& wanted, std::vector<group_layout::rank>& free) {
-    group_layout layout(wanted.bundles, wanted.strategy, free);
+  // Those of its bundles that are not there.
+  bool place(std::uint64_t number, const placement_group_options& wanted, const std::vector<int>& before,
+             std::vector<group_layout::rank>& free) {
+    group_layout layout(wanted.bundles, wanted.strategy, free, before);
     if (!layout.find()) return false;
     const std::vector<int> at = layout.result();
     std::map<int, bundle_ranks::parts> parts;
     for (std::size_t b = 0; b < at.size(); ++b)
-      parts[at[b]].push_back({static_cast<std::uint32_t>(b), wanted.bundles[b]});
+      if (before[b] == group_layout::nowhere)
+        parts[at[b]].push_back({static_cast<std::uint32_t>(b), wanted.bundles[b]});
     for (auto p = parts.begin(); p != parts.end(); ++p) {
       if (ranks_->set_aside(p->first, number, wanted.name, p->second)) continue;
       while (p != parts.begin()) {
@@ -19807,22 +19905,41 @@ class placement_groups {
     for (group_layout::rank& r : free)
       if (const auto p = parts.find(r.number); p != parts.end())
         for (const bundle_table::part& b : p->second) static_cast<void>(r.has.take(b.resources));
-    settle(number, wanted, at);
+    settle(number, wanted, parts);
     return true;
   }
-  void settle(std::uint64_t number, const placement_group_options& wanted, const std::vector<int>& at) {
-    std::vector<waiter> waiters;
+  void settle(std::uint64_t number, const placement_group_options& wanted,
+              const std::map<int, bundle_ranks::parts>& placed) {
+    std::vector<waiter> told;
+    std::vector<int> at(wanted.bundles.size(), group_layout::nowhere);
     bool is_there = false;
     {
       const std::lock_guard lock(mutex_);
       const auto found = all_.find(number);
       is_there = found != all_.end();
+      if (is_there) at = found->second.ranks;
+      for (const auto& [rank, parts] : placed) {
+        if (is_there && !ranks_->lives(rank)) {  // lose() may have been before
+          ranks_->lost(rank, parts);
+          again_ = true;
+          continue;
+        }
+        for (const bundle_table::part& p : parts) at[p.index] = rank;
+      }
       if (is_there) {
-        found->second.ranks = at;
-        waiters.swap(found->second.waiters);
+        group& g = found->second;
+        g.ranks = at;
+        for (auto w = g.waiters.begin(); w != g.waiters.end();) {
+          if (!g.is_placed(w->not_at)) {
+            ++w;
+            continue;
+          }
+          told.push_back(std::move(w->tell));
+          w = g.waiters.erase(w);
+        }
       }
     }
-    for (waiter& tell : waiters) tell({at, nullptr});
+    for (waiter& tell : told) tell({at, nullptr});
     if (!is_there) ranks_->drop(number, at, wanted.bundles, "it was removed");
   }
 
@@ -20059,6 +20176,9 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   bool end_actors_that_hold() { return actors_.end_all_of(nullptr, "its runtime has ended"); }
   void place_groups_again() {
     if (placement_groups* const all = groups_if_any()) all->try_again();
+  }
+  void lose_bundles_on(int rank) {
+    if (placement_groups* const all = groups_if_any()) all->lose(rank);
   }
   /// At the end too. False if there were none.
   bool remove_some_groups() {
@@ -20528,7 +20648,7 @@ class job final : public message_sink,
   }
   [[nodiscard]] bool is_gone(int r) noexcept { return is_gone(r, false); }
   /// What may have to wait for other ranks: on another thread.
-  void later(errands::errand f) { revivals_.add(std::move(f)); }
+  void later(errands::errand f) { errands_.add(std::move(f)); }
 
   /// Makes progress for a while, or until the task is done. True if it is.
   bool bring_nearer(const task& t) noexcept {
@@ -20582,7 +20702,8 @@ class job final : public message_sink,
     activity a;
     a.received = received_.load();  // before sent_: see finish()
     a.idle = requests_.open() == 0;
-    a.still = moved_.idle() && revivals_.idle() && respawns_.idle() && scheduler_of(core_.pool()).is_idle();
+    a.still = moved_.idle() && revivals_.idle() && respawns_.idle() && errands_.idle() &&
+              scheduler_of(core_.pool()).is_idle();
     a.idle = a.idle && a.still;
     a.waiting = core_.waiting_for_resources();
     a.holds = a.waiting != 0 && !core_.actors().all_of(nullptr).empty();
@@ -20649,7 +20770,8 @@ class job final : public message_sink,
     }
     for (waits_for_answer* const w : lost) w->lost(how);
     lose_objects_of(rank, how);
-    core_.place_groups_again();
+    if (when_lost) who_.set_to_return(rank_of(rank), true);
+    core_.lose_bundles_on(rank);
     if (rank == 0) end();
     if (when_lost) respawns_.add([this, rank] { when_lost(rank); });
   }
@@ -20807,7 +20929,7 @@ class job final : public message_sink,
   std::mutex dying_;  // while the death of a rank is told
   const std::shared_ptr<places> ranks_;
   moved_actors moved_;
-  errands revivals_, respawns_;
+  errands revivals_, respawns_, errands_;
   std::atomic<std::uint64_t> sent_{0}, received_{0};
   std::atomic<std::uint32_t> over_{0};
 };
@@ -21988,6 +22110,7 @@ CADRE_NAMESPACE_END
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22026,13 +22149,15 @@ struct drop_group_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
     std::string why;
-    bool quietly = false;
-    read_all(r, group, why, quietly);
-    way_back(r).with([&] { drop(r.at.core(), group, why, quietly); });
+    std::vector<std::uint32_t> only;
+    read_all(r, group, why, only);
+    way_back(r).with([&] { drop(r.at.core(), group, why, only); });
   }
-  static void drop(runtime_core& core, std::uint64_t group, const std::string& why, bool quietly) {
-    core.groups_used().drop(group);
-    core.bundles().drop(group, why, quietly);
+  /// `only`: bundles that were set aside a moment ago, of which nobody is to be told; all, if there are none.
+  static void drop(runtime_core& core, std::uint64_t group, const std::string& why,
+                   const std::vector<std::uint32_t>& only) {
+    if (only.empty()) core.groups_used().drop(group);
+    core.bundles().drop(group, why, only, !only.empty());
   }
 };
 inline room room_request::look(job& j) {
@@ -22066,14 +22191,16 @@ struct find_group_request {
     way_back(r).with([&] { return groups_of(r.at.core()).find(group); });
   }
 };
-/// Answered when it is placed, by the rank of each bundle.
+/// Answered when it is placed, by the rank of each bundle, which is none of those that the asker knows to be dead.
 struct placed_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
-    read_all(r, group);
-    groups_of(r.at.core()).when_placed(group, [back = way_back(r)](const placement_groups::outcome& o) mutable {
-      back.with([&] { return ranks_of(o); });
-    });
+    std::vector<int> dead;
+    read_all(r, group, dead);
+    groups_of(r.at.core())
+        .when_placed(group, std::move(dead), [back = way_back(r)](const placement_groups::outcome& o) mutable {
+          back.with([&] { return ranks_of(o); });
+        });
   }
   static std::vector<int> ranks_of(const placement_groups::outcome& o) {
     if (o.why != nullptr) std::rethrow_exception(o.why);
@@ -22100,6 +22227,8 @@ class bundles_here final : public bundle_ranks {
     return core_.bundles().set_aside(group, name, which);
   }
   void take_back(int, std::uint64_t, const parts&) noexcept override {}  // there is no other rank to fail
+  void lost(int, const parts&) noexcept override {}
+  [[nodiscard]] bool lives(int) const noexcept override { return true; }
   void drop(std::uint64_t group, const std::vector<int>&, const std::vector<resource_set>&,
             const std::string& why) noexcept override {
     core_.bundles().drop(group, why);
@@ -22119,7 +22248,7 @@ class bundles_of_job final : public bundle_ranks {
     std::vector<group_layout::rank> ranks;
     for (int r = 0; r < job_.world_size(); ++r) {
       const int now = job_.members().holder_of(r);
-      if (job_.is_alive(now))
+      if (job_.is_alive(now) || job_.members().is_to_return(r))
         ranks.push_back({now, r, job_.facts_of(now).host, room::of(job_.facts_of(now).resources)});
     }
     return ranks;
@@ -22152,14 +22281,21 @@ class bundles_of_job final : public bundle_ranks {
     return done;
   }
   void take_back(int rank, std::uint64_t group, const parts& which) noexcept override {
-    for (const bundle_table::part& p : which) job_.ranks()->give_back(job_.rank_of(rank), p.resources);
-    tell(rank, group, "it could not be set aside as a whole", true);
+    lost(rank, which);
+    std::vector<std::uint32_t> only;
+    for (const bundle_table::part& p : which) only.push_back(p.index);
+    tell(rank, group, "it could not be set aside as a whole", only);
   }
+  void lost(int rank, const parts& which) noexcept override {
+    for (const bundle_table::part& p : which) job_.ranks()->give_back(job_.rank_of(rank), p.resources);
+  }
+  [[nodiscard]] bool lives(int rank) const noexcept override { return job_.is_alive(rank); }
   void drop(std::uint64_t group, const std::vector<int>& at, const std::vector<resource_set>& bundles,
             const std::string& why) noexcept override {
-    for (std::size_t b = 0; b < at.size(); ++b) job_.ranks()->give_back(job_.rank_of(at[b]), bundles[b]);
+    for (std::size_t b = 0; b < at.size(); ++b)
+      if (at[b] != group_layout::nowhere) job_.ranks()->give_back(job_.rank_of(at[b]), bundles[b]);
     for (int r = 0; r < job_.world_size(); ++r)  // all that know it
-      tell(job_.members().holder_of(r), group, why, false);
+      tell(job_.members().holder_of(r), group, why, {});
   }
   void run(move_only_function<void()> f) override { job_.later(std::move(f)); }
 
@@ -22168,12 +22304,12 @@ class bundles_of_job final : public bundle_ranks {
   future<R> asked(int rank, Write&& write) {
     return ask<Tag, R>(job_, rank, {}, false, "a placement group", false, {}, write);
   }
-  void tell(int rank, std::uint64_t group, const std::string& why, bool quietly) noexcept {
+  void tell(int rank, std::uint64_t group, const std::string& why, const std::vector<std::uint32_t>& only) noexcept {
     try {
       if (rank == job_.rank())
-        drop_group_request::drop(job_.core(), group, why, quietly);
+        drop_group_request::drop(job_.core(), group, why, only);
       else if (job_.is_alive(rank))
-        job_.ask<drop_group_request>(rank, {}, false, [&](output_archive& out) { out(group, why, quietly); });
+        job_.ask<drop_group_request>(rank, {}, false, [&](output_archive& out) { out(group, why, only); });
     } catch (const std::exception& e) {  // it has died just now
       log(log_level::debug, "actor", [&] { return std::string("a rank was not told of a group's end: ") + e.what(); });
     }
@@ -22189,13 +22325,14 @@ inline placement_groups& groups_of(runtime_core& core) {
   });
 }
 
-inline future<std::vector<int>> ask_when_placed(runtime_core& core, std::uint64_t group) {
+inline future<std::vector<int>> ask_when_placed(runtime_core& core, std::uint64_t group,
+                                                const std::vector<int>& dead = {}) {
   if (core.rank() != 0)
     return ask<placed_request, std::vector<int>>(*core.jobs(), 0, {}, false, "a placement group", false, {},
-                                                 [&](output_archive& out) { out(group); });
+                                                 [&](output_archive& out) { out(group, dead); });
   promise<std::vector<int>> told(core.pool());
   future<std::vector<int>> answer = told.get_future();
-  groups_of(core).when_placed(group, [told = std::move(told)](const placement_groups::outcome& o) mutable {
+  groups_of(core).when_placed(group, dead, [told = std::move(told)](const placement_groups::outcome& o) mutable {
     o.why != nullptr ? std::move(told).set_error(o.why) : std::move(told).set_value(o.ranks);
   });
   return answer;
@@ -22227,31 +22364,53 @@ inline void check_fits(const group_used& g, const placement& on, const resource_
   throw impossible_request(bundle_table::too_much(wanted, g.name, on.group()));
 }
 
-/// In a job of several ranks, whether it is known where that is; if not, what will say so is added to the sources. Throws as
-/// known_group() and check_fits().
-inline bool is_placed(job& j, const placement& on, const resource_set& wanted, task_refs& sources) {
-  if (!on.is_in_group()) return true;
-  const auto g = known_group(j.core(), on.group());
+/// Which bundle, on a rank that lives; places::none if there is none. Waits for the group to be placed, and throws why it is
+/// not.
+inline int choose_bundle(job& j, const group_used& g, const placement& on, const resource_set& wanted) {
+  const std::vector<int>& ranks = g.ranks.get();
+  return g.bundles->choose(wanted, placement::kind::anywhere, [&](int i) {
+    return (on.bundle() == placement::any_bundle || on.bundle() == i) && j.is_alive(ranks[static_cast<std::size_t>(i)]);
+  });
+}
+/// What is known of a group, of which no bundle that would do is on a rank that lives: where they are placed once more.
+inline std::shared_ptr<const group_used> known_anew(job& j, std::uint64_t group, const group_used& old) {
+  std::vector<int> dead;
+  for (const int r : old.ranks.get())
+    if (!j.is_alive(r)) dead.push_back(r);
+  shared_future<std::vector<int>> ranks = ask_when_placed(j.core(), group, dead).share();
+  future_access::get(ranks)->set_observed();
+  return j.core().groups_used().replace(group, old, {old.name, old.bundles, std::move(ranks)});
+}
+/// In a job of several ranks, what will say where that is; nothing, if it is known. Throws as known_group(), check_fits() and
+/// choose_bundle().
+inline std::optional<shared_future<std::vector<int>>> place_to_come(job& j, const placement& on,
+                                                                    const resource_set& wanted) {
+  if (!on.is_in_group()) return std::nullopt;
+  auto g = known_group(j.core(), on.group());
   check_fits(*g, on, wanted);
-  if (g->ranks.ready()) return true;
-  sources.push_back(future_access::task_of(g->ranks));
-  return false;
+  while (g->ranks.ready()) {
+    if (choose_bundle(j, *g, on, wanted) != places::none) return std::nullopt;
+    g = known_anew(j, on.group(), *g);
+  }
+  return g->ranks;
+}
+/// The same: whether it is known; if not, that is added to the sources.
+inline bool is_placed(job& j, const placement& on, const resource_set& wanted, task_refs& sources) {
+  const auto comes = place_to_come(j, on, wanted);
+  if (comes) sources.push_back(future_access::task_of(*comes));
+  return !comes;
 }
 /// Which rank; `on` becomes one bundle, if it is a group. Waits for a group to be placed. Throws impossible_request (209),
 /// placement_group_gone (617), empty_placement_group (618).
 inline int find_place(job& j, placement& on, const resource_set& wanted, bool rank_0_last = false,
                       int near = places::none) {
   if (!on.is_in_group()) return j.choose(on, wanted, rank_0_last, near);
-  const auto g = known_group(j.core(), on.group());
+  auto g = known_group(j.core(), on.group());
   check_fits(*g, on, wanted);
-  const std::vector<int>& ranks = g->ranks.get();
-  const int b = g->bundles->choose(wanted, placement::kind::anywhere, [&](int i) {
-    return (on.bundle() == placement::any_bundle || on.bundle() == i) && j.is_alive(ranks[static_cast<std::size_t>(i)]);
-  });
-  if (b == places::none)
-    throw placement_group_gone(group_label(on.group(), g->name), "the rank of the bundle has died");
+  int b = places::none;
+  while ((b = choose_bundle(j, *g, on, wanted)) == places::none) g = known_anew(j, on.group(), *g);
   on = in_group(on.group(), b);
-  return ranks[static_cast<std::size_t>(b)];
+  return g->ranks.get()[static_cast<std::size_t>(b)];
 }
 /// Of what find_place() has said where it goes.
 inline charge charge_for(job& j, const placement& on, int to, const resource_set& wanted) {
@@ -24380,6 +24539,9 @@ class coroutine_task final : public state<T>, public coroutine_core {
     if (this->tell_to_stop()) this->schedule_later(next_);
   }
   [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override { return this->in(); }
+  [[nodiscard]] task_extras* extras() noexcept override {
+    return this->in() != nullptr ? this->in()->extras() : nullptr;
+  }
   void end(bool of_its_run) noexcept override {
     this->leave_strand();
     this->complete(of_its_run ? task::completion::of_its_run : task::completion::from_elsewhere);
@@ -25084,7 +25246,10 @@ future<R> with_retries(job& j, int to, placement asked, remote_options o,
                        move_only_function<future<R>(int, const remote_options&)> ask) {
   for (int left = o.max_retries;; --left) {
     try {
-      if (to == places::none) to = find_place(j, o.on, wanted_by(o));
+      if (to == places::none) {
+        while (auto comes = place_to_come(j, o.on, wanted_by(o))) static_cast<void>(co_await *comes);
+        to = find_place(j, o.on, wanted_by(o));
+      }
       if constexpr (std::is_void_v<R>) {
         co_await ask(to, o);
         co_return;
@@ -25431,7 +25596,7 @@ class placement_group {
     return in_group(group());
   }
 
-  /// Ready when all bundles are there; or with an error: placement_group_gone (617) if it was removed, impossible_request
+  /// Ready when all bundles are there, where a rank has died once more; or with an error: placement_group_gone (617) if it was removed, impossible_request
   /// (209) if what it needs was lost with a rank. Throws empty_placement_group (618).
   [[nodiscard]] future<void> ready() const {
     return detail::ask_when_placed(core(), group()).then([](const std::vector<int>&) {});

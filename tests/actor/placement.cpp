@@ -100,6 +100,7 @@ void wait_until_open() {
 struct fixture {
   fixture() { open = constructed = ended = blocked = 0; }
 };
+int seven() { return 7; }
 struct on_gpu {
   on_gpu() : seen(cadre::this_task::gpus()) { ++constructed; }
   explicit on_gpu(int fail) : on_gpu() {
@@ -110,6 +111,14 @@ struct on_gpu {
   std::vector<int> at_first() { return seen; }
   std::vector<int> gpus() { return cadre::this_task::gpus(); }
   int cpus() { return cadre::this_task::cpus(); }
+  cadre::future<std::vector<int>> gpus_behind_await() {
+    std::vector<int> said = cadre::this_task::gpus();
+    for (int k = 0; k < 2; ++k) {
+      co_await cadre::this_task::runtime().submit<&seven>();
+      for (const int d : cadre::this_task::gpus()) said.push_back(d + 10 * cadre::this_task::cpus());
+    }
+    co_return said;
+  }
   void block() { wait_until_open(); }
   std::vector<int> seen;
 };
@@ -118,7 +127,6 @@ std::vector<int> gpus_when_open() {
   wait_until_open();
   return cadre::this_task::gpus();
 }
-int seven() { return 7; }
 const cadre::resource_set gpu{{"gpu", 1}};
 cadre::runtime_options two_gpus(std::size_t threads = 2) { return {.threads = threads, .resources = {{"gpu", 2}}}; }
 
@@ -131,6 +139,7 @@ TEST_CASE_METHOD(fixture, "An actor holds its resources from its constructor to 
   CHECK(a.call<&on_gpu::at_first>().get() == std::vector<int>{0});
   CHECK(a.call<&on_gpu::gpus>().get() == std::vector<int>{0});
   CHECK(b.call<&on_gpu::gpus>().get() == std::vector<int>{1});
+  CHECK(b.call<&on_gpu::gpus_behind_await>().get() == std::vector<int>{1, 11, 11});
   auto task = rt.submit<&gpus_of_task>({.resources = gpu});
   CHECK_FALSE(task.wait_for(20ms));
   SECTION("stopped") { b.stop().get(); }
@@ -436,10 +445,14 @@ class fake_ranks final : public detail::bundle_ranks {
     std::vector<detail::group_layout::rank> all, free;
     std::vector<int> refuse;           // the next time
     std::vector<std::string> dropped;  // "group at ranks"
+    std::vector<std::string> lost;     // "bundle on rank"
     std::function<void()> when_set_aside;
     state() {
       for (int r = 0; r < 4; ++r) all.push_back({r, r, r % 2 == 0 ? "a" : "b", detail::room::of({{"cpu", 2}})});
       free = all;
+    }
+    void kill(int rank) {
+      for (auto* ranks : {&all, &free}) std::erase_if(*ranks, [rank](const auto& one) { return one.number == rank; });
     }
   };
   explicit fake_ranks(state& s) : s_(s) {}
@@ -448,16 +461,24 @@ class fake_ranks final : public detail::bundle_ranks {
   bool set_aside(int r, std::uint64_t, const std::string&, const parts& which) override {
     if (s_.when_set_aside) std::exchange(s_.when_set_aside, {})();
     if (std::erase(s_.refuse, r) != 0) return false;
+    if (!lives(r)) return true;  // it has answered before
     for (const auto& p : which) REQUIRE(free_of(r).take(p.resources));
     return true;
   }
   void take_back(int r, std::uint64_t, const parts& which) noexcept override {
     for (const auto& p : which) give_back(r, p.resources);
   }
+  void lost(int r, const parts& which) noexcept override {
+    for (const auto& p : which) s_.lost.push_back(std::to_string(p.index) + " on " + std::to_string(r));
+  }
+  [[nodiscard]] bool lives(int r) const noexcept override {
+    return std::any_of(s_.all.begin(), s_.all.end(), [r](const auto& one) { return one.number == r; });
+  }
   void drop(std::uint64_t group, const std::vector<int>& at, const std::vector<cadre::resource_set>& bundles,
             const std::string&) noexcept override {
     std::string text = std::to_string(group) + " at";
     for (std::size_t b = 0; b < at.size(); ++b) {
+      if (at[b] == detail::group_layout::nowhere) continue;
       text += " " + std::to_string(at[b]);
       give_back(at[b], bundles[b]);
     }
@@ -487,7 +508,7 @@ struct faked {
   /// "0 1": the ranks of its bundles; or why it is nowhere. Of one that does not wait.
   std::string at(std::uint64_t group) {
     std::string text;
-    groups.when_placed(group, [&](const detail::placement_groups::outcome& o) {
+    groups.when_placed(group, {}, [&](const detail::placement_groups::outcome& o) {
       for (const int r : o.ranks) text += (text.empty() ? "" : " ") + std::to_string(r);
       if (o.why == nullptr) return;
       try {
@@ -540,7 +561,7 @@ TEST_CASE("Placement groups are served in their order", "[placement]") {
   const auto first = f.add({two_cpus, two_cpus, two_cpus}, cadre::pack);
   const auto large = f.add({two_cpus, two_cpus}, cadre::pack), small = f.add({cpu}, cadre::pack);
   std::vector<std::uint64_t> placed;
-  for (const auto g : {large, small}) f.groups.when_placed(g, [&placed, g](const auto&) { placed.push_back(g); });
+  for (const auto g : {large, small}) f.groups.when_placed(g, {}, [&placed, g](const auto&) { placed.push_back(g); });
   f.groups.try_again();
   CHECK(placed.empty());  // though there is room for the small one
   f.groups.remove(first);
@@ -561,7 +582,7 @@ TEST_CASE("A placement group that waits for what was lost with a rank is told so
   static_cast<void>(f.add({cpu}, cadre::pack));
   const auto g = f.add({two_cpus, two_cpus, two_cpus, two_cpus}, cadre::spread);
   std::string told;
-  f.groups.when_placed(g, [&](const detail::placement_groups::outcome& o) {
+  f.groups.when_placed(g, {}, [&](const detail::placement_groups::outcome& o) {
     CHECK_THROWS_AS(std::rethrow_exception(o.why), cadre::impossible_request);
     told = "told";
   });
@@ -571,6 +592,59 @@ TEST_CASE("A placement group that waits for what was lost with a rank is told so
   CHECK(told == "told");
   CHECK_THROWS_AS(f.groups.find(g), cadre::impossible_request);
   CHECK_THAT(f.at(g), Contains("this job has rank 0"));
+}
+
+TEST_CASE("Bundles that are lost with a rank are placed once more, and the others stay", "[placement]") {
+  faked f;
+  const auto lose = [&f](int rank) {
+    f.ranks.kill(rank);
+    f.groups.lose(rank);
+  };
+  SECTION("on another rank, as the strategy says") {
+    const auto spread = f.add({cpu, cpu, cpu}, cadre::spread), other = f.add({two_cpus}, cadre::pack);
+    CHECK(f.at(spread) == "0 1 2");
+    CHECK(f.at(other) == "3");
+    std::string told;
+    f.groups.when_placed(spread, {1}, [&](const detail::placement_groups::outcome& o) {
+      for (const int r : o.ranks) told += std::to_string(r);
+    });
+    CHECK(told.empty());  // who asks knows it before
+    lose(1);
+    CHECK(f.at(spread) == "0 0 2");  // the other rank of its node is full
+    CHECK(told == "002");
+    CHECK(f.ranks.lost == std::vector<std::string>{"1 on 1"});
+    CHECK(f.at(other) == "3");
+    f.groups.remove(spread);
+    CHECK(f.ranks.dropped.back() == std::to_string(spread) + " at 0 0 2");
+  }
+  SECTION("when there is room") {
+    const auto g = f.add({two_cpus, two_cpus}, cadre::strict_spread), other = f.add({two_cpus}, cadre::pack),
+               last = f.add({two_cpus}, cadre::pack);
+    CHECK(f.at(g) == "0 1");
+    CHECK(f.at(other) + f.at(last) == "23");
+    lose(1);
+    CHECK(f.groups.waiting() == 1);
+    f.groups.remove(last);
+    f.groups.try_again();
+    CHECK(f.at(g) == "0 3");
+    CHECK(f.groups.waiting() == 0);
+  }
+  SECTION("or never, which ends the group") {
+    const auto g = f.add({two_cpus, two_cpus}, cadre::strict_spread);
+    lose(3);
+    CHECK(f.at(g) == "0 1");
+    lose(1);
+    CHECK_THAT(f.at(g), Contains("strict_spread; this job has rank 0"));
+    CHECK(f.ranks.dropped.back() == std::to_string(g) + " at 0");
+  }
+  SECTION("also if the next rank dies while they are set aside there") {
+    const auto g = f.add({cpu, cpu}, cadre::spread);
+    CHECK(f.at(g) == "0 1");
+    f.ranks.when_set_aside = [&] { f.ranks.kill(3); };
+    lose(1);
+    CHECK(f.at(g) == "0 2");
+    CHECK(f.ranks.lost == std::vector<std::string>{"1 on 1", "1 on 3"});
+  }
 }
 
 TEST_CASE("Groups are made, used and removed by many threads at once", "[placement]") {

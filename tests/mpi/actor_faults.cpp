@@ -33,6 +33,11 @@ std::string run_job(const std::string& arguments, const std::string& launcher = 
 }
 
 int die() { return ::raise(SIGKILL); }
+const cadre::resource_set seat{{"seat", 1}};
+int rank_here() { return cadre::this_task::runtime().rank(); }
+int rank_of_bundle(cadre::placement_group in, std::size_t bundle) {
+  return cadre::this_task::runtime().submit<&rank_here>({.resources = seat, .on = in.bundle(bundle)}).get();
+}
 struct mortal {
   int live() const { return 1; }
   int end() const { return ::raise(SIGKILL); }
@@ -185,6 +190,42 @@ TEST_CASE("job: an actor goes on once", "[.job]") {
   });
   say_error("its name", [&] { static_cast<void>(rt.find_actor<tally>("c")); });
   FAIL("so that the exit code is not 0");
+}
+
+TEST_CASE("a bundle whose rank is killed is set aside on another one, with its actors", "[mpi]") {
+  using namespace mpi_actor_faults;
+  const std::string output = run_job("--enable-recovery -n 4 '" + this_program() + "' 'job: a bundle goes on'");
+  INFO(output);
+  CHECK_THAT(output, Contains("the task soon: [cadre.actor.609] "));
+  CHECK_THAT(output, Contains("elsewhere: 1, also for others: 1, its actor lives on: 1 1, the other bundle stays: 1"));
+  CHECK_THAT(output, Contains("exit code 0"));
+}
+
+TEST_CASE("job: a bundle goes on", "[.job]") {
+  using namespace mpi_actor_faults;
+  cadre::mpi::runtime rt({.threads = 2, .resources = {{"seat", 1}}});
+  if (rt.rank() != 0) return rt.serve();
+  const auto g = rt.placement_group({seat, seat}, cadre::spread);
+  const auto at = [&](cadre::placement bundle) {
+    return rt.submit<&rank_here>({.resources = seat, .on = bundle}).get();
+  };
+  const int ranks[] = {at(g.bundle(0)), at(g.bundle(1))};
+  const std::size_t lost = ranks[1] != 0 ? 1 : 0, stays = 1 - lost;  // not that of this rank
+  int observer = 1;
+  while (observer == ranks[0] || observer == ranks[1]) ++observer;
+  const auto ask = [&](std::size_t b) {
+    return rt.submit<&rank_of_bundle>({.on = cadre::on_rank(observer)}, g, b).get();
+  };
+  CHECK(ask(lost) == ranks[lost]);
+  const auto actor =
+      rt.actor<tally>({.on = g.bundle(lost), .max_restarts = 1, .max_task_retries = -1, .checkpoint_every = 1});
+  CHECK(actor.call<&tally::add>(6).get() == 6);
+  say_error("the task", [&] { rt.submit<&die>({.resources = seat, .on = g.bundle(lost)}).get(); });
+  const int now = at(g.bundle(lost));
+  const bool lives_on = actor.call<&tally::add>(1).get() == 7;
+  std::printf("elsewhere: %d, also for others: %d, its actor lives on: %d %d, the other bundle stays: %d\n",
+              now != ranks[lost] && now != ranks[stays], ask(lost) == now, lives_on,
+              actor.call<&tally::restarts>().get(), at(g.bundle(stays)) == ranks[stays]);
 }
 
 TEST_CASE("a job that fails is started again by cadre-run, as often as it may be", "[mpi]") {

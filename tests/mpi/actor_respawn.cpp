@@ -138,10 +138,17 @@ TEST_CASE("job: a rank comes back", "[.job]") {
   const auto program = [](cadre::runtime& rt) {
     int pid = process_of(rt, 1);
     const auto here = rt.actor<tally>({.on = cadre::on_rank(0)}, 1);
+    // With two ranks each bundle needs one of them, and waits for it to be back.
+    const cadre::resource_set seat{{"seat", 1}};
+    const auto group = rt.placement_group({seat, seat}, cadre::spread);
+    static_cast<void>(rt.submit<&pid_here>({.resources = seat, .on = group.bundle(1)}).get());
     for (int round = 1; round <= 2; ++round) {
       const auto lost = rt.actor<tally>({.on = cadre::on_rank(1)});
       CHECK_THROWS_AS(rt.submit<&die>({.on = cadre::on_rank(1)}).get(), cadre::worker_died);
+      auto in_bundle = rt.submit<&pid_here>({.resources = seat, .on = group.bundle(1)});
       const int now = process_of(rt, 1, pid);
+      const int bundle = in_bundle.get();
+      if (rt.world_size() == 2) CHECK(bundle == now);
       const bool is_another = now != 0 && now != pid;
       pid = now;
       CHECK_THROWS_AS(lost.call<&tally::add>(1).get(), cadre::actor_died);
@@ -161,7 +168,7 @@ TEST_CASE("job: a rank comes back", "[.job]") {
                   round, is_another ? "another" : "no other", task, actor, seen, from_there, many.size());
     }
   };
-  CHECK(cadre::mpi::run(0, nullptr, program, {.threads = 2}) == 0);
+  CHECK(cadre::mpi::run(0, nullptr, program, {.threads = 2, .resources = {{"seat", 1}}}) == 0);
 }
 
 TEST_CASE("a rank is not started again where mpirun has no room, or .max_respawns says so", "[mpi]") {

@@ -53,7 +53,7 @@ class placement_group {
     return in_group(group());
   }
 
-  /// Ready when all bundles are there; or with an error: placement_group_gone (617) if it was removed, impossible_request
+  /// Ready when all bundles are there, where a rank has died once more; or with an error: placement_group_gone (617) if it was removed, impossible_request
   /// (209) if what it needs was lost with a rank. Throws empty_placement_group (618).
   [[nodiscard]] future<void> ready() const {
     return detail::ask_when_placed(core(), group()).then([](const std::vector<int>&) {});

@@ -107,8 +107,8 @@ class actor_cell final : public strand {
     if (held_ == nullptr || most_ == 0 || has_ended()) return 0;
     return from == nullptr || held_->extras()->ledger.get() == from ? generation_ : 0;
   }
-  /// For a call that runs; null if it holds nothing.
-  [[nodiscard]] task_extras* extras() noexcept { return held_ != nullptr ? held_->extras() : nullptr; }
+  /// For a call that runs, or its coroutine; null if the actor holds nothing.
+  [[nodiscard]] task_extras* extras() noexcept override { return held_ != nullptr ? held_->extras() : nullptr; }
 
   [[nodiscard]] bool has_ended() const noexcept { return ended_.load(std::memory_order_acquire); }
 

@@ -79,14 +79,20 @@ class bundle_table {
     return true;
   }
   /// Ends them: what waits in them fails, what runs is asked to stop, actors are killed. The rank has their resources again
-  /// when all that has ended. `quietly`: who waits for more is not told.
-  void drop(std::uint64_t group, const std::string& why, bool quietly = false) {
+  /// when all that has ended. `only`: those, if there are any; `quietly`: who waits for more is not told.
+  void drop(std::uint64_t group, const std::string& why, const std::vector<std::uint32_t>& only = {},
+            bool quietly = false) {
     std::vector<bundle> mine;
     {
       const std::lock_guard lock(mutex_);
-      const auto from = all_.lower_bound({group, 0}), to = all_.lower_bound({group + 1, 0});
-      for (auto b = from; b != to; ++b) mine.push_back(std::move(b->second));
-      all_.erase(from, to);
+      for (auto b = all_.lower_bound({group, 0}); b != all_.end() && b->first.first == group;) {
+        if (!only.empty() && std::find(only.begin(), only.end(), b->first.second) == only.end()) {
+          ++b;
+          continue;
+        }
+        mine.push_back(std::move(b->second));
+        b = all_.erase(b);
+      }
     }
     for (const bundle& b : mine) {
       const placement_group_gone gone(group_label(group, b.name), why);

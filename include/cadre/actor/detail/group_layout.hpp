@@ -75,15 +75,24 @@ class group_layout {
     room has;
   };
 
-  group_layout(const std::vector<resource_set>& bundles, placement_strategy how, std::vector<rank> ranks)
+  static constexpr int nowhere = -1;
+
+  /// `at`: the numbers of the ranks where bundles are already, and stay; those are not among what the ranks have.
+  group_layout(const std::vector<resource_set>& bundles, placement_strategy how, std::vector<rank> ranks,
+               const std::vector<int>& at = {})
       : bundles_(bundles), how_(how.what()), ranks_(std::move(ranks)), bundles_on_(ranks_.size()) {
-    for (std::size_t b = 0; b < bundles.size(); ++b) order_.push_back(b);
+    at_.resize(bundles.size());
+    for (std::size_t b = 0; b < bundles.size(); ++b) {
+      if (at.empty() || at[b] == nowhere)
+        order_.push_back(b);
+      else
+        stay(b, at[b]);
+    }
     std::stable_sort(order_.begin(), order_.end(),
                      [&](std::size_t a, std::size_t b) { return size_of(bundles[a]) > size_of(bundles[b]); });
-    at_.resize(bundles.size());
   }
 
-  [[nodiscard]] bool find() { return find_from(0); }
+  [[nodiscard]] bool find() { return !is_lost_ && find_from(0); }
   /// After find(): true if it did not look everywhere.
   [[nodiscard]] bool gave_up() const noexcept { return steps_ >= most_steps; }
   /// After find(), for each bundle its rank.
@@ -102,6 +111,16 @@ class group_layout {
     for (const resource_set::entry& e : b.entries())
       (e.name == "gpu" ? gpus : others) += e.name == "memory" ? 0 : e.units;
     return {gpus, others};
+  }
+  void stay(std::size_t b, int number) {
+    const auto r = std::find_if(ranks_.begin(), ranks_.end(), [&](const rank& one) { return one.number == number; });
+    if (r == ranks_.end()) {
+      is_lost_ = true;
+      return;
+    }
+    at_[b] = static_cast<std::size_t>(r - ranks_.begin());
+    ++bundles_on_[at_[b]];
+    ++staying_;
   }
   [[nodiscard]] int on_node(const std::string& node) const {
     int n = 0;
@@ -126,7 +145,7 @@ class group_layout {
   }
   [[nodiscard]] bool find_from(std::size_t i) {
     if (i == order_.size()) return true;
-    for (const std::size_t r : candidates(i)) {
+    for (const std::size_t r : candidates(staying_ + i)) {
       if (++steps_ >= most_steps) return false;
       const room before = ranks_[r].has;
       if (!ranks_[r].has.take(bundles_[order_[i]])) continue;
@@ -145,6 +164,8 @@ class group_layout {
   std::vector<int> bundles_on_;     // by rank
   std::vector<std::size_t> order_;  // of the bundles
   std::vector<std::size_t> at_;     // by bundle
+  std::size_t staying_ = 0;
+  bool is_lost_ = false;  // a rank where one stays
   int steps_ = 0;
 };
 

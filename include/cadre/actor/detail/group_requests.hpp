@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -53,13 +54,15 @@ struct drop_group_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
     std::string why;
-    bool quietly = false;
-    read_all(r, group, why, quietly);
-    way_back(r).with([&] { drop(r.at.core(), group, why, quietly); });
+    std::vector<std::uint32_t> only;
+    read_all(r, group, why, only);
+    way_back(r).with([&] { drop(r.at.core(), group, why, only); });
   }
-  static void drop(runtime_core& core, std::uint64_t group, const std::string& why, bool quietly) {
-    core.groups_used().drop(group);
-    core.bundles().drop(group, why, quietly);
+  /// `only`: bundles that were set aside a moment ago, of which nobody is to be told; all, if there are none.
+  static void drop(runtime_core& core, std::uint64_t group, const std::string& why,
+                   const std::vector<std::uint32_t>& only) {
+    if (only.empty()) core.groups_used().drop(group);
+    core.bundles().drop(group, why, only, !only.empty());
   }
 };
 inline room room_request::look(job& j) {
@@ -93,14 +96,16 @@ struct find_group_request {
     way_back(r).with([&] { return groups_of(r.at.core()).find(group); });
   }
 };
-/// Answered when it is placed, by the rank of each bundle.
+/// Answered when it is placed, by the rank of each bundle, which is none of those that the asker knows to be dead.
 struct placed_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
-    read_all(r, group);
-    groups_of(r.at.core()).when_placed(group, [back = way_back(r)](const placement_groups::outcome& o) mutable {
-      back.with([&] { return ranks_of(o); });
-    });
+    std::vector<int> dead;
+    read_all(r, group, dead);
+    groups_of(r.at.core())
+        .when_placed(group, std::move(dead), [back = way_back(r)](const placement_groups::outcome& o) mutable {
+          back.with([&] { return ranks_of(o); });
+        });
   }
   static std::vector<int> ranks_of(const placement_groups::outcome& o) {
     if (o.why != nullptr) std::rethrow_exception(o.why);
@@ -127,6 +132,8 @@ class bundles_here final : public bundle_ranks {
     return core_.bundles().set_aside(group, name, which);
   }
   void take_back(int, std::uint64_t, const parts&) noexcept override {}  // there is no other rank to fail
+  void lost(int, const parts&) noexcept override {}
+  [[nodiscard]] bool lives(int) const noexcept override { return true; }
   void drop(std::uint64_t group, const std::vector<int>&, const std::vector<resource_set>&,
             const std::string& why) noexcept override {
     core_.bundles().drop(group, why);
@@ -146,7 +153,7 @@ class bundles_of_job final : public bundle_ranks {
     std::vector<group_layout::rank> ranks;
     for (int r = 0; r < job_.world_size(); ++r) {
       const int now = job_.members().holder_of(r);
-      if (job_.is_alive(now))
+      if (job_.is_alive(now) || job_.members().is_to_return(r))
         ranks.push_back({now, r, job_.facts_of(now).host, room::of(job_.facts_of(now).resources)});
     }
     return ranks;
@@ -179,14 +186,21 @@ class bundles_of_job final : public bundle_ranks {
     return done;
   }
   void take_back(int rank, std::uint64_t group, const parts& which) noexcept override {
-    for (const bundle_table::part& p : which) job_.ranks()->give_back(job_.rank_of(rank), p.resources);
-    tell(rank, group, "it could not be set aside as a whole", true);
+    lost(rank, which);
+    std::vector<std::uint32_t> only;
+    for (const bundle_table::part& p : which) only.push_back(p.index);
+    tell(rank, group, "it could not be set aside as a whole", only);
   }
+  void lost(int rank, const parts& which) noexcept override {
+    for (const bundle_table::part& p : which) job_.ranks()->give_back(job_.rank_of(rank), p.resources);
+  }
+  [[nodiscard]] bool lives(int rank) const noexcept override { return job_.is_alive(rank); }
   void drop(std::uint64_t group, const std::vector<int>& at, const std::vector<resource_set>& bundles,
             const std::string& why) noexcept override {
-    for (std::size_t b = 0; b < at.size(); ++b) job_.ranks()->give_back(job_.rank_of(at[b]), bundles[b]);
+    for (std::size_t b = 0; b < at.size(); ++b)
+      if (at[b] != group_layout::nowhere) job_.ranks()->give_back(job_.rank_of(at[b]), bundles[b]);
     for (int r = 0; r < job_.world_size(); ++r)  // all that know it
-      tell(job_.members().holder_of(r), group, why, false);
+      tell(job_.members().holder_of(r), group, why, {});
   }
   void run(move_only_function<void()> f) override { job_.later(std::move(f)); }
 
@@ -195,12 +209,12 @@ class bundles_of_job final : public bundle_ranks {
   future<R> asked(int rank, Write&& write) {
     return ask<Tag, R>(job_, rank, {}, false, "a placement group", false, {}, write);
   }
-  void tell(int rank, std::uint64_t group, const std::string& why, bool quietly) noexcept {
+  void tell(int rank, std::uint64_t group, const std::string& why, const std::vector<std::uint32_t>& only) noexcept {
     try {
       if (rank == job_.rank())
-        drop_group_request::drop(job_.core(), group, why, quietly);
+        drop_group_request::drop(job_.core(), group, why, only);
       else if (job_.is_alive(rank))
-        job_.ask<drop_group_request>(rank, {}, false, [&](output_archive& out) { out(group, why, quietly); });
+        job_.ask<drop_group_request>(rank, {}, false, [&](output_archive& out) { out(group, why, only); });
     } catch (const std::exception& e) {  // it has died just now
       log(log_level::debug, "actor", [&] { return std::string("a rank was not told of a group's end: ") + e.what(); });
     }
@@ -216,13 +230,14 @@ inline placement_groups& groups_of(runtime_core& core) {
   });
 }
 
-inline future<std::vector<int>> ask_when_placed(runtime_core& core, std::uint64_t group) {
+inline future<std::vector<int>> ask_when_placed(runtime_core& core, std::uint64_t group,
+                                                const std::vector<int>& dead = {}) {
   if (core.rank() != 0)
     return ask<placed_request, std::vector<int>>(*core.jobs(), 0, {}, false, "a placement group", false, {},
-                                                 [&](output_archive& out) { out(group); });
+                                                 [&](output_archive& out) { out(group, dead); });
   promise<std::vector<int>> told(core.pool());
   future<std::vector<int>> answer = told.get_future();
-  groups_of(core).when_placed(group, [told = std::move(told)](const placement_groups::outcome& o) mutable {
+  groups_of(core).when_placed(group, dead, [told = std::move(told)](const placement_groups::outcome& o) mutable {
     o.why != nullptr ? std::move(told).set_error(o.why) : std::move(told).set_value(o.ranks);
   });
   return answer;
@@ -254,31 +269,53 @@ inline void check_fits(const group_used& g, const placement& on, const resource_
   throw impossible_request(bundle_table::too_much(wanted, g.name, on.group()));
 }
 
-/// In a job of several ranks, whether it is known where that is; if not, what will say so is added to the sources. Throws as
-/// known_group() and check_fits().
-inline bool is_placed(job& j, const placement& on, const resource_set& wanted, task_refs& sources) {
-  if (!on.is_in_group()) return true;
-  const auto g = known_group(j.core(), on.group());
+/// Which bundle, on a rank that lives; places::none if there is none. Waits for the group to be placed, and throws why it is
+/// not.
+inline int choose_bundle(job& j, const group_used& g, const placement& on, const resource_set& wanted) {
+  const std::vector<int>& ranks = g.ranks.get();
+  return g.bundles->choose(wanted, placement::kind::anywhere, [&](int i) {
+    return (on.bundle() == placement::any_bundle || on.bundle() == i) && j.is_alive(ranks[static_cast<std::size_t>(i)]);
+  });
+}
+/// What is known of a group, of which no bundle that would do is on a rank that lives: where they are placed once more.
+inline std::shared_ptr<const group_used> known_anew(job& j, std::uint64_t group, const group_used& old) {
+  std::vector<int> dead;
+  for (const int r : old.ranks.get())
+    if (!j.is_alive(r)) dead.push_back(r);
+  shared_future<std::vector<int>> ranks = ask_when_placed(j.core(), group, dead).share();
+  future_access::get(ranks)->set_observed();
+  return j.core().groups_used().replace(group, old, {old.name, old.bundles, std::move(ranks)});
+}
+/// In a job of several ranks, what will say where that is; nothing, if it is known. Throws as known_group(), check_fits() and
+/// choose_bundle().
+inline std::optional<shared_future<std::vector<int>>> place_to_come(job& j, const placement& on,
+                                                                    const resource_set& wanted) {
+  if (!on.is_in_group()) return std::nullopt;
+  auto g = known_group(j.core(), on.group());
   check_fits(*g, on, wanted);
-  if (g->ranks.ready()) return true;
-  sources.push_back(future_access::task_of(g->ranks));
-  return false;
+  while (g->ranks.ready()) {
+    if (choose_bundle(j, *g, on, wanted) != places::none) return std::nullopt;
+    g = known_anew(j, on.group(), *g);
+  }
+  return g->ranks;
+}
+/// The same: whether it is known; if not, that is added to the sources.
+inline bool is_placed(job& j, const placement& on, const resource_set& wanted, task_refs& sources) {
+  const auto comes = place_to_come(j, on, wanted);
+  if (comes) sources.push_back(future_access::task_of(*comes));
+  return !comes;
 }
 /// Which rank; `on` becomes one bundle, if it is a group. Waits for a group to be placed. Throws impossible_request (209),
 /// placement_group_gone (617), empty_placement_group (618).
 inline int find_place(job& j, placement& on, const resource_set& wanted, bool rank_0_last = false,
                       int near = places::none) {
   if (!on.is_in_group()) return j.choose(on, wanted, rank_0_last, near);
-  const auto g = known_group(j.core(), on.group());
+  auto g = known_group(j.core(), on.group());
   check_fits(*g, on, wanted);
-  const std::vector<int>& ranks = g->ranks.get();
-  const int b = g->bundles->choose(wanted, placement::kind::anywhere, [&](int i) {
-    return (on.bundle() == placement::any_bundle || on.bundle() == i) && j.is_alive(ranks[static_cast<std::size_t>(i)]);
-  });
-  if (b == places::none)
-    throw placement_group_gone(group_label(on.group(), g->name), "the rank of the bundle has died");
+  int b = places::none;
+  while ((b = choose_bundle(j, *g, on, wanted)) == places::none) g = known_anew(j, on.group(), *g);
   on = in_group(on.group(), b);
-  return ranks[static_cast<std::size_t>(b)];
+  return g->ranks.get()[static_cast<std::size_t>(b)];
 }
 /// Of what find_place() has said where it goes.
 inline charge charge_for(job& j, const placement& on, int to, const resource_set& wanted) {

@@ -35,6 +35,14 @@ class groups_used {
     const std::lock_guard lock(mutex_);
     return all_.emplace(group, std::make_shared<const group_used>(std::move(g))).first->second;
   }
+  /// In place of `old`, unless that has been done.
+  std::shared_ptr<const group_used> replace(std::uint64_t group, const group_used& old, group_used g) {
+    const auto next = std::make_shared<const group_used>(std::move(g));
+    const std::lock_guard lock(mutex_);
+    std::shared_ptr<const group_used>& now = all_[group];
+    if (now == nullptr || now.get() == &old) now = next;
+    return now;
+  }
   void drop(std::uint64_t group) {
     std::shared_ptr<const group_used> last;  // ends without the lock
     const std::lock_guard lock(mutex_);

@@ -186,7 +186,7 @@ class job final : public message_sink,
   }
   [[nodiscard]] bool is_gone(int r) noexcept { return is_gone(r, false); }
   /// What may have to wait for other ranks: on another thread.
-  void later(errands::errand f) { revivals_.add(std::move(f)); }
+  void later(errands::errand f) { errands_.add(std::move(f)); }
 
   /// Makes progress for a while, or until the task is done. True if it is.
   bool bring_nearer(const task& t) noexcept {
@@ -240,7 +240,8 @@ class job final : public message_sink,
     activity a;
     a.received = received_.load();  // before sent_: see finish()
     a.idle = requests_.open() == 0;
-    a.still = moved_.idle() && revivals_.idle() && respawns_.idle() && scheduler_of(core_.pool()).is_idle();
+    a.still = moved_.idle() && revivals_.idle() && respawns_.idle() && errands_.idle() &&
+              scheduler_of(core_.pool()).is_idle();
     a.idle = a.idle && a.still;
     a.waiting = core_.waiting_for_resources();
     a.holds = a.waiting != 0 && !core_.actors().all_of(nullptr).empty();
@@ -307,7 +308,8 @@ class job final : public message_sink,
     }
     for (waits_for_answer* const w : lost) w->lost(how);
     lose_objects_of(rank, how);
-    core_.place_groups_again();
+    if (when_lost) who_.set_to_return(rank_of(rank), true);
+    core_.lose_bundles_on(rank);
     if (rank == 0) end();
     if (when_lost) respawns_.add([this, rank] { when_lost(rank); });
   }
@@ -465,7 +467,7 @@ class job final : public message_sink,
   std::mutex dying_;  // while the death of a rank is told
   const std::shared_ptr<places> ranks_;
   moved_actors moved_;
-  errands revivals_, respawns_;
+  errands revivals_, respawns_, errands_;
   std::atomic<std::uint64_t> sent_{0}, received_{0};
   std::atomic<std::uint32_t> over_{0};
 };

@@ -37,6 +37,7 @@ class membership {
       : way_(way),
         facts_(std::move(by_rank)),
         holder_(facts_.size()),
+        is_to_return_(facts_.size()),
         gone_(static_cast<std::size_t>(way.most_members())) {
     for (std::size_t r = 0; r < holder_.size(); ++r) holder_[r].store(static_cast<int>(r), std::memory_order_relaxed);
     for (int m = 0; m < way.members(); ++m) {
@@ -53,6 +54,10 @@ class membership {
   [[nodiscard]] int holder_of(int rank) const noexcept { return holder_[index(rank)].load(std::memory_order_acquire); }
   /// From now on.
   void seat(int m) noexcept { holder_[index(way_.rank_of(m))].store(m, std::memory_order_release); }
+
+  /// On rank 0: a process that takes the rank over is being started.
+  [[nodiscard]] bool is_to_return(int rank) const noexcept { return is_to_return_[index(rank)].load(); }
+  void set_to_return(int rank, bool is) noexcept { is_to_return_[index(rank)].store(is); }
 
   /// Whether a member is of this node, and has its store.
   [[nodiscard]] bool is_here(int m) const noexcept { return facts_of(m).node == facts_of(way_.rank()).node; }
@@ -94,6 +99,7 @@ class membership {
   const link& way_;
   const std::vector<peer_facts> facts_;
   std::vector<std::atomic<int>> holder_;
+  std::vector<std::atomic<bool>> is_to_return_;
   std::vector<std::atomic<bool>> gone_;  // by member
 };
 

@@ -34,7 +34,10 @@ class bundle_ranks {
   [[nodiscard]] virtual bool set_aside(int rank, std::uint64_t group, const std::string& name, const parts& which) = 0;
   /// What was set aside there a moment ago; nothing uses it yet.
   virtual void take_back(int rank, std::uint64_t group, const parts& which) noexcept = 0;
-  /// Ends the group on all ranks; its bundles were at these.
+  /// Those are no more, as the rank has died.
+  virtual void lost(int rank, const parts& which) noexcept = 0;
+  [[nodiscard]] virtual bool lives(int rank) const noexcept = 0;
+  /// Ends the group on all ranks; its bundles were at these, if not nowhere.
   virtual void drop(std::uint64_t group, const std::vector<int>& at, const std::vector<resource_set>& bundles,
                     const std::string& why) noexcept = 0;
   /// Runs it here, or, if it may have to wait for other ranks, on another thread.
@@ -43,7 +46,8 @@ class bundle_ranks {
 
 /// The placement groups of a job, on rank 0. They are placed in the order in which they were made, but those of which no
 /// earlier one wants any of the same kinds pass by; each is set aside as a whole, on all its ranks, or not at all, so that
-/// what waits holds nothing. Thread-safety: all functions, from any thread.
+/// what waits holds nothing. Bundles that are lost with a rank are placed once more, while the others stay. Thread-safety: all
+/// functions, from any thread.
 class placement_groups {
  public:
   /// Where the bundles of a group are, or why they are nowhere.
@@ -72,7 +76,8 @@ class placement_groups {
     {
       const std::lock_guard lock(mutex_);
       number = first + made_++;
-      all_.emplace(number, group{std::move(o), {}, {}});
+      std::vector<int> nowhere(o.bundles.size(), group_layout::nowhere);
+      all_.emplace(number, group{std::move(o), std::move(nowhere), {}});
     }
     try_again();
     return number;
@@ -84,14 +89,15 @@ class placement_groups {
     if (found == all_.end()) std::rethrow_exception(why_gone(number));
     return {found->second.wanted.name, found->second.wanted.bundles};
   }
-  /// Calls `tell` when it is placed, here or later, or when it is known that it never will.
-  void when_placed(std::uint64_t number, waiter tell) {
+  /// Calls `tell` when it is placed, here or later, or when it is known that it never will; with no bundle at those ranks,
+  /// which have died.
+  void when_placed(std::uint64_t number, std::vector<int> not_at, waiter tell) {
     outcome now;
     {
       const std::lock_guard lock(mutex_);
       const auto found = all_.find(number);
-      if (found != all_.end() && found->second.ranks.empty()) {
-        found->second.waiters.push_back(std::move(tell));
+      if (found != all_.end() && !found->second.is_placed(not_at)) {
+        found->second.waiters.push_back({std::move(not_at), std::move(tell)});
         return;
       }
       if (found != all_.end())
@@ -106,7 +112,18 @@ class placement_groups {
     end(number, why, std::make_exception_ptr(placement_group_gone(group_label(number, name_of(number)), why)));
   }
 
-  /// Something is free that was not, or a rank has died.
+  /// A rank has died: its bundles are to be elsewhere.
+  void lose(int rank) {
+    {
+      const std::lock_guard lock(mutex_);
+      for (auto& [number, g] : all_) {
+        const bundle_ranks::parts there = g.take_from(rank);
+        if (!there.empty()) ranks_->lost(rank, there);
+      }
+    }
+    try_again();
+  }
+  /// Something is free that was not, or may come to be.
   void try_again() {
     {
       const std::lock_guard lock(mutex_);
@@ -121,7 +138,7 @@ class placement_groups {
     {
       const std::lock_guard lock(mutex_);
       for (const auto& [number, g] : all_)
-        if (!g.ranks.empty()) numbers.push_back(number);
+        if (g.holds_any()) numbers.push_back(number);
       if (numbers.empty())
         for (const auto& [number, g] : all_) numbers.push_back(number);
     }
@@ -131,18 +148,48 @@ class placement_groups {
   [[nodiscard]] std::size_t waiting() const {
     const std::lock_guard lock(mutex_);
     return static_cast<std::size_t>(
-        std::count_if(all_.begin(), all_.end(), [](const auto& g) { return g.second.ranks.empty(); }));
+        std::count_if(all_.begin(), all_.end(), [](const auto& g) { return !g.second.is_placed({}); }));
   }
 
  private:
+  struct waits {
+    std::vector<int> not_at;
+    waiter tell;
+  };
   struct group {
     placement_group_options wanted;
-    std::vector<int> ranks;  // empty: not yet
-    std::vector<waiter> waiters;
+    std::vector<int> ranks;  // by bundle; or nowhere, as yet
+    std::vector<waits> waiters;
+
+    [[nodiscard]] bool is_placed(const std::vector<int>& not_at) const {
+      return std::none_of(ranks.begin(), ranks.end(), [&](int r) {
+        return r == group_layout::nowhere || std::find(not_at.begin(), not_at.end(), r) != not_at.end();
+      });
+    }
+    [[nodiscard]] bool holds_any() const {
+      return std::any_of(ranks.begin(), ranks.end(), [](int r) { return r != group_layout::nowhere; });
+    }
+    bundle_ranks::parts take_from(int rank) {
+      bundle_ranks::parts taken;
+      for (std::size_t b = 0; b < ranks.size(); ++b) {
+        if (ranks[b] != rank) continue;
+        ranks[b] = group_layout::nowhere;
+        taken.push_back({static_cast<std::uint32_t>(b), wanted.bundles[b]});
+      }
+      return taken;
+    }
   };
 
-  [[nodiscard]] bool can_ever_be(const placement_group_options& o) {
-    group_layout l(o.bundles, o.strategy, ranks_->all());
+  [[nodiscard]] bool can_ever_be(const placement_group_options& o, std::vector<int> at = {}) {
+    std::vector<group_layout::rank> all = ranks_->all();
+    for (std::size_t b = 0; b < at.size(); ++b) {
+      const auto r = std::find_if(all.begin(), all.end(), [&](const auto& one) { return one.number == at[b]; });
+      if (r == all.end())
+        at[b] = group_layout::nowhere;  // it has just died
+      else
+        static_cast<void>(r->has.take(o.bundles[b]));
+    }
+    group_layout l(o.bundles, o.strategy, std::move(all), at);
     return l.find() || l.gave_up();
   }
   [[nodiscard]] std::string too_much(const placement_group_options& o) {
@@ -179,7 +226,7 @@ class placement_groups {
       g = std::move(found->second);
       all_.erase(found);
     }
-    for (waiter& tell : g.waiters) tell({{}, error});
+    for (waits& w : g.waiters) w.tell({{}, error});
     ranks_->drop(number, g.ranks, g.wanted.bundles, why);
   }
 
@@ -197,18 +244,23 @@ class placement_groups {
     }
   }
   void place_all() {
-    std::vector<std::pair<std::uint64_t, placement_group_options>> waiting;
+    struct unplaced {
+      std::uint64_t number;
+      placement_group_options wanted;
+      std::vector<int> at;
+    };
+    std::vector<unplaced> waiting;
     {
       const std::lock_guard lock(mutex_);
       for (const auto& [number, g] : all_)
-        if (g.ranks.empty()) waiting.emplace_back(number, g.wanted);
+        if (!g.is_placed({})) waiting.push_back({number, g.wanted, g.ranks});
     }
     if (waiting.empty()) return;
     std::vector<group_layout::rank> free = ranks_->free();
     std::vector<std::string> kept;  // kinds that an earlier one waits for
-    for (const auto& [number, wanted] : waiting) {
-      if (!wants_any(wanted, kept) && place(number, wanted, free)) continue;
-      if (!can_ever_be(wanted)) {  // since a rank has died
+    for (const auto& [number, wanted, at] : waiting) {
+      if (!wants_any(wanted, kept) && place(number, wanted, at, free)) continue;
+      if (!can_ever_be(wanted, at)) {  // since a rank has died
         const auto error = std::make_exception_ptr(impossible_request(too_much(wanted)));
         {
           const std::lock_guard lock(mutex_);
@@ -228,13 +280,16 @@ class placement_groups {
       });
     });
   }
-  bool place(std::uint64_t number, const placement_group_options& wanted, std::vector<group_layout::rank>& free) {
-    group_layout layout(wanted.bundles, wanted.strategy, free);
+  // Those of its bundles that are not there.
+  bool place(std::uint64_t number, const placement_group_options& wanted, const std::vector<int>& before,
+             std::vector<group_layout::rank>& free) {
+    group_layout layout(wanted.bundles, wanted.strategy, free, before);
     if (!layout.find()) return false;
     const std::vector<int> at = layout.result();
     std::map<int, bundle_ranks::parts> parts;
     for (std::size_t b = 0; b < at.size(); ++b)
-      parts[at[b]].push_back({static_cast<std::uint32_t>(b), wanted.bundles[b]});
+      if (before[b] == group_layout::nowhere)
+        parts[at[b]].push_back({static_cast<std::uint32_t>(b), wanted.bundles[b]});
     for (auto p = parts.begin(); p != parts.end(); ++p) {
       if (ranks_->set_aside(p->first, number, wanted.name, p->second)) continue;
       while (p != parts.begin()) {
@@ -246,22 +301,41 @@ class placement_groups {
     for (group_layout::rank& r : free)
       if (const auto p = parts.find(r.number); p != parts.end())
         for (const bundle_table::part& b : p->second) static_cast<void>(r.has.take(b.resources));
-    settle(number, wanted, at);
+    settle(number, wanted, parts);
     return true;
   }
-  void settle(std::uint64_t number, const placement_group_options& wanted, const std::vector<int>& at) {
-    std::vector<waiter> waiters;
+  void settle(std::uint64_t number, const placement_group_options& wanted,
+              const std::map<int, bundle_ranks::parts>& placed) {
+    std::vector<waiter> told;
+    std::vector<int> at(wanted.bundles.size(), group_layout::nowhere);
     bool is_there = false;
     {
       const std::lock_guard lock(mutex_);
       const auto found = all_.find(number);
       is_there = found != all_.end();
+      if (is_there) at = found->second.ranks;
+      for (const auto& [rank, parts] : placed) {
+        if (is_there && !ranks_->lives(rank)) {  // lose() may have been before
+          ranks_->lost(rank, parts);
+          again_ = true;
+          continue;
+        }
+        for (const bundle_table::part& p : parts) at[p.index] = rank;
+      }
       if (is_there) {
-        found->second.ranks = at;
-        waiters.swap(found->second.waiters);
+        group& g = found->second;
+        g.ranks = at;
+        for (auto w = g.waiters.begin(); w != g.waiters.end();) {
+          if (!g.is_placed(w->not_at)) {
+            ++w;
+            continue;
+          }
+          told.push_back(std::move(w->tell));
+          w = g.waiters.erase(w);
+        }
       }
     }
-    for (waiter& tell : waiters) tell({at, nullptr});
+    for (waiter& tell : told) tell({at, nullptr});
     if (!is_there) ranks_->drop(number, at, wanted.bundles, "it was removed");
   }
 

@@ -73,7 +73,10 @@ future<R> with_retries(job& j, int to, placement asked, remote_options o,
                        move_only_function<future<R>(int, const remote_options&)> ask) {
   for (int left = o.max_retries;; --left) {
     try {
-      if (to == places::none) to = find_place(j, o.on, wanted_by(o));
+      if (to == places::none) {
+        while (auto comes = place_to_come(j, o.on, wanted_by(o))) static_cast<void>(co_await *comes);
+        to = find_place(j, o.on, wanted_by(o));
+      }
       if constexpr (std::is_void_v<R>) {
         co_await ask(to, o);
         co_return;

@@ -128,6 +128,9 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   void place_groups_again() {
     if (placement_groups* const all = groups_if_any()) all->try_again();
   }
+  void lose_bundles_on(int rank) {
+    if (placement_groups* const all = groups_if_any()) all->lose(rank);
+  }
   /// At the end too. False if there were none.
   bool remove_some_groups() {
     placement_groups* const all = groups_if_any();

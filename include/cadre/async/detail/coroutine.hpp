@@ -75,6 +75,9 @@ class coroutine_task final : public state<T>, public coroutine_core {
     if (this->tell_to_stop()) this->schedule_later(next_);
   }
   [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override { return this->in(); }
+  [[nodiscard]] task_extras* extras() noexcept override {
+    return this->in() != nullptr ? this->in()->extras() : nullptr;
+  }
   void end(bool of_its_run) noexcept override {
     this->leave_strand();
     this->complete(of_its_run ? task::completion::of_its_run : task::completion::from_elsewhere);

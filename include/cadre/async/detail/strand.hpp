@@ -32,6 +32,8 @@ class strand {
 
   /// Runs it some day. From any thread.
   virtual void go_on(resumption& next) noexcept = 0;
+  /// Of the coroutine that goes on there now: see task::extras().
+  [[nodiscard]] virtual task_extras* extras() noexcept { return nullptr; }
 
  protected:
   strand() = default;

@@ -78,6 +78,7 @@ class respawns {
   void take_place_of(int lost) noexcept {
     const int rank = link_.rank_of(lost);
     if (over_.load() || rank == 0) return;
+    bool is_member = false;
     try {
       constexpr int most_tries = 8;
       std::optional<spawned_process> process;
@@ -100,9 +101,9 @@ class respawns {
       if (!it->is_same_program(me_)) throw different_programs("the process that has been started for a rank");
       if (it->node != job_.facts_of(rank).node)
         throw mpi_error::unusable(std::string("its new process is on ") + it->host.data());
+      is_member = true;
       join(rank, *it);
       process->release();
-      job_.core().place_groups_again();
       log(log_level::warning, "mpi", [&] {
         return "rank " + std::to_string(rank) + " of the job is from now on process " + std::to_string(it->process) +
                " on " + it->host.data();
@@ -111,6 +112,9 @@ class respawns {
       log(log_level::warning, "mpi",
           [&] { return "rank " + std::to_string(rank) + " of the job is not started again: " + e.what(); });
     }
+    if (is_member && !job_.is_alive(member_)) return;  // its turn comes
+    job_.members().set_to_return(rank, false);
+    job_.core().place_groups_again();
   }
 
  private:
