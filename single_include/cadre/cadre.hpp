@@ -10659,6 +10659,9 @@ class task {
   virtual void stop_listening(listener&, bool /*leaves*/) noexcept {}
   /// The running task that must end before this one can begin, or null; with a reference.
   [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
+  /// What it is over after, of a call that has a coroutine, or goes on after, of such a coroutine; or null; with a reference.
+  /// With the list of sleeping_waits locked.
+  [[nodiscard]] virtual task* goes_on_after() noexcept { return nullptr; }
   /// What the coroutines that it begins go on in, if that is not the pool: see strand. By the thread that runs it.
   [[nodiscard]] virtual std::shared_ptr<strand> runs_in() noexcept { return {}; }
   /// Whether it may wait for them on its thread, as no coroutine does: then they share in the strand, and go on elsewhere.
@@ -12904,7 +12907,8 @@ struct watch : continuation {
 /// forked_process (207) if the tasks are those of the process that this one was forked from.
 ///
 /// A thread's stack is a chain of tasks of which only the top one can go on, so who waits for one of them waits for what
-/// the top one waits for. Not seen: a circle through a promise, or one that is closed by a co_await, where no thread sleeps.
+/// the top one waits for. Not seen: a circle through a promise, or one of coroutines outside of actors that is closed by a
+/// co_await, where no thread sleeps.
 class sleeping_wait {
  public:
   sleeping_wait(running_frame* stack, std::span<const watch> targets, std::size_t needed)
@@ -12926,6 +12930,18 @@ class sleeping_wait {
     const std::lock_guard lock(the_locks().waits);
     (previous_ != nullptr ? previous_->next_ : first()) = next_;
     if (next_ != nullptr) next_->previous_ = previous_;
+  }
+
+  /// Throws wait_cycle (208) if the coroutine, which is about to be suspended until a call is done, has to go on before that
+  /// can be. `begun_in`: a call that runs on this thread, and is over with the coroutine; or null.
+  static void check_await(const task& coroutine, const task* begun_in, task& awaited) {
+    kept_tasks kept;
+    const std::lock_guard lock(the_locks().waits);
+    int looks = most_looks;
+    // What only its actor's turn is missing for can begin when the coroutine is suspended.
+    follow_actors({awaited, nullptr}, looks, kept, coroutine, [&](const task& t, bool of_its_actor) {
+      return !of_its_actor && (&t == &coroutine || &t == begun_in);
+    });
   }
 
   /// Calls `visit(const sleeping_wait&)` for each, with the list locked.
@@ -12994,33 +13010,39 @@ class sleeping_wait {
            at < reinterpret_cast<std::uintptr_t>(targets_.data() + targets_.size());
   }
   // The other way round for calls of actors, which nothing hangs on: from what is waited for to what its actor is at, if it
-  // is a call, to what that waits for, and so on.
+  // is a call, to what that waits for, and so on; from a call that is over with its coroutine to what that awaits.
   using kept_tasks = std::vector<task_ref<task>>;
   void check_actors(kept_tasks& kept) const {
     int looks = most_looks;
-    for (const watch& w : targets_) follow_actors({*w.target, nullptr}, looks, kept);
+    for (const watch& w : targets_)
+      follow_actors({*w.target, nullptr}, looks, kept, *stack_->runs, [this](const task& t, bool) { return runs(t); });
   }
-  void follow_actors(const held_up& target, int& looks, kept_tasks& kept) const {
+  template <class IsOwn>
+  static void follow_actors(const held_up& target, int& looks, kept_tasks& kept, const task& who, const IsOwn& is_own) {
     for (const held_up* h = target.by; h != nullptr; h = h->by)
       if (&h->which == &target.which) return;  // a circle of others
+    if (task* const inner = target.which.goes_on_after(); inner != nullptr) {
+      kept.emplace_back(inner);
+      if (--looks > 0) follow_actors({*inner, &target}, looks, kept, who, is_own);
+    }
     task* at = target.which.held_up_by();
     if (at != nullptr)
       kept.emplace_back(at);
     else
       at = &target.which;
-    if (runs(*at)) tell_cycle_of_calls(target, *at);
+    if (is_own(*at, at != &target.which)) tell_cycle_of_calls(who, target, *at);
     for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
       if (!s->runs(*at) || s->needed_ != s->targets_.size()) continue;
       for (const watch& w : s->targets_)
-        if (--looks > 0) follow_actors({*w.target, &target}, looks, kept);
+        if (--looks > 0) follow_actors({*w.target, &target}, looks, kept, who, is_own);
     }
   }
-  [[noreturn, gnu::cold]] void tell_cycle_of_calls(const held_up& last, const task& at) const {
+  [[noreturn, gnu::cold]] static void tell_cycle_of_calls(const task& who, const held_up& last, const task& at) {
     std::string path;
     for (const held_up* h = &last; h != nullptr; h = h->by)
       path.insert(0, " waits for " + describe(h->which.name(), h->which.at()));
     if (&at != &last.which) path += ", which its actor can begin only after " + describe(at.name(), at.at());
-    throw wait_cycle(describe(top()->name(), top()->at()) + path);
+    throw wait_cycle(describe(who.name(), who.at()) + path);
   }
   [[noreturn, gnu::cold]] void tell_cycle(const held_up& last) const {
     std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";
@@ -21479,6 +21501,13 @@ class long_call_task final : public state<R>, public long_call {
     return nullptr;
   }
 
+  [[nodiscard]] task* goes_on_after() noexcept override {
+    const std::lock_guard lock(cell.mutex());
+    if (now != stage::open || !inner_) return nullptr;
+    inner_->retain();
+    return inner_.get();
+  }
+
  private:
   struct step : continuation {
     explicit step(long_call_task& c) noexcept : continuation(&told), call(&c) {}
@@ -24489,6 +24518,40 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
+/// A task that may be looked at while another thread lets go of it. Thread-safety: all functions.
+class awaited_call {
+ public:
+  void set(task& t) noexcept {
+    t.retain();
+    change(&t);
+  }
+  void clear() noexcept {
+    if (task* const last = change(nullptr)) last->release();
+  }
+  /// With a reference; or null.
+  [[nodiscard]] task* get() noexcept {
+    lock();
+    task* const t = which_;
+    if (t != nullptr) t->retain();
+    locked_.clear(std::memory_order_release);
+    return t;
+  }
+
+ private:
+  task* change(task* to) noexcept {
+    lock();
+    task* const before = std::exchange(which_, to);
+    locked_.clear(std::memory_order_release);
+    return before;
+  }
+  void lock() noexcept {
+    while (locked_.test_and_set(std::memory_order_acquire)) ::sched_yield();
+  }
+
+  std::atomic_flag locked_;
+  task* which_ = nullptr;
+};
+
 /// What a coroutine's task knows of its frame, and the race for it. Three say something: the coroutine that it is
 /// suspended, the task waited for that it is done, the one who cancels that the coroutine is to stop. The second to come
 /// ends the wait: as the coroutine, by going on at once; as one of the others, by scheduling it. Whoever comes later does
@@ -24509,6 +24572,8 @@ class coroutine_core {
   void schedule_later(resumption& next) noexcept { in_ != nullptr ? in_->go_on(next) : schedule(&next); }
   void set_strand(std::shared_ptr<strand> in) noexcept { in_ = std::move(in); }
   [[nodiscard]] const std::shared_ptr<strand>& in() const noexcept { return in_; }
+  /// The call that a coroutine of an actor awaits, for whoever looks for circles.
+  [[nodiscard]] awaited_call& awaits() noexcept { return awaits_; }
 
   /// The frame is gone: the future becomes ready. Gives back the coroutine's reference.
   virtual void end(bool of_its_run) noexcept = 0;
@@ -24524,6 +24589,7 @@ class coroutine_core {
   std::uint32_t say(std::uint32_t what) noexcept { return said_.fetch_or(what, std::memory_order_acq_rel); }
 
   std::atomic<std::uint32_t> said_{0};
+  awaited_call awaits_;
   std::shared_ptr<strand> in_;  // changes before anybody else knows of the coroutine, and when it is over
 };
 
@@ -24542,6 +24608,7 @@ class coroutine_task final : public state<T>, public coroutine_core {
   [[nodiscard]] task_extras* extras() noexcept override {
     return this->in() != nullptr ? this->in()->extras() : nullptr;
   }
+  [[nodiscard]] task* goes_on_after() noexcept override { return this->awaits().get(); }
   void end(bool of_its_run) noexcept override {
     this->leave_strand();
     this->complete(of_its_run ? task::completion::of_its_run : task::completion::from_elsewhere);
@@ -24611,8 +24678,9 @@ class coroutine_base {
   }
 
   /// Suspends until `t` is done or the coroutine is to stop. False if it is to go on at once; else another thread may be
-  /// running it by now.
-  [[nodiscard]] bool suspend_until(task& t) noexcept {
+  /// running it by now. Throws wait_cycle (208) in an actor, if what it awaits can only be done after it.
+  [[nodiscard]] bool suspend_until(task& t) {
+    if (core_->in() != nullptr && t.has(task::not_for_help)) note_call(t);
     if (next_.home() == no_pool && t.home() != no_pool) move_to(t.home());
     coroutine_core& core = *core_;
     awaited_ = &t;
@@ -24622,6 +24690,7 @@ class coroutine_base {
   }
   /// After a suspension: once this returns, nobody else knows of it.
   void end_wait() noexcept {
+    if (std::exchange(awaits_call_, false)) core_->awaits().clear();
     task* const t = std::exchange(awaited_, nullptr);
     if (t == nullptr) return;
     if (!core_->was_told() && !t->remove(step_))
@@ -24690,6 +24759,22 @@ class coroutine_base {
     coroutine_base* coroutine;
   };
 
+  // Whose actor may be at a call that waits for this coroutine.
+  [[gnu::noinline]] void note_call(task& t) {
+    core_->awaits().set(t);
+    awaits_call_ = true;
+    if (!task_ref<task>(t.held_up_by())) return;
+    const running_frame* const outer = this_context().top->outer;
+    const bool is_first_part = outer != nullptr && outer->runs != nullptr && outer->runs->runs_in() != nullptr &&
+                               !outer->runs->waits_on_its_thread();
+    try {
+      sleeping_wait::check_await(*task_, is_first_part ? outer->runs : nullptr, t);
+    } catch (...) {
+      core_->awaits().clear();
+      awaits_call_ = false;
+      throw;
+    }
+  }
   static pool_id pool_here() noexcept {
     const worker* const w = this_worker();
     return w != nullptr ? w->home->id() : no_pool;
@@ -24717,7 +24802,7 @@ class coroutine_base {
 
   next_part next_;
   const bool begins_on_pool_;
-  bool begun_ = false;
+  bool begun_ = false, awaits_call_ = false;
   step step_;
   std::coroutine_handle<> frame_;
   task* task_ = nullptr;
@@ -24736,7 +24821,7 @@ class future_await {
   [[nodiscard]] bool await_ready() const noexcept {
     return coroutine_.stop_requested() || future_access::get(future_)->done();
   }
-  [[gnu::noinline]] bool await_suspend(std::coroutine_handle<>) noexcept {
+  [[gnu::noinline]] bool await_suspend(std::coroutine_handle<>) {
     return coroutine_.suspend_until(*future_access::get(future_));
   }
   decltype(auto) await_resume() {

@@ -267,6 +267,48 @@ TEST_CASE("A get() in a coroutine of what its actor can only come to later is a 
   CHECK_THROWS_AS(call.get(), cadre::wait_cycle);
 }
 
+/// One blocks until the coroutine of the other is over, which awaits a call of the first.
+struct answers_later;
+struct blocks {
+  int answer() { return 1; }
+  int ask(cadre::actor<blocks> self, cadre::actor<answers_later> other);
+  int ask_slowly(cadre::actor<blocks> self, cadre::actor<answers_later> other);
+};
+struct answers_later {
+  cadre::future<int> ask_back(cadre::actor<blocks> who) { co_return 1 + co_await who.call<&blocks::answer>(); }
+  cadre::future<int> ask_further(cadre::actor<answers_later> other, cadre::actor<blocks> who) {
+    co_return 1 + co_await other.call<&answers_later::ask_back>(who);
+  }
+};
+int blocks::ask(cadre::actor<blocks> self, cadre::actor<answers_later> other) {
+  return other.call<&answers_later::ask_back>(self).get();
+}
+int blocks::ask_slowly(cadre::actor<blocks> self, cadre::actor<answers_later> other) {
+  auto answer = other.call<&answers_later::ask_further>(other, self);
+  std::this_thread::sleep_for(20ms);  // it awaits before this one sleeps, or after
+  return answer.get();
+}
+
+TEST_CASE("A circle of calls that a co_await is part of is an error, whoever closes it", "[actor]") {
+  for (const std::size_t threads : {1u, 2u, 3u}) {
+    job rt({.threads = threads});
+    const auto a = rt->actor<blocks>();
+    const auto b = rt->actor<answers_later>();
+    CHECK(b.call<&answers_later::ask_back>(a).get() == 2);
+    for (int round = 0; round < 20; ++round) {
+      for (const bool slowly : {false, true}) {
+        auto call = slowly ? a.call<&blocks::ask_slowly>(a, b) : a.call<&blocks::ask>(a, b);
+        const bool over = call.wait_for(5s);
+        CHECK(over);
+        if (!over) std::quick_exit(1);
+        CHECK_THROWS_WITH(call.get(), Catch::StartsWith("[cadre.async.208] this wait would never end: ") &&
+                                          Catch::Contains("answers_later::ask_"));
+      }
+    }
+    CHECK(b.call<&answers_later::ask_further>(b, a).get() == 3);  // both live on
+  }
+}
+
 TEST_CASE("Who waits for a coroutine of an actor holds up no thread that it needs", "[actor]") {
   job rt({.threads = 1});
   for (int round = 0; round < 20; ++round) {

@@ -180,6 +180,13 @@ class long_call_task final : public state<R>, public long_call {
     return nullptr;
   }
 
+  [[nodiscard]] task* goes_on_after() noexcept override {
+    const std::lock_guard lock(cell.mutex());
+    if (now != stage::open || !inner_) return nullptr;
+    inner_->retain();
+    return inner_.get();
+  }
+
  private:
   struct step : continuation {
     explicit step(long_call_task& c) noexcept : continuation(&told), call(&c) {}

@@ -5,6 +5,7 @@
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/state.hpp>
 #include <cadre/async/detail/strand.hpp>
+#include <cadre/async/detail/wait_graph.hpp>
 #include <cadre/async/error.hpp>
 #include <cadre/async/future.hpp>
 #include <cadre/async/thread_pool.hpp>
@@ -24,6 +25,40 @@
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
+
+/// A task that may be looked at while another thread lets go of it. Thread-safety: all functions.
+class awaited_call {
+ public:
+  void set(task& t) noexcept {
+    t.retain();
+    change(&t);
+  }
+  void clear() noexcept {
+    if (task* const last = change(nullptr)) last->release();
+  }
+  /// With a reference; or null.
+  [[nodiscard]] task* get() noexcept {
+    lock();
+    task* const t = which_;
+    if (t != nullptr) t->retain();
+    locked_.clear(std::memory_order_release);
+    return t;
+  }
+
+ private:
+  task* change(task* to) noexcept {
+    lock();
+    task* const before = std::exchange(which_, to);
+    locked_.clear(std::memory_order_release);
+    return before;
+  }
+  void lock() noexcept {
+    while (locked_.test_and_set(std::memory_order_acquire)) ::sched_yield();
+  }
+
+  std::atomic_flag locked_;
+  task* which_ = nullptr;
+};
 
 /// What a coroutine's task knows of its frame, and the race for it. Three say something: the coroutine that it is
 /// suspended, the task waited for that it is done, the one who cancels that the coroutine is to stop. The second to come
@@ -45,6 +80,8 @@ class coroutine_core {
   void schedule_later(resumption& next) noexcept { in_ != nullptr ? in_->go_on(next) : schedule(&next); }
   void set_strand(std::shared_ptr<strand> in) noexcept { in_ = std::move(in); }
   [[nodiscard]] const std::shared_ptr<strand>& in() const noexcept { return in_; }
+  /// The call that a coroutine of an actor awaits, for whoever looks for circles.
+  [[nodiscard]] awaited_call& awaits() noexcept { return awaits_; }
 
   /// The frame is gone: the future becomes ready. Gives back the coroutine's reference.
   virtual void end(bool of_its_run) noexcept = 0;
@@ -60,6 +97,7 @@ class coroutine_core {
   std::uint32_t say(std::uint32_t what) noexcept { return said_.fetch_or(what, std::memory_order_acq_rel); }
 
   std::atomic<std::uint32_t> said_{0};
+  awaited_call awaits_;
   std::shared_ptr<strand> in_;  // changes before anybody else knows of the coroutine, and when it is over
 };
 
@@ -78,6 +116,7 @@ class coroutine_task final : public state<T>, public coroutine_core {
   [[nodiscard]] task_extras* extras() noexcept override {
     return this->in() != nullptr ? this->in()->extras() : nullptr;
   }
+  [[nodiscard]] task* goes_on_after() noexcept override { return this->awaits().get(); }
   void end(bool of_its_run) noexcept override {
     this->leave_strand();
     this->complete(of_its_run ? task::completion::of_its_run : task::completion::from_elsewhere);
@@ -147,8 +186,9 @@ class coroutine_base {
   }
 
   /// Suspends until `t` is done or the coroutine is to stop. False if it is to go on at once; else another thread may be
-  /// running it by now.
-  [[nodiscard]] bool suspend_until(task& t) noexcept {
+  /// running it by now. Throws wait_cycle (208) in an actor, if what it awaits can only be done after it.
+  [[nodiscard]] bool suspend_until(task& t) {
+    if (core_->in() != nullptr && t.has(task::not_for_help)) note_call(t);
     if (next_.home() == no_pool && t.home() != no_pool) move_to(t.home());
     coroutine_core& core = *core_;
     awaited_ = &t;
@@ -158,6 +198,7 @@ class coroutine_base {
   }
   /// After a suspension: once this returns, nobody else knows of it.
   void end_wait() noexcept {
+    if (std::exchange(awaits_call_, false)) core_->awaits().clear();
     task* const t = std::exchange(awaited_, nullptr);
     if (t == nullptr) return;
     if (!core_->was_told() && !t->remove(step_))
@@ -226,6 +267,22 @@ class coroutine_base {
     coroutine_base* coroutine;
   };
 
+  // Whose actor may be at a call that waits for this coroutine.
+  [[gnu::noinline]] void note_call(task& t) {
+    core_->awaits().set(t);
+    awaits_call_ = true;
+    if (!task_ref<task>(t.held_up_by())) return;
+    const running_frame* const outer = this_context().top->outer;
+    const bool is_first_part = outer != nullptr && outer->runs != nullptr && outer->runs->runs_in() != nullptr &&
+                               !outer->runs->waits_on_its_thread();
+    try {
+      sleeping_wait::check_await(*task_, is_first_part ? outer->runs : nullptr, t);
+    } catch (...) {
+      core_->awaits().clear();
+      awaits_call_ = false;
+      throw;
+    }
+  }
   static pool_id pool_here() noexcept {
     const worker* const w = this_worker();
     return w != nullptr ? w->home->id() : no_pool;
@@ -253,7 +310,7 @@ class coroutine_base {
 
   next_part next_;
   const bool begins_on_pool_;
-  bool begun_ = false;
+  bool begun_ = false, awaits_call_ = false;
   step step_;
   std::coroutine_handle<> frame_;
   task* task_ = nullptr;
@@ -272,7 +329,7 @@ class future_await {
   [[nodiscard]] bool await_ready() const noexcept {
     return coroutine_.stop_requested() || future_access::get(future_)->done();
   }
-  [[gnu::noinline]] bool await_suspend(std::coroutine_handle<>) noexcept {
+  [[gnu::noinline]] bool await_suspend(std::coroutine_handle<>) {
     return coroutine_.suspend_until(*future_access::get(future_));
   }
   decltype(auto) await_resume() {

@@ -155,6 +155,9 @@ class task {
   virtual void stop_listening(listener&, bool /*leaves*/) noexcept {}
   /// The running task that must end before this one can begin, or null; with a reference.
   [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
+  /// What it is over after, of a call that has a coroutine, or goes on after, of such a coroutine; or null; with a reference.
+  /// With the list of sleeping_waits locked.
+  [[nodiscard]] virtual task* goes_on_after() noexcept { return nullptr; }
   /// What the coroutines that it begins go on in, if that is not the pool: see strand. By the thread that runs it.
   [[nodiscard]] virtual std::shared_ptr<strand> runs_in() noexcept { return {}; }
   /// Whether it may wait for them on its thread, as no coroutine does: then they share in the strand, and go on elsewhere.

@@ -34,7 +34,8 @@ struct watch : continuation {
 /// forked_process (207) if the tasks are those of the process that this one was forked from.
 ///
 /// A thread's stack is a chain of tasks of which only the top one can go on, so who waits for one of them waits for what
-/// the top one waits for. Not seen: a circle through a promise, or one that is closed by a co_await, where no thread sleeps.
+/// the top one waits for. Not seen: a circle through a promise, or one of coroutines outside of actors that is closed by a
+/// co_await, where no thread sleeps.
 class sleeping_wait {
  public:
   sleeping_wait(running_frame* stack, std::span<const watch> targets, std::size_t needed)
@@ -56,6 +57,18 @@ class sleeping_wait {
     const std::lock_guard lock(the_locks().waits);
     (previous_ != nullptr ? previous_->next_ : first()) = next_;
     if (next_ != nullptr) next_->previous_ = previous_;
+  }
+
+  /// Throws wait_cycle (208) if the coroutine, which is about to be suspended until a call is done, has to go on before that
+  /// can be. `begun_in`: a call that runs on this thread, and is over with the coroutine; or null.
+  static void check_await(const task& coroutine, const task* begun_in, task& awaited) {
+    kept_tasks kept;
+    const std::lock_guard lock(the_locks().waits);
+    int looks = most_looks;
+    // What only its actor's turn is missing for can begin when the coroutine is suspended.
+    follow_actors({awaited, nullptr}, looks, kept, coroutine, [&](const task& t, bool of_its_actor) {
+      return !of_its_actor && (&t == &coroutine || &t == begun_in);
+    });
   }
 
   /// Calls `visit(const sleeping_wait&)` for each, with the list locked.
@@ -124,33 +137,39 @@ class sleeping_wait {
            at < reinterpret_cast<std::uintptr_t>(targets_.data() + targets_.size());
   }
   // The other way round for calls of actors, which nothing hangs on: from what is waited for to what its actor is at, if it
-  // is a call, to what that waits for, and so on.
+  // is a call, to what that waits for, and so on; from a call that is over with its coroutine to what that awaits.
   using kept_tasks = std::vector<task_ref<task>>;
   void check_actors(kept_tasks& kept) const {
     int looks = most_looks;
-    for (const watch& w : targets_) follow_actors({*w.target, nullptr}, looks, kept);
+    for (const watch& w : targets_)
+      follow_actors({*w.target, nullptr}, looks, kept, *stack_->runs, [this](const task& t, bool) { return runs(t); });
   }
-  void follow_actors(const held_up& target, int& looks, kept_tasks& kept) const {
+  template <class IsOwn>
+  static void follow_actors(const held_up& target, int& looks, kept_tasks& kept, const task& who, const IsOwn& is_own) {
     for (const held_up* h = target.by; h != nullptr; h = h->by)
       if (&h->which == &target.which) return;  // a circle of others
+    if (task* const inner = target.which.goes_on_after(); inner != nullptr) {
+      kept.emplace_back(inner);
+      if (--looks > 0) follow_actors({*inner, &target}, looks, kept, who, is_own);
+    }
     task* at = target.which.held_up_by();
     if (at != nullptr)
       kept.emplace_back(at);
     else
       at = &target.which;
-    if (runs(*at)) tell_cycle_of_calls(target, *at);
+    if (is_own(*at, at != &target.which)) tell_cycle_of_calls(who, target, *at);
     for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
       if (!s->runs(*at) || s->needed_ != s->targets_.size()) continue;
       for (const watch& w : s->targets_)
-        if (--looks > 0) follow_actors({*w.target, &target}, looks, kept);
+        if (--looks > 0) follow_actors({*w.target, &target}, looks, kept, who, is_own);
     }
   }
-  [[noreturn, gnu::cold]] void tell_cycle_of_calls(const held_up& last, const task& at) const {
+  [[noreturn, gnu::cold]] static void tell_cycle_of_calls(const task& who, const held_up& last, const task& at) {
     std::string path;
     for (const held_up* h = &last; h != nullptr; h = h->by)
       path.insert(0, " waits for " + describe(h->which.name(), h->which.at()));
     if (&at != &last.which) path += ", which its actor can begin only after " + describe(at.name(), at.at());
-    throw wait_cycle(describe(top()->name(), top()->at()) + path);
+    throw wait_cycle(describe(who.name(), who.at()) + path);
   }
   [[noreturn, gnu::cold]] void tell_cycle(const held_up& last) const {
     std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";
