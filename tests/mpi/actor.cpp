@@ -1,4 +1,4 @@
-// ranks: 1 2 4
+// ranks: 1 2 4 8
 // The suite of one process, with tasks and actors on all ranks.
 #include "actor/actor.cpp"
 

@@ -1,4 +1,4 @@
-// ranks: 1 2 4
+// ranks: 1 2 4 8
 // Many small calls of an actor of another rank, which come together and are read when their turn has come.
 #include "actor/job.hpp"
 #include "catch_main.hpp"

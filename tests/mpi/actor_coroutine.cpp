@@ -1,4 +1,4 @@
-// ranks: 1 2 4
+// ranks: 1 2 4 8
 // Coroutine methods, called from other ranks.
 #include "actor/job.hpp"
 #include "catch_main.hpp"

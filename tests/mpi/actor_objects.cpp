@@ -1,4 +1,4 @@
-// ranks: 1 2 4
+// ranks: 1 2 4 8
 // Objects and refs between ranks; on several hosts (hosts.sh) between nodes.
 #include "actor/job.hpp"
 #include "actor/stream.cpp"

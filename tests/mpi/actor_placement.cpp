@@ -1,4 +1,4 @@
-// ranks: 1 2 4
+// ranks: 1 2 4 8
 // Resources across ranks: actors that hold them, where work goes, placement groups.
 #include "actor/job.hpp"
 #include "catch_main.hpp"

@@ -1,4 +1,4 @@
-// ranks: 1 2 4
+// ranks: 1 2 4 8
 // What of a node each of its ranks has, where the options do not say: dealt in made-up nodes, and found in this one.
 #include "catch.hpp"
 #include "catch_main.hpp"
