@@ -4,6 +4,7 @@
 #include <cadre/actor/detail/handlers.hpp>
 #include <cadre/actor/detail/membership.hpp>
 #include <cadre/actor/detail/runtime_core.hpp>
+#include <cadre/actor/detail/sent_options.hpp>
 #include <cadre/actor/error.hpp>
 #include <cadre/archive/to_bytes.hpp>
 #include <cadre/core/hash.hpp>
