@@ -4251,17 +4251,22 @@ CADRE_NAMESPACE_BEGIN
 namespace mpi::detail {
 
 /// Ends this process by SIGKILL unless it is destroyed in time: for calls of MPI that never return where another process has
-/// died meanwhile. The others see a death, and go on or end as after any.
+/// died meanwhile. The others see a death, and go on or end as after any; that of rank 0 has mpirun end first, as nobody may
+/// be left to do so, and mpirun to give 0.
 class watchdog {
  public:
   /// `what` begins a sentence that ends with "takes too long". Throws thread_error (151).
-  explicit watchdog(std::string what, std::chrono::nanoseconds limit = std::chrono::seconds(20))
-      : what_(std::move(what)), until_(std::chrono::steady_clock::now() + limit), thread_("cadre-watchdog", [this] {
+  watchdog(std::string what, std::chrono::nanoseconds limit, bool of_rank_0)
+      : what_(std::move(what)),
+        of_rank_0_(of_rank_0),
+        until_(std::chrono::steady_clock::now() + limit),
+        thread_("cadre-watchdog", [this] {
           std::unique_lock lock(mutex_);
           if (end_.wait_until(lock, until_, [this] { return over_; })) return;
           // What this process may still do is uncertain: the log's sink is not for this.
           std::fprintf(stderr, "cadre: %s takes too long: process %d ends\n", what_.c_str(),
                        static_cast<int>(::getpid()));  // as a last word
+          if (of_rank_0_ && ::kill(::getppid(), SIGTERM) == 0) ::sleep(2);
           ::kill(::getpid(), SIGKILL);
         }) {}
   watchdog(const watchdog&) = delete;
@@ -4274,6 +4279,7 @@ class watchdog {
 
  private:
   const std::string what_;
+  const bool of_rank_0_;
   const std::chrono::steady_clock::time_point until_;
   std::mutex mutex_;
   std::condition_variable end_;
@@ -4350,7 +4356,7 @@ class place_taken {
  public:
   /// `name`: see take_place_name(). Throws mpi_error (1101).
   explicit place_taken(const std::string& name) {
-    const watchdog limit("taking the place of a rank that has died");
+    const watchdog limit("taking the place of a rank that has died", std::chrono::seconds(20), false);
     const std::lock_guard lock(environment::get().mutex());  // which nobody else wants yet
     const MPI_Comm rank_0 = accept([&](port_name& port) {
       check(::MPI_Publish_name(name.c_str(), MPI_INFO_NULL, port.data()), "MPI_Publish_name");
@@ -4453,8 +4459,9 @@ class errors_returned {
 
 /// With the process that waits at that port, for which it must not have died: it takes some milliseconds, or never ends if
 /// the process dies meanwhile. Throws mpi_error (1101), thread_error (151).
-inline MPI_Comm connection_with(const port_name& port, int rank) {
-  const watchdog limit("a connection with the new process of rank " + std::to_string(rank), std::chrono::seconds(10));
+inline MPI_Comm connection_with(const port_name& port, int rank, bool by_rank_0) {
+  const watchdog limit("a connection with the new process of rank " + std::to_string(rank), std::chrono::seconds(10),
+                       by_rank_0);
   const std::lock_guard lock(environment::get().mutex());
   const errors_returned of_self(MPI_COMM_SELF);
   MPI_Comm comm = MPI_COMM_NULL;
@@ -4462,7 +4469,7 @@ inline MPI_Comm connection_with(const port_name& port, int rank) {
   return comm;
 }
 
-/// This program once more, with the same arguments, started by mpirun to take the place of a rank.
+/// By rank 0: this program once more, with the same arguments, started by mpirun to take the place of a rank.
 ///
 /// mpirun starts it as if it did not use MPI, as MPI_Comm_spawn would else hold up this rank for the quarter of a second
 /// that the start takes, and for ever if the process died meanwhile. It is found by a name that it publishes.
@@ -4480,7 +4487,7 @@ class spawned_process {
     std::vector<char*> arguments;
     for (std::string& w : words) arguments.push_back(w.data());
     arguments.push_back(nullptr);
-    const watchdog limit("the start of a process for rank " + std::to_string(rank));
+    const watchdog limit("the start of a process for rank " + std::to_string(rank), std::chrono::seconds(20), true);
     const std::lock_guard lock(environment::get().mutex());
     MPI_Info how = MPI_INFO_NULL;
     check(::MPI_Info_create(&how), "MPI_Info_create");
@@ -4519,7 +4526,7 @@ class spawned_process {
       there = ::MPI_Lookup_name(name_.c_str(), MPI_INFO_NULL, port.data()) == MPI_SUCCESS;
     }
     throw_if_ended();
-    return connection_with(port, rank_);
+    return connection_with(port, rank_, true);
   }
 
   /// Throws mpi_error (1102), if that can be known: where mpirun is the parent of both, and the kernel has pidfd (5.3).
@@ -4605,7 +4612,7 @@ struct connect_request {
  private:
   static void connect(cadre::detail::job& j, acquaintance who, const port_name& port) {
     if (who.is_near && process_watch(who.card.process).ended()) throw peer_died(who.rank, "it has died meanwhile");
-    who.comm = connection_with(port, who.rank);
+    who.comm = connection_with(port, who.rank, false);
     if (!link_of(j).admit(who)) throw peer_died(who.rank, "it has died meanwhile");
   }
 };

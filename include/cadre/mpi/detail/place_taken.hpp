@@ -3,6 +3,7 @@
 
 #include <cadre/actor/detail/membership.hpp>
 #include <cadre/archive/to_bytes.hpp>
+#include <cadre/core/chrono.hpp>
 #include <cadre/mpi/detail/introduction.hpp>
 #include <cadre/mpi/detail/message_link.hpp>
 #include <cadre/mpi/detail/mpi_api.hpp>
@@ -68,7 +69,7 @@ class place_taken {
  public:
   /// `name`: see take_place_name(). Throws mpi_error (1101).
   explicit place_taken(const std::string& name) {
-    const watchdog limit("taking the place of a rank that has died");
+    const watchdog limit("taking the place of a rank that has died", std::chrono::seconds(20), false);
     const std::lock_guard lock(environment::get().mutex());  // which nobody else wants yet
     const MPI_Comm rank_0 = accept([&](port_name& port) {
       check(::MPI_Publish_name(name.c_str(), MPI_INFO_NULL, port.data()), "MPI_Publish_name");

@@ -50,7 +50,7 @@ struct connect_request {
  private:
   static void connect(cadre::detail::job& j, acquaintance who, const port_name& port) {
     if (who.is_near && process_watch(who.card.process).ended()) throw peer_died(who.rank, "it has died meanwhile");
-    who.comm = connection_with(port, who.rank);
+    who.comm = connection_with(port, who.rank, false);
     if (!link_of(j).admit(who)) throw peer_died(who.rank, "it has died meanwhile");
   }
 };

@@ -49,8 +49,9 @@ class errors_returned {
 
 /// With the process that waits at that port, for which it must not have died: it takes some milliseconds, or never ends if
 /// the process dies meanwhile. Throws mpi_error (1101), thread_error (151).
-inline MPI_Comm connection_with(const port_name& port, int rank) {
-  const watchdog limit("a connection with the new process of rank " + std::to_string(rank), std::chrono::seconds(10));
+inline MPI_Comm connection_with(const port_name& port, int rank, bool by_rank_0) {
+  const watchdog limit("a connection with the new process of rank " + std::to_string(rank), std::chrono::seconds(10),
+                       by_rank_0);
   const std::lock_guard lock(environment::get().mutex());
   const errors_returned of_self(MPI_COMM_SELF);
   MPI_Comm comm = MPI_COMM_NULL;
@@ -58,7 +59,7 @@ inline MPI_Comm connection_with(const port_name& port, int rank) {
   return comm;
 }
 
-/// This program once more, with the same arguments, started by mpirun to take the place of a rank.
+/// By rank 0: this program once more, with the same arguments, started by mpirun to take the place of a rank.
 ///
 /// mpirun starts it as if it did not use MPI, as MPI_Comm_spawn would else hold up this rank for the quarter of a second
 /// that the start takes, and for ever if the process died meanwhile. It is found by a name that it publishes.
@@ -76,7 +77,7 @@ class spawned_process {
     std::vector<char*> arguments;
     for (std::string& w : words) arguments.push_back(w.data());
     arguments.push_back(nullptr);
-    const watchdog limit("the start of a process for rank " + std::to_string(rank));
+    const watchdog limit("the start of a process for rank " + std::to_string(rank), std::chrono::seconds(20), true);
     const std::lock_guard lock(environment::get().mutex());
     MPI_Info how = MPI_INFO_NULL;
     check(::MPI_Info_create(&how), "MPI_Info_create");
@@ -115,7 +116,7 @@ class spawned_process {
       there = ::MPI_Lookup_name(name_.c_str(), MPI_INFO_NULL, port.data()) == MPI_SUCCESS;
     }
     throw_if_ended();
-    return connection_with(port, rank_);
+    return connection_with(port, rank_, true);
   }
 
   /// Throws mpi_error (1102), if that can be known: where mpirun is the parent of both, and the kernel has pidfd (5.3).
