@@ -4529,10 +4529,14 @@ class spawned_process {
     return connection_with(port, rank_, true);
   }
 
-  /// Throws mpi_error (1102), if that can be known: where mpirun is the parent of both, and the kernel has pidfd (5.3).
-  void throw_if_ended() {
+  /// If that can be known: where mpirun is the parent of both, and the kernel has pidfd (5.3).
+  [[nodiscard]] bool has_ended() {
     if (!watch_) look_for_it();
-    if (watch_ && watch_->ended()) throw mpi_error::unusable("its new process has ended" + watch_->how());
+    return watch_ && watch_->ended();
+  }
+  /// Throws mpi_error (1102).
+  void throw_if_ended() {
+    if (has_ended()) throw mpi_error::unusable("its new process has ended" + watch_->how());
   }
 
  private:
@@ -4642,10 +4646,12 @@ class respawns {
     if (over_.load() || rank == 0) return;
     bool is_member = false;
     try {
-      constexpr int most_tries = 8;
+      // Now and then a death at a bad instant leaves mpirun (4.1.4) so that what it starts never begins.
+      constexpr int most_tries = 8, most_stuck = 3;
       std::optional<spawned_process> process;
       std::optional<introduction> it;
       for (int tries = 1; !it; ++tries) {
+        if (stuck_ == most_stuck) throw mpi_error::unusable("mpirun starts no process any more");
         if (next_ == link_.most_members())
           throw mpi_error::unusable("that has been done as often as .max_respawns allows");
         member_ = next_++;
@@ -4654,7 +4660,9 @@ class respawns {
         try {
           way_ = process->connect(std::chrono::seconds(std::min(1 << tries, 16)));
           it = *receive<introduction>([&] { process->throw_if_ended(); });
+          stuck_ = 0;
         } catch (const mpi_error& e) {  // it has died before it was a rank
+          stuck_ = process->has_ended() ? 0 : stuck_ + 1;
           if (tries == most_tries) throw;
           log(log_level::warning, "mpi",
               [&] { return "rank " + std::to_string(rank) + " of the job is started once more: " + e.what(); });
@@ -4793,6 +4801,7 @@ class respawns {
   const std::uint32_t job_number_;
   const std::chrono::nanoseconds silence_;
   int next_, member_ = 0;  // the one that is to join
+  int stuck_ = 0;          // how many, one after the other, did not begin
   MPI_Comm way_ = MPI_COMM_NULL;
   std::vector<bool> is_known_;  // to the process that is being started
   std::atomic<bool> over_{false};

@@ -65,9 +65,9 @@ class tally {
 /// What a rank does for others.
 int add_from_there(cadre::actor<tally> to, int k) { return to.call<&tally::add>(k).get(); }
 
-/// The process that runs what goes to the rank, when it is there, within 40 s.
-int process_of(cadre::runtime& rt, int rank, int not_this = 0) {
-  for (const auto deadline = clock::now() + 40s; clock::now() < deadline; std::this_thread::sleep_for(1ms)) {
+/// The process that runs what goes to the rank, when it is there.
+int process_of(cadre::runtime& rt, int rank, int not_this = 0, clock::time_point deadline = clock::now() + 40s) {
+  for (; clock::now() < deadline; std::this_thread::sleep_for(1ms)) {
     try {
       if (const int pid = rt.submit<&pid_here>({.on = cadre::on_rank(rank)}).get(); pid != not_this) return pid;
     } catch (const cadre::error&) {  // it is not there
@@ -210,7 +210,10 @@ TEST_CASE("whenever ranks are killed, and those that take their place, nothing h
     INFO("CADRE_SEED=" << seed + done << "\n" << output);
     // Rank 0 is lost by a death in the milliseconds in which it connects: it says so and ends the job.
     if (output.find("takes too long: process") != output.npos && output.find("exit code 0\n") == output.npos) continue;
-    REQUIRE_THAT(output, Contains("5 kills: all that was answered is kept, 3 ranks are there"));
+    // A process that dies at a bad instant of its start may leave mpirun so that it starts no other.
+    const bool gave_up = output.find("mpirun starts no process any more") != output.npos;
+    REQUIRE_THAT(output, Contains("5 kills: all that was answered is kept, ") &&
+                             Contains(gave_up ? " are there" : "3 ranks are there"));
     REQUIRE_THAT(output, Contains("exit code 0\n"));
   }
 }
@@ -247,7 +250,8 @@ TEST_CASE("job: kills and respawns", "[.job]") {
     for (std::size_t a = 0; a < actors; ++a)
       nothing_lost = nothing_lost && memories[a].call<&memory::has_all>(kept[a]).get();
     int there = 0;
-    for (int r = 1; r < rt.world_size(); ++r) there += process_of(rt, r) != 0;
+    const auto deadline = clock::now() + 40s;
+    for (int r = 1; r < rt.world_size(); ++r) there += process_of(rt, r, 0, deadline) != 0;
     std::printf("%zu kills: %s, %d ranks are there\n", kills,
                 nothing_lost ? "all that was answered is kept" : "something is lost", there);
   };

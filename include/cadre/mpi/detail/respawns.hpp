@@ -80,10 +80,12 @@ class respawns {
     if (over_.load() || rank == 0) return;
     bool is_member = false;
     try {
-      constexpr int most_tries = 8;
+      // Now and then a death at a bad instant leaves mpirun (4.1.4) so that what it starts never begins.
+      constexpr int most_tries = 8, most_stuck = 3;
       std::optional<spawned_process> process;
       std::optional<introduction> it;
       for (int tries = 1; !it; ++tries) {
+        if (stuck_ == most_stuck) throw mpi_error::unusable("mpirun starts no process any more");
         if (next_ == link_.most_members())
           throw mpi_error::unusable("that has been done as often as .max_respawns allows");
         member_ = next_++;
@@ -92,7 +94,9 @@ class respawns {
         try {
           way_ = process->connect(std::chrono::seconds(std::min(1 << tries, 16)));
           it = *receive<introduction>([&] { process->throw_if_ended(); });
+          stuck_ = 0;
         } catch (const mpi_error& e) {  // it has died before it was a rank
+          stuck_ = process->has_ended() ? 0 : stuck_ + 1;
           if (tries == most_tries) throw;
           log(log_level::warning, "mpi",
               [&] { return "rank " + std::to_string(rank) + " of the job is started once more: " + e.what(); });
@@ -231,6 +235,7 @@ class respawns {
   const std::uint32_t job_number_;
   const std::chrono::nanoseconds silence_;
   int next_, member_ = 0;  // the one that is to join
+  int stuck_ = 0;          // how many, one after the other, did not begin
   MPI_Comm way_ = MPI_COMM_NULL;
   std::vector<bool> is_known_;  // to the process that is being started
   std::atomic<bool> over_{false};

@@ -119,10 +119,14 @@ class spawned_process {
     return connection_with(port, rank_, true);
   }
 
-  /// Throws mpi_error (1102), if that can be known: where mpirun is the parent of both, and the kernel has pidfd (5.3).
-  void throw_if_ended() {
+  /// If that can be known: where mpirun is the parent of both, and the kernel has pidfd (5.3).
+  [[nodiscard]] bool has_ended() {
     if (!watch_) look_for_it();
-    if (watch_ && watch_->ended()) throw mpi_error::unusable("its new process has ended" + watch_->how());
+    return watch_ && watch_->ended();
+  }
+  /// Throws mpi_error (1102).
+  void throw_if_ended() {
+    if (has_ended()) throw mpi_error::unusable("its new process has ended" + watch_->how());
   }
 
  private:
