@@ -18970,9 +18970,9 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/actor/detail/brief_lock.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_BRIEF_LOCK_HPP
-#define CADRE_ACTOR_DETAIL_BRIEF_LOCK_HPP
+// ---- cadre/async/detail/brief_lock.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_BRIEF_LOCK_HPP
+#define CADRE_ASYNC_DETAIL_BRIEF_LOCK_HPP
 
 #include <sched.h>
 
@@ -20178,6 +20178,7 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     job_ = std::move(j);
     fetcher_ = fetcher;
   }
+  /// Its number in the job, which is that of its rank if it began with the job: see class link.
   [[nodiscard]] int rank() const noexcept { return rank_; }
   void set_rank(int rank) noexcept { rank_ = rank; }
   [[nodiscard]] std::shared_ptr<resource_ledger<>> ledger() {
@@ -22366,6 +22367,13 @@ inline future<std::vector<int>> ask_when_placed(runtime_core& core, std::uint64_
   });
   return answer;
 }
+/// For all who use the group, each of whom says it if there is an error.
+inline shared_future<std::vector<int>> shared_when_placed(runtime_core& core, std::uint64_t group,
+                                                          const std::vector<int>& dead = {}) {
+  shared_future<std::vector<int>> ranks = ask_when_placed(core, group, dead).share();
+  future_access::get(ranks)->set_observed();
+  return ranks;
+}
 
 /// What this rank knows of a group, of a job of several. Waits for an answer of rank 0 when it is first used here. Throws
 /// placement_group_gone (617), empty_placement_group (618).
@@ -22379,9 +22387,7 @@ inline std::shared_ptr<const group_used> known_group(runtime_core& core, std::ui
                                                            .get();
   std::vector<places::place> bundles;
   for (const resource_set& b : f.bundles) bundles.push_back({"", b});
-  shared_future<std::vector<int>> ranks = ask_when_placed(core, group).share();
-  future_access::get(ranks)->set_observed();  // who uses it says so
-  return core.groups_used().add(group, {f.name, std::make_shared<places>(bundles), std::move(ranks)});
+  return core.groups_used().add(group, {f.name, std::make_shared<places>(bundles), shared_when_placed(core, group)});
 }
 /// At once: whether that can be there at all. Throws impossible_request (209), empty_placement_group (618).
 inline void check_fits(const group_used& g, const placement& on, const resource_set& wanted) {
@@ -22406,9 +22412,7 @@ inline std::shared_ptr<const group_used> known_anew(job& j, std::uint64_t group,
   std::vector<int> dead;
   for (const int r : old.ranks.get())
     if (!j.is_alive(r)) dead.push_back(r);
-  shared_future<std::vector<int>> ranks = ask_when_placed(j.core(), group, dead).share();
-  future_access::get(ranks)->set_observed();
-  return j.core().groups_used().replace(group, old, {old.name, old.bundles, std::move(ranks)});
+  return j.core().groups_used().replace(group, old, {old.name, old.bundles, shared_when_placed(j.core(), group, dead)});
 }
 /// In a job of several ranks, what will say where that is; nothing, if it is known. Throws as known_group(), check_fits() and
 /// choose_bundle().
@@ -24510,6 +24514,7 @@ CADRE_NAMESPACE_END
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <source_location>
 #include <type_traits>
@@ -24530,25 +24535,18 @@ class awaited_call {
   }
   /// With a reference; or null.
   [[nodiscard]] task* get() noexcept {
-    lock();
-    task* const t = which_;
-    if (t != nullptr) t->retain();
-    locked_.clear(std::memory_order_release);
-    return t;
+    const std::lock_guard lock(lock_);
+    if (which_ != nullptr) which_->retain();
+    return which_;
   }
 
  private:
   task* change(task* to) noexcept {
-    lock();
-    task* const before = std::exchange(which_, to);
-    locked_.clear(std::memory_order_release);
-    return before;
-  }
-  void lock() noexcept {
-    while (locked_.test_and_set(std::memory_order_acquire)) ::sched_yield();
+    const std::lock_guard lock(lock_);
+    return std::exchange(which_, to);
   }
 
-  std::atomic_flag locked_;
+  brief_lock lock_;
   task* which_ = nullptr;
 };
 

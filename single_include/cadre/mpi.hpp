@@ -4479,7 +4479,8 @@ class spawned_process {
   spawned_process(std::string name, int rank, const std::string& host)
       : name_(std::move(name)), rank_(rank), siblings_(children_of_launcher()) {
     // By `env`, without what says that it was spawned.
-    std::vector<std::string> words{"-u", "OMPI_PARENT_PORT", takes_place + ("=" + name_), read_link("/proc/self/exe")};
+    std::vector<std::string> words{"-u", "OMPI_PARENT_PORT", takes_place + ("=" + name_),
+                                   std::filesystem::read_symlink("/proc/self/exe").string()};
     std::ifstream file("/proc/self/cmdline", std::ios::binary);
     const std::string all{std::istreambuf_iterator<char>(file), {}};
     for (std::size_t at = all.find('\0') + 1; at != 0 && at < all.size(); at = all.find('\0', at) + 1)
@@ -4492,7 +4493,7 @@ class spawned_process {
     MPI_Info how = MPI_INFO_NULL;
     check(::MPI_Info_create(&how), "MPI_Info_create");
     ::MPI_Info_set(how, "ompi_non_mpi", "true");
-    ::MPI_Info_set(how, "wdir", read_link("/proc/self/cwd").c_str());
+    ::MPI_Info_set(how, "wdir", std::filesystem::current_path().c_str());
     ::MPI_Info_set(how, "bind_to", "none");
     if (!host.empty()) ::MPI_Info_set(how, "host", host.c_str());
     const errors_returned of_self(MPI_COMM_SELF);
@@ -4555,12 +4556,6 @@ class spawned_process {
       for (int child = 0; file >> child;) all.push_back(child);
     }
     return all;
-  }
-  static std::string read_link(const char* path) {
-    std::string to(4096, '\0');
-    const ssize_t n = ::readlink(path, to.data(), to.size());
-    to.resize(n > 0 ? static_cast<std::size_t>(n) : 0);
-    return to;
   }
 
   const std::string name_;
@@ -5041,9 +5036,10 @@ CADRE_NAMESPACE_BEGIN
 namespace mpi {
 
 /// cadre::run() for a job of several ranks: under mpirun rank 0 calls the program, and the others run what it, and the tasks
-/// and actors of the job, give them to do. Without mpirun it is cadre::run(), with the GPUs that are found. SIGPIPE is ignored, unless it is handled
-/// already: it would come of a rank that dies. Warnings and errors that are logged, as the death of a rank, go to stderr if
-/// there is no log sink.
+/// and actors of the job, give them to do. Without mpirun it is cadre::run(), with the GPUs that are found. Under mpirun
+/// --enable-recovery a process that takes the place of a rank that has died begins with the same main, and comes here.
+/// SIGPIPE is ignored, unless it is handled already: it would come of a rank that dies. Warnings and errors that are logged,
+/// as the death of a rank, go to stderr if there is no log sink.
 template <class Program>
   requires std::invocable<Program&, cadre::runtime&>
 int run(int argc, char** argv, Program&& program, runtime_options options = {}) {

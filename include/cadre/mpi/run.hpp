@@ -20,9 +20,10 @@ CADRE_NAMESPACE_BEGIN
 namespace mpi {
 
 /// cadre::run() for a job of several ranks: under mpirun rank 0 calls the program, and the others run what it, and the tasks
-/// and actors of the job, give them to do. Without mpirun it is cadre::run(), with the GPUs that are found. SIGPIPE is ignored, unless it is handled
-/// already: it would come of a rank that dies. Warnings and errors that are logged, as the death of a rank, go to stderr if
-/// there is no log sink.
+/// and actors of the job, give them to do. Without mpirun it is cadre::run(), with the GPUs that are found. Under mpirun
+/// --enable-recovery a process that takes the place of a rank that has died begins with the same main, and comes here.
+/// SIGPIPE is ignored, unless it is handled already: it would come of a rank that dies. Warnings and errors that are logged,
+/// as the death of a rank, go to stderr if there is no log sink.
 template <class Program>
   requires std::invocable<Program&, cadre::runtime&>
 int run(int argc, char** argv, Program&& program, runtime_options options = {}) {

@@ -242,6 +242,13 @@ inline future<std::vector<int>> ask_when_placed(runtime_core& core, std::uint64_
   });
   return answer;
 }
+/// For all who use the group, each of whom says it if there is an error.
+inline shared_future<std::vector<int>> shared_when_placed(runtime_core& core, std::uint64_t group,
+                                                          const std::vector<int>& dead = {}) {
+  shared_future<std::vector<int>> ranks = ask_when_placed(core, group, dead).share();
+  future_access::get(ranks)->set_observed();
+  return ranks;
+}
 
 /// What this rank knows of a group, of a job of several. Waits for an answer of rank 0 when it is first used here. Throws
 /// placement_group_gone (617), empty_placement_group (618).
@@ -255,9 +262,7 @@ inline std::shared_ptr<const group_used> known_group(runtime_core& core, std::ui
                                                            .get();
   std::vector<places::place> bundles;
   for (const resource_set& b : f.bundles) bundles.push_back({"", b});
-  shared_future<std::vector<int>> ranks = ask_when_placed(core, group).share();
-  future_access::get(ranks)->set_observed();  // who uses it says so
-  return core.groups_used().add(group, {f.name, std::make_shared<places>(bundles), std::move(ranks)});
+  return core.groups_used().add(group, {f.name, std::make_shared<places>(bundles), shared_when_placed(core, group)});
 }
 /// At once: whether that can be there at all. Throws impossible_request (209), empty_placement_group (618).
 inline void check_fits(const group_used& g, const placement& on, const resource_set& wanted) {
@@ -282,9 +287,7 @@ inline std::shared_ptr<const group_used> known_anew(job& j, std::uint64_t group,
   std::vector<int> dead;
   for (const int r : old.ranks.get())
     if (!j.is_alive(r)) dead.push_back(r);
-  shared_future<std::vector<int>> ranks = ask_when_placed(j.core(), group, dead).share();
-  future_access::get(ranks)->set_observed();
-  return j.core().groups_used().replace(group, old, {old.name, old.bundles, std::move(ranks)});
+  return j.core().groups_used().replace(group, old, {old.name, old.bundles, shared_when_placed(j.core(), group, dead)});
 }
 /// In a job of several ranks, what will say where that is; nothing, if it is known. Throws as known_group(), check_fits() and
 /// choose_bundle().

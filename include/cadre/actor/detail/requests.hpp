@@ -1,9 +1,9 @@
 #ifndef CADRE_ACTOR_DETAIL_REQUESTS_HPP
 #define CADRE_ACTOR_DETAIL_REQUESTS_HPP
 
-#include <cadre/actor/detail/brief_lock.hpp>
 #include <cadre/actor/detail/link.hpp>
 #include <cadre/archive/input_archive.hpp>
+#include <cadre/async/detail/brief_lock.hpp>
 
 #include <algorithm>
 #include <cstddef>

@@ -107,6 +107,7 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     job_ = std::move(j);
     fetcher_ = fetcher;
   }
+  /// Its number in the job, which is that of its rank if it began with the job: see class link.
   [[nodiscard]] int rank() const noexcept { return rank_; }
   void set_rank(int rank) noexcept { rank_ = rank; }
   [[nodiscard]] std::shared_ptr<resource_ledger<>> ledger() {

@@ -1,6 +1,7 @@
 #ifndef CADRE_ASYNC_DETAIL_COROUTINE_HPP
 #define CADRE_ASYNC_DETAIL_COROUTINE_HPP
 
+#include <cadre/async/detail/brief_lock.hpp>
 #include <cadre/async/detail/node_memory.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/state.hpp>
@@ -18,6 +19,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <new>
 #include <source_location>
 #include <type_traits>
@@ -38,25 +40,18 @@ class awaited_call {
   }
   /// With a reference; or null.
   [[nodiscard]] task* get() noexcept {
-    lock();
-    task* const t = which_;
-    if (t != nullptr) t->retain();
-    locked_.clear(std::memory_order_release);
-    return t;
+    const std::lock_guard lock(lock_);
+    if (which_ != nullptr) which_->retain();
+    return which_;
   }
 
  private:
   task* change(task* to) noexcept {
-    lock();
-    task* const before = std::exchange(which_, to);
-    locked_.clear(std::memory_order_release);
-    return before;
-  }
-  void lock() noexcept {
-    while (locked_.test_and_set(std::memory_order_acquire)) ::sched_yield();
+    const std::lock_guard lock(lock_);
+    return std::exchange(which_, to);
   }
 
-  std::atomic_flag locked_;
+  brief_lock lock_;
   task* which_ = nullptr;
 };
 

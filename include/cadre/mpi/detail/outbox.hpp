@@ -1,7 +1,7 @@
 #ifndef CADRE_MPI_DETAIL_OUTBOX_HPP
 #define CADRE_MPI_DETAIL_OUTBOX_HPP
 
-#include <cadre/actor/detail/brief_lock.hpp>
+#include <cadre/async/detail/brief_lock.hpp>
 #include <cadre/mpi/detail/batch.hpp>
 
 #include <algorithm>
