@@ -1,3 +1,4 @@
+#include "all_threads.hpp"
 #include "catch.hpp"
 #include "counted_new.hpp"
 
@@ -194,6 +195,7 @@ TEST_CASE("a function of invoke on another thread is part of the task that calle
 
 TEST_CASE("invoke allocates nothing", "[invoke]") {
   cadre::thread_pool pool{{.threads = 2}};
+  await_all_threads(pool);
   CHECK(pool.submit(fib, 18).get() == 2584);  // by now the queues have grown
   const std::size_t before = counted_new::calls;
   std::size_t allocated = 1;

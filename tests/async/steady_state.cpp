@@ -1,5 +1,6 @@
 // What tasks cost of the system's memory. Every call of malloc in the process is counted, also those of operator new.
 
+#include "all_threads.hpp"
 #include "catch.hpp"
 
 #include <cadre/async.hpp>
@@ -54,6 +55,7 @@ constexpr std::size_t in_flight = 500;
 // Far more tasks of each size at once than any test below has: then there are nodes for all threads to keep some, and room
 // in the queues.
 void warm_up(cadre::thread_pool& pool) {
+  await_all_threads(pool);
   std::latch let_go{1};
   std::vector<cadre::future<void>> all;
   for (std::size_t i = 0; i < pool.size(); ++i) all.push_back(pool.submit([&] { let_go.wait(); }));
