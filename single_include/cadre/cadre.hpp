@@ -9458,6 +9458,8 @@ class message_sink {
   virtual void receive(int from, incoming& message) noexcept = 0;
   /// After one or more calls of receive(): others may be long in coming.
   virtual void batch_ends() noexcept {}
+  /// A hundred times a second or so, by a thread of the link's own: also while another one is in one of these. Waits for nothing.
+  virtual void tick() noexcept {}
   /// `from` sent what no rank of this build sends. It counts as dead from now on: died() follows.
   virtual void fault(int from, const error& what) noexcept = 0;
   /// Once for each rank that has ended. Nothing of it comes afterwards.
@@ -10423,6 +10425,10 @@ struct continuation {
 class waiter_list {
  public:
   [[nodiscard]] bool is_closed() const noexcept { return head_.load(std::memory_order_acquire) == closed; }
+  /// At this moment, and the list is not closed.
+  [[nodiscard]] bool has_some() const noexcept {
+    return (head_.load(std::memory_order_relaxed) & ~locked & ~closed) != 0;
+  }
 
   /// False if the list is closed.
   [[nodiscard]] bool add(continuation& c) noexcept {
@@ -12939,9 +12945,37 @@ class sleeping_wait {
     const std::lock_guard lock(the_locks().waits);
     int looks = most_looks;
     // What only its actor's turn is missing for can begin when the coroutine is suspended.
-    follow_actors({awaited, nullptr}, looks, kept, coroutine, [&](const task& t, bool of_its_actor) {
-      return !of_its_actor && (&t == &coroutine || &t == begun_in);
+    follow_actors({awaited, nullptr}, looks, kept, [&](const held_up& last) {
+      if (last.at == &last.which && (last.at == &coroutine || last.at == begun_in))
+        tell_cycle_of_calls(coroutine, last);
     });
+  }
+
+  /// A task that cannot be done before another one goes on, and the one before it on the way there.
+  struct held_up {
+    task& which;
+    const held_up* by;
+    const task* at = nullptr;  // what has to go on: the call that its actor is at, or itself
+
+    /// " waits for " each, the first first; or without that one, which has been named.
+    [[nodiscard]] std::string path(bool with_first = true) const {
+      std::string text;
+      for (const held_up* h = this; h != nullptr && (with_first || h->by != nullptr); h = h->by)
+        text.insert(0, " waits for " + describe(h->which.name(), h->which.at()));
+      return text;
+    }
+    [[nodiscard]] std::string behind() const {
+      return at == &which ? "" : ", which its actor can begin only after " + describe(at->name(), at->at());
+    }
+  };
+  /// From a task to all that has to be done before it can be, as far as that is known: `visit(held_up)` for each, with the list
+  /// locked.
+  template <class Visit>
+  static void for_each_needed(task& by, const Visit& visit) {
+    kept_tasks kept;
+    const std::lock_guard lock(the_locks().waits);
+    int looks = most_looks;
+    follow_actors({by, nullptr}, looks, kept, visit);
   }
 
   /// Calls `visit(const sleeping_wait&)` for each, with the list locked.
@@ -12972,12 +13006,6 @@ class sleeping_wait {
       if (elsewhere) throw forked_process();
     }
   }
-
-  // A task that cannot be done before this thread goes on, and the one before it on the way there.
-  struct held_up {
-    task& which;
-    const held_up* by;
-  };
 
   // From the tasks of this stack to all that wait for them, and so on: continuations, joins, coroutines, and the stacks of
   // threads that wait for all of their targets. If what this thread is about to wait for is among them, nobody will ever go
@@ -13015,34 +13043,30 @@ class sleeping_wait {
   void check_actors(kept_tasks& kept) const {
     int looks = most_looks;
     for (const watch& w : targets_)
-      follow_actors({*w.target, nullptr}, looks, kept, *stack_->runs, [this](const task& t, bool) { return runs(t); });
+      follow_actors({*w.target, nullptr}, looks, kept, [this](const held_up& last) {
+        if (runs(*last.at)) tell_cycle_of_calls(*stack_->runs, last);
+      });
   }
-  template <class IsOwn>
-  static void follow_actors(const held_up& target, int& looks, kept_tasks& kept, const task& who, const IsOwn& is_own) {
+  template <class Visit>
+  static void follow_actors(held_up target, int& looks, kept_tasks& kept, const Visit& visit) {
     for (const held_up* h = target.by; h != nullptr; h = h->by)
       if (&h->which == &target.which) return;  // a circle of others
+    task* const at = target.which.held_up_by();
+    if (at != nullptr) kept.emplace_back(at);
+    target.at = at != nullptr ? at : &target.which;
+    visit(target);
     if (task* const inner = target.which.goes_on_after(); inner != nullptr) {
       kept.emplace_back(inner);
-      if (--looks > 0) follow_actors({*inner, &target}, looks, kept, who, is_own);
+      if (--looks > 0) follow_actors({*inner, &target}, looks, kept, visit);
     }
-    task* at = target.which.held_up_by();
-    if (at != nullptr)
-      kept.emplace_back(at);
-    else
-      at = &target.which;
-    if (is_own(*at, at != &target.which)) tell_cycle_of_calls(who, target, *at);
     for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
-      if (!s->runs(*at) || s->needed_ != s->targets_.size()) continue;
+      if (!s->runs(*target.at) || s->needed_ != s->targets_.size()) continue;
       for (const watch& w : s->targets_)
-        if (--looks > 0) follow_actors({*w.target, &target}, looks, kept, who, is_own);
+        if (--looks > 0) follow_actors({*w.target, &target}, looks, kept, visit);
     }
   }
-  [[noreturn, gnu::cold]] static void tell_cycle_of_calls(const task& who, const held_up& last, const task& at) {
-    std::string path;
-    for (const held_up* h = &last; h != nullptr; h = h->by)
-      path.insert(0, " waits for " + describe(h->which.name(), h->which.at()));
-    if (&at != &last.which) path += ", which its actor can begin only after " + describe(at.name(), at.at());
-    throw wait_cycle(describe(who.name(), who.at()) + path);
+  [[noreturn, gnu::cold]] static void tell_cycle_of_calls(const task& who, const held_up& last) {
+    throw wait_cycle(describe(who.name(), who.at()) + last.path() + last.behind());
   }
   [[noreturn, gnu::cold]] void tell_cycle(const held_up& last) const {
     std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";
@@ -16743,6 +16767,18 @@ class letters final : public state_with_error, public call_in_mailbox {
     return true;
   }
   [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+  /// Whether that is some, in a mailbox, of which a call is one that waits or is the last that has begun.
+  [[nodiscard]] static bool still_have(const task* t, int from, std::uint64_t number) noexcept {
+    const auto* const some = dynamic_cast<const letters*>(t);
+    if (some == nullptr) return false;
+    for (std::size_t at = 0; at != some->used_;) {
+      head h;
+      std::memcpy(&h, some->bytes_.get() + at, sizeof h);
+      at += sizeof h + h.size;
+      if (h.from == from && h.number == number) return some->read_.load(std::memory_order_acquire) <= at;
+    }
+    return false;
+  }
 
   void run() noexcept override {
     const cancelled_letters::reader reader(to_.cancelled(), now_);
@@ -16793,6 +16829,7 @@ class letters final : public state_with_error, public call_in_mailbox {
   [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override;
   [[nodiscard]] task_extras* extras() noexcept override;
   [[nodiscard]] bool waits_on_its_thread() noexcept override { return true; }
+  [[nodiscard]] task* held_up_by() noexcept override;
   [[nodiscard]] std::string_view name() const noexcept override {
     const handler* const h = opened_by_.load(std::memory_order_relaxed);
     return h != nullptr ? h->called() : "calls from another rank";
@@ -16809,11 +16846,12 @@ class letters final : public state_with_error, public call_in_mailbox {
   };
 
   bool next(letter& l) noexcept {
-    if (read_ == used_) return false;
+    const std::size_t read = read_.load(std::memory_order_relaxed);
+    if (read == used_) return false;
     head h;
-    std::memcpy(&h, bytes_.get() + read_, sizeof h);
-    l = {&to_, &cell, this, h.opened_by, h.number, h.from, {bytes_.get() + read_ + sizeof h, h.size}};
-    read_ += sizeof h + h.size;
+    std::memcpy(&h, bytes_.get() + read, sizeof h);
+    l = {&to_, &cell, this, h.opened_by, h.number, h.from, {bytes_.get() + read + sizeof h, h.size}};
+    read_.store(read + sizeof h + h.size, std::memory_order_release);
     opened_by_.store(h.opened_by, std::memory_order_relaxed);
     return true;
   }
@@ -16833,7 +16871,8 @@ class letters final : public state_with_error, public call_in_mailbox {
 
   receives_letters& to_;
   std::unique_ptr<std::byte[]> bytes_;
-  std::size_t used_ = 0, read_ = 0;
+  std::size_t used_ = 0;
+  std::atomic<std::size_t> read_{0};
   std::uint32_t count_ = 0;
   std::atomic<const handler*> opened_by_{nullptr};
   cancelled_letters::call_under_way now_;
@@ -16980,6 +17019,15 @@ class mailbox {
   void push(task& call) noexcept { calls_.push(call); }
   /// A part of a coroutine, or a long call that is to finish.
   void resume(task& part) noexcept { resumed_.push(part); }
+
+  /// The call that runs, or the first that waits, of which `is_it(const task*)` is true, with a reference; or null.
+  template <class IsIt>
+  [[nodiscard]] task* find(const IsIt& is_it, task* running) const noexcept {
+    task* t = is_it(running) ? running : calls_.first();
+    while (t != nullptr && !is_it(t)) t = t->link.load(std::memory_order_relaxed);
+    if (t != nullptr) t->retain();
+    return t;
+  }
 
   /// What is to run next; null if nothing may now. Calls and parts of coroutines take turns.
   [[nodiscard]] task* next(std::uint32_t turns) noexcept {
@@ -17539,11 +17587,18 @@ class actor_cell final : public strand {
   }
   [[nodiscard]] std::mutex& mutex() noexcept { return mutex_; }
 
-  /// The call that it is at, with a reference; null if there is none, or if several can run at once.
-  [[nodiscard]] task* current() noexcept {
+  /// What has to end before a call has its turn, with a reference; null if there is nothing, or if several can run at once.
+  [[nodiscard]] task* current_before(const task& call) noexcept {
     const std::lock_guard lock(mutex_);
-    if (current_ != nullptr) current_->retain();
+    if (current_ == nullptr || current_ == &call) return nullptr;
+    current_->retain();
     return current_;
+  }
+  /// The letters that still have a call from another rank; or null.
+  [[nodiscard]] task_ref<task> find_letter(int from, std::uint64_t number) noexcept {
+    const auto has_it = [&](const task* t) { return letters::still_have(t, from, number); };
+    const std::lock_guard lock(mutex_);
+    return task_ref<task>(mail_.find(has_it, current_));
   }
 
   /// Runs calls up to this one on the thread that waits for it. False if that is under way elsewhere.
@@ -17766,6 +17821,7 @@ class actor_cell final : public strand {
 
 inline std::shared_ptr<strand> letters::runs_in() noexcept { return cell.as_strand(); }
 inline task_extras* letters::extras() noexcept { return cell.extras(); }
+inline task* letters::held_up_by() noexcept { return cell.current_before(*this); }
 inline letters_of_turn& letters::turn() noexcept { return cell.letters_run(); }
 
 inline void turn::run() noexcept {
@@ -18105,6 +18161,62 @@ class arriving_letters {
   const std::vector<const handler*>& handlers_ = handler::all();
   task_ref<letters> some_;
   actor_address whose_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/circle_looks.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_CIRCLE_LOOKS_HPP
+#define CADRE_ACTOR_DETAIL_CIRCLE_LOOKS_HPP
+
+#include <chrono>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <set>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// When a rank looks for circles of waits, and which questions have come by: see circle_request.
+class circle_looks {
+ public:
+  struct question {
+    int asker;
+    std::uint64_t first;
+    std::uint32_t round;
+    int from;
+    std::uint64_t number;
+    friend auto operator<=>(const question&, const question&) = default;
+  };
+
+  /// By one thread; true four times a second.
+  [[nodiscard]] bool is_time() noexcept {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < next_) return false;
+    next_ = now + std::chrono::milliseconds(250);
+    ++round_;
+    return true;
+  }
+  [[nodiscard]] std::uint32_t round() const noexcept { return round_; }
+
+  /// False if it has been here, by the same way or another. Thread-safe.
+  [[nodiscard]] bool is_new(const question& q) {
+    constexpr std::size_t enough = 10'000;
+    const std::lock_guard lock(mutex_);
+    if (seen_.size() > enough) seen_.clear();
+    return seen_.insert(q).second;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point next_{};
+  std::uint32_t round_ = 0;
+  std::mutex mutex_;
+  std::set<question> seen_;
 };
 
 }  // namespace detail
@@ -19004,12 +19116,14 @@ CADRE_NAMESPACE_END
 #define CADRE_ACTOR_DETAIL_REQUESTS_HPP
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <mutex>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
@@ -19027,6 +19141,15 @@ class waits_for_answer {
   virtual void lost(std::string_view how) noexcept = 0;
   /// The name of what was asked for.
   [[nodiscard]] virtual std::string_view what() const noexcept = 0;
+  /// What of it others wait for, with a reference, if somebody does; or null.
+  [[nodiscard]] virtual task* awaited() noexcept { return nullptr; }
+  /// Where it was asked for last.
+  struct place {
+    int rank;
+    std::uint32_t cell;  ///< of the actor, if it is a call
+    std::uint64_t number;
+  };
+  [[nodiscard]] virtual place asked_at() const noexcept { return {}; }
   /// Before lost(): true if it goes on elsewhere, in place of being lost. Asks for nothing else.
   virtual bool goes_elsewhere() noexcept { return false; }
 
@@ -19051,6 +19174,7 @@ class requests {
     e.who = &who;
     e.to = to;
     e.order = ++made_;
+    e.looks = 0;
     ++e.generation;
     ++open_;
     return number(i);
@@ -19074,6 +19198,25 @@ class requests {
     for (const std::uint32_t i : found) all.push_back(release(i));
     return all;
   }
+  /// Some of those that somebody waits for: each comes here at the second look at it, the fourth, the eighth and so on. Looks
+  /// at others each time. For one thread.
+  [[nodiscard]] std::vector<task_ref<task>> look_at_awaited() {
+    std::vector<task_ref<task>> found;
+    found.reserve(64);
+    for (std::uint32_t n = 0; n < 4096 && found.size() < found.capacity();) {
+      const std::lock_guard lock(mutex_);  // for a few only, as others spin
+      for (const std::uint32_t end = n + 64; n != end; ++n) {
+        if (n >= entries_.size() || found.size() == found.capacity()) return found;
+        next_look_ = next_look_ + 1 < entries_.size() ? next_look_ + 1 : 0;
+        entry& e = entries_[next_look_];
+        task* const t = e.who != nullptr ? e.who->awaited() : nullptr;
+        if (t == nullptr) continue;
+        task_ref<task> one(t);
+        if (++e.looks > 1 && std::has_single_bit(e.looks)) found.push_back(std::move(one));
+      }
+    }
+    return found;
+  }
   [[nodiscard]] std::size_t open() const noexcept {
     const std::lock_guard lock(mutex_);
     return open_;
@@ -19086,6 +19229,7 @@ class requests {
     int to = 0;
     std::uint32_t generation = 0;
     std::uint32_t next = none;
+    std::uint32_t looks = 0;
     std::uint64_t order = 0;
   };
   [[nodiscard]] std::uint64_t number(std::uint32_t i) const noexcept {
@@ -19106,6 +19250,7 @@ class requests {
   std::uint32_t free_ = none;
   std::size_t open_ = 0;
   std::uint64_t made_ = 0;
+  std::size_t next_look_ = 0;
 };
 
 }  // namespace detail
@@ -20463,6 +20608,14 @@ class served_tasks {
     e.number = number;
     std::swap(e.which, last);
   }
+  /// Null if it is not here.
+  [[nodiscard]] task_ref<task> find(int from, std::uint64_t number) {
+    const std::lock_guard lock(mutex_);
+    const auto at = all_.find(place(from, number));
+    if (at == all_.end() || at->second.number != number || !at->second.which) return {};
+    at->second.which->retain();
+    return task_ref<task>(at->second.which.get());
+  }
   /// False if it is not here.
   bool cancel(int from, std::uint64_t number) {
     task_ref<task> found;
@@ -20609,6 +20762,17 @@ class job final : public message_sink,
       is_alive(to) ? who.fail(std::current_exception()) : who.lost(e.what());
     }
   }
+  /// Asks for what is not answered, of a rank that may have died; no part of what the job does.
+  template <class Tag, class Write>
+  void mention(int to, std::uint32_t cell, Write&& write) noexcept {
+    try {
+      send(to, {.cell = cell, .handler = handler_of<Tag>::entry.id(), .what = kind::ask, .counts = false}, false, write,
+           urgency::urgent);
+      way_->flush();
+    } catch (const std::exception& e) {
+      log(log_level::debug, "actor", [&] { return std::string("a message was not sent: ") + e.what(); });
+    }
+  }
   template <class Write>
   void answer(int to, std::uint64_t number, bool refs, Write&& write, how_to_answer how = {},
               enclosed with = {}) noexcept {
@@ -20655,6 +20819,7 @@ class job final : public message_sink,
   [[nodiscard]] job_names& names() noexcept { return names_; }
   [[nodiscard]] kept_actors& kept() noexcept { return kept_; }
 
+  [[nodiscard]] circle_looks& circles() noexcept { return circles_; }
   [[nodiscard]] moved_actors& moved() noexcept { return moved_; }
   [[nodiscard]] far_objects& far() noexcept { return far_; }
   /// The object of that key comes from another node, or would if somebody wanted it: whoever waits for this may get it.
@@ -20773,6 +20938,7 @@ class job final : public message_sink,
     if (h.counts) received_.fetch_add(1);  // behind what it made
   }
   void batch_ends() noexcept override { letters_.deliver(); }
+  void tick() noexcept override;
   void fault(int from, const error& what) noexcept override {
     log(log_level::error, "actor", [&] {
       return "rank " + std::to_string(rank_of(from)) + " of the job sends what no rank sends: " + what.what();
@@ -20952,6 +21118,7 @@ class job final : public message_sink,
   std::mutex dying_;  // while the death of a rank is told
   const std::shared_ptr<places> ranks_;
   moved_actors moved_;
+  circle_looks circles_;
   errands revivals_, respawns_, errands_;
   std::atomic<std::uint64_t> sent_{0}, received_{0};
   std::atomic<std::uint32_t> over_{0};
@@ -21004,16 +21171,17 @@ class remote_result final : public state<R>, public waits_for_answer {
     this->set_parent();
     this->publish(task::pending, 2);
   }
-  /// Before it is asked for there. Returns the number of the request.
-  std::uint64_t expect_from(int to) {
+  /// Before it is asked for there; of an actor, if it is a call, in that cell. Returns the number of the request.
+  std::uint64_t expect_from(int to, std::uint32_t cell) {
     to_ = to;
+    cell_ = cell;
     const std::uint64_t n = job_.open().add(*this, to);
     number_ = n;
     return n;
   }
   /// Of a movable call: to where its actor is.
   void go(const actor_place& where) noexcept {
-    const std::uint64_t n = expect_from(where.rank);
+    const std::uint64_t n = expect_from(where.rank, where.at.cell);
     try {
       moves_->send(where.rank, {.number = n, .cell = where.at.cell, .generation = where.at.generation});
     } catch (const std::exception& e) {
@@ -21047,6 +21215,12 @@ class remote_result final : public state<R>, public waits_for_answer {
   void run_not() noexcept override {}
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
   [[nodiscard]] std::string_view what() const noexcept override { return name_; }
+  [[nodiscard]] task* awaited() noexcept override {
+    if (!this->waiters().has_some()) return nullptr;
+    this->retain();
+    return this;
+  }
+  [[nodiscard]] place asked_at() const noexcept override { return {to_, cell_, number_}; }
   bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
   void on_stop() noexcept override { job_.cancel(to_, number_); }
 
@@ -21114,6 +21288,7 @@ class remote_result final : public state<R>, public waits_for_answer {
   bool of_actor_;
   std::unique_ptr<movable> moves_;
   std::atomic<int> to_{0};
+  std::atomic<std::uint32_t> cell_{0};
   std::atomic<std::uint64_t> number_{0};
 };
 
@@ -21133,7 +21308,7 @@ future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view n
   auto* const result = new remote_result<R>(j, name, of_actor, at);
   result->cost = std::move(cost);
   auto answer = future_access::make<R>(task_ref<state<R>>(result));
-  h.number = result->expect_from(to);
+  h.number = result->expect_from(to, h.cell);
   try {
     j.ask_handler(to, h, refs, write, std::move(keep));
   } catch (const std::exception& e) {
@@ -21205,6 +21380,232 @@ auto send_settled(Call call, Send&& send, Failed&& failed) {
     return failed(std::current_exception());
   }
   return send(*std::move(all));
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/way_back.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_WAY_BACK_HPP
+#define CADRE_ACTOR_DETAIL_WAY_BACK_HPP
+
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <string_view>
+#include <type_traits>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Reads all that a request has. Throws archive_error (501-504).
+template <class... A>
+void read_all(request& r, A&... all) {
+  r.in(all...);
+  r.in.expect_end();
+}
+
+/// The way back of a request, which is answered once: by with(), or as cancelled when this ends.
+class way_back {
+ public:
+  /// `name`, of what was asked for, lives as long as the program.
+  explicit way_back(const request& r, std::string_view name = {}) noexcept
+      : job_(&r.at), from_(r.from), number_(r.number), name_(name) {}
+  /// Of a letter, whose answer may wait for those of others.
+  way_back(job& at, const letter& l) noexcept
+      : job_(&at), from_(l.from), number_(l.number), name_(l.opened_by->called()), waits_(l.among != nullptr) {}
+  way_back(way_back&& other) noexcept
+      : job_(std::exchange(other.job_, nullptr)),
+        from_(other.from_),
+        number_(other.number_),
+        name_(other.name_),
+        waits_(other.waits_) {}
+  way_back& operator=(way_back&&) = delete;
+  ~way_back() {
+    if (job_ != nullptr && number_ != 0)
+      job_->fail(from_, number_, std::make_exception_ptr(task_cancelled("a call from another rank")));
+  }
+
+  template <class F>
+  void with(F&& f) noexcept {
+    job* const j = std::exchange(job_, nullptr);
+    try {
+      using value = std::invoke_result_t<F&>;
+      if constexpr (std::is_void_v<value>) {
+        f();
+        j->answer(from_, number_, false, flat_nothing(), how());
+      } else {
+        answer(*j, f());
+      }
+    } catch (...) {
+      job_ = j;
+      fail(std::current_exception());
+    }
+  }
+  void fail(const std::exception_ptr& why) noexcept {
+    job* const j = std::exchange(job_, nullptr);
+    if (j == nullptr) return;
+    if (number_ != 0)
+      j->fail(from_, number_, why);
+    else
+      j->tell_of(why, name_);
+  }
+
+ private:
+  [[nodiscard]] how_to_answer how() const noexcept { return {.waits = waits_}; }
+  template <class R>
+  void answer(job& j, R&& value) {
+    constexpr bool refs = !holds_no_refs<R>;
+    if constexpr (flat<R>) {
+      j.answer(from_, number_, false, flat_value<R>{value}, how());
+    } else if (is_block(value)) {
+      const auto kept = std::make_shared<const R>(std::move(value));
+      j.answer(from_, number_, refs, [&](output_archive& out) { write_value(out, *kept); }, how(), {kept, {}});
+    } else {
+      j.answer(
+          from_, number_, refs, [&](output_archive& out) { write_value(out, value); }, how());
+    }
+  }
+
+  job* job_;
+  int from_;
+  std::uint64_t number_;
+  std::string_view name_;
+  bool waits_ = false;
+};
+
+/// Answers when a task is done; ends itself then.
+template <class R>
+class answer_when_done final : public continuation {
+ public:
+  /// `name`: see way_back.
+  static void of(const request& r, future<R> f, std::string_view name = {}) {
+    auto* const self = new answer_when_done(r, future_access::take(std::move(f)), name);
+    r.at.served().add(r.from, r.number, *self->done_);
+    if (!self->done_->add(*self)) fire(*self, wish::fire);
+  }
+
+ private:
+  answer_when_done(const request& r, task_ref<state<R>> t, std::string_view name) noexcept
+      : continuation(&fire), back_(r, name), done_(std::move(t)) {}
+  static task* fire(continuation& c, wish w) noexcept {
+    if (w == wish::name_owner) return nullptr;
+    auto& self = static_cast<answer_when_done&>(c);
+    self.back_.with([&]() -> R { return take_result(*self.done_); });
+    delete &self;
+    return nullptr;
+  }
+
+  way_back back_;
+  task_ref<state<R>> done_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/circles.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_CIRCLES_HPP
+#define CADRE_ACTOR_DETAIL_CIRCLES_HPP
+
+#include <cstdint>
+#include <exception>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A request that is waited for goes from rank to rank with the question what has to be done before it: from each to the
+/// requests that those of its tasks wait for which have to go on first. One that comes back to where it began has found a
+/// circle, and the request fails with wait_cycle (208). Nobody answers.
+///
+/// K. M. Chandy, J. Misra, L. M. Haas, "Distributed deadlock detection", ACM Transactions on Computer Systems 1(2), 1983, for
+/// waits that need all of what they wait for. What it says is true: a wait that was there when the question came by is there
+/// as long as the request at its end is not answered, and so all of them are when it comes back to a request that is open.
+struct circle_request {
+  struct question {
+    int asker = 0;            // the rank of the request that it began with
+    std::uint64_t first = 0;  // that one's number
+    std::uint32_t round = 0;
+    std::uint32_t hops = 0;
+    std::uint64_t number = 0;  // of the request that it is about now, of the rank that it comes from
+    std::string path;          // from the first to this one
+  };
+
+  static void ask(job& j, question q, const waits_for_answer& about) noexcept {
+    const waits_for_answer::place to = about.asked_at();
+    q.number = to.number;
+    ++q.hops;
+    j.mention<circle_request>(to.rank, to.cell, [&](output_archive& out) {
+      out(q.asker, q.first, q.round, q.hops, q.number, q.path + " on rank " + std::to_string(j.rank_of(to.rank)));
+    });
+  }
+
+  static void serve(request& r) {
+    question q;
+    read_all(r, q.asker, q.first, q.round, q.hops, q.number, q.path);
+    job& j = r.at;
+    j.check_rank(q.asker);
+    constexpr std::uint32_t most_hops = 64;
+    const task_ref<task> asked = find(r, q.number);
+    if (!asked || q.hops > most_hops || !j.circles().is_new({q.asker, q.first, q.round, r.from, q.number})) return;
+
+    std::vector<task_ref<task>> further;
+    std::vector<std::string> paths;
+    std::string circle;
+    sleeping_wait::for_each_needed(*asked, [&](const sleeping_wait::held_up& h) {
+      auto* const far = dynamic_cast<waits_for_answer*>(&h.which);
+      if (far == nullptr || h.by == nullptr) return;
+      if (j.rank() == q.asker && far->asked_at().number == q.first) {
+        circle = describe(h.by->at->name(), h.by->at->at()) + q.path + h.by->path(false) + h.by->behind();
+      } else {
+        paths.push_back(q.path + h.path(false));
+        h.which.retain();
+        further.emplace_back(&h.which);
+      }
+    });
+    if (!find(r, q.number)) return;  // it may have been over before those began that were found
+    if (!circle.empty()) {
+      if (waits_for_answer* const w = j.open().take(q.first)) w->fail(std::make_exception_ptr(wait_cycle(circle)));
+      return;
+    }
+    for (std::size_t i = 0; i < further.size(); ++i) {
+      q.path = std::move(paths[i]);
+      ask(j, q, dynamic_cast<const waits_for_answer&>(*further[i]));
+    }
+  }
+
+ private:
+  // What another rank has asked for, if it is not over.
+  static task_ref<task> find(const request& r, std::uint64_t number) {
+    task_ref<task> t = r.at.served().find(r.from, number);
+    if (t && t->done()) return {};
+    actor_table& actors = r.at.core().actors();
+    return t || !actors.has(r.cell) ? std::move(t) : actors[r.cell].find_letter(r.from, number);
+  }
+};
+
+inline void job::tick() noexcept {
+  if (!circles_.is_time()) return;
+  try {
+    for (const task_ref<task>& t : requests_.look_at_awaited()) {
+      const auto& asked = dynamic_cast<const waits_for_answer&>(*t);
+      circle_request::ask(*this,
+                          {.asker = rank(),
+                           .first = asked.asked_at().number,
+                           .round = circles_.round(),
+                           .path = " waits for " + describe(t->name(), t->at())},
+                          asked);
+    }
+  } catch (const std::exception& e) {
+    log(log_level::debug, "actor", [&] { return std::string("no look for circles: ") + e.what(); });
+  }
 }
 
 }  // namespace detail
@@ -21385,12 +21786,7 @@ class call_task final : public function_task<R, F>, public call_in_mailbox {
   bool bring_nearer(time_point deadline) noexcept override { return cell.bring_nearer(*this, deadline); }
   [[nodiscard]] bool listen(listener& l) noexcept override { return cell.listen(*this, l); }
   void stop_listening(listener& l, bool leaves) noexcept override { cell.stop_listening(l, leaves); }
-  [[nodiscard]] task* held_up_by() noexcept override {
-    task* const t = cell.current();
-    if (t != this) return t;
-    t->release();
-    return nullptr;
-  }
+  [[nodiscard]] task* held_up_by() noexcept override { return cell.current_before(*this); }
 
  private:
   std::string_view name_;
@@ -21495,12 +21891,7 @@ class long_call_task final : public state<R>, public long_call {
   bool bring_nearer(time_point deadline) noexcept override { return cell.bring_nearer(*this, deadline); }
   [[nodiscard]] bool listen(listener& l) noexcept override { return cell.listen(*this, l); }
   void stop_listening(listener& l, bool leaves) noexcept override { cell.stop_listening(l, leaves); }
-  [[nodiscard]] task* held_up_by() noexcept override {
-    task* const t = cell.current();
-    if (t != this) return t;
-    t->release();
-    return nullptr;
-  }
+  [[nodiscard]] task* held_up_by() noexcept override { return cell.current_before(*this); }
 
   [[nodiscard]] task* goes_on_after() noexcept override {
     const std::lock_guard lock(cell.mutex());
@@ -22004,127 +22395,6 @@ struct method_call {
 
   typename Call::given operator()() { return run_method<T>(cell, call); }
   void pack(auto& result) { call.pack(result); }
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/way_back.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_WAY_BACK_HPP
-#define CADRE_ACTOR_DETAIL_WAY_BACK_HPP
-
-#include <cstdint>
-#include <exception>
-#include <memory>
-#include <string_view>
-#include <type_traits>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Reads all that a request has. Throws archive_error (501-504).
-template <class... A>
-void read_all(request& r, A&... all) {
-  r.in(all...);
-  r.in.expect_end();
-}
-
-/// The way back of a request, which is answered once: by with(), or as cancelled when this ends.
-class way_back {
- public:
-  /// `name`, of what was asked for, lives as long as the program.
-  explicit way_back(const request& r, std::string_view name = {}) noexcept
-      : job_(&r.at), from_(r.from), number_(r.number), name_(name) {}
-  /// Of a letter, whose answer may wait for those of others.
-  way_back(job& at, const letter& l) noexcept
-      : job_(&at), from_(l.from), number_(l.number), name_(l.opened_by->called()), waits_(l.among != nullptr) {}
-  way_back(way_back&& other) noexcept
-      : job_(std::exchange(other.job_, nullptr)),
-        from_(other.from_),
-        number_(other.number_),
-        name_(other.name_),
-        waits_(other.waits_) {}
-  way_back& operator=(way_back&&) = delete;
-  ~way_back() {
-    if (job_ != nullptr && number_ != 0)
-      job_->fail(from_, number_, std::make_exception_ptr(task_cancelled("a call from another rank")));
-  }
-
-  template <class F>
-  void with(F&& f) noexcept {
-    job* const j = std::exchange(job_, nullptr);
-    try {
-      using value = std::invoke_result_t<F&>;
-      if constexpr (std::is_void_v<value>) {
-        f();
-        j->answer(from_, number_, false, flat_nothing(), how());
-      } else {
-        answer(*j, f());
-      }
-    } catch (...) {
-      job_ = j;
-      fail(std::current_exception());
-    }
-  }
-  void fail(const std::exception_ptr& why) noexcept {
-    job* const j = std::exchange(job_, nullptr);
-    if (j == nullptr) return;
-    if (number_ != 0)
-      j->fail(from_, number_, why);
-    else
-      j->tell_of(why, name_);
-  }
-
- private:
-  [[nodiscard]] how_to_answer how() const noexcept { return {.waits = waits_}; }
-  template <class R>
-  void answer(job& j, R&& value) {
-    constexpr bool refs = !holds_no_refs<R>;
-    if constexpr (flat<R>) {
-      j.answer(from_, number_, false, flat_value<R>{value}, how());
-    } else if (is_block(value)) {
-      const auto kept = std::make_shared<const R>(std::move(value));
-      j.answer(from_, number_, refs, [&](output_archive& out) { write_value(out, *kept); }, how(), {kept, {}});
-    } else {
-      j.answer(
-          from_, number_, refs, [&](output_archive& out) { write_value(out, value); }, how());
-    }
-  }
-
-  job* job_;
-  int from_;
-  std::uint64_t number_;
-  std::string_view name_;
-  bool waits_ = false;
-};
-
-/// Answers when a task is done; ends itself then.
-template <class R>
-class answer_when_done final : public continuation {
- public:
-  /// `name`: see way_back.
-  static void of(const request& r, future<R> f, std::string_view name = {}) {
-    auto* const self = new answer_when_done(r, future_access::take(std::move(f)), name);
-    r.at.served().add(r.from, r.number, *self->done_);
-    if (!self->done_->add(*self)) fire(*self, wish::fire);
-  }
-
- private:
-  answer_when_done(const request& r, task_ref<state<R>> t, std::string_view name) noexcept
-      : continuation(&fire), back_(r, name), done_(std::move(t)) {}
-  static task* fire(continuation& c, wish w) noexcept {
-    if (w == wish::name_owner) return nullptr;
-    auto& self = static_cast<answer_when_done&>(c);
-    self.back_.with([&]() -> R { return take_result(*self.done_); });
-    delete &self;
-    return nullptr;
-  }
-
-  way_back back_;
-  task_ref<state<R>> done_;
 };
 
 }  // namespace detail
@@ -22935,14 +23205,13 @@ CADRE_NAMESPACE_BEGIN
 /// Calls of one caller run in the order in which they were made, one at a time unless the actor's .max_concurrency says
 /// otherwise. Arguments are converted to the types of the method's parameters; futures and object_refs among them are waited
 /// for in the method's place. A call that waits for one which the actor can only come to later throws wait_cycle (208),
-/// which names all on the way.
+/// which names all on the way; if other ranks are part of the circle, within a second or so, as the result of a call.
 ///
 /// A method that returns a future<R> gives a future<R> too, not one of a future. If it is a coroutine (with
 /// <cadre/async/coroutine.hpp>), `co_await` in it frees the actor: other calls run meanwhile, and it goes on in a turn of the
 /// actor, so nothing that only its methods use needs a lock, but may have changed at each co_await. Other coroutines that it
 /// begins do so too, but for those that name a thread_pool. Its arguments and the object live until the future is there. The
-/// future is there when the coroutine is over; cancelling it cancels the coroutine. A circle that a co_await closes is not
-/// seen.
+/// future is there when the coroutine is over; cancelling it cancels the coroutine.
 ///
 /// Thread-safety: as an int; any number of threads may call through copies of one handle.
 template <class T>

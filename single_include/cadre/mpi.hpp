@@ -3902,6 +3902,7 @@ inline void message_link::tend() noexcept {
     watch_newcomers();
     watch_->look([&](int rank, std::string how) { declare_dead(rank, std::move(how), knowledge::seen); });
     beat();
+    sink_->tick();
     const auto most = others_look                                     ? while_others_look
                       : transferring_.load(std::memory_order_relaxed) ? while_transferring
                                                                       : longest;

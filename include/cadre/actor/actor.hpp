@@ -32,14 +32,13 @@ CADRE_NAMESPACE_BEGIN
 /// Calls of one caller run in the order in which they were made, one at a time unless the actor's .max_concurrency says
 /// otherwise. Arguments are converted to the types of the method's parameters; futures and object_refs among them are waited
 /// for in the method's place. A call that waits for one which the actor can only come to later throws wait_cycle (208),
-/// which names all on the way.
+/// which names all on the way; if other ranks are part of the circle, within a second or so, as the result of a call.
 ///
 /// A method that returns a future<R> gives a future<R> too, not one of a future. If it is a coroutine (with
 /// <cadre/async/coroutine.hpp>), `co_await` in it frees the actor: other calls run meanwhile, and it goes on in a turn of the
 /// actor, so nothing that only its methods use needs a lock, but may have changed at each co_await. Other coroutines that it
 /// begins do so too, but for those that name a thread_pool. Its arguments and the object live until the future is there. The
-/// future is there when the coroutine is over; cancelling it cancels the coroutine. A circle that a co_await closes is not
-/// seen.
+/// future is there when the coroutine is over; cancelling it cancels the coroutine.
 ///
 /// Thread-safety: as an int; any number of threads may call through copies of one handle.
 template <class T>

@@ -251,11 +251,18 @@ class actor_cell final : public strand {
   }
   [[nodiscard]] std::mutex& mutex() noexcept { return mutex_; }
 
-  /// The call that it is at, with a reference; null if there is none, or if several can run at once.
-  [[nodiscard]] task* current() noexcept {
+  /// What has to end before a call has its turn, with a reference; null if there is nothing, or if several can run at once.
+  [[nodiscard]] task* current_before(const task& call) noexcept {
     const std::lock_guard lock(mutex_);
-    if (current_ != nullptr) current_->retain();
+    if (current_ == nullptr || current_ == &call) return nullptr;
+    current_->retain();
     return current_;
+  }
+  /// The letters that still have a call from another rank; or null.
+  [[nodiscard]] task_ref<task> find_letter(int from, std::uint64_t number) noexcept {
+    const auto has_it = [&](const task* t) { return letters::still_have(t, from, number); };
+    const std::lock_guard lock(mutex_);
+    return task_ref<task>(mail_.find(has_it, current_));
   }
 
   /// Runs calls up to this one on the thread that waits for it. False if that is under way elsewhere.
@@ -478,6 +485,7 @@ class actor_cell final : public strand {
 
 inline std::shared_ptr<strand> letters::runs_in() noexcept { return cell.as_strand(); }
 inline task_extras* letters::extras() noexcept { return cell.extras(); }
+inline task* letters::held_up_by() noexcept { return cell.current_before(*this); }
 inline letters_of_turn& letters::turn() noexcept { return cell.letters_run(); }
 
 inline void turn::run() noexcept {

@@ -46,16 +46,17 @@ class remote_result final : public state<R>, public waits_for_answer {
     this->set_parent();
     this->publish(task::pending, 2);
   }
-  /// Before it is asked for there. Returns the number of the request.
-  std::uint64_t expect_from(int to) {
+  /// Before it is asked for there; of an actor, if it is a call, in that cell. Returns the number of the request.
+  std::uint64_t expect_from(int to, std::uint32_t cell) {
     to_ = to;
+    cell_ = cell;
     const std::uint64_t n = job_.open().add(*this, to);
     number_ = n;
     return n;
   }
   /// Of a movable call: to where its actor is.
   void go(const actor_place& where) noexcept {
-    const std::uint64_t n = expect_from(where.rank);
+    const std::uint64_t n = expect_from(where.rank, where.at.cell);
     try {
       moves_->send(where.rank, {.number = n, .cell = where.at.cell, .generation = where.at.generation});
     } catch (const std::exception& e) {
@@ -89,6 +90,12 @@ class remote_result final : public state<R>, public waits_for_answer {
   void run_not() noexcept override {}
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
   [[nodiscard]] std::string_view what() const noexcept override { return name_; }
+  [[nodiscard]] task* awaited() noexcept override {
+    if (!this->waiters().has_some()) return nullptr;
+    this->retain();
+    return this;
+  }
+  [[nodiscard]] place asked_at() const noexcept override { return {to_, cell_, number_}; }
   bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
   void on_stop() noexcept override { job_.cancel(to_, number_); }
 
@@ -156,6 +163,7 @@ class remote_result final : public state<R>, public waits_for_answer {
   bool of_actor_;
   std::unique_ptr<movable> moves_;
   std::atomic<int> to_{0};
+  std::atomic<std::uint32_t> cell_{0};
   std::atomic<std::uint64_t> number_{0};
 };
 
@@ -175,7 +183,7 @@ future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view n
   auto* const result = new remote_result<R>(j, name, of_actor, at);
   result->cost = std::move(cost);
   auto answer = future_access::make<R>(task_ref<state<R>>(result));
-  h.number = result->expect_from(to);
+  h.number = result->expect_from(to, h.cell);
   try {
     j.ask_handler(to, h, refs, write, std::move(keep));
   } catch (const std::exception& e) {

@@ -63,12 +63,7 @@ class call_task final : public function_task<R, F>, public call_in_mailbox {
   bool bring_nearer(time_point deadline) noexcept override { return cell.bring_nearer(*this, deadline); }
   [[nodiscard]] bool listen(listener& l) noexcept override { return cell.listen(*this, l); }
   void stop_listening(listener& l, bool leaves) noexcept override { cell.stop_listening(l, leaves); }
-  [[nodiscard]] task* held_up_by() noexcept override {
-    task* const t = cell.current();
-    if (t != this) return t;
-    t->release();
-    return nullptr;
-  }
+  [[nodiscard]] task* held_up_by() noexcept override { return cell.current_before(*this); }
 
  private:
   std::string_view name_;
@@ -173,12 +168,7 @@ class long_call_task final : public state<R>, public long_call {
   bool bring_nearer(time_point deadline) noexcept override { return cell.bring_nearer(*this, deadline); }
   [[nodiscard]] bool listen(listener& l) noexcept override { return cell.listen(*this, l); }
   void stop_listening(listener& l, bool leaves) noexcept override { cell.stop_listening(l, leaves); }
-  [[nodiscard]] task* held_up_by() noexcept override {
-    task* const t = cell.current();
-    if (t != this) return t;
-    t->release();
-    return nullptr;
-  }
+  [[nodiscard]] task* held_up_by() noexcept override { return cell.current_before(*this); }
 
   [[nodiscard]] task* goes_on_after() noexcept override {
     const std::lock_guard lock(cell.mutex());

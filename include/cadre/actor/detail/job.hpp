@@ -2,6 +2,7 @@
 #define CADRE_ACTOR_DETAIL_JOB_HPP
 
 #include <cadre/actor/detail/arriving_letters.hpp>
+#include <cadre/actor/detail/circle_looks.hpp>
 #include <cadre/actor/detail/error_codec.hpp>
 #include <cadre/actor/detail/far_objects.hpp>
 #include <cadre/actor/detail/flat.hpp>
@@ -124,6 +125,17 @@ class job final : public message_sink,
       is_alive(to) ? who.fail(std::current_exception()) : who.lost(e.what());
     }
   }
+  /// Asks for what is not answered, of a rank that may have died; no part of what the job does.
+  template <class Tag, class Write>
+  void mention(int to, std::uint32_t cell, Write&& write) noexcept {
+    try {
+      send(to, {.cell = cell, .handler = handler_of<Tag>::entry.id(), .what = kind::ask, .counts = false}, false, write,
+           urgency::urgent);
+      way_->flush();
+    } catch (const std::exception& e) {
+      log(log_level::debug, "actor", [&] { return std::string("a message was not sent: ") + e.what(); });
+    }
+  }
   template <class Write>
   void answer(int to, std::uint64_t number, bool refs, Write&& write, how_to_answer how = {},
               enclosed with = {}) noexcept {
@@ -170,6 +182,7 @@ class job final : public message_sink,
   [[nodiscard]] job_names& names() noexcept { return names_; }
   [[nodiscard]] kept_actors& kept() noexcept { return kept_; }
 
+  [[nodiscard]] circle_looks& circles() noexcept { return circles_; }
   [[nodiscard]] moved_actors& moved() noexcept { return moved_; }
   [[nodiscard]] far_objects& far() noexcept { return far_; }
   /// The object of that key comes from another node, or would if somebody wanted it: whoever waits for this may get it.
@@ -288,6 +301,7 @@ class job final : public message_sink,
     if (h.counts) received_.fetch_add(1);  // behind what it made
   }
   void batch_ends() noexcept override { letters_.deliver(); }
+  void tick() noexcept override;
   void fault(int from, const error& what) noexcept override {
     log(log_level::error, "actor", [&] {
       return "rank " + std::to_string(rank_of(from)) + " of the job sends what no rank sends: " + what.what();
@@ -467,6 +481,7 @@ class job final : public message_sink,
   std::mutex dying_;  // while the death of a rank is told
   const std::shared_ptr<places> ranks_;
   moved_actors moved_;
+  circle_looks circles_;
   errands revivals_, respawns_, errands_;
   std::atomic<std::uint64_t> sent_{0}, received_{0};
   std::atomic<std::uint32_t> over_{0};

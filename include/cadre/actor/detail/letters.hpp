@@ -61,6 +61,18 @@ class letters final : public state_with_error, public call_in_mailbox {
     return true;
   }
   [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+  /// Whether that is some, in a mailbox, of which a call is one that waits or is the last that has begun.
+  [[nodiscard]] static bool still_have(const task* t, int from, std::uint64_t number) noexcept {
+    const auto* const some = dynamic_cast<const letters*>(t);
+    if (some == nullptr) return false;
+    for (std::size_t at = 0; at != some->used_;) {
+      head h;
+      std::memcpy(&h, some->bytes_.get() + at, sizeof h);
+      at += sizeof h + h.size;
+      if (h.from == from && h.number == number) return some->read_.load(std::memory_order_acquire) <= at;
+    }
+    return false;
+  }
 
   void run() noexcept override {
     const cancelled_letters::reader reader(to_.cancelled(), now_);
@@ -111,6 +123,7 @@ class letters final : public state_with_error, public call_in_mailbox {
   [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override;
   [[nodiscard]] task_extras* extras() noexcept override;
   [[nodiscard]] bool waits_on_its_thread() noexcept override { return true; }
+  [[nodiscard]] task* held_up_by() noexcept override;
   [[nodiscard]] std::string_view name() const noexcept override {
     const handler* const h = opened_by_.load(std::memory_order_relaxed);
     return h != nullptr ? h->called() : "calls from another rank";
@@ -127,11 +140,12 @@ class letters final : public state_with_error, public call_in_mailbox {
   };
 
   bool next(letter& l) noexcept {
-    if (read_ == used_) return false;
+    const std::size_t read = read_.load(std::memory_order_relaxed);
+    if (read == used_) return false;
     head h;
-    std::memcpy(&h, bytes_.get() + read_, sizeof h);
-    l = {&to_, &cell, this, h.opened_by, h.number, h.from, {bytes_.get() + read_ + sizeof h, h.size}};
-    read_ += sizeof h + h.size;
+    std::memcpy(&h, bytes_.get() + read, sizeof h);
+    l = {&to_, &cell, this, h.opened_by, h.number, h.from, {bytes_.get() + read + sizeof h, h.size}};
+    read_.store(read + sizeof h + h.size, std::memory_order_release);
     opened_by_.store(h.opened_by, std::memory_order_relaxed);
     return true;
   }
@@ -151,7 +165,8 @@ class letters final : public state_with_error, public call_in_mailbox {
 
   receives_letters& to_;
   std::unique_ptr<std::byte[]> bytes_;
-  std::size_t used_ = 0, read_ = 0;
+  std::size_t used_ = 0;
+  std::atomic<std::size_t> read_{0};
   std::uint32_t count_ = 0;
   std::atomic<const handler*> opened_by_{nullptr};
   cancelled_letters::call_under_way now_;

@@ -97,6 +97,15 @@ class mailbox {
   /// A part of a coroutine, or a long call that is to finish.
   void resume(task& part) noexcept { resumed_.push(part); }
 
+  /// The call that runs, or the first that waits, of which `is_it(const task*)` is true, with a reference; or null.
+  template <class IsIt>
+  [[nodiscard]] task* find(const IsIt& is_it, task* running) const noexcept {
+    task* t = is_it(running) ? running : calls_.first();
+    while (t != nullptr && !is_it(t)) t = t->link.load(std::memory_order_relaxed);
+    if (t != nullptr) t->retain();
+    return t;
+  }
+
   /// What is to run next; null if nothing may now. Calls and parts of coroutines take turns.
   [[nodiscard]] task* next(std::uint32_t turns) noexcept {
     task* const call = next_call(turns);

@@ -3,6 +3,7 @@
 
 #include <cadre/actor/detail/arriving_call.hpp>
 #include <cadre/actor/detail/ask.hpp>
+#include <cadre/actor/detail/circles.hpp>
 #include <cadre/actor/detail/group_requests.hpp>
 #include <cadre/actor/detail/restarts.hpp>
 #include <cadre/actor/detail/sent_options.hpp>

@@ -4,14 +4,17 @@
 #include <cadre/actor/detail/link.hpp>
 #include <cadre/archive/input_archive.hpp>
 #include <cadre/async/detail/brief_lock.hpp>
+#include <cadre/async/detail/task.hpp>
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <mutex>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
@@ -29,6 +32,15 @@ class waits_for_answer {
   virtual void lost(std::string_view how) noexcept = 0;
   /// The name of what was asked for.
   [[nodiscard]] virtual std::string_view what() const noexcept = 0;
+  /// What of it others wait for, with a reference, if somebody does; or null.
+  [[nodiscard]] virtual task* awaited() noexcept { return nullptr; }
+  /// Where it was asked for last.
+  struct place {
+    int rank;
+    std::uint32_t cell;  ///< of the actor, if it is a call
+    std::uint64_t number;
+  };
+  [[nodiscard]] virtual place asked_at() const noexcept { return {}; }
   /// Before lost(): true if it goes on elsewhere, in place of being lost. Asks for nothing else.
   virtual bool goes_elsewhere() noexcept { return false; }
 
@@ -53,6 +65,7 @@ class requests {
     e.who = &who;
     e.to = to;
     e.order = ++made_;
+    e.looks = 0;
     ++e.generation;
     ++open_;
     return number(i);
@@ -76,6 +89,25 @@ class requests {
     for (const std::uint32_t i : found) all.push_back(release(i));
     return all;
   }
+  /// Some of those that somebody waits for: each comes here at the second look at it, the fourth, the eighth and so on. Looks
+  /// at others each time. For one thread.
+  [[nodiscard]] std::vector<task_ref<task>> look_at_awaited() {
+    std::vector<task_ref<task>> found;
+    found.reserve(64);
+    for (std::uint32_t n = 0; n < 4096 && found.size() < found.capacity();) {
+      const std::lock_guard lock(mutex_);  // for a few only, as others spin
+      for (const std::uint32_t end = n + 64; n != end; ++n) {
+        if (n >= entries_.size() || found.size() == found.capacity()) return found;
+        next_look_ = next_look_ + 1 < entries_.size() ? next_look_ + 1 : 0;
+        entry& e = entries_[next_look_];
+        task* const t = e.who != nullptr ? e.who->awaited() : nullptr;
+        if (t == nullptr) continue;
+        task_ref<task> one(t);
+        if (++e.looks > 1 && std::has_single_bit(e.looks)) found.push_back(std::move(one));
+      }
+    }
+    return found;
+  }
   [[nodiscard]] std::size_t open() const noexcept {
     const std::lock_guard lock(mutex_);
     return open_;
@@ -88,6 +120,7 @@ class requests {
     int to = 0;
     std::uint32_t generation = 0;
     std::uint32_t next = none;
+    std::uint32_t looks = 0;
     std::uint64_t order = 0;
   };
   [[nodiscard]] std::uint64_t number(std::uint32_t i) const noexcept {
@@ -108,6 +141,7 @@ class requests {
   std::uint32_t free_ = none;
   std::size_t open_ = 0;
   std::uint64_t made_ = 0;
+  std::size_t next_look_ = 0;
 };
 
 }  // namespace detail

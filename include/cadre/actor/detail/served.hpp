@@ -26,6 +26,14 @@ class served_tasks {
     e.number = number;
     std::swap(e.which, last);
   }
+  /// Null if it is not here.
+  [[nodiscard]] task_ref<task> find(int from, std::uint64_t number) {
+    const std::lock_guard lock(mutex_);
+    const auto at = all_.find(place(from, number));
+    if (at == all_.end() || at->second.number != number || !at->second.which) return {};
+    at->second.which->retain();
+    return task_ref<task>(at->second.which.get());
+  }
   /// False if it is not here.
   bool cancel(int from, std::uint64_t number) {
     task_ref<task> found;

@@ -66,9 +66,37 @@ class sleeping_wait {
     const std::lock_guard lock(the_locks().waits);
     int looks = most_looks;
     // What only its actor's turn is missing for can begin when the coroutine is suspended.
-    follow_actors({awaited, nullptr}, looks, kept, coroutine, [&](const task& t, bool of_its_actor) {
-      return !of_its_actor && (&t == &coroutine || &t == begun_in);
+    follow_actors({awaited, nullptr}, looks, kept, [&](const held_up& last) {
+      if (last.at == &last.which && (last.at == &coroutine || last.at == begun_in))
+        tell_cycle_of_calls(coroutine, last);
     });
+  }
+
+  /// A task that cannot be done before another one goes on, and the one before it on the way there.
+  struct held_up {
+    task& which;
+    const held_up* by;
+    const task* at = nullptr;  // what has to go on: the call that its actor is at, or itself
+
+    /// " waits for " each, the first first; or without that one, which has been named.
+    [[nodiscard]] std::string path(bool with_first = true) const {
+      std::string text;
+      for (const held_up* h = this; h != nullptr && (with_first || h->by != nullptr); h = h->by)
+        text.insert(0, " waits for " + describe(h->which.name(), h->which.at()));
+      return text;
+    }
+    [[nodiscard]] std::string behind() const {
+      return at == &which ? "" : ", which its actor can begin only after " + describe(at->name(), at->at());
+    }
+  };
+  /// From a task to all that has to be done before it can be, as far as that is known: `visit(held_up)` for each, with the list
+  /// locked.
+  template <class Visit>
+  static void for_each_needed(task& by, const Visit& visit) {
+    kept_tasks kept;
+    const std::lock_guard lock(the_locks().waits);
+    int looks = most_looks;
+    follow_actors({by, nullptr}, looks, kept, visit);
   }
 
   /// Calls `visit(const sleeping_wait&)` for each, with the list locked.
@@ -99,12 +127,6 @@ class sleeping_wait {
       if (elsewhere) throw forked_process();
     }
   }
-
-  // A task that cannot be done before this thread goes on, and the one before it on the way there.
-  struct held_up {
-    task& which;
-    const held_up* by;
-  };
 
   // From the tasks of this stack to all that wait for them, and so on: continuations, joins, coroutines, and the stacks of
   // threads that wait for all of their targets. If what this thread is about to wait for is among them, nobody will ever go
@@ -142,34 +164,30 @@ class sleeping_wait {
   void check_actors(kept_tasks& kept) const {
     int looks = most_looks;
     for (const watch& w : targets_)
-      follow_actors({*w.target, nullptr}, looks, kept, *stack_->runs, [this](const task& t, bool) { return runs(t); });
+      follow_actors({*w.target, nullptr}, looks, kept, [this](const held_up& last) {
+        if (runs(*last.at)) tell_cycle_of_calls(*stack_->runs, last);
+      });
   }
-  template <class IsOwn>
-  static void follow_actors(const held_up& target, int& looks, kept_tasks& kept, const task& who, const IsOwn& is_own) {
+  template <class Visit>
+  static void follow_actors(held_up target, int& looks, kept_tasks& kept, const Visit& visit) {
     for (const held_up* h = target.by; h != nullptr; h = h->by)
       if (&h->which == &target.which) return;  // a circle of others
+    task* const at = target.which.held_up_by();
+    if (at != nullptr) kept.emplace_back(at);
+    target.at = at != nullptr ? at : &target.which;
+    visit(target);
     if (task* const inner = target.which.goes_on_after(); inner != nullptr) {
       kept.emplace_back(inner);
-      if (--looks > 0) follow_actors({*inner, &target}, looks, kept, who, is_own);
+      if (--looks > 0) follow_actors({*inner, &target}, looks, kept, visit);
     }
-    task* at = target.which.held_up_by();
-    if (at != nullptr)
-      kept.emplace_back(at);
-    else
-      at = &target.which;
-    if (is_own(*at, at != &target.which)) tell_cycle_of_calls(who, target, *at);
     for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
-      if (!s->runs(*at) || s->needed_ != s->targets_.size()) continue;
+      if (!s->runs(*target.at) || s->needed_ != s->targets_.size()) continue;
       for (const watch& w : s->targets_)
-        if (--looks > 0) follow_actors({*w.target, &target}, looks, kept, who, is_own);
+        if (--looks > 0) follow_actors({*w.target, &target}, looks, kept, visit);
     }
   }
-  [[noreturn, gnu::cold]] static void tell_cycle_of_calls(const task& who, const held_up& last, const task& at) {
-    std::string path;
-    for (const held_up* h = &last; h != nullptr; h = h->by)
-      path.insert(0, " waits for " + describe(h->which.name(), h->which.at()));
-    if (&at != &last.which) path += ", which its actor can begin only after " + describe(at.name(), at.at());
-    throw wait_cycle(describe(who.name(), who.at()) + path);
+  [[noreturn, gnu::cold]] static void tell_cycle_of_calls(const task& who, const held_up& last) {
+    throw wait_cycle(describe(who.name(), who.at()) + last.path() + last.behind());
   }
   [[noreturn, gnu::cold]] void tell_cycle(const held_up& last) const {
     std::string path = top() != nullptr ? describe(top()->name(), top()->at()) : "a task";

@@ -33,6 +33,10 @@ struct continuation {
 class waiter_list {
  public:
   [[nodiscard]] bool is_closed() const noexcept { return head_.load(std::memory_order_acquire) == closed; }
+  /// At this moment, and the list is not closed.
+  [[nodiscard]] bool has_some() const noexcept {
+    return (head_.load(std::memory_order_relaxed) & ~locked & ~closed) != 0;
+  }
 
   /// False if the list is closed.
   [[nodiscard]] bool add(continuation& c) noexcept {
