@@ -9400,6 +9400,7 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ACTOR_DETAIL_LINK_HPP
 #define CADRE_ACTOR_DETAIL_LINK_HPP
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -9419,6 +9420,15 @@ struct outgoing {
   byte_buffer bytes;                               ///< header and arguments
   std::vector<std::span<const std::byte>> blocks;  ///< large contiguous arguments, sent from where they lie
   std::shared_ptr<const void> keep;                ///< what keeps the blocks; let go when they have left
+};
+
+/// A small message that is written where it is to lie: `write(what, to)` writes all of it, and does nothing else.
+struct written_in_place {
+  std::size_t bytes;  ///< at most written_in_place::most
+  void (*write)(const void* what, std::byte* to) noexcept;
+  const void* what;
+
+  static constexpr std::size_t most = 1024;
 };
 
 /// Where the blocks of a message go.
@@ -9497,6 +9507,11 @@ class link {
   /// there is less. Throws if that rank is dead, does not take anything for a long time, or the link is closed.
   virtual void send(int to, std::span<const std::byte> bytes, urgency how = urgency::normal) = 0;
   virtual void send(int to, outgoing&& message, urgency how = urgency::normal) = 0;
+  virtual void send(int to, const written_in_place& message, urgency how = urgency::normal) {
+    std::array<std::byte, written_in_place::most> all;
+    message.write(message.what, all.data());
+    send(to, std::span<const std::byte>(all).first(message.bytes), how);
+  }
   /// What is buffered goes now.
   virtual void flush() = 0;
 
@@ -18076,8 +18091,24 @@ struct message_head {
     for (const std::size_t flag : {offsetof(message_head, counts), offsetof(message_head, with_refs)})
       if (from[flag] > std::byte{1})
         throw archive_corrupt("a bool of value " + std::to_string(std::to_integer<int>(from[flag])), flag);
-    std::memcpy(static_cast<void*>(&h), from.data(), bytes);
+    each(h, [at = from.data()](auto& member, std::size_t offset) { std::memcpy(&member, at + offset, sizeof member); });
     return h;
+  }
+  void write(std::byte* to) const noexcept {
+    each(*this, [to](const auto& member, std::size_t offset) { std::memcpy(to + offset, &member, sizeof member); });
+  }
+
+ private:
+  // One by one: a processor waits long for a read of several words that have just been written one by one.
+  template <class Head, class F>
+  static void each(Head& h, const F& f) {
+    f(h.number, offsetof(message_head, number));
+    f(h.cell, offsetof(message_head, cell));
+    f(h.generation, offsetof(message_head, generation));
+    f(h.handler, offsetof(message_head, handler));
+    f(h.what, offsetof(message_head, what));
+    f(h.counts, offsetof(message_head, counts));
+    f(h.with_refs, offsetof(message_head, with_refs));
   }
 };
 static_assert(offsetof(message_head, with_refs) + 1 == message_head::bytes);
@@ -20714,9 +20745,9 @@ class job final : public message_sink,
 
   [[nodiscard]] runtime_core& core() noexcept { return core_; }
   [[nodiscard]] link& way() noexcept { return *way_; }
-  [[nodiscard]] int rank() const noexcept { return way_->rank(); }
-  [[nodiscard]] int world_size() const noexcept { return way_->world_size(); }
-  [[nodiscard]] bool has_rank(int r) const noexcept { return r >= 0 && r < way_->members(); }
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  [[nodiscard]] int world_size() const noexcept { return world_size_; }
+  [[nodiscard]] bool has_rank(int r) const noexcept { return r >= 0 && (r < world_size_ || r < way_->members()); }
   /// Of a message. Throws archive_corrupt (502) if there is no such rank.
   void check_rank(int r) const {
     if (!has_rank(r))
@@ -20983,12 +21014,22 @@ class job final : public message_sink,
 
   template <writes_flat Write>
   void send_flat(int to, const head& h, const Write& write, urgency how) {
-    std::array<std::byte, head::bytes + Write::flat_bytes> message;
-    std::memcpy(message.data(), &h, head::bytes);
-    write.put(message.data() + head::bytes);
+    constexpr std::size_t bytes = head::bytes + Write::flat_bytes;
+    static_assert(bytes <= written_in_place::most);
+    const auto put = [&](std::byte* at) noexcept { h.write(at), write.put(at + head::bytes); };
+    constexpr auto call = [](const void* what, std::byte* at) noexcept { (*static_cast<decltype(put)*>(what))(at); };
+    count(h, [&] {
+      if (to != rank()) return way_->send(to, written_in_place{bytes, call, &put}, how);
+      std::array<std::byte, bytes> message;
+      put(message.data());
+      deliver_here(message);
+    });
+  }
+  template <class Send>
+  void count(const head& h, Send&& send) {
     if (h.counts) sent_.fetch_add(1);
     try {
-      to == rank() ? deliver_here(message) : way_->send(to, message, how);
+      send();
     } catch (...) {
       if (h.counts) sent_.fetch_sub(1);
       throw;
@@ -21013,8 +21054,7 @@ class job final : public message_sink,
     write(archive);
     std::vector<std::span<const std::byte>> blocks = parts.take_blocks();
     if (!with.block.empty()) blocks.push_back(with.block);
-    if (h.counts) sent_.fetch_add(1);
-    try {
+    count(h, [&] {
       if (to == rank())
         deliver_here(bytes.to_vector());
       else if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
@@ -21024,10 +21064,7 @@ class job final : public message_sink,
             to,
             {.bytes = std::exchange(bytes, byte_buffer()), .blocks = std::move(blocks), .keep = std::move(with.keep)},
             how);
-    } catch (...) {
-      if (h.counts) sent_.fetch_sub(1);
-      throw;
-    }
+    });
     parts.sent();
     bytes.clear();
     spare_buffer() = std::move(bytes);
@@ -21107,6 +21144,7 @@ class job final : public message_sink,
 
   runtime_core& core_;
   std::unique_ptr<link> way_;
+  const int rank_ = way_->rank(), world_size_ = way_->world_size();  // each call asks for them
   membership who_;
   requests requests_;
   served_tasks served_;
@@ -21552,6 +21590,7 @@ struct circle_request {
     read_all(r, q.asker, q.first, q.round, q.hops, q.number, q.path);
     job& j = r.at;
     j.check_rank(q.asker);
+    if (r.number != 0) throw archive_corrupt("a question about a circle that wants an answer", 0);
     constexpr std::uint32_t most_hops = 64;
     const task_ref<task> asked = find(r, q.number);
     if (!asked || q.hops > most_hops || !j.circles().is_new({q.asker, q.first, q.round, r.from, q.number})) return;

@@ -2855,6 +2855,7 @@ CADRE_NAMESPACE_END
 #define CADRE_MPI_DETAIL_OUTBOX_HPP
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -2900,12 +2901,15 @@ class outbox {
 
   appended append(std::span<const std::byte> bytes) {
     const std::lock_guard lock(lock_);
-    if (open_ == nullptr || closed_ || bytes.size() > record_bytes || !has_room(bytes.size())) [[unlikely]]
+    if (!fits(bytes.size())) [[unlikely]]
       return append_slow(bytes);
-    const bool first = open_->used == header_bytes;
-    put(record_kind::message, bytes);
-    ++messages_;
-    return {true, first, seal_if_enough()};
+    return append_here(bytes.size(), [bytes](std::byte* at) { std::copy(bytes.begin(), bytes.end(), at); });
+  }
+  appended append(const cadre::detail::written_in_place& message) {
+    const std::lock_guard lock(lock_);
+    if (!fits(message.bytes)) [[unlikely]]
+      return append_slow(message);
+    return append_here(message.bytes, [&](std::byte* at) { message.write(message.what, at); });
   }
 
   appended append(std::span<const std::byte> bytes, std::span<const std::span<const std::byte>> blocks,
@@ -3013,6 +3017,21 @@ class outbox {
 
  private:
   [[nodiscard]] bool is_open_empty() const noexcept { return open_ == nullptr || open_->used == header_bytes; }
+  [[nodiscard]] bool fits(std::size_t bytes) const noexcept {
+    return open_ != nullptr && !closed_ && bytes <= record_bytes && has_room(bytes);
+  }
+  template <class Write>
+  appended append_here(std::size_t bytes, const Write& write) {
+    const bool first = open_->used == header_bytes;
+    put(record_kind::message, bytes, {}, write);
+    ++messages_;
+    return {true, first, seal_if_enough()};
+  }
+  [[gnu::noinline]] appended append_slow(const cadre::detail::written_in_place& message) {
+    std::array<std::byte, cadre::detail::written_in_place::most> all;
+    message.write(message.what, all.data());
+    return append_slow(std::span<const std::byte>(all).first(message.bytes));
+  }
 
   [[gnu::noinline]] appended append_slow(std::span<const std::byte> bytes) {
     if (closed_) return {false, false, false};
@@ -3047,27 +3066,18 @@ class outbox {
 
   // Appends a record, for which there is room. `extra` does not count as its size.
   void put(record_kind kind, std::span<const std::byte> bytes, std::span<const std::byte> extra = {}) {
+    put(kind, bytes.size(), extra, [bytes](std::byte* at) { std::copy(bytes.begin(), bytes.end(), at); });
+  }
+  template <class Write>
+  void put(record_kind kind, std::size_t bytes, std::span<const std::byte> extra, const Write& write) {
     std::byte* const begin = open_->bytes.get() + open_->used;
-    std::byte* at = put_number(begin, bytes.size() << 2 | static_cast<unsigned>(kind));
+    std::byte* at = put_number(begin, bytes << 2 | static_cast<unsigned>(kind));
     if (!extra.empty()) [[unlikely]]
       at = std::copy(extra.begin(), extra.end(), at);
-    copy(at, bytes);
-    const auto size = static_cast<std::size_t>(at - begin) + bytes.size();
+    write(at);
+    const auto size = static_cast<std::size_t>(at - begin) + bytes;
     open_->used += size;
     appended_.store(appended_.load(std::memory_order_relaxed) + size, std::memory_order_relaxed);
-  }
-  static void copy(std::byte* to, std::span<const std::byte> bytes) noexcept {
-    const std::byte* const from = bytes.data();
-    const std::size_t n = bytes.size();
-    if (n >= 8 && n <= 16) {  // the smallest calls, without the call of memcpy: two halves that may overlap
-      std::uint64_t low = 0, high = 0;
-      std::memcpy(&low, from, 8);
-      std::memcpy(&high, from + n - 8, 8);
-      std::memcpy(to, &low, 8);
-      std::memcpy(to + n - 8, &high, 8);
-    } else if (n != 0) {
-      std::memcpy(to, from, n);
-    }
   }
   bool seal_if_enough() {
     if (open_->used < enough) return false;
@@ -3293,11 +3303,9 @@ class message_link final : public cadre::detail::link {
   void start(cadre::detail::message_sink& sink) override;
 
   /// Throws peer_died (1103), message_error (1104, 1105, 1108).
-  void send(int to, std::span<const std::byte> bytes, urgency how) override {
-    peer& p = target(to);
-    if (how == urgency::normal && p.out.under_way() > options_.credit) [[unlikely]]
-      wait_for_room(p);
-    note(to, p, p.out.append(bytes));
+  void send(int to, std::span<const std::byte> bytes, urgency how) override { send_small(to, bytes, how); }
+  void send(int to, const cadre::detail::written_in_place& message, urgency how) override {
+    send_small(to, message, how);
   }
   void send(int to, cadre::detail::outgoing&& message, urgency how) override;
   void flush() override {
@@ -3419,6 +3427,13 @@ class message_link final : public cadre::detail::link {
   [[noreturn]] [[gnu::cold]] void refuse(peer& p);
   void make_peers(int world_size, int members);
   void begin(std::size_t near);
+  template <class Message>
+  void send_small(int to, const Message& message, urgency how) {
+    peer& p = target(to);
+    if (how == urgency::normal && p.out.under_way() > options_.credit) [[unlikely]]
+      wait_for_room(p);
+    note(to, p, p.out.append(message));
+  }
   void note(int to, peer& p, outbox::appended done) {
     if (!done.allowed) [[unlikely]]
       refuse(p);
@@ -3883,8 +3898,9 @@ inline void message_link::tend() noexcept {
   auto nap = shortest;
   std::uint64_t looks = 0;
   while (!stopping_.load(std::memory_order_acquire)) {
-    constexpr std::uint64_t few = 16;  // of one that sleeps and looks now and then
-    const bool others_look = looks_.load(std::memory_order_relaxed) - looks > few;
+    // More than one that sleeps and looks now and then; and fewer than one that is busy with what has come, and looks between.
+    const bool others_look =
+        looks_.load(std::memory_order_relaxed) - looks > static_cast<std::uint64_t>(16 * nap / longest);
     const std::uint32_t rings = bell().rings();
     // Others who look need not be rung for; when they stop this one takes over at the end of its nap.
     if (!others_look) bell().announce_sleep();

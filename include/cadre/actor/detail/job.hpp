@@ -77,9 +77,9 @@ class job final : public message_sink,
 
   [[nodiscard]] runtime_core& core() noexcept { return core_; }
   [[nodiscard]] link& way() noexcept { return *way_; }
-  [[nodiscard]] int rank() const noexcept { return way_->rank(); }
-  [[nodiscard]] int world_size() const noexcept { return way_->world_size(); }
-  [[nodiscard]] bool has_rank(int r) const noexcept { return r >= 0 && r < way_->members(); }
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  [[nodiscard]] int world_size() const noexcept { return world_size_; }
+  [[nodiscard]] bool has_rank(int r) const noexcept { return r >= 0 && (r < world_size_ || r < way_->members()); }
   /// Of a message. Throws archive_corrupt (502) if there is no such rank.
   void check_rank(int r) const {
     if (!has_rank(r))
@@ -346,12 +346,22 @@ class job final : public message_sink,
 
   template <writes_flat Write>
   void send_flat(int to, const head& h, const Write& write, urgency how) {
-    std::array<std::byte, head::bytes + Write::flat_bytes> message;
-    std::memcpy(message.data(), &h, head::bytes);
-    write.put(message.data() + head::bytes);
+    constexpr std::size_t bytes = head::bytes + Write::flat_bytes;
+    static_assert(bytes <= written_in_place::most);
+    const auto put = [&](std::byte* at) noexcept { h.write(at), write.put(at + head::bytes); };
+    constexpr auto call = [](const void* what, std::byte* at) noexcept { (*static_cast<decltype(put)*>(what))(at); };
+    count(h, [&] {
+      if (to != rank()) return way_->send(to, written_in_place{bytes, call, &put}, how);
+      std::array<std::byte, bytes> message;
+      put(message.data());
+      deliver_here(message);
+    });
+  }
+  template <class Send>
+  void count(const head& h, Send&& send) {
     if (h.counts) sent_.fetch_add(1);
     try {
-      to == rank() ? deliver_here(message) : way_->send(to, message, how);
+      send();
     } catch (...) {
       if (h.counts) sent_.fetch_sub(1);
       throw;
@@ -376,8 +386,7 @@ class job final : public message_sink,
     write(archive);
     std::vector<std::span<const std::byte>> blocks = parts.take_blocks();
     if (!with.block.empty()) blocks.push_back(with.block);
-    if (h.counts) sent_.fetch_add(1);
-    try {
+    count(h, [&] {
       if (to == rank())
         deliver_here(bytes.to_vector());
       else if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
@@ -387,10 +396,7 @@ class job final : public message_sink,
             to,
             {.bytes = std::exchange(bytes, byte_buffer()), .blocks = std::move(blocks), .keep = std::move(with.keep)},
             how);
-    } catch (...) {
-      if (h.counts) sent_.fetch_sub(1);
-      throw;
-    }
+    });
     parts.sent();
     bytes.clear();
     spare_buffer() = std::move(bytes);
@@ -470,6 +476,7 @@ class job final : public message_sink,
 
   runtime_core& core_;
   std::unique_ptr<link> way_;
+  const int rank_ = way_->rank(), world_size_ = way_->world_size();  // each call asks for them
   membership who_;
   requests requests_;
   served_tasks served_;

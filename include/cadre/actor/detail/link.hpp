@@ -6,6 +6,7 @@
 #include <cadre/core/error.hpp>
 #include <cadre/core/function.hpp>
 
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -25,6 +26,15 @@ struct outgoing {
   byte_buffer bytes;                               ///< header and arguments
   std::vector<std::span<const std::byte>> blocks;  ///< large contiguous arguments, sent from where they lie
   std::shared_ptr<const void> keep;                ///< what keeps the blocks; let go when they have left
+};
+
+/// A small message that is written where it is to lie: `write(what, to)` writes all of it, and does nothing else.
+struct written_in_place {
+  std::size_t bytes;  ///< at most written_in_place::most
+  void (*write)(const void* what, std::byte* to) noexcept;
+  const void* what;
+
+  static constexpr std::size_t most = 1024;
 };
 
 /// Where the blocks of a message go.
@@ -103,6 +113,11 @@ class link {
   /// there is less. Throws if that rank is dead, does not take anything for a long time, or the link is closed.
   virtual void send(int to, std::span<const std::byte> bytes, urgency how = urgency::normal) = 0;
   virtual void send(int to, outgoing&& message, urgency how = urgency::normal) = 0;
+  virtual void send(int to, const written_in_place& message, urgency how = urgency::normal) {
+    std::array<std::byte, written_in_place::most> all;
+    message.write(message.what, all.data());
+    send(to, std::span<const std::byte>(all).first(message.bytes), how);
+  }
   /// What is buffered goes now.
   virtual void flush() = 0;
 

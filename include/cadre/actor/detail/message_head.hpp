@@ -31,8 +31,24 @@ struct message_head {
     for (const std::size_t flag : {offsetof(message_head, counts), offsetof(message_head, with_refs)})
       if (from[flag] > std::byte{1})
         throw archive_corrupt("a bool of value " + std::to_string(std::to_integer<int>(from[flag])), flag);
-    std::memcpy(static_cast<void*>(&h), from.data(), bytes);
+    each(h, [at = from.data()](auto& member, std::size_t offset) { std::memcpy(&member, at + offset, sizeof member); });
     return h;
+  }
+  void write(std::byte* to) const noexcept {
+    each(*this, [to](const auto& member, std::size_t offset) { std::memcpy(to + offset, &member, sizeof member); });
+  }
+
+ private:
+  // One by one: a processor waits long for a read of several words that have just been written one by one.
+  template <class Head, class F>
+  static void each(Head& h, const F& f) {
+    f(h.number, offsetof(message_head, number));
+    f(h.cell, offsetof(message_head, cell));
+    f(h.generation, offsetof(message_head, generation));
+    f(h.handler, offsetof(message_head, handler));
+    f(h.what, offsetof(message_head, what));
+    f(h.counts, offsetof(message_head, counts));
+    f(h.with_refs, offsetof(message_head, with_refs));
   }
 };
 static_assert(offsetof(message_head, with_refs) + 1 == message_head::bytes);

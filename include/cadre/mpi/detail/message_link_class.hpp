@@ -102,11 +102,9 @@ class message_link final : public cadre::detail::link {
   void start(cadre::detail::message_sink& sink) override;
 
   /// Throws peer_died (1103), message_error (1104, 1105, 1108).
-  void send(int to, std::span<const std::byte> bytes, urgency how) override {
-    peer& p = target(to);
-    if (how == urgency::normal && p.out.under_way() > options_.credit) [[unlikely]]
-      wait_for_room(p);
-    note(to, p, p.out.append(bytes));
+  void send(int to, std::span<const std::byte> bytes, urgency how) override { send_small(to, bytes, how); }
+  void send(int to, const cadre::detail::written_in_place& message, urgency how) override {
+    send_small(to, message, how);
   }
   void send(int to, cadre::detail::outgoing&& message, urgency how) override;
   void flush() override {
@@ -228,6 +226,13 @@ class message_link final : public cadre::detail::link {
   [[noreturn]] [[gnu::cold]] void refuse(peer& p);
   void make_peers(int world_size, int members);
   void begin(std::size_t near);
+  template <class Message>
+  void send_small(int to, const Message& message, urgency how) {
+    peer& p = target(to);
+    if (how == urgency::normal && p.out.under_way() > options_.credit) [[unlikely]]
+      wait_for_room(p);
+    note(to, p, p.out.append(message));
+  }
   void note(int to, peer& p, outbox::appended done) {
     if (!done.allowed) [[unlikely]]
       refuse(p);

@@ -227,8 +227,9 @@ inline void message_link::tend() noexcept {
   auto nap = shortest;
   std::uint64_t looks = 0;
   while (!stopping_.load(std::memory_order_acquire)) {
-    constexpr std::uint64_t few = 16;  // of one that sleeps and looks now and then
-    const bool others_look = looks_.load(std::memory_order_relaxed) - looks > few;
+    // More than one that sleeps and looks now and then; and fewer than one that is busy with what has come, and looks between.
+    const bool others_look =
+        looks_.load(std::memory_order_relaxed) - looks > static_cast<std::uint64_t>(16 * nap / longest);
     const std::uint32_t rings = bell().rings();
     // Others who look need not be rung for; when they stop this one takes over at the end of its nap.
     if (!others_look) bell().announce_sleep();

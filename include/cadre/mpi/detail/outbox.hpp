@@ -1,10 +1,12 @@
 #ifndef CADRE_MPI_DETAIL_OUTBOX_HPP
 #define CADRE_MPI_DETAIL_OUTBOX_HPP
 
+#include <cadre/actor/detail/link.hpp>
 #include <cadre/async/detail/brief_lock.hpp>
 #include <cadre/mpi/detail/batch.hpp>
 
 #include <algorithm>
+#include <array>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -50,12 +52,15 @@ class outbox {
 
   appended append(std::span<const std::byte> bytes) {
     const std::lock_guard lock(lock_);
-    if (open_ == nullptr || closed_ || bytes.size() > record_bytes || !has_room(bytes.size())) [[unlikely]]
+    if (!fits(bytes.size())) [[unlikely]]
       return append_slow(bytes);
-    const bool first = open_->used == header_bytes;
-    put(record_kind::message, bytes);
-    ++messages_;
-    return {true, first, seal_if_enough()};
+    return append_here(bytes.size(), [bytes](std::byte* at) { std::copy(bytes.begin(), bytes.end(), at); });
+  }
+  appended append(const cadre::detail::written_in_place& message) {
+    const std::lock_guard lock(lock_);
+    if (!fits(message.bytes)) [[unlikely]]
+      return append_slow(message);
+    return append_here(message.bytes, [&](std::byte* at) { message.write(message.what, at); });
   }
 
   appended append(std::span<const std::byte> bytes, std::span<const std::span<const std::byte>> blocks,
@@ -163,6 +168,21 @@ class outbox {
 
  private:
   [[nodiscard]] bool is_open_empty() const noexcept { return open_ == nullptr || open_->used == header_bytes; }
+  [[nodiscard]] bool fits(std::size_t bytes) const noexcept {
+    return open_ != nullptr && !closed_ && bytes <= record_bytes && has_room(bytes);
+  }
+  template <class Write>
+  appended append_here(std::size_t bytes, const Write& write) {
+    const bool first = open_->used == header_bytes;
+    put(record_kind::message, bytes, {}, write);
+    ++messages_;
+    return {true, first, seal_if_enough()};
+  }
+  [[gnu::noinline]] appended append_slow(const cadre::detail::written_in_place& message) {
+    std::array<std::byte, cadre::detail::written_in_place::most> all;
+    message.write(message.what, all.data());
+    return append_slow(std::span<const std::byte>(all).first(message.bytes));
+  }
 
   [[gnu::noinline]] appended append_slow(std::span<const std::byte> bytes) {
     if (closed_) return {false, false, false};
@@ -197,27 +217,18 @@ class outbox {
 
   // Appends a record, for which there is room. `extra` does not count as its size.
   void put(record_kind kind, std::span<const std::byte> bytes, std::span<const std::byte> extra = {}) {
+    put(kind, bytes.size(), extra, [bytes](std::byte* at) { std::copy(bytes.begin(), bytes.end(), at); });
+  }
+  template <class Write>
+  void put(record_kind kind, std::size_t bytes, std::span<const std::byte> extra, const Write& write) {
     std::byte* const begin = open_->bytes.get() + open_->used;
-    std::byte* at = put_number(begin, bytes.size() << 2 | static_cast<unsigned>(kind));
+    std::byte* at = put_number(begin, bytes << 2 | static_cast<unsigned>(kind));
     if (!extra.empty()) [[unlikely]]
       at = std::copy(extra.begin(), extra.end(), at);
-    copy(at, bytes);
-    const auto size = static_cast<std::size_t>(at - begin) + bytes.size();
+    write(at);
+    const auto size = static_cast<std::size_t>(at - begin) + bytes;
     open_->used += size;
     appended_.store(appended_.load(std::memory_order_relaxed) + size, std::memory_order_relaxed);
-  }
-  static void copy(std::byte* to, std::span<const std::byte> bytes) noexcept {
-    const std::byte* const from = bytes.data();
-    const std::size_t n = bytes.size();
-    if (n >= 8 && n <= 16) {  // the smallest calls, without the call of memcpy: two halves that may overlap
-      std::uint64_t low = 0, high = 0;
-      std::memcpy(&low, from, 8);
-      std::memcpy(&high, from + n - 8, 8);
-      std::memcpy(to, &low, 8);
-      std::memcpy(to + n - 8, &high, 8);
-    } else if (n != 0) {
-      std::memcpy(to, from, n);
-    }
   }
   bool seal_if_enough() {
     if (open_->used < enough) return false;
