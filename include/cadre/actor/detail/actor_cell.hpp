@@ -60,6 +60,7 @@ class actor_cell final : public strand {
     wanted_ = most_at_once;
     most_pending_ = most_pending;
     revival_ = std::move(anew);
+    takes_letters_.store(wanted_ == 1 && most_pending_ == 0 && revival_ == nullptr ? generation_ + 1 : 0);
     return ++generation_;
   }
 
@@ -78,9 +79,8 @@ class actor_cell final : public strand {
     return true;
   }
   /// Whether calls of it may come as letters: it runs one at a time, limits none that wait, and is never made anew.
-  [[nodiscard]] bool takes_letters(std::uint32_t generation) noexcept {
-    const std::lock_guard lock(mutex_);
-    return generation == generation_ && wanted_ == 1 && most_pending_ == 0 && revival_ == nullptr;
+  [[nodiscard]] bool takes_letters(std::uint32_t generation) const noexcept {
+    return generation != 0 && generation == takes_letters_.load(std::memory_order_relaxed);
   }
   /// Of the turn: letters are for actors that have one at a time.
   [[nodiscard]] letters_of_turn& letters_run() noexcept { return letters_run_; }
@@ -468,6 +468,7 @@ class actor_cell final : public strand {
   mailbox mail_;
   std::size_t most_pending_ = 0;
   std::uint32_t generation_ = 0;
+  std::atomic<std::uint32_t> takes_letters_{0};  // the generation that does
   const std::type_info* type_ = nullptr;
   std::uint32_t turns_ = 0, most_ = 1, wanted_ = 1;  // that run or wait for a thread, and how many there may be
   pool_id pool_ = no_pool;

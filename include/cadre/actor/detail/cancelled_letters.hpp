@@ -1,6 +1,7 @@
 #ifndef CADRE_ACTOR_DETAIL_CANCELLED_LETTERS_HPP
 #define CADRE_ACTOR_DETAIL_CANCELLED_LETTERS_HPP
 
+#include <cadre/async/detail/brief_lock.hpp>
 #include <cadre/async/detail/cancel.hpp>
 #include <cadre/async/detail/task.hpp>
 #include <cadre/os/detail/relax.hpp>
@@ -115,7 +116,7 @@ class cancelled_letters {
   }
 
  private:
-  std::mutex mutex_;
+  brief_lock mutex_;
   std::set<std::pair<int, std::uint64_t>> all_;
   std::atomic<std::size_t> size_{0};
   call_under_way* first_ = nullptr;
