@@ -18763,7 +18763,8 @@ class places {
       const std::size_t k = find(e.name), at = index(p) * kinds_.size() + k;
       if (k == kinds_.size() || total_[at] < e.units) return std::numeric_limits<double>::infinity();
       const std::int64_t others = beside_others ? taken_[at].load(std::memory_order_relaxed) : 0;
-      most = std::max(most, static_cast<double>(others + e.units) / static_cast<double>(total_[at]));
+      const double all = static_cast<double>(others) + static_cast<double>(e.units);  // which has room for any sum
+      most = std::max(most, all / static_cast<double>(total_[at]));
     }
     return most;
   }
@@ -19395,10 +19396,11 @@ class group_layout {
   static constexpr int most_steps = 20'000;
   using kind = placement_strategy::kind;
 
-  static std::pair<std::int64_t, std::int64_t> size_of(const resource_set& b) {
-    std::int64_t gpus = 0, others = 0;
+  // As double, in which the sum of what is asked for at most has room.
+  static std::pair<double, double> size_of(const resource_set& b) {
+    double gpus = 0, others = 0;
     for (const resource_set::entry& e : b.entries())
-      (e.name == "gpu" ? gpus : others) += e.name == "memory" ? 0 : e.units;
+      (e.name == "gpu" ? gpus : others) += e.name == "memory" ? 0 : static_cast<double>(e.units);
     return {gpus, others};
   }
   void stay(std::size_t b, int number) {
@@ -19513,7 +19515,7 @@ class bundle_table {
                                                     "Ask for less, or give the bundle more"}),
                                                 nullptr, name, p.resources});
   }
-  /// Sets all of them aside if that can be now, or none.
+  /// Sets all of them aside if that can be now, or none. One that is set aside already stays as it is.
   [[nodiscard]] bool set_aside(std::uint64_t group, const std::string& name, const std::vector<part>& parts) {
     std::vector<std::shared_ptr<share>> shares;
     for (const part& p : parts) shares.push_back(of_rank_->ask(p.resources, nullptr));
@@ -19524,14 +19526,14 @@ class bundle_table {
       {
         const std::lock_guard lock(mutex_);
         const auto found = all_.find({group, parts[i].index});
-        if (found != all_.end()) {
+        if (found != all_.end() && found->second.held == nullptr) {
           found->second.held = shares[i];
           filled = found->second.own;
         }
       }
       if (filled)
         filled->fill(*shares[i], start_granted);
-      else  // removed meanwhile
+      else  // removed meanwhile, or there already
         of_rank_->leave(shares[i], start_granted);
     }
     return true;

@@ -85,6 +85,7 @@ class counter {
     if (n < 0) throw std::out_of_range(name_);
     return n_ = static_cast<int>(static_cast<unsigned>(n_) + static_cast<unsigned>(n));
   }
+  std::string same(std::string text) const { return text; }
   template <class Archive>
   void serialize(Archive& archive) {
     archive(n_, name_);
@@ -109,6 +110,7 @@ int sum(int a, int b) {
   return static_cast<int>(static_cast<unsigned>(a) + static_cast<unsigned>(b));
 }
 record same(record r) { return r; }
+std::vector<double> same_numbers(std::vector<double> all) { return all; }
 cadre::object_ref<std::vector<int>> same_ref(cadre::object_ref<std::vector<int>> ref, std::span<const int> seen) {
   return seen.empty() ? cadre::object_ref<std::vector<int>>() : ref;
 }
@@ -128,6 +130,14 @@ std::optional<head> head_of(std::span<const std::byte> message) {
   }
 }
 
+/// A message as it travels.
+struct parcel {
+  bytes message;
+  std::vector<bytes> blocks = {};
+};
+/// What becomes of its blocks.
+enum class blocks_come : std::uint8_t { at_once, later, not_all, later_not_all };
+
 /// To the other rank and back; messages wait until somebody takes them.
 class mirror final : public detail::link {
  public:
@@ -136,25 +146,25 @@ class mirror final : public detail::link {
   int world_size() const noexcept override { return 2; }
   void start(detail::message_sink& sink) override { sink_ = &sink; }
   void send(int to, std::span<const std::byte> message, detail::urgency) override {
-    check(to == 1 - rank_, "a message to no rank");
-    const head h = *head_of(message);
-    const std::lock_guard lock(mutex_);
-    if (h.what == kind::answer || h.what == kind::failure) unanswered_.erase(h.number);
-    under_way_.emplace_back(message.begin(), message.end());
+    add(to, {{message.begin(), message.end()}, {}, {}});
   }
-  void send(int to, detail::outgoing&& message, detail::urgency how) override {
-    send(to, message.bytes.to_vector(), how);
+  void send(int to, detail::outgoing&& message, detail::urgency) override {
+    add(to, {message.bytes.to_vector(), std::move(message.blocks), std::move(message.keep)});
   }
   void flush() override {}
   bool poll() noexcept override {
     // Who waits takes it, or the input says when it comes: no thread of the pool that looks for work.
     if (holds || (detail::this_worker() != nullptr && detail::current_task() == nullptr)) return false;
     const std::unique_lock one_at_a_time(polls_, std::try_to_lock);
-    std::optional<bytes> next = one_at_a_time ? take() : std::nullopt;
+    const std::optional<parcel> next = one_at_a_time ? take() : std::nullopt;
     if (!next) return false;
-    if (recorded.size() < 200) recorded.push_back(*next);
+    if (records) recorded.push_back(*next);
     deliver(*next);
     return true;
+  }
+  // Who waits outside of the pool looks on until it is there: no thread of the link's own would wake it.
+  std::uint64_t patience() const noexcept override {
+    return holds || detail::this_worker() != nullptr ? link::patience() : std::uint64_t{1} << 40;
   }
   bool wait_while(const std::atomic<std::uint32_t>&, std::uint32_t, std::chrono::steady_clock::time_point) override {
     return poll();
@@ -167,40 +177,93 @@ class mirror final : public detail::link {
   void declare_dead(int, std::string) override {}
   void close(std::chrono::steady_clock::time_point) override {}
 
-  std::optional<bytes> take() {
-    const std::lock_guard lock(mutex_);
-    if (under_way_.empty()) return std::nullopt;
-    bytes first = std::move(under_way_.front());
-    under_way_.pop_front();
-    return first;
+  std::optional<parcel> take() {
+    sent first;
+    {
+      const std::lock_guard lock(mutex_);
+      if (under_way_.empty()) return std::nullopt;
+      first = std::move(under_way_.front());
+      under_way_.pop_front();
+    }
+    parcel p{std::move(first.message)};
+    for (const std::span<const std::byte> b : first.blocks) p.blocks.emplace_back(b.begin(), b.end());
+    return p;
   }
-  void deliver(const bytes& message) noexcept {
+  void deliver(const parcel& p, blocks_come how = blocks_come::at_once) noexcept {
     // Of its own size, so that a read behind its end is seen.
-    const auto exact = std::make_unique<std::byte[]>(message.size());
-    std::copy(message.begin(), message.end(), exact.get());
-    detail::incoming in(std::span<const std::byte>(exact.get(), message.size()), {});
+    const auto exact = std::make_unique<std::byte[]>(p.message.size());
+    std::copy(p.message.begin(), p.message.end(), exact.get());
+    std::vector<std::uint64_t> sizes;
+    for (const bytes& b : p.blocks) sizes.push_back(b.size());
+    detail::incoming in(std::span<const std::byte>(exact.get(), p.message.size()), sizes);
     sink_->receive(1 - rank_, in);
+    if (!p.blocks.empty() && in.where()) receive_blocks(*std::move(in.where()), p.blocks, how);
     sink_->batch_ends();
   }
-
-  /// Until there is an answer.
-  void expect_answer_to(std::uint64_t number) {
-    const std::lock_guard lock(mutex_);
-    unanswered_.insert(number);
+  /// The blocks that are to come later: those of the first message. False if there are none.
+  bool bring_blocks() noexcept {
+    if (to_come_.empty()) return false;
+    arriving first = std::move(to_come_.front());
+    to_come_.pop_front();
+    first.bring();
+    return true;
   }
-  [[nodiscard]] bool owes_answers() {
+  [[nodiscard]] bool owes_blocks() const noexcept { return !to_come_.empty(); }
+
+  /// Until there is an answer; one that is `late` waits for something that may not come before the end of the input.
+  void expect_answer_to(std::uint64_t number, bool late) {
     const std::lock_guard lock(mutex_);
-    return !unanswered_.empty();
+    unanswered_[number] = late;
+  }
+  [[nodiscard]] bool owes_answers(bool late_ones = true) {
+    const std::lock_guard lock(mutex_);
+    return std::any_of(unanswered_.begin(), unanswered_.end(), [&](const auto& u) { return late_ones || !u.second; });
   }
 
   std::atomic<bool> holds{false};  // nothing is received but by deliver()
-  std::vector<bytes> recorded;
+  std::atomic<bool> records{true};
+  std::vector<parcel> recorded;
 
  private:
+  /// The blocks stay where they lie until they leave.
+  struct sent {
+    bytes message;
+    std::vector<std::span<const std::byte>> blocks;
+    std::shared_ptr<const void> keep;
+  };
+  struct arriving {
+    detail::landing where;
+    std::vector<bytes> blocks;
+    bool all;
+    void bring() noexcept {
+      for (std::size_t i = 0; i < blocks.size(); ++i)
+        std::copy_n(blocks[i].begin(), all ? blocks[i].size() : blocks[i].size() / 2, where.into[i].begin());
+      where.done(all);
+    }
+  };
+  void add(int to, sent s) {
+    check(to == 1 - rank_, "a message to no rank");
+    const head h = *head_of(s.message);
+    const std::lock_guard lock(mutex_);
+    if (h.what == kind::answer || h.what == kind::failure) unanswered_.erase(h.number);
+    under_way_.push_back(std::move(s));
+  }
+  void receive_blocks(detail::landing where, const std::vector<bytes>& blocks, blocks_come how) {
+    if (!std::equal(where.into.begin(), where.into.end(), blocks.begin(), blocks.end(),
+                    [](const auto& into, const bytes& b) { return into.size() == b.size(); }))
+      return where.done(false);
+    arriving a{std::move(where), blocks, how == blocks_come::at_once || how == blocks_come::later};
+    if (how == blocks_come::later || how == blocks_come::later_not_all)
+      to_come_.push_back(std::move(a));
+    else
+      a.bring();
+  }
+
   const int rank_;
   std::mutex mutex_, polls_;
-  std::deque<bytes> under_way_;
-  std::set<std::uint64_t> unanswered_;
+  std::deque<sent> under_way_;
+  std::map<std::uint64_t, bool> unanswered_;  // and whether that may be late
+  std::deque<arriving> to_come_;              // while it holds
   detail::message_sink* sink_ = nullptr;
 };
 
@@ -238,7 +301,7 @@ class world final : public cadre::runtime {
  public:
   explicit world(int rank)
       : cadre::runtime({.threads = 1,
-                        .resources = {{"gpu", 2}},
+                        .resources = {{"gpu", 8}, {"slot", 16}, {"disk", 16}},
                         .store = {.capacity = std::size_t{4} << 20, .put_timeout = std::chrono::nanoseconds(1)},
                         .on_unobserved_error = [](const cadre::unobserved_error&) {}}),
         other_(1 - rank) {
@@ -265,7 +328,7 @@ class world final : public cadre::runtime {
       if (choose.below(2) == 0)
         ask(choose.below(asks));
       else
-        pass(choose, way_->recorded[choose.below(way_->recorded.size())]);
+        pass(choose, of_this_group(way_->recorded[choose.below(way_->recorded.size())]));
       pass_all(choose);
     }
     settle();
@@ -275,6 +338,10 @@ class world final : public cadre::runtime {
     way_->holds = false;
     ask(2);
     check(answer<int>() == 42, "a task gives something else");
+    keep(submit<&sum>({.resources = bundle(), .on = cadre::on_rank(other_)}, 40, 2));
+    check(answer<int>() == 42, "a task with resources gives something else");
+    keep(submit<&same_numbers>({.on = cadre::on_rank(other_)}, many_numbers()));
+    check(answer<std::vector<double>>() == many_numbers(), "large values come back as others");
     ask(0);
     check(answer<record>().numbers == some_record().numbers, "a record comes back as another");
     const auto made = make({.on = cadre::on_rank(other_), .max_restarts = 1, .checkpoint_every = 1});
@@ -285,6 +352,17 @@ class world final : public cadre::runtime {
     check(answer<int>() == 5, "an actor that was made anew has another state");
     keep(made.stop());
     answer<void>();
+    const auto simple = make({.on = cadre::on_rank(other_)});
+    keep(simple.call<&counter::same>(long_text()));
+    check(answer<std::string>() == long_text(), "a long text comes back as another");
+    keep(simple.stop());
+    answer<void>();
+    const auto group = placement_group({bundle(), bundle()}, cadre::spread);
+    for (std::size_t b = 0; b < group.size(); ++b) {
+      keep(submit<&sum>({.resources = bundle(), .on = group.bundle(b)}, 40, 2));
+      check(answer<int>() == 42, "a task in a bundle gives something else");
+    }
+    remove(group);
   }
 
  private:
@@ -304,6 +382,13 @@ class world final : public cadre::runtime {
   void keep(cadre::future<R> f) {
     futures_.push_back(std::make_unique<one_future<R>>(std::move(f)));
   }
+  static std::vector<double> many_numbers() {
+    std::vector<double> all(detail::smallest_block / sizeof(double));
+    for (std::size_t i = 0; i < all.size(); ++i) all[i] = static_cast<double>(i);
+    return all;
+  }
+  static std::string long_text() { return std::string(detail::smallest_block, 't') + "ext"; }
+  static cadre::resource_set bundle() { return {{"slot", 1}, {"disk", 1}, {"gpu", 0.5}}; }
   cadre::actor<counter> make(cadre::actor_options o) { return actor<counter>(std::move(o), 1, std::string("text")); }
   /// Uses of all that ranks ask each other for; their messages are recorded.
   void begin() {
@@ -334,29 +419,98 @@ class world final : public cadre::runtime {
     const auto object = put(std::vector<int>{1, 2, 3});
     const std::uint64_t key = detail::object_ref_access::key(object);
     asked(detail::object_request{}, key, std::uint64_t{0}, std::uint64_t{0});
+    asked(detail::object_request{}, key, std::uint64_t{4}, std::uint64_t{8});
     asked(detail::return_request{}, key, std::uint32_t{1});
     asked(detail::want_request{}, key);
     j.cancel(other_, 1);
+    j.mention<detail::circle_request>(other_, 1, [&](cadre::output_archive& out) {
+      out(j.rank(), std::uint64_t{1}, std::uint32_t{1}, std::uint32_t{1}, std::uint64_t{1}, std::string("a path"));
+    });
+    make_group();
+    recorded_group_ = group_;
+    const cadre::placement in_it = cadre::in_group(group_, other_);
+    const std::vector<detail::bundle_table::part> parts{{7, bundle()}, {8, {{"slot", 1}}}};
+    asked(detail::room_request{});
+    asked(detail::more_request{});
+    asked(detail::set_aside_request{}, group_, std::string("g"), parts);
+    asked(detail::drop_group_request{}, group_, std::string("why"), std::vector<std::uint32_t>{7, 8});
+    asked(detail::find_group_request{}, group_);
+    asked(detail::placed_request{}, group_, std::vector<int>{other_});
+    make({.on = in_it, .resources = bundle()}).kill();
+    asked(detail::given_back_request{}, on, bundle());
+    asked(detail::given_back_request{}, in_it, bundle());
     for (std::size_t i = 0; i < asks; ++i) {
       ask(i);
       while (!futures_.empty() && !futures_.back()->ready()) way_->poll();
     }
     futures_.clear();
-    while (way_->poll() || !detail::scheduler_of(pool()).is_idle()) {}
-    way_->recorded.push_back(message({.what = kind::shutdown, .counts = false}, {}));
+    asked(detail::remove_group_request{}, group_);
+    const auto is_idle = [&] { return j.look().still; };
+    while (way_->poll() || !is_idle()) {}
+    way_->recorded.push_back({written({.what = kind::shutdown, .counts = false}, {})});
+    way_->records = false;
+    end_groups();
+    while (way_->poll() || !is_idle()) {}
+    make_group();
+  }
+
+  // ---- Placement groups: one that messages speak of, and those that damaged ones make.
+
+  cadre::future<std::uint64_t> ask_for_group(const std::vector<cadre::resource_set>& bundles) {
+    return detail::ask<detail::make_group_request, std::uint64_t>(
+        *core().jobs(), other_, {}, false, "a group", false, {},
+        [&](cadre::output_archive& out) { out(bundles, cadre::placement_strategy::kind::spread, std::string("g")); });
+  }
+  /// With a bundle on each rank.
+  void make_group() {
+    keep(ask_for_group({bundle(), bundle()}));
+    group_ = answer<std::uint64_t>();
+    keep(detail::ask<detail::placed_request, std::vector<int>>(
+        *core().jobs(), other_, {}, false, "a group", false, {},
+        [&](cadre::output_archive& out) { out(group_, std::vector<int>{}); }));
+    check(answer<std::vector<int>>().size() == 2, "a group has other bundles");
+  }
+  /// Also what was set aside for groups that there never were.
+  void end_groups() {
+    while (core().remove_some_groups()) {}
+    for (const std::uint64_t g : set_aside_) core().bundles().drop(g, "the input is over");
+    static_cast<void>(core().end_actors_that_hold());
+    group_ = 0;
+  }
+  /// What was recorded speaks of one that is there.
+  parcel of_this_group(parcel p) const {
+    const auto was = std::as_bytes(std::span(&recorded_group_, 1)), is = std::as_bytes(std::span(&group_, 1));
+    for (auto at = p.message.begin();
+         (at = std::search(at, p.message.end(), was.begin(), was.end())) != p.message.end(); at += 8)
+      std::copy(is.begin(), is.end(), at);
+    return p;
+  }
+  /// Notes what a message does to groups, if it is not damaged too much for that.
+  void heed_groups(const head& h, const bytes& m) {
+    const auto is = [&]<class... Tag>(Tag...) { return ((h.handler == number_of<Tag>()) || ...); };
+    if (h.what != kind::ask || !is(detail::make_group_request{}, detail::remove_group_request{},
+                                   detail::set_aside_request{}, detail::drop_group_request{}))
+      return;
+    changes_groups_ = true;
+    if (!is(detail::set_aside_request{}) || m.size() < head_bytes + sizeof(std::uint64_t)) return;
+    std::uint64_t group = 0;
+    std::memcpy(&group, m.data() + head_bytes, sizeof group);
+    set_aside_.insert(group);
   }
 
   template <auto F, class... A>
-  void ask_for(A&&... a) {
+  void ask_for(detail::sent_options how, A&&... a) {
     auto call = detail::bind_call<F>(core(), std::forward<A>(a)...);
     using settled = typename decltype(call)::settled;
     const settled all = std::move(call).settle();
     keep(detail::ask<detail::task_request<F, settled>, typename settled::result>(
         *core().jobs(), other_, {}, settled::may_hold_refs, "a task", false, {}, [&](cadre::output_archive& out) {
-          out(detail::sent_options{
-              .name = "named", .resources = {{"cpu", 1}, {"gpu", 0.5}}, .deadline = 5'000'000'000});
+          out(how);
           all.save(out);
         }));
+  }
+  static detail::sent_options with_resources() {
+    return {.name = "named", .resources = {{"cpu", 1}, {"gpu", 0.5}}, .deadline = 5'000'000'000};
   }
   static record some_record() {
     return {"r",    {"one", "two"},           {{"k", {1, 2}}}, 1.5,
@@ -364,13 +518,13 @@ class world final : public cadre::runtime {
   }
   void sum_of(int a, const cadre::remote_options& how) { keep(submit<&sum>(how, a, 2)); }
 
-  static constexpr std::size_t asks = 14;
+  static constexpr std::size_t asks = 20;
   void ask(std::size_t which) {
     cadre::remote_options with{.on = cadre::on_rank(other_)};
     try {
       switch (which) {
-        case 0: return ask_for<&same>(some_record());
-        case 1: return ask_for<&same>(record{});
+        case 0: return ask_for<&same>(with_resources(), some_record());
+        case 1: return ask_for<&same>(with_resources(), record{});
         case 2: return sum_of(40, with);
         case 3: return sum_of(-1, with);
         case 4:
@@ -381,9 +535,9 @@ class world final : public cadre::runtime {
         case 5:
         case 6: {
           const auto ref = put(std::vector<int>{7, 8});
-          return ask_for<&same_ref>(ref, ref);
+          return ask_for<&same_ref>(with_resources(), ref, ref);
         }
-        case 7: return ask_for<&told>(anew_, std::vector{shelf_, shelf_});
+        case 7: return ask_for<&told>(with_resources(), anew_, std::vector{shelf_, shelf_});
         case 8:
           if (way_->holds) keep(shelf_.stop());
           return;
@@ -391,6 +545,15 @@ class world final : public cadre::runtime {
         case 10: return keep(counter_.call<&counter::add>(-1));
         case 11: return keep(anew_.call<&counter::add>(1));
         case 12: return anew_.tell<&counter::add>(1);
+        case 13: return keep(submit<&same_numbers>(with, many_numbers()));
+        case 14: return keep(counter_.call<&counter::same>(long_text()));
+        case 15: return shelf_.tell<&shelf::hold>(std::vector<std::uint64_t>(detail::smallest_block / 8));
+        case 16: return ask_for<&sum>({.resources = bundle(), .on = cadre::in_group(group_, other_)}, 1, 2);
+        case 17: return ask_for<&sum>({.resources = {{"disk", 1}}, .on = cadre::in_group(group_)}, 1, 2);
+        case 18: {  // for which each rank has room, but not both, as what they have is the same
+          const std::vector<cadre::resource_set> two(2, {{"slot", 9}});
+          return keep(ask_for_group(two));
+        }
         default: sum_of(1, with); futures_.back()->cancel();
       }
     } catch (const cadre::error&) {  // no room in the store
@@ -402,7 +565,8 @@ class world final : public cadre::runtime {
   static constexpr std::array<std::uint64_t, 16> odd_numbers{
       0,        1,          2,          3,          0x7f,       0xff,       0xffff,     0x10000,
       1u << 24, 0x7fffffff, 0x80000000, 0xffffffff, 1ull << 32, 1ull << 60, ~0ull >> 1, ~0ull};
-  void damage(choices& choose, bytes& m) const {
+  void damage(choices& choose, parcel& p) const {
+    bytes& m = p.message;
     const auto put_at = [&](std::size_t at, std::uint64_t value, std::size_t size) {
       for (std::size_t i = 0; i < size && at + i < m.size(); ++i) m[at + i] = static_cast<std::byte>(value >> 8 * i);
     };
@@ -410,7 +574,7 @@ class world final : public cadre::runtime {
       const std::size_t body = std::min(head_bytes, m.size() - 1);
       const auto anywhere = [&] { return choose.below(m.size()); };
       const auto in_body = [&] { return body + choose.below(m.size() - body); };
-      switch (choose.below(14)) {
+      switch (choose.below(16)) {
         case 0: m.resize(anywhere()); break;
         case 1: m.resize(in_body()); break;
         case 2: m[in_body()] = static_cast<std::byte>(choose.byte()); break;
@@ -424,12 +588,13 @@ class world final : public cadre::runtime {
         case 10: put_at(flags_at + choose.below(2), choose.byte(), 1); break;
         case 11: put_at(number_at + choose.below(2) * 4, odd_numbers[choose.below(odd_numbers.size())], 4); break;
         case 12: {
-          const bytes& other = way_->recorded[choose.below(way_->recorded.size())];
+          const bytes& other = way_->recorded[choose.below(way_->recorded.size())].message;
           const std::size_t from = choose.below(other.size()), at = anywhere();
           m.resize(at);
           m.insert(m.end(), other.begin() + static_cast<std::ptrdiff_t>(from), other.end());
           break;
         }
+        case 13: damage_blocks(choose, p.blocks); break;
         default: {
           const std::size_t at = in_body();
           m.insert(m.begin() + static_cast<std::ptrdiff_t>(at), 1 + choose.below(32),
@@ -439,32 +604,48 @@ class world final : public cadre::runtime {
     }
   }
 
+  static void damage_blocks(choices& choose, std::vector<bytes>& blocks) {
+    constexpr std::array<std::size_t, 4> sizes{0, 8, detail::smallest_block, detail::smallest_block + 8};
+    const std::size_t size = sizes[choose.below(sizes.size())], which = choose.below(blocks.size() + 1);
+    if (which == blocks.size())
+      blocks.emplace_back(size);
+    else if (choose.yes())
+      blocks.erase(blocks.begin() + static_cast<std::ptrdiff_t>(which));
+    else
+      blocks[which].resize(size);
+  }
+
   /// Receives the message, damaged.
-  void pass(choices& choose, bytes m) {
-    damage(choose, m);
-    const std::optional<head> h = head_of(m);
+  void pass(choices& choose, parcel p) {
+    damage(choose, p);
+    if (way_->owes_blocks() && choose.yes()) way_->bring_blocks();
+    const auto how = p.blocks.empty() ? blocks_come::at_once : static_cast<blocks_come>(choose.below(4));
+    const std::optional<head> h = head_of(p.message);
+    if (h) heed_groups(*h, p.message);
     if (h && h->what == kind::ask && h->number != 0 && h->handler != number_of<detail::where_request>())
-      way_->expect_answer_to(h->number);
+      way_->expect_answer_to(h->number, h->handler == number_of<detail::placed_request>());
     const bool answers = h && (h->what == kind::answer || h->what == kind::failure) && open_.erase(h->number) != 0;
-    way_->deliver(m);
+    way_->deliver(p, how);
     check(!answers || core().jobs()->open().take(h->number) == nullptr, "an answer is lost");
   }
   void pass_all(choices& choose) {
     for (int n = 0; n < 64; ++n) {
-      std::optional<bytes> m = next();
-      if (!m) return;
-      if (const head h = *head_of(*m); h.what == kind::ask && h.number != 0) open_.insert(h.number);
-      pass(choose, *std::move(m));
+      std::optional<parcel> p = next();
+      if (!p && way_->bring_blocks()) continue;
+      if (!p) return;
+      if (const head h = *head_of(p->message); h.what == kind::ask && h.number != 0) open_.insert(h.number);
+      pass(choose, *std::move(p));
     }
   }
   /// When what was asked for is answered, or waits for an answer itself.
-  std::optional<bytes> next() {
+  std::optional<parcel> next() {
     for (const auto begun = std::chrono::steady_clock::now();; std::this_thread::yield()) {
-      const bool more = way_->owes_answers() && std::chrono::steady_clock::now() - begun < 2ms;
-      if (std::optional<bytes> m = way_->take(); m || !more) return m;
+      const bool more =
+          way_->owes_answers(false) && !way_->owes_blocks() && std::chrono::steady_clock::now() - begun < 2ms;
+      if (std::optional<parcel> p = way_->take(); p || !more) return p;
     }
   }
-  static bytes message(const head& h, const std::array<std::string, 3>& why) {
+  static bytes written(const head& h, const std::array<std::string, 3>& why) {
     cadre::byte_buffer all;
     cadre::output_archive out(all);
     all.append(&h, head_bytes);
@@ -474,26 +655,41 @@ class world final : public cadre::runtime {
   /// What was lost on the way fails, so that nothing is open.
   void settle() {
     choices none(nullptr, 0);
-    const auto end = std::chrono::steady_clock::now() + 10s;
+    const auto begun = std::chrono::steady_clock::now(), end = begun + 10s;
     const auto goes_on = [&] {
-      return !detail::scheduler_of(pool()).is_idle() || core().jobs()->open().open() != 0 || way_->owes_answers();
+      detail::job& j = *core().jobs();
+      return !j.look().still || j.open().open() != 0 || way_->owes_answers() || way_->owes_blocks();
     };
     do {
       pass_all(none);
       for (const std::uint64_t n : std::exchange(open_, {}))
-        way_->deliver(message({.number = n, .what = kind::failure}, {"", "it was lost", "on the way"}));
+        way_->deliver({written({.number = n, .what = kind::failure}, {"", "it was lost", "on the way"})});
+      // What waits for resources that others keep, which nothing else ends.
+      const bool waits = changes_groups_ || way_->owes_answers() != way_->owes_answers(false);
+      if (waits || std::chrono::steady_clock::now() - begun > 20ms) end_groups();
       if (std::chrono::steady_clock::now() < end) continue;
       check(!way_->owes_answers(), "a request is never answered");
       check(core().jobs()->open().open() == 0, "an answer is waited for that has come");
       check(false, "something goes on for ever");
     } while (goes_on());
     futures_.clear();
+    if (group_ != 0) return;
+    const detail::room there = core().bundles().look({});
+    for (const cadre::resource_set::entry& e : core().resources().entries())
+      check(there.free.find(e.name)->units == e.units, "what no group and no actor has is not free");
+    set_aside_.clear();
+    changes_groups_ = false;
+    way_->holds = false;
+    make_group();
   }
 
   int other_;
   mirror* way_;
   std::vector<std::unique_ptr<any_future>> futures_;
   std::set<std::uint64_t> open_;  // that were asked and not answered
+  std::uint64_t group_ = 0, recorded_group_ = 0;
+  std::set<std::uint64_t> set_aside_;  // groups of which bundles were
+  bool changes_groups_ = false;        // what was passed
   cadre::actor<counter> counter_, anew_;
   cadre::actor<shelf> shelf_;
 };
@@ -514,7 +710,8 @@ extern "C" int LLVMFuzzerInitialize(int* argc, char*** argv) {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   constexpr unsigned life = 1024, between_checks = 64;
   static unsigned inputs = 0;
-  static std::optional<world> ranks[2];
+  // Never ended with the program: their groups send as they end, which needs what this thread had.
+  static auto& ranks = *new std::array<std::optional<world>, 2>;
   if (inputs % life == 0) {
     static_cast<void>(detail::handler::all());  // numbers them
     for (int r = 0; r < 2; ++r) {

@@ -55,7 +55,7 @@ class bundle_table {
                                                     "Ask for less, or give the bundle more"}),
                                                 nullptr, name, p.resources});
   }
-  /// Sets all of them aside if that can be now, or none.
+  /// Sets all of them aside if that can be now, or none. One that is set aside already stays as it is.
   [[nodiscard]] bool set_aside(std::uint64_t group, const std::string& name, const std::vector<part>& parts) {
     std::vector<std::shared_ptr<share>> shares;
     for (const part& p : parts) shares.push_back(of_rank_->ask(p.resources, nullptr));
@@ -66,14 +66,14 @@ class bundle_table {
       {
         const std::lock_guard lock(mutex_);
         const auto found = all_.find({group, parts[i].index});
-        if (found != all_.end()) {
+        if (found != all_.end() && found->second.held == nullptr) {
           found->second.held = shares[i];
           filled = found->second.own;
         }
       }
       if (filled)
         filled->fill(*shares[i], start_granted);
-      else  // removed meanwhile
+      else  // removed meanwhile, or there already
         of_rank_->leave(shares[i], start_granted);
     }
     return true;

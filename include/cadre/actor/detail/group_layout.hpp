@@ -106,10 +106,11 @@ class group_layout {
   static constexpr int most_steps = 20'000;
   using kind = placement_strategy::kind;
 
-  static std::pair<std::int64_t, std::int64_t> size_of(const resource_set& b) {
-    std::int64_t gpus = 0, others = 0;
+  // As double, in which the sum of what is asked for at most has room.
+  static std::pair<double, double> size_of(const resource_set& b) {
+    double gpus = 0, others = 0;
     for (const resource_set::entry& e : b.entries())
-      (e.name == "gpu" ? gpus : others) += e.name == "memory" ? 0 : e.units;
+      (e.name == "gpu" ? gpus : others) += e.name == "memory" ? 0 : static_cast<double>(e.units);
     return {gpus, others};
   }
   void stay(std::size_t b, int number) {

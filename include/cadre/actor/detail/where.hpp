@@ -100,7 +100,8 @@ class places {
       const std::size_t k = find(e.name), at = index(p) * kinds_.size() + k;
       if (k == kinds_.size() || total_[at] < e.units) return std::numeric_limits<double>::infinity();
       const std::int64_t others = beside_others ? taken_[at].load(std::memory_order_relaxed) : 0;
-      most = std::max(most, static_cast<double>(others + e.units) / static_cast<double>(total_[at]));
+      const double all = static_cast<double>(others) + static_cast<double>(e.units);  // which has room for any sum
+      most = std::max(most, all / static_cast<double>(total_[at]));
     }
     return most;
   }
