@@ -200,7 +200,7 @@ inline std::optional<shared_future<void>> job::want(std::uint64_t key) {
   }
   if (auto comes = core_.results().find(key)) return comes;  // somebody has just begun
   store_core& store = object_ref_access::core(core_.store());
-  if (const auto who = far_entries(store).rank_of_writer(far_entries::index(key)); who && is_alive(*who)) {
+  if (const auto who = far_entries(store).rank_of_writer(key); who && is_alive(*who)) {
     try {
       ask<want_request>(*who, {}, false, [&](output_archive& out) { out(key); });
       way_->flush();

@@ -109,11 +109,14 @@ class far_entries {
     return true;
   }
 
-  /// Of the process that writes it, if that is another one that has said its rank.
-  [[nodiscard]] std::optional<int> rank_of_writer(std::uint32_t i) {
+  /// Of the process that writes the object of that key, if there is one, and it is another one that has said its rank.
+  [[nodiscard]] std::optional<int> rank_of_writer(std::uint64_t key) {
+    const std::uint32_t i = index(key);
     const store_lock lock(table_);
+    if (i >= table_.head().entries_begun) return std::nullopt;
     const object_word w = table_.word(i);
-    if (w.state() != object_state::creating || w.owner() == table_.slot()) return std::nullopt;
+    if (w.generation() != key >> 32 || w.state() != object_state::creating || w.owner() == table_.slot())
+      return std::nullopt;
     const std::int32_t rank = core_.memory().slots()[w.owner()].rank;
     return rank < 0 ? std::nullopt : std::optional<int>(rank);
   }
