@@ -16415,6 +16415,35 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/async/detail/brief_lock.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_BRIEF_LOCK_HPP
+#define CADRE_ASYNC_DETAIL_BRIEF_LOCK_HPP
+
+#include <sched.h>
+
+#include <atomic>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// For what is held for a few nanoseconds, by every message: half the price of a mutex.
+class brief_lock {
+ public:
+  void lock() noexcept {
+    for (unsigned tries = 0; locked_.exchange(true, std::memory_order_acquire); ++tries)
+      tries % 64 != 63 ? relax() : static_cast<void>(::sched_yield());
+  }
+  void unlock() noexcept { locked_.store(false, std::memory_order_release); }
+
+ private:
+  std::atomic<bool> locked_{false};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/actor/detail/cancelled_letters.hpp ----
 #ifndef CADRE_ACTOR_DETAIL_CANCELLED_LETTERS_HPP
 #define CADRE_ACTOR_DETAIL_CANCELLED_LETTERS_HPP
@@ -16529,7 +16558,7 @@ class cancelled_letters {
   }
 
  private:
-  std::mutex mutex_;
+  brief_lock mutex_;
   std::set<std::pair<int, std::uint64_t>> all_;
   std::atomic<std::size_t> size_{0};
   call_under_way* first_ = nullptr;
@@ -17414,6 +17443,7 @@ class actor_cell final : public strand {
     wanted_ = most_at_once;
     most_pending_ = most_pending;
     revival_ = std::move(anew);
+    takes_letters_.store(wanted_ == 1 && most_pending_ == 0 && revival_ == nullptr ? generation_ + 1 : 0);
     return ++generation_;
   }
 
@@ -17432,9 +17462,8 @@ class actor_cell final : public strand {
     return true;
   }
   /// Whether calls of it may come as letters: it runs one at a time, limits none that wait, and is never made anew.
-  [[nodiscard]] bool takes_letters(std::uint32_t generation) noexcept {
-    const std::lock_guard lock(mutex_);
-    return generation == generation_ && wanted_ == 1 && most_pending_ == 0 && revival_ == nullptr;
+  [[nodiscard]] bool takes_letters(std::uint32_t generation) const noexcept {
+    return generation != 0 && generation == takes_letters_.load(std::memory_order_relaxed);
   }
   /// Of the turn: letters are for actors that have one at a time.
   [[nodiscard]] letters_of_turn& letters_run() noexcept { return letters_run_; }
@@ -17822,6 +17851,7 @@ class actor_cell final : public strand {
   mailbox mail_;
   std::size_t most_pending_ = 0;
   std::uint32_t generation_ = 0;
+  std::atomic<std::uint32_t> takes_letters_{0};  // the generation that does
   const std::type_info* type_ = nullptr;
   std::uint32_t turns_ = 0, most_ = 1, wanted_ = 1;  // that run or wait for a thread, and how many there may be
   pool_id pool_ = no_pool;
@@ -19110,35 +19140,6 @@ class moved_actors {
   std::mutex mutex_;
   std::map<actor_place, entry> all_;  // by where each was first
   errands errands_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/async/detail/brief_lock.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_BRIEF_LOCK_HPP
-#define CADRE_ASYNC_DETAIL_BRIEF_LOCK_HPP
-
-#include <sched.h>
-
-#include <atomic>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// For what is held for a few nanoseconds, by every message: half the price of a mutex.
-class brief_lock {
- public:
-  void lock() noexcept {
-    for (unsigned tries = 0; locked_.exchange(true, std::memory_order_acquire); ++tries)
-      tries % 64 != 63 ? relax() : static_cast<void>(::sched_yield());
-  }
-  void unlock() noexcept { locked_.store(false, std::memory_order_release); }
-
- private:
-  std::atomic<bool> locked_{false};
 };
 
 }  // namespace detail

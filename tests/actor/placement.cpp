@@ -58,6 +58,17 @@ TEST_CASE("Work goes where the least of what it wants is spoken for, and in turn
   CHECK(places->choose(detail::one_cpu(), kind::anywhere, [](int p) { return p == 1; }) == 1);
 }
 
+TEST_CASE("Sums of the largest amounts that can be asked for have room", "[placement]") {
+  const cadre::resource_set most{{"x", 8e14}};
+  detail::places places({{"a", most}, {"b", most}});
+  places.take(0, most);
+  CHECK(places.choose(most, kind::anywhere, all) == 1);
+  places.take(1, most);
+  CHECK(places.choose({{"x", 4e14}}, kind::anywhere, all) != detail::places::none);
+  cadre::runtime rt({.threads = 1});
+  CHECK_THROWS_AS(rt.placement_group({{{"a", 8e14}, {"b", 8e14}}, {{"a", 1}}}, cadre::pack), cadre::impossible_request);
+}
+
 TEST_CASE("Work that is spread goes over the nodes first; packed, it fills one node after the other", "[placement]") {
   CHECK(chosen(*two_by_two(), kind::spread, 8) == "01230123");
   CHECK(chosen(*two_by_two(), kind::pack, 9) == "002211330");  // with no room left, where the share is least
@@ -402,6 +413,20 @@ TEST_CASE_METHOD(fixture, "What is in a placement group ends with it", "[placeme
     CHECK(task.get().size() == 1);
     CHECK_THROWS_WITH(has.ready(), Contains("[cadre.actor.618] the runtime of this placement group has ended"));
   }
+}
+
+TEST_CASE_METHOD(fixture, "A bundle that is set aside twice holds what it has once", "[placement]") {
+  struct : cadre::runtime {
+    using runtime::core, runtime::runtime;
+  } rt(two_gpus());
+  detail::bundle_table& bundles = rt.core().bundles();
+  bundles.expect(1, "g", {{0, gpu}});
+  CHECK(bundles.set_aside(1, "g", {{0, gpu}}));
+  CHECK(bundles.set_aside(1, "g", {{0, gpu}}));
+  bundles.drop(1, "the test is over");
+  auto both = rt.submit<&gpus_of_task>({.resources = {{"gpu", 2}}});
+  REQUIRE(both.wait_for(10s));
+  CHECK(both.get().size() == 2);
 }
 
 TEST_CASE_METHOD(fixture, "What a placement group can never give is refused at once", "[placement]") {

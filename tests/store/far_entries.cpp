@@ -48,6 +48,9 @@ TEST_CASE("An object that somebody holds is found by its key, and one that has e
   CHECK_FALSE(entries.hold(key));
   CHECK_FALSE(entries.hold(key + (std::uint64_t{1} << 32)));
   CHECK_FALSE(entries.hold(far_entries::key(1'000'000, 0)));
+  CHECK_FALSE(entries.rank_of_writer(key));
+  CHECK_FALSE(entries.rank_of_writer(far_entries::key(1'000'000, 0)));
+  CHECK_FALSE(entries.rank_of_writer(~std::uint64_t{0}));
   const auto next = store.put(ints{4});
   CHECK(entries.key(access::index(next)) != key);
 }
