@@ -128,6 +128,18 @@ double per_second_one_by_one(F&& f) {
     if (const double took = seconds() - start; took > enough) return n / took;
   }
 }
+/// us, the mean of some, when all threads have gone to sleep before.
+double after_rest(const handle& a) {
+  constexpr int n = 20;
+  double took = 0;
+  for (int i = 0; i < n; ++i) {
+    ::usleep(20'000);
+    const double start = seconds();
+    a.call<&subject::small>().get();
+    took += seconds() - start;
+  }
+  return took / n * 1e6;
+}
 /// begin() begins one thing and gives its future; many are begun, then waited for.
 template <class Begin>
 void all_at_once(int n, Begin&& begin) {
@@ -319,6 +331,7 @@ int main(int argc, char** argv) {
         {"cadre", [&] { return 1e6 / per_second_one_by_one([&] { j.one().call<&subject::same>(packet{}).get(); }); }}};
     if (!alone) trip.push_back({"raw MPI", [&] { return raw_round_trip(rt, trips); }, at_most(tcp ? 1.2 : 1.5)});
     measure("call().get() of 64 B", "us", 15, std::move(trip));
+    measure("call().get() after 20 ms of rest", "us", 5, {{"cadre", [&] { return after_rest(j.one()); }}});
     measure("calls one behind another", "M/s", 15,
             {{"cadre",
               [&] {

@@ -186,6 +186,20 @@ TEST_CASE("Calls under way when their actor is killed end, and none reaches the 
   }
 }
 
+TEST_CASE("Who waits with a deadline, or for the first of some, has the answer when it comes", "[mpi]") {
+  job rt;
+  const auto a = rt->actor<subject>(on_last(*rt)), b = rt->actor<subject>(on_last(*rt));
+  for (int k = 1; k <= 1000; ++k) {
+    auto call = a.call<&subject::next>();
+    REQUIRE(call.wait_for(std::chrono::seconds(30)));
+    REQUIRE(call.get() == k);
+    std::vector<cadre::future<int>> two;
+    two.push_back(a.call<&subject::calls>());
+    two.push_back(b.call<&subject::calls>());
+    REQUIRE(cadre::wait(two, 1).ready.size() >= 1);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {

@@ -97,6 +97,7 @@ class remote_result final : public state<R>, public waits_for_answer {
   }
   [[nodiscard]] place asked_at() const noexcept override { return {to_, cell_, number_}; }
   bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
+  [[nodiscard]] bool is_brought_briefly() const noexcept override { return true; }
   void on_stop() noexcept override { job_.cancel(to_, number_); }
 
   void arrive(input_archive& answer, incoming&) noexcept override {

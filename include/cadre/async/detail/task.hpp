@@ -151,6 +151,8 @@ class task {
   virtual bool bring_nearer(time_point /*deadline*/) noexcept { return false; }
   /// The same thread, about to sleep: it will be woken if bring_nearer() has something to do again. False if it has already.
   [[nodiscard]] virtual bool listen(listener&) noexcept { return true; }
+  /// Whether bring_nearer() begins nothing ever and takes no time: it may then be called by who waits for a while, or for others.
+  [[nodiscard]] virtual bool is_brought_briefly() const noexcept { return false; }
   /// `leaves`: it will not call bring_nearer(), so that another one is to be woken in its place.
   virtual void stop_listening(listener&, bool /*leaves*/) noexcept {}
   /// The running task that must end before this one can begin, or null; with a reference.

@@ -97,9 +97,17 @@ class wait_frame {
   }
 
   void bring_nearer(time_point deadline) noexcept {
-    if (!helps_actors_) return;
+    if (!helps_actors_) return bring_one_nearer(deadline);
     for (const watch& w : watches_)
       while (w.target->has(task::not_for_help) && !enough() && !is_past(deadline) && w.target->bring_nearer(deadline)) {
+      }
+  }
+  // Which brings the others nearer too.
+  void bring_one_nearer(time_point deadline) noexcept {
+    for (const watch& w : watches_)
+      if (w.target->is_brought_briefly() && !w.target->done()) {
+        w.target->bring_nearer(deadline);
+        return;
       }
   }
   // False if there is something to bring nearer.

@@ -226,10 +226,11 @@ inline void message_link::tend() noexcept {
                  while_transferring = std::chrono::microseconds(200);
   auto nap = shortest;
   std::uint64_t looks = 0;
+  bool rung = false;  // for who looked before, and has said that it stops
   while (!stopping_.load(std::memory_order_acquire)) {
     // More than one that sleeps and looks now and then; and fewer than one that is busy with what has come, and looks between.
     const bool others_look =
-        looks_.load(std::memory_order_relaxed) - looks > static_cast<std::uint64_t>(16 * nap / longest);
+        !rung && looks_.load(std::memory_order_relaxed) - looks > static_cast<std::uint64_t>(16 * nap / longest);
     const std::uint32_t rings = bell().rings();
     // Others who look need not be rung for; when they stop this one takes over at the end of its nap.
     if (!others_look) bell().announce_sleep();
@@ -254,6 +255,7 @@ inline void message_link::tend() noexcept {
     nap = moved ? shortest : std::min(2 * nap, most);
     looks = looks_.load(std::memory_order_relaxed);
     if (!stopping_.load(std::memory_order_acquire)) bell().sleep(rings, std::chrono::steady_clock::now() + nap);
+    rung = bell().rings() != rings;
   }
 }
 
