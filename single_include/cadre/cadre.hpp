@@ -10679,6 +10679,8 @@ class task {
   virtual bool bring_nearer(time_point /*deadline*/) noexcept { return false; }
   /// The same thread, about to sleep: it will be woken if bring_nearer() has something to do again. False if it has already.
   [[nodiscard]] virtual bool listen(listener&) noexcept { return true; }
+  /// Whether bring_nearer() begins nothing ever and takes no time: it may then be called by who waits for a while, or for others.
+  [[nodiscard]] virtual bool is_brought_briefly() const noexcept { return false; }
   /// `leaves`: it will not call bring_nearer(), so that another one is to be woken in its place.
   virtual void stop_listening(listener&, bool /*leaves*/) noexcept {}
   /// The running task that must end before this one can begin, or null; with a reference.
@@ -13201,9 +13203,17 @@ class wait_frame {
   }
 
   void bring_nearer(time_point deadline) noexcept {
-    if (!helps_actors_) return;
+    if (!helps_actors_) return bring_one_nearer(deadline);
     for (const watch& w : watches_)
       while (w.target->has(task::not_for_help) && !enough() && !is_past(deadline) && w.target->bring_nearer(deadline)) {
+      }
+  }
+  // Which brings the others nearer too.
+  void bring_one_nearer(time_point deadline) noexcept {
+    for (const watch& w : watches_)
+      if (w.target->is_brought_briefly() && !w.target->done()) {
+        w.target->bring_nearer(deadline);
+        return;
       }
   }
   // False if there is something to bring nearer.
@@ -21266,6 +21276,7 @@ class remote_result final : public state<R>, public waits_for_answer {
   }
   [[nodiscard]] place asked_at() const noexcept override { return {to_, cell_, number_}; }
   bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
+  [[nodiscard]] bool is_brought_briefly() const noexcept override { return true; }
   void on_stop() noexcept override { job_.cancel(to_, number_); }
 
   void arrive(input_archive& answer, incoming&) noexcept override {

@@ -3897,6 +3897,7 @@ inline void message_link::tend() noexcept {
                  while_transferring = std::chrono::microseconds(200);
   auto nap = shortest;
   std::uint64_t looks = 0;
+  bool rung = false;  // for who looked before, and has said that it stops
   while (!stopping_.load(std::memory_order_acquire)) {
     // More than one that sleeps and looks now and then; and fewer than one that is busy with what has come, and looks between.
     const bool others_look =
@@ -3912,7 +3913,7 @@ inline void message_link::tend() noexcept {
     bool moved = false;
     for (int i = 0; i < 64; ++i) {
       const bool dead = has_deaths_.load(std::memory_order_acquire);
-      if ((others_look && !dead) || (!poll() && !dead)) break;
+      if ((others_look && !rung && !dead) || (!poll() && !dead)) break;
       moved = true;
     }
     watch_newcomers();
@@ -3922,9 +3923,10 @@ inline void message_link::tend() noexcept {
     const auto most = others_look                                     ? while_others_look
                       : transferring_.load(std::memory_order_relaxed) ? while_transferring
                                                                       : longest;
-    nap = moved ? shortest : std::min(2 * nap, most);
+    nap = moved || rung ? shortest : std::min(2 * nap, most);
     looks = looks_.load(std::memory_order_relaxed);
     if (!stopping_.load(std::memory_order_acquire)) bell().sleep(rings, std::chrono::steady_clock::now() + nap);
+    rung = bell().rings() != rings;
   }
 }
 

@@ -230,7 +230,7 @@ inline void message_link::tend() noexcept {
   while (!stopping_.load(std::memory_order_acquire)) {
     // More than one that sleeps and looks now and then; and fewer than one that is busy with what has come, and looks between.
     const bool others_look =
-        !rung && looks_.load(std::memory_order_relaxed) - looks > static_cast<std::uint64_t>(16 * nap / longest);
+        looks_.load(std::memory_order_relaxed) - looks > static_cast<std::uint64_t>(16 * nap / longest);
     const std::uint32_t rings = bell().rings();
     // Others who look need not be rung for; when they stop this one takes over at the end of its nap.
     if (!others_look) bell().announce_sleep();
@@ -242,7 +242,7 @@ inline void message_link::tend() noexcept {
     bool moved = false;
     for (int i = 0; i < 64; ++i) {
       const bool dead = has_deaths_.load(std::memory_order_acquire);
-      if ((others_look && !dead) || (!poll() && !dead)) break;
+      if ((others_look && !rung && !dead) || (!poll() && !dead)) break;
       moved = true;
     }
     watch_newcomers();
@@ -252,7 +252,7 @@ inline void message_link::tend() noexcept {
     const auto most = others_look                                     ? while_others_look
                       : transferring_.load(std::memory_order_relaxed) ? while_transferring
                                                                       : longest;
-    nap = moved ? shortest : std::min(2 * nap, most);
+    nap = moved || rung ? shortest : std::min(2 * nap, most);
     looks = looks_.load(std::memory_order_relaxed);
     if (!stopping_.load(std::memory_order_acquire)) bell().sleep(rings, std::chrono::steady_clock::now() + nap);
     rung = bell().rings() != rings;
