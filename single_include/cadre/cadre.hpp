@@ -16717,6 +16717,90 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/detail/packed_letters.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_PACKED_LETTERS_HPP
+#define CADRE_ACTOR_DETAIL_PACKED_LETTERS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Some calls as bytes, one behind the other: in one word who opens it, whether it has a number and how many bytes of arguments;
+/// the number; the arguments. What one thread packs is unpacked by another, on another processor as a rule, to which each line
+/// of 64 bytes takes as long as some calls do.
+class packed_letters {
+ public:
+  /// Bytes of arguments that one may have.
+  static constexpr std::size_t largest = 512;
+
+  packed_letters() : bytes_(new std::byte[room]) {}
+
+  struct entry {
+    const handler* opened_by;
+    std::uint64_t number;
+    std::span<const std::byte> arguments;
+    std::size_t end;
+  };
+  /// That which begins there; the first at 0, the next at the end of the one before, until size().
+  [[nodiscard]] entry at(std::size_t begin) const {
+    const std::byte* from = bytes_.get() + begin;
+    std::uint32_t word = 0;
+    std::uint64_t number = 0;
+    std::memcpy(&word, from, sizeof word);
+    from += sizeof word;
+    if (word & has_number) {
+      std::memcpy(&number, from, sizeof number);
+      from += sizeof number;
+    }
+    const std::size_t bytes = word & size_bits;
+    return {
+        handler::all()[word >> id_shift], number, {from, bytes}, static_cast<std::size_t>(from - bytes_.get()) + bytes};
+  }
+  [[nodiscard]] std::size_t size() const noexcept { return used_; }
+  [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+
+  /// False if there is no room.
+  [[nodiscard]] bool add(const handler& opened_by, std::uint64_t number,
+                         std::span<const std::byte> arguments) noexcept {
+    const std::size_t bytes = sizeof(std::uint32_t) + (number != 0 ? sizeof number : 0) + arguments.size();
+    if (room - used_ < bytes || count_ == most || opened_by.id() >> (32 - id_shift) != 0) return false;
+    const std::uint32_t word =
+        opened_by.id() << id_shift | (number != 0 ? has_number : 0) | static_cast<std::uint32_t>(arguments.size());
+    std::byte* to = bytes_.get() + used_;
+    std::memcpy(to, &word, sizeof word);
+    to += sizeof word;
+    if (number != 0) {
+      std::memcpy(to, &number, sizeof number);
+      to += sizeof number;
+    }
+    if (!arguments.empty()) std::memcpy(to, arguments.data(), arguments.size());
+    used_ += bytes;
+    ++count_;
+    return true;
+  }
+
+ private:
+  // So few that they hold up others no longer than some calls do.
+  static constexpr std::size_t room = 1024;
+  static constexpr std::uint32_t most = 64;
+  static constexpr std::uint32_t id_shift = 11, has_number = 1u << 10, size_bits = has_number - 1;
+  static_assert(largest <= size_bits);
+
+  std::unique_ptr<std::byte[]> bytes_;
+  std::size_t used_ = 0;
+  std::uint32_t count_ = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/detail/strand.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_STRAND_HPP
 #define CADRE_ASYNC_DETAIL_STRAND_HPP
@@ -16776,9 +16860,9 @@ CADRE_NAMESPACE_END
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <exception>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -16800,39 +16884,31 @@ struct letters_of_turn {
 /// turn has come, and made a task if its caller can cancel it; so one that is only told costs no task of its own.
 class letters final : public state_with_error, public call_in_mailbox {
  public:
-  /// Bytes of arguments that one may have.
-  static constexpr std::size_t largest = 512;
-
-  letters(actor_cell& at, receives_letters& to, pool_id home)
+  letters(actor_cell& at, receives_letters& to, pool_id home, int from)
       : state_with_error(home, task::no_future | task::beyond_cancel | task::not_for_help, {}),
         call_in_mailbox(at, call_kind::of_user),
         to_(to),
-        bytes_(new std::byte[room]) {
+        from_(from) {
     to_.cancelled().add_letters();
     this->publish(task::queued, 1);
   }
   ~letters() override { to_.cancelled().drop_letters(); }
 
   /// Before they are in the mailbox. False if there is no room.
-  [[nodiscard]] bool add(const letter& l) noexcept {
-    const head h{l.opened_by, l.number, l.from, static_cast<std::uint32_t>(l.arguments.size())};
-    if (room - used_ < sizeof h + h.size) return false;
-    std::memcpy(bytes_.get() + used_, &h, sizeof h);
-    if (h.size != 0) std::memcpy(bytes_.get() + used_ + sizeof h, l.arguments.data(), h.size);
-    used_ += sizeof h + h.size;
-    ++count_;
-    return true;
+  [[nodiscard]] bool add(const handler& opened_by, std::uint64_t number,
+                         std::span<const std::byte> arguments) noexcept {
+    return all_.add(opened_by, number, arguments);
   }
-  [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+  [[nodiscard]] int from() const noexcept { return from_; }
+  [[nodiscard]] std::uint32_t count() const noexcept { return all_.count(); }
   /// Whether that is some, in a mailbox, of which a call is one that waits or is the last that has begun.
   [[nodiscard]] static bool still_have(const task* t, int from, std::uint64_t number) noexcept {
     const auto* const some = dynamic_cast<const letters*>(t);
-    if (some == nullptr) return false;
-    for (std::size_t at = 0; at != some->used_;) {
-      head h;
-      std::memcpy(&h, some->bytes_.get() + at, sizeof h);
-      at += sizeof h + h.size;
-      if (h.from == from && h.number == number) return some->read_.load(std::memory_order_acquire) <= at;
+    if (some == nullptr || some->from_ != from) return false;
+    for (std::size_t at = 0; at != some->all_.size();) {
+      const packed_letters::entry e = some->all_.at(at);
+      if (e.number == number) return some->read_.load(std::memory_order_acquire) <= e.end;
+      at = e.end;
     }
     return false;
   }
@@ -16849,7 +16925,7 @@ class letters final : public state_with_error, public call_in_mailbox {
       l.opened_by->open()(l, nullptr);
       if (l.number != 0) owe();
     }
-    turn().calls += count_;
+    turn().calls += all_.count();
   }
   void run_not() noexcept override {
     const auto why = std::make_exception_ptr(task_cancelled("a call from another rank"));
@@ -16893,23 +16969,13 @@ class letters final : public state_with_error, public call_in_mailbox {
   }
 
  private:
-  // So few that they hold up others no longer than some calls do.
-  static constexpr std::size_t room = 1024;
-  struct head {
-    const handler* opened_by;
-    std::uint64_t number;
-    std::int32_t from;
-    std::uint32_t size;
-  };
-
   bool next(letter& l) noexcept {
     const std::size_t read = read_.load(std::memory_order_relaxed);
-    if (read == used_) return false;
-    head h;
-    std::memcpy(&h, bytes_.get() + read, sizeof h);
-    l = {&to_, &cell, this, h.opened_by, h.number, h.from, {bytes_.get() + read + sizeof h, h.size}};
-    read_.store(read + sizeof h + h.size, std::memory_order_release);
-    opened_by_.store(h.opened_by, std::memory_order_relaxed);
+    if (read == all_.size()) return false;
+    const packed_letters::entry e = all_.at(read);
+    l = {&to_, &cell, this, e.opened_by, e.number, from_, e.arguments};
+    read_.store(e.end, std::memory_order_release);
+    opened_by_.store(e.opened_by, std::memory_order_relaxed);
     return true;
   }
   // Answers wait for those that follow at once, if they do.
@@ -16927,10 +16993,9 @@ class letters final : public state_with_error, public call_in_mailbox {
   [[nodiscard]] letters_of_turn& turn() noexcept;
 
   receives_letters& to_;
-  std::unique_ptr<std::byte[]> bytes_;
-  std::size_t used_ = 0;
+  const int from_;
+  packed_letters all_;
   std::atomic<std::size_t> read_{0};
-  std::uint32_t count_ = 0;
   std::atomic<const handler*> opened_by_{nullptr};
   cancelled_letters::call_under_way now_;
 };
@@ -18199,17 +18264,18 @@ class arriving_letters {
     const handler* const opened_by =
         h.what == message_kind::ask && h.handler < handlers_.size() ? handlers_[h.handler] : nullptr;
     if (opened_by == nullptr || opened_by->open() == nullptr || !is_plain || !h.counts ||
-        arguments.size() > letters::largest) {
+        arguments.size() > packed_letters::largest) {
       deliver();
       return false;
     }
-    const letter l{&to_, nullptr, nullptr, opened_by, h.number, from, arguments};
-    if (some_ && whose_ == actor_address{h.cell, h.generation} && some_->add(l)) return true;
+    if (some_ && whose_ == actor_address{h.cell, h.generation} && some_->from() == from &&
+        some_->add(*opened_by, h.number, arguments))
+      return true;
     deliver();
     if (!actors_.has(h.cell) || !actors_[h.cell].takes_letters(h.generation)) return false;
     whose_ = {h.cell, h.generation};
-    some_ = task_ref<letters>(new letters(actors_[h.cell], to_, home_));
-    return some_->add(l);
+    some_ = task_ref<letters>(new letters(actors_[h.cell], to_, home_, from));
+    return some_->add(*opened_by, h.number, arguments);
   }
   /// What was taken goes into the mailbox. Before anything else is served.
   void deliver() noexcept {

@@ -27,17 +27,18 @@ class arriving_letters {
     const handler* const opened_by =
         h.what == message_kind::ask && h.handler < handlers_.size() ? handlers_[h.handler] : nullptr;
     if (opened_by == nullptr || opened_by->open() == nullptr || !is_plain || !h.counts ||
-        arguments.size() > letters::largest) {
+        arguments.size() > packed_letters::largest) {
       deliver();
       return false;
     }
-    const letter l{&to_, nullptr, nullptr, opened_by, h.number, from, arguments};
-    if (some_ && whose_ == actor_address{h.cell, h.generation} && some_->add(l)) return true;
+    if (some_ && whose_ == actor_address{h.cell, h.generation} && some_->from() == from &&
+        some_->add(*opened_by, h.number, arguments))
+      return true;
     deliver();
     if (!actors_.has(h.cell) || !actors_[h.cell].takes_letters(h.generation)) return false;
     whose_ = {h.cell, h.generation};
-    some_ = task_ref<letters>(new letters(actors_[h.cell], to_, home_));
-    return some_->add(l);
+    some_ = task_ref<letters>(new letters(actors_[h.cell], to_, home_, from));
+    return some_->add(*opened_by, h.number, arguments);
   }
   /// What was taken goes into the mailbox. Before anything else is served.
   void deliver() noexcept {

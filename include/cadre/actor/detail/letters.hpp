@@ -4,6 +4,7 @@
 #include <cadre/actor/detail/call_in_mailbox.hpp>
 #include <cadre/actor/detail/cancelled_letters.hpp>
 #include <cadre/actor/detail/handlers.hpp>
+#include <cadre/actor/detail/packed_letters.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/spin.hpp>
 #include <cadre/async/detail/state.hpp>
@@ -13,9 +14,9 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <exception>
 #include <memory>
+#include <span>
 #include <string_view>
 #include <utility>
 
@@ -37,39 +38,31 @@ struct letters_of_turn {
 /// turn has come, and made a task if its caller can cancel it; so one that is only told costs no task of its own.
 class letters final : public state_with_error, public call_in_mailbox {
  public:
-  /// Bytes of arguments that one may have.
-  static constexpr std::size_t largest = 512;
-
-  letters(actor_cell& at, receives_letters& to, pool_id home)
+  letters(actor_cell& at, receives_letters& to, pool_id home, int from)
       : state_with_error(home, task::no_future | task::beyond_cancel | task::not_for_help, {}),
         call_in_mailbox(at, call_kind::of_user),
         to_(to),
-        bytes_(new std::byte[room]) {
+        from_(from) {
     to_.cancelled().add_letters();
     this->publish(task::queued, 1);
   }
   ~letters() override { to_.cancelled().drop_letters(); }
 
   /// Before they are in the mailbox. False if there is no room.
-  [[nodiscard]] bool add(const letter& l) noexcept {
-    const head h{l.opened_by, l.number, l.from, static_cast<std::uint32_t>(l.arguments.size())};
-    if (room - used_ < sizeof h + h.size) return false;
-    std::memcpy(bytes_.get() + used_, &h, sizeof h);
-    if (h.size != 0) std::memcpy(bytes_.get() + used_ + sizeof h, l.arguments.data(), h.size);
-    used_ += sizeof h + h.size;
-    ++count_;
-    return true;
+  [[nodiscard]] bool add(const handler& opened_by, std::uint64_t number,
+                         std::span<const std::byte> arguments) noexcept {
+    return all_.add(opened_by, number, arguments);
   }
-  [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
+  [[nodiscard]] int from() const noexcept { return from_; }
+  [[nodiscard]] std::uint32_t count() const noexcept { return all_.count(); }
   /// Whether that is some, in a mailbox, of which a call is one that waits or is the last that has begun.
   [[nodiscard]] static bool still_have(const task* t, int from, std::uint64_t number) noexcept {
     const auto* const some = dynamic_cast<const letters*>(t);
-    if (some == nullptr) return false;
-    for (std::size_t at = 0; at != some->used_;) {
-      head h;
-      std::memcpy(&h, some->bytes_.get() + at, sizeof h);
-      at += sizeof h + h.size;
-      if (h.from == from && h.number == number) return some->read_.load(std::memory_order_acquire) <= at;
+    if (some == nullptr || some->from_ != from) return false;
+    for (std::size_t at = 0; at != some->all_.size();) {
+      const packed_letters::entry e = some->all_.at(at);
+      if (e.number == number) return some->read_.load(std::memory_order_acquire) <= e.end;
+      at = e.end;
     }
     return false;
   }
@@ -86,7 +79,7 @@ class letters final : public state_with_error, public call_in_mailbox {
       l.opened_by->open()(l, nullptr);
       if (l.number != 0) owe();
     }
-    turn().calls += count_;
+    turn().calls += all_.count();
   }
   void run_not() noexcept override {
     const auto why = std::make_exception_ptr(task_cancelled("a call from another rank"));
@@ -130,23 +123,13 @@ class letters final : public state_with_error, public call_in_mailbox {
   }
 
  private:
-  // So few that they hold up others no longer than some calls do.
-  static constexpr std::size_t room = 1024;
-  struct head {
-    const handler* opened_by;
-    std::uint64_t number;
-    std::int32_t from;
-    std::uint32_t size;
-  };
-
   bool next(letter& l) noexcept {
     const std::size_t read = read_.load(std::memory_order_relaxed);
-    if (read == used_) return false;
-    head h;
-    std::memcpy(&h, bytes_.get() + read, sizeof h);
-    l = {&to_, &cell, this, h.opened_by, h.number, h.from, {bytes_.get() + read + sizeof h, h.size}};
-    read_.store(read + sizeof h + h.size, std::memory_order_release);
-    opened_by_.store(h.opened_by, std::memory_order_relaxed);
+    if (read == all_.size()) return false;
+    const packed_letters::entry e = all_.at(read);
+    l = {&to_, &cell, this, e.opened_by, e.number, from_, e.arguments};
+    read_.store(e.end, std::memory_order_release);
+    opened_by_.store(e.opened_by, std::memory_order_relaxed);
     return true;
   }
   // Answers wait for those that follow at once, if they do.
@@ -164,10 +147,9 @@ class letters final : public state_with_error, public call_in_mailbox {
   [[nodiscard]] letters_of_turn& turn() noexcept;
 
   receives_letters& to_;
-  std::unique_ptr<std::byte[]> bytes_;
-  std::size_t used_ = 0;
+  const int from_;
+  packed_letters all_;
   std::atomic<std::size_t> read_{0};
-  std::uint32_t count_ = 0;
   std::atomic<const handler*> opened_by_{nullptr};
   cancelled_letters::call_under_way now_;
 };
