@@ -714,9 +714,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static auto& ranks = *new std::array<std::optional<world>, 2>;
   if (inputs % life == 0) {
     static_cast<void>(detail::handler::all());  // numbers them
-    for (int r = 0; r < 2; ++r) {
+    for (std::size_t r = 0; r < ranks.size(); ++r) {
       ranks[r].reset();
-      ranks[r].emplace(r);
+      ranks[r].emplace(static_cast<int>(r));
     }
     check(__lsan_do_recoverable_leak_check() == 0, "memory leaks");
   }
