@@ -5,7 +5,7 @@
 #include "actor/restart.cpp"
 #include "actor/runtime.cpp"
 #include "actor/runtime_core.cpp"
-#include "catch_main.hpp"
+#include "over_ranks.hpp"
 
 #include <cadre/mpi.hpp>
 
@@ -132,11 +132,4 @@ TEST_CASE("Work of other ranks for further ranks is done before the job ends", "
 
 }  // namespace mpi_actor
 
-int main(int argc, char** argv) {
-  return cadre::mpi::run(argc, argv,
-                         [&](cadre::runtime& rt) {
-                           job::spanning = &rt;
-                           return run_tests(argc, argv, "~[one process]");
-                         },
-                         {.threads = 2});  // a task looks whether another one runs, on the same rank
-}
+int main(int argc, char** argv) { return run_tests_over_ranks(argc, argv); }

@@ -1,7 +1,6 @@
 // ranks: 1 2 4 8
 // Many small calls of an actor of another rank, which come together and are read when their turn has come.
-#include "actor/job.hpp"
-#include "catch_main.hpp"
+#include "over_ranks.hpp"
 
 #include <cadre/actor.hpp>
 #include <cadre/mpi.hpp>
@@ -202,11 +201,4 @@ TEST_CASE("Who waits with a deadline, or for the first of some, has the answer w
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  return cadre::mpi::run(argc, argv,
-                         [&](cadre::runtime& rt) {
-                           job::spanning = &rt;
-                           return run_tests(argc, argv, "~[one process]");
-                         },
-                         {.threads = 2});
-}
+int main(int argc, char** argv) { return run_tests_over_ranks(argc, argv); }

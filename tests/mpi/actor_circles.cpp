@@ -1,7 +1,6 @@
 // ranks: 2 4
 // Calls that wait for each other over several ranks.
-#include "actor/job.hpp"
-#include "catch_main.hpp"
+#include "over_ranks.hpp"
 
 #include <cadre/actor.hpp>
 #include <cadre/async/coroutine.hpp>
@@ -133,11 +132,4 @@ TEST_CASE("Long waits that end are no circle, whoever waits for whom", "[mpi]") 
 
 }  // namespace circles_test
 
-int main(int argc, char** argv) {
-  return cadre::mpi::run(argc, argv,
-                         [&](cadre::runtime& rt) {
-                           job::spanning = &rt;
-                           return run_tests(argc, argv, "~[one process]");
-                         },
-                         {.threads = 2});
-}
+int main(int argc, char** argv) { return run_tests_over_ranks(argc, argv); }

@@ -1,7 +1,6 @@
 // ranks: 1 2 4 8
 // Coroutine methods, called from other ranks.
-#include "actor/job.hpp"
-#include "catch_main.hpp"
+#include "over_ranks.hpp"
 
 #include <cadre/async/coroutine.hpp>
 #include <cadre/async/promise.hpp>
@@ -141,12 +140,7 @@ TEST_CASE("The job ends when the coroutines are over that nobody waits for", "[m
 }  // namespace mpi_actor_coroutine
 
 int main(int argc, char** argv) {
-  const int failed = cadre::mpi::run(argc, argv,
-                                     [&](cadre::runtime& rt) {
-                                       job::spanning = &rt;
-                                       return run_tests(argc, argv, "~[one process]");
-                                     },
-                                     {.threads = 2});
+  const int failed = run_tests_over_ranks(argc, argv);
   // Of the last test, on each rank.
   return failed != 0 ? failed : mpi_actor_coroutine::begun != mpi_actor_coroutine::over;
 }

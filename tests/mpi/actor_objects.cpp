@@ -1,9 +1,8 @@
 // ranks: 1 2 4 8
 // Objects and refs between ranks; on several hosts (hosts.sh) between nodes.
-#include "actor/job.hpp"
 #include "actor/stream.cpp"
 #include "catch.hpp"
-#include "catch_main.hpp"
+#include "over_ranks.hpp"
 
 #include <cadre/eigen.hpp>
 #include <cadre/mpi.hpp>
@@ -319,11 +318,4 @@ TEST_CASE("An object that was erased is an error on every node", "[mpi]") {
 
 }  // namespace mpi_actor_objects
 
-int main(int argc, char** argv) {
-  return cadre::mpi::run(argc, argv,
-                         [&](cadre::runtime& rt) {
-                           job::spanning = &rt;
-                           return run_tests(argc, argv, "~[one process]");
-                         },
-                         {.threads = 2});
-}
+int main(int argc, char** argv) { return run_tests_over_ranks(argc, argv); }
