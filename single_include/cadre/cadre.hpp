@@ -304,6 +304,8 @@ CADRE_NAMESPACE_END
 
 #include <pthread.h>
 
+#include <cstddef>
+#include <cstdint>
 #include <string>
 #include <system_error>
 #include <utility>
@@ -375,6 +377,17 @@ class native_thread {
   pthread_t id_{};
   bool running_ = false;
 };
+
+/// The address at which half of this thread's stack is used up; null if the system does not say. Costs some microseconds.
+[[gnu::cold]] inline std::uintptr_t middle_of_stack() noexcept {
+  pthread_attr_t attributes;
+  if (::pthread_getattr_np(::pthread_self(), &attributes) != 0) return 0;
+  void* lowest = nullptr;
+  std::size_t bytes = 0;
+  ::pthread_attr_getstack(&attributes, &lowest, &bytes);
+  ::pthread_attr_destroy(&attributes);
+  return reinterpret_cast<std::uintptr_t>(lowest) + bytes / 2;
+}
 
 CADRE_NAMESPACE_END
 
@@ -11096,14 +11109,19 @@ class idle_list {
     }
     futex::wake_one(*word);
   }
-  /// A certain one, if it sleeps in this list. `where` is guarded by the mutex.
+  /// A certain one, if it sleeps, in this list or by itself. `where` is guarded by the mutex.
   void wake_at(sleeper* const& where) noexcept {
     std::atomic<std::uint32_t>* word = nullptr;
     {
       const std::lock_guard lock(mutex_);
-      if (where != nullptr && where->linked) word = wake(*where);
+      if (where == nullptr) return;
+      word = &where->word;
+      if (where->linked)
+        wake(*where);
+      else
+        word->fetch_or(sleeper::woken_for_work, std::memory_order_acq_rel);
     }
-    if (word != nullptr) futex::wake_one(*word);
+    futex::wake_one(*word);
   }
 
   /// From searcher to sleeper, with the mutex held. The caller looks for work once more before it sleeps.
@@ -11409,19 +11427,24 @@ struct worker {
 
   scheduler* const home;
   const std::uint32_t index;
-  std::uint32_t random;          // xorshift state, for the order of victims
-  std::uint32_t count = 0;       // tasks since what its own tasks keep waiting was last given a turn
-  std::uint64_t overdue_at = 0;  // ticks() from which that has waited too long; 0: nothing waits
-  std::uint32_t turns = 0;       // such turns
-  std::uint32_t waits = 0;       // on this stack
-  std::uint32_t unrelated = 0;   // how many of those are running unrelated work
-  std::int64_t frame = 0;        // queue position when the task on top of the stack began: what is above is its own
-  std::int64_t outside = 0;      // queue position below which tasks came from outside
-  task* next = nullptr;          // a continuation of the task that has just ended
-  sleeper* asleep = nullptr;     // guarded by the mutex of the idle list
+  std::uint32_t random;             // xorshift state, for the order of victims
+  std::uint32_t count = 0;          // tasks since what its own tasks keep waiting was last given a turn
+  std::uint64_t overdue_at = 0;     // ticks() from which that has waited too long; 0: nothing waits
+  std::uint32_t turns = 0;          // such turns
+  std::uint32_t waits = 0;          // on this stack
+  std::int64_t frame = 0;           // queue position when the task on top of the stack began: what is above is its own
+  std::int64_t outside = 0;         // queue position below which tasks came from outside
+  std::uintptr_t stack_middle = 0;  // see has_deep_stack()
+  task* next = nullptr;             // a continuation of the task that has just ended
+  sleeper* asleep = nullptr;        // guarded by the mutex of the idle list
   work_deque<task> queue;
   inbox pinned;  // tasks that no other worker may run
   native_thread thread;
+
+  /// Of this thread: whether less than half of its stack is left.
+  [[nodiscard]] bool has_deep_stack() const noexcept {
+    return reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) < stack_middle;
+  }
 };
 
 /// The worker that this thread is, or null.
@@ -11476,6 +11499,23 @@ class parking_lot {
   /// A worker has been started.
   void enter() noexcept { ++driving_; }
 
+  /// A worker is about to sleep in a task: true if there are too many, and it counts as parked until it comes back. Else one
+  /// that is allowed in the place of another later would be this one, which does nothing.
+  [[nodiscard]] bool leave_if_crowded() noexcept {
+    if (!is_crowded()) return false;
+    --driving_;
+    ++away_;
+    update();
+    return true;
+  }
+  void come_back() noexcept {
+    ++driving_;
+    --away_;
+    update();
+  }
+  /// Those that have left and not come back.
+  [[nodiscard]] std::size_t away() const noexcept { return away_; }
+
   /// Sleeps until unparked, if there are too many. `lock` is held before, and afterwards; `leave()` is called when it has
   /// been let go, and before the sleep.
   template <class Leave>
@@ -11527,6 +11567,7 @@ class parking_lot {
   std::atomic<bool> crowded_{false};
   place* first_ = nullptr;
   std::size_t driving_ = 0;
+  std::size_t away_ = 0;
   std::size_t allowed_;
   bool closed_ = false;
 };
@@ -12015,10 +12056,8 @@ class run_queues {
   }
   void push(task* t, priority p) noexcept { from_outside(p).push(t); }
 
-  /// Of what is this worker's, or of high priority.
+  /// Of what is in this worker's queue, or of high priority.
   [[nodiscard]] task* pop(worker& w) noexcept {
-    if (!w.pinned.empty()) [[unlikely]]
-      if (task* t = take_one(w.pinned)) return t;
     if (!from_outside(priority::high).empty()) [[unlikely]]
       if (task* t = take_one(from_outside(priority::high))) return t;
     task* const t = w.queue.pop();
@@ -12027,10 +12066,10 @@ class run_queues {
   }
 
   /// The oldest from outside. Others come into this worker's queue, so that it runs them in the order of their submission
-  /// and others can steal them.
+  /// and others can steal them; not above a task that waits, where those who wait for that take them for its own.
   [[nodiscard]] task* take_from_outside(worker& w) noexcept {
     task* taken[most_at_once];
-    const std::size_t n = from_outside(priority::normal).take(taken, most_at_once);
+    const std::size_t n = from_outside(priority::normal).take(taken, w.waits == 0 ? most_at_once : 1);
     if (n > 1) {
       if (w.queue.push(taken + 1, n - 1))
         w.outside = w.queue.position();
@@ -12050,6 +12089,11 @@ class run_queues {
       if (victim != w.index)
         if (task* t = workers_[victim]->queue.steal()) return t;
     return take_one(from_outside(priority::low));
+  }
+
+  static task* take_one(inbox& from) noexcept {
+    task* t = nullptr;
+    return from.take(&t, 1) != 0 ? t : nullptr;
   }
 
   /// Now and then between two tasks; null if nothing has waited for too long. Tasks that beget tasks must not starve the
@@ -12090,11 +12134,6 @@ class run_queues {
   static constexpr std::size_t most_at_once = 32;  // tasks taken from outside
 
   [[nodiscard]] inbox& from_outside(priority p) noexcept { return from_outside_[static_cast<std::size_t>(p)]; }
-
-  static task* take_one(inbox& from) noexcept {
-    task* t = nullptr;
-    return from.take(&t, 1) != 0 ? t : nullptr;
-  }
 
   // Whether something from outside has waited for some time while this worker ran what its own tasks had begotten: a turn
   // by count alone would be long in coming if they are long.
@@ -12432,16 +12471,18 @@ class scheduler {
     w.frame = outer < w.queue.position() ? outer : w.queue.position();
   }
 
-  /// Work from anywhere, or null once `s` is satisfied or the deadline has passed; sleeps in between.
+  /// Work from anywhere that any worker may do, or null once `s` is satisfied, or the deadline has passed, or there is some
+  /// that only this one may do; sleeps in between.
   task* acquire(worker& w, sleeper& s, time_point deadline) noexcept {
     if (task* t = queues_.pop(w)) return t;
     idle_.begin_search();
     for (;;) {
       task* t = nullptr;
-      bool over = s.satisfied() || (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline);
+      bool over = s.satisfied() || !w.pinned.empty() ||
+                  (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline);
       if (!over && (t = search(w)) == nullptr && idle_.searchers() == 1) {
         t = look_again(w, s);
-        over = s.satisfied();
+        over = s.satisfied() || !w.pinned.empty();
       }
       if (over || t != nullptr) {
         if (idle_.end_search() && queues_.has_any()) idle_.wake_one();
@@ -12452,6 +12493,25 @@ class scheduler {
       if (!queues_.has_any(w)) s.sleep(deadline);
       wake_up(w, s);
     }
+  }
+
+  /// The same when others see to what any worker may do: sleeps until one of the other three. `lends`: one more worker is
+  /// allowed meanwhile.
+  void sleep_in_task(worker& w, sleeper& s, time_point deadline, bool lends) noexcept {
+    bool left = false;
+    {
+      const std::lock_guard lock(idle_.mutex());
+      w.asleep = &s;
+      left = !lends && lot_.leave_if_crowded();
+    }
+    if (w.pinned.empty()) s.sleep(deadline);
+    const std::lock_guard lock(idle_.mutex());
+    w.asleep = nullptr;
+    if (left) lot_.come_back();
+  }
+  /// What only this worker may do.
+  [[nodiscard]] static task* take_pinned(worker& w) noexcept {
+    return w.pinned.empty() ? nullptr : run_queues::take_one(w.pinned);
   }
 
   /// A task that worker `victim` queued after its queue stood at `position`.
@@ -12484,6 +12544,7 @@ class scheduler {
           return false;
         }
       }
+      if (lot_.has_too_few(target)) return false;
     }
     lot_.allow(target);
     return true;
@@ -12519,6 +12580,7 @@ class scheduler {
 
   void main_loop(worker& w) noexcept {
     this_context().worker = &w;
+    w.stack_middle = middle_of_stack();
     const thread_limit one(1);  // of what a task without options calls: it holds one processor
     sleeper s(1);
     s.between_tasks = true;
@@ -12527,9 +12589,12 @@ class scheduler {
       if (t == nullptr && lot_.is_crowded()) [[unlikely]]
         park(w);
       if (t == nullptr) t = queues_.take_turn(w);
+      if (t == nullptr) t = take_pinned(w);
       if (t == nullptr) t = acquire(w, s, time_point::max());
-      if (t == nullptr) break;
-      run(w, t);
+      if (t != nullptr)
+        run(w, t);
+      else if (s.satisfied() && w.pinned.empty())
+        break;
     }
     this_context().worker = nullptr;
     release();
@@ -12553,9 +12618,9 @@ class scheduler {
       if (came) begun = ticks();
       // Who is to send it may be about to run on this very processor.
       if (source != nullptr && !came && (++rounds & 3) == 0) ::sched_yield();
-      if (s.satisfied() || idle_.searchers() != 1) break;
+      if (s.satisfied() || !w.pinned.empty() || idle_.searchers() != 1) break;
       // Seldom at the queues, as each look takes their cache lines from those who work with them.
-      if (came || !w.pinned.empty() || queues_.has_any_from_outside() || ((++looks & 7) == 0 && queues_.has_lasting()))
+      if (came || queues_.has_any_from_outside() || ((++looks & 7) == 0 && queues_.has_lasting()))
         if ((t = queues_.pop(w)) == nullptr) t = search(w);
     }
     looking_.store(false, std::memory_order_relaxed);
@@ -12585,7 +12650,7 @@ class scheduler {
 
   // With the mutex held: all threads are parked or sleep between tasks, and nothing is queued.
   [[nodiscard]] bool has_nothing_to_do() noexcept {
-    if (idle_.sleeping_between_tasks() != lot_.driving() || queues_.has_any()) return false;
+    if (idle_.sleeping_between_tasks() != lot_.driving() || lot_.away() != 0 || queues_.has_any()) return false;
     for (std::size_t i = 0; i < threads_; ++i)
       if (!queues_.at(i).pinned.empty()) return false;
     return true;
@@ -12892,6 +12957,9 @@ class stand_in {
     if (pool_ != nullptr) pool_->allow(-1);
   }
 
+  /// Whether there is one.
+  explicit operator bool() const noexcept { return pool_ != nullptr; }
+
  private:
   scheduler* pool_ = nullptr;
 };
@@ -12946,6 +13014,9 @@ class sleeping_wait {
       check_cycle();
       check_actors(kept);
     }
+    int looks = most_looks;
+    if (by_ != nullptr)
+      for (const watch& w : targets_) is_for_nobody_ = is_for_nobody_ || waits_for_nobody(*w.target, looks, kept);
     next_ = first();
     if (next_ != nullptr) next_->previous_ = this;
     first() = this;
@@ -13010,6 +13081,9 @@ class sleeping_wait {
       if (f->runs == &t) return true;
     return false;
   }
+  /// Whether no thread of this one's pool was at work for some of what is waited for, itself or at the end of a chain of such
+  /// waits, when this was made: it is pending, say.
+  [[nodiscard]] bool is_for_nobody() const noexcept { return is_for_nobody_; }
   [[nodiscard]] const task* top() const noexcept { return stack_ != nullptr ? stack_->runs : nullptr; }
   [[nodiscard]] std::span<const watch> targets() const noexcept { return targets_; }
 
@@ -13085,6 +13159,24 @@ class sleeping_wait {
         if (--looks > 0) follow_actors({*w.target, &target}, looks, kept, visit);
     }
   }
+  [[nodiscard]] bool waits_for_nobody(task& target, int& looks, kept_tasks& kept) const {
+    if (target.is_pending()) return true;
+    task* const at = target.held_up_by();
+    if (at != nullptr) kept.emplace_back(at);
+    const task& t = at != nullptr ? *at : target;
+    const std::uint32_t claim = t.claim_word(), runner = claim >> task::runner_shift;
+    if ((claim & task::phase) == task::queued) return !t.has(task::bare);  // of such a one a thief has just been seen
+    for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
+      if (!s->runs(t) && !s->is_by(t.home(), runner)) continue;
+      for (const watch& w : s->targets_)
+        if (--looks <= 0 || waits_for_nobody(*w.target, looks, kept)) return true;
+      return false;
+    }
+    return runner == 0 || t.home() != by_->home->id() || is_by(t.home(), runner);
+  }
+  [[nodiscard]] bool is_by(pool_id pool, std::uint32_t runner) const noexcept {
+    return by_ != nullptr && by_->home->id() == pool && by_->index + 1 == runner;
+  }
   [[noreturn, gnu::cold]] static void tell_cycle_of_calls(const task& who, const held_up& last) {
     throw wait_cycle(describe(who.name(), who.at()) + last.path() + last.behind());
   }
@@ -13100,6 +13192,8 @@ class sleeping_wait {
   running_frame* stack_;
   std::span<const watch> targets_;
   std::size_t needed_;
+  const worker* const by_ = this_worker();
+  bool is_for_nobody_ = false;
   sleeping_wait* previous_ = nullptr;
   sleeping_wait* next_ = nullptr;
 };
@@ -13124,17 +13218,16 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// How many waits on one thread's stack may run unrelated work. Each such frame can hold what others wait for.
-inline constexpr std::uint32_t unrelated_limit = 64;
-
 /// A wait until `needed` of some tasks are done. A worker that waits helps, in this order:
 ///  1. it runs the task waited for, if nobody has begun it, or, of a call of an actor, the calls before it and then it;
 ///  2. it runs what the waiting task itself has queued;
 ///  3. it steals what the running task that it waits for has queued (leapfrogging: D. B. Wagner, B. G. Calder, 1993);
-///  4. only if a target has no task yet (a promise, or a continuation whose time has not come) it runs anything;
-///  5. it sleeps.
-/// In 1 to 3 the stack of a thread is a chain in which each frame waits for the next or begot it, so a wait made with a
-/// lock held never runs a stranger that wants the same lock. Other threads look for a moment, then sleep.
+///  4. it sleeps. If a target has no task yet (a promise, a continuation whose time has not come, a call to another rank) it
+///     looks for other work like any thread of the pool, but what it finds another thread does in its place: see stand_in.
+/// So the stack of a thread is a chain in which each frame waits for the next or begot it: none that others wait for is held
+/// up by a stranger above it, and a wait made with a lock held never runs one that wants the same lock. But two kinds of
+/// work it begins there though unrelated, as nobody else can: tasks for this very worker, and, while half of the stack is
+/// left, others when the system or the pool's limit refuses one more thread. Other threads look for a moment, then sleep.
 class wait_frame {
  public:
   /// Each watch names its target; `watches` outlives the frame.
@@ -13292,35 +13385,36 @@ class wait_frame {
     return false;
   }
 
-  [[nodiscard]] bool may_run_anything(const worker& w) const noexcept {
-    return pending_ && w.unrelated < unrelated_limit;
-  }
-
   // What lies in the queue before and after is not the waiting task's own.
   static void run_unrelated(worker& w, task* t) noexcept {
-    ++w.unrelated;
     w.frame = w.queue.position();
     w.home->run(w, t);
     w.frame = w.queue.position();
-    --w.unrelated;
   }
 
-  // Sleeps until enough is done, or the deadline, or something is found that may be run, which is returned.
+  // Sleeps until enough is done, or the deadline, or there is something that has to be run here, which is returned.
   [[gnu::noinline]] task* idle(worker* w, time_point deadline) {
     const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
     const lending lend(this_context().top);
-    task* found = nullptr;
-    if (w != nullptr && may_run_anything(*w)) {
-      found = w->home->acquire(*w, sleeper_, until(deadline));
-    } else {
-      std::optional<stand_in> other;
-      if (waits_for_another_pool()) other.emplace();
-      const time_point end = until(deadline);
-      if (listen()) sleeper_.sleep(end);
-      stop_listening(enough() || is_past(deadline));
-    }
+    task* found = look_and_sleep(w, deadline, pending_ || entry.is_for_nobody());
+    if (found == nullptr && w != nullptr && !enough() && !is_past(deadline)) found = scheduler::take_pinned(*w);
     report_if_long();
     return found;
+  }
+  task* look_and_sleep(worker* w, time_point deadline, bool is_for_nobody) noexcept {
+    const time_point end = until(deadline);
+    std::optional<stand_in> other;
+    if (w != nullptr && is_for_nobody && !w->has_deep_stack()) {
+      task* const found = w->home->acquire(*w, sleeper_, end);
+      if (found == nullptr || !other.emplace()) return found;
+      w->frame = w->queue.position();
+      w->home->push(found, priority::high);  // it was about to be run
+    } else if (is_for_nobody || waits_for_another_pool()) {
+      other.emplace();
+    }
+    if (listen()) w != nullptr ? w->home->sleep_in_task(*w, sleeper_, end, other && *other) : sleeper_.sleep(end);
+    stop_listening(enough() || is_past(deadline));
+    return nullptr;
   }
 
   // The deadline, or before that the time at which somebody wants to hear of a wait that is not over.
@@ -32706,6 +32800,38 @@ inline bool is_number(std::string_view text) noexcept {
   std::vector<std::string> names;
   for (std::size_t d = 0; d < count; ++d) names.push_back(std::to_string(d));
   return names;
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/os/heap.hpp ----
+#ifndef CADRE_OS_HEAP_HPP
+#define CADRE_OS_HEAP_HPP
+
+#include <malloc.h>
+
+#include <cstddef>
+#include <cstdlib>
+#include <initializer_list>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Has the heap of the process keep up to `bytes` that are free for what is allocated next. By itself glibc's keeps twice the
+/// largest block that was freed, and a program that frees and allocates more of such blocks in turn gets each page from the
+/// system anew, filled with zeros. Nothing with another heap, or where the environment sets such limits
+/// (MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_, GLIBC_TUNABLES).
+[[gnu::cold]] inline void keep_free_memory(std::size_t bytes) noexcept {
+#ifdef __GLIBC__
+  for (const char* const name : {"MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "GLIBC_TUNABLES"})
+    if (std::getenv(name) != nullptr) return;
+  constexpr std::size_t most_in_heap = std::size_t{32} << 20;  // glibc's own limit; larger blocks are mapped each
+  ::mallopt(M_MMAP_THRESHOLD, static_cast<int>(bytes < most_in_heap ? bytes : most_in_heap));
+  ::mallopt(M_TRIM_THRESHOLD, static_cast<int>(bytes));
+#else
+  static_cast<void>(bytes);
+#endif
 }
 
 CADRE_NAMESPACE_END

@@ -53,14 +53,19 @@ class idle_list {
     }
     futex::wake_one(*word);
   }
-  /// A certain one, if it sleeps in this list. `where` is guarded by the mutex.
+  /// A certain one, if it sleeps, in this list or by itself. `where` is guarded by the mutex.
   void wake_at(sleeper* const& where) noexcept {
     std::atomic<std::uint32_t>* word = nullptr;
     {
       const std::lock_guard lock(mutex_);
-      if (where != nullptr && where->linked) word = wake(*where);
+      if (where == nullptr) return;
+      word = &where->word;
+      if (where->linked)
+        wake(*where);
+      else
+        word->fetch_or(sleeper::woken_for_work, std::memory_order_acq_rel);
     }
-    if (word != nullptr) futex::wake_one(*word);
+    futex::wake_one(*word);
   }
 
   /// From searcher to sleeper, with the mutex held. The caller looks for work once more before it sleeps.

@@ -33,6 +33,23 @@ class parking_lot {
   /// A worker has been started.
   void enter() noexcept { ++driving_; }
 
+  /// A worker is about to sleep in a task: true if there are too many, and it counts as parked until it comes back. Else one
+  /// that is allowed in the place of another later would be this one, which does nothing.
+  [[nodiscard]] bool leave_if_crowded() noexcept {
+    if (!is_crowded()) return false;
+    --driving_;
+    ++away_;
+    update();
+    return true;
+  }
+  void come_back() noexcept {
+    ++driving_;
+    --away_;
+    update();
+  }
+  /// Those that have left and not come back.
+  [[nodiscard]] std::size_t away() const noexcept { return away_; }
+
   /// Sleeps until unparked, if there are too many. `lock` is held before, and afterwards; `leave()` is called when it has
   /// been let go, and before the sleep.
   template <class Leave>
@@ -84,6 +101,7 @@ class parking_lot {
   std::atomic<bool> crowded_{false};
   place* first_ = nullptr;
   std::size_t driving_ = 0;
+  std::size_t away_ = 0;
   std::size_t allowed_;
   bool closed_ = false;
 };

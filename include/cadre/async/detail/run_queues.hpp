@@ -48,10 +48,8 @@ class run_queues {
   }
   void push(task* t, priority p) noexcept { from_outside(p).push(t); }
 
-  /// Of what is this worker's, or of high priority.
+  /// Of what is in this worker's queue, or of high priority.
   [[nodiscard]] task* pop(worker& w) noexcept {
-    if (!w.pinned.empty()) [[unlikely]]
-      if (task* t = take_one(w.pinned)) return t;
     if (!from_outside(priority::high).empty()) [[unlikely]]
       if (task* t = take_one(from_outside(priority::high))) return t;
     task* const t = w.queue.pop();
@@ -60,10 +58,10 @@ class run_queues {
   }
 
   /// The oldest from outside. Others come into this worker's queue, so that it runs them in the order of their submission
-  /// and others can steal them.
+  /// and others can steal them; not above a task that waits, where those who wait for that take them for its own.
   [[nodiscard]] task* take_from_outside(worker& w) noexcept {
     task* taken[most_at_once];
-    const std::size_t n = from_outside(priority::normal).take(taken, most_at_once);
+    const std::size_t n = from_outside(priority::normal).take(taken, w.waits == 0 ? most_at_once : 1);
     if (n > 1) {
       if (w.queue.push(taken + 1, n - 1))
         w.outside = w.queue.position();
@@ -83,6 +81,11 @@ class run_queues {
       if (victim != w.index)
         if (task* t = workers_[victim]->queue.steal()) return t;
     return take_one(from_outside(priority::low));
+  }
+
+  static task* take_one(inbox& from) noexcept {
+    task* t = nullptr;
+    return from.take(&t, 1) != 0 ? t : nullptr;
   }
 
   /// Now and then between two tasks; null if nothing has waited for too long. Tasks that beget tasks must not starve the
@@ -123,11 +126,6 @@ class run_queues {
   static constexpr std::size_t most_at_once = 32;  // tasks taken from outside
 
   [[nodiscard]] inbox& from_outside(priority p) noexcept { return from_outside_[static_cast<std::size_t>(p)]; }
-
-  static task* take_one(inbox& from) noexcept {
-    task* t = nullptr;
-    return from.take(&t, 1) != 0 ? t : nullptr;
-  }
 
   // Whether something from outside has waited for some time while this worker ran what its own tasks had begotten: a turn
   // by count alone would be long in coming if they are long.

@@ -206,16 +206,18 @@ class scheduler {
     w.frame = outer < w.queue.position() ? outer : w.queue.position();
   }
 
-  /// Work from anywhere, or null once `s` is satisfied or the deadline has passed; sleeps in between.
+  /// Work from anywhere that any worker may do, or null once `s` is satisfied, or the deadline has passed, or there is some
+  /// that only this one may do; sleeps in between.
   task* acquire(worker& w, sleeper& s, time_point deadline) noexcept {
     if (task* t = queues_.pop(w)) return t;
     idle_.begin_search();
     for (;;) {
       task* t = nullptr;
-      bool over = s.satisfied() || (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline);
+      bool over = s.satisfied() || !w.pinned.empty() ||
+                  (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline);
       if (!over && (t = search(w)) == nullptr && idle_.searchers() == 1) {
         t = look_again(w, s);
-        over = s.satisfied();
+        over = s.satisfied() || !w.pinned.empty();
       }
       if (over || t != nullptr) {
         if (idle_.end_search() && queues_.has_any()) idle_.wake_one();
@@ -226,6 +228,25 @@ class scheduler {
       if (!queues_.has_any(w)) s.sleep(deadline);
       wake_up(w, s);
     }
+  }
+
+  /// The same when others see to what any worker may do: sleeps until one of the other three. `lends`: one more worker is
+  /// allowed meanwhile.
+  void sleep_in_task(worker& w, sleeper& s, time_point deadline, bool lends) noexcept {
+    bool left = false;
+    {
+      const std::lock_guard lock(idle_.mutex());
+      w.asleep = &s;
+      left = !lends && lot_.leave_if_crowded();
+    }
+    if (w.pinned.empty()) s.sleep(deadline);
+    const std::lock_guard lock(idle_.mutex());
+    w.asleep = nullptr;
+    if (left) lot_.come_back();
+  }
+  /// What only this worker may do.
+  [[nodiscard]] static task* take_pinned(worker& w) noexcept {
+    return w.pinned.empty() ? nullptr : run_queues::take_one(w.pinned);
   }
 
   /// A task that worker `victim` queued after its queue stood at `position`.
@@ -258,6 +279,7 @@ class scheduler {
           return false;
         }
       }
+      if (lot_.has_too_few(target)) return false;
     }
     lot_.allow(target);
     return true;
@@ -293,6 +315,7 @@ class scheduler {
 
   void main_loop(worker& w) noexcept {
     this_context().worker = &w;
+    w.stack_middle = middle_of_stack();
     const thread_limit one(1);  // of what a task without options calls: it holds one processor
     sleeper s(1);
     s.between_tasks = true;
@@ -301,9 +324,12 @@ class scheduler {
       if (t == nullptr && lot_.is_crowded()) [[unlikely]]
         park(w);
       if (t == nullptr) t = queues_.take_turn(w);
+      if (t == nullptr) t = take_pinned(w);
       if (t == nullptr) t = acquire(w, s, time_point::max());
-      if (t == nullptr) break;
-      run(w, t);
+      if (t != nullptr)
+        run(w, t);
+      else if (s.satisfied() && w.pinned.empty())
+        break;
     }
     this_context().worker = nullptr;
     release();
@@ -327,9 +353,9 @@ class scheduler {
       if (came) begun = ticks();
       // Who is to send it may be about to run on this very processor.
       if (source != nullptr && !came && (++rounds & 3) == 0) ::sched_yield();
-      if (s.satisfied() || idle_.searchers() != 1) break;
+      if (s.satisfied() || !w.pinned.empty() || idle_.searchers() != 1) break;
       // Seldom at the queues, as each look takes their cache lines from those who work with them.
-      if (came || !w.pinned.empty() || queues_.has_any_from_outside() || ((++looks & 7) == 0 && queues_.has_lasting()))
+      if (came || queues_.has_any_from_outside() || ((++looks & 7) == 0 && queues_.has_lasting()))
         if ((t = queues_.pop(w)) == nullptr) t = search(w);
     }
     looking_.store(false, std::memory_order_relaxed);
@@ -359,7 +385,7 @@ class scheduler {
 
   // With the mutex held: all threads are parked or sleep between tasks, and nothing is queued.
   [[nodiscard]] bool has_nothing_to_do() noexcept {
-    if (idle_.sleeping_between_tasks() != lot_.driving() || queues_.has_any()) return false;
+    if (idle_.sleeping_between_tasks() != lot_.driving() || lot_.away() != 0 || queues_.has_any()) return false;
     for (std::size_t i = 0; i < threads_; ++i)
       if (!queues_.at(i).pinned.empty()) return false;
     return true;

@@ -19,6 +19,9 @@ class stand_in {
     if (pool_ != nullptr) pool_->allow(-1);
   }
 
+  /// Whether there is one.
+  explicit operator bool() const noexcept { return pool_ != nullptr; }
+
  private:
   scheduler* pool_ = nullptr;
 };

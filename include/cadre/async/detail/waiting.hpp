@@ -18,17 +18,16 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// How many waits on one thread's stack may run unrelated work. Each such frame can hold what others wait for.
-inline constexpr std::uint32_t unrelated_limit = 64;
-
 /// A wait until `needed` of some tasks are done. A worker that waits helps, in this order:
 ///  1. it runs the task waited for, if nobody has begun it, or, of a call of an actor, the calls before it and then it;
 ///  2. it runs what the waiting task itself has queued;
 ///  3. it steals what the running task that it waits for has queued (leapfrogging: D. B. Wagner, B. G. Calder, 1993);
-///  4. only if a target has no task yet (a promise, or a continuation whose time has not come) it runs anything;
-///  5. it sleeps.
-/// In 1 to 3 the stack of a thread is a chain in which each frame waits for the next or begot it, so a wait made with a
-/// lock held never runs a stranger that wants the same lock. Other threads look for a moment, then sleep.
+///  4. it sleeps. If a target has no task yet (a promise, a continuation whose time has not come, a call to another rank) it
+///     looks for other work like any thread of the pool, but what it finds another thread does in its place: see stand_in.
+/// So the stack of a thread is a chain in which each frame waits for the next or begot it: none that others wait for is held
+/// up by a stranger above it, and a wait made with a lock held never runs one that wants the same lock. But two kinds of
+/// work it begins there though unrelated, as nobody else can: tasks for this very worker, and, while half of the stack is
+/// left, others when the system or the pool's limit refuses one more thread. Other threads look for a moment, then sleep.
 class wait_frame {
  public:
   /// Each watch names its target; `watches` outlives the frame.
@@ -186,35 +185,36 @@ class wait_frame {
     return false;
   }
 
-  [[nodiscard]] bool may_run_anything(const worker& w) const noexcept {
-    return pending_ && w.unrelated < unrelated_limit;
-  }
-
   // What lies in the queue before and after is not the waiting task's own.
   static void run_unrelated(worker& w, task* t) noexcept {
-    ++w.unrelated;
     w.frame = w.queue.position();
     w.home->run(w, t);
     w.frame = w.queue.position();
-    --w.unrelated;
   }
 
-  // Sleeps until enough is done, or the deadline, or something is found that may be run, which is returned.
+  // Sleeps until enough is done, or the deadline, or there is something that has to be run here, which is returned.
   [[gnu::noinline]] task* idle(worker* w, time_point deadline) {
     const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
     const lending lend(this_context().top);
-    task* found = nullptr;
-    if (w != nullptr && may_run_anything(*w)) {
-      found = w->home->acquire(*w, sleeper_, until(deadline));
-    } else {
-      std::optional<stand_in> other;
-      if (waits_for_another_pool()) other.emplace();
-      const time_point end = until(deadline);
-      if (listen()) sleeper_.sleep(end);
-      stop_listening(enough() || is_past(deadline));
-    }
+    task* found = look_and_sleep(w, deadline, pending_ || entry.is_for_nobody());
+    if (found == nullptr && w != nullptr && !enough() && !is_past(deadline)) found = scheduler::take_pinned(*w);
     report_if_long();
     return found;
+  }
+  task* look_and_sleep(worker* w, time_point deadline, bool is_for_nobody) noexcept {
+    const time_point end = until(deadline);
+    std::optional<stand_in> other;
+    if (w != nullptr && is_for_nobody && !w->has_deep_stack()) {
+      task* const found = w->home->acquire(*w, sleeper_, end);
+      if (found == nullptr || !other.emplace()) return found;
+      w->frame = w->queue.position();
+      w->home->push(found, priority::high);  // it was about to be run
+    } else if (is_for_nobody || waits_for_another_pool()) {
+      other.emplace();
+    }
+    if (listen()) w != nullptr ? w->home->sleep_in_task(*w, sleeper_, end, other && *other) : sleeper_.sleep(end);
+    stop_listening(enough() || is_past(deadline));
+    return nullptr;
   }
 
   // The deadline, or before that the time at which somebody wants to hear of a wait that is not over.

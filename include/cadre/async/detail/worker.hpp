@@ -19,19 +19,24 @@ struct worker {
 
   scheduler* const home;
   const std::uint32_t index;
-  std::uint32_t random;          // xorshift state, for the order of victims
-  std::uint32_t count = 0;       // tasks since what its own tasks keep waiting was last given a turn
-  std::uint64_t overdue_at = 0;  // ticks() from which that has waited too long; 0: nothing waits
-  std::uint32_t turns = 0;       // such turns
-  std::uint32_t waits = 0;       // on this stack
-  std::uint32_t unrelated = 0;   // how many of those are running unrelated work
-  std::int64_t frame = 0;        // queue position when the task on top of the stack began: what is above is its own
-  std::int64_t outside = 0;      // queue position below which tasks came from outside
-  task* next = nullptr;          // a continuation of the task that has just ended
-  sleeper* asleep = nullptr;     // guarded by the mutex of the idle list
+  std::uint32_t random;             // xorshift state, for the order of victims
+  std::uint32_t count = 0;          // tasks since what its own tasks keep waiting was last given a turn
+  std::uint64_t overdue_at = 0;     // ticks() from which that has waited too long; 0: nothing waits
+  std::uint32_t turns = 0;          // such turns
+  std::uint32_t waits = 0;          // on this stack
+  std::int64_t frame = 0;           // queue position when the task on top of the stack began: what is above is its own
+  std::int64_t outside = 0;         // queue position below which tasks came from outside
+  std::uintptr_t stack_middle = 0;  // see has_deep_stack()
+  task* next = nullptr;             // a continuation of the task that has just ended
+  sleeper* asleep = nullptr;        // guarded by the mutex of the idle list
   work_deque<task> queue;
   inbox pinned;  // tasks that no other worker may run
   native_thread thread;
+
+  /// Of this thread: whether less than half of its stack is left.
+  [[nodiscard]] bool has_deep_stack() const noexcept {
+    return reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) < stack_middle;
+  }
 };
 
 /// The worker that this thread is, or null.
