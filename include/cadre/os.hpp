@@ -8,6 +8,7 @@
 #include <cadre/os/file_lock.hpp>
 #include <cadre/os/futex.hpp>
 #include <cadre/os/gpus.hpp>
+#include <cadre/os/heap.hpp>
 #include <cadre/os/mapping.hpp>
 #include <cadre/os/memory_limit.hpp>
 #include <cadre/os/processors.hpp>

@@ -7,10 +7,12 @@
 #include <cadre/mpi/environment.hpp>
 #include <cadre/mpi/runtime.hpp>
 #include <cadre/observe/log.hpp>
+#include <cadre/os/heap.hpp>
 
 #include <signal.h>
 
 #include <concepts>
+#include <cstddef>
 #include <cstdio>
 #include <string>
 #include <utility>
@@ -23,13 +25,15 @@ namespace mpi {
 /// and actors of the job, give them to do. Without mpirun it is cadre::run(), with the GPUs that are found. Under mpirun
 /// --enable-recovery a process that takes the place of a rank that has died begins with the same main, and comes here.
 /// SIGPIPE is ignored, unless it is handled already: it would come of a rank that dies. Warnings and errors that are logged,
-/// as the death of a rank, go to stderr if there is no log sink.
+/// as the death of a rank, go to stderr if there is no log sink. The heap keeps up to 64 MiB that are free, for large arguments
+/// that follow one another: see keep_free_memory().
 template <class Program>
   requires std::invocable<Program&, cadre::runtime&>
 int run(int argc, char** argv, Program&& program, runtime_options options = {}) {
   if (!launched()) return cadre::run(argc, argv, program, detail::share_of_one(std::move(options)));
   struct sigaction pipes {};
   if (::sigaction(SIGPIPE, nullptr, &pipes) == 0 && pipes.sa_handler == SIG_DFL) ::signal(SIGPIPE, SIG_IGN);
+  keep_free_memory(std::size_t{64} << 20);
   if (!log_enabled(log_level::error))  // nobody listens
     set_log_sink(
         [](const log_record& r) {
