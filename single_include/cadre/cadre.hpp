@@ -11480,7 +11480,8 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 /// How many workers may take tasks; the others park. A task that blocks in the system allows one more meanwhile, one that
-/// holds several processors allows fewer. All but is_crowded() with the mutex of the scheduler held.
+/// holds several processors allows fewer. Those who block or sleep in a task may wait for any other, so that one more than
+/// they are drives always. All but is_crowded() with the mutex of the scheduler held.
 class parking_lot {
  public:
   explicit parking_lot(std::size_t allowed) noexcept : allowed_(allowed) {}
@@ -11488,33 +11489,19 @@ class parking_lot {
   /// One relaxed load: whether a worker that has nothing in hand should park().
   [[nodiscard]] bool is_crowded() const noexcept { return crowded_.load(std::memory_order_relaxed); }
 
-  [[nodiscard]] std::size_t allowed() const noexcept { return allowed_; }
   /// Those that are not parked.
   [[nodiscard]] std::size_t driving() const noexcept { return driving_; }
-  [[nodiscard]] bool has_too_few(std::size_t wanted) const noexcept { return driving_ < wanted; }
-  void allow(std::size_t workers) noexcept {
-    allowed_ = workers;
+  [[nodiscard]] bool has_too_few() const noexcept { return driving_ < wanted(); }
+  /// Whether one that is at work is left if one more sleeps.
+  [[nodiscard]] bool can_spare_one() const noexcept { return driving_ > absent_ + 1; }
+  /// So many more may take tasks, and so many more block or sleep in one; or fewer.
+  void change(std::ptrdiff_t allowed, std::ptrdiff_t absent) noexcept {
+    allowed_ += static_cast<std::size_t>(allowed);
+    absent_ += static_cast<std::size_t>(absent);
     update();
   }
   /// A worker has been started.
   void enter() noexcept { ++driving_; }
-
-  /// A worker is about to sleep in a task: true if there are too many, and it counts as parked until it comes back. Else one
-  /// that is allowed in the place of another later would be this one, which does nothing.
-  [[nodiscard]] bool leave_if_crowded() noexcept {
-    if (!is_crowded()) return false;
-    --driving_;
-    ++away_;
-    update();
-    return true;
-  }
-  void come_back() noexcept {
-    ++driving_;
-    --away_;
-    update();
-  }
-  /// Those that have left and not come back.
-  [[nodiscard]] std::size_t away() const noexcept { return away_; }
 
   /// Sleeps until unparked, if there are too many. `lock` is held before, and afterwards; `leave()` is called when it has
   /// been let go, and before the sleep.
@@ -11562,13 +11549,14 @@ class parking_lot {
     futex::wake_one(p->free);
     return true;
   }
-  void update() noexcept { crowded_.store(driving_ > allowed_ && !closed_, std::memory_order_relaxed); }
+  [[nodiscard]] std::size_t wanted() const noexcept { return allowed_ > absent_ ? allowed_ : absent_ + 1; }
+  void update() noexcept { crowded_.store(driving_ > wanted() && !closed_, std::memory_order_relaxed); }
 
   std::atomic<bool> crowded_{false};
   place* first_ = nullptr;
   std::size_t driving_ = 0;
-  std::size_t away_ = 0;
   std::size_t allowed_;
+  std::size_t absent_ = 0;  // of those that drive: they block, or sleep in tasks
   bool closed_ = false;
 };
 
@@ -12495,19 +12483,15 @@ class scheduler {
     }
   }
 
-  /// The same when others see to what any worker may do: sleeps until one of the other three. `lends`: one more worker is
-  /// allowed meanwhile.
-  void sleep_in_task(worker& w, sleeper& s, time_point deadline, bool lends) noexcept {
-    bool left = false;
-    {
+  /// The same when others see to what any worker may do: sleeps until one of the other three.
+  void sleep_in_task(worker& w, sleeper& s, time_point deadline) noexcept {
+    const auto sleeps_at = [&](sleeper* where) {
       const std::lock_guard lock(idle_.mutex());
-      w.asleep = &s;
-      left = !lends && lot_.leave_if_crowded();
-    }
+      w.asleep = where;
+    };
+    sleeps_at(&s);
     if (w.pinned.empty()) s.sleep(deadline);
-    const std::lock_guard lock(idle_.mutex());
-    w.asleep = nullptr;
-    if (left) lot_.come_back();
+    sleeps_at(nullptr);
   }
   /// What only this worker may do.
   [[nodiscard]] static task* take_pinned(worker& w) noexcept {
@@ -12531,23 +12515,36 @@ class scheduler {
     return has_nothing_to_do();
   }
 
-  /// One worker more, or fewer, may take tasks. False if one more was asked for and cannot be had.
-  bool allow(std::ptrdiff_t change) noexcept {
+  /// So many workers more, or fewer, may take tasks.
+  void allow(std::ptrdiff_t change) noexcept {
     const std::lock_guard lock(idle_.mutex());
-    const std::size_t target = lot_.allowed() + static_cast<std::size_t>(change);
-    if (change > 0) {
-      while (lot_.has_too_few(target) && lot_.unpark_one()) {}
-      while (lot_.has_too_few(target) && threads_ < size_ + most_extra) {
-        try {
-          start_worker();
-        } catch (...) {
-          return false;
-        }
-      }
-      if (lot_.has_too_few(target)) return false;
-    }
-    lot_.allow(target);
+    lot_.change(change, 0);
+    call_workers();
+  }
+  /// A worker blocks: one more may take tasks until end_block(). False if that cannot be had.
+  bool begin_block() noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    lot_.change(+1, +1);
+    call_workers();
+    if (!lot_.has_too_few()) return true;
+    lot_.change(-1, 0);
+    return false;
+  }
+  void end_block(bool had) noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    lot_.change(had ? -1 : 0, -1);
+  }
+  /// A worker is about to sleep in a task, without one more in its place; until end_sleep(). False if nobody is left then who
+  /// could do what it waits for.
+  [[nodiscard]] bool begin_sleep() noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    if (!lot_.can_spare_one()) return false;
+    lot_.change(0, +1);
     return true;
+  }
+  void end_sleep() noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    lot_.change(0, -1);
   }
 
  private:
@@ -12560,6 +12557,17 @@ class scheduler {
     return w != nullptr && w->home == this ? w : nullptr;
   }
 
+  // With the mutex held: as many as are wanted, if the system gives them.
+  void call_workers() noexcept {
+    while (lot_.has_too_few() && lot_.unpark_one()) {}
+    while (lot_.has_too_few() && threads_ < size_ + most_extra) {
+      try {
+        start_worker();
+      } catch (...) {
+        return;
+      }
+    }
+  }
   // With the mutex held.
   [[gnu::cold]] void start_worker() {
     const std::size_t i = threads_;
@@ -12650,7 +12658,7 @@ class scheduler {
 
   // With the mutex held: all threads are parked or sleep between tasks, and nothing is queued.
   [[nodiscard]] bool has_nothing_to_do() noexcept {
-    if (idle_.sleeping_between_tasks() != lot_.driving() || lot_.away() != 0 || queues_.has_any()) return false;
+    if (idle_.sleeping_between_tasks() != lot_.driving() || queues_.has_any()) return false;
     for (std::size_t i = 0; i < threads_; ++i)
       if (!queues_.at(i).pinned.empty()) return false;
     return true;
@@ -12948,20 +12956,20 @@ namespace detail {
 /// in the system. Nothing on a thread of no pool, or when no further thread can be had.
 class stand_in {
  public:
-  stand_in() noexcept {
-    if (worker* const w = this_worker(); w != nullptr && w->home->allow(+1)) pool_ = w->home;
+  stand_in() noexcept : home_(this_worker() != nullptr ? this_worker()->home : nullptr) {
+    there_is_one_ = home_ != nullptr && home_->begin_block();
   }
   stand_in(const stand_in&) = delete;
   stand_in& operator=(const stand_in&) = delete;
   ~stand_in() {
-    if (pool_ != nullptr) pool_->allow(-1);
+    if (home_ != nullptr) home_->end_block(there_is_one_);
   }
 
-  /// Whether there is one.
-  explicit operator bool() const noexcept { return pool_ != nullptr; }
+  explicit operator bool() const noexcept { return there_is_one_; }
 
  private:
-  scheduler* pool_ = nullptr;
+  scheduler* const home_;
+  bool there_is_one_ = false;
 };
 
 }  // namespace detail
@@ -13014,9 +13022,6 @@ class sleeping_wait {
       check_cycle();
       check_actors(kept);
     }
-    int looks = most_looks;
-    if (by_ != nullptr)
-      for (const watch& w : targets_) is_for_nobody_ = is_for_nobody_ || waits_for_nobody(*w.target, looks, kept);
     next_ = first();
     if (next_ != nullptr) next_->previous_ = this;
     first() = this;
@@ -13081,9 +13086,6 @@ class sleeping_wait {
       if (f->runs == &t) return true;
     return false;
   }
-  /// Whether no thread of this one's pool was at work for some of what is waited for, itself or at the end of a chain of such
-  /// waits, when this was made: it is pending, say.
-  [[nodiscard]] bool is_for_nobody() const noexcept { return is_for_nobody_; }
   [[nodiscard]] const task* top() const noexcept { return stack_ != nullptr ? stack_->runs : nullptr; }
   [[nodiscard]] std::span<const watch> targets() const noexcept { return targets_; }
 
@@ -13159,24 +13161,6 @@ class sleeping_wait {
         if (--looks > 0) follow_actors({*w.target, &target}, looks, kept, visit);
     }
   }
-  [[nodiscard]] bool waits_for_nobody(task& target, int& looks, kept_tasks& kept) const {
-    if (target.is_pending()) return true;
-    task* const at = target.held_up_by();
-    if (at != nullptr) kept.emplace_back(at);
-    const task& t = at != nullptr ? *at : target;
-    const std::uint32_t claim = t.claim_word(), runner = claim >> task::runner_shift;
-    if ((claim & task::phase) == task::queued) return !t.has(task::bare);  // of such a one a thief has just been seen
-    for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
-      if (!s->runs(t) && !s->is_by(t.home(), runner)) continue;
-      for (const watch& w : s->targets_)
-        if (--looks <= 0 || waits_for_nobody(*w.target, looks, kept)) return true;
-      return false;
-    }
-    return runner == 0 || t.home() != by_->home->id() || is_by(t.home(), runner);
-  }
-  [[nodiscard]] bool is_by(pool_id pool, std::uint32_t runner) const noexcept {
-    return by_ != nullptr && by_->home->id() == pool && by_->index + 1 == runner;
-  }
   [[noreturn, gnu::cold]] static void tell_cycle_of_calls(const task& who, const held_up& last) {
     throw wait_cycle(describe(who.name(), who.at()) + last.path() + last.behind());
   }
@@ -13192,8 +13176,6 @@ class sleeping_wait {
   running_frame* stack_;
   std::span<const watch> targets_;
   std::size_t needed_;
-  const worker* const by_ = this_worker();
-  bool is_for_nobody_ = false;
   sleeping_wait* previous_ = nullptr;
   sleeping_wait* next_ = nullptr;
 };
@@ -13211,7 +13193,6 @@ CADRE_NAMESPACE_END
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <utility>
 
@@ -13222,8 +13203,9 @@ namespace detail {
 ///  1. it runs the task waited for, if nobody has begun it, or, of a call of an actor, the calls before it and then it;
 ///  2. it runs what the waiting task itself has queued;
 ///  3. it steals what the running task that it waits for has queued (leapfrogging: D. B. Wagner, B. G. Calder, 1993);
-///  4. it sleeps. If a target has no task yet (a promise, a continuation whose time has not come, a call to another rank) it
-///     looks for other work like any thread of the pool, but what it finds another thread does in its place: see stand_in.
+///  4. it sleeps. If a target has no task yet (a promise, a continuation whose time has not come, a call to another rank) or is
+///     of another pool, or if all other threads of this pool block or sleep in tasks, it looks for other work meanwhile like
+///     any thread of the pool, but what it finds another thread does in its place: see stand_in.
 /// So the stack of a thread is a chain in which each frame waits for the next or begot it: none that others wait for is held
 /// up by a stranger above it, and a wait made with a lock held never runs one that wants the same lock. But two kinds of
 /// work it begins there though unrelated, as nobody else can: tasks for this very worker, and, while half of the stack is
@@ -13396,25 +13378,37 @@ class wait_frame {
   [[gnu::noinline]] task* idle(worker* w, time_point deadline) {
     const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
     const lending lend(this_context().top);
-    task* found = look_and_sleep(w, deadline, pending_ || entry.is_for_nobody());
-    if (found == nullptr && w != nullptr && !enough() && !is_past(deadline)) found = scheduler::take_pinned(*w);
+    task* found = nullptr;
+    if (w == nullptr)
+      listen_and_sleep([&] { sleeper_.sleep(until(deadline)); }, deadline);
+    else if (!(found = sleep_as(*w, deadline)) && !enough() && !is_past(deadline))
+      found = scheduler::take_pinned(*w);
     report_if_long();
     return found;
   }
-  task* look_and_sleep(worker* w, time_point deadline, bool is_for_nobody) noexcept {
-    const time_point end = until(deadline);
-    std::optional<stand_in> other;
-    if (w != nullptr && is_for_nobody && !w->has_deep_stack()) {
-      task* const found = w->home->acquire(*w, sleeper_, end);
-      if (found == nullptr || !other.emplace()) return found;
-      w->frame = w->queue.position();
-      w->home->push(found, priority::high);  // it was about to be run
-    } else if (is_for_nobody || waits_for_another_pool()) {
-      other.emplace();
+  task* sleep_as(worker& w, time_point deadline) noexcept {
+    const auto sleep = [&] {
+      listen_and_sleep([&] { w.home->sleep_in_task(w, sleeper_, until(deadline)); }, deadline);
+    };
+    // A thread of this pool is at what is waited for, most likely, and others are there too.
+    if (!pending_ && !waits_for_another_pool(w) && w.home->begin_sleep()) {
+      sleep();
+      w.home->end_sleep();
+      return nullptr;
     }
-    if (listen()) w != nullptr ? w->home->sleep_in_task(*w, sleeper_, end, other && *other) : sleeper_.sleep(end);
-    stop_listening(enough() || is_past(deadline));
+    task* const found = w.home->acquire(w, sleeper_, until(deadline));
+    if (found == nullptr) return nullptr;
+    const stand_in other;
+    if (!other && !w.has_deep_stack()) return found;
+    w.frame = w.queue.position();
+    w.home->push(found, priority::high);  // it was about to be run
+    sleep();
     return nullptr;
+  }
+  template <class Sleep>
+  void listen_and_sleep(const Sleep& sleep, time_point deadline) noexcept {
+    if (listen()) sleep();
+    stop_listening(enough() || is_past(deadline));
   }
 
   // The deadline, or before that the time at which somebody wants to hear of a wait that is not over.
@@ -13441,12 +13435,10 @@ class wait_frame {
     return w != nullptr ? w->home->id() : watches_.front().target->home();
   }
 
-  // What is waited for there may itself wait for what only this pool can do, of which this worker will do nothing.
-  [[nodiscard]] bool waits_for_another_pool() const noexcept {
-    const worker* const w = this_worker();
-    if (w == nullptr) return false;
+  // What is waited for there may itself wait for what only this pool can do.
+  [[nodiscard]] bool waits_for_another_pool(const worker& w) const noexcept {
     for (const watch& target : watches_)
-      if (target.target->home() != w->home->id()) return true;
+      if (target.target->home() != w.home->id()) return true;
     return false;
   }
 

@@ -3,6 +3,8 @@
 // the test's timeout; what is wrong is said on stderr, with the seed, and the program ends with 1.
 
 #include <cadre/async.hpp>
+#include <cadre/async/blocking.hpp>
+#include <cadre/async/invoke.hpp>
 
 #include <atomic>
 #include <chrono>
@@ -14,6 +16,7 @@
 #include <functional>
 #include <memory>
 #include <random>
+#include <semaphore>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -223,6 +226,70 @@ void promises(cadre::thread_pool& pool, random_bits& r) {
   tasks_run += n;
 }
 
+// Tasks that wait in all ways for older ones, which wait for what younger ones do.
+void waits_for_older(cadre::thread_pool& pool, random_bits& r) {
+  using value = cadre::shared_future<std::size_t>;
+  std::vector<value> all;
+  std::vector<std::size_t> expected;
+  std::vector<cadre::move_only_function<void()>> to_do;
+  const auto do_one = [&] {
+    pool.post([f = std::move(to_do.back())]() mutable { f(); });
+    to_do.pop_back();
+  };
+  const std::size_t n = 2 + below(r, 40);
+  for (std::size_t i = 0; i < n; ++i) {
+    if (!to_do.empty() && below(r, 3) == 0) do_one();
+    const std::size_t way = below(r, all.empty() ? 2 : 7);
+    const std::size_t a = all.empty() ? 0 : below(r, i), b = all.empty() ? 0 : below(r, i);
+    const value first = all.empty() ? value() : all[a], second = all.empty() ? value() : all[b];
+    const std::size_t sum = all.empty() ? 0 : expected[a] + expected[b];
+    expected.push_back(way < 2 ? 1 : way == 2 ? sum / 2 : sum);
+    const auto add = [&](auto f) { all.push_back(pool.submit(std::move(f)).share()); };
+    if (way == 0) {
+      cadre::promise<std::size_t> promise;
+      add([f = promise.get_future()]() mutable { return f.get(); });
+      to_do.emplace_back([p = std::move(promise)]() mutable { p.set_value(std::size_t{1}); });
+    } else if (way == 1) {
+      const auto come = std::make_shared<std::binary_semaphore>(0);
+      add([come] {
+        cadre::blocking([&] { come->acquire(); });
+        return std::size_t{1};
+      });
+      to_do.emplace_back([come] { come->release(); });
+    } else if (way == 2) {
+      add([=, &pool] {
+        auto inner = pool.submit([=] { return first.get(); });
+        return std::move(inner).then([=](std::size_t v) { return (v + second.get()) / 2; }).get();
+      });
+    } else if (way == 3) {
+      add([=] {
+        std::size_t x = 0, y = 0;
+        cadre::invoke([&] { x = first.get(); }, [&] { y = second.get(); });
+        return x + y;
+      });
+    } else if (way == 4) {
+      add([=, &pool] {
+        pool.post([=] { second.wait(); });  // a child that waits for others
+        return first.get() + second.get();
+      });
+    } else if (way == 5) {
+      add([=, &pool] {
+        const auto value_of = [&](std::size_t k) { return (k == 0 ? first : second).get(); };
+        return pool.reduce(0, 2, std::size_t{0}, value_of, std::plus<>{});
+      });
+    } else {
+      add([=] {
+        static_cast<void>(cadre::wait(std::vector{first, second}, 1));
+        while (!first.wait_for(1ms)) {}
+        return first.get() + second.get();
+      });
+    }
+  }
+  while (!to_do.empty()) do_one();
+  for (std::size_t i = 0; i < n; ++i) check(all[i].get() == expected[i], "the value of a task that waits for others");
+  tasks_run += n;
+}
+
 void loops(cadre::thread_pool& pool, random_bits& r) {
   const std::size_t n = below(r, 20'000);
   std::atomic<std::size_t> sum{0};
@@ -299,7 +366,7 @@ void threads_that_come_and_go(cadre::thread_pool& pool, random_bits& r) {
 // `depth`: how often tasks may do the same; `whole` on a thread that is no pool's, which alone may wait for threads.
 constexpr int whole = 2;
 void anything(cadre::thread_pool& pool, cadre::thread_pool& other, random_bits& r, int depth) {
-  switch (below(r, 13)) {
+  switch (below(r, 14)) {
     case 0: return values(pool, r);
     case 1: return nested_waits(pool, r);
     case 2: return chains(pool, other, r);
@@ -311,7 +378,8 @@ void anything(cadre::thread_pool& pool, cadre::thread_pool& other, random_bits& 
     case 8: return loops(pool, r);
     case 9: return posts(pool, r);
     case 10: return short_lived_pool(r);
-    case 11: return depth == whole ? threads_that_come_and_go(pool, r) : values(pool, r);
+    case 11: return waits_for_older(pool, r);
+    case 12: return depth == whole ? threads_that_come_and_go(pool, r) : values(pool, r);
     default:  // the same inside tasks, of this pool or of the other, all at once
       if (depth == 0) return values(pool, r);
       std::vector<cadre::future<void>> inside;

@@ -14,7 +14,8 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 /// How many workers may take tasks; the others park. A task that blocks in the system allows one more meanwhile, one that
-/// holds several processors allows fewer. All but is_crowded() with the mutex of the scheduler held.
+/// holds several processors allows fewer. Those who block or sleep in a task may wait for any other, so that one more than
+/// they are drives always. All but is_crowded() with the mutex of the scheduler held.
 class parking_lot {
  public:
   explicit parking_lot(std::size_t allowed) noexcept : allowed_(allowed) {}
@@ -22,33 +23,19 @@ class parking_lot {
   /// One relaxed load: whether a worker that has nothing in hand should park().
   [[nodiscard]] bool is_crowded() const noexcept { return crowded_.load(std::memory_order_relaxed); }
 
-  [[nodiscard]] std::size_t allowed() const noexcept { return allowed_; }
   /// Those that are not parked.
   [[nodiscard]] std::size_t driving() const noexcept { return driving_; }
-  [[nodiscard]] bool has_too_few(std::size_t wanted) const noexcept { return driving_ < wanted; }
-  void allow(std::size_t workers) noexcept {
-    allowed_ = workers;
+  [[nodiscard]] bool has_too_few() const noexcept { return driving_ < wanted(); }
+  /// Whether one that is at work is left if one more sleeps.
+  [[nodiscard]] bool can_spare_one() const noexcept { return driving_ > absent_ + 1; }
+  /// So many more may take tasks, and so many more block or sleep in one; or fewer.
+  void change(std::ptrdiff_t allowed, std::ptrdiff_t absent) noexcept {
+    allowed_ += static_cast<std::size_t>(allowed);
+    absent_ += static_cast<std::size_t>(absent);
     update();
   }
   /// A worker has been started.
   void enter() noexcept { ++driving_; }
-
-  /// A worker is about to sleep in a task: true if there are too many, and it counts as parked until it comes back. Else one
-  /// that is allowed in the place of another later would be this one, which does nothing.
-  [[nodiscard]] bool leave_if_crowded() noexcept {
-    if (!is_crowded()) return false;
-    --driving_;
-    ++away_;
-    update();
-    return true;
-  }
-  void come_back() noexcept {
-    ++driving_;
-    --away_;
-    update();
-  }
-  /// Those that have left and not come back.
-  [[nodiscard]] std::size_t away() const noexcept { return away_; }
 
   /// Sleeps until unparked, if there are too many. `lock` is held before, and afterwards; `leave()` is called when it has
   /// been let go, and before the sleep.
@@ -96,13 +83,14 @@ class parking_lot {
     futex::wake_one(p->free);
     return true;
   }
-  void update() noexcept { crowded_.store(driving_ > allowed_ && !closed_, std::memory_order_relaxed); }
+  [[nodiscard]] std::size_t wanted() const noexcept { return allowed_ > absent_ ? allowed_ : absent_ + 1; }
+  void update() noexcept { crowded_.store(driving_ > wanted() && !closed_, std::memory_order_relaxed); }
 
   std::atomic<bool> crowded_{false};
   place* first_ = nullptr;
   std::size_t driving_ = 0;
-  std::size_t away_ = 0;
   std::size_t allowed_;
+  std::size_t absent_ = 0;  // of those that drive: they block, or sleep in tasks
   bool closed_ = false;
 };
 

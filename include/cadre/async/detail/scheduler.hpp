@@ -230,19 +230,15 @@ class scheduler {
     }
   }
 
-  /// The same when others see to what any worker may do: sleeps until one of the other three. `lends`: one more worker is
-  /// allowed meanwhile.
-  void sleep_in_task(worker& w, sleeper& s, time_point deadline, bool lends) noexcept {
-    bool left = false;
-    {
+  /// The same when others see to what any worker may do: sleeps until one of the other three.
+  void sleep_in_task(worker& w, sleeper& s, time_point deadline) noexcept {
+    const auto sleeps_at = [&](sleeper* where) {
       const std::lock_guard lock(idle_.mutex());
-      w.asleep = &s;
-      left = !lends && lot_.leave_if_crowded();
-    }
+      w.asleep = where;
+    };
+    sleeps_at(&s);
     if (w.pinned.empty()) s.sleep(deadline);
-    const std::lock_guard lock(idle_.mutex());
-    w.asleep = nullptr;
-    if (left) lot_.come_back();
+    sleeps_at(nullptr);
   }
   /// What only this worker may do.
   [[nodiscard]] static task* take_pinned(worker& w) noexcept {
@@ -266,23 +262,36 @@ class scheduler {
     return has_nothing_to_do();
   }
 
-  /// One worker more, or fewer, may take tasks. False if one more was asked for and cannot be had.
-  bool allow(std::ptrdiff_t change) noexcept {
+  /// So many workers more, or fewer, may take tasks.
+  void allow(std::ptrdiff_t change) noexcept {
     const std::lock_guard lock(idle_.mutex());
-    const std::size_t target = lot_.allowed() + static_cast<std::size_t>(change);
-    if (change > 0) {
-      while (lot_.has_too_few(target) && lot_.unpark_one()) {}
-      while (lot_.has_too_few(target) && threads_ < size_ + most_extra) {
-        try {
-          start_worker();
-        } catch (...) {
-          return false;
-        }
-      }
-      if (lot_.has_too_few(target)) return false;
-    }
-    lot_.allow(target);
+    lot_.change(change, 0);
+    call_workers();
+  }
+  /// A worker blocks: one more may take tasks until end_block(). False if that cannot be had.
+  bool begin_block() noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    lot_.change(+1, +1);
+    call_workers();
+    if (!lot_.has_too_few()) return true;
+    lot_.change(-1, 0);
+    return false;
+  }
+  void end_block(bool had) noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    lot_.change(had ? -1 : 0, -1);
+  }
+  /// A worker is about to sleep in a task, without one more in its place; until end_sleep(). False if nobody is left then who
+  /// could do what it waits for.
+  [[nodiscard]] bool begin_sleep() noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    if (!lot_.can_spare_one()) return false;
+    lot_.change(0, +1);
     return true;
+  }
+  void end_sleep() noexcept {
+    const std::lock_guard lock(idle_.mutex());
+    lot_.change(0, -1);
   }
 
  private:
@@ -295,6 +304,17 @@ class scheduler {
     return w != nullptr && w->home == this ? w : nullptr;
   }
 
+  // With the mutex held: as many as are wanted, if the system gives them.
+  void call_workers() noexcept {
+    while (lot_.has_too_few() && lot_.unpark_one()) {}
+    while (lot_.has_too_few() && threads_ < size_ + most_extra) {
+      try {
+        start_worker();
+      } catch (...) {
+        return;
+      }
+    }
+  }
   // With the mutex held.
   [[gnu::cold]] void start_worker() {
     const std::size_t i = threads_;
@@ -385,7 +405,7 @@ class scheduler {
 
   // With the mutex held: all threads are parked or sleep between tasks, and nothing is queued.
   [[nodiscard]] bool has_nothing_to_do() noexcept {
-    if (idle_.sleeping_between_tasks() != lot_.driving() || lot_.away() != 0 || queues_.has_any()) return false;
+    if (idle_.sleeping_between_tasks() != lot_.driving() || queues_.has_any()) return false;
     for (std::size_t i = 0; i < threads_; ++i)
       if (!queues_.at(i).pinned.empty()) return false;
     return true;

@@ -10,20 +10,20 @@ namespace detail {
 /// in the system. Nothing on a thread of no pool, or when no further thread can be had.
 class stand_in {
  public:
-  stand_in() noexcept {
-    if (worker* const w = this_worker(); w != nullptr && w->home->allow(+1)) pool_ = w->home;
+  stand_in() noexcept : home_(this_worker() != nullptr ? this_worker()->home : nullptr) {
+    there_is_one_ = home_ != nullptr && home_->begin_block();
   }
   stand_in(const stand_in&) = delete;
   stand_in& operator=(const stand_in&) = delete;
   ~stand_in() {
-    if (pool_ != nullptr) pool_->allow(-1);
+    if (home_ != nullptr) home_->end_block(there_is_one_);
   }
 
-  /// Whether there is one.
-  explicit operator bool() const noexcept { return pool_ != nullptr; }
+  explicit operator bool() const noexcept { return there_is_one_; }
 
  private:
-  scheduler* pool_ = nullptr;
+  scheduler* const home_;
+  bool there_is_one_ = false;
 };
 
 }  // namespace detail

@@ -47,9 +47,6 @@ class sleeping_wait {
       check_cycle();
       check_actors(kept);
     }
-    int looks = most_looks;
-    if (by_ != nullptr)
-      for (const watch& w : targets_) is_for_nobody_ = is_for_nobody_ || waits_for_nobody(*w.target, looks, kept);
     next_ = first();
     if (next_ != nullptr) next_->previous_ = this;
     first() = this;
@@ -114,9 +111,6 @@ class sleeping_wait {
       if (f->runs == &t) return true;
     return false;
   }
-  /// Whether no thread of this one's pool was at work for some of what is waited for, itself or at the end of a chain of such
-  /// waits, when this was made: it is pending, say.
-  [[nodiscard]] bool is_for_nobody() const noexcept { return is_for_nobody_; }
   [[nodiscard]] const task* top() const noexcept { return stack_ != nullptr ? stack_->runs : nullptr; }
   [[nodiscard]] std::span<const watch> targets() const noexcept { return targets_; }
 
@@ -192,24 +186,6 @@ class sleeping_wait {
         if (--looks > 0) follow_actors({*w.target, &target}, looks, kept, visit);
     }
   }
-  [[nodiscard]] bool waits_for_nobody(task& target, int& looks, kept_tasks& kept) const {
-    if (target.is_pending()) return true;
-    task* const at = target.held_up_by();
-    if (at != nullptr) kept.emplace_back(at);
-    const task& t = at != nullptr ? *at : target;
-    const std::uint32_t claim = t.claim_word(), runner = claim >> task::runner_shift;
-    if ((claim & task::phase) == task::queued) return !t.has(task::bare);  // of such a one a thief has just been seen
-    for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
-      if (!s->runs(t) && !s->is_by(t.home(), runner)) continue;
-      for (const watch& w : s->targets_)
-        if (--looks <= 0 || waits_for_nobody(*w.target, looks, kept)) return true;
-      return false;
-    }
-    return runner == 0 || t.home() != by_->home->id() || is_by(t.home(), runner);
-  }
-  [[nodiscard]] bool is_by(pool_id pool, std::uint32_t runner) const noexcept {
-    return by_ != nullptr && by_->home->id() == pool && by_->index + 1 == runner;
-  }
   [[noreturn, gnu::cold]] static void tell_cycle_of_calls(const task& who, const held_up& last) {
     throw wait_cycle(describe(who.name(), who.at()) + last.path() + last.behind());
   }
@@ -225,8 +201,6 @@ class sleeping_wait {
   running_frame* stack_;
   std::span<const watch> targets_;
   std::size_t needed_;
-  const worker* const by_ = this_worker();
-  bool is_for_nobody_ = false;
   sleeping_wait* previous_ = nullptr;
   sleeping_wait* next_ = nullptr;
 };

@@ -11,7 +11,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <utility>
 
@@ -22,8 +21,9 @@ namespace detail {
 ///  1. it runs the task waited for, if nobody has begun it, or, of a call of an actor, the calls before it and then it;
 ///  2. it runs what the waiting task itself has queued;
 ///  3. it steals what the running task that it waits for has queued (leapfrogging: D. B. Wagner, B. G. Calder, 1993);
-///  4. it sleeps. If a target has no task yet (a promise, a continuation whose time has not come, a call to another rank) it
-///     looks for other work like any thread of the pool, but what it finds another thread does in its place: see stand_in.
+///  4. it sleeps. If a target has no task yet (a promise, a continuation whose time has not come, a call to another rank) or is
+///     of another pool, or if all other threads of this pool block or sleep in tasks, it looks for other work meanwhile like
+///     any thread of the pool, but what it finds another thread does in its place: see stand_in.
 /// So the stack of a thread is a chain in which each frame waits for the next or begot it: none that others wait for is held
 /// up by a stranger above it, and a wait made with a lock held never runs one that wants the same lock. But two kinds of
 /// work it begins there though unrelated, as nobody else can: tasks for this very worker, and, while half of the stack is
@@ -196,25 +196,37 @@ class wait_frame {
   [[gnu::noinline]] task* idle(worker* w, time_point deadline) {
     const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
     const lending lend(this_context().top);
-    task* found = look_and_sleep(w, deadline, pending_ || entry.is_for_nobody());
-    if (found == nullptr && w != nullptr && !enough() && !is_past(deadline)) found = scheduler::take_pinned(*w);
+    task* found = nullptr;
+    if (w == nullptr)
+      listen_and_sleep([&] { sleeper_.sleep(until(deadline)); }, deadline);
+    else if (!(found = sleep_as(*w, deadline)) && !enough() && !is_past(deadline))
+      found = scheduler::take_pinned(*w);
     report_if_long();
     return found;
   }
-  task* look_and_sleep(worker* w, time_point deadline, bool is_for_nobody) noexcept {
-    const time_point end = until(deadline);
-    std::optional<stand_in> other;
-    if (w != nullptr && is_for_nobody && !w->has_deep_stack()) {
-      task* const found = w->home->acquire(*w, sleeper_, end);
-      if (found == nullptr || !other.emplace()) return found;
-      w->frame = w->queue.position();
-      w->home->push(found, priority::high);  // it was about to be run
-    } else if (is_for_nobody || waits_for_another_pool()) {
-      other.emplace();
+  task* sleep_as(worker& w, time_point deadline) noexcept {
+    const auto sleep = [&] {
+      listen_and_sleep([&] { w.home->sleep_in_task(w, sleeper_, until(deadline)); }, deadline);
+    };
+    // A thread of this pool is at what is waited for, most likely, and others are there too.
+    if (!pending_ && !waits_for_another_pool(w) && w.home->begin_sleep()) {
+      sleep();
+      w.home->end_sleep();
+      return nullptr;
     }
-    if (listen()) w != nullptr ? w->home->sleep_in_task(*w, sleeper_, end, other && *other) : sleeper_.sleep(end);
-    stop_listening(enough() || is_past(deadline));
+    task* const found = w.home->acquire(w, sleeper_, until(deadline));
+    if (found == nullptr) return nullptr;
+    const stand_in other;
+    if (!other && !w.has_deep_stack()) return found;
+    w.frame = w.queue.position();
+    w.home->push(found, priority::high);  // it was about to be run
+    sleep();
     return nullptr;
+  }
+  template <class Sleep>
+  void listen_and_sleep(const Sleep& sleep, time_point deadline) noexcept {
+    if (listen()) sleep();
+    stop_listening(enough() || is_past(deadline));
   }
 
   // The deadline, or before that the time at which somebody wants to hear of a wait that is not over.
@@ -241,12 +253,10 @@ class wait_frame {
     return w != nullptr ? w->home->id() : watches_.front().target->home();
   }
 
-  // What is waited for there may itself wait for what only this pool can do, of which this worker will do nothing.
-  [[nodiscard]] bool waits_for_another_pool() const noexcept {
-    const worker* const w = this_worker();
-    if (w == nullptr) return false;
+  // What is waited for there may itself wait for what only this pool can do.
+  [[nodiscard]] bool waits_for_another_pool(const worker& w) const noexcept {
     for (const watch& target : watches_)
-      if (target.target->home() != w->home->id()) return true;
+      if (target.target->home() != w.home->id()) return true;
     return false;
   }
 
