@@ -196,25 +196,24 @@ class wait_frame {
   [[gnu::noinline]] task* idle(worker* w, time_point deadline) {
     const sleeping_wait entry(this_context().top, watches_, sleeper_.needed);
     const lending lend(this_context().top);
+    const time_point end = until(deadline);
     task* found = nullptr;
     if (w == nullptr)
-      listen_and_sleep([&] { sleeper_.sleep(until(deadline)); }, deadline);
-    else if (!(found = sleep_as(*w, deadline)) && !enough() && !is_past(deadline))
+      listen_and_sleep([&] { sleeper_.sleep(end); }, deadline);
+    else if (!(found = sleep_as(*w, deadline, end)) && !enough() && !is_past(deadline))
       found = scheduler::take_pinned(*w);
     report_if_long();
     return found;
   }
-  task* sleep_as(worker& w, time_point deadline) noexcept {
-    const auto sleep = [&] {
-      listen_and_sleep([&] { w.home->sleep_in_task(w, sleeper_, until(deadline)); }, deadline);
-    };
+  task* sleep_as(worker& w, time_point deadline, time_point end) noexcept {
+    const auto sleep = [&] { listen_and_sleep([&] { w.home->sleep_in_task(w, sleeper_, end); }, deadline); };
     // A thread of this pool is at what is waited for, most likely, and others are there too.
     if (!pending_ && !waits_for_another_pool(w) && w.home->begin_sleep()) {
       sleep();
       w.home->end_sleep();
       return nullptr;
     }
-    task* const found = w.home->acquire(w, sleeper_, until(deadline));
+    task* const found = w.home->acquire(w, sleeper_, end);
     if (found == nullptr) return nullptr;
     const stand_in other;
     if (!other && !w.has_deep_stack()) return found;
