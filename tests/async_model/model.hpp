@@ -74,6 +74,7 @@ class native_thread {
  private:
   std::size_t number_ = 0;
 };
+inline std::uintptr_t middle_of_stack() noexcept { return 0; }
 
 namespace detail {
 class uneven_barrier {

@@ -139,6 +139,23 @@ TEST_CASE("a task that waits for one that it submitted goes on, whoever runs tha
   CHECK(r.runs > 100);
 }
 
+TEST_CASE("another thread stands in for a task that waits for a promise, in whatever order", "[model]") {
+  const auto r = model::every_order(pool_model::bounded, [] {
+    cadre::promise<int> promise;
+    auto kept = promise.get_future();
+    cadre::thread_pool pool{{.threads = 1}};
+    auto first = pool.submit([&] { return kept.get(); });
+    explore::settle();
+    explore::explore_from_here();
+    auto second = pool.submit([&] { return first.get() + 1; });
+    pool.post([&] { promise.set_value(1); });
+    explore::require(second.get() == 2, "another value");
+    explore::no_further();
+  });
+  CHECK(r.failure.empty());
+  CHECK(r.runs > 100);
+}
+
 TEST_CASE("a task that is cancelled while a worker takes it runs or does not, and its future ends", "[model]") {
   const auto r = model::every_order(pool_model::bounded, [] {
     cadre::thread_pool pool{{.threads = 1}};

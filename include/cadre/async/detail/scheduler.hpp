@@ -232,13 +232,20 @@ class scheduler {
 
   /// The same when others see to what any worker may do: sleeps until one of the other three.
   void sleep_in_task(worker& w, sleeper& s, time_point deadline) noexcept {
-    const auto sleeps_at = [&](sleeper* where) {
-      const std::lock_guard lock(idle_.mutex());
-      w.asleep = where;
-    };
-    sleeps_at(&s);
-    if (w.pinned.empty()) s.sleep(deadline);
-    sleeps_at(nullptr);
+    sleep_apart(
+        w, s, deadline, [] { return true; }, [] {});
+  }
+  /// The same without one more worker in the place of this one. False, at once, if nobody were left then who could do what it
+  /// waits for.
+  [[nodiscard]] bool sleep_if_spared(worker& w, sleeper& s, time_point deadline) noexcept {
+    return sleep_apart(
+        w, s, deadline,
+        [this] {
+          if (!lot_.can_spare_one()) return false;
+          lot_.change(0, +1);
+          return true;
+        },
+        [this] { lot_.change(0, -1); });
   }
   /// What only this worker may do.
   [[nodiscard]] static task* take_pinned(worker& w) noexcept {
@@ -280,18 +287,6 @@ class scheduler {
   void end_block(bool had) noexcept {
     const std::lock_guard lock(idle_.mutex());
     lot_.change(had ? -1 : 0, -1);
-  }
-  /// A worker is about to sleep in a task, without one more in its place; until end_sleep(). False if nobody is left then who
-  /// could do what it waits for.
-  [[nodiscard]] bool begin_sleep() noexcept {
-    const std::lock_guard lock(idle_.mutex());
-    if (!lot_.can_spare_one()) return false;
-    lot_.change(0, +1);
-    return true;
-  }
-  void end_sleep() noexcept {
-    const std::lock_guard lock(idle_.mutex());
-    lot_.change(0, -1);
   }
 
  private:
@@ -381,6 +376,20 @@ class scheduler {
     looking_.store(false, std::memory_order_relaxed);
     if (t == nullptr && source != nullptr && source->bring_last() && (t = queues_.pop(w)) == nullptr) t = search(w);
     return t;
+  }
+  // In no list. begin() may refuse; both with the mutex held.
+  template <class Begin, class End>
+  bool sleep_apart(worker& w, sleeper& s, time_point deadline, const Begin& begin, const End& end) noexcept {
+    {
+      const std::lock_guard lock(idle_.mutex());
+      if (!begin()) return false;
+      w.asleep = &s;
+    }
+    if (w.pinned.empty()) s.sleep(deadline);
+    const std::lock_guard lock(idle_.mutex());
+    w.asleep = nullptr;
+    end();
+    return true;
   }
   // The caller looks for work once more before it sleeps.
   void fall_asleep(worker& w, sleeper& s) noexcept {

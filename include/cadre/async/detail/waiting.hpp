@@ -206,20 +206,17 @@ class wait_frame {
     return found;
   }
   task* sleep_as(worker& w, time_point deadline, time_point end) noexcept {
-    const auto sleep = [&] { listen_and_sleep([&] { w.home->sleep_in_task(w, sleeper_, end); }, deadline); };
     // A thread of this pool is at what is waited for, most likely, and others are there too.
-    if (!pending_ && !waits_for_another_pool(w) && w.home->begin_sleep()) {
-      sleep();
-      w.home->end_sleep();
-      return nullptr;
-    }
+    bool slept = !pending_ && !waits_for_another_pool(w);
+    if (slept) listen_and_sleep([&] { slept = w.home->sleep_if_spared(w, sleeper_, end); }, deadline);
+    if (slept) return nullptr;
     task* const found = w.home->acquire(w, sleeper_, end);
     if (found == nullptr) return nullptr;
     const stand_in other;
     if (!other && !w.has_deep_stack()) return found;
     w.frame = w.queue.position();
     w.home->push(found, priority::high);  // it was about to be run
-    sleep();
+    listen_and_sleep([&] { w.home->sleep_in_task(w, sleeper_, end); }, deadline);
     return nullptr;
   }
   template <class Sleep>
