@@ -1,5 +1,6 @@
 // Waits in tasks for what no thread of the pool is at: another thread takes their place.
 #include "catch.hpp"
+#include "overlaps.hpp"
 
 #include <cadre/async.hpp>
 #include <cadre/async/blocking.hpp>
@@ -156,7 +157,6 @@ TEST_CASE("tasks for a worker are run by it while it waits", "[stand_in]") {
 }
 
 TEST_CASE("after tasks have waited for promises, as many threads take tasks as before", "[stand_in]") {
-  std::atomic<int> running = 0, overlaps = 0;
   cadre::thread_pool pool{{.threads = 1}};
   std::vector<cadre::promise<void>> promises(5);
   std::vector<cadre::future<void>> waits;
@@ -166,19 +166,7 @@ TEST_CASE("after tasks have waited for promises, as many threads take tasks as b
       })
       .get();
   for (auto& w : waits) value_of(w);
-  // The threads too many may be about to park, so the first few do not count.
-  for (int round = 0; round < 2; ++round) {
-    overlaps = 0;
-    std::vector<cadre::future<void>> tasks;
-    for (int i = 0; i < 2'000; ++i)
-      tasks.push_back(pool.submit([&] {
-        if (++running > 1) ++overlaps;
-        std::this_thread::yield();
-        --running;
-      }));
-    for (auto& t : tasks) t.get();
-  }
-  CHECK(overlaps == 0);
+  CHECK(overlaps(pool, 5) == 0);
 }
 
 TEST_CASE("a pool ends after all that waits in it, whoever stands in", "[stand_in]") {
