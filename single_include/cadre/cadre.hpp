@@ -10367,6 +10367,10 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 using time_point = std::chrono::steady_clock::time_point;
+/// time_point::max() never is.
+inline bool is_past(time_point deadline) noexcept {
+  return deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline;
+}
 
 /// One thread's place to sleep. Word: bit 0 says that the scheduler woke it for work, the bits above count the events
 /// that it waits for. Whoever counts an event up may find the sleeper gone right after, so nothing else of it is touched.
@@ -12409,6 +12413,11 @@ class scheduler {
     queues_.push(t, p);
     idle_.wake_one_if_needed();
   }
+  /// What no task here has submitted, but one may have let go: to where nobody takes it for that one's own.
+  void push_apart(task* t) noexcept {
+    queues_.push(t, priority::normal);
+    idle_.wake_one_if_needed();
+  }
   /// For one worker alone.
   void push_pinned(task* t, std::size_t worker_index) noexcept {
     worker& w = queues_.at(worker_index);
@@ -12466,8 +12475,7 @@ class scheduler {
     idle_.begin_search();
     for (;;) {
       task* t = nullptr;
-      bool over = s.satisfied() || !w.pinned.empty() ||
-                  (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline);
+      bool over = s.satisfied() || !w.pinned.empty() || is_past(deadline);
       if (!over && (t = search(w)) == nullptr && idle_.searchers() == 1) {
         t = look_again(w, s);
         over = s.satisfied() || !w.pinned.empty();
@@ -12483,22 +12491,20 @@ class scheduler {
     }
   }
 
-  /// The same when others see to what any worker may do: sleeps until one of the other three.
-  void sleep_in_task(worker& w, sleeper& s, time_point deadline) noexcept {
-    sleep_apart(
-        w, s, deadline, [] { return true; }, [] {});
-  }
-  /// The same without one more worker in the place of this one. False, at once, if nobody were left then who could do what it
-  /// waits for.
-  [[nodiscard]] bool sleep_if_spared(worker& w, sleeper& s, time_point deadline) noexcept {
-    return sleep_apart(
-        w, s, deadline,
-        [this] {
-          if (!lot_.can_spare_one()) return false;
-          lot_.change(0, +1);
-          return true;
-        },
-        [this] { lot_.change(0, -1); });
+  /// The same when others see to what any worker may do: sleeps until one of the other three. `has_stand_in`: else false, at
+  /// once, if nobody were left then who could do what it waits for.
+  bool sleep_in_task(worker& w, sleeper& s, time_point deadline, bool has_stand_in) noexcept {
+    {
+      const std::lock_guard lock(idle_.mutex());
+      if (!has_stand_in && !lot_.can_spare_one()) return false;
+      if (!has_stand_in) lot_.change(0, +1);
+      w.asleep = &s;
+    }
+    if (w.pinned.empty()) s.sleep(deadline);
+    const std::lock_guard lock(idle_.mutex());
+    w.asleep = nullptr;
+    if (!has_stand_in) lot_.change(0, -1);
+    return true;
   }
   /// What only this worker may do.
   [[nodiscard]] static task* take_pinned(worker& w) noexcept {
@@ -12630,20 +12636,6 @@ class scheduler {
     if (t == nullptr && source != nullptr && source->bring_last() && (t = queues_.pop(w)) == nullptr) t = search(w);
     return t;
   }
-  // In no list. begin() may refuse; both with the mutex held.
-  template <class Begin, class End>
-  bool sleep_apart(worker& w, sleeper& s, time_point deadline, const Begin& begin, const End& end) noexcept {
-    {
-      const std::lock_guard lock(idle_.mutex());
-      if (!begin()) return false;
-      w.asleep = &s;
-    }
-    if (w.pinned.empty()) s.sleep(deadline);
-    const std::lock_guard lock(idle_.mutex());
-    w.asleep = nullptr;
-    end();
-    return true;
-  }
   // The caller looks for work once more before it sleeps.
   void fall_asleep(worker& w, sleeper& s) noexcept {
     const std::lock_guard lock(idle_.mutex());
@@ -12700,10 +12692,12 @@ class scheduler {
   bool detached_ = false;  // nobody will join the threads
 };
 
-/// To its pool, or here if that has ended.
+/// To its pool, or here if that has ended: a task whose time has come.
 inline void schedule(task* t) noexcept {
-  worker* const w = this_worker();
-  if (w != nullptr && w->home->id() == t->home()) return w->home->push(t);
+  const thread_context& context = this_context();
+  worker* const w = context.worker;
+  if (w != nullptr && w->home->id() == t->home())
+    return context.top != nullptr ? w->home->push_apart(t) : w->home->push(t);
   bool pushed = false;
   pool_registry::with(t->home(), [&](scheduler& s) {
     if (!s.is_open()) return;
@@ -12721,10 +12715,12 @@ inline void schedule(task* t) noexcept {
     if (t == nullptr) continue;
     // The worker whose task ends here runs the first of its continuations next; but not on top of a wait.
     worker* const w = by == completion::of_its_run ? this_worker() : nullptr;
-    if (w != nullptr && w->waits == 0 && w->next == nullptr && w->home->id() == t->home())
+    if (w == nullptr || w->waits != 0 || w->home->id() != t->home())
+      schedule(t);
+    else if (w->next == nullptr)
       w->next = t;
     else
-      schedule(t);
+      w->home->push(t);
   }
 }
 
@@ -13210,7 +13206,7 @@ namespace detail {
 
 /// A wait until `needed` of some tasks are done. A worker that waits helps, in this order:
 ///  1. it runs the task waited for, if nobody has begun it, or, of a call of an actor, the calls before it and then it;
-///  2. it runs what the waiting task itself has queued;
+///  2. it runs what the waiting task itself has submitted;
 ///  3. it steals what the running task that it waits for has queued (leapfrogging: D. B. Wagner, B. G. Calder, 1993);
 ///  4. it sleeps. If a target has no task yet (a promise, a continuation whose time has not come, a call to another rank) or is
 ///     of another pool, or if all other threads of this pool block or sleep in tasks, it looks for other work meanwhile like
@@ -13267,9 +13263,6 @@ class wait_frame {
     }
   };
 
-  [[nodiscard]] static bool is_past(time_point deadline) noexcept {
-    return deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline;
-  }
   [[nodiscard]] bool enough() const noexcept {
     return watching_ ? sleeper_.satisfied() : sleeper_.needed == 0 || watches_.front().target->done();
   }
@@ -13399,7 +13392,7 @@ class wait_frame {
   task* sleep_as(worker& w, time_point deadline, time_point end) noexcept {
     // A thread of this pool is at what is waited for, most likely, and others are there too.
     bool slept = !pending_ && !waits_for_another_pool(w);
-    if (slept) listen_and_sleep([&] { slept = w.home->sleep_if_spared(w, sleeper_, end); }, deadline);
+    if (slept) listen_and_sleep([&] { slept = w.home->sleep_in_task(w, sleeper_, end, false); }, deadline);
     if (slept) return nullptr;
     task* const found = w.home->acquire(w, sleeper_, end);
     if (found == nullptr) return nullptr;
@@ -13407,7 +13400,7 @@ class wait_frame {
     if (!other && !w.has_deep_stack()) return found;
     w.frame = w.queue.position();
     w.home->push(found, priority::high);  // it was about to be run
-    listen_and_sleep([&] { w.home->sleep_in_task(w, sleeper_, end); }, deadline);
+    listen_and_sleep([&] { w.home->sleep_in_task(w, sleeper_, end, true); }, deadline);
     return nullptr;
   }
   template <class Sleep>
@@ -15360,10 +15353,7 @@ class configured_task final : public state<R> {
   [[nodiscard]] bool is_refused() const noexcept {
     return extras_->share != nullptr && extras_->share->refused.load(std::memory_order_relaxed);
   }
-  [[nodiscard]] bool is_late() const noexcept {
-    const time_point deadline = extras_->options.deadline;
-    return deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline;
-  }
+  [[nodiscard]] bool is_late() const noexcept { return is_past(extras_->options.deadline); }
   void allow(int change) const noexcept {
     if (change != 0) pool_registry::with(this->home(), [&](scheduler& s) { s.allow(change); });
   }
@@ -17641,14 +17631,9 @@ class actor_cell final : public strand {
     most_ = 0;
   }
   void admit(std::uint32_t generation) {
-    turn* more = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      if (generation != generation_ || has_ended() || most_ != 0) return;
-      most_ = 1;
-      more = turn_if_needed();
-    }
-    if (more != nullptr) schedule(more);
+    change_mail([&] {
+      if (generation == generation_ && !has_ended() && most_ == 0) most_ = 1;
+    });
   }
   /// 0, or which actor of this cell it is, if it was admitted and holds some of that; null: of anything.
   [[nodiscard]] std::uint32_t holds_of(const resource_ledger<>* from) noexcept {
@@ -17776,13 +17761,7 @@ class actor_cell final : public strand {
   [[nodiscard]] bool may_repeat() const noexcept { return revival_ != nullptr && revival_->most().task_retries != 0; }
   /// It is over.
   void leave(long_call& c) noexcept {
-    turn* more = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      mail_.leave(c);
-      more = turn_if_needed();
-    }
-    if (more != nullptr) schedule(more);
+    change_mail([&] { mail_.leave(c); });
   }
   /// Its coroutine is over, as it was cancelled so that the call can be made again of the next object. Takes a reference over
   /// then; false if it is not to be made again.
@@ -17820,7 +17799,7 @@ class actor_cell final : public strand {
     task_ref<turn> mine;
     {
       const std::lock_guard lock(mutex_);
-      if (call.has_begun()) {
+      if (call.has_begun() || !may_bring(call)) {
         pass_on();
         return false;
       }
@@ -17841,7 +17820,7 @@ class actor_cell final : public strand {
   }
   [[nodiscard]] bool listen(const call_in_mailbox& call, listener& l) noexcept {
     const std::lock_guard lock(mutex_);
-    if (call.has_begun()) return true;  // there is nothing to do for it
+    if (call.has_begun() || !may_bring(call)) return true;  // there is nothing to do for it
     if (waiting_ != nullptr) return false;
     listeners_.push(l);
     return true;
@@ -17947,10 +17926,14 @@ class actor_cell final : public strand {
       part.run();
   }
   void resume(task& part) noexcept {
+    change_mail([&] { mail_.resume(part); });
+  }
+  template <class Change>
+  void change_mail(const Change& change) noexcept {
     turn* more = nullptr;
     {
       const std::lock_guard lock(mutex_);
-      mail_.resume(part);
+      change();
       more = turn_if_needed();
     }
     if (more != nullptr) schedule(more);
@@ -17997,9 +17980,12 @@ class actor_cell final : public strand {
     *at = t.next_;
     t.waits_ = false;
   }
-  [[nodiscard]] static bool is_over(const turn& t) noexcept {
-    return t.last_ != nullptr && (t.last_->has_begun() || (t.deadline_ != time_point::max() &&
-                                                           std::chrono::steady_clock::now() >= t.deadline_));
+  [[nodiscard]] bool is_over(const turn& t) noexcept {
+    return t.last_ != nullptr && (t.last_->has_begun() || !may_bring(*t.last_) || is_past(t.deadline_));
+  }
+  // Whether who waits for that call may run those before it: of several that run at once one may wait for just that thread.
+  [[nodiscard]] bool may_bring(const call_in_mailbox& call) noexcept {
+    return most_ == 1 || dynamic_cast<const call_in_mailbox*>(mail_.next(turns_)) == &call;
   }
   // To one who sleeps until a turn waits for a thread, as the pool may have none.
   void pass_on() noexcept {

@@ -71,6 +71,12 @@ struct square : shape {
   double side;
 };
 
+struct waiter {
+  static inline cadre::shared_future<int> kept;
+  int wait() { return kept.get(); }
+  int pass(int n) { return n; }
+};
+
 class broken {
  public:
   explicit broken(const std::string& why) { throw std::runtime_error(why); }
@@ -223,6 +229,44 @@ TEST_CASE("With .max_concurrency so many calls run at once, after the constructo
   gate::open = 1;
   for (auto& f : calls) static_cast<void>(f.get());
   CHECK(gate::waiting == 5);
+}
+
+TEST_CASE("With .max_concurrency a call may wait for the task that waits for a later call", "[actor][one process]") {
+  job rt({.threads = 1});
+  cadre::promise<int> promise;
+  waiter::kept = promise.get_future().share();
+  const auto g = rt->actor<waiter>({.max_concurrency = 2});
+  auto task = rt->pool().submit([&] {
+    auto first = g.call<&waiter::wait>();
+    promise.set_value(g.call<&waiter::pass>(7).get());
+    return first.get();
+  });
+  REQUIRE(task.wait_for(30s));
+  CHECK(task.get() == 7);
+}
+
+TEST_CASE("A task that has told an actor something may be waited for by a call of that actor", "[actor][one process]") {
+  std::atomic<bool> told = false, called = false;
+  cadre::promise<int> promise;
+  auto kept = promise.get_future();
+  job rt({.threads = 1});
+  const auto a = rt->actor<waiter>();
+  a.call<&waiter::pass>(1).get();
+  waiter::kept = rt->pool()
+                     .submit([&] {
+                       a.tell<&waiter::pass>(1);
+                       told = true;
+                       while (!called) std::this_thread::yield();
+                       return kept.get();
+                     })
+                     .share();
+  while (!told) std::this_thread::yield();
+  auto waits = a.call<&waiter::wait>();
+  called = true;
+  auto keeper = rt->pool().submit([&] { promise.set_value(3); });
+  REQUIRE(waits.wait_for(30s));
+  CHECK(waits.get() == 3);
+  keeper.get();
 }
 
 TEST_CASE("Handles travel as arguments, results and members, and call their actor from anywhere", "[actor]") {

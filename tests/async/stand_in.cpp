@@ -90,6 +90,25 @@ TEST_CASE("a task that waits twice for a promise is waited for by one that stood
   }
 }
 
+TEST_CASE("what a task lets go is not begun on top of it, where it could not wait for that task", "[stand_in]") {
+  cadre::shared_future<int> task;
+  std::atomic<bool> there = false;
+  cadre::thread_pool pool{{.threads = 1}};
+  cadre::promise<int> one(pool), two;
+  auto kept = two.get_future();
+  auto after = one.get_future().then([&](int k) { return k + task.get(); });
+  task = pool.submit([&] {
+               until(there);
+               one.set_value(1);
+               return kept.get();
+             })
+             .share();
+  there = true;
+  auto keeper = pool.submit([&] { two.set_value(2); });
+  CHECK(value_of(after) == 3);
+  keeper.get();
+}
+
 TEST_CASE("a wait for a promise with a lock held never runs a stranger that wants the lock", "[stand_in]") {
   std::mutex mutex;
   int entered = 0;

@@ -92,14 +92,9 @@ class actor_cell final : public strand {
     most_ = 0;
   }
   void admit(std::uint32_t generation) {
-    turn* more = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      if (generation != generation_ || has_ended() || most_ != 0) return;
-      most_ = 1;
-      more = turn_if_needed();
-    }
-    if (more != nullptr) schedule(more);
+    change_mail([&] {
+      if (generation == generation_ && !has_ended() && most_ == 0) most_ = 1;
+    });
   }
   /// 0, or which actor of this cell it is, if it was admitted and holds some of that; null: of anything.
   [[nodiscard]] std::uint32_t holds_of(const resource_ledger<>* from) noexcept {
@@ -227,13 +222,7 @@ class actor_cell final : public strand {
   [[nodiscard]] bool may_repeat() const noexcept { return revival_ != nullptr && revival_->most().task_retries != 0; }
   /// It is over.
   void leave(long_call& c) noexcept {
-    turn* more = nullptr;
-    {
-      const std::lock_guard lock(mutex_);
-      mail_.leave(c);
-      more = turn_if_needed();
-    }
-    if (more != nullptr) schedule(more);
+    change_mail([&] { mail_.leave(c); });
   }
   /// Its coroutine is over, as it was cancelled so that the call can be made again of the next object. Takes a reference over
   /// then; false if it is not to be made again.
@@ -271,7 +260,7 @@ class actor_cell final : public strand {
     task_ref<turn> mine;
     {
       const std::lock_guard lock(mutex_);
-      if (call.has_begun()) {
+      if (call.has_begun() || !may_bring(call)) {
         pass_on();
         return false;
       }
@@ -292,7 +281,7 @@ class actor_cell final : public strand {
   }
   [[nodiscard]] bool listen(const call_in_mailbox& call, listener& l) noexcept {
     const std::lock_guard lock(mutex_);
-    if (call.has_begun()) return true;  // there is nothing to do for it
+    if (call.has_begun() || !may_bring(call)) return true;  // there is nothing to do for it
     if (waiting_ != nullptr) return false;
     listeners_.push(l);
     return true;
@@ -398,10 +387,14 @@ class actor_cell final : public strand {
       part.run();
   }
   void resume(task& part) noexcept {
+    change_mail([&] { mail_.resume(part); });
+  }
+  template <class Change>
+  void change_mail(const Change& change) noexcept {
     turn* more = nullptr;
     {
       const std::lock_guard lock(mutex_);
-      mail_.resume(part);
+      change();
       more = turn_if_needed();
     }
     if (more != nullptr) schedule(more);
@@ -448,9 +441,12 @@ class actor_cell final : public strand {
     *at = t.next_;
     t.waits_ = false;
   }
-  [[nodiscard]] static bool is_over(const turn& t) noexcept {
-    return t.last_ != nullptr && (t.last_->has_begun() || (t.deadline_ != time_point::max() &&
-                                                           std::chrono::steady_clock::now() >= t.deadline_));
+  [[nodiscard]] bool is_over(const turn& t) noexcept {
+    return t.last_ != nullptr && (t.last_->has_begun() || !may_bring(*t.last_) || is_past(t.deadline_));
+  }
+  // Whether who waits for that call may run those before it: of several that run at once one may wait for just that thread.
+  [[nodiscard]] bool may_bring(const call_in_mailbox& call) noexcept {
+    return most_ == 1 || dynamic_cast<const call_in_mailbox*>(mail_.next(turns_)) == &call;
   }
   // To one who sleeps until a turn waits for a thread, as the pool may have none.
   void pass_on() noexcept {

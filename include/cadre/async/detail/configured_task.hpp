@@ -134,10 +134,7 @@ class configured_task final : public state<R> {
   [[nodiscard]] bool is_refused() const noexcept {
     return extras_->share != nullptr && extras_->share->refused.load(std::memory_order_relaxed);
   }
-  [[nodiscard]] bool is_late() const noexcept {
-    const time_point deadline = extras_->options.deadline;
-    return deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline;
-  }
+  [[nodiscard]] bool is_late() const noexcept { return is_past(extras_->options.deadline); }
   void allow(int change) const noexcept {
     if (change != 0) pool_registry::with(this->home(), [&](scheduler& s) { s.allow(change); });
   }

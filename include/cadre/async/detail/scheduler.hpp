@@ -156,6 +156,11 @@ class scheduler {
     queues_.push(t, p);
     idle_.wake_one_if_needed();
   }
+  /// What no task here has submitted, but one may have let go: to where nobody takes it for that one's own.
+  void push_apart(task* t) noexcept {
+    queues_.push(t, priority::normal);
+    idle_.wake_one_if_needed();
+  }
   /// For one worker alone.
   void push_pinned(task* t, std::size_t worker_index) noexcept {
     worker& w = queues_.at(worker_index);
@@ -213,8 +218,7 @@ class scheduler {
     idle_.begin_search();
     for (;;) {
       task* t = nullptr;
-      bool over = s.satisfied() || !w.pinned.empty() ||
-                  (deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline);
+      bool over = s.satisfied() || !w.pinned.empty() || is_past(deadline);
       if (!over && (t = search(w)) == nullptr && idle_.searchers() == 1) {
         t = look_again(w, s);
         over = s.satisfied() || !w.pinned.empty();
@@ -230,22 +234,20 @@ class scheduler {
     }
   }
 
-  /// The same when others see to what any worker may do: sleeps until one of the other three.
-  void sleep_in_task(worker& w, sleeper& s, time_point deadline) noexcept {
-    sleep_apart(
-        w, s, deadline, [] { return true; }, [] {});
-  }
-  /// The same without one more worker in the place of this one. False, at once, if nobody were left then who could do what it
-  /// waits for.
-  [[nodiscard]] bool sleep_if_spared(worker& w, sleeper& s, time_point deadline) noexcept {
-    return sleep_apart(
-        w, s, deadline,
-        [this] {
-          if (!lot_.can_spare_one()) return false;
-          lot_.change(0, +1);
-          return true;
-        },
-        [this] { lot_.change(0, -1); });
+  /// The same when others see to what any worker may do: sleeps until one of the other three. `has_stand_in`: else false, at
+  /// once, if nobody were left then who could do what it waits for.
+  bool sleep_in_task(worker& w, sleeper& s, time_point deadline, bool has_stand_in) noexcept {
+    {
+      const std::lock_guard lock(idle_.mutex());
+      if (!has_stand_in && !lot_.can_spare_one()) return false;
+      if (!has_stand_in) lot_.change(0, +1);
+      w.asleep = &s;
+    }
+    if (w.pinned.empty()) s.sleep(deadline);
+    const std::lock_guard lock(idle_.mutex());
+    w.asleep = nullptr;
+    if (!has_stand_in) lot_.change(0, -1);
+    return true;
   }
   /// What only this worker may do.
   [[nodiscard]] static task* take_pinned(worker& w) noexcept {
@@ -377,20 +379,6 @@ class scheduler {
     if (t == nullptr && source != nullptr && source->bring_last() && (t = queues_.pop(w)) == nullptr) t = search(w);
     return t;
   }
-  // In no list. begin() may refuse; both with the mutex held.
-  template <class Begin, class End>
-  bool sleep_apart(worker& w, sleeper& s, time_point deadline, const Begin& begin, const End& end) noexcept {
-    {
-      const std::lock_guard lock(idle_.mutex());
-      if (!begin()) return false;
-      w.asleep = &s;
-    }
-    if (w.pinned.empty()) s.sleep(deadline);
-    const std::lock_guard lock(idle_.mutex());
-    w.asleep = nullptr;
-    end();
-    return true;
-  }
   // The caller looks for work once more before it sleeps.
   void fall_asleep(worker& w, sleeper& s) noexcept {
     const std::lock_guard lock(idle_.mutex());
@@ -447,10 +435,12 @@ class scheduler {
   bool detached_ = false;  // nobody will join the threads
 };
 
-/// To its pool, or here if that has ended.
+/// To its pool, or here if that has ended: a task whose time has come.
 inline void schedule(task* t) noexcept {
-  worker* const w = this_worker();
-  if (w != nullptr && w->home->id() == t->home()) return w->home->push(t);
+  const thread_context& context = this_context();
+  worker* const w = context.worker;
+  if (w != nullptr && w->home->id() == t->home())
+    return context.top != nullptr ? w->home->push_apart(t) : w->home->push(t);
   bool pushed = false;
   pool_registry::with(t->home(), [&](scheduler& s) {
     if (!s.is_open()) return;
@@ -468,10 +458,12 @@ inline void schedule(task* t) noexcept {
     if (t == nullptr) continue;
     // The worker whose task ends here runs the first of its continuations next; but not on top of a wait.
     worker* const w = by == completion::of_its_run ? this_worker() : nullptr;
-    if (w != nullptr && w->waits == 0 && w->next == nullptr && w->home->id() == t->home())
+    if (w == nullptr || w->waits != 0 || w->home->id() != t->home())
+      schedule(t);
+    else if (w->next == nullptr)
       w->next = t;
     else
-      schedule(t);
+      w->home->push(t);
   }
 }
 

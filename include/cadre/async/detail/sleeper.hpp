@@ -11,6 +11,10 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 using time_point = std::chrono::steady_clock::time_point;
+/// time_point::max() never is.
+inline bool is_past(time_point deadline) noexcept {
+  return deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline;
+}
 
 /// One thread's place to sleep. Word: bit 0 says that the scheduler woke it for work, the bits above count the events
 /// that it waits for. Whoever counts an event up may find the sleeper gone right after, so nothing else of it is touched.

@@ -19,7 +19,7 @@ namespace detail {
 
 /// A wait until `needed` of some tasks are done. A worker that waits helps, in this order:
 ///  1. it runs the task waited for, if nobody has begun it, or, of a call of an actor, the calls before it and then it;
-///  2. it runs what the waiting task itself has queued;
+///  2. it runs what the waiting task itself has submitted;
 ///  3. it steals what the running task that it waits for has queued (leapfrogging: D. B. Wagner, B. G. Calder, 1993);
 ///  4. it sleeps. If a target has no task yet (a promise, a continuation whose time has not come, a call to another rank) or is
 ///     of another pool, or if all other threads of this pool block or sleep in tasks, it looks for other work meanwhile like
@@ -76,9 +76,6 @@ class wait_frame {
     }
   };
 
-  [[nodiscard]] static bool is_past(time_point deadline) noexcept {
-    return deadline != time_point::max() && std::chrono::steady_clock::now() >= deadline;
-  }
   [[nodiscard]] bool enough() const noexcept {
     return watching_ ? sleeper_.satisfied() : sleeper_.needed == 0 || watches_.front().target->done();
   }
@@ -208,7 +205,7 @@ class wait_frame {
   task* sleep_as(worker& w, time_point deadline, time_point end) noexcept {
     // A thread of this pool is at what is waited for, most likely, and others are there too.
     bool slept = !pending_ && !waits_for_another_pool(w);
-    if (slept) listen_and_sleep([&] { slept = w.home->sleep_if_spared(w, sleeper_, end); }, deadline);
+    if (slept) listen_and_sleep([&] { slept = w.home->sleep_in_task(w, sleeper_, end, false); }, deadline);
     if (slept) return nullptr;
     task* const found = w.home->acquire(w, sleeper_, end);
     if (found == nullptr) return nullptr;
@@ -216,7 +213,7 @@ class wait_frame {
     if (!other && !w.has_deep_stack()) return found;
     w.frame = w.queue.position();
     w.home->push(found, priority::high);  // it was about to be run
-    listen_and_sleep([&] { w.home->sleep_in_task(w, sleeper_, end); }, deadline);
+    listen_and_sleep([&] { w.home->sleep_in_task(w, sleeper_, end, true); }, deadline);
     return nullptr;
   }
   template <class Sleep>
