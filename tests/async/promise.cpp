@@ -97,7 +97,7 @@ TEST_CASE("continuations of a promise run on the pool that it was given", "[prom
   CHECK(g.get() == std::this_thread::get_id());
 }
 
-TEST_CASE("a task that waits for a promise lets the pool's only thread run the task that keeps it", "[promise]") {
+TEST_CASE("a task that waits for a promise in a pool of one thread lets the task run that keeps it", "[promise]") {
   std::atomic<bool> waiting{false};
   cadre::thread_pool pool{{.threads = 1}};
   cadre::promise<int> p;
