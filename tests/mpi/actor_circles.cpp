@@ -125,7 +125,7 @@ TEST_CASE("Long waits that end are no circle, whoever waits for whom", "[mpi]") 
     if (way.empty()) continue;
     const auto first = way.front();
     way.erase(way.begin());
-    calls.push_back(first.call<&caller::wander>(way, static_cast<int>(random() % 60)));
+    calls.push_back(first.call<&caller::wander>(way, static_cast<int>(random() % 100)));
   }
   for (auto& c : calls) CHECK(value_of(std::move(c)) >= 0);
 }
