@@ -236,6 +236,16 @@ TEST_CASE("A wait for objects has those of other nodes brought", "[mpi]") {
   }
 }
 
+TEST_CASE("An object that is wanted before its task can begin on another node is brought once it is made", "[mpi]") {
+  job rt;
+  cadre::promise<int> size(rt->pool());
+  const std::vector<ref> made = {
+      rt->submit_ref<&make>({.on = cadre::on_rank(far_rank(*rt))}, size.get_future().share())};
+  CHECK(rt->wait(made, 1, 0s).ready.empty());
+  size.set_value(100);
+  CHECK(rt->store().wait(made, 1, 10s).pending.empty());  // which itself has nothing brought
+}
+
 struct collector {
   std::vector<std::int64_t> seen;
   std::int64_t take(ints all) {

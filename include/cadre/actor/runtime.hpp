@@ -349,9 +349,9 @@ class runtime {
     // A task of this rank waits for the arguments, sends, and waits until it is made.
     remote_options here{.stop = std::exchange(options.stop, {}), .at = options.at};
     auto begin = [j, to, asked, o = std::move(options), call = std::move(call),
-                  promise = std::move(promise)]() mutable {
+                  object = detail::object_to_come<stored>(*j, std::move(promise))]() mutable {
       auto settled = std::make_shared<typename decltype(call)::settled>(std::move(call).settle());
-      return detail::make_elsewhere<F>(*j, to, asked, std::move(o), std::move(settled), std::move(promise));
+      return detail::make_elsewhere<F>(*j, to, asked, std::move(o), std::move(settled), std::move(object));
     };
     using waits = detail::begins_elsewhere<void, decltype(begin)>;
     core_.results().add(ref, detail::start_call<F, void>(core_, std::move(here), waits{std::move(begin)}, makers));

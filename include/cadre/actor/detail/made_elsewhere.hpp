@@ -86,7 +86,6 @@ future<made_there> ask_for_object(job& j, int rank, const remote_options& o, con
     nothing.set_value(made_there{rank, {}});
     return nothing.get_future();
   }
-  if (!j.is_here(rank)) j.far().expect(object_ref_access::key(ref));
   return ask<object_task_request<F, Call>, object_loan>(
              j, rank, {}, true, function_name<F>(), false, o.at,
              [&](output_archive& out) {
@@ -98,27 +97,30 @@ future<made_there> ask_for_object(job& j, int rank, const remote_options& o, con
         return made_there{rank, l};
       });
 }
-/// The promise of an object that may be made on another node.
-template <auto F, class Call, class Stored>
+/// The promise of an object that may be made on another node: who wants it from now on, which may be long before it is known
+/// where that is, has it brought.
+template <class Stored>
 class object_to_come {
  public:
-  object_to_come(job& j, std::shared_ptr<Call> call, object_promise<Stored> promise)
-      : job_(&j), call_(std::move(call)), promise_(std::move(promise)), key_(object_ref_access::key(promise_->ref())) {}
+  object_to_come(job& j, object_promise<Stored> promise)
+      : job_(&j), promise_(std::move(promise)), key_(object_ref_access::key(promise_->ref())) {
+    if (j.core().brings_objects()) j.far().expect(key_);
+  }
   object_to_come(object_to_come&& other) noexcept
-      : job_(std::exchange(other.job_, nullptr)),
-        call_(std::move(other.call_)),
-        promise_(std::move(other.promise_)),
-        key_(other.key_) {}
+      : job_(std::exchange(other.job_, nullptr)), promise_(std::move(other.promise_)), key_(other.key_) {}
   object_to_come& operator=(object_to_come&&) = delete;
   ~object_to_come() {
     if (job_ != nullptr) job_->far().expect_no_more(key_);
   }
+  [[nodiscard]] object_ref<Stored> ref() const { return promise_->ref(); }
 
-  void operator()(const made_there& there) {
+  /// It is made there; here, by the call.
+  template <auto F, class Call>
+  void arrive(const made_there& there, Call& call) {
     job& j = *job_;
     bool wanted = false;
     if (there.rank == j.rank()) {
-      std::move(*promise_).set(call_here<F>(*call_));
+      std::move(*promise_).set(call_here<F>(call));
     } else if (there.loan.rank < 0) {
       promise_access::leave(std::move(*promise_));
     } else {
@@ -132,7 +134,6 @@ class object_to_come {
 
  private:
   job* job_;
-  std::shared_ptr<Call> call_;
   std::optional<object_promise<Stored>> promise_;
   std::uint64_t key_;
 };
@@ -141,12 +142,14 @@ class object_to_come {
 /// throws.
 template <auto F, class Call, class Stored>
 future<void> make_elsewhere(job& j, int to, const placement& asked, remote_options o, const std::shared_ptr<Call>& call,
-                            object_promise<Stored> promise) {
-  auto ask = [&j, call, ref = promise.ref()](int rank, const remote_options& how) {
+                            object_to_come<Stored> object) {
+  auto ask = [&j, call, ref = object.ref()](int rank, const remote_options& how) {
     return ask_for_object<F>(j, rank, how, call, ref);
   };
   return with_retries<made_there>(j, to, asked, std::move(o), std::move(ask))
-      .then(object_to_come<F, Call, Stored>(j, call, std::move(promise)));
+      .then([call, object = std::move(object)](const made_there& there) mutable {
+        object.template arrive<F>(there, *call);
+      });
 }
 
 }  // namespace detail
