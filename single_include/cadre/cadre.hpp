@@ -16284,7 +16284,6 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ACTOR_DETAIL_ARRIVING_CALL_HPP
 #define CADRE_ACTOR_DETAIL_ARRIVING_CALL_HPP
 
-#include <exception>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -16305,23 +16304,19 @@ class arriving_call {
   /// Throws archive_error (501-504).
   template <class Core>
   static arriving_call read(Core& core, input_archive& in, std::string_view name) {
-    arriving_call a(std::make_shared<parts>(Call::read(core, in)));
+    arriving_call a(std::make_shared<parts>(Call::read(core, in), name));
     auto* const message = dynamic_cast<incoming_parts*>(in.extension());
     if (message == nullptr || !message->has_blocks()) return a;
-    promise<void> there(core.pool());
+    promise<bool> there(core.pool());
     a.all_->there = there.get_future().share();
-    message->receive(a.all_, [there = std::move(there), name](bool all) mutable {
-      if (all)
-        there.set_value();
-      else
-        there.set_error(worker_died(name, "its caller has died while it sent the arguments"));
-    });
+    message->receive(a.all_, [there = std::move(there)](bool all) mutable { there.set_value(all); });
     return a;
   }
 
   template <class... Front>
   given operator()(bool again, Front&&... front) {
-    if (all_->there.valid()) all_->there.get();
+    if (all_->there.valid() && !all_->there.get())
+      throw worker_died(all_->name, "its caller has died while it sent the arguments");
     return all_->call(again, std::forward<Front>(front)...);
   }
   void pack(auto& r) { all_->call.pack(r); }
@@ -16332,9 +16327,10 @@ class arriving_call {
 
  private:
   struct parts {
-    explicit parts(Call c) : call(std::move(c)) {}
+    parts(Call c, std::string_view n) : call(std::move(c)), name(n) {}
     Call call;
-    shared_future<void> there;
+    std::string_view name;
+    shared_future<bool> there;  // false: its caller has died
   };
   explicit arriving_call(std::shared_ptr<parts> all) noexcept : all_(std::move(all)) {}
 
