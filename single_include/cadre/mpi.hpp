@@ -2786,6 +2786,171 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/mpi/detail/message_ring.hpp ----
+#ifndef CADRE_MPI_DETAIL_MESSAGE_RING_HPP
+#define CADRE_MPI_DETAIL_MESSAGE_RING_HPP
+
+#include <algorithm>
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <span>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// Where the batches of one rank to another of its node lie, in memory that they share: frames one behind another, in a ring.
+/// A frame is a word, its size or `turn` (the next frame is at the beginning), and a batch; it begins a cache line. Its word
+/// is written last, when the word behind it is zero: so the reader looks at one cache line, and a writer that is killed leaves
+/// whole batches. Zeroed memory is a ring that is empty.
+class message_ring {
+ public:
+  static constexpr std::size_t line = 64, word_bytes = 8;
+
+  /// `size`: of the frames, a power of 2.
+  message_ring(std::byte* memory, std::size_t size) noexcept
+      : taken_(reinterpret_cast<std::atomic<std::uint64_t>*>(memory)), frames_(memory + line), size_(size) {}
+  static constexpr std::size_t bytes(std::size_t size) noexcept { return line + size; }
+
+  /// Of a batch at most.
+  [[nodiscard]] std::size_t most() const noexcept { return std::min(batch_bytes, size_ / 2 - 2 * line); }
+
+ protected:
+  static constexpr std::uint64_t turn = ~std::uint64_t{0};
+
+  [[nodiscard]] std::atomic<std::uint64_t>& word(std::uint64_t position) const noexcept {
+    return *reinterpret_cast<std::atomic<std::uint64_t>*>(frames_ + (position & (size_ - 1)));
+  }
+  [[nodiscard]] std::byte* batch(std::uint64_t position) const noexcept {
+    return frames_ + (position & (size_ - 1)) + word_bytes;
+  }
+  [[nodiscard]] std::size_t to_end(std::uint64_t position) const noexcept { return size_ - (position & (size_ - 1)); }
+  static constexpr std::size_t frame_of(std::size_t batch) noexcept {
+    return (word_bytes + batch + line - 1) / line * line;
+  }
+
+  std::atomic<std::uint64_t>* taken_;  // up to where the reader has read, for the writer
+  std::byte* frames_;
+  std::size_t size_;
+};
+
+/// One thread at a time.
+class ring_writer : message_ring {
+ public:
+  using message_ring::message_ring, message_ring::most;
+
+  /// Whether a batch of most() has room, wherever the ring turns.
+  [[nodiscard]] bool has_room() noexcept {
+    const std::size_t needed = 2 * frame_of(most()) + line;
+    if (size_ - (next_ - known_taken_) >= needed) return true;
+    known_taken_ = taken_->load(std::memory_order_acquire);
+    return size_ - (next_ - known_taken_) >= needed;
+  }
+  /// A batch for which there is room.
+  void write(std::span<const std::byte> batch) noexcept {
+    const std::size_t frame = frame_of(batch.size());
+    std::uint64_t at = next_;
+    if (to_end(at) < frame) at += to_end(at);
+    std::memcpy(this->batch(at), batch.data(), batch.size());
+    word(at + frame).store(0, std::memory_order_relaxed);
+    if (at == next_) {
+      word(at).store(batch.size(), std::memory_order_release);
+    } else {
+      word(at).store(batch.size(), std::memory_order_relaxed);
+      word(next_).store(turn, std::memory_order_release);
+    }
+    next_ = at + frame;
+  }
+
+ private:
+  std::uint64_t next_ = 0, known_taken_ = 0;
+};
+
+/// One thread at a time.
+class ring_reader : message_ring {
+ public:
+  using message_ring::message_ring;
+
+  /// Whether a batch is there.
+  [[nodiscard]] bool has_batch() const noexcept { return word(next_).load(std::memory_order_relaxed) != 0; }
+  /// That batch, valid until release(); null if the ring holds something else than batches.
+  [[nodiscard]] std::optional<std::span<const std::byte>> front() noexcept {
+    std::uint64_t size = word(next_).load(std::memory_order_acquire);
+    if (size == turn) {
+      next_ += to_end(next_);
+      size = word(next_).load(std::memory_order_acquire);
+    }
+    if (size == 0 || size > to_end(next_) - word_bytes) return std::nullopt;
+    size_of_front_ = frame_of(size);
+    return std::span<const std::byte>(batch(next_), static_cast<std::size_t>(size));
+  }
+  void release() noexcept {
+    next_ += size_of_front_;
+    taken_->store(next_, std::memory_order_release);
+  }
+
+ private:
+  std::uint64_t next_ = 0;
+  std::size_t size_of_front_ = 0;
+};
+
+/// The rings between the ranks of a node: one for each two, each way.
+class message_rings {
+ public:
+  /// Of the frames of all rings of a node together, at most; and of one, at least: where there are so many ranks that one
+  /// would hold less there are none.
+  static constexpr std::size_t most_bytes = std::size_t{32} << 20, least_of_one = std::size_t{4} << 10;
+
+  /// All ranks of the job together: `gather(x)` returns everybody's x. `most`: of one, a power of 2. Throws mapping_error
+  /// (159).
+  template <class Gather>
+  message_rings(const topology& who, int rank, std::size_t most, Gather&& gather) : who_(who), rank_(rank) {
+    const auto& members = who.members(who.node_of[static_cast<std::size_t>(rank)]);
+    const std::size_t n = members.size();
+    const std::size_t each = n == 1 ? 0 : std::min(most, std::bit_floor(most_bytes / (n * n)));
+    size_ = each < least_of_one ? 0 : each;
+    const std::size_t own = n * message_ring::bytes(size_);  // a rank's own: those to it
+    memory_ = share_memory(n * own, static_cast<std::size_t>(rank), static_cast<std::size_t>(members[0]),
+                           local(rank) * own, own, gather, all_ways)
+                  .memory;
+  }
+
+  [[nodiscard]] bool connects(int other) const noexcept {
+    return size_ != 0 && other != rank_ &&
+           who_.node_of[static_cast<std::size_t>(other)] == who_.node_of[static_cast<std::size_t>(rank_)];
+  }
+  /// Whether all batches between all ranks of the job can go by them.
+  [[nodiscard]] bool hold_all_batches() const noexcept {
+    return who_.nodes() == 1 && size_ != 0 && to(rank_).most() == batch_bytes;
+  }
+  [[nodiscard]] ring_writer to(int other) const noexcept { return {at(rank_, other), size_}; }
+  [[nodiscard]] ring_reader from(int other) const noexcept { return {at(other, rank_), size_}; }
+
+ private:
+  [[nodiscard]] std::size_t local(int rank) const noexcept {
+    return static_cast<std::size_t>(who_.local_of[static_cast<std::size_t>(rank)]);
+  }
+  [[nodiscard]] std::byte* at(int from, int to) const noexcept {
+    const std::size_t n = who_.members(who_.node_of[static_cast<std::size_t>(rank_)]).size();
+    return memory_.data() + (local(to) * n + local(from)) * message_ring::bytes(size_);
+  }
+
+  topology who_;
+  int rank_;
+  std::size_t size_;  // of each
+  mapping memory_;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/mpi/detail/node_watch.hpp ----
 #ifndef CADRE_MPI_DETAIL_NODE_WATCH_HPP
 #define CADRE_MPI_DETAIL_NODE_WATCH_HPP
@@ -3260,10 +3425,13 @@ struct link_options {
   std::chrono::nanoseconds silence = std::chrono::seconds(10);
   /// So many processes may come later, in place of others. That of rank 0 counts.
   int most_later = 0;
+  /// Of the ring in memory from one rank to another of its node, a power of 2, at most; 0: none. The same on all ranks.
+  std::size_t ring_bytes = std::size_t{256} << 10;
 };
 
-/// Messages between ranks by MPI. Small ones are put together in batches, received into posted buffers; blocks are
-/// messages of their own between the users' memory. All calls of MPI are nonblocking, under the lock of the environment.
+/// Messages between ranks. Small ones are put together in batches, which go through rings in memory on the node, else by MPI
+/// into posted buffers; blocks are messages of MPI of their own between the users' memory. All calls of MPI are nonblocking,
+/// under the lock of the environment.
 /// A rank has one thread of its own for when nobody else makes progress: it sleeps on the rank's doorbell and looks by
 /// itself every 50 us after something has come, up to every 5 ms when nothing does. It also sees ranks of its node die.
 /// Rank 0 is told, and tells all others; that it has died itself is told by the ranks of its node. Where nobody is left to
@@ -3359,8 +3527,9 @@ class message_link final : public cadre::detail::link {
     MPI_Comm comm = MPI_COMM_NULL;
     int address = 0;  // its rank there
     bool is_near = false;
-    doorbell* bell = nullptr;  // of a rank that began on this node
-    bool is_to_come = true;    // under deaths_mutex_
+    doorbell* bell = nullptr;         // of a rank that began on this node
+    std::optional<ring_writer> ring;  // to such a one; under the lock of MPI
+    bool is_to_come = true;           // under deaths_mutex_
     outbox out;
     std::atomic<bool> alive{false};
     std::atomic<std::uint32_t> taken{0};            // bytes of its records, modulo 2^32
@@ -3371,8 +3540,9 @@ class message_link final : public cadre::detail::link {
     knowledge known_by{};
     // Under the lock of MPI:
     std::uint32_t sequence = 0;
-    int leaving = 0;        // batches that MPI has not done with
-    bool flushing = false;  // what is in the open batch is to go when one of these has
+    int leaving = 0;              // batches that MPI has not done with
+    bool flushing = false;        // what is in the open batch is to go when one of these has, or the ring has room
+    bool waits_for_ring = false;  // is in to_full_rings_
     std::deque<piece> to_come;
     int coming = 0;  // pieces
     // Of whoever makes progress:
@@ -3449,7 +3619,13 @@ class message_link final : public cadre::detail::link {
   void push_block(int to, const peer& p, const block_out& block);
 
   bool progress() noexcept;
-  void deliver(const inbox::arrival& batch);
+  bool look_into_rings(bool& of_dead);
+  bool look_at_mpi(int looks, bool& moved, bool& of_dead);
+  void deliver(int from, std::span<const std::byte> batch);
+  void begin_transfer(MPI_Request request, transfer about) {
+    transfers_.add(request, std::move(about));
+    transferring_.store(true, std::memory_order_relaxed);
+  }
   void settle(transfer&& done, int code);
   void finish();
   void receive_blocks(int from, cadre::detail::incoming& message, std::uint64_t first_piece);
@@ -3503,6 +3679,10 @@ class message_link final : public cadre::detail::link {
   std::optional<node_watch> watch_;
   std::optional<heartbeats> beats_;
   std::vector<process_card> processes_;  // by number
+  std::optional<message_rings> rings_;
+  std::vector<std::pair<int, ring_reader>> from_rings_;  // of whoever makes progress, as the next two
+  unsigned looks_past_mpi_ = 0;
+  bool only_rings_ = false;  // nothing but blocks comes by MPI from those that began on this node
   inbox inbox_{batch_tag};
   transfers transfers_;                              // under the lock of MPI
   std::vector<std::shared_ptr<const void>> let_go_;  // of whoever makes progress, as the next ones
@@ -3510,9 +3690,10 @@ class message_link final : public cadre::detail::link {
   std::vector<int> with_blocks_;                     // ranks whose blocks are to be received
   unsigned quiet_ = 0;  // looks since a batch of a dead rank came, while its death is to be told
   std::vector<std::atomic<std::uint64_t>> unsent_;  // a bit per rank: its outbox has an open batch
+  std::vector<int> to_full_rings_;                  // ranks for which there is more; under the lock of MPI
   alignas(64) std::atomic<bool> busy_{false};       // somebody makes progress
   std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do
-  std::atomic<bool> transferring_{false};           // requests of MPI are not complete: it needs both sides
+  std::atomic<bool> transferring_{false};  // requests of MPI are not complete, or a ring is full: both sides are needed
   alignas(64) std::atomic<std::uint32_t> sleepers_{0};
   std::atomic<std::uint32_t> senders_{0};  // who have the lock of MPI, or wait for it
   std::mutex deaths_mutex_;
@@ -3579,6 +3760,7 @@ inline void message_link::bury() noexcept {
     peer& p = at(rank);
     p.in.close();
     p.buried = true;
+    std::erase_if(from_rings_, [&](const auto& r) { return r.first == rank; });
     std::vector<std::shared_ptr<blocks_in>> lost;
     std::vector<std::shared_ptr<const void>> keeps;  // let go without a lock
     {
@@ -3703,31 +3885,25 @@ CADRE_NAMESPACE_BEGIN
 namespace mpi::detail {
 
 inline bool message_link::progress() noexcept {
-  bool moved = false;
+  bool moved = false, of_dead = false;
   try {
-    std::optional<inbox::arrival> batch;
-    {
-      const std::unique_lock lock(mpi(), std::try_to_lock);
-      if (!lock) return false;
-      looks_.store(looks_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-      // The lock costs as much as a test, and who waits for an answer tests again and again.
-      constexpr int tests = 4;
-      for (int i = 0; i < tests && !batch; ++i) batch = inbox_.test();
-      if (!transfers_.empty()) transfers_.test([&](transfer&& done, int code) { settle(std::move(done), code); });
-      transferring_.store(!transfers_.empty(), std::memory_order_relaxed);
-    }
-    if (batch) {
-      deliver(*batch);
-      moved = true;
-    }
+    looks_.store(looks_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    // To have the turn costs as much as a look, and who waits for an answer looks again and again.
+    constexpr int looks = 4;
+    for (int i = 0; i < looks && !moved && !from_rings_.empty(); ++i) moved = look_into_rings(of_dead);
+    constexpr unsigned seldom = 1024;
+    const bool has_deaths = has_deaths_.load(std::memory_order_acquire);
+    const bool by_mpi = !only_rings_ || !is_one_node_.load(std::memory_order_relaxed) || has_deaths ||
+                        transferring_.load(std::memory_order_relaxed) || ++looks_past_mpi_ % seldom == 0;
+    const bool looked = by_mpi && look_at_mpi(moved ? 1 : looks, moved, of_dead);
     if (!came_.empty() || !let_go_.empty()) {
       finish();
       moved = true;
     }
-    if (has_deaths_.load(std::memory_order_acquire)) [[unlikely]] {
+    if (has_deaths && looked) [[unlikely]] {
       // What a rank has sent before it died comes first.
       constexpr unsigned enough = 20;
-      quiet_ = batch && !is_alive(batch->from) ? 0 : quiet_ + 1;
+      quiet_ = of_dead ? 0 : quiet_ + 1;
       if (quiet_ >= enough) {
         quiet_ = 0;
         bury();
@@ -3740,19 +3916,61 @@ inline bool message_link::progress() noexcept {
   return moved;
 }
 
-inline void message_link::deliver(const inbox::arrival& batch) {
-  if (batch.from < 0 || batch.from >= members()) return inbox_.release(batch.slot);  // of a receive that failed
-  peer& p = at(batch.from);
-  delivering_ = this;
-  if (batch.code != MPI_SUCCESS) {
-    p.in.close();
-    malformed(batch.from, mpi_error::call_failed("a receive", batch.code).what());
-  } else {
-    p.in.take(batch.bytes, *this);
-    sink_->batch_ends();
+// One batch of each rank of this node; whether there was any.
+inline bool message_link::look_into_rings(bool& of_dead) {
+  bool found = false;
+  for (std::size_t i = 0; i < from_rings_.size(); ++i) {
+    auto& [from, ring] = from_rings_[i];
+    if (!ring.has_batch()) continue;
+    found = true;
+    of_dead |= !is_alive(from);
+    if (const auto batch = ring.front()) {
+      deliver(from, *batch);
+      ring.release();
+    } else {
+      at(from).in.close();
+      malformed(from, "its ring holds something else than batches");
+      from_rings_.erase(from_rings_.begin() + static_cast<std::ptrdiff_t>(i--));
+    }
   }
+  return found;
+}
+
+// False if others are in MPI.
+inline bool message_link::look_at_mpi(int looks, bool& moved, bool& of_dead) {
+  std::optional<inbox::arrival> batch;
+  {
+    const std::unique_lock lock(mpi(), std::try_to_lock);
+    if (!lock) return false;
+    for (int i = 0; i < looks && !batch; ++i) batch = inbox_.test();
+    if (!transfers_.empty()) transfers_.test([&](transfer&& done, int code) { settle(std::move(done), code); });
+    for (const int to : std::exchange(to_full_rings_, {})) {
+      at(to).waits_for_ring = false;
+      push(to, at(to), false, owes_acknowledgement(at(to)));
+    }
+    transferring_.store(!transfers_.empty() || !to_full_rings_.empty(), std::memory_order_relaxed);
+  }
+  if (!batch) return true;
+  moved = true;
+  if (batch->from >= 0 && batch->from < members()) {  // else of a receive that failed
+    of_dead |= !is_alive(batch->from);
+    if (batch->code == MPI_SUCCESS) {
+      deliver(batch->from, batch->bytes);
+    } else {
+      at(batch->from).in.close();
+      malformed(batch->from, mpi_error::call_failed("a receive", batch->code).what());
+    }
+  }
+  inbox_.release(batch->slot);
+  return true;
+}
+
+inline void message_link::deliver(int from, std::span<const std::byte> batch) {
+  peer& p = at(from);
+  delivering_ = this;
+  p.in.take(batch, *this);
+  sink_->batch_ends();
   delivering_ = nullptr;
-  inbox_.release(batch.slot);
   p.heard.store(true, std::memory_order_relaxed);
   if (p.in.is_complete()) [[unlikely]]
     p.is_complete.store(true, std::memory_order_relaxed);
@@ -3760,8 +3978,8 @@ inline void message_link::deliver(const inbox::arrival& batch) {
   const bool acknowledge = owes_acknowledgement(p);
   if (!acknowledge && with_blocks_.empty()) return;
   const std::lock_guard lock(mpi());
-  if (acknowledge) push(batch.from, p, false, true);
-  for (const int from : with_blocks_) post_pieces(from, at(from));
+  if (acknowledge) push(from, p, false, true);
+  for (const int sender : with_blocks_) post_pieces(sender, at(sender));
   with_blocks_.clear();
 }
 
@@ -3837,7 +4055,7 @@ inline void message_link::post_pieces(int from, peer& p) {
                                  p.comm, &request);
     if (code != MPI_SUCCESS) return declare_dead(from, mpi_error::call_failed("a receive", code).what());
     ++p.coming;
-    transfers_.add(request, {.peer = from, .batch = {}, .keep = {}, .bytes = 0, .into = std::move(next.whole)});
+    begin_transfer(request, {.peer = from, .batch = {}, .keep = {}, .bytes = 0, .into = std::move(next.whole)});
   }
 }
 
@@ -3990,6 +4208,7 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
   const topology who(std::move(ranks), gather(node_identity()));
   is_one_node_ = who.nodes() == 1;
   bells_.emplace(who, rank_, gather);
+  if (options_.ring_bytes != 0) rings_.emplace(who, rank_, options_.ring_bytes, gather);
   process_card me{.process = static_cast<std::int32_t>(::getpid()),
                   .most_later = options_.most_later,
                   .silence = options_.silence.count()};
@@ -4009,7 +4228,11 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
     p.is_near = p.bell != nullptr;
     p.is_to_come = false;
     p.alive.store(true);
+    if (!rings_ || !rings_->connects(r)) continue;
+    p.ring = rings_->to(r);
+    from_rings_.emplace_back(r, rings_->from(r));
   }
+  only_rings_ = rings_ && rings_->hold_all_batches();
   begin(who.members(who.node_of[static_cast<std::size_t>(rank_)]).size());
   if (rank_ == 0 && !is_one_node_) environment_.guard_launcher();
 }
@@ -4134,8 +4357,10 @@ inline void message_link::push_full(int to, peer& p) {
 inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
   if (!p.alive.load(std::memory_order_acquire)) return;
   all |= p.flushing;
-  bool sent = false;
+  bool sent = false, full = false;
   while (p.leaving < most_leaving) {
+    full = p.ring && !p.ring->has_room();
+    if (full) break;
     auto batch = p.out.take(all);
     if (batch == nullptr) {
       if (!acknowledge) break;
@@ -4147,20 +4372,29 @@ inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
     std::memcpy(batch->bytes.get(), &header, header_bytes);
     MPI_Request request = MPI_REQUEST_NULL;
     int done = 0;
-    int code = ::MPI_Isend(batch->bytes.get(), static_cast<int>(batch->used), MPI_BYTE, p.address, batch_tag, p.comm,
-                           &request);
-    if (code == MPI_SUCCESS) code = ::MPI_Test(&request, &done, MPI_STATUS_IGNORE);
-    if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a message to it", code).what());
+    if (p.ring && batch->used <= p.ring->most()) {
+      p.ring->write({batch->bytes.get(), batch->used});
+      done = 1;
+    } else {
+      int code = ::MPI_Isend(batch->bytes.get(), static_cast<int>(batch->used), MPI_BYTE, p.address, batch_tag, p.comm,
+                             &request);
+      if (code == MPI_SUCCESS) code = ::MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+      if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a message to it", code).what());
+    }
     sent = true;
     for (const block_out& block : batch->blocks) push_block(to, p, block);
     if (done != 0) {
       p.out.recycle(std::move(batch));
     } else {
       ++p.leaving;
-      transfers_.add(request, {.peer = to, .batch = std::move(batch), .keep = {}, .bytes = 0, .into = {}});
+      begin_transfer(request, {.peer = to, .batch = std::move(batch), .keep = {}, .bytes = 0, .into = {}});
     }
   }
-  p.flushing = all && p.leaving == most_leaving;
+  p.flushing = all && (full || p.leaving == most_leaving);
+  if (full && !std::exchange(p.waits_for_ring, true)) {
+    to_full_rings_.push_back(to);
+    transferring_.store(true, std::memory_order_relaxed);
+  }
   if (sent && p.bell == nullptr) p.spoken.store(true, std::memory_order_relaxed);
   if (sent && p.bell != nullptr) p.bell->knock();
 }
@@ -4173,7 +4407,7 @@ inline void message_link::push_block(int to, const peer& p, const block_out& blo
     const int code =
         ::MPI_Isend(rest.data(), static_cast<int>(n), MPI_BYTE, p.address, tag_of(number), p.comm, &request);
     if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a block to it", code).what());
-    transfers_.add(request, {.peer = to, .batch = {}, .keep = block.keep, .bytes = n, .into = {}});
+    begin_transfer(request, {.peer = to, .batch = {}, .keep = block.keep, .bytes = n, .into = {}});
     rest = rest.subspan(n);
   }
 }

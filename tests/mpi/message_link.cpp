@@ -104,6 +104,9 @@ outgoing message_of(const bytes& head, std::vector<std::shared_ptr<bytes>> block
   return message;
 }
 
+/// By rings as they are, by such as are always full and hold no large batch, and by MPI alone.
+std::size_t each_way() { return GENERATE(mpi::link_options().ring_bytes, std::size_t{4} << 10, std::size_t{0}); }
+
 /// Every rank with a link; closes it at the end.
 struct job {
   explicit job(const mpi::link_options& options = {}) : link(mpi::world(), options) {}
@@ -126,7 +129,7 @@ struct job {
 
 TEST_CASE("messages of a sender come in order, short and long ones and those with blocks between", "[mpi]") {
   using namespace mpi_message_link;
-  job all;
+  job all({.ring_bytes = each_way()});
   constexpr std::uint32_t count = 3000;
   const auto size_of = [](std::uint32_t i) -> std::size_t { return i % 500 == 77 ? 200'000 : i % 40; };
   const auto blocks_of = [](std::uint32_t i) -> std::vector<std::size_t> {
@@ -178,7 +181,7 @@ TEST_CASE("messages of a sender come in order, short and long ones and those wit
 
 TEST_CASE("threads that send at once keep the order of each", "[mpi]") {
   using namespace mpi_message_link;
-  job all;
+  job all({.ring_bytes = each_way()});
   constexpr std::uint32_t threads = 4, count = 5000;
   std::map<std::pair<int, std::uint32_t>, std::uint32_t> next;
   std::atomic<std::uint32_t> wrong{0};
@@ -205,7 +208,7 @@ TEST_CASE("threads that send at once keep the order of each", "[mpi]") {
 
 TEST_CASE("a flood in both directions ends, with replies that pass the limit", "[mpi]") {
   using namespace mpi_message_link;
-  job all({.credit = 100'000});
+  job all({.credit = 100'000, .ring_bytes = each_way()});
   constexpr std::uint32_t count = 20'000;
   std::atomic<std::uint32_t> replies{0};
   all.heard.on_message = [&](int from, incoming& message) {
@@ -235,8 +238,9 @@ TEST_CASE("what is sent without a flush goes by itself", "[mpi]") {
 
 TEST_CASE("all that was sent before a close is received, blocks too", "[mpi]") {
   using namespace mpi_message_link;
+  const std::size_t ring_bytes = each_way();
   for (int round = 0; round < 5; ++round) {
-    job all;
+    job all({.ring_bytes = ring_bytes});
     constexpr std::uint32_t count = 2000;
     std::atomic<std::uint32_t> blocks{0};
     bytes into(300'000);
@@ -260,7 +264,7 @@ TEST_CASE("all that was sent before a close is received, blocks too", "[mpi]") {
 
 TEST_CASE("blocks that nobody wants do not stop those that follow", "[mpi]") {
   using namespace mpi_message_link;
-  job all;
+  job all({.ring_bytes = each_way()});
   std::atomic<std::uint32_t> arrived{0}, refused{0};
   bytes into(50'000), small(49'999);
   all.heard.on_message = [&](int, incoming& message) {
@@ -329,7 +333,7 @@ TEST_CASE("messages to nobody, after the end, and waits of a sink are refused", 
 
 TEST_CASE("a rank that takes nothing is an error of who floods it, not a hang", "[mpi]") {
   using namespace mpi_message_link;
-  job all({.credit = 100'000, .timeout = 300ms});
+  job all({.credit = 100'000, .timeout = 300ms, .ring_bytes = each_way()});
   std::atomic<bool> free{all.rank() != 0};  // rank 0 is stuck in its sink
   all.heard.on_message = [&](int, incoming&) {
     while (!free.load()) std::this_thread::yield();

@@ -51,6 +51,7 @@ inline void message_link::bury() noexcept {
     peer& p = at(rank);
     p.in.close();
     p.buried = true;
+    std::erase_if(from_rings_, [&](const auto& r) { return r.first == rank; });
     std::vector<std::shared_ptr<blocks_in>> lost;
     std::vector<std::shared_ptr<const void>> keeps;  // let go without a lock
     {

@@ -8,6 +8,7 @@
 #include <cadre/mpi/detail/heartbeats.hpp>
 #include <cadre/mpi/detail/inbound.hpp>
 #include <cadre/mpi/detail/inbox.hpp>
+#include <cadre/mpi/detail/message_ring.hpp>
 #include <cadre/mpi/detail/mpi_api.hpp>
 #include <cadre/mpi/detail/node_watch.hpp>
 #include <cadre/mpi/detail/outbox.hpp>
@@ -59,10 +60,13 @@ struct link_options {
   std::chrono::nanoseconds silence = std::chrono::seconds(10);
   /// So many processes may come later, in place of others. That of rank 0 counts.
   int most_later = 0;
+  /// Of the ring in memory from one rank to another of its node, a power of 2, at most; 0: none. The same on all ranks.
+  std::size_t ring_bytes = std::size_t{256} << 10;
 };
 
-/// Messages between ranks by MPI. Small ones are put together in batches, received into posted buffers; blocks are
-/// messages of their own between the users' memory. All calls of MPI are nonblocking, under the lock of the environment.
+/// Messages between ranks. Small ones are put together in batches, which go through rings in memory on the node, else by MPI
+/// into posted buffers; blocks are messages of MPI of their own between the users' memory. All calls of MPI are nonblocking,
+/// under the lock of the environment.
 /// A rank has one thread of its own for when nobody else makes progress: it sleeps on the rank's doorbell and looks by
 /// itself every 50 us after something has come, up to every 5 ms when nothing does. It also sees ranks of its node die.
 /// Rank 0 is told, and tells all others; that it has died itself is told by the ranks of its node. Where nobody is left to
@@ -158,8 +162,9 @@ class message_link final : public cadre::detail::link {
     MPI_Comm comm = MPI_COMM_NULL;
     int address = 0;  // its rank there
     bool is_near = false;
-    doorbell* bell = nullptr;  // of a rank that began on this node
-    bool is_to_come = true;    // under deaths_mutex_
+    doorbell* bell = nullptr;         // of a rank that began on this node
+    std::optional<ring_writer> ring;  // to such a one; under the lock of MPI
+    bool is_to_come = true;           // under deaths_mutex_
     outbox out;
     std::atomic<bool> alive{false};
     std::atomic<std::uint32_t> taken{0};            // bytes of its records, modulo 2^32
@@ -170,8 +175,9 @@ class message_link final : public cadre::detail::link {
     knowledge known_by{};
     // Under the lock of MPI:
     std::uint32_t sequence = 0;
-    int leaving = 0;        // batches that MPI has not done with
-    bool flushing = false;  // what is in the open batch is to go when one of these has
+    int leaving = 0;              // batches that MPI has not done with
+    bool flushing = false;        // what is in the open batch is to go when one of these has, or the ring has room
+    bool waits_for_ring = false;  // is in to_full_rings_
     std::deque<piece> to_come;
     int coming = 0;  // pieces
     // Of whoever makes progress:
@@ -248,7 +254,13 @@ class message_link final : public cadre::detail::link {
   void push_block(int to, const peer& p, const block_out& block);
 
   bool progress() noexcept;
-  void deliver(const inbox::arrival& batch);
+  bool look_into_rings(bool& of_dead);
+  bool look_at_mpi(int looks, bool& moved, bool& of_dead);
+  void deliver(int from, std::span<const std::byte> batch);
+  void begin_transfer(MPI_Request request, transfer about) {
+    transfers_.add(request, std::move(about));
+    transferring_.store(true, std::memory_order_relaxed);
+  }
   void settle(transfer&& done, int code);
   void finish();
   void receive_blocks(int from, cadre::detail::incoming& message, std::uint64_t first_piece);
@@ -302,6 +314,10 @@ class message_link final : public cadre::detail::link {
   std::optional<node_watch> watch_;
   std::optional<heartbeats> beats_;
   std::vector<process_card> processes_;  // by number
+  std::optional<message_rings> rings_;
+  std::vector<std::pair<int, ring_reader>> from_rings_;  // of whoever makes progress, as the next two
+  unsigned looks_past_mpi_ = 0;
+  bool only_rings_ = false;  // nothing but blocks comes by MPI from those that began on this node
   inbox inbox_{batch_tag};
   transfers transfers_;                              // under the lock of MPI
   std::vector<std::shared_ptr<const void>> let_go_;  // of whoever makes progress, as the next ones
@@ -309,9 +325,10 @@ class message_link final : public cadre::detail::link {
   std::vector<int> with_blocks_;                     // ranks whose blocks are to be received
   unsigned quiet_ = 0;  // looks since a batch of a dead rank came, while its death is to be told
   std::vector<std::atomic<std::uint64_t>> unsent_;  // a bit per rank: its outbox has an open batch
+  std::vector<int> to_full_rings_;                  // ranks for which there is more; under the lock of MPI
   alignas(64) std::atomic<bool> busy_{false};       // somebody makes progress
   std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do
-  std::atomic<bool> transferring_{false};           // requests of MPI are not complete: it needs both sides
+  std::atomic<bool> transferring_{false};  // requests of MPI are not complete, or a ring is full: both sides are needed
   alignas(64) std::atomic<std::uint32_t> sleepers_{0};
   std::atomic<std::uint32_t> senders_{0};  // who have the lock of MPI, or wait for it
   std::mutex deaths_mutex_;

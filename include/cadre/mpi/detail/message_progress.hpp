@@ -32,31 +32,25 @@ CADRE_NAMESPACE_BEGIN
 namespace mpi::detail {
 
 inline bool message_link::progress() noexcept {
-  bool moved = false;
+  bool moved = false, of_dead = false;
   try {
-    std::optional<inbox::arrival> batch;
-    {
-      const std::unique_lock lock(mpi(), std::try_to_lock);
-      if (!lock) return false;
-      looks_.store(looks_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-      // The lock costs as much as a test, and who waits for an answer tests again and again.
-      constexpr int tests = 4;
-      for (int i = 0; i < tests && !batch; ++i) batch = inbox_.test();
-      if (!transfers_.empty()) transfers_.test([&](transfer&& done, int code) { settle(std::move(done), code); });
-      transferring_.store(!transfers_.empty(), std::memory_order_relaxed);
-    }
-    if (batch) {
-      deliver(*batch);
-      moved = true;
-    }
+    looks_.store(looks_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    // To have the turn costs as much as a look, and who waits for an answer looks again and again.
+    constexpr int looks = 4;
+    for (int i = 0; i < looks && !moved && !from_rings_.empty(); ++i) moved = look_into_rings(of_dead);
+    constexpr unsigned seldom = 1024;
+    const bool has_deaths = has_deaths_.load(std::memory_order_acquire);
+    const bool by_mpi = !only_rings_ || !is_one_node_.load(std::memory_order_relaxed) || has_deaths ||
+                        transferring_.load(std::memory_order_relaxed) || ++looks_past_mpi_ % seldom == 0;
+    const bool looked = by_mpi && look_at_mpi(moved ? 1 : looks, moved, of_dead);
     if (!came_.empty() || !let_go_.empty()) {
       finish();
       moved = true;
     }
-    if (has_deaths_.load(std::memory_order_acquire)) [[unlikely]] {
+    if (has_deaths && looked) [[unlikely]] {
       // What a rank has sent before it died comes first.
       constexpr unsigned enough = 20;
-      quiet_ = batch && !is_alive(batch->from) ? 0 : quiet_ + 1;
+      quiet_ = of_dead ? 0 : quiet_ + 1;
       if (quiet_ >= enough) {
         quiet_ = 0;
         bury();
@@ -69,19 +63,61 @@ inline bool message_link::progress() noexcept {
   return moved;
 }
 
-inline void message_link::deliver(const inbox::arrival& batch) {
-  if (batch.from < 0 || batch.from >= members()) return inbox_.release(batch.slot);  // of a receive that failed
-  peer& p = at(batch.from);
-  delivering_ = this;
-  if (batch.code != MPI_SUCCESS) {
-    p.in.close();
-    malformed(batch.from, mpi_error::call_failed("a receive", batch.code).what());
-  } else {
-    p.in.take(batch.bytes, *this);
-    sink_->batch_ends();
+// One batch of each rank of this node; whether there was any.
+inline bool message_link::look_into_rings(bool& of_dead) {
+  bool found = false;
+  for (std::size_t i = 0; i < from_rings_.size(); ++i) {
+    auto& [from, ring] = from_rings_[i];
+    if (!ring.has_batch()) continue;
+    found = true;
+    of_dead |= !is_alive(from);
+    if (const auto batch = ring.front()) {
+      deliver(from, *batch);
+      ring.release();
+    } else {
+      at(from).in.close();
+      malformed(from, "its ring holds something else than batches");
+      from_rings_.erase(from_rings_.begin() + static_cast<std::ptrdiff_t>(i--));
+    }
   }
+  return found;
+}
+
+// False if others are in MPI.
+inline bool message_link::look_at_mpi(int looks, bool& moved, bool& of_dead) {
+  std::optional<inbox::arrival> batch;
+  {
+    const std::unique_lock lock(mpi(), std::try_to_lock);
+    if (!lock) return false;
+    for (int i = 0; i < looks && !batch; ++i) batch = inbox_.test();
+    if (!transfers_.empty()) transfers_.test([&](transfer&& done, int code) { settle(std::move(done), code); });
+    for (const int to : std::exchange(to_full_rings_, {})) {
+      at(to).waits_for_ring = false;
+      push(to, at(to), false, owes_acknowledgement(at(to)));
+    }
+    transferring_.store(!transfers_.empty() || !to_full_rings_.empty(), std::memory_order_relaxed);
+  }
+  if (!batch) return true;
+  moved = true;
+  if (batch->from >= 0 && batch->from < members()) {  // else of a receive that failed
+    of_dead |= !is_alive(batch->from);
+    if (batch->code == MPI_SUCCESS) {
+      deliver(batch->from, batch->bytes);
+    } else {
+      at(batch->from).in.close();
+      malformed(batch->from, mpi_error::call_failed("a receive", batch->code).what());
+    }
+  }
+  inbox_.release(batch->slot);
+  return true;
+}
+
+inline void message_link::deliver(int from, std::span<const std::byte> batch) {
+  peer& p = at(from);
+  delivering_ = this;
+  p.in.take(batch, *this);
+  sink_->batch_ends();
   delivering_ = nullptr;
-  inbox_.release(batch.slot);
   p.heard.store(true, std::memory_order_relaxed);
   if (p.in.is_complete()) [[unlikely]]
     p.is_complete.store(true, std::memory_order_relaxed);
@@ -89,8 +125,8 @@ inline void message_link::deliver(const inbox::arrival& batch) {
   const bool acknowledge = owes_acknowledgement(p);
   if (!acknowledge && with_blocks_.empty()) return;
   const std::lock_guard lock(mpi());
-  if (acknowledge) push(batch.from, p, false, true);
-  for (const int from : with_blocks_) post_pieces(from, at(from));
+  if (acknowledge) push(from, p, false, true);
+  for (const int sender : with_blocks_) post_pieces(sender, at(sender));
   with_blocks_.clear();
 }
 
@@ -166,7 +202,7 @@ inline void message_link::post_pieces(int from, peer& p) {
                                  p.comm, &request);
     if (code != MPI_SUCCESS) return declare_dead(from, mpi_error::call_failed("a receive", code).what());
     ++p.coming;
-    transfers_.add(request, {.peer = from, .batch = {}, .keep = {}, .bytes = 0, .into = std::move(next.whole)});
+    begin_transfer(request, {.peer = from, .batch = {}, .keep = {}, .bytes = 0, .into = std::move(next.whole)});
   }
 }
 

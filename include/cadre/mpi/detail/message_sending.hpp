@@ -65,6 +65,7 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
   const topology who(std::move(ranks), gather(node_identity()));
   is_one_node_ = who.nodes() == 1;
   bells_.emplace(who, rank_, gather);
+  if (options_.ring_bytes != 0) rings_.emplace(who, rank_, options_.ring_bytes, gather);
   process_card me{.process = static_cast<std::int32_t>(::getpid()),
                   .most_later = options_.most_later,
                   .silence = options_.silence.count()};
@@ -84,7 +85,11 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
     p.is_near = p.bell != nullptr;
     p.is_to_come = false;
     p.alive.store(true);
+    if (!rings_ || !rings_->connects(r)) continue;
+    p.ring = rings_->to(r);
+    from_rings_.emplace_back(r, rings_->from(r));
   }
+  only_rings_ = rings_ && rings_->hold_all_batches();
   begin(who.members(who.node_of[static_cast<std::size_t>(rank_)]).size());
   if (rank_ == 0 && !is_one_node_) environment_.guard_launcher();
 }
@@ -209,8 +214,10 @@ inline void message_link::push_full(int to, peer& p) {
 inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
   if (!p.alive.load(std::memory_order_acquire)) return;
   all |= p.flushing;
-  bool sent = false;
+  bool sent = false, full = false;
   while (p.leaving < most_leaving) {
+    full = p.ring && !p.ring->has_room();
+    if (full) break;
     auto batch = p.out.take(all);
     if (batch == nullptr) {
       if (!acknowledge) break;
@@ -222,20 +229,29 @@ inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
     std::memcpy(batch->bytes.get(), &header, header_bytes);
     MPI_Request request = MPI_REQUEST_NULL;
     int done = 0;
-    int code = ::MPI_Isend(batch->bytes.get(), static_cast<int>(batch->used), MPI_BYTE, p.address, batch_tag, p.comm,
-                           &request);
-    if (code == MPI_SUCCESS) code = ::MPI_Test(&request, &done, MPI_STATUS_IGNORE);
-    if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a message to it", code).what());
+    if (p.ring && batch->used <= p.ring->most()) {
+      p.ring->write({batch->bytes.get(), batch->used});
+      done = 1;
+    } else {
+      int code = ::MPI_Isend(batch->bytes.get(), static_cast<int>(batch->used), MPI_BYTE, p.address, batch_tag, p.comm,
+                             &request);
+      if (code == MPI_SUCCESS) code = ::MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+      if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a message to it", code).what());
+    }
     sent = true;
     for (const block_out& block : batch->blocks) push_block(to, p, block);
     if (done != 0) {
       p.out.recycle(std::move(batch));
     } else {
       ++p.leaving;
-      transfers_.add(request, {.peer = to, .batch = std::move(batch), .keep = {}, .bytes = 0, .into = {}});
+      begin_transfer(request, {.peer = to, .batch = std::move(batch), .keep = {}, .bytes = 0, .into = {}});
     }
   }
-  p.flushing = all && p.leaving == most_leaving;
+  p.flushing = all && (full || p.leaving == most_leaving);
+  if (full && !std::exchange(p.waits_for_ring, true)) {
+    to_full_rings_.push_back(to);
+    transferring_.store(true, std::memory_order_relaxed);
+  }
   if (sent && p.bell == nullptr) p.spoken.store(true, std::memory_order_relaxed);
   if (sent && p.bell != nullptr) p.bell->knock();
 }
@@ -248,7 +264,7 @@ inline void message_link::push_block(int to, const peer& p, const block_out& blo
     const int code =
         ::MPI_Isend(rest.data(), static_cast<int>(n), MPI_BYTE, p.address, tag_of(number), p.comm, &request);
     if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a block to it", code).what());
-    transfers_.add(request, {.peer = to, .batch = {}, .keep = block.keep, .bytes = n, .into = {}});
+    begin_transfer(request, {.peer = to, .batch = {}, .keep = block.keep, .bytes = n, .into = {}});
     rest = rest.subspan(n);
   }
 }
