@@ -1,6 +1,6 @@
 // Calls, tasks and objects anywhere in a job, beside the rows of Ray's own microbenchmark (ray_perf.py) and of its published
 // scalability runs. Alone this measures within one process; under mpirun -n 2 between two processes, beside raw MPI between
-// the same two, which take turns; with OMPI_MCA_btl=tcp,self the same over TCP. Ray is measured between the two processes'
+// the same two, which take turns; with these on two hosts (tests/mpi/hosts.sh makes some) over TCP. Ray is measured between the two processes'
 // turns if build/ray is a virtual environment that has it (run.sh makes one), but for what would take it minutes.
 #include "child.hpp"
 #include "harness.hpp"
@@ -13,11 +13,10 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
-#include <cstdlib>
 #include <mutex>
 #include <numeric>
 #include <stdexcept>
-#include <string_view>
+#include <string>
 
 namespace {
 
@@ -41,6 +40,7 @@ class subject {
 using handle = cadre::actor<subject>;
 
 int small() { return 1; }
+std::string host() { return cadre::mpi::detail::host_name(); }
 
 // ---- Raw MPI between the two processes
 
@@ -316,9 +316,8 @@ std::vector<ray_row> ray_rows() {
 
 int main(int argc, char** argv) {
   const auto program = [](cadre::runtime& rt) {
-    const char* const transports = std::getenv("OMPI_MCA_btl");
-    const bool tcp = transports != nullptr && std::string_view(transports).find("tcp") != std::string_view::npos;
     const bool alone = rt.world_size() == 1;
+    const bool tcp = !alone && rt.submit<&host>({.on = cadre::on_rank(1)}).get() != host();
     const std::string how = alone ? ", in one process" : tcp ? ", 2 processes, TCP" : ", 2 processes";
     job j(rt);
     benchmark::print_head();

@@ -23,7 +23,8 @@ done
 [ ${#named[@]} -gt 0 ] || named=("${all[@]}")
 
 [ $install = no ] || tests/install.sh g++ cmake ninja-build libeigen3-dev libcereal-dev zlib1g-dev libopenmpi-dev \
-  openmpi-bin python3-torch libopenblas0-pthread libtbb-dev libboost-dev liblmdb-dev python3-distributed python3-venv
+  openmpi-bin iproute2 python3-torch libopenblas0-pthread libtbb-dev libboost-dev liblmdb-dev python3-distributed \
+  python3-venv
 mkdir -p build/benchmarks
 if [ $install = yes ] && [[ " ${named[*]} " == *" actor "* ]] && ! build/ray/bin/python3 -c 'import ray' 2>/dev/null; then
   { python3 -m venv build/ray && build/ray/bin/pip install -q ray numpy; } >build/benchmarks/ray.log 2>&1 ||
@@ -49,7 +50,7 @@ for name in "${named[@]}"; do
     actor)
       run "$program"
       run "${ranks[@]}" "$program"
-      run "${ranks[@]}" --mca btl tcp,self "$program"
+      if tests/mpi/hosts.sh check; then run tests/mpi/hosts.sh 2 1 -n 2 "$program"; fi
       ;;
     *) run "$program" ;;
   esac

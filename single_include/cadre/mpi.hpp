@@ -3383,6 +3383,7 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_MPI_DETAIL_MESSAGE_LINK_CLASS_HPP
 #define CADRE_MPI_DETAIL_MESSAGE_LINK_CLASS_HPP
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -3495,7 +3496,10 @@ class message_link final : public cadre::detail::link {
     bell().announce_sleep();
     return poll();
   }
-  [[nodiscard]] std::uint64_t patience() const noexcept override { return poll_ticks_; }
+  [[nodiscard]] std::uint64_t patience() const noexcept override {
+    // Of a large message more comes at a look now and then than to one who takes the processor from the system's TCP.
+    return transferring_.load(std::memory_order_relaxed) ? std::min<std::uint64_t>(poll_ticks_, 150'000) : poll_ticks_;
+  }
   /// Throws message_error (1108) when called by the sink.
   bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
   void wake() noexcept override {
@@ -3942,6 +3946,7 @@ inline bool message_link::look_at_mpi(int looks, bool& moved, bool& of_dead) {
   {
     const std::unique_lock lock(mpi(), std::try_to_lock);
     if (!lock) return false;
+    if (!transfers_.empty()) looks = 1;  // over TCP each costs calls of the system
     for (int i = 0; i < looks && !batch; ++i) batch = inbox_.test();
     if (!transfers_.empty()) transfers_.test([&](transfer&& done, int code) { settle(std::move(done), code); });
     for (const int to : std::exchange(to_full_rings_, {})) {
@@ -4276,8 +4281,10 @@ inline void message_link::begin(std::size_t near) {
   }
   // Where there are more ranks than processors, the one that is waited for needs this one.
   const bool crowded = near > static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN));
-  spin_ticks_ = crowded ? 2'000 : 60'000;
-  poll_ticks_ = crowded ? 2'000 : 150'000;
+  // No rank of another node rings: longer than one there naps that has just heard something, or both would nap by turns.
+  const bool far = !is_one_node_.load();
+  spin_ticks_ = crowded ? 2'000 : far ? 600'000 : 60'000;
+  poll_ticks_ = crowded ? 2'000 : far ? 600'000 : 150'000;
   transfer_ticks_ = crowded ? spin_ticks_ : 4'000'000;
   environment_.enter();
 }

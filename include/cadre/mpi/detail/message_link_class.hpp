@@ -18,6 +18,7 @@
 #include <cadre/mpi/error.hpp>
 #include <cadre/os/thread.hpp>
 
+#include <algorithm>
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -130,7 +131,10 @@ class message_link final : public cadre::detail::link {
     bell().announce_sleep();
     return poll();
   }
-  [[nodiscard]] std::uint64_t patience() const noexcept override { return poll_ticks_; }
+  [[nodiscard]] std::uint64_t patience() const noexcept override {
+    // Of a large message more comes at a look now and then than to one who takes the processor from the system's TCP.
+    return transferring_.load(std::memory_order_relaxed) ? std::min<std::uint64_t>(poll_ticks_, 150'000) : poll_ticks_;
+  }
   /// Throws message_error (1108) when called by the sink.
   bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
   void wake() noexcept override {

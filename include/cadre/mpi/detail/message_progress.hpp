@@ -89,6 +89,7 @@ inline bool message_link::look_at_mpi(int looks, bool& moved, bool& of_dead) {
   {
     const std::unique_lock lock(mpi(), std::try_to_lock);
     if (!lock) return false;
+    if (!transfers_.empty()) looks = 1;  // over TCP each costs calls of the system
     for (int i = 0; i < looks && !batch; ++i) batch = inbox_.test();
     if (!transfers_.empty()) transfers_.test([&](transfer&& done, int code) { settle(std::move(done), code); });
     for (const int to : std::exchange(to_full_rings_, {})) {

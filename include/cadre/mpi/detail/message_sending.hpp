@@ -133,8 +133,10 @@ inline void message_link::begin(std::size_t near) {
   }
   // Where there are more ranks than processors, the one that is waited for needs this one.
   const bool crowded = near > static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN));
-  spin_ticks_ = crowded ? 2'000 : 60'000;
-  poll_ticks_ = crowded ? 2'000 : 150'000;
+  // No rank of another node rings: longer than one there naps that has just heard something, or both would nap by turns.
+  const bool far = !is_one_node_.load();
+  spin_ticks_ = crowded ? 2'000 : far ? 600'000 : 60'000;
+  poll_ticks_ = crowded ? 2'000 : far ? 600'000 : 150'000;
   transfer_ticks_ = crowded ? spin_ticks_ : 4'000'000;
   environment_.enter();
 }
