@@ -133,7 +133,7 @@ class message_link final : public cadre::detail::link {
   }
   [[nodiscard]] std::uint64_t patience() const noexcept override {
     // Of a large message more comes at a look now and then than to one who takes the processor from the system's TCP.
-    return transferring_.load(std::memory_order_relaxed) ? std::min<std::uint64_t>(poll_ticks_, 150'000) : poll_ticks_;
+    return transferring_.load(std::memory_order_relaxed) ? std::min<std::uint64_t>(spin_ticks_, 150'000) : spin_ticks_;
   }
   /// Throws message_error (1108) when called by the sink.
   bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
@@ -310,7 +310,7 @@ class message_link final : public cadre::detail::link {
   int last_tag_ = 0;
   std::atomic<int> members_{0};
   std::atomic<bool> is_one_node_{true};
-  std::uint64_t spin_ticks_ = 0, poll_ticks_ = 0, transfer_ticks_ = 0;
+  std::uint64_t spin_ticks_ = 0, transfer_ticks_ = 0;
   cadre::detail::message_sink* sink_ = nullptr;
   std::vector<std::unique_ptr<peer>> peers_;
   std::optional<doorbells> bells_;
