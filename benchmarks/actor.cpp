@@ -1,7 +1,8 @@
-// Calls, tasks and objects anywhere in a job, beside the rows of Ray's own microbenchmark (ray_perf.py) and of its published
-// scalability runs. Alone this measures within one process; under mpirun -n 2 between two processes, beside raw MPI between
-// the same two, which take turns; with these on two hosts (tests/mpi/hosts.sh makes some) over TCP. Ray is measured between the two processes'
-// turns if build/ray is a virtual environment that has it (run.sh makes one), but for what would take it minutes.
+// Calls, tasks and objects anywhere in a job, beside the rows of Ray's own microbenchmark (ray_perf.py) and of its
+// published scalability runs. Alone this measures within one process; under mpirun -n 2 between two processes, beside
+// raw MPI between the same two, which take turns; with these on two hosts (tests/mpi/hosts.sh makes some) over TCP. Ray
+// is measured between the two processes' turns if build/ray is a virtual environment that has it (run.sh makes one),
+// but for what would take it minutes.
 #include "child.hpp"
 #include "harness.hpp"
 

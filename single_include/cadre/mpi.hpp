@@ -3498,7 +3498,7 @@ class message_link final : public cadre::detail::link {
   }
   [[nodiscard]] std::uint64_t patience() const noexcept override {
     // Of a large message more comes at a look now and then than to one who takes the processor from the system's TCP.
-    return transferring_.load(std::memory_order_relaxed) ? std::min<std::uint64_t>(spin_ticks_, 150'000) : spin_ticks_;
+    return transferring_.load(std::memory_order_relaxed) ? std::min(spin_ticks_, near_ticks) : spin_ticks_;
   }
   /// Throws message_error (1108) when called by the sink.
   bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
@@ -3558,6 +3558,7 @@ class message_link final : public cadre::detail::link {
   static constexpr std::size_t receives = 8;
   static constexpr int most_coming = 2;
   static constexpr int batch_tag = 0;
+  static constexpr std::uint64_t near_ticks = 150'000;  // for which a rank looks whom others ring for: some 50 us
 
   std::mutex& mpi() const noexcept { return environment_.mutex(); }
   // The lock of MPI, for a sender.
@@ -3656,6 +3657,7 @@ class message_link final : public cadre::detail::link {
     return true;
   }
   [[gnu::cold]] void malformed(int from, const std::string& why) {
+    at(from).in.close();
     const auto error = message_error::malformed(at(from).rank, why);
     sink_->fault(from, error);
     declare_dead(from, error.what());
@@ -3932,7 +3934,6 @@ inline bool message_link::look_into_rings(bool& of_dead) {
       deliver(from, *batch);
       ring.release();
     } else {
-      at(from).in.close();
       malformed(from, "its ring holds something else than batches");
       from_rings_.erase(from_rings_.begin() + static_cast<std::ptrdiff_t>(i--));
     }
@@ -3959,12 +3960,10 @@ inline bool message_link::look_at_mpi(int looks, bool& moved, bool& of_dead) {
   moved = true;
   if (batch->from >= 0 && batch->from < members()) {  // else of a receive that failed
     of_dead |= !is_alive(batch->from);
-    if (batch->code == MPI_SUCCESS) {
+    if (batch->code == MPI_SUCCESS)
       deliver(batch->from, batch->bytes);
-    } else {
-      at(batch->from).in.close();
+    else
       malformed(batch->from, mpi_error::call_failed("a receive", batch->code).what());
-    }
   }
   inbox_.release(batch->slot);
   return true;
@@ -4283,7 +4282,7 @@ inline void message_link::begin(std::size_t near) {
   const bool crowded = near > static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN));
   // No rank of another node rings: longer than one there naps that has just heard something, or both would nap by turns.
   const bool far = !is_one_node_.load();
-  spin_ticks_ = crowded ? 2'000 : far ? 600'000 : 150'000;
+  spin_ticks_ = crowded ? 2'000 : far ? 600'000 : near_ticks;
   transfer_ticks_ = crowded ? spin_ticks_ : 4'000'000;
   environment_.enter();
 }

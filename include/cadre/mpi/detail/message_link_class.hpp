@@ -133,7 +133,7 @@ class message_link final : public cadre::detail::link {
   }
   [[nodiscard]] std::uint64_t patience() const noexcept override {
     // Of a large message more comes at a look now and then than to one who takes the processor from the system's TCP.
-    return transferring_.load(std::memory_order_relaxed) ? std::min<std::uint64_t>(spin_ticks_, 150'000) : spin_ticks_;
+    return transferring_.load(std::memory_order_relaxed) ? std::min(spin_ticks_, near_ticks) : spin_ticks_;
   }
   /// Throws message_error (1108) when called by the sink.
   bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
@@ -193,6 +193,7 @@ class message_link final : public cadre::detail::link {
   static constexpr std::size_t receives = 8;
   static constexpr int most_coming = 2;
   static constexpr int batch_tag = 0;
+  static constexpr std::uint64_t near_ticks = 150'000;  // for which a rank looks whom others ring for: some 50 us
 
   std::mutex& mpi() const noexcept { return environment_.mutex(); }
   // The lock of MPI, for a sender.
@@ -291,6 +292,7 @@ class message_link final : public cadre::detail::link {
     return true;
   }
   [[gnu::cold]] void malformed(int from, const std::string& why) {
+    at(from).in.close();
     const auto error = message_error::malformed(at(from).rank, why);
     sink_->fault(from, error);
     declare_dead(from, error.what());

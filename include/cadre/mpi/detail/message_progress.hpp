@@ -75,7 +75,6 @@ inline bool message_link::look_into_rings(bool& of_dead) {
       deliver(from, *batch);
       ring.release();
     } else {
-      at(from).in.close();
       malformed(from, "its ring holds something else than batches");
       from_rings_.erase(from_rings_.begin() + static_cast<std::ptrdiff_t>(i--));
     }
@@ -102,12 +101,10 @@ inline bool message_link::look_at_mpi(int looks, bool& moved, bool& of_dead) {
   moved = true;
   if (batch->from >= 0 && batch->from < members()) {  // else of a receive that failed
     of_dead |= !is_alive(batch->from);
-    if (batch->code == MPI_SUCCESS) {
+    if (batch->code == MPI_SUCCESS)
       deliver(batch->from, batch->bytes);
-    } else {
-      at(batch->from).in.close();
+    else
       malformed(batch->from, mpi_error::call_failed("a receive", batch->code).what());
-    }
   }
   inbox_.release(batch->slot);
   return true;

@@ -135,7 +135,7 @@ inline void message_link::begin(std::size_t near) {
   const bool crowded = near > static_cast<std::size_t>(::sysconf(_SC_NPROCESSORS_ONLN));
   // No rank of another node rings: longer than one there naps that has just heard something, or both would nap by turns.
   const bool far = !is_one_node_.load();
-  spin_ticks_ = crowded ? 2'000 : far ? 600'000 : 150'000;
+  spin_ticks_ = crowded ? 2'000 : far ? 600'000 : near_ticks;
   transfer_ticks_ = crowded ? spin_ticks_ : 4'000'000;
   environment_.enter();
 }
