@@ -37,6 +37,9 @@ class process_watch {
     return ::poll(&about, 1, 0) == 1;
   }
 
+  /// From which there is something to read when it has ended; -1 where there is none.
+  [[nodiscard]] int file() const noexcept { return file_.get(); }
+
   /// Ends it, by SIGKILL.
   void end() const noexcept {
     if (file_) ::syscall(SYS_pidfd_send_signal, file_.get(), SIGKILL, nullptr, 0);
@@ -2458,6 +2461,115 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/mpi/detail/far_bell.hpp ----
+#ifndef CADRE_MPI_DETAIL_FAR_BELL_HPP
+#define CADRE_MPI_DETAIL_FAR_BELL_HPP
+
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// Where a rank listens for those of other nodes. Numbers of the network in its byte order.
+struct far_bell_address {
+  std::uint64_t word = 0;                // that is to come; 0: it does not listen
+  std::uint32_t port = 0;                // of UDP
+  std::array<std::uint32_t, 5> hosts{};  // some of its IPv4 addresses; 0: none
+};
+
+/// What ranks of other nodes wake this one by: a socket to which they send a datagram with a word that only the job knows.
+/// It carries nothing and may be lost, or stopped by a firewall: then what was sent is found at the end of a nap.
+class far_bell {
+ public:
+  /// Without a network nobody can ring, which is no error.
+  far_bell() : socket_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) {
+    sockaddr_in any{};
+    any.sin_family = AF_INET;
+    socklen_t size = sizeof any;
+    std::uint64_t word = 0;
+    if (!socket_ || ::bind(socket_.get(), as_any(any), size) != 0 ||
+        ::getsockname(socket_.get(), as_any(any), &size) != 0 ||
+        ::getrandom(&word, sizeof word, 0) != static_cast<ssize_t>(sizeof word))
+      return;
+    address_ = {.word = word | 1, .port = any.sin_port, .hosts = hosts_of_this_process()};
+  }
+
+  [[nodiscard]] const far_bell_address& address() const noexcept { return address_; }
+  /// Of the socket, for who waits for rings.
+  [[nodiscard]] int file() const noexcept { return socket_.get(); }
+
+  /// Whether somebody has rung since it was asked for the last time. One thread.
+  [[nodiscard]] bool has_rung() noexcept {
+    bool rung = false;
+    for (;;) {
+      std::uint64_t word = 0;
+      const ssize_t n = ::recv(socket_.get(), &word, sizeof word, MSG_TRUNC);
+      if (n < 0 && errno != EINTR) break;
+      rung |= n == static_cast<ssize_t>(sizeof word) && word == address_.word;
+    }
+    if (rung) was_rung_.store(true, std::memory_order_relaxed);
+    return rung;
+  }
+  /// Whether that has ever been so: rings come through.
+  [[nodiscard]] bool was_rung() const noexcept { return was_rung_.load(std::memory_order_relaxed); }
+
+  /// Never waits. From any thread.
+  void ring(const far_bell_address& other) const noexcept {
+    if (other.word == 0) return;
+    for (const std::uint32_t host : other.hosts) {
+      if (host == 0) break;
+      sockaddr_in to{};
+      to.sin_family = AF_INET;
+      to.sin_port = static_cast<in_port_t>(other.port);
+      to.sin_addr.s_addr = host;
+      ::sendto(socket_.get(), &other.word, sizeof other.word, MSG_DONTWAIT | MSG_NOSIGNAL, as_any(to), sizeof to);
+    }
+  }
+
+ private:
+  static sockaddr* as_any(sockaddr_in& address) noexcept { return reinterpret_cast<sockaddr*>(&address); }
+
+  // That of the loopback interface only if there is no other.
+  static std::array<std::uint32_t, 5> hosts_of_this_process() noexcept {
+    std::array<std::uint32_t, 5> found{};
+    std::size_t n = 0;
+    ifaddrs* all = nullptr;
+    if (::getifaddrs(&all) != 0) return found;
+    for (const bool loopback : {false, true}) {
+      for (const ifaddrs* i = all; i != nullptr && n < found.size(); i = i->ifa_next) {
+        if (i->ifa_addr == nullptr || i->ifa_addr->sa_family != AF_INET || (i->ifa_flags & IFF_UP) == 0) continue;
+        if (((i->ifa_flags & IFF_LOOPBACK) != 0) != loopback) continue;
+        found[n++] = reinterpret_cast<const sockaddr_in*>(i->ifa_addr)->sin_addr.s_addr;
+      }
+      if (n != 0) break;
+    }
+    ::freeifaddrs(all);
+    return found;
+  }
+
+  file_descriptor socket_;
+  far_bell_address address_;
+  std::atomic<bool> was_rung_{false};
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/mpi/detail/heartbeats.hpp ----
 #ifndef CADRE_MPI_DETAIL_HEARTBEATS_HPP
 #define CADRE_MPI_DETAIL_HEARTBEATS_HPP
@@ -2490,6 +2602,9 @@ class heartbeats {
   void add(int other_rank, int rank) {
     if (interval_ > interval_.zero()) others_.push_back({other_rank, 0, other_rank == 0 || rank == 0});
   }
+
+  /// It wants to look so often; 0: never.
+  [[nodiscard]] std::chrono::nanoseconds interval() const noexcept { return interval_; }
 
   /// Looks at all of them, at most 20 times per limit; where this process was stopped for a while that counts as one look.
   /// `signs_of(rank)` gives optional signs: none, if nothing more is to be heard of it; `beat(rank)`; `silent(rank)`, once.
@@ -2955,10 +3070,11 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_MPI_DETAIL_NODE_WATCH_HPP
 #define CADRE_MPI_DETAIL_NODE_WATCH_HPP
 
-#include <algorithm>
+#include <sys/epoll.h>
+
 #include <cstddef>
+#include <map>
 #include <string>
-#include <utility>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
@@ -2970,43 +3086,46 @@ class node_watch {
  public:
   /// `process_of(r)` is that of rank r.
   template <class ProcessOf>
-  node_watch(const topology& who, int rank, ProcessOf&& process_of) {
+  node_watch(const topology& who, int rank, ProcessOf&& process_of) : ends_(::epoll_create1(EPOLL_CLOEXEC)) {
     for (const int r : who.members(who.node_of[static_cast<std::size_t>(rank)]))
       if (r != rank) add(r, process_of(r));
   }
-  void add(int rank, int process) { watched_.push_back({rank, process}); }
+  void add(int rank, int process) {
+    const one& added = watched_.try_emplace(rank, process).first->second;
+    epoll_event about{.events = EPOLLIN, .data = {.fd = rank}};
+    if (::epoll_ctl(ends_.get(), EPOLL_CTL_ADD, added.watch.file(), &about) != 0 && added.watch.ended())
+      gone_.push_back(rank);
+  }
 
-  /// Looks at a few of them, at most every 2 ms; tells of those that have ended: `ended(rank, how)`.
+  /// There is something to read from it when one of them has ended.
+  [[nodiscard]] int file() const noexcept { return ends_.get(); }
+
+  /// Tells of those that have ended: `ended(rank, how)`.
   template <class Ended>
   void look(Ended&& ended) {
-    const auto now = std::chrono::steady_clock::now();
-    if (now < next_look_) return;
-    next_look_ = now + std::chrono::milliseconds(2);
-    constexpr std::size_t few = 16;
-    for (std::size_t n = std::min(few, watched_.size()); n != 0; --n) {
-      if (next_ >= watched_.size()) next_ = 0;
-      const one& w = watched_[next_];
-      if (!w.watch.ended()) {
-        ++next_;
-        continue;
+    epoll_event about{};
+    while (!gone_.empty() || (!watched_.empty() && ::epoll_wait(ends_.get(), &about, 1, 0) == 1)) {
+      int rank = about.data.fd;
+      if (!gone_.empty()) {
+        rank = gone_.back();
+        gone_.pop_back();
       }
-      const int rank = w.rank;
-      std::string how =
-          "its process " + std::to_string(w.process) + " on " + host_name() + " has ended" + w.watch.how();
-      watched_.erase(watched_.begin() + static_cast<std::ptrdiff_t>(next_));
-      ended(rank, std::move(how));
+      const auto node = watched_.extract(rank);
+      const one& w = node.mapped();
+      ::epoll_ctl(ends_.get(), EPOLL_CTL_DEL, w.watch.file(), nullptr);
+      ended(rank, "its process " + std::to_string(w.process) + " on " + host_name() + " has ended" + w.watch.how());
     }
   }
 
  private:
   struct one {
-    one(int r, int p) : rank(r), process(p), watch(p) {}
-    int rank, process;
+    explicit one(int p) : process(p), watch(p) {}
+    int process;
     process_watch watch;
   };
-  std::vector<one> watched_;
-  std::size_t next_ = 0;
-  std::chrono::steady_clock::time_point next_look_{};
+  file_descriptor ends_;
+  std::map<int, one> watched_;  // by rank
+  std::vector<int> gone_;       // that had ended before they were watched
 };
 
 }  // namespace mpi::detail
@@ -3379,6 +3498,78 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/mpi/detail/waker.hpp ----
+#ifndef CADRE_MPI_DETAIL_WAKER_HPP
+#define CADRE_MPI_DETAIL_WAKER_HPP
+
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
+
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+/// A thread that sleeps until something happens that rings no doorbell by itself: at a socket, to a process, or that time
+/// has passed.
+class waker {
+ public:
+  waker() noexcept
+      : files_(::epoll_create1(EPOLL_CLOEXEC)),
+        end_(::eventfd(0, EFD_CLOEXEC)),
+        timer_(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC)) {
+    works_ = watch(end_.get()) && watch(timer_.get());
+  }
+  waker(const waker&) = delete;
+  waker& operator=(const waker&) = delete;
+  ~waker() { end(); }
+
+  /// False if the system has no more files for it: then it never wakes.
+  [[nodiscard]] bool works() const noexcept { return works_; }
+
+  /// Whenever something more is to be read from that file. False if it cannot be watched.
+  bool watch(int file) noexcept {
+    epoll_event about{.events = EPOLLIN | EPOLLET, .data = {.fd = file}};
+    return ::epoll_ctl(files_.get(), EPOLL_CTL_ADD, file, &about) == 0;
+  }
+
+  /// Calls `happened(file)`, which must not throw, from now on and for what has happened before. Throws thread_error (151).
+  void start(move_only_function<void(int file)> happened) {
+    if (!works_) return;
+    thread_ = native_thread("cadre-waker", [this, happened = std::move(happened)]() mutable {
+      for (epoll_event about{};;) {
+        if (::epoll_wait(files_.get(), &about, 1, -1) != 1) continue;
+        if (about.data.fd == end_.get()) return;
+        happened(about.data.fd);
+      }
+    });
+  }
+  /// `happened` is called in about a millisecond; of two such calls the second counts. Cheap: nobody wakes up at once.
+  void wake_soon() noexcept {
+    constexpr itimerspec soon{.it_interval = {}, .it_value = {.tv_sec = 0, .tv_nsec = 1'000'000}};
+    ::timerfd_settime(timer_.get(), 0, &soon, nullptr);
+  }
+  /// Returns when `happened` is not called any more.
+  void end() noexcept {
+    if (works_) ::eventfd_write(end_.get(), 1);
+    thread_.join();
+  }
+
+ private:
+  file_descriptor files_, end_, timer_;
+  bool works_ = false;
+  native_thread thread_;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/mpi/detail/message_link_class.hpp ----
 #ifndef CADRE_MPI_DETAIL_MESSAGE_LINK_CLASS_HPP
 #define CADRE_MPI_DETAIL_MESSAGE_LINK_CLASS_HPP
@@ -3405,6 +3596,7 @@ struct process_card {
   std::int32_t most_later = 0;  // see link_options, as the next one
   std::int64_t silence = 0;     // ns
   char host[64] = "";
+  far_bell_address bell = {};  // for ranks of other nodes
 };
 
 /// One that this process has a communicator of two with: a member that has come after the others, or any other as such a one
@@ -3434,7 +3626,9 @@ struct link_options {
 /// into posted buffers; blocks are messages of MPI of their own between the users' memory. All calls of MPI are nonblocking,
 /// under the lock of the environment.
 /// A rank has one thread of its own for when nobody else makes progress: it sleeps on the rank's doorbell and looks by
-/// itself every 50 us after something has come, up to every 5 ms when nothing does. It also sees ranks of its node die.
+/// itself every 50 us after something has come, up to every 50 ms when nothing does. A second one rings that bell when a
+/// rank of the node has ended, or one of another node, silent before, says by the network that it has sent something; until
+/// that has been seen to work, the first one looks every 5 ms.
 /// Rank 0 is told, and tells all others; that it has died itself is told by the ranks of its node. Where nobody is left to
 /// tell, a rank of another node is dead when nothing is heard of it for link_options::silence. A process that is to outlive
 /// others ignores SIGPIPE, which comes of writing to their sockets. To be closed or destroyed before MPI_Finalize.
@@ -3547,6 +3741,7 @@ class message_link final : public cadre::detail::link {
     int leaving = 0;              // batches that MPI has not done with
     bool flushing = false;        // what is in the open batch is to go when one of these has, or the ring has room
     bool waits_for_ring = false;  // is in to_full_rings_
+    std::uint64_t sent_at = 0;    // ticks, of one of another node
     std::deque<piece> to_come;
     int coming = 0;  // pieces
     // Of whoever makes progress:
@@ -3612,8 +3807,10 @@ class message_link final : public cadre::detail::link {
   void note(int to, peer& p, outbox::appended done) {
     if (!done.allowed) [[unlikely]]
       refuse(p);
-    if (done.first)
-      unsent_[static_cast<std::size_t>(to) / 64].fetch_or(std::uint64_t{1} << (to % 64), std::memory_order_acq_rel);
+    if (done.first) {
+      unsent_[static_cast<std::size_t>(to) / 64].fetch_or(std::uint64_t{1} << (to % 64), std::memory_order_seq_cst);
+      call_thread();
+    }
     if (done.filled) [[unlikely]]
       push_full(to, p);
   }
@@ -3622,6 +3819,7 @@ class message_link final : public cadre::detail::link {
   void flush(std::size_t word);
   void push(int to, peer& p, bool all, bool acknowledge = false);
   void push_block(int to, const peer& p, const block_out& block);
+  void ring_afar(int to, peer& p);
 
   bool progress() noexcept;
   bool look_into_rings(bool& of_dead);
@@ -3629,7 +3827,27 @@ class message_link final : public cadre::detail::link {
   void deliver(int from, std::span<const std::byte> batch);
   void begin_transfer(MPI_Request request, transfer about) {
     transfers_.add(request, std::move(about));
-    transferring_.store(true, std::memory_order_relaxed);
+    set_transferring();
+  }
+  void set_transferring() {
+    if (!transferring_.exchange(true, std::memory_order_seq_cst)) call_thread();
+  }
+  // After something that the thread may not have seen before its nap: it tells of the nap, then looks once more.
+  void call_thread() noexcept {
+    if (!naps_long_.load(std::memory_order_seq_cst)) [[likely]]
+      return;
+    if (naps_long_.exchange(false, std::memory_order_seq_cst)) waker_.wake_soon();
+  }
+  [[nodiscard]] std::chrono::nanoseconds longest_nap() const noexcept {
+    constexpr std::chrono::nanoseconds alone = std::chrono::milliseconds(5), woken = std::chrono::milliseconds(50);
+    if (!waker_.works()) return alone;
+    if (is_one_node_.load(std::memory_order_relaxed)) return woken;
+    if (!far_bell_ || !far_bell_->was_rung()) return alone;
+    return beats_->interval() == beats_->interval().zero() ? woken : std::min(beats_->interval(), woken);
+  }
+  [[nodiscard]] bool has_unsent() const noexcept {
+    return std::any_of(unsent_.begin(), unsent_.end(),
+                       [](const auto& word) { return word.load(std::memory_order_seq_cst) != 0; });
   }
   void settle(transfer&& done, int code);
   void finish();
@@ -3682,7 +3900,9 @@ class message_link final : public cadre::detail::link {
   std::vector<std::unique_ptr<peer>> peers_;
   std::optional<doorbells> bells_;
   doorbell own_bell_;  // of one that has come later
+  std::optional<far_bell> far_bell_;
   std::optional<node_watch> watch_;
+  waker waker_;
   std::optional<heartbeats> beats_;
   std::vector<process_card> processes_;  // by number
   std::optional<message_rings> rings_;
@@ -3699,6 +3919,7 @@ class message_link final : public cadre::detail::link {
   std::vector<int> to_full_rings_;                  // ranks for which there is more; under the lock of MPI
   alignas(64) std::atomic<bool> busy_{false};       // somebody makes progress
   std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do
+  std::atomic<bool> naps_long_{false};              // the thread
   std::atomic<bool> transferring_{false};  // requests of MPI are not complete, or a ring is full: both sides are needed
   alignas(64) std::atomic<std::uint32_t> sleepers_{0};
   std::atomic<std::uint32_t> senders_{0};  // who have the lock of MPI, or wait for it
@@ -4092,9 +4313,10 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
     }
     const auto now = std::chrono::steady_clock::now();
     if (now >= deadline) return ready();
-    // Where MPI needs both sides nobody rings, and nobody at all from another node: what takes long may take a little longer.
-    constexpr std::chrono::nanoseconds shortest = std::chrono::microseconds(200),
-                                       longest = std::chrono::microseconds(5000);
+    // Where MPI needs both sides nobody rings, nor from another node for what soon follows: what takes long may take a
+    // little longer.
+    constexpr std::chrono::nanoseconds shortest = std::chrono::microseconds(200);
+    const std::chrono::nanoseconds longest = longest_nap();
     asleep_since = std::min(asleep_since, now);
     const auto nap = transferring_.load(std::memory_order_relaxed) ? shortest
                      : is_one_node_                                ? longest
@@ -4114,13 +4336,13 @@ inline bool message_link::wait_while(const std::atomic<std::uint32_t>& word, std
 
 // What the thread does: looks again soon after something has come, and ever later when nothing does.
 inline void message_link::tend() noexcept {
-  constexpr auto shortest = std::chrono::microseconds(50), longest = std::chrono::microseconds(5000),
-                 while_others_look = std::chrono::microseconds(1000),
+  constexpr auto shortest = std::chrono::microseconds(50), while_others_look = std::chrono::microseconds(1000),
                  while_transferring = std::chrono::microseconds(200);
-  auto nap = shortest;
+  std::chrono::nanoseconds nap = shortest;
   std::uint64_t looks = 0;
   bool rung = false;  // for who looked before, and has said that it stops
   while (!stopping_.load(std::memory_order_acquire)) {
+    const auto longest = longest_nap();
     // More than one that sleeps and looks now and then; and fewer than one that is busy with what has come, and looks between.
     const bool others_look =
         looks_.load(std::memory_order_relaxed) - looks > static_cast<std::uint64_t>(16 * nap / longest);
@@ -4142,12 +4364,17 @@ inline void message_link::tend() noexcept {
     watch_->look([&](int rank, std::string how) { declare_dead(rank, std::move(how), knowledge::seen); });
     beat();
     sink_->tick();
-    const auto most = others_look                                     ? while_others_look
-                      : transferring_.load(std::memory_order_relaxed) ? while_transferring
-                                                                      : longest;
+    const std::chrono::nanoseconds most = others_look                                     ? while_others_look
+                                          : transferring_.load(std::memory_order_relaxed) ? while_transferring
+                                                                                          : longest;
     nap = moved || rung ? shortest : std::min(2 * nap, most);
     looks = looks_.load(std::memory_order_relaxed);
+    if (nap > while_others_look) {
+      naps_long_.store(true, std::memory_order_seq_cst);
+      if (has_unsent() || transferring_.load(std::memory_order_seq_cst)) nap = shortest;
+    }
     if (!stopping_.load(std::memory_order_acquire)) bell().sleep(rings, std::chrono::steady_clock::now() + nap);
+    naps_long_.store(false, std::memory_order_relaxed);
     rung = bell().rings() != rings;
   }
 }
@@ -4217,6 +4444,7 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
                   .most_later = options_.most_later,
                   .silence = options_.silence.count()};
   host_name().copy(me.host, sizeof me.host - 1);
+  if (!is_one_node_) me.bell = far_bell_.emplace().address();
   processes_ = gather(me);
   options_.most_later = processes_[0].most_later;
   options_.silence = std::chrono::nanoseconds(processes_[0].silence);
@@ -4295,6 +4523,17 @@ inline void message_link::start(cadre::detail::message_sink& sink) {
   while (busy_.exchange(true, std::memory_order_acquire)) cadre::detail::relax();
   sink_ = &sink;
   busy_.store(false, std::memory_order_release);
+  waker_.watch(watch_->file());
+  if (far_bell_) waker_.watch(far_bell_->file());
+  waker_.start([this](int file) {
+    if (far_bell_ && file == far_bell_->file()) {
+      if (!far_bell_->has_rung()) return;
+      // What has come is the sooner there as no other thread has to wake up first.
+      constexpr int looks = 16;
+      for (int i = 0; i < looks && !poll();) ++i;
+    }
+    bell().ring();
+  });
   thread_ = native_thread("cadre-link", [this] { tend(); });
 }
 
@@ -4362,7 +4601,7 @@ inline void message_link::push_full(int to, peer& p) {
 inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
   if (!p.alive.load(std::memory_order_acquire)) return;
   all |= p.flushing;
-  bool sent = false, full = false;
+  bool sent = false, says_something = false, full = false;
   while (p.leaving < most_leaving) {
     full = p.ring && !p.ring->has_room();
     if (full) break;
@@ -4370,6 +4609,8 @@ inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
     if (batch == nullptr) {
       if (!acknowledge) break;
       batch = std::make_unique<batch_out>();
+    } else {
+      says_something = true;
     }
     acknowledge = false;
     const batch_header header{p.sequence++, p.taken.load(std::memory_order_relaxed)};
@@ -4398,10 +4639,18 @@ inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
   p.flushing = all && (full || p.leaving == most_leaving);
   if (full && !std::exchange(p.waits_for_ring, true)) {
     to_full_rings_.push_back(to);
-    transferring_.store(true, std::memory_order_relaxed);
+    set_transferring();
   }
   if (sent && p.bell == nullptr) p.spoken.store(true, std::memory_order_relaxed);
   if (sent && p.bell != nullptr) p.bell->knock();
+  if (says_something && p.bell == nullptr) ring_afar(to, p);
+}
+
+// Under the lock of MPI, after something was sent. Who was sent something a moment ago still looks often.
+inline void message_link::ring_afar(int to, peer& p) {
+  constexpr std::uint64_t moment = 1'500'000;  // ticks; 0.5 ms or so, after which its naps get long
+  const std::uint64_t now = cadre::detail::ticks();
+  if (now - std::exchange(p.sent_at, now) > moment && far_bell_) far_bell_->ring(card_of(to).bell);
 }
 
 inline void message_link::push_block(int to, const peer& p, const block_out& block) {
@@ -4462,6 +4711,7 @@ inline void message_link::stop() noexcept {
   if (std::exchange(stopped_, true)) return;
   stopping_.store(true, std::memory_order_release);
   bell().ring();
+  waker_.end();
   thread_.join();
   if (environment::finalized()) return;
   const bool clean = closed_ && !somebody_died_.load();
@@ -4593,7 +4843,7 @@ struct place_to_take {
     process_card card;
     template <class Archive>
     void serialize(Archive& archive) {
-      archive(member, rank, is_near, card.process, card.host);
+      archive(member, rank, is_near, card.process, card.host, card.bell);
     }
   };
   int member = 0, rank = 0, members = 0, most_members = 0;

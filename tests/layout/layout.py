@@ -17,7 +17,7 @@ ADAPTERS = {  # what each adapter may include of others, beyond every room
     "nccl": r"nccl\.h$|cuda",
 }
 THIRD_PARTIES = r"cereal/|Eigen/|unsupported/Eigen|zlib\.h|mpi\.h|cuda|cublas|nccl"
-SYSTEM = r"(sys|linux|asm|arpa|netinet)/[a-z_0-9/]+\.h$|(cxxabi|dirent|dlfcn|emmintrin|errno|fcntl|glob|immintrin|limits|malloc|poll|pthread|" \
+SYSTEM = r"(sys|linux|asm|arpa|net|netinet)/[a-z_0-9/]+\.h$|(cxxabi|dirent|dlfcn|emmintrin|errno|fcntl|glob|ifaddrs|immintrin|limits|malloc|poll|pthread|" \
          r"sched|signal|spawn|stdlib|stdio|string|syscall|time|unistd)\.h$"
 PART_OF_CHRONO = "bits/chrono.h"  # of libstdc++, where it is there: core/chrono.hpp says why
 OUTSIDE_OF_FACES = {  # whose users include them by name, so that the rest need not pay to parse them

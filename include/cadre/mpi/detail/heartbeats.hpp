@@ -33,6 +33,9 @@ class heartbeats {
     if (interval_ > interval_.zero()) others_.push_back({other_rank, 0, other_rank == 0 || rank == 0});
   }
 
+  /// It wants to look so often; 0: never.
+  [[nodiscard]] std::chrono::nanoseconds interval() const noexcept { return interval_; }
+
   /// Looks at all of them, at most 20 times per limit; where this process was stopped for a while that counts as one look.
   /// `signs_of(rank)` gives optional signs: none, if nothing more is to be heard of it; `beat(rank)`; `silent(rank)`, once.
   template <class SignsOf, class Beat, class Silent>

@@ -5,6 +5,7 @@
 #include <cadre/core/chrono.hpp>
 #include <cadre/mpi/detail/batch.hpp>
 #include <cadre/mpi/detail/doorbell.hpp>
+#include <cadre/mpi/detail/far_bell.hpp>
 #include <cadre/mpi/detail/heartbeats.hpp>
 #include <cadre/mpi/detail/inbound.hpp>
 #include <cadre/mpi/detail/inbox.hpp>
@@ -14,6 +15,7 @@
 #include <cadre/mpi/detail/outbox.hpp>
 #include <cadre/mpi/detail/topology.hpp>
 #include <cadre/mpi/detail/transfers.hpp>
+#include <cadre/mpi/detail/waker.hpp>
 #include <cadre/mpi/environment.hpp>
 #include <cadre/mpi/error.hpp>
 #include <cadre/os/thread.hpp>
@@ -40,6 +42,7 @@ struct process_card {
   std::int32_t most_later = 0;  // see link_options, as the next one
   std::int64_t silence = 0;     // ns
   char host[64] = "";
+  far_bell_address bell = {};  // for ranks of other nodes
 };
 
 /// One that this process has a communicator of two with: a member that has come after the others, or any other as such a one
@@ -69,7 +72,9 @@ struct link_options {
 /// into posted buffers; blocks are messages of MPI of their own between the users' memory. All calls of MPI are nonblocking,
 /// under the lock of the environment.
 /// A rank has one thread of its own for when nobody else makes progress: it sleeps on the rank's doorbell and looks by
-/// itself every 50 us after something has come, up to every 5 ms when nothing does. It also sees ranks of its node die.
+/// itself every 50 us after something has come, up to every 50 ms when nothing does. A second one rings that bell when a
+/// rank of the node has ended, or one of another node, silent before, says by the network that it has sent something; until
+/// that has been seen to work, the first one looks every 5 ms.
 /// Rank 0 is told, and tells all others; that it has died itself is told by the ranks of its node. Where nobody is left to
 /// tell, a rank of another node is dead when nothing is heard of it for link_options::silence. A process that is to outlive
 /// others ignores SIGPIPE, which comes of writing to their sockets. To be closed or destroyed before MPI_Finalize.
@@ -182,6 +187,7 @@ class message_link final : public cadre::detail::link {
     int leaving = 0;              // batches that MPI has not done with
     bool flushing = false;        // what is in the open batch is to go when one of these has, or the ring has room
     bool waits_for_ring = false;  // is in to_full_rings_
+    std::uint64_t sent_at = 0;    // ticks, of one of another node
     std::deque<piece> to_come;
     int coming = 0;  // pieces
     // Of whoever makes progress:
@@ -247,8 +253,10 @@ class message_link final : public cadre::detail::link {
   void note(int to, peer& p, outbox::appended done) {
     if (!done.allowed) [[unlikely]]
       refuse(p);
-    if (done.first)
-      unsent_[static_cast<std::size_t>(to) / 64].fetch_or(std::uint64_t{1} << (to % 64), std::memory_order_acq_rel);
+    if (done.first) {
+      unsent_[static_cast<std::size_t>(to) / 64].fetch_or(std::uint64_t{1} << (to % 64), std::memory_order_seq_cst);
+      call_thread();
+    }
     if (done.filled) [[unlikely]]
       push_full(to, p);
   }
@@ -257,6 +265,7 @@ class message_link final : public cadre::detail::link {
   void flush(std::size_t word);
   void push(int to, peer& p, bool all, bool acknowledge = false);
   void push_block(int to, const peer& p, const block_out& block);
+  void ring_afar(int to, peer& p);
 
   bool progress() noexcept;
   bool look_into_rings(bool& of_dead);
@@ -264,7 +273,27 @@ class message_link final : public cadre::detail::link {
   void deliver(int from, std::span<const std::byte> batch);
   void begin_transfer(MPI_Request request, transfer about) {
     transfers_.add(request, std::move(about));
-    transferring_.store(true, std::memory_order_relaxed);
+    set_transferring();
+  }
+  void set_transferring() {
+    if (!transferring_.exchange(true, std::memory_order_seq_cst)) call_thread();
+  }
+  // After something that the thread may not have seen before its nap: it tells of the nap, then looks once more.
+  void call_thread() noexcept {
+    if (!naps_long_.load(std::memory_order_seq_cst)) [[likely]]
+      return;
+    if (naps_long_.exchange(false, std::memory_order_seq_cst)) waker_.wake_soon();
+  }
+  [[nodiscard]] std::chrono::nanoseconds longest_nap() const noexcept {
+    constexpr std::chrono::nanoseconds alone = std::chrono::milliseconds(5), woken = std::chrono::milliseconds(50);
+    if (!waker_.works()) return alone;
+    if (is_one_node_.load(std::memory_order_relaxed)) return woken;
+    if (!far_bell_ || !far_bell_->was_rung()) return alone;
+    return beats_->interval() == beats_->interval().zero() ? woken : std::min(beats_->interval(), woken);
+  }
+  [[nodiscard]] bool has_unsent() const noexcept {
+    return std::any_of(unsent_.begin(), unsent_.end(),
+                       [](const auto& word) { return word.load(std::memory_order_seq_cst) != 0; });
   }
   void settle(transfer&& done, int code);
   void finish();
@@ -317,7 +346,9 @@ class message_link final : public cadre::detail::link {
   std::vector<std::unique_ptr<peer>> peers_;
   std::optional<doorbells> bells_;
   doorbell own_bell_;  // of one that has come later
+  std::optional<far_bell> far_bell_;
   std::optional<node_watch> watch_;
+  waker waker_;
   std::optional<heartbeats> beats_;
   std::vector<process_card> processes_;  // by number
   std::optional<message_rings> rings_;
@@ -334,6 +365,7 @@ class message_link final : public cadre::detail::link {
   std::vector<int> to_full_rings_;                  // ranks for which there is more; under the lock of MPI
   alignas(64) std::atomic<bool> busy_{false};       // somebody makes progress
   std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do
+  std::atomic<bool> naps_long_{false};              // the thread
   std::atomic<bool> transferring_{false};  // requests of MPI are not complete, or a ring is full: both sides are needed
   alignas(64) std::atomic<std::uint32_t> sleepers_{0};
   std::atomic<std::uint32_t> senders_{0};  // who have the lock of MPI, or wait for it

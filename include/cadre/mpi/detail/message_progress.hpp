@@ -233,9 +233,10 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
     }
     const auto now = std::chrono::steady_clock::now();
     if (now >= deadline) return ready();
-    // Where MPI needs both sides nobody rings, and nobody at all from another node: what takes long may take a little longer.
-    constexpr std::chrono::nanoseconds shortest = std::chrono::microseconds(200),
-                                       longest = std::chrono::microseconds(5000);
+    // Where MPI needs both sides nobody rings, nor from another node for what soon follows: what takes long may take a
+    // little longer.
+    constexpr std::chrono::nanoseconds shortest = std::chrono::microseconds(200);
+    const std::chrono::nanoseconds longest = longest_nap();
     asleep_since = std::min(asleep_since, now);
     const auto nap = transferring_.load(std::memory_order_relaxed) ? shortest
                      : is_one_node_                                ? longest
@@ -255,13 +256,13 @@ inline bool message_link::wait_while(const std::atomic<std::uint32_t>& word, std
 
 // What the thread does: looks again soon after something has come, and ever later when nothing does.
 inline void message_link::tend() noexcept {
-  constexpr auto shortest = std::chrono::microseconds(50), longest = std::chrono::microseconds(5000),
-                 while_others_look = std::chrono::microseconds(1000),
+  constexpr auto shortest = std::chrono::microseconds(50), while_others_look = std::chrono::microseconds(1000),
                  while_transferring = std::chrono::microseconds(200);
-  auto nap = shortest;
+  std::chrono::nanoseconds nap = shortest;
   std::uint64_t looks = 0;
   bool rung = false;  // for who looked before, and has said that it stops
   while (!stopping_.load(std::memory_order_acquire)) {
+    const auto longest = longest_nap();
     // More than one that sleeps and looks now and then; and fewer than one that is busy with what has come, and looks between.
     const bool others_look =
         looks_.load(std::memory_order_relaxed) - looks > static_cast<std::uint64_t>(16 * nap / longest);
@@ -283,12 +284,17 @@ inline void message_link::tend() noexcept {
     watch_->look([&](int rank, std::string how) { declare_dead(rank, std::move(how), knowledge::seen); });
     beat();
     sink_->tick();
-    const auto most = others_look                                     ? while_others_look
-                      : transferring_.load(std::memory_order_relaxed) ? while_transferring
-                                                                      : longest;
+    const std::chrono::nanoseconds most = others_look                                     ? while_others_look
+                                          : transferring_.load(std::memory_order_relaxed) ? while_transferring
+                                                                                          : longest;
     nap = moved || rung ? shortest : std::min(2 * nap, most);
     looks = looks_.load(std::memory_order_relaxed);
+    if (nap > while_others_look) {
+      naps_long_.store(true, std::memory_order_seq_cst);
+      if (has_unsent() || transferring_.load(std::memory_order_seq_cst)) nap = shortest;
+    }
     if (!stopping_.load(std::memory_order_acquire)) bell().sleep(rings, std::chrono::steady_clock::now() + nap);
+    naps_long_.store(false, std::memory_order_relaxed);
     rung = bell().rings() != rings;
   }
 }

@@ -3,6 +3,7 @@
 
 // How a message_link begins, sends and ends.
 #include <cadre/actor/detail/link.hpp>
+#include <cadre/async/detail/spin.hpp>
 #include <cadre/core/chrono.hpp>
 #include <cadre/mpi/detail/batch.hpp>
 #include <cadre/mpi/detail/message_link_class.hpp>
@@ -70,6 +71,7 @@ inline message_link::message_link(MPI_Comm comm, const link_options& options)
                   .most_later = options_.most_later,
                   .silence = options_.silence.count()};
   host_name().copy(me.host, sizeof me.host - 1);
+  if (!is_one_node_) me.bell = far_bell_.emplace().address();
   processes_ = gather(me);
   options_.most_later = processes_[0].most_later;
   options_.silence = std::chrono::nanoseconds(processes_[0].silence);
@@ -148,6 +150,17 @@ inline void message_link::start(cadre::detail::message_sink& sink) {
   while (busy_.exchange(true, std::memory_order_acquire)) cadre::detail::relax();
   sink_ = &sink;
   busy_.store(false, std::memory_order_release);
+  waker_.watch(watch_->file());
+  if (far_bell_) waker_.watch(far_bell_->file());
+  waker_.start([this](int file) {
+    if (far_bell_ && file == far_bell_->file()) {
+      if (!far_bell_->has_rung()) return;
+      // What has come is the sooner there as no other thread has to wake up first.
+      constexpr int looks = 16;
+      for (int i = 0; i < looks && !poll();) ++i;
+    }
+    bell().ring();
+  });
   thread_ = native_thread("cadre-link", [this] { tend(); });
 }
 
@@ -215,7 +228,7 @@ inline void message_link::push_full(int to, peer& p) {
 inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
   if (!p.alive.load(std::memory_order_acquire)) return;
   all |= p.flushing;
-  bool sent = false, full = false;
+  bool sent = false, says_something = false, full = false;
   while (p.leaving < most_leaving) {
     full = p.ring && !p.ring->has_room();
     if (full) break;
@@ -223,6 +236,8 @@ inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
     if (batch == nullptr) {
       if (!acknowledge) break;
       batch = std::make_unique<batch_out>();
+    } else {
+      says_something = true;
     }
     acknowledge = false;
     const batch_header header{p.sequence++, p.taken.load(std::memory_order_relaxed)};
@@ -251,10 +266,18 @@ inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
   p.flushing = all && (full || p.leaving == most_leaving);
   if (full && !std::exchange(p.waits_for_ring, true)) {
     to_full_rings_.push_back(to);
-    transferring_.store(true, std::memory_order_relaxed);
+    set_transferring();
   }
   if (sent && p.bell == nullptr) p.spoken.store(true, std::memory_order_relaxed);
   if (sent && p.bell != nullptr) p.bell->knock();
+  if (says_something && p.bell == nullptr) ring_afar(to, p);
+}
+
+// Under the lock of MPI, after something was sent. Who was sent something a moment ago still looks often.
+inline void message_link::ring_afar(int to, peer& p) {
+  constexpr std::uint64_t moment = 1'500'000;  // ticks; 0.5 ms or so, after which its naps get long
+  const std::uint64_t now = cadre::detail::ticks();
+  if (now - std::exchange(p.sent_at, now) > moment && far_bell_) far_bell_->ring(card_of(to).bell);
 }
 
 inline void message_link::push_block(int to, const peer& p, const block_out& block) {
@@ -315,6 +338,7 @@ inline void message_link::stop() noexcept {
   if (std::exchange(stopped_, true)) return;
   stopping_.store(true, std::memory_order_release);
   bell().ring();
+  waker_.end();
   thread_.join();
   if (environment::finalized()) return;
   const bool clean = closed_ && !somebody_died_.load();

@@ -32,6 +32,9 @@ class process_watch {
     return ::poll(&about, 1, 0) == 1;
   }
 
+  /// From which there is something to read when it has ended; -1 where there is none.
+  [[nodiscard]] int file() const noexcept { return file_.get(); }
+
   /// Ends it, by SIGKILL.
   void end() const noexcept {
     if (file_) ::syscall(SYS_pidfd_send_signal, file_.get(), SIGKILL, nullptr, 0);
