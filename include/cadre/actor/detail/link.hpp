@@ -74,7 +74,8 @@ class message_sink {
   virtual void receive(int from, incoming& message) noexcept = 0;
   /// After one or more calls of receive(): others may be long in coming.
   virtual void batch_ends() noexcept {}
-  /// A hundred times a second or so, by a thread of the link's own: also while another one is in one of these. Waits for nothing.
+  /// Twenty times a second or more often, by a thread of the link's own: also while another one is in one of these. Waits
+  /// for nothing.
   virtual void tick() noexcept {}
   /// `from` sent what no rank of this build sends. It counts as dead from now on: died() follows.
   virtual void fault(int from, const error& what) noexcept = 0;
