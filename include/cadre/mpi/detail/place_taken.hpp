@@ -48,7 +48,7 @@ struct place_to_take {
     process_card card;
     template <class Archive>
     void serialize(Archive& archive) {
-      archive(member, rank, is_near, card.process, card.host, card.bell);
+      archive(member, rank, is_near, card.process, card.host);
     }
   };
   int member = 0, rank = 0, members = 0, most_members = 0;
