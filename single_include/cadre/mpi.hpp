@@ -2281,7 +2281,8 @@ inline constexpr std::size_t header_bytes = sizeof(batch_header);
 inline constexpr std::size_t batch_bytes = std::size_t{64} << 10;
 /// Of the bytes in a record; more goes as fragments.
 inline constexpr std::size_t record_bytes = std::size_t{16} << 10;
-/// Blocks travel in pieces of that size, each a message of its own: so much may be copied in one call of MPI.
+/// Where no ring brings them blocks travel in pieces of that size, each a message of its own: so much may be copied in one
+/// call of MPI.
 inline constexpr std::uint64_t piece_bytes = std::uint64_t{8} << 20;
 
 /// Of the blocks of one message, all in all, at most: more is not believed, as a receiver keeps something of each piece.
@@ -2918,37 +2919,43 @@ CADRE_NAMESPACE_BEGIN
 
 namespace mpi::detail {
 
-/// Where the batches of one rank to another of its node lie, in memory that they share: frames one behind another, in a ring.
-/// A frame is a word, its size or `turn` (the next frame is at the beginning), and a batch; it begins a cache line. Its word
-/// is written last, when the word behind it is zero: so the reader looks at one cache line, and a writer that is killed leaves
-/// whole batches. Zeroed memory is a ring that is empty.
+/// What one rank sends to another of its node, in memory that they share: frames one behind another, in a ring. A frame is a
+/// word, its size or `turn` (the next frame is at the beginning), and a batch or a part of a block; it begins a cache line. Its
+/// word is written last, when the word behind it is zero: so the reader looks at one cache line, and a writer that is killed
+/// leaves whole frames. Zeroed memory is a ring that is empty.
 class message_ring {
  public:
   static constexpr std::size_t line = 64, word_bytes = 8;
 
   /// `size`: of the frames, a power of 2.
   message_ring(std::byte* memory, std::size_t size) noexcept
-      : taken_(reinterpret_cast<std::atomic<std::uint64_t>*>(memory)), frames_(memory + line), size_(size) {}
+      : taken_(reinterpret_cast<std::atomic<std::uint64_t>*>(memory)),
+        wanted_(taken_ + 1),
+        frames_(memory + line),
+        size_(size) {}
   static constexpr std::size_t bytes(std::size_t size) noexcept { return line + size; }
 
-  /// Of a batch at most.
+  /// Of what is in a frame, at most.
   [[nodiscard]] std::size_t most() const noexcept { return std::min(batch_bytes, size_ / 2 - 2 * line); }
+  /// Whether all batches have room, and what follows them comes behind them: then blocks go by it too.
+  [[nodiscard]] bool takes_all() const noexcept { return most() == batch_bytes; }
 
  protected:
   static constexpr std::uint64_t turn = ~std::uint64_t{0};
+  static constexpr std::uint64_t of_block = std::uint64_t{1} << 63;  // in the word, beside the size
 
   [[nodiscard]] std::atomic<std::uint64_t>& word(std::uint64_t position) const noexcept {
     return *reinterpret_cast<std::atomic<std::uint64_t>*>(frames_ + (position & (size_ - 1)));
   }
-  [[nodiscard]] std::byte* batch(std::uint64_t position) const noexcept {
+  [[nodiscard]] std::byte* content(std::uint64_t position) const noexcept {
     return frames_ + (position & (size_ - 1)) + word_bytes;
   }
   [[nodiscard]] std::size_t to_end(std::uint64_t position) const noexcept { return size_ - (position & (size_ - 1)); }
-  static constexpr std::size_t frame_of(std::size_t batch) noexcept {
-    return (word_bytes + batch + line - 1) / line * line;
+  static constexpr std::size_t frame_of(std::size_t content) noexcept {
+    return (word_bytes + content + line - 1) / line * line;
   }
-
-  std::atomic<std::uint64_t>* taken_;  // up to where the reader has read, for the writer
+  std::atomic<std::uint64_t>* taken_;   // up to where the reader has read, for the writer
+  std::atomic<std::uint64_t>* wanted_;  // when it has read up to there the writer is to be told; 0: never
   std::byte* frames_;
   std::size_t size_;
 };
@@ -2956,56 +2963,79 @@ class message_ring {
 /// One thread at a time.
 class ring_writer : message_ring {
  public:
-  using message_ring::message_ring, message_ring::most;
+  using message_ring::message_ring, message_ring::most, message_ring::takes_all;
 
-  /// Whether a batch of most() has room, wherever the ring turns.
-  [[nodiscard]] bool has_room() noexcept {
-    const std::size_t needed = 2 * frame_of(most()) + line;
+  /// For a frame of so much.
+  [[nodiscard]] bool has_room(std::size_t content) noexcept {
+    const std::size_t frame = frame_of(content);
+    const std::size_t needed = (to_end(next_) < frame ? to_end(next_) : 0) + frame + line;
     if (size_ - (next_ - known_taken_) >= needed) return true;
-    known_taken_ = taken_->load(std::memory_order_acquire);
+    known_taken_ = taken_->load(std::memory_order_seq_cst);
     return size_ - (next_ - known_taken_) >= needed;
   }
-  /// A batch for which there is room.
-  void write(std::span<const std::byte> batch) noexcept {
-    const std::size_t frame = frame_of(batch.size());
+  /// Where there is none: asks the reader to tell when half of the ring is free, or what any frame needs. True if it is now.
+  [[nodiscard]] bool ask_for_room() noexcept {
+    const std::size_t any = 2 * frame_of(most()) + line;  // wherever the ring turns
+    wanted_->store(next_ - std::min(size_ / 2, size_ - any), std::memory_order_seq_cst);
+    return has_room(most());
+  }
+  /// For which there is room.
+  void write_batch(std::span<const std::byte> batch) noexcept { write(batch, 0); }
+  void write_of_block(std::span<const std::byte> part) noexcept { write(part, of_block); }
+
+ private:
+  void write(std::span<const std::byte> content, std::uint64_t kind) noexcept {
+    const std::size_t frame = frame_of(content.size());
     std::uint64_t at = next_;
     if (to_end(at) < frame) at += to_end(at);
-    std::memcpy(this->batch(at), batch.data(), batch.size());
+    std::memcpy(this->content(at), content.data(), content.size());
     word(at + frame).store(0, std::memory_order_relaxed);
+    const std::uint64_t size = content.size() | kind;
     if (at == next_) {
-      word(at).store(batch.size(), std::memory_order_release);
+      word(at).store(size, std::memory_order_release);
     } else {
-      word(at).store(batch.size(), std::memory_order_relaxed);
+      word(at).store(size, std::memory_order_relaxed);
       word(next_).store(turn, std::memory_order_release);
     }
     next_ = at + frame;
   }
 
- private:
   std::uint64_t next_ = 0, known_taken_ = 0;
 };
 
 /// One thread at a time.
 class ring_reader : message_ring {
  public:
-  using message_ring::message_ring;
+  using message_ring::message_ring, message_ring::takes_all;
 
-  /// Whether a batch is there.
-  [[nodiscard]] bool has_batch() const noexcept { return word(next_).load(std::memory_order_relaxed) != 0; }
-  /// That batch, valid until release(); null if the ring holds something else than batches.
-  [[nodiscard]] std::optional<std::span<const std::byte>> front() noexcept {
+  struct frame {
+    std::span<const std::byte> content;
+    bool is_of_block;
+  };
+
+  [[nodiscard]] bool has_frame() const noexcept { return word(next_).load(std::memory_order_relaxed) != 0; }
+  /// The next one, valid until release(); null if the ring holds something else than frames.
+  [[nodiscard]] std::optional<frame> front() noexcept {
     std::uint64_t size = word(next_).load(std::memory_order_acquire);
     if (size == turn) {
       next_ += to_end(next_);
       size = word(next_).load(std::memory_order_acquire);
     }
+    const bool is_of_block = (size & of_block) != 0;
+    size &= ~of_block;
     if (size == 0 || size > to_end(next_) - word_bytes) return std::nullopt;
     size_of_front_ = frame_of(size);
-    return std::span<const std::byte>(batch(next_), static_cast<std::size_t>(size));
+    return frame{{content(next_), static_cast<std::size_t>(size)}, is_of_block};
   }
-  void release() noexcept {
+  /// True if the writer waits for the room that it has now, and is to be told.
+  [[nodiscard]] bool release() noexcept {
     next_ += size_of_front_;
-    taken_->store(next_, std::memory_order_release);
+    // Stored, then looked, as the writer asks, then looks: one of the two sees the other.
+    taken_->store(next_, std::memory_order_seq_cst);
+    std::uint64_t wanted = wanted_->load(std::memory_order_seq_cst);
+    if (wanted == 0 || next_ < wanted) [[likely]]
+      return false;
+    return wanted_->compare_exchange_strong(wanted, 0, std::memory_order_relaxed);
   }
 
  private:
@@ -3040,7 +3070,7 @@ class message_rings {
   }
   /// Whether all batches between all ranks of the job can go by them.
   [[nodiscard]] bool hold_all_batches() const noexcept {
-    return who_.nodes() == 1 && size_ != 0 && to(rank_).most() == batch_bytes;
+    return who_.nodes() == 1 && size_ != 0 && to(rank_).takes_all();
   }
   [[nodiscard]] ring_writer to(int other) const noexcept { return {at(rank_, other), size_}; }
   [[nodiscard]] ring_reader from(int other) const noexcept { return {at(other, rank_), size_}; }
@@ -3498,6 +3528,110 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/mpi/detail/ring_blocks.hpp ----
+#ifndef CADRE_MPI_DETAIL_RING_BLOCKS_HPP
+#define CADRE_MPI_DETAIL_RING_BLOCKS_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <span>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace mpi::detail {
+
+// Blocks between ranks of a node go by their ring in parts, in the order in which batches before them have announced them:
+// what is copied twice, by both ranks at a time and through caches, is there sooner than what the system copies once.
+
+/// Those that are to go to a rank. One thread at a time.
+class blocks_to_ring {
+ public:
+  /// Of a part, at most: some of them are in the ring, while both sides copy.
+  static constexpr std::size_t part_bytes = std::size_t{32} << 10;
+
+  [[nodiscard]] bool empty() const noexcept { return all_.empty(); }
+  void add(block_out&& block) {
+    if (!block.bytes.empty()) all_.push_back(std::move(block));
+  }
+  struct part {
+    std::size_t bytes;
+    std::shared_ptr<const void> keep;  ///< of a block that has gone as a whole
+  };
+  /// The next part, of a ring that has room.
+  part write_next(ring_writer& ring) {
+    block_out& block = all_.front();
+    const std::size_t n = std::min(block.bytes.size(), part_bytes);
+    ring.write_of_block(block.bytes.first(n));
+    block.bytes = block.bytes.subspan(n);
+    part written{n, {}};
+    if (block.bytes.empty()) {
+      written.keep = std::move(block.keep);
+      all_.pop_front();
+    }
+    return written;
+  }
+  /// Gives them up.
+  std::deque<block_out> abandon() noexcept { return std::exchange(all_, {}); }
+
+ private:
+  std::deque<block_out> all_;  // of the first what has not gone yet
+};
+
+/// Those that a rank has announced. One thread at a time.
+class blocks_from_ring {
+ public:
+  [[nodiscard]] bool empty() const noexcept { return all_.empty(); }
+  /// `into` is null where nobody wants it.
+  void expect(std::byte* into, std::uint64_t bytes, std::shared_ptr<blocks_in> whole) {
+    if (bytes == 0) return;
+    ++whole->pieces_left;
+    all_.push_back({into, bytes, std::move(whole)});
+  }
+  struct outcome {
+    bool is_expected;                     ///< else nothing was done
+    std::shared_ptr<blocks_in> complete;  ///< the last of its blocks has come
+  };
+  /// The next part, which may be anything.
+  outcome take(std::span<const std::byte> part) {
+    if (all_.empty() || part.size() > all_.front().bytes) return {false, {}};
+    coming& block = all_.front();
+    if (block.into != nullptr) {
+      std::memcpy(block.into, part.data(), part.size());
+      block.into += part.size();
+    }
+    block.bytes -= part.size();
+    if (block.bytes != 0) return {true, {}};
+    std::shared_ptr<blocks_in> whole = std::move(block.whole);
+    all_.pop_front();
+    if (--whole->pieces_left != 0) whole.reset();
+    return {true, std::move(whole)};
+  }
+  /// Nothing more comes: `lost(blocks_in)`, of each block.
+  template <class Lost>
+  void abandon(Lost&& lost) {
+    for (coming& block : std::exchange(all_, {})) lost(std::move(block.whole));
+  }
+
+ private:
+  struct coming {
+    std::byte* into;
+    std::uint64_t bytes;  // that are missing
+    std::shared_ptr<blocks_in> whole;
+  };
+  std::deque<coming> all_;
+};
+
+}  // namespace mpi::detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/mpi/detail/waker.hpp ----
 #ifndef CADRE_MPI_DETAIL_WAKER_HPP
 #define CADRE_MPI_DETAIL_WAKER_HPP
@@ -3618,13 +3752,14 @@ struct link_options {
   std::chrono::nanoseconds silence = std::chrono::seconds(10);
   /// So many processes may come later, in place of others. That of rank 0 counts.
   int most_later = 0;
-  /// Of the ring in memory from one rank to another of its node, a power of 2, at most; 0: none. The same on all ranks.
+  /// Of the ring in memory from one rank to another of its node, a power of 2, at most; 0: none. Small ones take no blocks.
+  /// The same on all ranks.
   std::size_t ring_bytes = std::size_t{256} << 10;
 };
 
 /// Messages between ranks. Small ones are put together in batches, which go through rings in memory on the node, else by MPI
-/// into posted buffers; blocks are messages of MPI of their own between the users' memory. All calls of MPI are nonblocking,
-/// under the lock of the environment.
+/// into posted buffers; blocks follow through the ring, or are messages of MPI of their own between the users' memory. All
+/// calls of MPI are nonblocking, under the lock of the environment.
 /// A rank has one thread of its own for when nobody else makes progress: it sleeps on the rank's doorbell and looks by
 /// itself every 50 us after something has come, up to every 50 ms when nothing does. A second one rings that bell when a
 /// rank of the node has ended, or one of another node, silent before, says by the network that it has sent something; until
@@ -3679,7 +3814,10 @@ class message_link final : public cadre::detail::link {
   bool poll() noexcept override {
     // Whoever has something to send would hardly get the lock from one who looks again and again.
     if (senders_.load(std::memory_order_relaxed) != 0) return false;
-    if (busy_.load(std::memory_order_relaxed) || busy_.exchange(true, std::memory_order_acquire)) return false;
+    if (busy_.load(std::memory_order_relaxed) || busy_.exchange(true, std::memory_order_acquire)) {
+      if (!others_came_.load(std::memory_order_relaxed)) others_came_.store(true, std::memory_order_relaxed);
+      return false;
+    }
     const bool moved = sink_ != nullptr && progress();
     busy_.store(false, std::memory_order_release);
     if (moved) wake();
@@ -3691,8 +3829,10 @@ class message_link final : public cadre::detail::link {
     return poll();
   }
   [[nodiscard]] std::uint64_t patience() const noexcept override {
-    // Of a large message more comes at a look now and then than to one who takes the processor from the system's TCP.
-    return transferring_.load(std::memory_order_relaxed) ? std::min(spin_ticks_, near_ticks) : spin_ticks_;
+    if (!is_transferring()) return spin_ticks_;
+    // Of a large message more comes at a look now and then than to one who takes the processor from the system's TCP; to one
+    // that a ring brings both sides are needed.
+    return has_requests_.load(std::memory_order_relaxed) ? std::min(spin_ticks_, near_ticks) : transfer_ticks_;
   }
   /// Throws message_error (1108) when called by the sink.
   bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
@@ -3738,14 +3878,16 @@ class message_link final : public cadre::detail::link {
     knowledge known_by{};
     // Under the lock of MPI:
     std::uint32_t sequence = 0;
-    int leaving = 0;              // batches that MPI has not done with
-    bool flushing = false;        // what is in the open batch is to go when one of these has, or the ring has room
+    int leaving = 0;        // batches that MPI has not done with
+    bool flushing = false;  // what is in the open batch is to go when one of these has, or the ring has room
+    blocks_to_ring blocks;
     bool waits_for_ring = false;  // is in to_full_rings_
     std::uint64_t sent_at = 0;    // ticks, of one of another node
     std::deque<piece> to_come;
     int coming = 0;  // pieces
     // Of whoever makes progress:
     inbound in;
+    blocks_from_ring blocks_in;
     bool buried = false;
   };
   // A large batch needs the receiver: no more of them than receives that a rank can lose when another one dies.
@@ -3817,20 +3959,29 @@ class message_link final : public cadre::detail::link {
   void push_full(int to, peer& p);
   [[gnu::cold]] void wait_for_room(peer& p);
   void flush(std::size_t word);
-  void push(int to, peer& p, bool all, bool acknowledge = false);
+  bool push(int to, peer& p, bool all, bool acknowledge = false);
+  void push_batch(int to, peer& p, std::unique_ptr<batch_out> batch);
   void push_block(int to, const peer& p, const block_out& block);
+  void push_part(peer& p);
   void ring_afar(int to, peer& p);
 
   bool progress() noexcept;
   bool look_into_rings(bool& of_dead);
+  const char* read_frame(int from, ring_reader& ring);
+  void note_awaited() noexcept;
   bool look_at_mpi(int looks, bool& moved, bool& of_dead);
   void deliver(int from, std::span<const std::byte> batch);
   void begin_transfer(MPI_Request request, transfer about) {
     transfers_.add(request, std::move(about));
+    has_requests_.store(true, std::memory_order_relaxed);
     set_transferring();
   }
   void set_transferring() {
     if (!transferring_.exchange(true, std::memory_order_seq_cst)) call_thread();
+  }
+  // Both sides are needed.
+  [[nodiscard]] bool is_transferring() const noexcept {
+    return transferring_.load(std::memory_order_relaxed) || awaits_blocks_.load(std::memory_order_relaxed);
   }
   // After something that the thread may not have seen before its nap: it tells of the nap, then looks once more.
   void call_thread() noexcept {
@@ -3908,9 +4059,10 @@ class message_link final : public cadre::detail::link {
   std::optional<message_rings> rings_;
   std::vector<std::pair<int, ring_reader>> from_rings_;  // of whoever makes progress, as the next two
   unsigned looks_past_mpi_ = 0;
-  bool only_rings_ = false;  // nothing but blocks comes by MPI from those that began on this node
+  bool only_rings_ = false;  // nothing comes by MPI from those that began on this node
   inbox inbox_{batch_tag};
   transfers transfers_;                              // under the lock of MPI
+  std::vector<std::shared_ptr<const void>> left_;    // of blocks that have gone; under the lock of MPI
   std::vector<std::shared_ptr<const void>> let_go_;  // of whoever makes progress, as the next ones
   std::vector<std::shared_ptr<blocks_in>> came_;     // all pieces are there
   std::vector<int> with_blocks_;                     // ranks whose blocks are to be received
@@ -3918,9 +4070,12 @@ class message_link final : public cadre::detail::link {
   std::vector<std::atomic<std::uint64_t>> unsent_;  // a bit per rank: its outbox has an open batch
   std::vector<int> to_full_rings_;                  // ranks for which there is more; under the lock of MPI
   alignas(64) std::atomic<bool> busy_{false};       // somebody makes progress
-  std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do
-  std::atomic<bool> naps_long_{false};              // the thread
-  std::atomic<bool> transferring_{false};  // requests of MPI are not complete, or a ring is full: both sides are needed
+  std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do; or would
+  std::atomic<bool> others_came_{false};
+  std::atomic<bool> naps_long_{false};      // the thread
+  std::atomic<bool> transferring_{false};   // requests of MPI are not complete, or a ring is full
+  std::atomic<bool> has_requests_{false};   // whether the former
+  std::atomic<bool> awaits_blocks_{false};  // by rings; of whoever makes progress
   alignas(64) std::atomic<std::uint32_t> sleepers_{0};
   std::atomic<std::uint32_t> senders_{0};  // who have the lock of MPI, or wait for it
   std::mutex deaths_mutex_;
@@ -3988,8 +4143,10 @@ inline void message_link::bury() noexcept {
     p.in.close();
     p.buried = true;
     std::erase_if(from_rings_, [&](const auto& r) { return r.first == rank; });
+    note_awaited();
     std::vector<std::shared_ptr<blocks_in>> lost;
     std::vector<std::shared_ptr<const void>> keeps;  // let go without a lock
+    p.blocks_in.abandon([&](std::shared_ptr<blocks_in>&& whole) { lost.push_back(std::move(whole)); });
     {
       const std::lock_guard lock(mpi());
       transfers_.drop(rank, [&](transfer&& undone, bool may_be_touched) {
@@ -4002,6 +4159,7 @@ inline void message_link::bury() noexcept {
       });
       for (piece& one : p.to_come) lost.push_back(std::move(one.whole));
       p.to_come.clear();
+      for (block_out& block : p.blocks.abandon()) keeps.push_back(std::move(block.keep));
       if (p.comm == comm_) inbox_.add({.comm = comm_}, most_leaving);
     }
     const auto unsent = p.out.abandon();
@@ -4099,6 +4257,7 @@ CADRE_NAMESPACE_END
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -4121,8 +4280,10 @@ inline bool message_link::progress() noexcept {
     constexpr unsigned seldom = 1024;
     const bool has_deaths = has_deaths_.load(std::memory_order_acquire);
     const bool by_mpi = !only_rings_ || !is_one_node_.load(std::memory_order_relaxed) || has_deaths ||
-                        transferring_.load(std::memory_order_relaxed) || ++looks_past_mpi_ % seldom == 0;
-    const bool looked = by_mpi && look_at_mpi(moved ? 1 : looks, moved, of_dead);
+                        has_requests_.load(std::memory_order_relaxed) || ++looks_past_mpi_ % seldom == 0;
+    const int looks_there = !by_mpi ? 0 : moved ? 1 : looks;
+    const bool looked =
+        (by_mpi || transferring_.load(std::memory_order_relaxed)) && look_at_mpi(looks_there, moved, of_dead);
     if (!came_.empty() || !let_go_.empty()) {
       finish();
       moved = true;
@@ -4143,38 +4304,62 @@ inline bool message_link::progress() noexcept {
   return moved;
 }
 
-// One batch of each rank of this node; whether there was any.
+// One frame of each rank of this node; whether there was any.
 inline bool message_link::look_into_rings(bool& of_dead) {
   bool found = false;
   for (std::size_t i = 0; i < from_rings_.size(); ++i) {
     auto& [from, ring] = from_rings_[i];
-    if (!ring.has_batch()) continue;
+    if (!ring.has_frame()) continue;
     found = true;
     of_dead |= !is_alive(from);
-    if (const auto batch = ring.front()) {
-      deliver(from, *batch);
-      ring.release();
-    } else {
-      malformed(from, "its ring holds something else than batches");
+    if (const char* const why = read_frame(from, ring)) {
+      malformed(from, why);
       from_rings_.erase(from_rings_.begin() + static_cast<std::ptrdiff_t>(i--));
     }
   }
   return found;
 }
 
-// False if others are in MPI.
+// As those change.
+inline void message_link::note_awaited() noexcept {
+  const bool any = std::any_of(from_rings_.begin(), from_rings_.end(),
+                               [&](const auto& ring) { return !at(ring.first).blocks_in.empty(); });
+  awaits_blocks_.store(any, std::memory_order_relaxed);
+}
+
+inline const char* message_link::read_frame(int from, ring_reader& ring) {
+  const auto frame = ring.front();
+  if (!frame) return "its ring holds something else than frames";
+  if (frame->is_of_block) {
+    auto [is_expected, complete] = at(from).blocks_in.take(frame->content);
+    if (!is_expected) return "more of a block than it has announced";
+    if (complete) {
+      came_.push_back(std::move(complete));
+      note_awaited();
+    }
+  } else {
+    deliver(from, frame->content);
+  }
+  if (ring.release()) at(from).bell->knock();
+  return nullptr;
+}
+
+// False if others are in MPI. `looks`: for batches; none where all come by rings.
 inline bool message_link::look_at_mpi(int looks, bool& moved, bool& of_dead) {
   std::optional<inbox::arrival> batch;
   {
     const std::unique_lock lock(mpi(), std::try_to_lock);
     if (!lock) return false;
-    if (!transfers_.empty()) looks = 1;  // over TCP each costs calls of the system
+    if (!transfers_.empty()) looks = std::min(looks, 1);  // over TCP each costs calls of the system
     for (int i = 0; i < looks && !batch; ++i) batch = inbox_.test();
     if (!transfers_.empty()) transfers_.test([&](transfer&& done, int code) { settle(std::move(done), code); });
     for (const int to : std::exchange(to_full_rings_, {})) {
       at(to).waits_for_ring = false;
-      push(to, at(to), false, owes_acknowledgement(at(to)));
+      moved |= push(to, at(to), false, owes_acknowledgement(at(to)));
     }
+    let_go_.insert(let_go_.end(), std::move_iterator(left_.begin()), std::move_iterator(left_.end()));
+    left_.clear();
+    has_requests_.store(!transfers_.empty(), std::memory_order_relaxed);
     transferring_.store(!transfers_.empty() || !to_full_rings_.empty(), std::memory_order_relaxed);
   }
   if (!batch) return true;
@@ -4224,7 +4409,7 @@ inline void message_link::settle(transfer&& done, int code) {
     post_pieces(done.peer, p);
   } else {
     p.out.block_left(done.bytes);
-    if (done.keep) let_go_.push_back(std::move(done.keep));
+    if (done.keep) left_.push_back(std::move(done.keep));
   }
 }
 
@@ -4247,6 +4432,14 @@ inline void message_link::receive_blocks(int from, cadre::detail::incoming& mess
     for (std::size_t i = 0; fits && i < sizes.size(); ++i) fits = whole->where.into[i].size() == sizes[i];
     if (!fits && whole->where.done) whole->where.done(false);
   }
+  peer& p = at(from);
+  if (p.ring && p.ring->takes_all()) {
+    for (std::size_t i = 0; i < sizes.size(); ++i)
+      p.blocks_in.expect(fits ? whole->where.into[i].data() : nullptr, sizes[i], whole);
+    if (!fits) whole->where = {};
+    if (whole->pieces_left == 0) came_.push_back(whole);
+    return note_awaited();
+  }
   std::shared_ptr<std::vector<std::byte>> thrown_away;
   if (!fits) {
     std::uint64_t largest = 0;
@@ -4254,7 +4447,6 @@ inline void message_link::receive_blocks(int from, cadre::detail::incoming& mess
     thrown_away = std::make_shared<std::vector<std::byte>>(std::min(largest, piece_bytes));
     whole->where = {{}, thrown_away, {}};
   }
-  peer& p = at(from);
   const std::lock_guard lock(mpi());
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     for (std::uint64_t done = 0; done < sizes[i]; done += piece_bytes) {
@@ -4302,12 +4494,12 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
         asleep_since = time_point::max();
         quiet = false;
       }
-      if (quiet && !transferring_.load(std::memory_order_relaxed)) break;
+      if (quiet && !is_transferring()) break;
       constexpr unsigned some = 16;  // the time is looked at now and then
       if (looks == some) {
         begin = cadre::detail::ticks();
       } else if (looks % some == 0 && looks != 0) {
-        const bool transferring = transferring_.load(std::memory_order_relaxed);
+        const bool transferring = is_transferring();
         if (cadre::detail::ticks() - begin > (transferring ? transfer_ticks_ : spin_ticks_)) break;
       }
     }
@@ -4318,8 +4510,8 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
     constexpr std::chrono::nanoseconds shortest = std::chrono::microseconds(200);
     const std::chrono::nanoseconds longest = longest_nap();
     asleep_since = std::min(asleep_since, now);
-    const auto nap = transferring_.load(std::memory_order_relaxed) ? shortest
-                     : is_one_node_                                ? longest
+    const auto nap = is_transferring() ? shortest
+                     : is_one_node_    ? longest
                                     : std::clamp<std::chrono::nanoseconds>((now - asleep_since) / 8, shortest, longest);
     sleepers_.fetch_add(1, std::memory_order_acq_rel);
     const std::uint32_t rings = bell().rings();
@@ -4345,6 +4537,7 @@ inline void message_link::tend() noexcept {
     const auto longest = longest_nap();
     // More than one that sleeps and looks now and then; and fewer than one that is busy with what has come, and looks between.
     const bool others_look =
+        others_came_.exchange(false, std::memory_order_relaxed) ||
         looks_.load(std::memory_order_relaxed) - looks > static_cast<std::uint64_t>(16 * nap / longest);
     const std::uint32_t rings = bell().rings();
     // Others who look need not be rung for; when they stop this one takes over at the end of its nap.
@@ -4355,18 +4548,25 @@ inline void message_link::tend() noexcept {
       // At the next look, perhaps.
     }
     bool moved = false;
-    for (int i = 0; i < 64; ++i) {
+    std::uint64_t since = cadre::detail::ticks();
+    for (int i = 0; i < 64 && !others_came_.load(std::memory_order_relaxed);) {
       const bool dead = has_deaths_.load(std::memory_order_acquire);
-      if ((others_look && !rung && !dead) || (!poll() && !dead)) break;
-      moved = true;
+      if (others_look && !rung && !dead) break;
+      if (poll() || dead) {
+        moved = true;
+        since = cadre::detail::ticks();
+        ++i;
+      } else if (!is_transferring() || cadre::detail::ticks() - since > std::min<std::uint64_t>(spin_ticks_, 20'000)) {
+        break;
+      }
     }
     watch_newcomers();
     watch_->look([&](int rank, std::string how) { declare_dead(rank, std::move(how), knowledge::seen); });
     beat();
     sink_->tick();
-    const std::chrono::nanoseconds most = others_look                                     ? while_others_look
-                                          : transferring_.load(std::memory_order_relaxed) ? while_transferring
-                                                                                          : longest;
+    const std::chrono::nanoseconds most = others_look         ? while_others_look
+                                          : is_transferring() ? while_transferring
+                                                              : longest;
     nap = moved || rung ? shortest : std::min(2 * nap, most);
     looks = looks_.load(std::memory_order_relaxed);
     if (nap > while_others_look) {
@@ -4597,44 +4797,29 @@ inline void message_link::push_full(int to, peer& p) {
   poll();  // large batches leave only while somebody makes progress
 }
 
-// Under the lock of MPI: sends what is full, or all; or an empty batch that says what was taken.
-inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
-  if (!p.alive.load(std::memory_order_acquire)) return;
+// Under the lock of MPI: sends what is full, or all; or an empty batch that says what was taken. Whether there was any.
+inline bool message_link::push(int to, peer& p, bool all, bool acknowledge) {
+  if (!p.alive.load(std::memory_order_acquire)) return false;
   all |= p.flushing;
   bool sent = false, says_something = false, full = false;
-  while (p.leaving < most_leaving) {
-    full = p.ring && !p.ring->has_room();
-    if (full) break;
-    auto batch = p.out.take(all);
-    if (batch == nullptr) {
-      if (!acknowledge) break;
-      batch = std::make_unique<batch_out>();
-    } else {
-      says_something = true;
-    }
-    acknowledge = false;
-    const batch_header header{p.sequence++, p.taken.load(std::memory_order_relaxed)};
-    p.told.store(header.taken, std::memory_order_relaxed);
-    std::memcpy(batch->bytes.get(), &header, header_bytes);
-    MPI_Request request = MPI_REQUEST_NULL;
-    int done = 0;
-    if (p.ring && batch->used <= p.ring->most()) {
-      p.ring->write({batch->bytes.get(), batch->used});
-      done = 1;
-    } else {
-      int code = ::MPI_Isend(batch->bytes.get(), static_cast<int>(batch->used), MPI_BYTE, p.address, batch_tag, p.comm,
-                             &request);
-      if (code == MPI_SUCCESS) code = ::MPI_Test(&request, &done, MPI_STATUS_IGNORE);
-      if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a message to it", code).what());
-    }
-    sent = true;
-    for (const block_out& block : batch->blocks) push_block(to, p, block);
-    if (done != 0) {
-      p.out.recycle(std::move(batch));
-    } else {
-      ++p.leaving;
-      begin_transfer(request, {.peer = to, .batch = std::move(batch), .keep = {}, .bytes = 0, .into = {}});
-    }
+  // Others may wait for the lock, while the receiver makes room again and again.
+  constexpr int most_parts = 8;
+  for (int parts = 0; p.leaving < most_leaving && p.alive.load(std::memory_order_relaxed);) {
+    const bool has_room = !p.ring || p.ring->has_room(p.ring->most());
+    auto batch = has_room ? p.out.take(all) : nullptr;
+    says_something |= batch != nullptr;
+    if (batch == nullptr && acknowledge && has_room) batch = std::make_unique<batch_out>();
+    const bool has_batch = batch != nullptr;
+    if (has_batch) push_batch(to, p, std::move(batch));
+    acknowledge &= !has_batch;
+    // Between batches too, or many of them would keep it back.
+    const bool has_part = !p.blocks.empty() && parts < most_parts && p.ring->has_room(blocks_to_ring::part_bytes);
+    if (has_part) push_part(p);
+    parts += has_part ? 1 : 0;
+    sent |= has_batch || has_part;
+    if (has_batch || has_part) continue;
+    full = !has_room || !p.blocks.empty();
+    if (!full || !p.ring->ask_for_room() || parts == most_parts) break;
   }
   p.flushing = all && (full || p.leaving == most_leaving);
   if (full && !std::exchange(p.waits_for_ring, true)) {
@@ -4644,6 +4829,44 @@ inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
   if (sent && p.bell == nullptr) p.spoken.store(true, std::memory_order_relaxed);
   if (sent && p.bell != nullptr) p.bell->knock();
   if (says_something && p.bell == nullptr) ring_afar(to, p);
+  return sent;
+}
+
+inline void message_link::push_batch(int to, peer& p, std::unique_ptr<batch_out> batch) {
+  const batch_header header{p.sequence++, p.taken.load(std::memory_order_relaxed)};
+  p.told.store(header.taken, std::memory_order_relaxed);
+  std::memcpy(batch->bytes.get(), &header, header_bytes);
+  MPI_Request request = MPI_REQUEST_NULL;
+  int done = 0;
+  if (p.ring && batch->used <= p.ring->most()) {
+    p.ring->write_batch({batch->bytes.get(), batch->used});
+    done = 1;
+  } else {
+    int code = ::MPI_Isend(batch->bytes.get(), static_cast<int>(batch->used), MPI_BYTE, p.address, batch_tag, p.comm,
+                           &request);
+    if (code == MPI_SUCCESS) code = ::MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+    if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a message to it", code).what());
+  }
+  for (block_out& block : batch->blocks) {
+    if (p.ring && p.ring->takes_all())
+      p.blocks.add(std::move(block));
+    else
+      push_block(to, p, block);
+  }
+  if (done != 0) {
+    p.out.recycle(std::move(batch));
+  } else {
+    ++p.leaving;
+    begin_transfer(request, {.peer = to, .batch = std::move(batch), .keep = {}, .bytes = 0, .into = {}});
+  }
+}
+
+inline void message_link::push_part(peer& p) {
+  auto [bytes, keep] = p.blocks.write_next(*p.ring);
+  p.out.block_left(bytes);
+  if (!keep) return;
+  left_.push_back(std::move(keep));
+  set_transferring();
 }
 
 // Under the lock of MPI, after something was sent. Who was sent something a moment ago still looks often.
@@ -4688,12 +4911,13 @@ inline void message_link::close(time_point deadline) {
         const std::lock_guard lock(mpi());
         push(r, p, true);
       }
-      if (!p.in.is_complete() || !p.out.is_empty()) missing += (missing.empty() ? "" : ", ") + std::to_string(r);
+      if (!p.in.is_complete() || !p.out.is_empty() || !p.blocks_in.empty())
+        missing += (missing.empty() ? "" : ", ") + std::to_string(r);
     }
     bool done = missing.empty() && came_.empty() && !has_deaths_.load(std::memory_order_acquire);
     {
       const std::lock_guard lock(mpi());
-      done = done && transfers_.empty();
+      done = done && transfers_.empty() && to_full_rings_.empty() && left_.empty();
     }
     busy_.store(false, std::memory_order_release);
     return done;

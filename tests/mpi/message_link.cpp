@@ -236,6 +236,31 @@ TEST_CASE("what is sent without a flush goes by itself", "[mpi]") {
   all.close();
 }
 
+TEST_CASE("a large block goes by itself, and what kept it is let go, while nobody waits", "[mpi]") {
+  using namespace mpi_message_link;
+  job all({.ring_bytes = each_way()});
+  std::atomic<std::uint32_t> arrived{0};
+  std::vector<bytes> into(static_cast<std::size_t>(all.ranks()), bytes(3'000'000));
+  all.heard.on_message = [&](int from, incoming& message) {
+    bytes& mine = into[static_cast<std::size_t>(from)];
+    message.receive_blocks({.into = {mine}, .keep = {}, .done = [&, from](bool all_there) {
+                              arrived += all_there && mine == block_of(from, 0, mine.size());
+                            }});
+  };
+  all.start();
+  std::weak_ptr<bytes> kept;
+  {
+    const auto block = std::make_shared<bytes>(block_of(all.rank(), 0, 3'000'000));
+    kept = block;
+    all.for_each_other([&](int r) { all.link.send(r, message_of({}, {block}), urgency::normal); });
+  }
+  const auto deadline = clock::now() + 30s;
+  while ((arrived < all.others() || !kept.expired()) && clock::now() < deadline) std::this_thread::yield();
+  CHECK(arrived == all.others());
+  CHECK(kept.expired());
+  all.close();
+}
+
 TEST_CASE("all that was sent before a close is received, blocks too", "[mpi]") {
   using namespace mpi_message_link;
   const std::size_t ring_bytes = each_way();

@@ -201,13 +201,13 @@ class job final : public message_sink,
   /// What may have to wait for other ranks: on another thread.
   void later(errands::errand f) { errands_.add(std::move(f)); }
 
-  /// Makes progress for a while, or until the task is done. True if it is.
+  /// Makes progress while there is some, or until the task is done. True if it is.
   bool bring_nearer(const task& t) noexcept {
     way_->flush();
-    for (const std::uint64_t begun = ticks(); ticks() - begun < way_->patience();) {
+    for (std::uint64_t begun = ticks(); ticks() - begun < way_->patience();) {
       for (int i = 0; i < 16; ++i) {
         if (t.done()) return true;
-        way_->poll();
+        if (way_->poll()) begun = ticks();
       }
       ::sched_yield();  // who is to answer may be about to run on this very processor
     }

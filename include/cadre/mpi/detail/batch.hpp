@@ -35,7 +35,8 @@ inline constexpr std::size_t header_bytes = sizeof(batch_header);
 inline constexpr std::size_t batch_bytes = std::size_t{64} << 10;
 /// Of the bytes in a record; more goes as fragments.
 inline constexpr std::size_t record_bytes = std::size_t{16} << 10;
-/// Blocks travel in pieces of that size, each a message of its own: so much may be copied in one call of MPI.
+/// Where no ring brings them blocks travel in pieces of that size, each a message of its own: so much may be copied in one
+/// call of MPI.
 inline constexpr std::uint64_t piece_bytes = std::uint64_t{8} << 20;
 
 /// Of the blocks of one message, all in all, at most: more is not believed, as a receiver keeps something of each piece.

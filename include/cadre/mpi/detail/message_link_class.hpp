@@ -13,6 +13,7 @@
 #include <cadre/mpi/detail/mpi_api.hpp>
 #include <cadre/mpi/detail/node_watch.hpp>
 #include <cadre/mpi/detail/outbox.hpp>
+#include <cadre/mpi/detail/ring_blocks.hpp>
 #include <cadre/mpi/detail/topology.hpp>
 #include <cadre/mpi/detail/transfers.hpp>
 #include <cadre/mpi/detail/waker.hpp>
@@ -64,13 +65,14 @@ struct link_options {
   std::chrono::nanoseconds silence = std::chrono::seconds(10);
   /// So many processes may come later, in place of others. That of rank 0 counts.
   int most_later = 0;
-  /// Of the ring in memory from one rank to another of its node, a power of 2, at most; 0: none. The same on all ranks.
+  /// Of the ring in memory from one rank to another of its node, a power of 2, at most; 0: none. Small ones take no blocks.
+  /// The same on all ranks.
   std::size_t ring_bytes = std::size_t{256} << 10;
 };
 
 /// Messages between ranks. Small ones are put together in batches, which go through rings in memory on the node, else by MPI
-/// into posted buffers; blocks are messages of MPI of their own between the users' memory. All calls of MPI are nonblocking,
-/// under the lock of the environment.
+/// into posted buffers; blocks follow through the ring, or are messages of MPI of their own between the users' memory. All
+/// calls of MPI are nonblocking, under the lock of the environment.
 /// A rank has one thread of its own for when nobody else makes progress: it sleeps on the rank's doorbell and looks by
 /// itself every 50 us after something has come, up to every 50 ms when nothing does. A second one rings that bell when a
 /// rank of the node has ended, or one of another node, silent before, says by the network that it has sent something; until
@@ -125,7 +127,10 @@ class message_link final : public cadre::detail::link {
   bool poll() noexcept override {
     // Whoever has something to send would hardly get the lock from one who looks again and again.
     if (senders_.load(std::memory_order_relaxed) != 0) return false;
-    if (busy_.load(std::memory_order_relaxed) || busy_.exchange(true, std::memory_order_acquire)) return false;
+    if (busy_.load(std::memory_order_relaxed) || busy_.exchange(true, std::memory_order_acquire)) {
+      if (!others_came_.load(std::memory_order_relaxed)) others_came_.store(true, std::memory_order_relaxed);
+      return false;
+    }
     const bool moved = sink_ != nullptr && progress();
     busy_.store(false, std::memory_order_release);
     if (moved) wake();
@@ -137,8 +142,10 @@ class message_link final : public cadre::detail::link {
     return poll();
   }
   [[nodiscard]] std::uint64_t patience() const noexcept override {
-    // Of a large message more comes at a look now and then than to one who takes the processor from the system's TCP.
-    return transferring_.load(std::memory_order_relaxed) ? std::min(spin_ticks_, near_ticks) : spin_ticks_;
+    if (!is_transferring()) return spin_ticks_;
+    // Of a large message more comes at a look now and then than to one who takes the processor from the system's TCP; to one
+    // that a ring brings both sides are needed.
+    return has_requests_.load(std::memory_order_relaxed) ? std::min(spin_ticks_, near_ticks) : transfer_ticks_;
   }
   /// Throws message_error (1108) when called by the sink.
   bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
@@ -184,14 +191,16 @@ class message_link final : public cadre::detail::link {
     knowledge known_by{};
     // Under the lock of MPI:
     std::uint32_t sequence = 0;
-    int leaving = 0;              // batches that MPI has not done with
-    bool flushing = false;        // what is in the open batch is to go when one of these has, or the ring has room
+    int leaving = 0;        // batches that MPI has not done with
+    bool flushing = false;  // what is in the open batch is to go when one of these has, or the ring has room
+    blocks_to_ring blocks;
     bool waits_for_ring = false;  // is in to_full_rings_
     std::uint64_t sent_at = 0;    // ticks, of one of another node
     std::deque<piece> to_come;
     int coming = 0;  // pieces
     // Of whoever makes progress:
     inbound in;
+    blocks_from_ring blocks_in;
     bool buried = false;
   };
   // A large batch needs the receiver: no more of them than receives that a rank can lose when another one dies.
@@ -263,20 +272,29 @@ class message_link final : public cadre::detail::link {
   void push_full(int to, peer& p);
   [[gnu::cold]] void wait_for_room(peer& p);
   void flush(std::size_t word);
-  void push(int to, peer& p, bool all, bool acknowledge = false);
+  bool push(int to, peer& p, bool all, bool acknowledge = false);
+  void push_batch(int to, peer& p, std::unique_ptr<batch_out> batch);
   void push_block(int to, const peer& p, const block_out& block);
+  void push_part(peer& p);
   void ring_afar(int to, peer& p);
 
   bool progress() noexcept;
   bool look_into_rings(bool& of_dead);
+  const char* read_frame(int from, ring_reader& ring);
+  void note_awaited() noexcept;
   bool look_at_mpi(int looks, bool& moved, bool& of_dead);
   void deliver(int from, std::span<const std::byte> batch);
   void begin_transfer(MPI_Request request, transfer about) {
     transfers_.add(request, std::move(about));
+    has_requests_.store(true, std::memory_order_relaxed);
     set_transferring();
   }
   void set_transferring() {
     if (!transferring_.exchange(true, std::memory_order_seq_cst)) call_thread();
+  }
+  // Both sides are needed.
+  [[nodiscard]] bool is_transferring() const noexcept {
+    return transferring_.load(std::memory_order_relaxed) || awaits_blocks_.load(std::memory_order_relaxed);
   }
   // After something that the thread may not have seen before its nap: it tells of the nap, then looks once more.
   void call_thread() noexcept {
@@ -354,9 +372,10 @@ class message_link final : public cadre::detail::link {
   std::optional<message_rings> rings_;
   std::vector<std::pair<int, ring_reader>> from_rings_;  // of whoever makes progress, as the next two
   unsigned looks_past_mpi_ = 0;
-  bool only_rings_ = false;  // nothing but blocks comes by MPI from those that began on this node
+  bool only_rings_ = false;  // nothing comes by MPI from those that began on this node
   inbox inbox_{batch_tag};
   transfers transfers_;                              // under the lock of MPI
+  std::vector<std::shared_ptr<const void>> left_;    // of blocks that have gone; under the lock of MPI
   std::vector<std::shared_ptr<const void>> let_go_;  // of whoever makes progress, as the next ones
   std::vector<std::shared_ptr<blocks_in>> came_;     // all pieces are there
   std::vector<int> with_blocks_;                     // ranks whose blocks are to be received
@@ -364,9 +383,12 @@ class message_link final : public cadre::detail::link {
   std::vector<std::atomic<std::uint64_t>> unsent_;  // a bit per rank: its outbox has an open batch
   std::vector<int> to_full_rings_;                  // ranks for which there is more; under the lock of MPI
   alignas(64) std::atomic<bool> busy_{false};       // somebody makes progress
-  std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do
-  std::atomic<bool> naps_long_{false};              // the thread
-  std::atomic<bool> transferring_{false};  // requests of MPI are not complete, or a ring is full: both sides are needed
+  std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do; or would
+  std::atomic<bool> others_came_{false};
+  std::atomic<bool> naps_long_{false};      // the thread
+  std::atomic<bool> transferring_{false};   // requests of MPI are not complete, or a ring is full
+  std::atomic<bool> has_requests_{false};   // whether the former
+  std::atomic<bool> awaits_blocks_{false};  // by rings; of whoever makes progress
   alignas(64) std::atomic<std::uint32_t> sleepers_{0};
   std::atomic<std::uint32_t> senders_{0};  // who have the lock of MPI, or wait for it
   std::mutex deaths_mutex_;

@@ -19,6 +19,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <iterator>
 #include <memory>
 #include <mutex>
 #include <new>
@@ -41,8 +42,10 @@ inline bool message_link::progress() noexcept {
     constexpr unsigned seldom = 1024;
     const bool has_deaths = has_deaths_.load(std::memory_order_acquire);
     const bool by_mpi = !only_rings_ || !is_one_node_.load(std::memory_order_relaxed) || has_deaths ||
-                        transferring_.load(std::memory_order_relaxed) || ++looks_past_mpi_ % seldom == 0;
-    const bool looked = by_mpi && look_at_mpi(moved ? 1 : looks, moved, of_dead);
+                        has_requests_.load(std::memory_order_relaxed) || ++looks_past_mpi_ % seldom == 0;
+    const int looks_there = !by_mpi ? 0 : moved ? 1 : looks;
+    const bool looked =
+        (by_mpi || transferring_.load(std::memory_order_relaxed)) && look_at_mpi(looks_there, moved, of_dead);
     if (!came_.empty() || !let_go_.empty()) {
       finish();
       moved = true;
@@ -63,38 +66,62 @@ inline bool message_link::progress() noexcept {
   return moved;
 }
 
-// One batch of each rank of this node; whether there was any.
+// One frame of each rank of this node; whether there was any.
 inline bool message_link::look_into_rings(bool& of_dead) {
   bool found = false;
   for (std::size_t i = 0; i < from_rings_.size(); ++i) {
     auto& [from, ring] = from_rings_[i];
-    if (!ring.has_batch()) continue;
+    if (!ring.has_frame()) continue;
     found = true;
     of_dead |= !is_alive(from);
-    if (const auto batch = ring.front()) {
-      deliver(from, *batch);
-      ring.release();
-    } else {
-      malformed(from, "its ring holds something else than batches");
+    if (const char* const why = read_frame(from, ring)) {
+      malformed(from, why);
       from_rings_.erase(from_rings_.begin() + static_cast<std::ptrdiff_t>(i--));
     }
   }
   return found;
 }
 
-// False if others are in MPI.
+// As those change.
+inline void message_link::note_awaited() noexcept {
+  const bool any = std::any_of(from_rings_.begin(), from_rings_.end(),
+                               [&](const auto& ring) { return !at(ring.first).blocks_in.empty(); });
+  awaits_blocks_.store(any, std::memory_order_relaxed);
+}
+
+inline const char* message_link::read_frame(int from, ring_reader& ring) {
+  const auto frame = ring.front();
+  if (!frame) return "its ring holds something else than frames";
+  if (frame->is_of_block) {
+    auto [is_expected, complete] = at(from).blocks_in.take(frame->content);
+    if (!is_expected) return "more of a block than it has announced";
+    if (complete) {
+      came_.push_back(std::move(complete));
+      note_awaited();
+    }
+  } else {
+    deliver(from, frame->content);
+  }
+  if (ring.release()) at(from).bell->knock();
+  return nullptr;
+}
+
+// False if others are in MPI. `looks`: for batches; none where all come by rings.
 inline bool message_link::look_at_mpi(int looks, bool& moved, bool& of_dead) {
   std::optional<inbox::arrival> batch;
   {
     const std::unique_lock lock(mpi(), std::try_to_lock);
     if (!lock) return false;
-    if (!transfers_.empty()) looks = 1;  // over TCP each costs calls of the system
+    if (!transfers_.empty()) looks = std::min(looks, 1);  // over TCP each costs calls of the system
     for (int i = 0; i < looks && !batch; ++i) batch = inbox_.test();
     if (!transfers_.empty()) transfers_.test([&](transfer&& done, int code) { settle(std::move(done), code); });
     for (const int to : std::exchange(to_full_rings_, {})) {
       at(to).waits_for_ring = false;
-      push(to, at(to), false, owes_acknowledgement(at(to)));
+      moved |= push(to, at(to), false, owes_acknowledgement(at(to)));
     }
+    let_go_.insert(let_go_.end(), std::move_iterator(left_.begin()), std::move_iterator(left_.end()));
+    left_.clear();
+    has_requests_.store(!transfers_.empty(), std::memory_order_relaxed);
     transferring_.store(!transfers_.empty() || !to_full_rings_.empty(), std::memory_order_relaxed);
   }
   if (!batch) return true;
@@ -144,7 +171,7 @@ inline void message_link::settle(transfer&& done, int code) {
     post_pieces(done.peer, p);
   } else {
     p.out.block_left(done.bytes);
-    if (done.keep) let_go_.push_back(std::move(done.keep));
+    if (done.keep) left_.push_back(std::move(done.keep));
   }
 }
 
@@ -167,6 +194,14 @@ inline void message_link::receive_blocks(int from, cadre::detail::incoming& mess
     for (std::size_t i = 0; fits && i < sizes.size(); ++i) fits = whole->where.into[i].size() == sizes[i];
     if (!fits && whole->where.done) whole->where.done(false);
   }
+  peer& p = at(from);
+  if (p.ring && p.ring->takes_all()) {
+    for (std::size_t i = 0; i < sizes.size(); ++i)
+      p.blocks_in.expect(fits ? whole->where.into[i].data() : nullptr, sizes[i], whole);
+    if (!fits) whole->where = {};
+    if (whole->pieces_left == 0) came_.push_back(whole);
+    return note_awaited();
+  }
   std::shared_ptr<std::vector<std::byte>> thrown_away;
   if (!fits) {
     std::uint64_t largest = 0;
@@ -174,7 +209,6 @@ inline void message_link::receive_blocks(int from, cadre::detail::incoming& mess
     thrown_away = std::make_shared<std::vector<std::byte>>(std::min(largest, piece_bytes));
     whole->where = {{}, thrown_away, {}};
   }
-  peer& p = at(from);
   const std::lock_guard lock(mpi());
   for (std::size_t i = 0; i < sizes.size(); ++i) {
     for (std::uint64_t done = 0; done < sizes[i]; done += piece_bytes) {
@@ -222,12 +256,12 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
         asleep_since = time_point::max();
         quiet = false;
       }
-      if (quiet && !transferring_.load(std::memory_order_relaxed)) break;
+      if (quiet && !is_transferring()) break;
       constexpr unsigned some = 16;  // the time is looked at now and then
       if (looks == some) {
         begin = cadre::detail::ticks();
       } else if (looks % some == 0 && looks != 0) {
-        const bool transferring = transferring_.load(std::memory_order_relaxed);
+        const bool transferring = is_transferring();
         if (cadre::detail::ticks() - begin > (transferring ? transfer_ticks_ : spin_ticks_)) break;
       }
     }
@@ -238,8 +272,8 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
     constexpr std::chrono::nanoseconds shortest = std::chrono::microseconds(200);
     const std::chrono::nanoseconds longest = longest_nap();
     asleep_since = std::min(asleep_since, now);
-    const auto nap = transferring_.load(std::memory_order_relaxed) ? shortest
-                     : is_one_node_                                ? longest
+    const auto nap = is_transferring() ? shortest
+                     : is_one_node_    ? longest
                                     : std::clamp<std::chrono::nanoseconds>((now - asleep_since) / 8, shortest, longest);
     sleepers_.fetch_add(1, std::memory_order_acq_rel);
     const std::uint32_t rings = bell().rings();
@@ -265,6 +299,7 @@ inline void message_link::tend() noexcept {
     const auto longest = longest_nap();
     // More than one that sleeps and looks now and then; and fewer than one that is busy with what has come, and looks between.
     const bool others_look =
+        others_came_.exchange(false, std::memory_order_relaxed) ||
         looks_.load(std::memory_order_relaxed) - looks > static_cast<std::uint64_t>(16 * nap / longest);
     const std::uint32_t rings = bell().rings();
     // Others who look need not be rung for; when they stop this one takes over at the end of its nap.
@@ -275,18 +310,25 @@ inline void message_link::tend() noexcept {
       // At the next look, perhaps.
     }
     bool moved = false;
-    for (int i = 0; i < 64; ++i) {
+    std::uint64_t since = cadre::detail::ticks();
+    for (int i = 0; i < 64 && !others_came_.load(std::memory_order_relaxed);) {
       const bool dead = has_deaths_.load(std::memory_order_acquire);
-      if ((others_look && !rung && !dead) || (!poll() && !dead)) break;
-      moved = true;
+      if (others_look && !rung && !dead) break;
+      if (poll() || dead) {
+        moved = true;
+        since = cadre::detail::ticks();
+        ++i;
+      } else if (!is_transferring() || cadre::detail::ticks() - since > std::min<std::uint64_t>(spin_ticks_, 20'000)) {
+        break;
+      }
     }
     watch_newcomers();
     watch_->look([&](int rank, std::string how) { declare_dead(rank, std::move(how), knowledge::seen); });
     beat();
     sink_->tick();
-    const std::chrono::nanoseconds most = others_look                                     ? while_others_look
-                                          : transferring_.load(std::memory_order_relaxed) ? while_transferring
-                                                                                          : longest;
+    const std::chrono::nanoseconds most = others_look         ? while_others_look
+                                          : is_transferring() ? while_transferring
+                                                              : longest;
     nap = moved || rung ? shortest : std::min(2 * nap, most);
     looks = looks_.load(std::memory_order_relaxed);
     if (nap > while_others_look) {

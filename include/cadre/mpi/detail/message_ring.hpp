@@ -19,37 +19,43 @@ CADRE_NAMESPACE_BEGIN
 
 namespace mpi::detail {
 
-/// Where the batches of one rank to another of its node lie, in memory that they share: frames one behind another, in a ring.
-/// A frame is a word, its size or `turn` (the next frame is at the beginning), and a batch; it begins a cache line. Its word
-/// is written last, when the word behind it is zero: so the reader looks at one cache line, and a writer that is killed leaves
-/// whole batches. Zeroed memory is a ring that is empty.
+/// What one rank sends to another of its node, in memory that they share: frames one behind another, in a ring. A frame is a
+/// word, its size or `turn` (the next frame is at the beginning), and a batch or a part of a block; it begins a cache line. Its
+/// word is written last, when the word behind it is zero: so the reader looks at one cache line, and a writer that is killed
+/// leaves whole frames. Zeroed memory is a ring that is empty.
 class message_ring {
  public:
   static constexpr std::size_t line = 64, word_bytes = 8;
 
   /// `size`: of the frames, a power of 2.
   message_ring(std::byte* memory, std::size_t size) noexcept
-      : taken_(reinterpret_cast<std::atomic<std::uint64_t>*>(memory)), frames_(memory + line), size_(size) {}
+      : taken_(reinterpret_cast<std::atomic<std::uint64_t>*>(memory)),
+        wanted_(taken_ + 1),
+        frames_(memory + line),
+        size_(size) {}
   static constexpr std::size_t bytes(std::size_t size) noexcept { return line + size; }
 
-  /// Of a batch at most.
+  /// Of what is in a frame, at most.
   [[nodiscard]] std::size_t most() const noexcept { return std::min(batch_bytes, size_ / 2 - 2 * line); }
+  /// Whether all batches have room, and what follows them comes behind them: then blocks go by it too.
+  [[nodiscard]] bool takes_all() const noexcept { return most() == batch_bytes; }
 
  protected:
   static constexpr std::uint64_t turn = ~std::uint64_t{0};
+  static constexpr std::uint64_t of_block = std::uint64_t{1} << 63;  // in the word, beside the size
 
   [[nodiscard]] std::atomic<std::uint64_t>& word(std::uint64_t position) const noexcept {
     return *reinterpret_cast<std::atomic<std::uint64_t>*>(frames_ + (position & (size_ - 1)));
   }
-  [[nodiscard]] std::byte* batch(std::uint64_t position) const noexcept {
+  [[nodiscard]] std::byte* content(std::uint64_t position) const noexcept {
     return frames_ + (position & (size_ - 1)) + word_bytes;
   }
   [[nodiscard]] std::size_t to_end(std::uint64_t position) const noexcept { return size_ - (position & (size_ - 1)); }
-  static constexpr std::size_t frame_of(std::size_t batch) noexcept {
-    return (word_bytes + batch + line - 1) / line * line;
+  static constexpr std::size_t frame_of(std::size_t content) noexcept {
+    return (word_bytes + content + line - 1) / line * line;
   }
-
-  std::atomic<std::uint64_t>* taken_;  // up to where the reader has read, for the writer
+  std::atomic<std::uint64_t>* taken_;   // up to where the reader has read, for the writer
+  std::atomic<std::uint64_t>* wanted_;  // when it has read up to there the writer is to be told; 0: never
   std::byte* frames_;
   std::size_t size_;
 };
@@ -57,56 +63,79 @@ class message_ring {
 /// One thread at a time.
 class ring_writer : message_ring {
  public:
-  using message_ring::message_ring, message_ring::most;
+  using message_ring::message_ring, message_ring::most, message_ring::takes_all;
 
-  /// Whether a batch of most() has room, wherever the ring turns.
-  [[nodiscard]] bool has_room() noexcept {
-    const std::size_t needed = 2 * frame_of(most()) + line;
+  /// For a frame of so much.
+  [[nodiscard]] bool has_room(std::size_t content) noexcept {
+    const std::size_t frame = frame_of(content);
+    const std::size_t needed = (to_end(next_) < frame ? to_end(next_) : 0) + frame + line;
     if (size_ - (next_ - known_taken_) >= needed) return true;
-    known_taken_ = taken_->load(std::memory_order_acquire);
+    known_taken_ = taken_->load(std::memory_order_seq_cst);
     return size_ - (next_ - known_taken_) >= needed;
   }
-  /// A batch for which there is room.
-  void write(std::span<const std::byte> batch) noexcept {
-    const std::size_t frame = frame_of(batch.size());
+  /// Where there is none: asks the reader to tell when half of the ring is free, or what any frame needs. True if it is now.
+  [[nodiscard]] bool ask_for_room() noexcept {
+    const std::size_t any = 2 * frame_of(most()) + line;  // wherever the ring turns
+    wanted_->store(next_ - std::min(size_ / 2, size_ - any), std::memory_order_seq_cst);
+    return has_room(most());
+  }
+  /// For which there is room.
+  void write_batch(std::span<const std::byte> batch) noexcept { write(batch, 0); }
+  void write_of_block(std::span<const std::byte> part) noexcept { write(part, of_block); }
+
+ private:
+  void write(std::span<const std::byte> content, std::uint64_t kind) noexcept {
+    const std::size_t frame = frame_of(content.size());
     std::uint64_t at = next_;
     if (to_end(at) < frame) at += to_end(at);
-    std::memcpy(this->batch(at), batch.data(), batch.size());
+    std::memcpy(this->content(at), content.data(), content.size());
     word(at + frame).store(0, std::memory_order_relaxed);
+    const std::uint64_t size = content.size() | kind;
     if (at == next_) {
-      word(at).store(batch.size(), std::memory_order_release);
+      word(at).store(size, std::memory_order_release);
     } else {
-      word(at).store(batch.size(), std::memory_order_relaxed);
+      word(at).store(size, std::memory_order_relaxed);
       word(next_).store(turn, std::memory_order_release);
     }
     next_ = at + frame;
   }
 
- private:
   std::uint64_t next_ = 0, known_taken_ = 0;
 };
 
 /// One thread at a time.
 class ring_reader : message_ring {
  public:
-  using message_ring::message_ring;
+  using message_ring::message_ring, message_ring::takes_all;
 
-  /// Whether a batch is there.
-  [[nodiscard]] bool has_batch() const noexcept { return word(next_).load(std::memory_order_relaxed) != 0; }
-  /// That batch, valid until release(); null if the ring holds something else than batches.
-  [[nodiscard]] std::optional<std::span<const std::byte>> front() noexcept {
+  struct frame {
+    std::span<const std::byte> content;
+    bool is_of_block;
+  };
+
+  [[nodiscard]] bool has_frame() const noexcept { return word(next_).load(std::memory_order_relaxed) != 0; }
+  /// The next one, valid until release(); null if the ring holds something else than frames.
+  [[nodiscard]] std::optional<frame> front() noexcept {
     std::uint64_t size = word(next_).load(std::memory_order_acquire);
     if (size == turn) {
       next_ += to_end(next_);
       size = word(next_).load(std::memory_order_acquire);
     }
+    const bool is_of_block = (size & of_block) != 0;
+    size &= ~of_block;
     if (size == 0 || size > to_end(next_) - word_bytes) return std::nullopt;
     size_of_front_ = frame_of(size);
-    return std::span<const std::byte>(batch(next_), static_cast<std::size_t>(size));
+    return frame{{content(next_), static_cast<std::size_t>(size)}, is_of_block};
   }
-  void release() noexcept {
+  /// True if the writer waits for the room that it has now, and is to be told.
+  [[nodiscard]] bool release() noexcept {
     next_ += size_of_front_;
-    taken_->store(next_, std::memory_order_release);
+    // Stored, then looked, as the writer asks, then looks: one of the two sees the other.
+    taken_->store(next_, std::memory_order_seq_cst);
+    std::uint64_t wanted = wanted_->load(std::memory_order_seq_cst);
+    if (wanted == 0 || next_ < wanted) [[likely]]
+      return false;
+    return wanted_->compare_exchange_strong(wanted, 0, std::memory_order_relaxed);
   }
 
  private:
@@ -141,7 +170,7 @@ class message_rings {
   }
   /// Whether all batches between all ranks of the job can go by them.
   [[nodiscard]] bool hold_all_batches() const noexcept {
-    return who_.nodes() == 1 && size_ != 0 && to(rank_).most() == batch_bytes;
+    return who_.nodes() == 1 && size_ != 0 && to(rank_).takes_all();
   }
   [[nodiscard]] ring_writer to(int other) const noexcept { return {at(rank_, other), size_}; }
   [[nodiscard]] ring_reader from(int other) const noexcept { return {at(other, rank_), size_}; }

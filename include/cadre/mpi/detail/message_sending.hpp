@@ -224,44 +224,29 @@ inline void message_link::push_full(int to, peer& p) {
   poll();  // large batches leave only while somebody makes progress
 }
 
-// Under the lock of MPI: sends what is full, or all; or an empty batch that says what was taken.
-inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
-  if (!p.alive.load(std::memory_order_acquire)) return;
+// Under the lock of MPI: sends what is full, or all; or an empty batch that says what was taken. Whether there was any.
+inline bool message_link::push(int to, peer& p, bool all, bool acknowledge) {
+  if (!p.alive.load(std::memory_order_acquire)) return false;
   all |= p.flushing;
   bool sent = false, says_something = false, full = false;
-  while (p.leaving < most_leaving) {
-    full = p.ring && !p.ring->has_room();
-    if (full) break;
-    auto batch = p.out.take(all);
-    if (batch == nullptr) {
-      if (!acknowledge) break;
-      batch = std::make_unique<batch_out>();
-    } else {
-      says_something = true;
-    }
-    acknowledge = false;
-    const batch_header header{p.sequence++, p.taken.load(std::memory_order_relaxed)};
-    p.told.store(header.taken, std::memory_order_relaxed);
-    std::memcpy(batch->bytes.get(), &header, header_bytes);
-    MPI_Request request = MPI_REQUEST_NULL;
-    int done = 0;
-    if (p.ring && batch->used <= p.ring->most()) {
-      p.ring->write({batch->bytes.get(), batch->used});
-      done = 1;
-    } else {
-      int code = ::MPI_Isend(batch->bytes.get(), static_cast<int>(batch->used), MPI_BYTE, p.address, batch_tag, p.comm,
-                             &request);
-      if (code == MPI_SUCCESS) code = ::MPI_Test(&request, &done, MPI_STATUS_IGNORE);
-      if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a message to it", code).what());
-    }
-    sent = true;
-    for (const block_out& block : batch->blocks) push_block(to, p, block);
-    if (done != 0) {
-      p.out.recycle(std::move(batch));
-    } else {
-      ++p.leaving;
-      begin_transfer(request, {.peer = to, .batch = std::move(batch), .keep = {}, .bytes = 0, .into = {}});
-    }
+  // Others may wait for the lock, while the receiver makes room again and again.
+  constexpr int most_parts = 8;
+  for (int parts = 0; p.leaving < most_leaving && p.alive.load(std::memory_order_relaxed);) {
+    const bool has_room = !p.ring || p.ring->has_room(p.ring->most());
+    auto batch = has_room ? p.out.take(all) : nullptr;
+    says_something |= batch != nullptr;
+    if (batch == nullptr && acknowledge && has_room) batch = std::make_unique<batch_out>();
+    const bool has_batch = batch != nullptr;
+    if (has_batch) push_batch(to, p, std::move(batch));
+    acknowledge &= !has_batch;
+    // Between batches too, or many of them would keep it back.
+    const bool has_part = !p.blocks.empty() && parts < most_parts && p.ring->has_room(blocks_to_ring::part_bytes);
+    if (has_part) push_part(p);
+    parts += has_part ? 1 : 0;
+    sent |= has_batch || has_part;
+    if (has_batch || has_part) continue;
+    full = !has_room || !p.blocks.empty();
+    if (!full || !p.ring->ask_for_room() || parts == most_parts) break;
   }
   p.flushing = all && (full || p.leaving == most_leaving);
   if (full && !std::exchange(p.waits_for_ring, true)) {
@@ -271,6 +256,44 @@ inline void message_link::push(int to, peer& p, bool all, bool acknowledge) {
   if (sent && p.bell == nullptr) p.spoken.store(true, std::memory_order_relaxed);
   if (sent && p.bell != nullptr) p.bell->knock();
   if (says_something && p.bell == nullptr) ring_afar(to, p);
+  return sent;
+}
+
+inline void message_link::push_batch(int to, peer& p, std::unique_ptr<batch_out> batch) {
+  const batch_header header{p.sequence++, p.taken.load(std::memory_order_relaxed)};
+  p.told.store(header.taken, std::memory_order_relaxed);
+  std::memcpy(batch->bytes.get(), &header, header_bytes);
+  MPI_Request request = MPI_REQUEST_NULL;
+  int done = 0;
+  if (p.ring && batch->used <= p.ring->most()) {
+    p.ring->write_batch({batch->bytes.get(), batch->used});
+    done = 1;
+  } else {
+    int code = ::MPI_Isend(batch->bytes.get(), static_cast<int>(batch->used), MPI_BYTE, p.address, batch_tag, p.comm,
+                           &request);
+    if (code == MPI_SUCCESS) code = ::MPI_Test(&request, &done, MPI_STATUS_IGNORE);
+    if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a message to it", code).what());
+  }
+  for (block_out& block : batch->blocks) {
+    if (p.ring && p.ring->takes_all())
+      p.blocks.add(std::move(block));
+    else
+      push_block(to, p, block);
+  }
+  if (done != 0) {
+    p.out.recycle(std::move(batch));
+  } else {
+    ++p.leaving;
+    begin_transfer(request, {.peer = to, .batch = std::move(batch), .keep = {}, .bytes = 0, .into = {}});
+  }
+}
+
+inline void message_link::push_part(peer& p) {
+  auto [bytes, keep] = p.blocks.write_next(*p.ring);
+  p.out.block_left(bytes);
+  if (!keep) return;
+  left_.push_back(std::move(keep));
+  set_transferring();
 }
 
 // Under the lock of MPI, after something was sent. Who was sent something a moment ago still looks often.
@@ -315,12 +338,13 @@ inline void message_link::close(time_point deadline) {
         const std::lock_guard lock(mpi());
         push(r, p, true);
       }
-      if (!p.in.is_complete() || !p.out.is_empty()) missing += (missing.empty() ? "" : ", ") + std::to_string(r);
+      if (!p.in.is_complete() || !p.out.is_empty() || !p.blocks_in.empty())
+        missing += (missing.empty() ? "" : ", ") + std::to_string(r);
     }
     bool done = missing.empty() && came_.empty() && !has_deaths_.load(std::memory_order_acquire);
     {
       const std::lock_guard lock(mpi());
-      done = done && transfers_.empty();
+      done = done && transfers_.empty() && to_full_rings_.empty() && left_.empty();
     }
     busy_.store(false, std::memory_order_release);
     return done;
