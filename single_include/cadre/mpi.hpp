@@ -2976,7 +2976,8 @@ class ring_writer : message_ring {
   /// Where there is none: asks the reader to tell when half of the ring is free, or what any frame needs. True if it is now.
   [[nodiscard]] bool ask_for_room() noexcept {
     const std::size_t any = 2 * frame_of(most()) + line;  // wherever the ring turns
-    wanted_->store(next_ - std::min(size_ / 2, size_ - any), std::memory_order_seq_cst);
+    const std::size_t unread = std::min(size_ / 2, size_ - any);
+    wanted_->store(next_ > unread ? next_ - unread : 1, std::memory_order_seq_cst);
     return has_room(most());
   }
   /// For which there is room.
@@ -3880,14 +3881,14 @@ class message_link final : public cadre::detail::link {
     std::uint32_t sequence = 0;
     int leaving = 0;        // batches that MPI has not done with
     bool flushing = false;  // what is in the open batch is to go when one of these has, or the ring has room
-    blocks_to_ring blocks;
+    blocks_to_ring blocks_to_go;
     bool waits_for_ring = false;  // is in to_full_rings_
     std::uint64_t sent_at = 0;    // ticks, of one of another node
     std::deque<piece> to_come;
     int coming = 0;  // pieces
     // Of whoever makes progress:
     inbound in;
-    blocks_from_ring blocks_in;
+    blocks_from_ring blocks_to_come;
     bool buried = false;
   };
   // A large batch needs the receiver: no more of them than receives that a rank can lose when another one dies.
@@ -4146,7 +4147,7 @@ inline void message_link::bury() noexcept {
     note_awaited();
     std::vector<std::shared_ptr<blocks_in>> lost;
     std::vector<std::shared_ptr<const void>> keeps;  // let go without a lock
-    p.blocks_in.abandon([&](std::shared_ptr<blocks_in>&& whole) { lost.push_back(std::move(whole)); });
+    p.blocks_to_come.abandon([&](std::shared_ptr<blocks_in>&& whole) { lost.push_back(std::move(whole)); });
     {
       const std::lock_guard lock(mpi());
       transfers_.drop(rank, [&](transfer&& undone, bool may_be_touched) {
@@ -4159,7 +4160,7 @@ inline void message_link::bury() noexcept {
       });
       for (piece& one : p.to_come) lost.push_back(std::move(one.whole));
       p.to_come.clear();
-      for (block_out& block : p.blocks.abandon()) keeps.push_back(std::move(block.keep));
+      for (block_out& block : p.blocks_to_go.abandon()) keeps.push_back(std::move(block.keep));
       if (p.comm == comm_) inbox_.add({.comm = comm_}, most_leaving);
     }
     const auto unsent = p.out.abandon();
@@ -4323,7 +4324,7 @@ inline bool message_link::look_into_rings(bool& of_dead) {
 // As those change.
 inline void message_link::note_awaited() noexcept {
   const bool any = std::any_of(from_rings_.begin(), from_rings_.end(),
-                               [&](const auto& ring) { return !at(ring.first).blocks_in.empty(); });
+                               [&](const auto& ring) { return !at(ring.first).blocks_to_come.empty(); });
   awaits_blocks_.store(any, std::memory_order_relaxed);
 }
 
@@ -4331,7 +4332,7 @@ inline const char* message_link::read_frame(int from, ring_reader& ring) {
   const auto frame = ring.front();
   if (!frame) return "its ring holds something else than frames";
   if (frame->is_of_block) {
-    auto [is_expected, complete] = at(from).blocks_in.take(frame->content);
+    auto [is_expected, complete] = at(from).blocks_to_come.take(frame->content);
     if (!is_expected) return "more of a block than it has announced";
     if (complete) {
       came_.push_back(std::move(complete));
@@ -4435,7 +4436,7 @@ inline void message_link::receive_blocks(int from, cadre::detail::incoming& mess
   peer& p = at(from);
   if (p.ring && p.ring->takes_all()) {
     for (std::size_t i = 0; i < sizes.size(); ++i)
-      p.blocks_in.expect(fits ? whole->where.into[i].data() : nullptr, sizes[i], whole);
+      p.blocks_to_come.expect(fits ? whole->where.into[i].data() : nullptr, sizes[i], whole);
     if (!fits) whole->where = {};
     if (whole->pieces_left == 0) came_.push_back(whole);
     return note_awaited();
@@ -4548,7 +4549,7 @@ inline void message_link::tend() noexcept {
       // At the next look, perhaps.
     }
     bool moved = false;
-    std::uint64_t since = cadre::detail::ticks();
+    std::uint64_t since = cadre::detail::ticks();  // of a block that a ring brings more comes in a moment
     for (int i = 0; i < 64 && !others_came_.load(std::memory_order_relaxed);) {
       const bool dead = has_deaths_.load(std::memory_order_acquire);
       if (others_look && !rung && !dead) break;
@@ -4813,12 +4814,12 @@ inline bool message_link::push(int to, peer& p, bool all, bool acknowledge) {
     if (has_batch) push_batch(to, p, std::move(batch));
     acknowledge &= !has_batch;
     // Between batches too, or many of them would keep it back.
-    const bool has_part = !p.blocks.empty() && parts < most_parts && p.ring->has_room(blocks_to_ring::part_bytes);
+    const bool has_part = !p.blocks_to_go.empty() && parts < most_parts && p.ring->has_room(blocks_to_ring::part_bytes);
     if (has_part) push_part(p);
     parts += has_part ? 1 : 0;
     sent |= has_batch || has_part;
     if (has_batch || has_part) continue;
-    full = !has_room || !p.blocks.empty();
+    full = !has_room || !p.blocks_to_go.empty();
     if (!full || !p.ring->ask_for_room() || parts == most_parts) break;
   }
   p.flushing = all && (full || p.leaving == most_leaving);
@@ -4849,7 +4850,7 @@ inline void message_link::push_batch(int to, peer& p, std::unique_ptr<batch_out>
   }
   for (block_out& block : batch->blocks) {
     if (p.ring && p.ring->takes_all())
-      p.blocks.add(std::move(block));
+      p.blocks_to_go.add(std::move(block));
     else
       push_block(to, p, block);
   }
@@ -4862,7 +4863,7 @@ inline void message_link::push_batch(int to, peer& p, std::unique_ptr<batch_out>
 }
 
 inline void message_link::push_part(peer& p) {
-  auto [bytes, keep] = p.blocks.write_next(*p.ring);
+  auto [bytes, keep] = p.blocks_to_go.write_next(*p.ring);
   p.out.block_left(bytes);
   if (!keep) return;
   left_.push_back(std::move(keep));
@@ -4911,7 +4912,7 @@ inline void message_link::close(time_point deadline) {
         const std::lock_guard lock(mpi());
         push(r, p, true);
       }
-      if (!p.in.is_complete() || !p.out.is_empty() || !p.blocks_in.empty())
+      if (!p.in.is_complete() || !p.out.is_empty() || !p.blocks_to_come.empty())
         missing += (missing.empty() ? "" : ", ") + std::to_string(r);
     }
     bool done = missing.empty() && came_.empty() && !has_deaths_.load(std::memory_order_acquire);

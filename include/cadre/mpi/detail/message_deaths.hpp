@@ -55,7 +55,7 @@ inline void message_link::bury() noexcept {
     note_awaited();
     std::vector<std::shared_ptr<blocks_in>> lost;
     std::vector<std::shared_ptr<const void>> keeps;  // let go without a lock
-    p.blocks_in.abandon([&](std::shared_ptr<blocks_in>&& whole) { lost.push_back(std::move(whole)); });
+    p.blocks_to_come.abandon([&](std::shared_ptr<blocks_in>&& whole) { lost.push_back(std::move(whole)); });
     {
       const std::lock_guard lock(mpi());
       transfers_.drop(rank, [&](transfer&& undone, bool may_be_touched) {
@@ -68,7 +68,7 @@ inline void message_link::bury() noexcept {
       });
       for (piece& one : p.to_come) lost.push_back(std::move(one.whole));
       p.to_come.clear();
-      for (block_out& block : p.blocks.abandon()) keeps.push_back(std::move(block.keep));
+      for (block_out& block : p.blocks_to_go.abandon()) keeps.push_back(std::move(block.keep));
       if (p.comm == comm_) inbox_.add({.comm = comm_}, most_leaving);
     }
     const auto unsent = p.out.abandon();

@@ -193,14 +193,14 @@ class message_link final : public cadre::detail::link {
     std::uint32_t sequence = 0;
     int leaving = 0;        // batches that MPI has not done with
     bool flushing = false;  // what is in the open batch is to go when one of these has, or the ring has room
-    blocks_to_ring blocks;
+    blocks_to_ring blocks_to_go;
     bool waits_for_ring = false;  // is in to_full_rings_
     std::uint64_t sent_at = 0;    // ticks, of one of another node
     std::deque<piece> to_come;
     int coming = 0;  // pieces
     // Of whoever makes progress:
     inbound in;
-    blocks_from_ring blocks_in;
+    blocks_from_ring blocks_to_come;
     bool buried = false;
   };
   // A large batch needs the receiver: no more of them than receives that a rank can lose when another one dies.

@@ -85,7 +85,7 @@ inline bool message_link::look_into_rings(bool& of_dead) {
 // As those change.
 inline void message_link::note_awaited() noexcept {
   const bool any = std::any_of(from_rings_.begin(), from_rings_.end(),
-                               [&](const auto& ring) { return !at(ring.first).blocks_in.empty(); });
+                               [&](const auto& ring) { return !at(ring.first).blocks_to_come.empty(); });
   awaits_blocks_.store(any, std::memory_order_relaxed);
 }
 
@@ -93,7 +93,7 @@ inline const char* message_link::read_frame(int from, ring_reader& ring) {
   const auto frame = ring.front();
   if (!frame) return "its ring holds something else than frames";
   if (frame->is_of_block) {
-    auto [is_expected, complete] = at(from).blocks_in.take(frame->content);
+    auto [is_expected, complete] = at(from).blocks_to_come.take(frame->content);
     if (!is_expected) return "more of a block than it has announced";
     if (complete) {
       came_.push_back(std::move(complete));
@@ -197,7 +197,7 @@ inline void message_link::receive_blocks(int from, cadre::detail::incoming& mess
   peer& p = at(from);
   if (p.ring && p.ring->takes_all()) {
     for (std::size_t i = 0; i < sizes.size(); ++i)
-      p.blocks_in.expect(fits ? whole->where.into[i].data() : nullptr, sizes[i], whole);
+      p.blocks_to_come.expect(fits ? whole->where.into[i].data() : nullptr, sizes[i], whole);
     if (!fits) whole->where = {};
     if (whole->pieces_left == 0) came_.push_back(whole);
     return note_awaited();
@@ -310,7 +310,7 @@ inline void message_link::tend() noexcept {
       // At the next look, perhaps.
     }
     bool moved = false;
-    std::uint64_t since = cadre::detail::ticks();
+    std::uint64_t since = cadre::detail::ticks();  // of a block that a ring brings more comes in a moment
     for (int i = 0; i < 64 && !others_came_.load(std::memory_order_relaxed);) {
       const bool dead = has_deaths_.load(std::memory_order_acquire);
       if (others_look && !rung && !dead) break;

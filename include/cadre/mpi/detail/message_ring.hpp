@@ -76,7 +76,8 @@ class ring_writer : message_ring {
   /// Where there is none: asks the reader to tell when half of the ring is free, or what any frame needs. True if it is now.
   [[nodiscard]] bool ask_for_room() noexcept {
     const std::size_t any = 2 * frame_of(most()) + line;  // wherever the ring turns
-    wanted_->store(next_ - std::min(size_ / 2, size_ - any), std::memory_order_seq_cst);
+    const std::size_t unread = std::min(size_ / 2, size_ - any);
+    wanted_->store(next_ > unread ? next_ - unread : 1, std::memory_order_seq_cst);
     return has_room(most());
   }
   /// For which there is room.

@@ -240,12 +240,12 @@ inline bool message_link::push(int to, peer& p, bool all, bool acknowledge) {
     if (has_batch) push_batch(to, p, std::move(batch));
     acknowledge &= !has_batch;
     // Between batches too, or many of them would keep it back.
-    const bool has_part = !p.blocks.empty() && parts < most_parts && p.ring->has_room(blocks_to_ring::part_bytes);
+    const bool has_part = !p.blocks_to_go.empty() && parts < most_parts && p.ring->has_room(blocks_to_ring::part_bytes);
     if (has_part) push_part(p);
     parts += has_part ? 1 : 0;
     sent |= has_batch || has_part;
     if (has_batch || has_part) continue;
-    full = !has_room || !p.blocks.empty();
+    full = !has_room || !p.blocks_to_go.empty();
     if (!full || !p.ring->ask_for_room() || parts == most_parts) break;
   }
   p.flushing = all && (full || p.leaving == most_leaving);
@@ -276,7 +276,7 @@ inline void message_link::push_batch(int to, peer& p, std::unique_ptr<batch_out>
   }
   for (block_out& block : batch->blocks) {
     if (p.ring && p.ring->takes_all())
-      p.blocks.add(std::move(block));
+      p.blocks_to_go.add(std::move(block));
     else
       push_block(to, p, block);
   }
@@ -289,7 +289,7 @@ inline void message_link::push_batch(int to, peer& p, std::unique_ptr<batch_out>
 }
 
 inline void message_link::push_part(peer& p) {
-  auto [bytes, keep] = p.blocks.write_next(*p.ring);
+  auto [bytes, keep] = p.blocks_to_go.write_next(*p.ring);
   p.out.block_left(bytes);
   if (!keep) return;
   left_.push_back(std::move(keep));
@@ -338,7 +338,7 @@ inline void message_link::close(time_point deadline) {
         const std::lock_guard lock(mpi());
         push(r, p, true);
       }
-      if (!p.in.is_complete() || !p.out.is_empty() || !p.blocks_in.empty())
+      if (!p.in.is_complete() || !p.out.is_empty() || !p.blocks_to_come.empty())
         missing += (missing.empty() ? "" : ", ") + std::to_string(r);
     }
     bool done = missing.empty() && came_.empty() && !has_deaths_.load(std::memory_order_acquire);
