@@ -3007,7 +3007,7 @@ class ring_writer : message_ring {
 /// One thread at a time.
 class ring_reader : message_ring {
  public:
-  using message_ring::message_ring, message_ring::takes_all;
+  using message_ring::message_ring;
 
   struct frame {
     std::span<const std::byte> content;
@@ -3862,6 +3862,9 @@ class message_link final : public cadre::detail::link {
   };
   struct peer {
     explicit peer(int number) : rank(number), in(number) {}
+    // To it and from it; both ranks see it alike.
+    [[nodiscard]] bool has_blocks_by_ring() const noexcept { return ring && ring->takes_all(); }
+
     int rank;  // this and the next four change before it is alive
     MPI_Comm comm = MPI_COMM_NULL;
     int address = 0;  // its rank there
@@ -4071,12 +4074,12 @@ class message_link final : public cadre::detail::link {
   std::vector<std::atomic<std::uint64_t>> unsent_;  // a bit per rank: its outbox has an open batch
   std::vector<int> to_full_rings_;                  // ranks for which there is more; under the lock of MPI
   alignas(64) std::atomic<bool> busy_{false};       // somebody makes progress
-  std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do; or would
-  std::atomic<bool> others_came_{false};
-  std::atomic<bool> naps_long_{false};      // the thread
-  std::atomic<bool> transferring_{false};   // requests of MPI are not complete, or a ring is full
-  std::atomic<bool> has_requests_{false};   // whether the former
-  std::atomic<bool> awaits_blocks_{false};  // by rings; of whoever makes progress
+  std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do
+  std::atomic<bool> others_came_{false};            // and would have, while it did
+  std::atomic<bool> naps_long_{false};              // the thread
+  std::atomic<bool> transferring_{false};           // requests of MPI are not complete, or a ring is full
+  std::atomic<bool> has_requests_{false};           // whether the former
+  std::atomic<bool> awaits_blocks_{false};          // by rings; of whoever makes progress
   alignas(64) std::atomic<std::uint32_t> sleepers_{0};
   std::atomic<std::uint32_t> senders_{0};  // who have the lock of MPI, or wait for it
   std::mutex deaths_mutex_;
@@ -4434,7 +4437,7 @@ inline void message_link::receive_blocks(int from, cadre::detail::incoming& mess
     if (!fits && whole->where.done) whole->where.done(false);
   }
   peer& p = at(from);
-  if (p.ring && p.ring->takes_all()) {
+  if (p.has_blocks_by_ring()) {
     for (std::size_t i = 0; i < sizes.size(); ++i)
       p.blocks_to_come.expect(fits ? whole->where.into[i].data() : nullptr, sizes[i], whole);
     if (!fits) whole->where = {};
@@ -4849,7 +4852,7 @@ inline void message_link::push_batch(int to, peer& p, std::unique_ptr<batch_out>
     if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a message to it", code).what());
   }
   for (block_out& block : batch->blocks) {
-    if (p.ring && p.ring->takes_all())
+    if (p.has_blocks_by_ring())
       p.blocks_to_go.add(std::move(block));
     else
       push_block(to, p, block);

@@ -174,6 +174,9 @@ class message_link final : public cadre::detail::link {
   };
   struct peer {
     explicit peer(int number) : rank(number), in(number) {}
+    // To it and from it; both ranks see it alike.
+    [[nodiscard]] bool has_blocks_by_ring() const noexcept { return ring && ring->takes_all(); }
+
     int rank;  // this and the next four change before it is alive
     MPI_Comm comm = MPI_COMM_NULL;
     int address = 0;  // its rank there
@@ -383,12 +386,12 @@ class message_link final : public cadre::detail::link {
   std::vector<std::atomic<std::uint64_t>> unsent_;  // a bit per rank: its outbox has an open batch
   std::vector<int> to_full_rings_;                  // ranks for which there is more; under the lock of MPI
   alignas(64) std::atomic<bool> busy_{false};       // somebody makes progress
-  std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do; or would
-  std::atomic<bool> others_came_{false};
-  std::atomic<bool> naps_long_{false};      // the thread
-  std::atomic<bool> transferring_{false};   // requests of MPI are not complete, or a ring is full
-  std::atomic<bool> has_requests_{false};   // whether the former
-  std::atomic<bool> awaits_blocks_{false};  // by rings; of whoever makes progress
+  std::atomic<std::uint64_t> looks_{0};             // how often, for the thread: others do
+  std::atomic<bool> others_came_{false};            // and would have, while it did
+  std::atomic<bool> naps_long_{false};              // the thread
+  std::atomic<bool> transferring_{false};           // requests of MPI are not complete, or a ring is full
+  std::atomic<bool> has_requests_{false};           // whether the former
+  std::atomic<bool> awaits_blocks_{false};          // by rings; of whoever makes progress
   alignas(64) std::atomic<std::uint32_t> sleepers_{0};
   std::atomic<std::uint32_t> senders_{0};  // who have the lock of MPI, or wait for it
   std::mutex deaths_mutex_;

@@ -195,7 +195,7 @@ inline void message_link::receive_blocks(int from, cadre::detail::incoming& mess
     if (!fits && whole->where.done) whole->where.done(false);
   }
   peer& p = at(from);
-  if (p.ring && p.ring->takes_all()) {
+  if (p.has_blocks_by_ring()) {
     for (std::size_t i = 0; i < sizes.size(); ++i)
       p.blocks_to_come.expect(fits ? whole->where.into[i].data() : nullptr, sizes[i], whole);
     if (!fits) whole->where = {};

@@ -107,7 +107,7 @@ class ring_writer : message_ring {
 /// One thread at a time.
 class ring_reader : message_ring {
  public:
-  using message_ring::message_ring, message_ring::takes_all;
+  using message_ring::message_ring;
 
   struct frame {
     std::span<const std::byte> content;

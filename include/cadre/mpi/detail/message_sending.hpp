@@ -275,7 +275,7 @@ inline void message_link::push_batch(int to, peer& p, std::unique_ptr<batch_out>
     if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a message to it", code).what());
   }
   for (block_out& block : batch->blocks) {
-    if (p.ring && p.ring->takes_all())
+    if (p.has_blocks_by_ring())
       p.blocks_to_go.add(std::move(block));
     else
       push_block(to, p, block);
