@@ -1,6 +1,6 @@
 // What a face header costs a user's compiler: to parse it (g++ -fsyntax-only) beside the third-party and standard headers
-// that it includes, and to compile it with one use of it (g++ -O2 -c). Seconds of processor time, since a compiler is one
-// thread and the machine may be shared.
+// that it includes, to compile it with nothing of it used, and with one use of it (g++ -O2 -c). Seconds of processor time,
+// since a compiler is one thread and the machine may be shared.
 #include "harness.hpp"
 
 #include <fcntl.h>
@@ -106,6 +106,9 @@ const face faces[] = {
      "cadre::tune::tuner t{space, {.metric = \"loss\", .mode = cadre::minimize}, cadre::tune::random_search{}, "
      "cadre::tune::asha{.max_t = 9}}; cadre::thread_pool pool; t.run(pool, [](cadre::tune::trial<config>& trial) { "
      "while (trial.report({{\"loss\", trial.config().lr}})) {} }); }"},
+    {"actor.hpp",
+     "int one() { return 1; }\n"
+     "int main() { cadre::runtime rt; return rt.submit<&one>().get(); }"},
     {"cadre.hpp", first_task},
 };
 
@@ -132,6 +135,16 @@ void compile_uses() {
   for (const face& f : faces)
     benchmark::measure("compile one use, -O2", "s", 3,
                        {compiling("cadre/" + f.header, "#include <cadre/" + f.header + ">\n" + f.use)}, no_warm_up);
+}
+
+/// What a unit pays for what it includes and does not use: no header is to make code by being included.
+void include_only() {
+  for (const std::string name : {"actor.hpp", "cadre.hpp"}) {
+    const std::string text = "#include <cadre/" + name + ">\n";
+    benchmark::measure("compile an include alone, -O2", "s", 3,
+                       {compiling("cadre/" + name, text), parsing("parse of it", text, benchmark::at_most(1.25))},
+                       no_warm_up);
+  }
 }
 
 /// Tasks alone, beside what else runs a task; the targets are 0.9 s and 1.2 s where the three standard headers take 0.41 s.
@@ -169,6 +182,7 @@ void one_task() {
 int main() {
   benchmark::print_head();
   one_task();
+  include_only();
   parse_faces();
   compile_uses();
 }

@@ -16666,9 +16666,12 @@ CADRE_NAMESPACE_END
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <limits>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <typeinfo>
+#include <utility>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
@@ -16722,12 +16725,12 @@ class handler {
   using opener = void (*)(const letter&, const std::exception_ptr& refused) noexcept;
 
   /// For the life of the program. `tag` is a type of its own. `open` is null for what cannot be a letter.
-  handler(const std::type_info& tag, action serve, opener opens, std::string_view (*name)()) noexcept
-      : name_(tag.name()), run_(serve), open_(opens), called_(name), next_(first()) {
-    first() = this;
-  }
+  constexpr handler(const std::type_info& tag, action serve, opener opens, std::string_view (*name)()) noexcept
+      : tag_(&tag), run_(serve), open_(opens), called_(name) {}
   handler(const handler&) = delete;
   handler& operator=(const handler&) = delete;
+  /// Once, before all() is called: it is one of those.
+  void list() noexcept { next_ = std::exchange(first(), this); }
 
   [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
   [[nodiscard]] action run() const noexcept { return run_; }
@@ -16743,7 +16746,7 @@ class handler {
   /// The same on ranks that can work together.
   static std::uint64_t fingerprint() {
     std::uint64_t hash = all().size();
-    for (const handler* h : all()) hash = hash_combine(hash, hash_text(h->name_));
+    for (const handler* h : all()) hash = hash_combine(hash, hash_text(h->tag_->name()));
     return hash;
   }
 
@@ -16753,7 +16756,7 @@ class handler {
     for (handler* h = first(); h != nullptr; h = h->next_) all.push_back(h);
     // Functions of one name in two anonymous namespaces are told apart by where they lie in the program.
     std::sort(all.begin(), all.end(), [](const handler* a, const handler* b) {
-      const int order = std::string_view(a->name_).compare(b->name_);
+      const int order = std::string_view(a->tag_->name()).compare(b->tag_->name());
       return order != 0 ? order < 0
                         : reinterpret_cast<std::uintptr_t>(a->run_) < reinterpret_cast<std::uintptr_t>(b->run_);
     });
@@ -16765,12 +16768,12 @@ class handler {
     return f;
   }
 
-  const char* name_;
+  const std::type_info* tag_;
   action run_;
   opener open_;
   std::string_view (*called_)();
-  handler* next_;
-  std::uint32_t id_ = 0;
+  handler* next_ = nullptr;
+  std::uint32_t id_ = std::numeric_limits<std::uint32_t>::max();  // of none, which its receiver says
 };
 
 /// What is read when its turn has come: has a `static void open(const letter&, const std::exception_ptr&)` and a
@@ -16778,16 +16781,32 @@ class handler {
 template <class Tag>
 concept can_be_letter = requires { requires Tag::can_be_letter; };
 
-/// The handler of a Tag, which has a `static void serve(request&)`; there before main() if its id is asked for anywhere.
+/// A Tag of the runtime itself: listed as a job begins (own_requests.hpp), since what is listed before main() is compiled in
+/// every unit that includes its header.
+struct own_request {};
+
+/// The handler of a Tag, which has a `static void serve(request&)`; listed before main() if its id is asked for anywhere.
 template <class Tag>
-struct handler_of {
-  static handler make() noexcept {
-    if constexpr (can_be_letter<Tag>)
-      return {typeid(Tag), &Tag::serve, &Tag::open, &Tag::called};
-    else
-      return {typeid(Tag), &Tag::serve, nullptr, nullptr};
+class handler_of {
+ public:
+  [[nodiscard]] static std::uint32_t id() noexcept {
+    if constexpr (!std::is_base_of_v<own_request, Tag>) static_cast<void>(is_listed);
+    return entry.id();
   }
-  static inline handler entry = make();
+  static void list() noexcept { entry.list(); }
+
+ private:
+  static constexpr handler::opener opener() noexcept {
+    if constexpr (can_be_letter<Tag>) return &Tag::open;
+    return nullptr;
+  }
+  static constexpr auto name() noexcept -> std::string_view (*)() {
+    if constexpr (can_be_letter<Tag>) return &Tag::called;
+    return nullptr;
+  }
+
+  static constinit inline handler entry{typeid(Tag), &Tag::serve, opener(), name()};
+  static inline const bool is_listed = (list(), true);
 };
 
 }  // namespace detail
@@ -17037,16 +17056,20 @@ class letters final : public state_with_error, public call_in_mailbox {
   }
 
   [[nodiscard]] bool has_begun() const noexcept override { return this->is_running(); }
-  [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override;
-  [[nodiscard]] task_extras* extras() noexcept override;
+  [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override { return cell_strand(); }
+  [[nodiscard]] task_extras* extras() noexcept override { return cell_extras(); }
   [[nodiscard]] bool waits_on_its_thread() noexcept override { return true; }
-  [[nodiscard]] task* held_up_by() noexcept override;
+  [[nodiscard]] task* held_up_by() noexcept override { return call_before(); }
   [[nodiscard]] std::string_view name() const noexcept override {
     const handler* const h = opened_by_.load(std::memory_order_relaxed);
     return h != nullptr ? h->called() : "calls from another rank";
   }
 
  private:
+  std::shared_ptr<strand> cell_strand() noexcept;
+  task_extras* cell_extras() noexcept;
+  task* call_before() noexcept;
+
   bool next(letter& l) noexcept {
     const std::size_t read = read_.load(std::memory_order_relaxed);
     if (read == all_.size()) return false;
@@ -17528,12 +17551,13 @@ class turn final : public state_with_error {
       : state_with_error(home, task::no_future | task::beyond_cancel, {}), cell_(cell) {
     this->publish(task::queued, 1);  // a child of nobody: whoever makes the call may be cancelled, the actor goes on
   }
-  void run() noexcept override;
+  void run() noexcept override { run_calls(); }
   // The calls have been cancelled one by one.
   void run_not() noexcept override { run(); }
 
  private:
   friend actor_cell;
+  void run_calls() noexcept;
   actor_cell& cell_;
   const call_in_mailbox* last_ =
       nullptr;  // of whoever waits for that: it is to end when that has begun, or the time is over
@@ -18016,12 +18040,12 @@ class actor_cell final : public strand {
   letters_of_turn letters_run_;
 };
 
-inline std::shared_ptr<strand> letters::runs_in() noexcept { return cell.as_strand(); }
-inline task_extras* letters::extras() noexcept { return cell.extras(); }
-inline task* letters::held_up_by() noexcept { return cell.current_before(*this); }
+inline std::shared_ptr<strand> letters::cell_strand() noexcept { return cell.as_strand(); }
+inline task_extras* letters::cell_extras() noexcept { return cell.extras(); }
+inline task* letters::call_before() noexcept { return cell.current_before(*this); }
 inline letters_of_turn& letters::turn() noexcept { return cell.letters_run(); }
 
-inline void turn::run() noexcept {
+inline void turn::run_calls() noexcept {
   cell_.run_calls(*this);
   // Nobody waits for it: see function_task.
 }
@@ -19308,6 +19332,7 @@ CADRE_NAMESPACE_END
 #include <exception>
 #include <mutex>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -19342,6 +19367,15 @@ class waits_for_answer {
  protected:
   ~waits_for_answer() = default;
 };
+
+/// Of a rank, to those who waited for it.
+inline std::string obituary(int rank, std::string_view how, std::span<waits_for_answer* const> asked) {
+  std::string text = "rank " + std::to_string(rank) + " of the job has died: " + std::string(how);
+  for (std::size_t i = 0; i < asked.size() && i < 3; ++i)
+    text.append(i == 0 ? "; this rank waited for " : ", ").append(asked[i]->what());
+  if (asked.size() > 3) text += " and " + std::to_string(asked.size() - 3) + " more";
+  return text;
+}
 
 /// The requests of this rank that have not been answered. Thread-safety: all functions, from any thread.
 class requests {
@@ -20929,7 +20963,7 @@ class job final : public message_sink,
   /// throws.
   template <class Tag, class Write>
   void ask(int to, head h, bool refs, Write&& write, std::shared_ptr<const void> keep = {}) {
-    h.handler = handler_of<Tag>::entry.id();
+    h.handler = handler_of<Tag>::id();
     ask_handler(to, h, refs, write, std::move(keep));
   }
   template <class Write>
@@ -20953,7 +20987,7 @@ class job final : public message_sink,
   template <class Tag, class Write>
   void mention(int to, std::uint32_t cell, Write&& write) noexcept {
     try {
-      send(to, {.cell = cell, .handler = handler_of<Tag>::entry.id(), .what = kind::ask, .counts = false}, false, write,
+      send(to, {.cell = cell, .handler = handler_of<Tag>::id(), .what = kind::ask, .counts = false}, false, write,
            urgency::urgent);
       way_->flush();
     } catch (const std::exception& e) {
@@ -21010,7 +21044,7 @@ class job final : public message_sink,
   [[nodiscard]] moved_actors& moved() noexcept { return moved_; }
   [[nodiscard]] far_objects& far() noexcept { return far_; }
   /// The object of that key comes from another node, or would if somebody wanted it: whoever waits for this may get it.
-  std::optional<shared_future<void>> want(std::uint64_t key) override;
+  std::optional<shared_future<void>> want(std::uint64_t key) override { return begin_fetch(key); }
   /// Of a rank to which nothing can be sent: true if died() is to come, and will see to all that was asked of it.
   [[nodiscard]] bool is_dying(int r) noexcept {
     const std::lock_guard lock(dying_);
@@ -21125,7 +21159,8 @@ class job final : public message_sink,
     if (h.counts) received_.fetch_add(1);  // behind what it made
   }
   void batch_ends() noexcept override { letters_.deliver(); }
-  void tick() noexcept override;
+  // Virtual functions are defined in the class: a vtable that lies with one that is not is compiled in every unit.
+  void tick() noexcept override { look_for_circles(); }
   void fault(int from, const error& what) noexcept override {
     log(log_level::error, "actor", [&] {
       return "rank " + std::to_string(rank_of(from)) + " of the job sends what no rank sends: " + what.what();
@@ -21164,7 +21199,9 @@ class job final : public message_sink,
     if (for_sure) const std::lock_guard lock(dying_);
     return who_.is_gone(r);
   }
-  [[nodiscard]] actor_place ask_where(const actor_place& first, int not_at) override;
+  [[nodiscard]] actor_place ask_where(const actor_place& first, int not_at) override {
+    return find_actor(first, not_at);
+  }
   void revive(const actor_place& first, std::string how) noexcept;
   void lose_objects_of(int rank, std::string_view how) noexcept;
 
@@ -21230,14 +21267,11 @@ class job final : public message_sink,
     static thread_local byte_buffer spare;
     return spare;
   }
-  void give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept override;
-  static std::string obituary(int rank, std::string_view how, std::span<waits_for_answer* const> asked) {
-    std::string text = "rank " + std::to_string(rank) + " of the job has died: " + std::string(how);
-    for (std::size_t i = 0; i < asked.size() && i < 3; ++i)
-      text.append(i == 0 ? "; this rank waited for " : ", ").append(asked[i]->what());
-    if (asked.size() > 3) text += " and " + std::to_string(asked.size() - 3) + " more";
-    return text;
-  }
+  void give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept override { end_loan(lender, key, times); }
+  std::optional<shared_future<void>> begin_fetch(std::uint64_t key);
+  void look_for_circles() noexcept;
+  actor_place find_actor(const actor_place& first, int not_at);
+  void end_loan(int lender, std::uint64_t key, std::uint32_t times) noexcept;
   // To an actor that was made anew on the rank of its caller.
   void deliver_here(std::span<const std::byte> all) {
     incoming message(all, {});
@@ -21521,7 +21555,7 @@ future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view n
 template <class Tag, class R, class Write>
 future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor, std::source_location at,
               Write&& write, std::shared_ptr<const void> keep = {}, charge cost = {}) {
-  h.handler = handler_of<Tag>::entry.id();
+  h.handler = handler_of<Tag>::id();
   return ask_handler<R>(j, to, h, refs, name, of_actor, at, write, std::move(keep), std::move(cost));
 }
 
@@ -21723,7 +21757,7 @@ namespace detail {
 /// K. M. Chandy, J. Misra, L. M. Haas, "Distributed deadlock detection", ACM Transactions on Computer Systems 1(2), 1983, for
 /// waits that need all of what they wait for. What it says is true: a wait that was there when the question came by is there
 /// as long as the request at its end is not answered, and so all of them are when it comes back to a request that is open.
-struct circle_request {
+struct circle_request : own_request {
   struct question {
     int asker = 0;            // the rank of the request that it began with
     std::uint64_t first = 0;  // that one's number
@@ -21787,7 +21821,7 @@ struct circle_request {
   }
 };
 
-inline void job::tick() noexcept {
+inline void job::look_for_circles() noexcept {
   if (!circles_.is_time()) return;
   try {
     for (const task_ref<task>& t : requests_.look_at_awaited()) {
@@ -22619,20 +22653,20 @@ placement_groups& groups_of(runtime_core& core);
 // What rank 0 asks the ranks for.
 
 /// What is free; and to be told once when it may be more.
-struct room_request {
+struct room_request : own_request {
   static void serve(request& r) {
     r.in.expect_end();
     way_back(r).with([&] { return look(r.at); });
   }
   static room look(job& j);
 };
-struct more_request {
+struct more_request : own_request {
   static void serve(request& r) {
     r.in.expect_end();
     way_back(r).with([&] { groups_of(r.at.core()).try_again(); });
   }
 };
-struct set_aside_request {
+struct set_aside_request : own_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
     std::string name;
@@ -22641,7 +22675,7 @@ struct set_aside_request {
     way_back(r).with([&] { return r.at.core().bundles().set_aside(group, name, parts); });
   }
 };
-struct drop_group_request {
+struct drop_group_request : own_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
     std::string why;
@@ -22668,7 +22702,7 @@ inline room room_request::look(job& j) {
 
 // What all ask rank 0.
 
-struct make_group_request {
+struct make_group_request : own_request {
   static void serve(request& r) {
     placement_group_options o;
     placement_strategy::kind how{};
@@ -22680,7 +22714,7 @@ struct make_group_request {
     return groups_of(core).add(std::move(o), (std::uint64_t{core.number()} << 32) + 1);
   }
 };
-struct find_group_request {
+struct find_group_request : own_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
     read_all(r, group);
@@ -22688,7 +22722,7 @@ struct find_group_request {
   }
 };
 /// Answered when it is placed, by the rank of each bundle, which is none of those that the asker knows to be dead.
-struct placed_request {
+struct placed_request : own_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
     std::vector<int> dead;
@@ -22703,7 +22737,7 @@ struct placed_request {
     return o.ranks;
   }
 };
-struct remove_group_request {
+struct remove_group_request : own_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
     read_all(r, group);
@@ -22922,7 +22956,7 @@ inline void take_for(job& j, const placement& on, int to, const resource_set& wh
   if (!on.is_in_group()) return j.ranks()->take(j.rank_of(to), what);
   if (const auto g = j.core().groups_used().find(on.group())) g->bundles->take(on.bundle(), what);
 }
-struct given_back_request {
+struct given_back_request : own_request {
   static void serve(request& r) {
     placement on;
     resource_set what;
@@ -22964,7 +22998,7 @@ namespace detail {
 // What ranks ask rank 0 about actors that are made anew when their rank is lost.
 
 /// Rank 0 is told of the last state of an actor that may be made anew.
-struct keep_state_request {
+struct keep_state_request : own_request {
   static void serve(request& r) {
     actor_place first;
     revival::saved_state state;
@@ -22973,7 +23007,7 @@ struct keep_state_request {
   }
 };
 /// Rank 0 is to make an actor anew when its rank is lost.
-struct keep_actor_request {
+struct keep_actor_request : own_request {
   static void serve(request& r) {
     actor_place first;
     kept_actor k;
@@ -22993,7 +23027,7 @@ inline void keep_actor(job& j, const actor_place& first, kept_actor k) {
   }).get();
 }
 /// Such an actor has ended.
-struct forget_actor_request {
+struct forget_actor_request : own_request {
   static void serve(request& r) {
     actor_place first;
     std::string name;
@@ -23006,7 +23040,7 @@ struct forget_actor_request {
   }
 };
 /// Rank 0 is asked where an actor is.
-struct where_request {
+struct where_request : own_request {
   static void serve(request& r) {
     actor_place first;
     int not_at = 0;
@@ -23016,7 +23050,7 @@ struct where_request {
   }
 };
 
-inline actor_place job::ask_where(const actor_place& first, int not_at) {
+inline actor_place job::find_actor(const actor_place& first, int not_at) {
   whereabouts w;
   if (rank() == 0) {
     promise<whereabouts> told;
@@ -23270,7 +23304,7 @@ struct stop_request {
 
 /// Rank 0 is asked about a name.
 enum class name_question : std::uint8_t { reserve, bind, find, drop };
-struct name_request {
+struct name_request : own_request {
   static void serve(request& r) {
     name_question q{};
     std::string name, type;
@@ -23298,7 +23332,7 @@ inline name_answer ask_about_name(job& j, name_question q, const std::string& na
 }
 
 /// At the end of the job, when all that goes on waits for resources: actors that hold some end.
-struct end_holders_request {
+struct end_holders_request : own_request {
   static void serve(request& r) {
     r.in.expect_end();
     r.at.core().end_actors_that_hold();
@@ -23306,7 +23340,7 @@ struct end_holders_request {
 };
 
 /// What a rank has to do before the job may end: see mpi::runtime.
-struct activity_request {
+struct activity_request : own_request {
   static void serve(request& r) {
     r.in.expect_end();
     r.at.answer(r.from, r.number, false, [&](output_archive& out) { out(r.at.look()); }, {.counts = false});
@@ -25518,7 +25552,7 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 /// A rank of another node asks for bytes of an object: none to hear how many it has, when it is there.
-struct object_request {
+struct object_request : own_request {
   static void serve(request& r) {
     std::uint64_t key = 0, offset = 0, bytes = 0;
     read_all(r, key, offset, bytes);
@@ -25553,7 +25587,7 @@ struct object_request {
 };
 
 /// Loans come back from a rank of another node.
-struct return_request {
+struct return_request : own_request {
   static void serve(request& r) {
     std::uint64_t key = 0;
     std::uint32_t times = 0;
@@ -25563,7 +25597,7 @@ struct return_request {
 };
 
 /// Another rank of this node waits for an object that this one is to bring.
-struct want_request {
+struct want_request : own_request {
   static void serve(request& r) {
     std::uint64_t key = 0;
     read_all(r, key);
@@ -25640,19 +25674,22 @@ inline future<std::uint64_t> ask_for_size(job& j, const far_objects::source& fro
       [&](output_archive& out) { out(from.key, std::uint64_t{0}, std::uint64_t{0}); });
 }
 
+struct fetch_end {
+  job& j;
+  std::uint64_t key;
+  ~fetch_end() { j.far().end_fetch(key); }
+};
+
 /// Brings the bytes of an object, which this process alone does. Pieces are asked for before others have come, and are
-/// received where they are to lie.
-inline future<void> fetch_object(thread_pool&, job& j, std::uint64_t key, far_objects::sources all) {
+/// received where they are to lie. A template, of a class job, as g++ at -O0 emits every coroutine that is no template.
+template <class Job>
+future<void> fetch_object(thread_pool&, Job& j, std::uint64_t key, far_objects::sources all) {
   constexpr std::uint64_t piece = std::uint64_t{4} << 20;
   constexpr std::size_t window = 4;
   store_core& core = object_ref_access::core(j.core().store());
   const std::uint32_t i = far_entries::index(key);
   const auto entry = std::make_shared<unsealed_object>(core, i);
-  struct ends {
-    job& j;
-    std::uint64_t key;
-    ~ends() { j.far().end_fetch(key); }
-  } const at_end{j, key};
+  const fetch_end at_end{j, key};
   far_objects::source from = all.origin;
   try {
     std::optional<std::uint64_t> known;
@@ -25685,9 +25722,13 @@ inline future<void> fetch_object(thread_pool&, job& j, std::uint64_t key, far_ob
   }
 }
 
-inline std::optional<shared_future<void>> job::want(std::uint64_t key) {
+/// fetch_object<job>, where a job may begin: see own_requests.hpp.
+using object_fetcher = future<void>(thread_pool&, job&, std::uint64_t, far_objects::sources);
+inline constinit object_fetcher* job_fetcher = nullptr;
+
+inline std::optional<shared_future<void>> job::begin_fetch(std::uint64_t key) {
   if (const auto from = far_.begin_fetch(key)) {
-    shared_future<void> comes = fetch_object(core_.pool(), *this, key, *from).share();
+    shared_future<void> comes = job_fetcher(core_.pool(), *this, key, *from).share();
     core_.results().add(key, comes);
     return comes;
   }
@@ -25703,7 +25744,7 @@ inline std::optional<shared_future<void>> job::want(std::uint64_t key) {
   return std::nullopt;
 }
 
-inline void job::give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept {
+inline void job::end_loan(int lender, std::uint64_t key, std::uint32_t times) noexcept {
   try {
     if (is_alive(lender)) ask<return_request>(lender, {}, false, [&](output_archive& out) { out(key, times); });
   } catch (const std::exception&) {  // it has died: nothing is lent by it any more
@@ -26061,6 +26102,41 @@ future<void> make_elsewhere(job& j, int to, const placement& asked, remote_optio
       .then([call, object = std::move(object)](const made_there& there) mutable {
         object.template arrive<F>(there, *call);
       });
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/own_requests.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_OWN_REQUESTS_HPP
+#define CADRE_ACTOR_DETAIL_OWN_REQUESTS_HPP
+
+#include <type_traits>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+template <class... Tags>
+void list_requests() noexcept {
+  static_assert((std::is_base_of_v<own_request, Tags> && ...), "the others are listed before main()");
+  (handler_of<Tags>::list(), ...);
+}
+
+/// Has handler::all() know every own_request, and has jobs fetch objects: before the first is called, by who begins a job.
+/// `Job` is class job: what is no template is compiled, in part, in every unit that includes it. Thread-safe.
+template <class Job>
+void list_own_requests() noexcept {
+  static const bool are_listed = [] {
+    list_requests<activity_request, circle_request, drop_group_request, end_holders_request, find_group_request,
+                  forget_actor_request, given_back_request, keep_actor_request, keep_state_request, make_group_request,
+                  more_request, name_request, object_request, placed_request, remove_group_request, return_request,
+                  room_request, set_aside_request, want_request, where_request>();
+    job_fetcher = &fetch_object<Job>;
+    return true;
+  }();
+  static_cast<void>(are_listed);
 }
 
 }  // namespace detail
@@ -26755,7 +26831,7 @@ class runtime {
       if (o.max_restarts != 0 && to != 0) {
         how.arguments = std::apply([](const auto&... a) { return to_bytes(a...); }, kept);
         how.first = where;
-        detail::keep_actor(j, where, {detail::handler_of<request>::entry.id(), std::move(how), o.on});
+        detail::keep_actor(j, where, {detail::handler_of<request>::id(), std::move(how), o.on});
       }
       if (!name.empty()) detail::ask_about_name(j, detail::name_question::bind, name, {}, where);
       return cadre::actor<T>(where, core_.number());
@@ -27916,9 +27992,9 @@ class graph_step final : public task {
   graph_step(graph_run& r, std::uint32_t n, pool_id home) noexcept
       : task(home, bare | not_for_help | of_graph, {}), of(r), node(n) {}
   ~graph_step() override {}
-  void run() noexcept override;
+  inline void run() noexcept override;
   void run_not() noexcept override {}
-  [[nodiscard]] std::exception_ptr& error() noexcept override;
+  [[nodiscard]] inline std::exception_ptr& error() noexcept override;
 
   graph_run& of;
   const std::uint32_t node;

@@ -3799,14 +3799,14 @@ class message_link final : public cadre::detail::link {
     return processes_[static_cast<std::size_t>(member)];
   }
 
-  void start(cadre::detail::message_sink& sink) override;
+  inline void start(cadre::detail::message_sink& sink) override;
 
   /// Throws peer_died (1103), message_error (1104, 1105, 1108).
   void send(int to, std::span<const std::byte> bytes, urgency how) override { send_small(to, bytes, how); }
   void send(int to, const cadre::detail::written_in_place& message, urgency how) override {
     send_small(to, message, how);
   }
-  void send(int to, cadre::detail::outgoing&& message, urgency how) override;
+  inline void send(int to, cadre::detail::outgoing&& message, urgency how) override;
   void flush() override {
     for (std::size_t word = 0; word < unsent_.size(); ++word)
       if (unsent_[word].load(std::memory_order_relaxed) != 0) flush(word);
@@ -3836,7 +3836,7 @@ class message_link final : public cadre::detail::link {
     return has_requests_.load(std::memory_order_relaxed) ? std::min(spin_ticks_, near_ticks) : transfer_ticks_;
   }
   /// Throws message_error (1108) when called by the sink.
-  bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
+  inline bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
   void wake() noexcept override {
     // An exchange of the same word on both sides: a waiter that is not seen here sees what was done before.
     if (sleepers_.fetch_add(0, std::memory_order_acq_rel) != 0) bell().ring();
@@ -3847,7 +3847,7 @@ class message_link final : public cadre::detail::link {
   }
   void declare_dead(int rank, std::string how) override { declare_dead(rank, std::move(how), knowledge::guess); }
   /// Throws message_error (1106).
-  void close(time_point deadline) override;
+  inline void close(time_point deadline) override;
 
  private:
   friend class inbound;
@@ -5331,7 +5331,7 @@ namespace mpi::detail {
 inline message_link& link_of(cadre::detail::job& j) { return dynamic_cast<message_link&>(j.way()); }
 
 /// A rank is to connect to a process that takes the place of one that has died.
-struct connect_request {
+struct connect_request : cadre::detail::own_request {
   static void serve(cadre::detail::request& r) {
     acquaintance who;
     port_name port{};
@@ -5352,7 +5352,7 @@ struct connect_request {
   }
 };
 /// It has the rank from now on.
-struct seat_request {
+struct seat_request : cadre::detail::own_request {
   static void serve(cadre::detail::request& r) {
     int member = 0;
     read_all(r, member);
@@ -5362,6 +5362,16 @@ struct seat_request {
     });
   }
 };
+
+/// Before this process introduces itself to the others. Thread-safe.
+inline void list_requests() noexcept {
+  static const bool are_listed = [] {
+    cadre::detail::list_own_requests<cadre::detail::job>();
+    cadre::detail::list_requests<connect_request, seat_request>();
+    return true;
+  }();
+  static_cast<void>(are_listed);
+}
 
 /// On rank 0: starts processes that take the place of ranks that have died. One thread.
 class respawns {
@@ -5633,6 +5643,7 @@ class runtime : public cadre::runtime {
     }
     core().set_rank(rank);
     detail::warn_of_binding(pool().size());
+    detail::list_requests();
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     const std::vector<detail::introduction> all =
         detail::root_gather(comm, size, deadline)(detail::introduction::of_rank(core()));
@@ -5795,6 +5806,7 @@ int run(int argc, char** argv, Program&& program, runtime_options options = {}) 
   return cadre::detail::run_main(argc, argv, [&]() -> int {
     detail::runs_main = true;
     if (!name.empty()) {
+      detail::list_requests();
       runtime rt(detail::place_taken(name), std::move(options));
       rt.serve();
       return 0;

@@ -99,6 +99,7 @@ class mirror_link final : public detail::link {
 
 struct mirrored : cadre::runtime {
   explicit mirrored(cadre::runtime_options options = {.threads = 1}) : cadre::runtime(std::move(options)) {
+    detail::list_own_requests<detail::job>();
     static_cast<void>(detail::handler::all());  // numbers them
     auto link = std::make_unique<mirror_link>();
     way = link.get();

@@ -269,7 +269,7 @@ class mirror final : public detail::link {
 
 template <class Tag>
 std::uint32_t number_of() {
-  return detail::handler_of<Tag>::entry.id();
+  return detail::handler_of<Tag>::id();
 }
 
 // ---- A rank
@@ -713,6 +713,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   // Never ended with the program: their groups send as they end, which needs what this thread had.
   static auto& ranks = *new std::array<std::optional<world>, 2>;
   if (inputs % life == 0) {
+    detail::list_own_requests<detail::job>();
     static_cast<void>(detail::handler::all());  // numbers them
     for (std::size_t r = 0; r < ranks.size(); ++r) {
       ranks[r].reset();

@@ -6,6 +6,7 @@
 #include <cadre/actor/detail/fetch.hpp>
 #include <cadre/actor/detail/group_requests.hpp>
 #include <cadre/actor/detail/made_elsewhere.hpp>
+#include <cadre/actor/detail/own_requests.hpp>
 #include <cadre/actor/detail/remote.hpp>
 #include <cadre/actor/detail/retries.hpp>
 #include <cadre/actor/detail/runtime_core.hpp>
@@ -455,7 +456,7 @@ class runtime {
       if (o.max_restarts != 0 && to != 0) {
         how.arguments = std::apply([](const auto&... a) { return to_bytes(a...); }, kept);
         how.first = where;
-        detail::keep_actor(j, where, {detail::handler_of<request>::entry.id(), std::move(how), o.on});
+        detail::keep_actor(j, where, {detail::handler_of<request>::id(), std::move(how), o.on});
       }
       if (!name.empty()) detail::ask_about_name(j, detail::name_question::bind, name, {}, where);
       return cadre::actor<T>(where, core_.number());

@@ -44,6 +44,7 @@ int run(int argc, char** argv, Program&& program, runtime_options options = {}) 
   return cadre::detail::run_main(argc, argv, [&]() -> int {
     detail::runs_main = true;
     if (!name.empty()) {
+      detail::list_requests();
       runtime rt(detail::place_taken(name), std::move(options));
       rt.serve();
       return 0;

@@ -101,6 +101,7 @@ class runtime : public cadre::runtime {
     }
     core().set_rank(rank);
     detail::warn_of_binding(pool().size());
+    detail::list_requests();
     const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);
     const std::vector<detail::introduction> all =
         detail::root_gather(comm, size, deadline)(detail::introduction::of_rank(core()));

@@ -480,12 +480,12 @@ class actor_cell final : public strand {
   letters_of_turn letters_run_;
 };
 
-inline std::shared_ptr<strand> letters::runs_in() noexcept { return cell.as_strand(); }
-inline task_extras* letters::extras() noexcept { return cell.extras(); }
-inline task* letters::held_up_by() noexcept { return cell.current_before(*this); }
+inline std::shared_ptr<strand> letters::cell_strand() noexcept { return cell.as_strand(); }
+inline task_extras* letters::cell_extras() noexcept { return cell.extras(); }
+inline task* letters::call_before() noexcept { return cell.current_before(*this); }
 inline letters_of_turn& letters::turn() noexcept { return cell.letters_run(); }
 
-inline void turn::run() noexcept {
+inline void turn::run_calls() noexcept {
   cell_.run_calls(*this);
   // Nobody waits for it: see function_task.
 }

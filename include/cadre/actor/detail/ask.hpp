@@ -202,7 +202,7 @@ future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view n
 template <class Tag, class R, class Write>
 future<R> ask(job& j, int to, job::head h, bool refs, std::string_view name, bool of_actor, std::source_location at,
               Write&& write, std::shared_ptr<const void> keep = {}, charge cost = {}) {
-  h.handler = handler_of<Tag>::entry.id();
+  h.handler = handler_of<Tag>::id();
   return ask_handler<R>(j, to, h, refs, name, of_actor, at, write, std::move(keep), std::move(cost));
 }
 

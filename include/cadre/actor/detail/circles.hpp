@@ -21,7 +21,7 @@ namespace detail {
 /// K. M. Chandy, J. Misra, L. M. Haas, "Distributed deadlock detection", ACM Transactions on Computer Systems 1(2), 1983, for
 /// waits that need all of what they wait for. What it says is true: a wait that was there when the question came by is there
 /// as long as the request at its end is not answered, and so all of them are when it comes back to a request that is open.
-struct circle_request {
+struct circle_request : own_request {
   struct question {
     int asker = 0;            // the rank of the request that it began with
     std::uint64_t first = 0;  // that one's number
@@ -85,7 +85,7 @@ struct circle_request {
   }
 };
 
-inline void job::tick() noexcept {
+inline void job::look_for_circles() noexcept {
   if (!circles_.is_time()) return;
   try {
     for (const task_ref<task>& t : requests_.look_at_awaited()) {

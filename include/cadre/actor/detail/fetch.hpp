@@ -25,7 +25,7 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 /// A rank of another node asks for bytes of an object: none to hear how many it has, when it is there.
-struct object_request {
+struct object_request : own_request {
   static void serve(request& r) {
     std::uint64_t key = 0, offset = 0, bytes = 0;
     read_all(r, key, offset, bytes);
@@ -60,7 +60,7 @@ struct object_request {
 };
 
 /// Loans come back from a rank of another node.
-struct return_request {
+struct return_request : own_request {
   static void serve(request& r) {
     std::uint64_t key = 0;
     std::uint32_t times = 0;
@@ -70,7 +70,7 @@ struct return_request {
 };
 
 /// Another rank of this node waits for an object that this one is to bring.
-struct want_request {
+struct want_request : own_request {
   static void serve(request& r) {
     std::uint64_t key = 0;
     read_all(r, key);
@@ -147,19 +147,22 @@ inline future<std::uint64_t> ask_for_size(job& j, const far_objects::source& fro
       [&](output_archive& out) { out(from.key, std::uint64_t{0}, std::uint64_t{0}); });
 }
 
+struct fetch_end {
+  job& j;
+  std::uint64_t key;
+  ~fetch_end() { j.far().end_fetch(key); }
+};
+
 /// Brings the bytes of an object, which this process alone does. Pieces are asked for before others have come, and are
-/// received where they are to lie.
-inline future<void> fetch_object(thread_pool&, job& j, std::uint64_t key, far_objects::sources all) {
+/// received where they are to lie. A template, of a class job, as g++ at -O0 emits every coroutine that is no template.
+template <class Job>
+future<void> fetch_object(thread_pool&, Job& j, std::uint64_t key, far_objects::sources all) {
   constexpr std::uint64_t piece = std::uint64_t{4} << 20;
   constexpr std::size_t window = 4;
   store_core& core = object_ref_access::core(j.core().store());
   const std::uint32_t i = far_entries::index(key);
   const auto entry = std::make_shared<unsealed_object>(core, i);
-  struct ends {
-    job& j;
-    std::uint64_t key;
-    ~ends() { j.far().end_fetch(key); }
-  } const at_end{j, key};
+  const fetch_end at_end{j, key};
   far_objects::source from = all.origin;
   try {
     std::optional<std::uint64_t> known;
@@ -192,9 +195,13 @@ inline future<void> fetch_object(thread_pool&, job& j, std::uint64_t key, far_ob
   }
 }
 
-inline std::optional<shared_future<void>> job::want(std::uint64_t key) {
+/// fetch_object<job>, where a job may begin: see own_requests.hpp.
+using object_fetcher = future<void>(thread_pool&, job&, std::uint64_t, far_objects::sources);
+inline constinit object_fetcher* job_fetcher = nullptr;
+
+inline std::optional<shared_future<void>> job::begin_fetch(std::uint64_t key) {
   if (const auto from = far_.begin_fetch(key)) {
-    shared_future<void> comes = fetch_object(core_.pool(), *this, key, *from).share();
+    shared_future<void> comes = job_fetcher(core_.pool(), *this, key, *from).share();
     core_.results().add(key, comes);
     return comes;
   }
@@ -210,7 +217,7 @@ inline std::optional<shared_future<void>> job::want(std::uint64_t key) {
   return std::nullopt;
 }
 
-inline void job::give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept {
+inline void job::end_loan(int lender, std::uint64_t key, std::uint32_t times) noexcept {
   try {
     if (is_alive(lender)) ask<return_request>(lender, {}, false, [&](output_archive& out) { out(key, times); });
   } catch (const std::exception&) {  // it has died: nothing is lent by it any more

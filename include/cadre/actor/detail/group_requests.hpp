@@ -28,20 +28,20 @@ placement_groups& groups_of(runtime_core& core);
 // What rank 0 asks the ranks for.
 
 /// What is free; and to be told once when it may be more.
-struct room_request {
+struct room_request : own_request {
   static void serve(request& r) {
     r.in.expect_end();
     way_back(r).with([&] { return look(r.at); });
   }
   static room look(job& j);
 };
-struct more_request {
+struct more_request : own_request {
   static void serve(request& r) {
     r.in.expect_end();
     way_back(r).with([&] { groups_of(r.at.core()).try_again(); });
   }
 };
-struct set_aside_request {
+struct set_aside_request : own_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
     std::string name;
@@ -50,7 +50,7 @@ struct set_aside_request {
     way_back(r).with([&] { return r.at.core().bundles().set_aside(group, name, parts); });
   }
 };
-struct drop_group_request {
+struct drop_group_request : own_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
     std::string why;
@@ -77,7 +77,7 @@ inline room room_request::look(job& j) {
 
 // What all ask rank 0.
 
-struct make_group_request {
+struct make_group_request : own_request {
   static void serve(request& r) {
     placement_group_options o;
     placement_strategy::kind how{};
@@ -89,7 +89,7 @@ struct make_group_request {
     return groups_of(core).add(std::move(o), (std::uint64_t{core.number()} << 32) + 1);
   }
 };
-struct find_group_request {
+struct find_group_request : own_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
     read_all(r, group);
@@ -97,7 +97,7 @@ struct find_group_request {
   }
 };
 /// Answered when it is placed, by the rank of each bundle, which is none of those that the asker knows to be dead.
-struct placed_request {
+struct placed_request : own_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
     std::vector<int> dead;
@@ -112,7 +112,7 @@ struct placed_request {
     return o.ranks;
   }
 };
-struct remove_group_request {
+struct remove_group_request : own_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
     read_all(r, group);
@@ -331,7 +331,7 @@ inline void take_for(job& j, const placement& on, int to, const resource_set& wh
   if (!on.is_in_group()) return j.ranks()->take(j.rank_of(to), what);
   if (const auto g = j.core().groups_used().find(on.group())) g->bundles->take(on.bundle(), what);
 }
-struct given_back_request {
+struct given_back_request : own_request {
   static void serve(request& r) {
     placement on;
     resource_set what;

@@ -8,9 +8,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <limits>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <typeinfo>
+#include <utility>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
@@ -64,12 +67,12 @@ class handler {
   using opener = void (*)(const letter&, const std::exception_ptr& refused) noexcept;
 
   /// For the life of the program. `tag` is a type of its own. `open` is null for what cannot be a letter.
-  handler(const std::type_info& tag, action serve, opener opens, std::string_view (*name)()) noexcept
-      : name_(tag.name()), run_(serve), open_(opens), called_(name), next_(first()) {
-    first() = this;
-  }
+  constexpr handler(const std::type_info& tag, action serve, opener opens, std::string_view (*name)()) noexcept
+      : tag_(&tag), run_(serve), open_(opens), called_(name) {}
   handler(const handler&) = delete;
   handler& operator=(const handler&) = delete;
+  /// Once, before all() is called: it is one of those.
+  void list() noexcept { next_ = std::exchange(first(), this); }
 
   [[nodiscard]] std::uint32_t id() const noexcept { return id_; }
   [[nodiscard]] action run() const noexcept { return run_; }
@@ -85,7 +88,7 @@ class handler {
   /// The same on ranks that can work together.
   static std::uint64_t fingerprint() {
     std::uint64_t hash = all().size();
-    for (const handler* h : all()) hash = hash_combine(hash, hash_text(h->name_));
+    for (const handler* h : all()) hash = hash_combine(hash, hash_text(h->tag_->name()));
     return hash;
   }
 
@@ -95,7 +98,7 @@ class handler {
     for (handler* h = first(); h != nullptr; h = h->next_) all.push_back(h);
     // Functions of one name in two anonymous namespaces are told apart by where they lie in the program.
     std::sort(all.begin(), all.end(), [](const handler* a, const handler* b) {
-      const int order = std::string_view(a->name_).compare(b->name_);
+      const int order = std::string_view(a->tag_->name()).compare(b->tag_->name());
       return order != 0 ? order < 0
                         : reinterpret_cast<std::uintptr_t>(a->run_) < reinterpret_cast<std::uintptr_t>(b->run_);
     });
@@ -107,12 +110,12 @@ class handler {
     return f;
   }
 
-  const char* name_;
+  const std::type_info* tag_;
   action run_;
   opener open_;
   std::string_view (*called_)();
-  handler* next_;
-  std::uint32_t id_ = 0;
+  handler* next_ = nullptr;
+  std::uint32_t id_ = std::numeric_limits<std::uint32_t>::max();  // of none, which its receiver says
 };
 
 /// What is read when its turn has come: has a `static void open(const letter&, const std::exception_ptr&)` and a
@@ -120,16 +123,32 @@ class handler {
 template <class Tag>
 concept can_be_letter = requires { requires Tag::can_be_letter; };
 
-/// The handler of a Tag, which has a `static void serve(request&)`; there before main() if its id is asked for anywhere.
+/// A Tag of the runtime itself: listed as a job begins (own_requests.hpp), since what is listed before main() is compiled in
+/// every unit that includes its header.
+struct own_request {};
+
+/// The handler of a Tag, which has a `static void serve(request&)`; listed before main() if its id is asked for anywhere.
 template <class Tag>
-struct handler_of {
-  static handler make() noexcept {
-    if constexpr (can_be_letter<Tag>)
-      return {typeid(Tag), &Tag::serve, &Tag::open, &Tag::called};
-    else
-      return {typeid(Tag), &Tag::serve, nullptr, nullptr};
+class handler_of {
+ public:
+  [[nodiscard]] static std::uint32_t id() noexcept {
+    if constexpr (!std::is_base_of_v<own_request, Tag>) static_cast<void>(is_listed);
+    return entry.id();
   }
-  static inline handler entry = make();
+  static void list() noexcept { entry.list(); }
+
+ private:
+  static constexpr handler::opener opener() noexcept {
+    if constexpr (can_be_letter<Tag>) return &Tag::open;
+    return nullptr;
+  }
+  static constexpr auto name() noexcept -> std::string_view (*)() {
+    if constexpr (can_be_letter<Tag>) return &Tag::called;
+    return nullptr;
+  }
+
+  static constinit inline handler entry{typeid(Tag), &Tag::serve, opener(), name()};
+  static inline const bool is_listed = (list(), true);
 };
 
 }  // namespace detail

@@ -113,16 +113,20 @@ class letters final : public state_with_error, public call_in_mailbox {
   }
 
   [[nodiscard]] bool has_begun() const noexcept override { return this->is_running(); }
-  [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override;
-  [[nodiscard]] task_extras* extras() noexcept override;
+  [[nodiscard]] std::shared_ptr<strand> runs_in() noexcept override { return cell_strand(); }
+  [[nodiscard]] task_extras* extras() noexcept override { return cell_extras(); }
   [[nodiscard]] bool waits_on_its_thread() noexcept override { return true; }
-  [[nodiscard]] task* held_up_by() noexcept override;
+  [[nodiscard]] task* held_up_by() noexcept override { return call_before(); }
   [[nodiscard]] std::string_view name() const noexcept override {
     const handler* const h = opened_by_.load(std::memory_order_relaxed);
     return h != nullptr ? h->called() : "calls from another rank";
   }
 
  private:
+  std::shared_ptr<strand> cell_strand() noexcept;
+  task_extras* cell_extras() noexcept;
+  task* call_before() noexcept;
+
   bool next(letter& l) noexcept {
     const std::size_t read = read_.load(std::memory_order_relaxed);
     if (read == all_.size()) return false;

@@ -209,7 +209,7 @@ struct stop_request {
 
 /// Rank 0 is asked about a name.
 enum class name_question : std::uint8_t { reserve, bind, find, drop };
-struct name_request {
+struct name_request : own_request {
   static void serve(request& r) {
     name_question q{};
     std::string name, type;
@@ -237,7 +237,7 @@ inline name_answer ask_about_name(job& j, name_question q, const std::string& na
 }
 
 /// At the end of the job, when all that goes on waits for resources: actors that hold some end.
-struct end_holders_request {
+struct end_holders_request : own_request {
   static void serve(request& r) {
     r.in.expect_end();
     r.at.core().end_actors_that_hold();
@@ -245,7 +245,7 @@ struct end_holders_request {
 };
 
 /// What a rank has to do before the job may end: see mpi::runtime.
-struct activity_request {
+struct activity_request : own_request {
   static void serve(request& r) {
     r.in.expect_end();
     r.at.answer(r.from, r.number, false, [&](output_archive& out) { out(r.at.look()); }, {.counts = false});

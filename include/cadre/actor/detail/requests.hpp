@@ -13,6 +13,7 @@
 #include <exception>
 #include <mutex>
 #include <span>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -47,6 +48,15 @@ class waits_for_answer {
  protected:
   ~waits_for_answer() = default;
 };
+
+/// Of a rank, to those who waited for it.
+inline std::string obituary(int rank, std::string_view how, std::span<waits_for_answer* const> asked) {
+  std::string text = "rank " + std::to_string(rank) + " of the job has died: " + std::string(how);
+  for (std::size_t i = 0; i < asked.size() && i < 3; ++i)
+    text.append(i == 0 ? "; this rank waited for " : ", ").append(asked[i]->what());
+  if (asked.size() > 3) text += " and " + std::to_string(asked.size() - 3) + " more";
+  return text;
+}
 
 /// The requests of this rank that have not been answered. Thread-safety: all functions, from any thread.
 class requests {

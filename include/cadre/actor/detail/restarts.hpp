@@ -18,7 +18,7 @@ namespace detail {
 // What ranks ask rank 0 about actors that are made anew when their rank is lost.
 
 /// Rank 0 is told of the last state of an actor that may be made anew.
-struct keep_state_request {
+struct keep_state_request : own_request {
   static void serve(request& r) {
     actor_place first;
     revival::saved_state state;
@@ -27,7 +27,7 @@ struct keep_state_request {
   }
 };
 /// Rank 0 is to make an actor anew when its rank is lost.
-struct keep_actor_request {
+struct keep_actor_request : own_request {
   static void serve(request& r) {
     actor_place first;
     kept_actor k;
@@ -47,7 +47,7 @@ inline void keep_actor(job& j, const actor_place& first, kept_actor k) {
   }).get();
 }
 /// Such an actor has ended.
-struct forget_actor_request {
+struct forget_actor_request : own_request {
   static void serve(request& r) {
     actor_place first;
     std::string name;
@@ -60,7 +60,7 @@ struct forget_actor_request {
   }
 };
 /// Rank 0 is asked where an actor is.
-struct where_request {
+struct where_request : own_request {
   static void serve(request& r) {
     actor_place first;
     int not_at = 0;
@@ -70,7 +70,7 @@ struct where_request {
   }
 };
 
-inline actor_place job::ask_where(const actor_place& first, int not_at) {
+inline actor_place job::find_actor(const actor_place& first, int not_at) {
   whereabouts w;
   if (rank() == 0) {
     promise<whereabouts> told;

@@ -15,12 +15,13 @@ class turn final : public state_with_error {
       : state_with_error(home, task::no_future | task::beyond_cancel, {}), cell_(cell) {
     this->publish(task::queued, 1);  // a child of nobody: whoever makes the call may be cancelled, the actor goes on
   }
-  void run() noexcept override;
+  void run() noexcept override { run_calls(); }
   // The calls have been cancelled one by one.
   void run_not() noexcept override { run(); }
 
  private:
   friend actor_cell;
+  void run_calls() noexcept;
   actor_cell& cell_;
   const call_in_mailbox* last_ =
       nullptr;  // of whoever waits for that: it is to end when that has begun, or the time is over

@@ -29,9 +29,9 @@ class graph_step final : public task {
   graph_step(graph_run& r, std::uint32_t n, pool_id home) noexcept
       : task(home, bare | not_for_help | of_graph, {}), of(r), node(n) {}
   ~graph_step() override {}
-  void run() noexcept override;
+  inline void run() noexcept override;
   void run_not() noexcept override {}
-  [[nodiscard]] std::exception_ptr& error() noexcept override;
+  [[nodiscard]] inline std::exception_ptr& error() noexcept override;
 
   graph_run& of;
   const std::uint32_t node;

@@ -111,14 +111,14 @@ class message_link final : public cadre::detail::link {
     return processes_[static_cast<std::size_t>(member)];
   }
 
-  void start(cadre::detail::message_sink& sink) override;
+  inline void start(cadre::detail::message_sink& sink) override;
 
   /// Throws peer_died (1103), message_error (1104, 1105, 1108).
   void send(int to, std::span<const std::byte> bytes, urgency how) override { send_small(to, bytes, how); }
   void send(int to, const cadre::detail::written_in_place& message, urgency how) override {
     send_small(to, message, how);
   }
-  void send(int to, cadre::detail::outgoing&& message, urgency how) override;
+  inline void send(int to, cadre::detail::outgoing&& message, urgency how) override;
   void flush() override {
     for (std::size_t word = 0; word < unsent_.size(); ++word)
       if (unsent_[word].load(std::memory_order_relaxed) != 0) flush(word);
@@ -148,7 +148,7 @@ class message_link final : public cadre::detail::link {
     return has_requests_.load(std::memory_order_relaxed) ? std::min(spin_ticks_, near_ticks) : transfer_ticks_;
   }
   /// Throws message_error (1108) when called by the sink.
-  bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
+  inline bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
   void wake() noexcept override {
     // An exchange of the same word on both sides: a waiter that is not seen here sees what was done before.
     if (sleepers_.fetch_add(0, std::memory_order_acq_rel) != 0) bell().ring();
@@ -159,7 +159,7 @@ class message_link final : public cadre::detail::link {
   }
   void declare_dead(int rank, std::string how) override { declare_dead(rank, std::move(how), knowledge::guess); }
   /// Throws message_error (1106).
-  void close(time_point deadline) override;
+  inline void close(time_point deadline) override;
 
  private:
   friend class inbound;

@@ -2,6 +2,7 @@
 #define CADRE_MPI_DETAIL_RESPAWNS_HPP
 
 #include <cadre/actor/detail/job.hpp>
+#include <cadre/actor/detail/own_requests.hpp>
 #include <cadre/actor/detail/remote.hpp>
 #include <cadre/core/chrono.hpp>
 #include <cadre/mpi/detail/introduction.hpp>
@@ -34,7 +35,7 @@ namespace mpi::detail {
 inline message_link& link_of(cadre::detail::job& j) { return dynamic_cast<message_link&>(j.way()); }
 
 /// A rank is to connect to a process that takes the place of one that has died.
-struct connect_request {
+struct connect_request : cadre::detail::own_request {
   static void serve(cadre::detail::request& r) {
     acquaintance who;
     port_name port{};
@@ -55,7 +56,7 @@ struct connect_request {
   }
 };
 /// It has the rank from now on.
-struct seat_request {
+struct seat_request : cadre::detail::own_request {
   static void serve(cadre::detail::request& r) {
     int member = 0;
     read_all(r, member);
@@ -65,6 +66,16 @@ struct seat_request {
     });
   }
 };
+
+/// Before this process introduces itself to the others. Thread-safe.
+inline void list_requests() noexcept {
+  static const bool are_listed = [] {
+    cadre::detail::list_own_requests<cadre::detail::job>();
+    cadre::detail::list_requests<connect_request, seat_request>();
+    return true;
+  }();
+  static_cast<void>(are_listed);
+}
 
 /// On rank 0: starts processes that take the place of ranks that have died. One thread.
 class respawns {
