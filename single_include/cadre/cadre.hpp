@@ -26113,14 +26113,13 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ACTOR_DETAIL_OWN_REQUESTS_HPP
 #define CADRE_ACTOR_DETAIL_OWN_REQUESTS_HPP
 
-#include <type_traits>
+#include <concepts>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-template <class... Tags>
+template <std::derived_from<own_request>... Tags>
 void list_requests() noexcept {
-  static_assert((std::is_base_of_v<own_request, Tags> && ...), "the others are listed before main()");
   (handler_of<Tags>::list(), ...);
 }
 

@@ -3799,14 +3799,17 @@ class message_link final : public cadre::detail::link {
     return processes_[static_cast<std::size_t>(member)];
   }
 
-  inline void start(cadre::detail::message_sink& sink) override;
+  // As of class job: virtual functions are defined in the class, here by those that other headers define.
+  void start(cadre::detail::message_sink& sink) override { start_thread(sink); }
 
   /// Throws peer_died (1103), message_error (1104, 1105, 1108).
   void send(int to, std::span<const std::byte> bytes, urgency how) override { send_small(to, bytes, how); }
   void send(int to, const cadre::detail::written_in_place& message, urgency how) override {
     send_small(to, message, how);
   }
-  inline void send(int to, cadre::detail::outgoing&& message, urgency how) override;
+  void send(int to, cadre::detail::outgoing&& message, urgency how) override {
+    send_large(to, std::move(message), how);
+  }
   void flush() override {
     for (std::size_t word = 0; word < unsent_.size(); ++word)
       if (unsent_[word].load(std::memory_order_relaxed) != 0) flush(word);
@@ -3836,7 +3839,9 @@ class message_link final : public cadre::detail::link {
     return has_requests_.load(std::memory_order_relaxed) ? std::min(spin_ticks_, near_ticks) : transfer_ticks_;
   }
   /// Throws message_error (1108) when called by the sink.
-  inline bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
+  bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override {
+    return wait_for_change(word, value, deadline);
+  }
   void wake() noexcept override {
     // An exchange of the same word on both sides: a waiter that is not seen here sees what was done before.
     if (sleepers_.fetch_add(0, std::memory_order_acq_rel) != 0) bell().ring();
@@ -3847,7 +3852,7 @@ class message_link final : public cadre::detail::link {
   }
   void declare_dead(int rank, std::string how) override { declare_dead(rank, std::move(how), knowledge::guess); }
   /// Throws message_error (1106).
-  inline void close(time_point deadline) override;
+  void close(time_point deadline) override { end(deadline); }
 
  private:
   friend class inbound;
@@ -3943,6 +3948,9 @@ class message_link final : public cadre::detail::link {
   [[noreturn]] [[gnu::cold]] void refuse(peer& p);
   void make_peers(int world_size, int members);
   void begin(std::size_t near);
+  void start_thread(cadre::detail::message_sink& sink);
+  void send_large(int to, cadre::detail::outgoing&& message, urgency how);
+  void end(time_point deadline);
   template <class Message>
   void send_small(int to, const Message& message, urgency how) {
     peer& p = target(to);
@@ -4038,6 +4046,7 @@ class message_link final : public cadre::detail::link {
 
   template <class Ready>
   bool wait(Ready&& ready, time_point deadline);
+  bool wait_for_change(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline);
   void tend() noexcept;
   void stop() noexcept;
 
@@ -4526,7 +4535,8 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
   }
 }
 
-inline bool message_link::wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) {
+inline bool message_link::wait_for_change(const std::atomic<std::uint32_t>& word, std::uint32_t value,
+                                          time_point deadline) {
   return wait([&] { return word.load(std::memory_order_acquire) != value; }, deadline);
 }
 
@@ -4719,7 +4729,7 @@ inline void message_link::begin(std::size_t near) {
   environment_.enter();
 }
 
-inline void message_link::start(cadre::detail::message_sink& sink) {
+inline void message_link::start_thread(cadre::detail::message_sink& sink) {
   {
     const std::lock_guard lock(mpi());
     if (comm_ != MPI_COMM_NULL) inbox_.add({.comm = comm_}, receives);
@@ -4743,7 +4753,7 @@ inline void message_link::start(cadre::detail::message_sink& sink) {
 
 // ---- Sending
 
-inline void message_link::send(int to, cadre::detail::outgoing&& message, urgency how) {
+inline void message_link::send_large(int to, cadre::detail::outgoing&& message, urgency how) {
   peer& p = target(to);
   if (message.blocks.size() > outbox::most_blocks)
     throw message_error::misuse("a message of " + std::to_string(message.blocks.size()) + " blocks to rank " +
@@ -4895,7 +4905,7 @@ inline void message_link::push_block(int to, const peer& p, const block_out& blo
 
 // ---- The end
 
-inline void message_link::close(time_point deadline) {
+inline void message_link::end(time_point deadline) {
   for (int r = 0; r < members(); ++r) {
     peer& p = at(r);
     if (r == rank_ || !p.alive.load(std::memory_order_acquire) || !p.out.close()) continue;

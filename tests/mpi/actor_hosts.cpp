@@ -78,6 +78,21 @@ void say_error(const char* what, F&& f) {
   std::fflush(stdout);
 }
 
+/// All threads of that process: one that runs when the signal is sent goes on for a moment, and might answer.
+void wait_until_stopped(int pid) {
+  const auto is_stopped = [](const std::filesystem::path& thread) {
+    std::string text;
+    std::getline(std::ifstream(thread / "stat"), text);
+    const std::size_t name_ends = text.rfind(')');
+    return name_ends != std::string::npos && text.compare(name_ends, 3, ") T") == 0;
+  };
+  const std::filesystem::path threads = "/proc/" + std::to_string(pid) + "/task";
+  for (bool all = false; !all; std::this_thread::sleep_for(1ms)) {
+    all = true;
+    for (const auto& thread : std::filesystem::directory_iterator(threads)) all = all && is_stopped(thread.path());
+  }
+}
+
 /// Of this process, as a share of one processor.
 double processor_use(clock::duration time) {
   const auto used = [] {
@@ -368,6 +383,7 @@ TEST_CASE("job: a rank is stopped", "[.job]") {
   const auto there = rt.actor<tally>({.on = cadre::on_rank(3)});
   const int pid = there.call<&tally::pid>().get();
   ::kill(pid, SIGSTOP);
+  wait_until_stopped(pid);
   say_error("the call", [&] { there.call<&tally::add>(1).get(); });
   const auto knows = [] {
     const auto end = clock::now() + 2s;

@@ -8,14 +8,13 @@
 #include <cadre/actor/detail/remote.hpp>
 #include <cadre/actor/detail/restarts.hpp>
 
-#include <type_traits>
+#include <concepts>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-template <class... Tags>
+template <std::derived_from<own_request>... Tags>
 void list_requests() noexcept {
-  static_assert((std::is_base_of_v<own_request, Tags> && ...), "the others are listed before main()");
   (handler_of<Tags>::list(), ...);
 }
 

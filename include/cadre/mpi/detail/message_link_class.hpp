@@ -111,14 +111,17 @@ class message_link final : public cadre::detail::link {
     return processes_[static_cast<std::size_t>(member)];
   }
 
-  inline void start(cadre::detail::message_sink& sink) override;
+  // As of class job: virtual functions are defined in the class, here by those that other headers define.
+  void start(cadre::detail::message_sink& sink) override { start_thread(sink); }
 
   /// Throws peer_died (1103), message_error (1104, 1105, 1108).
   void send(int to, std::span<const std::byte> bytes, urgency how) override { send_small(to, bytes, how); }
   void send(int to, const cadre::detail::written_in_place& message, urgency how) override {
     send_small(to, message, how);
   }
-  inline void send(int to, cadre::detail::outgoing&& message, urgency how) override;
+  void send(int to, cadre::detail::outgoing&& message, urgency how) override {
+    send_large(to, std::move(message), how);
+  }
   void flush() override {
     for (std::size_t word = 0; word < unsent_.size(); ++word)
       if (unsent_[word].load(std::memory_order_relaxed) != 0) flush(word);
@@ -148,7 +151,9 @@ class message_link final : public cadre::detail::link {
     return has_requests_.load(std::memory_order_relaxed) ? std::min(spin_ticks_, near_ticks) : transfer_ticks_;
   }
   /// Throws message_error (1108) when called by the sink.
-  inline bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override;
+  bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override {
+    return wait_for_change(word, value, deadline);
+  }
   void wake() noexcept override {
     // An exchange of the same word on both sides: a waiter that is not seen here sees what was done before.
     if (sleepers_.fetch_add(0, std::memory_order_acq_rel) != 0) bell().ring();
@@ -159,7 +164,7 @@ class message_link final : public cadre::detail::link {
   }
   void declare_dead(int rank, std::string how) override { declare_dead(rank, std::move(how), knowledge::guess); }
   /// Throws message_error (1106).
-  inline void close(time_point deadline) override;
+  void close(time_point deadline) override { end(deadline); }
 
  private:
   friend class inbound;
@@ -255,6 +260,9 @@ class message_link final : public cadre::detail::link {
   [[noreturn]] [[gnu::cold]] void refuse(peer& p);
   void make_peers(int world_size, int members);
   void begin(std::size_t near);
+  void start_thread(cadre::detail::message_sink& sink);
+  void send_large(int to, cadre::detail::outgoing&& message, urgency how);
+  void end(time_point deadline);
   template <class Message>
   void send_small(int to, const Message& message, urgency how) {
     peer& p = target(to);
@@ -350,6 +358,7 @@ class message_link final : public cadre::detail::link {
 
   template <class Ready>
   bool wait(Ready&& ready, time_point deadline);
+  bool wait_for_change(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline);
   void tend() noexcept;
   void stop() noexcept;
 

@@ -284,7 +284,8 @@ bool message_link::wait(Ready&& ready, time_point deadline) {
   }
 }
 
-inline bool message_link::wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) {
+inline bool message_link::wait_for_change(const std::atomic<std::uint32_t>& word, std::uint32_t value,
+                                          time_point deadline) {
   return wait([&] { return word.load(std::memory_order_acquire) != value; }, deadline);
 }
 

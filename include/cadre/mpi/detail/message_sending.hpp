@@ -142,7 +142,7 @@ inline void message_link::begin(std::size_t near) {
   environment_.enter();
 }
 
-inline void message_link::start(cadre::detail::message_sink& sink) {
+inline void message_link::start_thread(cadre::detail::message_sink& sink) {
   {
     const std::lock_guard lock(mpi());
     if (comm_ != MPI_COMM_NULL) inbox_.add({.comm = comm_}, receives);
@@ -166,7 +166,7 @@ inline void message_link::start(cadre::detail::message_sink& sink) {
 
 // ---- Sending
 
-inline void message_link::send(int to, cadre::detail::outgoing&& message, urgency how) {
+inline void message_link::send_large(int to, cadre::detail::outgoing&& message, urgency how) {
   peer& p = target(to);
   if (message.blocks.size() > outbox::most_blocks)
     throw message_error::misuse("a message of " + std::to_string(message.blocks.size()) + " blocks to rank " +
@@ -318,7 +318,7 @@ inline void message_link::push_block(int to, const peer& p, const block_out& blo
 
 // ---- The end
 
-inline void message_link::close(time_point deadline) {
+inline void message_link::end(time_point deadline) {
   for (int r = 0; r < members(); ++r) {
     peer& p = at(r);
     if (r == rank_ || !p.alive.load(std::memory_order_acquire) || !p.out.close()) continue;
