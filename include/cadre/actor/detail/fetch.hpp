@@ -154,7 +154,8 @@ struct fetch_end {
 };
 
 /// Brings the bytes of an object, which this process alone does. Pieces are asked for before others have come, and are
-/// received where they are to lie. A template, of a class job, as g++ at -O0 emits every coroutine that is no template.
+/// received where they are to lie. `Job` is class job: g++ at -O0 emits every coroutine that is instantiated, and this one
+/// only where a job may begin.
 template <class Job>
 future<void> fetch_object(thread_pool&, Job& j, std::uint64_t key, far_objects::sources all) {
   constexpr std::uint64_t piece = std::uint64_t{4} << 20;
