@@ -172,6 +172,10 @@ class explorer {
     }
     me().blind = settings_.broken.no_second_look;
   }
+  void own_barrier() {
+    point(action::barrier, &me());
+    flush(me());
+  }
   void lock(const void* mutex, const bool& taken) {
     me().taken = &taken;
     point(action::lock, mutex);

@@ -82,6 +82,7 @@ class uneven_barrier {
   static void prepare() {}
   static void frequent() {}
   static void seldom() { explore::explorer::current()->seldom_barrier(); }
+  static void full() { explore::explorer::current()->own_barrier(); }
 };
 
 /// Time passes with every look at it, so that looking for a moment is one look.

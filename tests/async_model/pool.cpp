@@ -64,6 +64,27 @@ void two_that_need_each_other() {
   explore::no_further();
 }
 
+// A task queues another while one of the two other workers, woken for work from outside, stops searching. Both of these
+// tasks wait for the one that is queued, so that the third worker has to be woken for it.
+void queue_and_rely_on_a_searcher() {
+  flag begin, first_may_end, other_may_end;
+  cadre::thread_pool pool{{.threads = 3}};
+  pool.post([&] {
+    begin.wait();
+    pool.post([&] {
+      first_may_end.set();
+      other_may_end.set();
+    });
+    first_may_end.wait();
+  });
+  explore::settle();
+  begin.set();
+  explore::explore_from_here();
+  pool.post([&] { other_may_end.wait(); });
+  explore::settle();
+  explore::no_further();
+}
+
 }  // namespace pool_model
 
 TEST_CASE("no wake-up is lost between a thread that submits and a worker that falls asleep", "[model]") {
@@ -84,6 +105,12 @@ TEST_CASE("no wake-up is lost between a worker that queues and one that falls as
 
 TEST_CASE("tasks that need each other all get a thread, in whatever order these wake", "[model]") {
   const auto r = model::every_order(pool_model::bounded, pool_model::two_that_need_each_other);
+  CHECK(r.failure.empty());
+  CHECK(r.runs > 1000);
+}
+
+TEST_CASE("no wake-up is lost between a worker that queues and a searcher that leaves with other work", "[model]") {
+  const auto r = model::every_order(pool_model::buffered, pool_model::queue_and_rely_on_a_searcher);
   CHECK(r.failure.empty());
   CHECK(r.runs > 1000);
 }

@@ -33,7 +33,13 @@ class uneven_barrier {
     else
       exchange();
   }
-  /// Once, before any of the two.
+  /// Of the one thread that calls it: its stores so far come before its loads from now on.
+  static void full() noexcept {
+    std::atomic<bool> here{false};
+    asm volatile("" : : "r"(&here) : "memory");
+    here.exchange(true, std::memory_order_seq_cst);
+  }
+  /// Once, before frequent() and seldom().
   static void prepare() noexcept {
 #ifndef CADRE_TSAN
     if (::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0)

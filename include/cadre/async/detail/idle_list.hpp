@@ -1,6 +1,7 @@
 #ifndef CADRE_ASYNC_DETAIL_IDLE_LIST_HPP
 #define CADRE_ASYNC_DETAIL_IDLE_LIST_HPP
 
+#include <cadre/async/detail/barrier.hpp>
 #include <cadre/async/detail/sleeper.hpp>
 #include <cadre/os/futex.hpp>
 
@@ -16,9 +17,11 @@ namespace detail {
 /// is one and nobody searches. No wake-up is lost:
 ///  - a push writes the work, then reads the counts; a thread falling asleep writes the counts, then looks for work once
 ///    more: one of the two sees the other. Between write and read stands an uneven_barrier, whose price the sleeper pays; a
-///    push from outside needs none, as its write is itself a sequentially consistent exchange;
-///  - a push that relied on a searcher came before that searcher left the counts; a searcher that leaves with work, as the
-///    last one, looks whether more is visible and wakes the next.
+///    push from outside needs none, as its write is itself a sequentially consistent exchange. Nor does the sleeper if all
+///    others are in the counts: who pushes then has to leave them first, after it;
+///  - a push that is to rely on a searcher makes a barrier of its own and reads the counts again: what it relies on then
+///    leaves them after the push. A searcher that leaves with work, as the last one, looks whether more is visible and
+///    wakes the next.
 /// There is no timed backstop, so a lost wake-up would hang a test instead of costing time in production.
 class idle_list {
  public:
@@ -28,10 +31,7 @@ class idle_list {
   [[nodiscard]] std::uint32_t searchers() const noexcept {
     return static_cast<std::uint32_t>(counts_.load(std::memory_order_relaxed));
   }
-  [[nodiscard]] std::size_t idle() const noexcept {
-    const std::uint64_t counts = counts_.load(std::memory_order_relaxed);
-    return static_cast<std::uint32_t>(counts) + (counts >> 32);
-  }
+  [[nodiscard]] std::size_t idle() const noexcept { return sum(counts_.load(std::memory_order_relaxed)); }
 
   void begin_search() noexcept { counts_.fetch_add(one_searcher, std::memory_order_seq_cst); }
   /// True if the caller has to wake another one should it see more work: it was the last searcher and some sleep.
@@ -41,8 +41,14 @@ class idle_list {
 
   /// After a push.
   void wake_one_if_needed() noexcept {
-    if (nobody_searches_but_some_sleep(counts_.load(std::memory_order_seq_cst))) [[unlikely]]
-      wake_one();
+    std::uint64_t counts = counts_.load(std::memory_order_seq_cst);
+    if (counts < one_sleeper) [[likely]]
+      return;
+    if (!nobody_searches_but_some_sleep(counts)) {
+      uneven_barrier::full();
+      counts = counts_.load(std::memory_order_seq_cst);
+    }
+    if (nobody_searches_but_some_sleep(counts)) wake_one();
   }
   [[gnu::noinline]] void wake_one() noexcept {
     std::atomic<std::uint32_t>* word = nullptr;
@@ -68,10 +74,10 @@ class idle_list {
     futex::wake_one(*word);
   }
 
-  /// From searcher to sleeper, with the mutex held. The caller looks for work once more before it sleeps.
-  void fall_asleep(sleeper& s) noexcept {
+  /// From searcher to sleeper, with the mutex held; returns idle(). The caller looks for work once more before it sleeps.
+  std::size_t fall_asleep(sleeper& s) noexcept {
     link(s);
-    counts_.fetch_add(one_sleeper - one_searcher, std::memory_order_seq_cst);
+    return sum(counts_.fetch_add(one_sleeper - one_searcher, std::memory_order_seq_cst));
   }
   /// From sleeper to searcher, whoever ended the sleep, with the mutex held.
   void wake_up(sleeper& s) noexcept {
@@ -97,6 +103,7 @@ class idle_list {
   static constexpr std::uint64_t one_searcher = 1;
   static constexpr std::uint64_t one_sleeper = std::uint64_t{1} << 32;
 
+  static std::size_t sum(std::uint64_t counts) noexcept { return static_cast<std::uint32_t>(counts) + (counts >> 32); }
   static bool nobody_searches_but_some_sleep(std::uint64_t counts) noexcept {
     return counts >= one_sleeper && static_cast<std::uint32_t>(counts) == 0;
   }

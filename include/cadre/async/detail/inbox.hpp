@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -25,10 +26,12 @@ class inbox {
 
   /// Takes up to `most` of the oldest; returns how many. 0 also if another thread is taking.
   std::size_t take(task** out, std::size_t most) noexcept {
-    if (empty() || taking_.exchange(true, std::memory_order_acquire)) return 0;
+    if (empty() || taking_.load(std::memory_order_relaxed) || taking_.exchange(true, std::memory_order_acquire))
+      return 0;
     std::size_t n = 0;
     task* t = first_.load(std::memory_order_acquire);
     while (n < most && t != nullptr) {
+      if (n != 0) fetch_ahead(out[n - 1], t);
       task* next = t->link.load(std::memory_order_acquire);
       if (next == nullptr) {
         // The last: a push that finds it so writes to first_, else to the link of `t`.
@@ -52,6 +55,15 @@ class inbox {
   }
 
  private:
+  // Each task lies in the cache of the thread that made it, and names the next: one at a time they would be waited for.
+  // Those that were made one after the other mostly lie at even distances. A guess that is wrong only costs time.
+  static void fetch_ahead(const task* before, const task* t) noexcept {
+    const auto at = reinterpret_cast<std::uintptr_t>(t);
+    const auto guess = reinterpret_cast<const std::byte*>(at + 3 * (at - reinterpret_cast<std::uintptr_t>(before)));
+    __builtin_prefetch(guess, 1);
+    __builtin_prefetch(guess + 64, 1);
+  }
+
   alignas(64) std::atomic<std::atomic<task*>*> tail_{&first_};
   alignas(64) std::atomic<task*> first_{nullptr};
   std::atomic<bool> taking_{false};
