@@ -9892,7 +9892,13 @@ class uneven_barrier {
     else
       exchange();
   }
-  /// Once, before any of the two.
+  /// Of the one thread that calls it: its stores so far come before its loads from now on.
+  static void full() noexcept {
+    std::atomic<bool> here{false};
+    asm volatile("" : : "r"(&here) : "memory");
+    here.exchange(true, std::memory_order_seq_cst);
+  }
+  /// Once, before frequent() and seldom().
   static void prepare() noexcept {
 #ifndef CADRE_TSAN
     if (::syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) == 0)
@@ -11061,6 +11067,50 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/async/detail/nap.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_NAP_HPP
+#define CADRE_ASYNC_DETAIL_NAP_HPP
+
+#include <atomic>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The short sleeps of one thread of a pool that has been woken again and again for tasks which their own worker ran at
+/// once, as in a chain of small tasks: it looks now and then instead. It counts as a searcher, so those pushes wake nobody;
+/// who pushes more than that calls it. Nothing depends on the call, which saves the rest of a sleep.
+class nap {
+ public:
+  /// Calls `look()`, which says whether that was enough, before each of some sleeps; not at all if another thread is at it.
+  template <class Look>
+  void take(Look look) noexcept {
+    std::uint32_t expected = nobody;
+    if (!word_.compare_exchange_strong(expected, naps, std::memory_order_seq_cst)) return;
+    for (int i = 0; i < 8 && !look() && word_.load(std::memory_order_acquire) == naps; ++i)  // some 100 us each
+      futex::wait_until(word_, naps, std::chrono::steady_clock::now() + std::chrono::microseconds(50));
+    word_.store(nobody, std::memory_order_release);
+  }
+
+  /// By others. One load if nobody naps.
+  void call() noexcept {
+    std::uint32_t expected = naps;
+    if (word_.load(std::memory_order_seq_cst) == naps &&
+        word_.compare_exchange_strong(expected, called, std::memory_order_acq_rel)) [[unlikely]]
+      futex::wake_one(word_);
+  }
+
+ private:
+  static constexpr std::uint32_t nobody = 0, naps = 1, called = 2;
+
+  std::atomic<std::uint32_t> word_{nobody};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/detail/idle_list.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_IDLE_LIST_HPP
 #define CADRE_ASYNC_DETAIL_IDLE_LIST_HPP
@@ -11077,9 +11127,11 @@ namespace detail {
 /// is one and nobody searches. No wake-up is lost:
 ///  - a push writes the work, then reads the counts; a thread falling asleep writes the counts, then looks for work once
 ///    more: one of the two sees the other. Between write and read stands an uneven_barrier, whose price the sleeper pays; a
-///    push from outside needs none, as its write is itself a sequentially consistent exchange;
-///  - a push that relied on a searcher came before that searcher left the counts; a searcher that leaves with work, as the
-///    last one, looks whether more is visible and wakes the next.
+///    push from outside needs none, as its write is itself a sequentially consistent exchange. Nor does the sleeper if all
+///    others are in the counts: who pushes then has to leave them first, after it;
+///  - a push that is to rely on a searcher makes a barrier of its own and reads the counts again: what it relies on then
+///    leaves them after the push. A searcher that leaves with work, as the last one, looks whether more is visible and
+///    wakes the next.
 /// There is no timed backstop, so a lost wake-up would hang a test instead of costing time in production.
 class idle_list {
  public:
@@ -11089,10 +11141,7 @@ class idle_list {
   [[nodiscard]] std::uint32_t searchers() const noexcept {
     return static_cast<std::uint32_t>(counts_.load(std::memory_order_relaxed));
   }
-  [[nodiscard]] std::size_t idle() const noexcept {
-    const std::uint64_t counts = counts_.load(std::memory_order_relaxed);
-    return static_cast<std::uint32_t>(counts) + (counts >> 32);
-  }
+  [[nodiscard]] std::size_t idle() const noexcept { return sum(counts_.load(std::memory_order_relaxed)); }
 
   void begin_search() noexcept { counts_.fetch_add(one_searcher, std::memory_order_seq_cst); }
   /// True if the caller has to wake another one should it see more work: it was the last searcher and some sleep.
@@ -11100,10 +11149,17 @@ class idle_list {
     return nobody_searches_but_some_sleep(counts_.fetch_sub(one_searcher, std::memory_order_seq_cst) - one_searcher);
   }
 
-  /// After a push.
-  void wake_one_if_needed() noexcept {
-    if (nobody_searches_but_some_sleep(counts_.load(std::memory_order_seq_cst))) [[unlikely]]
-      wake_one();
+  /// After a push. `alone`: of a task that is the only one in the queue of the worker that pushes it.
+  void wake_one_if_needed(bool alone = false) noexcept {
+    std::uint64_t counts = counts_.load(std::memory_order_seq_cst);
+    if (counts >= one_sleeper) [[unlikely]] {
+      if (!nobody_searches_but_some_sleep(counts)) {
+        uneven_barrier::full();
+        counts = counts_.load(std::memory_order_seq_cst);
+      }
+      if (nobody_searches_but_some_sleep(counts)) wake_one();
+    }
+    if (!alone) nap_.call();
   }
   [[gnu::noinline]] void wake_one() noexcept {
     std::atomic<std::uint32_t>* word = nullptr;
@@ -11116,6 +11172,7 @@ class idle_list {
   }
   /// A certain one, if it sleeps, in this list or by itself. `where` is guarded by the mutex.
   void wake_at(sleeper* const& where) noexcept {
+    nap_.call();
     std::atomic<std::uint32_t>* word = nullptr;
     {
       const std::lock_guard lock(mutex_);
@@ -11129,10 +11186,16 @@ class idle_list {
     futex::wake_one(*word);
   }
 
-  /// From searcher to sleeper, with the mutex held. The caller looks for work once more before it sleeps.
-  void fall_asleep(sleeper& s) noexcept {
+  /// By a searcher that others wake in vain: see nap.
+  template <class Look>
+  void take_naps(Look look) noexcept {
+    nap_.take(look);
+  }
+
+  /// From searcher to sleeper, with the mutex held; returns idle(). The caller looks for work once more before it sleeps.
+  std::size_t fall_asleep(sleeper& s) noexcept {
     link(s);
-    counts_.fetch_add(one_sleeper - one_searcher, std::memory_order_seq_cst);
+    return sum(counts_.fetch_add(one_sleeper - one_searcher, std::memory_order_seq_cst));
   }
   /// From sleeper to searcher, whoever ended the sleep, with the mutex held.
   void wake_up(sleeper& s) noexcept {
@@ -11145,6 +11208,8 @@ class idle_list {
 
   /// With the mutex held: how many sleep in their main loop.
   [[nodiscard]] std::size_t sleeping_between_tasks() const noexcept { return sleeping_between_tasks_; }
+  /// Who naps is to look now.
+  void end_nap() noexcept { nap_.call(); }
   /// With the mutex held: satisfies all sleepers.
   void end_all() noexcept {
     while (sleeper* const s = first_) {
@@ -11158,6 +11223,7 @@ class idle_list {
   static constexpr std::uint64_t one_searcher = 1;
   static constexpr std::uint64_t one_sleeper = std::uint64_t{1} << 32;
 
+  static std::size_t sum(std::uint64_t counts) noexcept { return static_cast<std::uint32_t>(counts) + (counts >> 32); }
   static bool nobody_searches_but_some_sleep(std::uint64_t counts) noexcept {
     return counts >= one_sleeper && static_cast<std::uint32_t>(counts) == 0;
   }
@@ -11187,6 +11253,7 @@ class idle_list {
   }
 
   alignas(64) std::atomic<std::uint64_t> counts_{0};
+  alignas(64) nap nap_;
   alignas(64) std::mutex mutex_;
   sleeper* first_ = nullptr;
   sleeper* last_ = nullptr;
@@ -11310,6 +11377,13 @@ class work_deque {
     return t >= bottom_.load(std::memory_order_seq_cst);
   }
 
+  /// Anyone, who may find it changed right after.
+  [[nodiscard]] std::int64_t size() const noexcept {
+    const std::int64_t t = top_.load(std::memory_order_relaxed);
+    const std::int64_t b = bottom_.load(std::memory_order_relaxed);
+    return b > t ? b - t : 0;
+  }
+
   /// Owner only: where the next push will go. Positions only grow, so an item at or above one was pushed after it was read.
   [[nodiscard]] std::int64_t position() const noexcept { return bottom_.load(std::memory_order_relaxed); }
   /// Anyone: the position of the oldest item, or of the next push if there is none.
@@ -11359,6 +11433,7 @@ CADRE_NAMESPACE_END
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -11379,10 +11454,12 @@ class inbox {
 
   /// Takes up to `most` of the oldest; returns how many. 0 also if another thread is taking.
   std::size_t take(task** out, std::size_t most) noexcept {
-    if (empty() || taking_.exchange(true, std::memory_order_acquire)) return 0;
+    if (empty() || taking_.load(std::memory_order_relaxed) || taking_.exchange(true, std::memory_order_acquire))
+      return 0;
     std::size_t n = 0;
     task* t = first_.load(std::memory_order_acquire);
     while (n < most && t != nullptr) {
+      if (n != 0) fetch_ahead(out[n - 1], t);
       task* next = t->link.load(std::memory_order_acquire);
       if (next == nullptr) {
         // The last: a push that finds it so writes to first_, else to the link of `t`.
@@ -11406,6 +11483,15 @@ class inbox {
   }
 
  private:
+  // Each task lies in the cache of the thread that made it, and names the next: one at a time they would be waited for.
+  // Those that were made one after the other mostly lie at even distances. A guess that is wrong only costs time.
+  static void fetch_ahead(const task* before, const task* t) noexcept {
+    const auto at = reinterpret_cast<std::uintptr_t>(t);
+    const auto guess = reinterpret_cast<const std::byte*>(at + 3 * (at - reinterpret_cast<std::uintptr_t>(before)));
+    __builtin_prefetch(guess, 1);
+    __builtin_prefetch(guess + 64, 1);
+  }
+
   alignas(64) std::atomic<std::atomic<task*>*> tail_{&first_};
   alignas(64) std::atomic<task*> first_{nullptr};
   std::atomic<bool> taking_{false};
@@ -11436,6 +11522,7 @@ struct worker {
   std::uint32_t count = 0;          // tasks since what its own tasks keep waiting was last given a turn
   std::uint64_t overdue_at = 0;     // ticks() from which that has waited too long; 0: nothing waits
   std::uint32_t turns = 0;          // such turns
+  std::uint32_t vain = 0;           // wake-ups that brought it nothing, one after the other
   std::uint32_t waits = 0;          // on this stack
   std::int64_t frame = 0;           // queue position when the task on top of the stack began: what is above is its own
   std::int64_t outside = 0;         // queue position below which tasks came from outside
@@ -12080,7 +12167,7 @@ class run_queues {
     w.random ^= w.random << 5;
     for (std::uint32_t i = 0, victim = w.random % n; i < n; ++i, victim = victim + 1 == n ? 0 : victim + 1)
       if (victim != w.index)
-        if (task* t = workers_[victim]->queue.steal()) return t;
+        if (task* t = steal_from(workers_[victim]->queue)) return t;
     return take_one(from_outside(priority::low));
   }
 
@@ -12108,23 +12195,19 @@ class run_queues {
       if (!i.empty()) return true;
     return false;
   }
-  /// Something in a worker's queue that stays there for a moment: what its owner is about to run would only lose time on
-  /// the way to another.
-  [[nodiscard]] bool has_lasting() const noexcept {
-    const std::uint32_t n = size();
-    for (std::uint32_t i = 0; i < n; ++i) {
-      const work_deque<task>& q = workers_[i]->queue;
-      const std::int64_t oldest = q.oldest();
-      if (q.empty()) continue;
-      for (int k = 0; k < 12; ++k) relax();
-      if (q.oldest() == oldest && !q.empty()) return true;
-    }
-    return false;
-  }
 
  private:
   static constexpr std::uint32_t turn = 61;        // tasks between two looks at what a worker's own tasks keep waiting
   static constexpr std::size_t most_at_once = 32;  // tasks taken from outside
+
+  // What is alone in a queue its owner is mostly about to run: to move it to another thread would cost both more than it
+  // takes, and a chain of small tasks would change its thread with each link.
+  static task* steal_from(work_deque<task>& q) noexcept {
+    const std::int64_t oldest = q.oldest();
+    if (q.size() == 1)
+      for (int k = 0; k < 12; ++k) relax();
+    return q.oldest() == oldest ? q.steal() : nullptr;
+  }
 
   [[nodiscard]] inbox& from_outside(priority p) noexcept { return from_outside_[static_cast<std::size_t>(p)]; }
 
@@ -12159,6 +12242,34 @@ class run_queues {
   const std::unique_ptr<std::unique_ptr<worker>[]> workers_;
   std::atomic<std::uint32_t> size_{0};
   inbox from_outside_[3];  // by priority
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/source_of_work.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_SOURCE_OF_WORK_HPP
+#define CADRE_ASYNC_DETAIL_SOURCE_OF_WORK_HPP
+
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Where tasks of a pool come from beside itself, as messages. Lives until the threads of the pool have ended.
+class source_of_work {
+ public:
+  /// Ticks that a thread looks for after the last thing that came.
+  [[nodiscard]] virtual std::uint64_t patience() const noexcept = 0;
+  /// True if something came, which may have queued tasks. Never waits.
+  virtual bool bring() noexcept = 0;
+  /// The same once more by a thread that looks no longer: what comes later, others see to.
+  virtual bool bring_last() noexcept = 0;
+
+ protected:
+  ~source_of_work() = default;
 };
 
 }  // namespace detail
@@ -12290,20 +12401,6 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// Where tasks of a pool come from beside itself, as messages. Lives until the threads of the pool have ended.
-class source_of_work {
- public:
-  /// Ticks that a thread looks for after the last thing that came.
-  [[nodiscard]] virtual std::uint64_t patience() const noexcept = 0;
-  /// True if something came, which may have queued tasks. Never waits.
-  virtual bool bring() noexcept = 0;
-  /// The same once more by a thread that looks no longer: what comes later, others see to.
-  virtual bool bring_last() noexcept = 0;
-
- protected:
-  ~source_of_work() = default;
-};
-
 /// The pool behind thread_pool: shared by the pool object and its threads. A searcher that is alone looks again and again
 /// for some microseconds before it sleeps, so that tasks that come one after the other find it awake; a second one sleeps
 /// at once.
@@ -12357,6 +12454,7 @@ class scheduler {
       lot_.close();
       try_finish();
     }
+    idle_.end_nap();
     const bool from_inside = own_worker() != nullptr;
     for (std::size_t i = 0;; ++i) {  // a task that blocks may start further threads until the last has ended
       {
@@ -12401,8 +12499,9 @@ class scheduler {
 
   /// Queues a claimable task, taking over one reference.
   [[gnu::noinline]] void push(task* t) noexcept {
-    queues_.push(own_worker(), t);
-    idle_.wake_one_if_needed();
+    worker* const own = own_worker();
+    queues_.push(own, t);
+    idle_.wake_one_if_needed(own != nullptr && own->queue.size() == 1);
   }
   /// The same for several at once; tasks[0] will be the first to run.
   void push(task* const* tasks, std::size_t n) noexcept {
@@ -12474,21 +12573,31 @@ class scheduler {
   task* acquire(worker& w, sleeper& s, time_point deadline) noexcept {
     if (task* t = queues_.pop(w)) return t;
     idle_.begin_search();
-    for (;;) {
+    bool has_slept = false;
+    for (int misses = 0;;) {
       task* t = nullptr;
       bool over = s.satisfied() || !w.pinned.empty() || is_past(deadline);
       if (!over && (t = search(w)) == nullptr && idle_.searchers() == 1) {
         t = look_again(w, s);
+        if (t == nullptr && s.between_tasks && w.vain >= most_vain) t = look_now_and_then(w, s);
         over = s.satisfied() || !w.pinned.empty();
       }
       if (over || t != nullptr) {
+        w.vain = 0;
         if (idle_.end_search() && queues_.has_any()) idle_.wake_one();
         return t;
       }
-      fall_asleep(w, s);
-      uneven_barrier::seldom();
+      // Another one is just taking it: to fall asleep and not to sleep costs all threads more than a few looks.
+      if (queues_.has_any_from_outside() && ++misses < most_misses) {
+        for (int i = 0; i < 8; ++i) relax();
+        continue;
+      }
+      misses = 0;
+      w.vain += has_slept;
+      if (fall_asleep(w, s)) uneven_barrier::seldom();
       if (!queues_.has_any(w)) s.sleep(deadline);
       wake_up(w, s);
+      has_slept = true;
     }
   }
 
@@ -12551,6 +12660,8 @@ class scheduler {
 
  private:
   static constexpr std::size_t most_extra = 256;  // threads that stand in for blocked ones
+  static constexpr std::uint32_t most_vain = 2;   // wake-ups for nothing until a thread naps
+  static constexpr int most_misses = 64;          // looks of a thread that sees work and gets none; 10 to 30 us
 
   [[gnu::cold]] ~scheduler() { pool_registry::leave(id_); }
 
@@ -12630,19 +12741,25 @@ class scheduler {
       if (source != nullptr && !came && (++rounds & 3) == 0) ::sched_yield();
       if (s.satisfied() || !w.pinned.empty() || idle_.searchers() != 1) break;
       // Seldom at the queues, as each look takes their cache lines from those who work with them.
-      if (came || queues_.has_any_from_outside() || ((++looks & 7) == 0 && queues_.has_lasting()))
+      if (came || queues_.has_any_from_outside() || (++looks & 7) == 0)
         if ((t = queues_.pop(w)) == nullptr) t = search(w);
     }
     looking_.store(false, std::memory_order_relaxed);
     if (t == nullptr && source != nullptr && source->bring_last() && (t = queues_.pop(w)) == nullptr) t = search(w);
     return t;
   }
-  // The caller looks for work once more before it sleeps.
-  void fall_asleep(worker& w, sleeper& s) noexcept {
+  [[gnu::noinline]] task* look_now_and_then(worker& w, const sleeper& s) noexcept {
+    task* t = nullptr;
+    idle_.take_naps([&] { return (t = search(w)) != nullptr || s.satisfied() || !w.pinned.empty() || !is_awake(); });
+    return t;
+  }
+  // The caller looks for work once more before it sleeps. False if no barrier has to come before: nobody is at work.
+  [[nodiscard]] bool fall_asleep(worker& w, sleeper& s) noexcept {
     const std::lock_guard lock(idle_.mutex());
-    idle_.fall_asleep(s);
+    const bool some_work = idle_.fall_asleep(s) != lot_.driving();
     w.asleep = &s;
     try_finish();
+    return some_work;
   }
   void wake_up(worker& w, sleeper& s) noexcept {
     const std::lock_guard lock(idle_.mutex());

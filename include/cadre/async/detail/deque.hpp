@@ -90,6 +90,13 @@ class work_deque {
     return t >= bottom_.load(std::memory_order_seq_cst);
   }
 
+  /// Anyone, who may find it changed right after.
+  [[nodiscard]] std::int64_t size() const noexcept {
+    const std::int64_t t = top_.load(std::memory_order_relaxed);
+    const std::int64_t b = bottom_.load(std::memory_order_relaxed);
+    return b > t ? b - t : 0;
+  }
+
   /// Owner only: where the next push will go. Positions only grow, so an item at or above one was pushed after it was read.
   [[nodiscard]] std::int64_t position() const noexcept { return bottom_.load(std::memory_order_relaxed); }
   /// Anyone: the position of the oldest item, or of the next push if there is none.

@@ -2,6 +2,7 @@
 #define CADRE_ASYNC_DETAIL_IDLE_LIST_HPP
 
 #include <cadre/async/detail/barrier.hpp>
+#include <cadre/async/detail/nap.hpp>
 #include <cadre/async/detail/sleeper.hpp>
 #include <cadre/os/futex.hpp>
 
@@ -39,16 +40,17 @@ class idle_list {
     return nobody_searches_but_some_sleep(counts_.fetch_sub(one_searcher, std::memory_order_seq_cst) - one_searcher);
   }
 
-  /// After a push.
-  void wake_one_if_needed() noexcept {
+  /// After a push. `alone`: of a task that is the only one in the queue of the worker that pushes it.
+  void wake_one_if_needed(bool alone = false) noexcept {
     std::uint64_t counts = counts_.load(std::memory_order_seq_cst);
-    if (counts < one_sleeper) [[likely]]
-      return;
-    if (!nobody_searches_but_some_sleep(counts)) {
-      uneven_barrier::full();
-      counts = counts_.load(std::memory_order_seq_cst);
+    if (counts >= one_sleeper) [[unlikely]] {
+      if (!nobody_searches_but_some_sleep(counts)) {
+        uneven_barrier::full();
+        counts = counts_.load(std::memory_order_seq_cst);
+      }
+      if (nobody_searches_but_some_sleep(counts)) wake_one();
     }
-    if (nobody_searches_but_some_sleep(counts)) wake_one();
+    if (!alone) nap_.call();
   }
   [[gnu::noinline]] void wake_one() noexcept {
     std::atomic<std::uint32_t>* word = nullptr;
@@ -61,6 +63,7 @@ class idle_list {
   }
   /// A certain one, if it sleeps, in this list or by itself. `where` is guarded by the mutex.
   void wake_at(sleeper* const& where) noexcept {
+    nap_.call();
     std::atomic<std::uint32_t>* word = nullptr;
     {
       const std::lock_guard lock(mutex_);
@@ -72,6 +75,12 @@ class idle_list {
         word->fetch_or(sleeper::woken_for_work, std::memory_order_acq_rel);
     }
     futex::wake_one(*word);
+  }
+
+  /// By a searcher that others wake in vain: see nap.
+  template <class Look>
+  void take_naps(Look look) noexcept {
+    nap_.take(look);
   }
 
   /// From searcher to sleeper, with the mutex held; returns idle(). The caller looks for work once more before it sleeps.
@@ -90,6 +99,8 @@ class idle_list {
 
   /// With the mutex held: how many sleep in their main loop.
   [[nodiscard]] std::size_t sleeping_between_tasks() const noexcept { return sleeping_between_tasks_; }
+  /// Who naps is to look now.
+  void end_nap() noexcept { nap_.call(); }
   /// With the mutex held: satisfies all sleepers.
   void end_all() noexcept {
     while (sleeper* const s = first_) {
@@ -133,6 +144,7 @@ class idle_list {
   }
 
   alignas(64) std::atomic<std::uint64_t> counts_{0};
+  alignas(64) nap nap_;
   alignas(64) std::mutex mutex_;
   sleeper* first_ = nullptr;
   sleeper* last_ = nullptr;

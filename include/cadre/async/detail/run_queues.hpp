@@ -79,7 +79,7 @@ class run_queues {
     w.random ^= w.random << 5;
     for (std::uint32_t i = 0, victim = w.random % n; i < n; ++i, victim = victim + 1 == n ? 0 : victim + 1)
       if (victim != w.index)
-        if (task* t = workers_[victim]->queue.steal()) return t;
+        if (task* t = steal_from(workers_[victim]->queue)) return t;
     return take_one(from_outside(priority::low));
   }
 
@@ -107,23 +107,19 @@ class run_queues {
       if (!i.empty()) return true;
     return false;
   }
-  /// Something in a worker's queue that stays there for a moment: what its owner is about to run would only lose time on
-  /// the way to another.
-  [[nodiscard]] bool has_lasting() const noexcept {
-    const std::uint32_t n = size();
-    for (std::uint32_t i = 0; i < n; ++i) {
-      const work_deque<task>& q = workers_[i]->queue;
-      const std::int64_t oldest = q.oldest();
-      if (q.empty()) continue;
-      for (int k = 0; k < 12; ++k) relax();
-      if (q.oldest() == oldest && !q.empty()) return true;
-    }
-    return false;
-  }
 
  private:
   static constexpr std::uint32_t turn = 61;        // tasks between two looks at what a worker's own tasks keep waiting
   static constexpr std::size_t most_at_once = 32;  // tasks taken from outside
+
+  // What is alone in a queue its owner is mostly about to run: to move it to another thread would cost both more than it
+  // takes, and a chain of small tasks would change its thread with each link.
+  static task* steal_from(work_deque<task>& q) noexcept {
+    const std::int64_t oldest = q.oldest();
+    if (q.size() == 1)
+      for (int k = 0; k < 12; ++k) relax();
+    return q.oldest() == oldest ? q.steal() : nullptr;
+  }
 
   [[nodiscard]] inbox& from_outside(priority p) noexcept { return from_outside_[static_cast<std::size_t>(p)]; }
 

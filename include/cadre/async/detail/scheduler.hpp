@@ -9,6 +9,7 @@
 #include <cadre/async/detail/pool_registry.hpp>
 #include <cadre/async/detail/run_queues.hpp>
 #include <cadre/async/detail/sleeper.hpp>
+#include <cadre/async/detail/source_of_work.hpp>
 #include <cadre/async/detail/spin.hpp>
 #include <cadre/async/detail/task.hpp>
 #include <cadre/async/detail/thread_limit.hpp>
@@ -31,20 +32,6 @@
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
-
-/// Where tasks of a pool come from beside itself, as messages. Lives until the threads of the pool have ended.
-class source_of_work {
- public:
-  /// Ticks that a thread looks for after the last thing that came.
-  [[nodiscard]] virtual std::uint64_t patience() const noexcept = 0;
-  /// True if something came, which may have queued tasks. Never waits.
-  virtual bool bring() noexcept = 0;
-  /// The same once more by a thread that looks no longer: what comes later, others see to.
-  virtual bool bring_last() noexcept = 0;
-
- protected:
-  ~source_of_work() = default;
-};
 
 /// The pool behind thread_pool: shared by the pool object and its threads. A searcher that is alone looks again and again
 /// for some microseconds before it sleeps, so that tasks that come one after the other find it awake; a second one sleeps
@@ -99,6 +86,7 @@ class scheduler {
       lot_.close();
       try_finish();
     }
+    idle_.end_nap();
     const bool from_inside = own_worker() != nullptr;
     for (std::size_t i = 0;; ++i) {  // a task that blocks may start further threads until the last has ended
       {
@@ -143,8 +131,9 @@ class scheduler {
 
   /// Queues a claimable task, taking over one reference.
   [[gnu::noinline]] void push(task* t) noexcept {
-    queues_.push(own_worker(), t);
-    idle_.wake_one_if_needed();
+    worker* const own = own_worker();
+    queues_.push(own, t);
+    idle_.wake_one_if_needed(own != nullptr && own->queue.size() == 1);
   }
   /// The same for several at once; tasks[0] will be the first to run.
   void push(task* const* tasks, std::size_t n) noexcept {
@@ -216,26 +205,31 @@ class scheduler {
   task* acquire(worker& w, sleeper& s, time_point deadline) noexcept {
     if (task* t = queues_.pop(w)) return t;
     idle_.begin_search();
+    bool has_slept = false;
     for (int misses = 0;;) {
       task* t = nullptr;
       bool over = s.satisfied() || !w.pinned.empty() || is_past(deadline);
       if (!over && (t = search(w)) == nullptr && idle_.searchers() == 1) {
         t = look_again(w, s);
+        if (t == nullptr && s.between_tasks && w.vain >= most_vain) t = look_now_and_then(w, s);
         over = s.satisfied() || !w.pinned.empty();
       }
       if (over || t != nullptr) {
+        w.vain = 0;
         if (idle_.end_search() && queues_.has_any()) idle_.wake_one();
         return t;
       }
       // Another one is just taking it: to fall asleep and not to sleep costs all threads more than a few looks.
-      if (queues_.has_any() && ++misses < most_misses) {
+      if (queues_.has_any_from_outside() && ++misses < most_misses) {
         for (int i = 0; i < 8; ++i) relax();
         continue;
       }
       misses = 0;
+      w.vain += has_slept;
       if (fall_asleep(w, s)) uneven_barrier::seldom();
       if (!queues_.has_any(w)) s.sleep(deadline);
       wake_up(w, s);
+      has_slept = true;
     }
   }
 
@@ -298,6 +292,7 @@ class scheduler {
 
  private:
   static constexpr std::size_t most_extra = 256;  // threads that stand in for blocked ones
+  static constexpr std::uint32_t most_vain = 2;   // wake-ups for nothing until a thread naps
   static constexpr int most_misses = 64;          // looks of a thread that sees work and gets none; 10 to 30 us
 
   [[gnu::cold]] ~scheduler() { pool_registry::leave(id_); }
@@ -378,11 +373,16 @@ class scheduler {
       if (source != nullptr && !came && (++rounds & 3) == 0) ::sched_yield();
       if (s.satisfied() || !w.pinned.empty() || idle_.searchers() != 1) break;
       // Seldom at the queues, as each look takes their cache lines from those who work with them.
-      if (came || queues_.has_any_from_outside() || ((++looks & 7) == 0 && queues_.has_lasting()))
+      if (came || queues_.has_any_from_outside() || (++looks & 7) == 0)
         if ((t = queues_.pop(w)) == nullptr) t = search(w);
     }
     looking_.store(false, std::memory_order_relaxed);
     if (t == nullptr && source != nullptr && source->bring_last() && (t = queues_.pop(w)) == nullptr) t = search(w);
+    return t;
+  }
+  [[gnu::noinline]] task* look_now_and_then(worker& w, const sleeper& s) noexcept {
+    task* t = nullptr;
+    idle_.take_naps([&] { return (t = search(w)) != nullptr || s.satisfied() || !w.pinned.empty() || !is_awake(); });
     return t;
   }
   // The caller looks for work once more before it sleeps. False if no barrier has to come before: nobody is at work.
