@@ -5,9 +5,11 @@
 #include <sys/resource.h>
 #include <tbb/flow_graph.h>
 
+#include <chrono>
 #include <deque>
 #include <future>
 #include <memory>
+#include <thread>
 #include <vector>
 
 namespace {
@@ -165,6 +167,25 @@ double chain_in_flow_graph(tbb::task_arena& arena) {
   return ns;
 }
 
+double processor_seconds() {
+  rusage used{};
+  getrusage(RUSAGE_SELF, &used);
+  const auto seconds = [](timeval t) { return static_cast<double>(t.tv_sec) + 1e-6 * static_cast<double>(t.tv_usec); };
+  return seconds(used.ru_utime) + seconds(used.ru_stime);
+}
+
+/// How many processors a pool keeps busy that has work for one, while the caller sleeps.
+template <class Post>
+double busy_in_a_chain(Post post) {
+  std::atomic<int> done{0};
+  const double before = processor_seconds();
+  const double ns = ns_each(1, [&] {
+    post(link<Post>{post, &done, 5'000'000});
+    while (done == 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  });
+  return (processor_seconds() - before) / (1e-9 * ns);
+}
+
 void chains(pools& p) {
   benchmark::measure("chain of 1e5 tasks, each posts the next", "ns per link", 11,
                      {{"cadre post", [&] { return chain_of_posts([&](auto f) { p.ours.post(f); }); }},
@@ -173,6 +194,11 @@ void chains(pools& p) {
                        benchmark::at_most(0.25)},
                       {"Boost.Asio thread_pool", [&] { return chain_of_posts([&](auto f) { asio::post(p.asio, f); }); },
                        benchmark::at_most(1)}});
+  benchmark::measure(
+      "processors busy while a chain runs", "processors", 5,
+      {{"cadre post", [&] { return busy_in_a_chain([&](auto f) { p.ours.post(f); }); }},
+       {"oneTBB enqueue", [&] { return busy_in_a_chain([&](auto f) { p.tbb.workers_only.enqueue(f); }); }},
+       {"Boost.Asio thread_pool", [&] { return busy_in_a_chain([&](auto f) { asio::post(p.asio, f); }); }}});
   benchmark::measure(
       "chain of 1e5 continuations", "ns per link", 11,
       {{"cadre then", [&] { return chain_of_then(p.ours); }},
