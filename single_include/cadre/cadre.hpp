@@ -11427,13 +11427,37 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/async/detail/fetch_ahead.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_FETCH_AHEAD_HPP
+#define CADRE_ASYNC_DETAIL_FETCH_AHEAD_HPP
+
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// For who goes along a list of tasks that other threads have made: each lies in the cache of its maker, and names the next,
+/// so that one at a time they would be waited for. Those that were made one after the other mostly lie at even distances. A
+/// guess that is wrong only costs time.
+inline void fetch_ahead(const task* before, const task* t) noexcept {
+  const auto at = reinterpret_cast<std::uintptr_t>(t);
+  const auto guess = reinterpret_cast<const std::byte*>(at + 3 * (at - reinterpret_cast<std::uintptr_t>(before)));
+  __builtin_prefetch(guess, 1);
+  __builtin_prefetch(guess + 64, 1);
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/detail/inbox.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_INBOX_HPP
 #define CADRE_ASYNC_DETAIL_INBOX_HPP
 
 #include <atomic>
 #include <cstddef>
-#include <cstdint>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -11483,15 +11507,6 @@ class inbox {
   }
 
  private:
-  // Each task lies in the cache of the thread that made it, and names the next: one at a time they would be waited for.
-  // Those that were made one after the other mostly lie at even distances. A guess that is wrong only costs time.
-  static void fetch_ahead(const task* before, const task* t) noexcept {
-    const auto at = reinterpret_cast<std::uintptr_t>(t);
-    const auto guess = reinterpret_cast<const std::byte*>(at + 3 * (at - reinterpret_cast<std::uintptr_t>(before)));
-    __builtin_prefetch(guess, 1);
-    __builtin_prefetch(guess + 64, 1);
-  }
-
   alignas(64) std::atomic<std::atomic<task*>*> tail_{&first_};
   alignas(64) std::atomic<task*> first_{nullptr};
   std::atomic<bool> taking_{false};
@@ -17264,9 +17279,92 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/detail/arrivals.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ARRIVALS_HPP
+#define CADRE_ACTOR_DETAIL_ARRIVALS_HPP
+
+#include <atomic>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Calls on their way into the mailbox of an actor, first in, first out, so that who calls does not need the lock that each
+/// call of the actor takes. Open while a turn of it runs or waits for a thread, which takes what has come before it ends and
+/// closes them; else who calls has to make a turn.
+///
+/// An inbox (async) whose word says also which actor of the cell they are for, in the 16 bits that addresses leave free (but
+/// for those above 48 bits, which a program has to ask the system for): one who was held up on the way to an actor that has
+/// gone since brings its call to no other.
+class arrivals {
+ public:
+  /// So many actors of a cell can be told apart. None is 0.
+  static constexpr std::uint32_t most_actors = 0xffff;
+
+  /// By any thread. False if they are not open for this actor.
+  [[nodiscard]] bool push(std::uint32_t actor, task& call) noexcept {
+    call.link.store(nullptr, std::memory_order_relaxed);
+    std::uint64_t old = word_.load(std::memory_order_relaxed);
+    do {
+      if (old == 0 || old >> tag_shift != actor) return false;
+    } while (
+        !word_.compare_exchange_weak(old, word(actor, &call), std::memory_order_acq_rel, std::memory_order_relaxed));
+    task* const before = last(old);
+    (before != nullptr ? before->link : first_).store(&call, std::memory_order_release);
+    return true;
+  }
+
+  // ---- By one thread at a time
+
+  void open(std::uint32_t actor) noexcept { word_.store(word(actor, nullptr), std::memory_order_release); }
+  /// False if some have come.
+  [[nodiscard]] bool close() noexcept {
+    std::uint64_t old = word_.load(std::memory_order_relaxed);
+    return last(old) == nullptr && (old == 0 || word_.compare_exchange_strong(old, 0, std::memory_order_acq_rel));
+  }
+  /// The oldest; or null, also if the push of the next one is not over.
+  [[nodiscard]] task* pop() noexcept {
+    task* const t = first_.load(std::memory_order_acquire);
+    if (t == nullptr) return nullptr;
+    task* next = t->link.load(std::memory_order_acquire);
+    if (next == nullptr) {
+      first_.store(nullptr, std::memory_order_relaxed);
+      std::uint64_t expected = word_.load(std::memory_order_relaxed);
+      const std::uint64_t empty = expected & ~address;
+      if (last(expected) == t && word_.compare_exchange_strong(expected, empty, std::memory_order_acq_rel)) return t;
+      next = t->link.load(std::memory_order_acquire);
+      if (next == nullptr) {
+        first_.store(t, std::memory_order_relaxed);
+        return nullptr;
+      }
+    }
+    fetch_ahead(t, next);
+    first_.store(next, std::memory_order_relaxed);
+    return t;
+  }
+
+ private:
+  static constexpr int tag_shift = 48;
+  static constexpr std::uint64_t address = (std::uint64_t{1} << tag_shift) - 1;
+  [[nodiscard]] static std::uint64_t word(std::uint32_t actor, task* last) noexcept {
+    return std::uint64_t{actor} << tag_shift | reinterpret_cast<std::uintptr_t>(last);
+  }
+  [[nodiscard]] static task* last(std::uint64_t word) noexcept { return reinterpret_cast<task*>(word & address); }
+
+  alignas(64) std::atomic<std::uint64_t> word_{0};  // 0: closed
+  alignas(64) std::atomic<task*> first_{nullptr};
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/actor/detail/mailbox.hpp ----
 #ifndef CADRE_ACTOR_DETAIL_MAILBOX_HPP
 #define CADRE_ACTOR_DETAIL_MAILBOX_HPP
+
+#include <sched.h>
 
 #include <atomic>
 #include <cstddef>
@@ -17346,9 +17444,11 @@ class task_list {
 /// others can be told, as they may be what a long call waits for. An object that is made anew waits for those long calls
 /// that are to be made again: their coroutines are asked to stop, and still use the arguments until they are over.
 ///
-/// Thread-safety: none; guarded by the actor's mutex.
+/// Thread-safety: none but for arrive(); guarded by the actor's mutex.
 class mailbox {
  public:
+  static constexpr std::uint32_t most_actors = arrivals::most_actors;  ///< of a cell
+
   /// Of another actor.
   void begin() noexcept { is_constructed_ = false; }
 
@@ -17357,12 +17457,17 @@ class mailbox {
     return calls_.size() + long_calls() - (is_constructed_ || calls_.size() == 0 ? 0 : 1);
   }
   void push(task& call) noexcept { calls_.push(call); }
+  /// The same by any thread, without the mutex. False if it is not open for that actor of the cell.
+  [[nodiscard]] bool arrive(std::uint32_t actor, task& call) noexcept { return arrivals_.push(actor, call); }
+  /// From now on a turn of an actor that runs one call at a time, however many wait, takes what arrives.
+  void open(std::uint32_t actor) noexcept { arrivals_.open(actor); }
   /// A part of a coroutine, or a long call that is to finish.
   void resume(task& part) noexcept { resumed_.push(part); }
 
   /// The call that runs, or the first that waits, of which `is_it(const task*)` is true, with a reference; or null.
   template <class IsIt>
-  [[nodiscard]] task* find(const IsIt& is_it, task* running) const noexcept {
+  [[nodiscard]] task* find(const IsIt& is_it, task* running) noexcept {
+    take_arrivals();
     task* t = is_it(running) ? running : calls_.first();
     while (t != nullptr && !is_it(t)) t = t->link.load(std::memory_order_relaxed);
     if (t != nullptr) t->retain();
@@ -17373,6 +17478,19 @@ class mailbox {
   [[nodiscard]] task* next(std::uint32_t turns) noexcept {
     task* const call = next_call(turns);
     return call != nullptr && (call_is_next_ || resumed_.size() == 0) ? call : resumed_.first();
+  }
+  /// The same for a turn. If it is null and this is the only turn nothing arrives any more: who calls has to make another.
+  [[nodiscard]] task* next_or_close(std::uint32_t turns) noexcept {
+    for (;;) {
+      if (calls_.size() == 0)
+        if (task* const call = arrivals_.pop()) calls_.push(*call);
+      if (task* const t = next(turns)) return t;
+      if (turns > 1 || arrivals_.close()) return nullptr;
+      if (task* const call = arrivals_.pop())
+        calls_.push(*call);
+      else
+        ::sched_yield();  // one is about to be there
+    }
   }
   struct taken {
     task* whose = nullptr;  // with a reference
@@ -17405,6 +17523,7 @@ class mailbox {
   }
   /// Those that wait, but for the actor's end: by their links.
   [[nodiscard]] task* take_calls_of_users() noexcept {
+    take_arrivals();
     task_list others, users;
     while (calls_.size() != 0) {
       task& t = calls_.pop();
@@ -17476,6 +17595,9 @@ class mailbox {
   }
 
  private:
+  void take_arrivals() noexcept {
+    while (task* const call = arrivals_.pop()) calls_.push(*call);
+  }
   [[nodiscard]] task* next_call(std::uint32_t turns) noexcept {
     if (maker_ != nullptr) return turns > 1 || unwinding_left_ != 0 ? nullptr : maker_;
     while (long_calls() != 0 && calls_.size() != 0 && call_in_mailbox::of(*calls_.first()).kind == call_kind::stop) {
@@ -17506,6 +17628,7 @@ class mailbox {
     calls_.prepend(again);
   }
 
+  arrivals arrivals_;
   task_list calls_;
   bool is_constructed_ = false;
   task_list resumed_;
@@ -17727,7 +17850,7 @@ class actor_cell final : public strand {
   std::uint32_t begin(const std::type_info& type, pool_id pool, std::string label, std::uint32_t most_at_once,
                       std::size_t most_pending, std::unique_ptr<revival>& anew) {
     const std::lock_guard lock(mutex_);
-    if (turns_ != 0 || (generation_ != 0 && !has_ended())) return 0;
+    if (turns_ != 0 || (generation_ != 0 && !has_ended()) || generation_ == mailbox::most_actors) return 0;
     ended_.store(false, std::memory_order_relaxed);
     mail_.begin();
     type_ = &type;
@@ -17744,6 +17867,7 @@ class actor_cell final : public strand {
   /// Takes over one reference of the call. False if the actor is another one by now. With `counts` throws too_many_calls
   /// (605).
   bool push(std::uint32_t generation, task& call, bool counts) {
+    if (mail_.arrive(generation, call)) return true;
     turn* more = nullptr;
     {
       const std::lock_guard lock(mutex_);
@@ -17833,20 +17957,20 @@ class actor_cell final : public strand {
     turn* more = nullptr;
     task* lost = nullptr;
     std::vector<long_call*> told;
+    bool may = false;
     {
       const std::lock_guard lock(mutex_);
       if (generation != generation_ || has_ended() || mail_.has_maker() || revival_ == nullptr) return false;
       if (turns_ == 0 && most_ != 0) more = add_turn();  // first, as there may be no memory for it
-      if (!revival_->count_restart()) {
-        if (more != nullptr) --turns_, no_longer_waits(*more), more->release();
-        return false;
+      may = revival_->count_restart();
+      if (may) {
+        mail_.set_maker(maker);
+        if (most_ != 0) most_ = 1;
+        const int retries = revival_->most().task_retries;
+        if (retries == 0) lost = mail_.take_calls_of_users();
+        if (mail_.long_calls() != 0)
+          told = mail_.make_again(retries, [&] { return std::make_exception_ptr(actor_died::made_anew(label_, why)); });
       }
-      mail_.set_maker(maker);
-      if (most_ != 0) most_ = 1;
-      const int retries = revival_->most().task_retries;
-      if (retries == 0) lost = mail_.take_calls_of_users();
-      if (mail_.long_calls() != 0)
-        told = mail_.make_again(retries, [&] { return std::make_exception_ptr(actor_died::made_anew(label_, why)); });
     }
     tell(told, more);
     while (lost != nullptr) {
@@ -17854,7 +17978,7 @@ class actor_cell final : public strand {
       call_in_mailbox::of(*t).fail(std::make_exception_ptr(actor_died::made_anew(label_, why)));
       t->release();
     }
-    return true;
+    return may;
   }
   /// How often it has been made anew before; and for an actor that can be, its state is kept now. By a call that runs.
   [[nodiscard]] int restarts() const noexcept { return revival_ != nullptr ? revival_->restarts() : 0; }
@@ -17984,7 +18108,7 @@ class actor_cell final : public strand {
         const std::lock_guard lock(mutex_);
         if (self.waits_) no_longer_waits(self);
         if (before != nullptr && current_ == before) current_ = nullptr;
-        t = mail_.next(turns_);
+        t = mail_.next_or_close(turns_);
         if (t == nullptr) {
           if (--turns_ == 0) {
             if (has_ended()) {
@@ -18099,7 +18223,7 @@ class actor_cell final : public strand {
   // For the caller to schedule. Throws std::bad_alloc.
   turn* add_turn() {
     turn* const t = new turn(*this, pool_);
-    ++turns_;
+    if (turns_++ == 0 && wanted_ == 1 && most_pending_ == 0) mail_.open(generation_);
     t->waits_ = true;
     t->next_ = std::exchange(waiting_, t);
     pass_on();
@@ -18283,7 +18407,7 @@ class actor_table {
     std::optional<known> as;
     {
       const std::lock_guard lock(mutex_);
-      ended_.push_back(a.cell);
+      if (a.generation != mailbox::most_actors) ended_.push_back(a.cell);
       if (const auto found = known_.find(a.cell); found != known_.end()) {
         as = std::move(found->second);
         names_.erase(as->name);

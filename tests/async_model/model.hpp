@@ -109,6 +109,7 @@ inline int model_yield() {
 #define mutex model_mutex
 #define sched_yield model_yield
 
+#include <cadre/actor/detail/arrivals.hpp>
 #include <cadre/async.hpp>
 
 #undef atomic

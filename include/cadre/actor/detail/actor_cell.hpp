@@ -50,7 +50,7 @@ class actor_cell final : public strand {
   std::uint32_t begin(const std::type_info& type, pool_id pool, std::string label, std::uint32_t most_at_once,
                       std::size_t most_pending, std::unique_ptr<revival>& anew) {
     const std::lock_guard lock(mutex_);
-    if (turns_ != 0 || (generation_ != 0 && !has_ended())) return 0;
+    if (turns_ != 0 || (generation_ != 0 && !has_ended()) || generation_ == mailbox::most_actors) return 0;
     ended_.store(false, std::memory_order_relaxed);
     mail_.begin();
     type_ = &type;
@@ -67,6 +67,7 @@ class actor_cell final : public strand {
   /// Takes over one reference of the call. False if the actor is another one by now. With `counts` throws too_many_calls
   /// (605).
   bool push(std::uint32_t generation, task& call, bool counts) {
+    if (mail_.arrive(generation, call)) return true;
     turn* more = nullptr;
     {
       const std::lock_guard lock(mutex_);
@@ -156,20 +157,20 @@ class actor_cell final : public strand {
     turn* more = nullptr;
     task* lost = nullptr;
     std::vector<long_call*> told;
+    bool may = false;
     {
       const std::lock_guard lock(mutex_);
       if (generation != generation_ || has_ended() || mail_.has_maker() || revival_ == nullptr) return false;
       if (turns_ == 0 && most_ != 0) more = add_turn();  // first, as there may be no memory for it
-      if (!revival_->count_restart()) {
-        if (more != nullptr) --turns_, no_longer_waits(*more), more->release();
-        return false;
+      may = revival_->count_restart();
+      if (may) {
+        mail_.set_maker(maker);
+        if (most_ != 0) most_ = 1;
+        const int retries = revival_->most().task_retries;
+        if (retries == 0) lost = mail_.take_calls_of_users();
+        if (mail_.long_calls() != 0)
+          told = mail_.make_again(retries, [&] { return std::make_exception_ptr(actor_died::made_anew(label_, why)); });
       }
-      mail_.set_maker(maker);
-      if (most_ != 0) most_ = 1;
-      const int retries = revival_->most().task_retries;
-      if (retries == 0) lost = mail_.take_calls_of_users();
-      if (mail_.long_calls() != 0)
-        told = mail_.make_again(retries, [&] { return std::make_exception_ptr(actor_died::made_anew(label_, why)); });
     }
     tell(told, more);
     while (lost != nullptr) {
@@ -177,7 +178,7 @@ class actor_cell final : public strand {
       call_in_mailbox::of(*t).fail(std::make_exception_ptr(actor_died::made_anew(label_, why)));
       t->release();
     }
-    return true;
+    return may;
   }
   /// How often it has been made anew before; and for an actor that can be, its state is kept now. By a call that runs.
   [[nodiscard]] int restarts() const noexcept { return revival_ != nullptr ? revival_->restarts() : 0; }
@@ -307,7 +308,7 @@ class actor_cell final : public strand {
         const std::lock_guard lock(mutex_);
         if (self.waits_) no_longer_waits(self);
         if (before != nullptr && current_ == before) current_ = nullptr;
-        t = mail_.next(turns_);
+        t = mail_.next_or_close(turns_);
         if (t == nullptr) {
           if (--turns_ == 0) {
             if (has_ended()) {
@@ -422,7 +423,7 @@ class actor_cell final : public strand {
   // For the caller to schedule. Throws std::bad_alloc.
   turn* add_turn() {
     turn* const t = new turn(*this, pool_);
-    ++turns_;
+    if (turns_++ == 0 && wanted_ == 1 && most_pending_ == 0) mail_.open(generation_);
     t->waits_ = true;
     t->next_ = std::exchange(waiting_, t);
     pass_on();

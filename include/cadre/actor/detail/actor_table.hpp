@@ -112,7 +112,7 @@ class actor_table {
     std::optional<known> as;
     {
       const std::lock_guard lock(mutex_);
-      ended_.push_back(a.cell);
+      if (a.generation != mailbox::most_actors) ended_.push_back(a.cell);
       if (const auto found = known_.find(a.cell); found != known_.end()) {
         as = std::move(found->second);
         names_.erase(as->name);

@@ -1,9 +1,12 @@
 #ifndef CADRE_ACTOR_DETAIL_MAILBOX_HPP
 #define CADRE_ACTOR_DETAIL_MAILBOX_HPP
 
+#include <cadre/actor/detail/arrivals.hpp>
 #include <cadre/actor/detail/call_in_mailbox.hpp>
 #include <cadre/async/detail/strand.hpp>
 #include <cadre/async/detail/task.hpp>
+
+#include <sched.h>
 
 #include <atomic>
 #include <cstddef>
@@ -83,9 +86,11 @@ class task_list {
 /// others can be told, as they may be what a long call waits for. An object that is made anew waits for those long calls
 /// that are to be made again: their coroutines are asked to stop, and still use the arguments until they are over.
 ///
-/// Thread-safety: none; guarded by the actor's mutex.
+/// Thread-safety: none but for arrive(); guarded by the actor's mutex.
 class mailbox {
  public:
+  static constexpr std::uint32_t most_actors = arrivals::most_actors;  ///< of a cell
+
   /// Of another actor.
   void begin() noexcept { is_constructed_ = false; }
 
@@ -94,12 +99,17 @@ class mailbox {
     return calls_.size() + long_calls() - (is_constructed_ || calls_.size() == 0 ? 0 : 1);
   }
   void push(task& call) noexcept { calls_.push(call); }
+  /// The same by any thread, without the mutex. False if it is not open for that actor of the cell.
+  [[nodiscard]] bool arrive(std::uint32_t actor, task& call) noexcept { return arrivals_.push(actor, call); }
+  /// From now on a turn of an actor that runs one call at a time, however many wait, takes what arrives.
+  void open(std::uint32_t actor) noexcept { arrivals_.open(actor); }
   /// A part of a coroutine, or a long call that is to finish.
   void resume(task& part) noexcept { resumed_.push(part); }
 
   /// The call that runs, or the first that waits, of which `is_it(const task*)` is true, with a reference; or null.
   template <class IsIt>
-  [[nodiscard]] task* find(const IsIt& is_it, task* running) const noexcept {
+  [[nodiscard]] task* find(const IsIt& is_it, task* running) noexcept {
+    take_arrivals();
     task* t = is_it(running) ? running : calls_.first();
     while (t != nullptr && !is_it(t)) t = t->link.load(std::memory_order_relaxed);
     if (t != nullptr) t->retain();
@@ -110,6 +120,19 @@ class mailbox {
   [[nodiscard]] task* next(std::uint32_t turns) noexcept {
     task* const call = next_call(turns);
     return call != nullptr && (call_is_next_ || resumed_.size() == 0) ? call : resumed_.first();
+  }
+  /// The same for a turn. If it is null and this is the only turn nothing arrives any more: who calls has to make another.
+  [[nodiscard]] task* next_or_close(std::uint32_t turns) noexcept {
+    for (;;) {
+      if (calls_.size() == 0)
+        if (task* const call = arrivals_.pop()) calls_.push(*call);
+      if (task* const t = next(turns)) return t;
+      if (turns > 1 || arrivals_.close()) return nullptr;
+      if (task* const call = arrivals_.pop())
+        calls_.push(*call);
+      else
+        ::sched_yield();  // one is about to be there
+    }
   }
   struct taken {
     task* whose = nullptr;  // with a reference
@@ -142,6 +165,7 @@ class mailbox {
   }
   /// Those that wait, but for the actor's end: by their links.
   [[nodiscard]] task* take_calls_of_users() noexcept {
+    take_arrivals();
     task_list others, users;
     while (calls_.size() != 0) {
       task& t = calls_.pop();
@@ -213,6 +237,9 @@ class mailbox {
   }
 
  private:
+  void take_arrivals() noexcept {
+    while (task* const call = arrivals_.pop()) calls_.push(*call);
+  }
   [[nodiscard]] task* next_call(std::uint32_t turns) noexcept {
     if (maker_ != nullptr) return turns > 1 || unwinding_left_ != 0 ? nullptr : maker_;
     while (long_calls() != 0 && calls_.size() != 0 && call_in_mailbox::of(*calls_.first()).kind == call_kind::stop) {
@@ -243,6 +270,7 @@ class mailbox {
     calls_.prepend(again);
   }
 
+  arrivals arrivals_;
   task_list calls_;
   bool is_constructed_ = false;
   task_list resumed_;

@@ -1,11 +1,11 @@
 #ifndef CADRE_ASYNC_DETAIL_INBOX_HPP
 #define CADRE_ASYNC_DETAIL_INBOX_HPP
 
+#include <cadre/async/detail/fetch_ahead.hpp>
 #include <cadre/async/detail/task.hpp>
 
 #include <atomic>
 #include <cstddef>
-#include <cstdint>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -55,15 +55,6 @@ class inbox {
   }
 
  private:
-  // Each task lies in the cache of the thread that made it, and names the next: one at a time they would be waited for.
-  // Those that were made one after the other mostly lie at even distances. A guess that is wrong only costs time.
-  static void fetch_ahead(const task* before, const task* t) noexcept {
-    const auto at = reinterpret_cast<std::uintptr_t>(t);
-    const auto guess = reinterpret_cast<const std::byte*>(at + 3 * (at - reinterpret_cast<std::uintptr_t>(before)));
-    __builtin_prefetch(guess, 1);
-    __builtin_prefetch(guess + 64, 1);
-  }
-
   alignas(64) std::atomic<std::atomic<task*>*> tail_{&first_};
   alignas(64) std::atomic<task*> first_{nullptr};
   std::atomic<bool> taking_{false};
