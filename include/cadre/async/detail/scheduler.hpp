@@ -369,8 +369,8 @@ class scheduler {
       bool came = false;
       for (int i = 0; i < 4 && !came; ++i) source != nullptr ? static_cast<void>(came = source->bring()) : relax();
       if (came) begun = ticks();
-      // Who is to send it may be about to run on this very processor.
-      if (source != nullptr && !came && (++rounds & 3) == 0) ::sched_yield();
+      // Who is to send it, or to submit the next, may be about to run on this very processor.
+      if (!came && (++rounds == 16 || (source != nullptr && rounds % 4 == 0))) ::sched_yield();
       if (s.satisfied() || !w.pinned.empty() || idle_.searchers() != 1) break;
       // Seldom at the queues, as each look takes their cache lines from those who work with them.
       if (came || queues_.has_any_from_outside() || (++looks & 7) == 0)
