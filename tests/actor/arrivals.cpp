@@ -3,9 +3,7 @@
 #include <cadre/actor.hpp>
 #include <cadre/actor/detail/arrivals.hpp>
 
-#include <atomic>
 #include <cstddef>
-#include <cstdint>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -80,7 +78,6 @@ TEST_CASE("several threads push while one opens, takes and closes, and nothing i
         mine.number = n;
         if (in.push(1, mine)) continue;
         const std::lock_guard lock(mutex);  // as who makes a turn
-        while (cadre::detail::task* const t = in.pop()) take(t);
         in.open(1);
         take(&mine);
         for (int looks = 0; looks < 100 || !in.close(); ++looks)

@@ -162,7 +162,7 @@ class actor_cell final : public strand {
       const std::lock_guard lock(mutex_);
       if (generation != generation_ || has_ended() || mail_.has_maker() || revival_ == nullptr) return false;
       if (turns_ == 0 && most_ != 0) more = add_turn();  // first, as there may be no memory for it
-      may = revival_->count_restart();
+      may = revival_->count_restart();  // if not, a turn that was made finds nothing, or what has arrived since
       if (may) {
         mail_.set_maker(maker);
         if (most_ != 0) most_ = 1;
