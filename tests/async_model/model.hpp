@@ -43,6 +43,7 @@ using explore::model_mutex;
 
 #define CADRE_OS_FUTEX_HPP
 #define CADRE_OS_THREAD_HPP
+#define CADRE_OS_DETAIL_MOVE_OFF_HPP
 #define CADRE_ASYNC_DETAIL_BARRIER_HPP
 #define CADRE_ASYNC_DETAIL_SPIN_HPP
 
@@ -96,6 +97,8 @@ inline std::uint64_t ticks() {
   return now += 1'000'000;
 }
 inline void relax() {}
+inline int this_thread_number() { return 1; }
+inline void move_off_this_processor(int) {}
 }  // namespace detail
 CADRE_NAMESPACE_END
 

@@ -51,9 +51,10 @@ class graph_node {
 /// unobserved errors gets the rest). Cancelling that future skips what has not begun. What nodes submit are children of the
 /// run: cancelled with it, not waited for.
 ///
-/// Cost: a node takes 64 bytes, and an allocation if its function is larger than 40 bytes; an edge takes 8. A run allocates
-/// nothing else than its future. Thread-safety: one thread at a time; a graph that runs cannot be changed, nor run a second
-/// time. Destruction waits for the run. A graph that was moved from can only be assigned to or destroyed.
+/// Cost: a node takes 64 bytes, and an allocation if its function is larger than 40 bytes; an edge takes 8, but none the
+/// first that leads from a node. A run allocates nothing else than its future. Thread-safety: one thread at a time; a graph
+/// that runs cannot be changed, nor run a second time. Destruction waits for the run. A graph that was moved from can only be
+/// assigned to or destroyed.
 class task_graph {
  public:
   task_graph() : core_(std::make_unique<detail::graph_core>()) {}

@@ -60,16 +60,16 @@ struct alignas(64) graph_node {
   /// Predecessors that are not done, in a run. Of a node that is ready, until it is run, the link of a list.
   std::atomic<std::uint32_t> open{0};
   std::uint32_t predecessors = 0;
-  // Of the edges that begin here.
-  std::uint32_t first_edge = none;
-  std::uint32_t last_edge = none;
+  /// What is mostly run next: without another place in memory to wait for.
+  std::uint32_t first_successor = none;
+  std::uint32_t last_edge = none;  // to the last of the further successors, of which there may be none
 };
 static_assert(sizeof(graph_node) == 64);
 
-/// One of the edges that begin at the same node, linked in the order in which they were added.
+/// An edge to one of the further successors of a node, linked in a ring in the order in which they were added.
 struct graph_edge {
   std::uint32_t to;
-  std::uint32_t next = graph_node::none;
+  std::uint32_t next;
 };
 
 /// Nodes and edges, in blocks that never move.
@@ -103,11 +103,11 @@ class graph_core {
   }
   void add_edge(std::uint32_t from, std::uint32_t to) {
     check_idle("precede()");
-    const std::uint32_t added = edges_.size();
-    edges_.emplace_back(memory_, to);
     graph_node& n = node(from);
-    (n.first_edge == graph_node::none ? n.first_edge : edges_[n.last_edge].next) = added;
-    n.last_edge = added;
+    if (n.first_successor == graph_node::none)
+      n.first_successor = to;
+    else
+      add_further(n, to);
     node(to).open.store(++node(to).predecessors, std::memory_order_relaxed);
     has_successor_[from / 64] |= std::uint64_t{1} << from % 64;
     has_predecessor_[to / 64] |= std::uint64_t{1} << to % 64;
@@ -119,7 +119,18 @@ class graph_core {
 
   [[nodiscard]] std::uint32_t size() const noexcept { return nodes_.size(); }
   [[nodiscard]] graph_node& node(std::uint32_t i) const noexcept { return nodes_[i]; }
-  [[nodiscard]] const graph_edge& edge(std::uint32_t i) const noexcept { return edges_[i]; }
+  /// Calls `f(index)` for each, in the order in which they were added. Touches nothing of the graph after the last call.
+  template <class F>
+  void for_each_successor(const graph_node& n, F f) const {
+    const std::uint32_t last = n.last_edge;
+    if (n.first_successor != graph_node::none) f(n.first_successor);
+    if (last == graph_node::none) return;
+    for (std::uint32_t e = edges_[last].next, next = 0;; e = next) {
+      next = edges_[e].next;
+      f(edges_[e].to);
+      if (e == last) return;
+    }
+  }
   [[nodiscard]] const std::vector<std::uint32_t>& sources() const noexcept { return sources_; }
   [[nodiscard]] std::uint32_t sinks() const noexcept { return sinks_; }
 
@@ -156,12 +167,20 @@ class graph_core {
       text += "\"];\n";
     }
     for (std::uint32_t i = 0; i < size(); ++i)
-      for (std::uint32_t e = node(i).first_edge; e != graph_node::none; e = edge(e).next)
-        text += "  n" + std::to_string(i) + " -> n" + std::to_string(edge(e).to) + ";\n";
+      for_each_successor(
+          node(i), [&](std::uint32_t s) { text += "  n" + std::to_string(i) + " -> n" + std::to_string(s) + ";\n"; });
     return text + "}\n";
   }
 
  private:
+  void add_further(graph_node& n, std::uint32_t to) {
+    const std::uint32_t added = edges_.size();
+    const bool alone = n.last_edge == graph_node::none;
+    edges_.emplace_back(memory_, to, alone ? added : edges_[n.last_edge].next);
+    if (!alone) edges_[n.last_edge].next = added;
+    n.last_edge = added;
+  }
+
   [[nodiscard]] const std::string* name(std::uint32_t i) const noexcept {
     std::size_t low = 0;
     std::size_t high = names_.size();
@@ -181,14 +200,16 @@ class graph_core {
     while (!free.empty()) {
       const graph_node& n = node(free.back());
       free.pop_back();
-      for (std::uint32_t e = n.first_edge; e != graph_node::none; e = edge(e).next)
-        if (const std::uint32_t s = edge(e).to; --open[s] == 0) free.push_back(s);
+      for_each_successor(n, [&](std::uint32_t s) {
+        if (--open[s] == 0) free.push_back(s);
+      });
     }
     std::vector<std::uint32_t> before(size(), size());  // of each that was left a predecessor that was left too
     std::uint32_t at = size();
     for (std::uint32_t i = 0; i < size(); ++i)
-      for (std::uint32_t e = node(i).first_edge; open[i] != 0 && e != graph_node::none; e = edge(e).next)
-        if (open[edge(e).to] != 0) before[at = edge(e).to] = i;
+      for_each_successor(node(i), [&](std::uint32_t s) {
+        if (open[i] != 0 && open[s] != 0) before[at = s] = i;
+      });
     if (at == size()) return;
     for (std::uint32_t i = 0; i < size(); ++i) at = before[at];  // by now certainly in a cycle
     std::string path = describe(at);

@@ -143,28 +143,27 @@ class graph_run final : public state<void> {
         note_error(index, std::current_exception());
       }
     }
-    std::uint32_t e = n.first_edge;
-    if (e == graph_node::none) {
+    if (n.first_successor == none) {
       if (open_sinks_.load(std::memory_order_acquire) == 1 || open_sinks_.fetch_sub(1, std::memory_order_acq_rel) == 1)
         finish();
       return none;
     }
     std::uint32_t next = none;
-    do {  // after the last, *this may be gone
-      const graph_edge& edge = graph_.edge(e);
-      const std::uint32_t to = edge.to;
-      e = edge.next;
-      std::atomic<std::uint32_t>& open = graph_.node(to).open;
+    graph_.for_each_successor(n, [&](std::uint32_t to) {  // after the last, *this may be gone
+      graph_node& successor = graph_.node(to);
+      // Those that were added one after the other are mostly reached so. A guess that is wrong only costs time.
+      __builtin_prefetch(reinterpret_cast<const void*>(reinterpret_cast<std::uintptr_t>(&successor) + 16 * 64), 1);
+      std::atomic<std::uint32_t>& open = successor.open;
       if (skip) [[unlikely]]
         open.fetch_or(graph_node::skip, std::memory_order_relaxed);
       if ((open.load(std::memory_order_acquire) & graph_node::count) != 1 &&
           (open.fetch_sub(1, std::memory_order_acq_rel) & graph_node::count) != 1)
-        continue;
+        return;
       if (next == none)
         next = to;
       else
         put_off(w, to, ready);
-    } while (e != graph_node::none);
+    });
     return next;
   }
 

@@ -4,6 +4,7 @@
 #include <cadre/async/detail/barrier.hpp>
 #include <cadre/async/detail/nap.hpp>
 #include <cadre/async/detail/sleeper.hpp>
+#include <cadre/os/detail/move_off.hpp>
 #include <cadre/os/futex.hpp>
 
 #include <atomic>
@@ -40,26 +41,30 @@ class idle_list {
     return nobody_searches_but_some_sleep(counts_.fetch_sub(one_searcher, std::memory_order_seq_cst) - one_searcher);
   }
 
-  /// After a push. `alone`: of a task that is the only one in the queue of the worker that pushes it.
-  void wake_one_if_needed(bool alone = false) noexcept {
+  /// After a push. `goes_on`: the caller, at other work, so that who is woken is not to wait for its processor. `alone`: of a
+  /// task that is the only one in the queue of the worker that pushes it.
+  void wake_one_if_needed(bool goes_on, bool alone = false) noexcept {
     std::uint64_t counts = counts_.load(std::memory_order_seq_cst);
     if (counts >= one_sleeper) [[unlikely]] {
       if (!nobody_searches_but_some_sleep(counts)) {
         uneven_barrier::full();
         counts = counts_.load(std::memory_order_seq_cst);
       }
-      if (nobody_searches_but_some_sleep(counts)) wake_one();
+      if (nobody_searches_but_some_sleep(counts)) wake_one(goes_on);
     }
     if (!alone) nap_.call();
   }
-  [[gnu::noinline]] void wake_one() noexcept {
+  [[gnu::noinline]] void wake_one(bool goes_on) noexcept {
     std::atomic<std::uint32_t>* word = nullptr;
+    int thread = 0;
     {
       const std::lock_guard lock(mutex_);
       if (first_ == nullptr || static_cast<std::uint32_t>(counts_.load(std::memory_order_seq_cst)) != 0) return;
+      thread = first_->thread;
       word = wake(*first_);
     }
     futex::wake_one(*word);
+    if (goes_on && thread != 0) move_off_this_processor(thread);
   }
   /// A certain one, if it sleeps, in this list or by itself. `where` is guarded by the mutex.
   void wake_at(sleeper* const& where) noexcept {

@@ -100,7 +100,7 @@ void run_loop(scheduler& pool, std::size_t first, std::size_t last, std::size_t 
     helpers.reserve(others < shared.chunks() ? others : shared.chunks() - 1);
     while (helpers.size() < helpers.capacity()) {
       helpers.emplace_back(new helper_type(shared, pool.id()));
-      pool.push(helpers.back().get());
+      pool.push_and_go_on(helpers.back().get());
     }
   } catch (const std::bad_alloc&) {  // then with fewer
   }
@@ -126,11 +126,14 @@ void parallel_for(scheduler& pool, std::size_t first, std::size_t last, F& f, st
   if ((last - first) / chunks_per_thread >= threads) {
     const std::size_t start = first;
     const std::uint64_t begun = ticks();
-    for (std::size_t batch = 16; first != last; batch *= 2) {
+    for (std::size_t batch = 16; first != last;) {
       const std::size_t end = last - first > batch ? first + batch : last;
       for (; first != end; ++first) static_cast<void>(f(first));
       const std::uint64_t spent = ticks() - begun;
-      if (spent < enough_to_tell) continue;
+      if (spent < enough_to_tell) {
+        batch *= spent < enough_to_tell / 8 ? 8 : 2;  // each look at the time costs some 10 ns
+        continue;
+      }
       const double each = static_cast<double>(spent) / static_cast<double>(first - start);
       if (each * static_cast<double>(last - first) >= worth_sharing) break;
       for (; first != last; ++first) static_cast<void>(f(first));

@@ -17,7 +17,7 @@
 #include <cadre/async/detail/worker.hpp>
 #include <cadre/async/task_options.hpp>
 #include <cadre/core/chrono.hpp>
-#include <cadre/os/futex.hpp>
+#include <cadre/os/detail/move_off.hpp>
 #include <cadre/os/thread.hpp>
 
 #include <sched.h>
@@ -133,22 +133,27 @@ class scheduler {
   [[gnu::noinline]] void push(task* t) noexcept {
     worker* const own = own_worker();
     queues_.push(own, t);
-    idle_.wake_one_if_needed(own != nullptr && own->queue.size() == 1);
+    idle_.wake_one_if_needed(own != nullptr, own != nullptr && own->queue.size() == 1);
+  }
+  /// The same by a thread that goes on with other work, whoever it is.
+  void push_and_go_on(task* t) noexcept {
+    queues_.push(own_worker(), t);
+    idle_.wake_one_if_needed(true);
   }
   /// The same for several at once; tasks[0] will be the first to run.
   void push(task* const* tasks, std::size_t n) noexcept {
     queues_.push(own_worker(), tasks, n);
-    idle_.wake_one_if_needed();
+    idle_.wake_one_if_needed(own_worker() != nullptr);
   }
   void push(task* t, priority p) noexcept {
     if (p == priority::normal) return push(t);
     queues_.push(t, p);
-    idle_.wake_one_if_needed();
+    idle_.wake_one_if_needed(own_worker() != nullptr);
   }
   /// What no task here has submitted, but one may have let go: to where nobody takes it for that one's own.
   void push_apart(task* t) noexcept {
     queues_.push(t, priority::normal);
-    idle_.wake_one_if_needed();
+    idle_.wake_one_if_needed(own_worker() != nullptr);
   }
   /// For one worker alone.
   void push_pinned(task* t, std::size_t worker_index) noexcept {
@@ -167,7 +172,7 @@ class scheduler {
     if (!w.queue.push(&part)) [[unlikely]]
       return false;
     uneven_barrier::frequent();
-    idle_.wake_one_if_needed();
+    idle_.wake_one_if_needed(true);
     return true;
   }
   /// The newest of the parts, all of them `mine(task*)`, that `w` has pushed since its queue stood at `floor`; null if
@@ -180,7 +185,7 @@ class scheduler {
       if (w.queue.position() < w.outside) w.outside = w.queue.position();
       if (t == nullptr || mine(static_cast<const task*>(t))) return t;
       queues_.push(t, priority::normal);
-      idle_.wake_one_if_needed();
+      idle_.wake_one_if_needed(true);
     }
     return nullptr;
   }
@@ -216,7 +221,7 @@ class scheduler {
       }
       if (over || t != nullptr) {
         w.vain = 0;
-        if (idle_.end_search() && queues_.has_any()) idle_.wake_one();
+        if (idle_.end_search() && queues_.has_any()) idle_.wake_one(true);
         return t;
       }
       // Another one is just taking it: to fall asleep and not to sleep costs all threads more than a few looks.
@@ -390,6 +395,7 @@ class scheduler {
     const std::lock_guard lock(idle_.mutex());
     const bool some_work = idle_.fall_asleep(s) != lot_.driving();
     w.asleep = &s;
+    s.thread = this_thread_number();
     try_finish();
     return some_work;
   }
@@ -403,7 +409,7 @@ class scheduler {
     std::unique_lock lock(idle_.mutex());
     // It may have been woken for work that it now leaves to others.
     lot_.park(w, lock, [this] {
-      if (queues_.has_any()) idle_.wake_one();
+      if (queues_.has_any()) idle_.wake_one(false);
     });
   }
 

@@ -54,6 +54,7 @@ struct sleeper {
   sleeper* previous = nullptr;
   sleeper* next = nullptr;
   bool linked = false;
+  int thread = 0;              // the system's number of the one that sleeps
   bool between_tasks = false;  // a worker's main loop, as opposed to a wait inside a task
 };
 
