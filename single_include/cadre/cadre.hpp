@@ -10741,6 +10741,16 @@ class task {
         return true;
     return false;
   }
+  /// The same by a worker that has taken the task from a queue of its pool. A posted task is in no other hands, so that
+  /// this costs it no exchange. Then an ask_to_stop() from another thread may have been overlooked: the caller looks
+  /// afterwards whether the pool is being cancelled, and who cancels that makes the other side of the uneven_barrier.
+  [[nodiscard]] bool try_claim_from_queue(std::uint32_t runner) noexcept {
+    if (!is_in_queue_only()) return try_claim(runner);
+    claim().store((claim().load(std::memory_order_relaxed) - queued + running) + (runner << runner_shift),
+                  std::memory_order_relaxed);
+    uneven_barrier::frequent();
+    return true;
+  }
   /// A pending task's time has come. False if it was cancelled before.
   [[nodiscard]] bool make_claimable() noexcept { return advance(pending, queued); }
   /// Takes a pending task so that it never becomes claimable.
@@ -10776,11 +10786,12 @@ class task {
     return true;
   }
 
-  /// Asks this one to stop, and ends it if it has not begun. False if it had been asked before.
+  /// Asks this one to stop, and ends it if it has not begun, or has the worker that takes it do so. False if it had been
+  /// asked before.
   bool cancel_alone() noexcept {
     const bool first = ask_to_stop();
     kin_.fetch_add(0, std::memory_order_acq_rel);  // see join_family()
-    if (!has(no_closure) && (try_claim() || try_withdraw())) run_not();
+    if (!has(no_closure) && !is_in_queue_only() && (try_claim() || try_withdraw())) run_not();
     return first;
   }
   [[nodiscard]] bool has_offspring() const noexcept { return claim_word() & has_children; }
@@ -10861,6 +10872,10 @@ class task {
                                         std::memory_order_relaxed))
         return true;
     return false;
+  }
+  // Whoever takes it out of there claims it, and nobody else.
+  [[nodiscard]] bool is_in_queue_only() const noexcept {
+    return (flags_ & (beyond_cancel | not_for_help)) == beyond_cancel;
   }
   [[nodiscard]] bool drop_reference() noexcept { return counter().fetch_sub(1, std::memory_order_acq_rel) == 1; }
   void report_error() noexcept;
@@ -11356,6 +11371,7 @@ namespace detail {
 /// consistent operations, which ThreadSanitizer understands:
 ///  - pop stores bottom, then loads top; steal loads top, then bottom: in the one order of all of these, either the
 ///    thief sees the lowered bottom or the owner sees the raised top, and on the last element the exchange on top decides.
+///    If the owner sees at once that it is the last, it goes for the exchange like a thief, and lowers nothing.
 ///  - push's store of bottom publishes the slot. That it comes before the scheduler's look at who sleeps is the scheduler's
 ///    to see to (scheduler.hpp).
 template <class T>
@@ -11395,14 +11411,14 @@ class work_deque {
   /// Owner only: the newest item, or null.
   [[nodiscard]] T* pop() noexcept {
     const std::int64_t b = bottom_.load(std::memory_order_relaxed) - 1;
-    if (top_.load(std::memory_order_relaxed) > b) return nullptr;  // top only rises: certainly empty
+    std::int64_t t = top_.load(std::memory_order_relaxed);
+    if (t > b) return nullptr;  // top only rises: certainly empty
     ring* const r = ring_.load(std::memory_order_relaxed);
+    if (t == b) return take_last(*r, t);
     bottom_.store(b, std::memory_order_seq_cst);
-    std::int64_t t = top_.load(std::memory_order_seq_cst);
+    t = top_.load(std::memory_order_seq_cst);
     if (t < b) return r->slot(b).load(std::memory_order_relaxed);
-    T* item = nullptr;
-    if (t == b && top_.compare_exchange_strong(t, t + 1, std::memory_order_seq_cst, std::memory_order_relaxed))
-      item = r->slot(b).load(std::memory_order_relaxed);
+    T* const item = t == b ? take_last(*r, t) : nullptr;
     bottom_.store(b + 1, std::memory_order_relaxed);
     return item;
   }
@@ -11454,6 +11470,13 @@ class work_deque {
     ring* smaller;  // kept until the end, for thieves that still read it
     std::unique_ptr<std::atomic<T*>[]> slots;
   };
+
+  // The oldest item, at `t`, by the owner, who may find that a thief was faster.
+  T* take_last(ring& r, std::int64_t t) noexcept {
+    return top_.compare_exchange_strong(t, t + 1, std::memory_order_seq_cst, std::memory_order_relaxed)
+               ? r.slot(t).load(std::memory_order_relaxed)
+               : nullptr;
+  }
 
   [[gnu::noinline]] ring* grow(ring& full, std::int64_t t, std::int64_t b) noexcept {
     try {
@@ -12510,8 +12533,9 @@ class scheduler {
       return;
     }
     if (cancel) {
-      // First: as soon as one that runs has ended, its thread would run the next before that is found.
+      // First, as the next one is run once one that runs has ended; the barrier is of task::try_claim_from_queue().
       cancelling_.store(true, std::memory_order_relaxed);
+      uneven_barrier::seldom();
       cancel_all([this](const task& t) { return t.home() == id_; });
     }
     {
@@ -12627,7 +12651,7 @@ class scheduler {
   /// Runs a task that this worker holds: claims it, unless somebody else has, and gives back the queue's reference.
   void run(worker& w, task* t) noexcept {
     if (t->has(task::bare)) return run_bare(w, *t);
-    if (t->try_claim(w.index + 1)) run_claimed(w, *t);
+    if (t->try_claim_from_queue(w.index + 1)) run_claimed(w, *t);
     t->release();
   }
   static void run_claimed(worker& w, task& t) noexcept {
@@ -12699,8 +12723,7 @@ class scheduler {
 
   /// Whether a thread runs tasks or looks for some right now, so that what is pushed will soon be begun.
   [[nodiscard]] bool is_awake() const noexcept {
-    if (looking_.load(std::memory_order_relaxed)) return true;
-    return idle_.idle() < queues_.size();
+    return looking_.load(std::memory_order_relaxed) || idle_.idle() < queues_.size();
   }
 
   /// Whether all threads sleep between tasks and nothing is queued.
@@ -17848,7 +17871,7 @@ namespace detail {
 class turn final : public state_with_error {
  public:
   turn(actor_cell& cell, pool_id home) noexcept
-      : state_with_error(home, task::no_future | task::beyond_cancel, {}), cell_(cell) {
+      : state_with_error(home, task::no_future | task::beyond_cancel | task::not_for_help, {}), cell_(cell) {
     this->publish(task::queued, 1);  // a child of nobody: whoever makes the call may be cancelled, the actor goes on
   }
   void run() noexcept override { run_calls(); }

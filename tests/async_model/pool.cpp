@@ -85,6 +85,18 @@ void queue_and_rely_on_a_searcher() {
   explore::no_further();
 }
 
+// A posted task begins, or has, or never does, while its pool is cancelled: once it runs it goes on until it is asked to stop.
+void post_and_cancel() {
+  explore::explore_from_here();
+  {
+    cadre::thread_pool pool{{.threads = 1, .at_end = cadre::at_end::cancel}};
+    pool.post([] {
+      while (!cadre::this_task::stop_requested()) model_yield();
+    });
+  }
+  explore::no_further();
+}
+
 }  // namespace pool_model
 
 TEST_CASE("no wake-up is lost between a thread that submits and a worker that falls asleep", "[model]") {
@@ -203,4 +215,19 @@ TEST_CASE("a task that is cancelled while a worker takes it runs or does not, an
   });
   CHECK(r.failure.empty());
   CHECK(r.runs > 100);
+}
+
+TEST_CASE("a posted task that begins while its pool is cancelled is asked to stop", "[model]") {
+  for (const auto& s : {pool_model::bounded, pool_model::buffered}) {
+    const auto r = model::every_order(s, pool_model::post_and_cancel);
+    CHECK(r.failure.empty());
+    CHECK(r.runs > 100);
+  }
+}
+
+TEST_CASE("the explorer finds the task that is not asked to stop without the barrier of who cancels", "[model]") {
+  auto s = pool_model::buffered;
+  s.broken.no_barrier = true;
+  CHECK_THAT(model::every_order(s, pool_model::post_and_cancel).failure,
+             ContainsSubstring("the threads go on for ever"));
 }

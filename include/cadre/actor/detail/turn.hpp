@@ -12,7 +12,7 @@ namespace detail {
 class turn final : public state_with_error {
  public:
   turn(actor_cell& cell, pool_id home) noexcept
-      : state_with_error(home, task::no_future | task::beyond_cancel, {}), cell_(cell) {
+      : state_with_error(home, task::no_future | task::beyond_cancel | task::not_for_help, {}), cell_(cell) {
     this->publish(task::queued, 1);  // a child of nobody: whoever makes the call may be cancelled, the actor goes on
   }
   void run() noexcept override { run_calls(); }

@@ -18,6 +18,7 @@ namespace detail {
 /// consistent operations, which ThreadSanitizer understands:
 ///  - pop stores bottom, then loads top; steal loads top, then bottom: in the one order of all of these, either the
 ///    thief sees the lowered bottom or the owner sees the raised top, and on the last element the exchange on top decides.
+///    If the owner sees at once that it is the last, it goes for the exchange like a thief, and lowers nothing.
 ///  - push's store of bottom publishes the slot. That it comes before the scheduler's look at who sleeps is the scheduler's
 ///    to see to (scheduler.hpp).
 template <class T>
@@ -57,14 +58,14 @@ class work_deque {
   /// Owner only: the newest item, or null.
   [[nodiscard]] T* pop() noexcept {
     const std::int64_t b = bottom_.load(std::memory_order_relaxed) - 1;
-    if (top_.load(std::memory_order_relaxed) > b) return nullptr;  // top only rises: certainly empty
+    std::int64_t t = top_.load(std::memory_order_relaxed);
+    if (t > b) return nullptr;  // top only rises: certainly empty
     ring* const r = ring_.load(std::memory_order_relaxed);
+    if (t == b) return take_last(*r, t);
     bottom_.store(b, std::memory_order_seq_cst);
-    std::int64_t t = top_.load(std::memory_order_seq_cst);
+    t = top_.load(std::memory_order_seq_cst);
     if (t < b) return r->slot(b).load(std::memory_order_relaxed);
-    T* item = nullptr;
-    if (t == b && top_.compare_exchange_strong(t, t + 1, std::memory_order_seq_cst, std::memory_order_relaxed))
-      item = r->slot(b).load(std::memory_order_relaxed);
+    T* const item = t == b ? take_last(*r, t) : nullptr;
     bottom_.store(b + 1, std::memory_order_relaxed);
     return item;
   }
@@ -116,6 +117,13 @@ class work_deque {
     ring* smaller;  // kept until the end, for thieves that still read it
     std::unique_ptr<std::atomic<T*>[]> slots;
   };
+
+  // The oldest item, at `t`, by the owner, who may find that a thief was faster.
+  T* take_last(ring& r, std::int64_t t) noexcept {
+    return top_.compare_exchange_strong(t, t + 1, std::memory_order_seq_cst, std::memory_order_relaxed)
+               ? r.slot(t).load(std::memory_order_relaxed)
+               : nullptr;
+  }
 
   [[gnu::noinline]] ring* grow(ring& full, std::int64_t t, std::int64_t b) noexcept {
     try {

@@ -76,8 +76,9 @@ class scheduler {
       return;
     }
     if (cancel) {
-      // First: as soon as one that runs has ended, its thread would run the next before that is found.
+      // First, as the next one is run once one that runs has ended; the barrier is of task::try_claim_from_queue().
       cancelling_.store(true, std::memory_order_relaxed);
+      uneven_barrier::seldom();
       cancel_all([this](const task& t) { return t.home() == id_; });
     }
     {
@@ -193,7 +194,7 @@ class scheduler {
   /// Runs a task that this worker holds: claims it, unless somebody else has, and gives back the queue's reference.
   void run(worker& w, task* t) noexcept {
     if (t->has(task::bare)) return run_bare(w, *t);
-    if (t->try_claim(w.index + 1)) run_claimed(w, *t);
+    if (t->try_claim_from_queue(w.index + 1)) run_claimed(w, *t);
     t->release();
   }
   static void run_claimed(worker& w, task& t) noexcept {
@@ -265,8 +266,7 @@ class scheduler {
 
   /// Whether a thread runs tasks or looks for some right now, so that what is pushed will soon be begun.
   [[nodiscard]] bool is_awake() const noexcept {
-    if (looking_.load(std::memory_order_relaxed)) return true;
-    return idle_.idle() < queues_.size();
+    return looking_.load(std::memory_order_relaxed) || idle_.idle() < queues_.size();
   }
 
   /// Whether all threads sleep between tasks and nothing is queued.

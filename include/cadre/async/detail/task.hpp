@@ -1,6 +1,7 @@
 #ifndef CADRE_ASYNC_DETAIL_TASK_HPP
 #define CADRE_ASYNC_DETAIL_TASK_HPP
 
+#include <cadre/async/detail/barrier.hpp>
 #include <cadre/async/detail/node_memory.hpp>
 #include <cadre/async/detail/sleeper.hpp>
 #include <cadre/async/detail/waiter_list.hpp>
@@ -184,6 +185,16 @@ class task {
         return true;
     return false;
   }
+  /// The same by a worker that has taken the task from a queue of its pool. A posted task is in no other hands, so that
+  /// this costs it no exchange. Then an ask_to_stop() from another thread may have been overlooked: the caller looks
+  /// afterwards whether the pool is being cancelled, and who cancels that makes the other side of the uneven_barrier.
+  [[nodiscard]] bool try_claim_from_queue(std::uint32_t runner) noexcept {
+    if (!is_in_queue_only()) return try_claim(runner);
+    claim().store((claim().load(std::memory_order_relaxed) - queued + running) + (runner << runner_shift),
+                  std::memory_order_relaxed);
+    uneven_barrier::frequent();
+    return true;
+  }
   /// A pending task's time has come. False if it was cancelled before.
   [[nodiscard]] bool make_claimable() noexcept { return advance(pending, queued); }
   /// Takes a pending task so that it never becomes claimable.
@@ -219,11 +230,12 @@ class task {
     return true;
   }
 
-  /// Asks this one to stop, and ends it if it has not begun. False if it had been asked before.
+  /// Asks this one to stop, and ends it if it has not begun, or has the worker that takes it do so. False if it had been
+  /// asked before.
   bool cancel_alone() noexcept {
     const bool first = ask_to_stop();
     kin_.fetch_add(0, std::memory_order_acq_rel);  // see join_family()
-    if (!has(no_closure) && (try_claim() || try_withdraw())) run_not();
+    if (!has(no_closure) && !is_in_queue_only() && (try_claim() || try_withdraw())) run_not();
     return first;
   }
   [[nodiscard]] bool has_offspring() const noexcept { return claim_word() & has_children; }
@@ -304,6 +316,10 @@ class task {
                                         std::memory_order_relaxed))
         return true;
     return false;
+  }
+  // Whoever takes it out of there claims it, and nobody else.
+  [[nodiscard]] bool is_in_queue_only() const noexcept {
+    return (flags_ & (beyond_cancel | not_for_help)) == beyond_cancel;
   }
   [[nodiscard]] bool drop_reference() noexcept { return counter().fetch_sub(1, std::memory_order_acq_rel) == 1; }
   void report_error() noexcept;
