@@ -11147,15 +11147,15 @@ namespace detail {
 [[nodiscard, gnu::cold]] inline int this_thread_number() noexcept { return ::gettid(); }
 
 /// Has a thread of this process, should it wait for the processor that the caller runs on, wait for another one of those
-/// that it may use. For who wakes a thread and goes on: a guest kernel takes a processor that sleeps for one that its host
-/// has withdrawn, and lets the woken thread wait behind its waker for some milliseconds, beside idle processors. The
-/// thread's affinity mask is the same before and after, but as if the program had set it: should the cpuset around the
-/// process grow later, this thread stays where it was. Thread-safety: any thread; if two call at once, one does nothing.
-/// Cost: about 1 us.
+/// that it may use; 0 is no thread. For who wakes a thread and goes on: a guest kernel takes a processor that sleeps for one
+/// that its host has withdrawn, and lets the woken thread wait behind its waker for some milliseconds, beside idle
+/// processors. The thread's affinity mask is the same before and after, but as if the program had set it: should the cpuset
+/// around the process grow later, this thread stays where it was. Thread-safety: any thread; if two call at once, one does
+/// nothing. Cost: about 1 us.
 [[gnu::noinline]] inline void move_off_this_processor(int thread) noexcept {
-  static constinit std::atomic<bool> busy{
-      false};  // two of them at the same thread could leave it with less than it had
-  if (busy.exchange(true, std::memory_order_acquire)) return;
+  // Two of them at the same thread could leave it with less than it had.
+  static constinit std::atomic<bool> busy{false};
+  if (thread == 0 || busy.exchange(true, std::memory_order_acquire)) return;
   constexpr std::size_t sets = 8;  // room for 8,192 processors; with more nothing is done
   cpu_set_t may_use[sets], others[sets];
   const int here = ::sched_getcpu();
@@ -11211,7 +11211,7 @@ class idle_list {
     return nobody_searches_but_some_sleep(counts_.fetch_sub(one_searcher, std::memory_order_seq_cst) - one_searcher);
   }
 
-  /// After a push. `goes_on`: the caller, at other work, so that who is woken is not to wait for its processor. `alone`: of a
+  /// After a push. `goes_on`: the caller, at its work, so that who is woken is not to wait for its processor. `alone`: of a
   /// task that is the only one in the queue of the worker that pushes it.
   void wake_one_if_needed(bool goes_on, bool alone = false) noexcept {
     std::uint64_t counts = counts_.load(std::memory_order_seq_cst);
@@ -11220,21 +11220,26 @@ class idle_list {
         uneven_barrier::full();
         counts = counts_.load(std::memory_order_seq_cst);
       }
-      if (nobody_searches_but_some_sleep(counts)) wake_one(goes_on);
+      if (nobody_searches_but_some_sleep(counts)) wake_one(goes_on, alone);
     }
-    if (!alone) nap_.call();
+    if (alone) return;
+    if (goes_on && behind_waker_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+      move_off_this_processor(behind_waker_.exchange(0, std::memory_order_relaxed));
+    nap_.call();
   }
-  [[gnu::noinline]] void wake_one(bool goes_on) noexcept {
+  [[gnu::noinline]] void wake_one(bool goes_on, bool alone = false) noexcept {
     std::atomic<std::uint32_t>* word = nullptr;
     int thread = 0;
     {
       const std::lock_guard lock(mutex_);
       if (first_ == nullptr || static_cast<std::uint32_t>(counts_.load(std::memory_order_seq_cst)) != 0) return;
       thread = first_->thread;
+      // For a task that the caller mostly runs itself it may wait, unless more of them follow.
+      if (goes_on && alone) behind_waker_.store(thread, std::memory_order_relaxed);
       word = wake(*first_);
     }
     futex::wake_one(*word);
-    if (goes_on && thread != 0) move_off_this_processor(thread);
+    if (goes_on && !alone) move_off_this_processor(thread);
   }
   /// A certain one, if it sleeps, in this list or by itself. `where` is guarded by the mutex.
   void wake_at(sleeper* const& where) noexcept {
@@ -11269,6 +11274,7 @@ class idle_list {
       unlink(s);
       counts_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
     }
+    behind_waker_.store(0, std::memory_order_relaxed);
     s.word.fetch_and(~sleeper::woken_for_work, std::memory_order_acq_rel);
   }
 
@@ -11319,6 +11325,7 @@ class idle_list {
   }
 
   alignas(64) std::atomic<std::uint64_t> counts_{0};
+  std::atomic<int> behind_waker_{0};  // a thread that has been woken and has not come yet
   alignas(64) nap nap_;
   alignas(64) std::mutex mutex_;
   sleeper* first_ = nullptr;
@@ -12611,7 +12618,7 @@ class scheduler {
   /// What no task here has submitted, but one may have let go: to where nobody takes it for that one's own.
   void push_apart(task* t) noexcept {
     queues_.push(t, priority::normal);
-    idle_.wake_one_if_needed(own_worker() != nullptr);
+    idle_.wake_one_if_needed(false);  // the caller mostly ends, and runs it next
   }
   /// For one worker alone.
   void push_pinned(task* t, std::size_t worker_index) noexcept {
@@ -12679,7 +12686,7 @@ class scheduler {
       }
       if (over || t != nullptr) {
         w.vain = 0;
-        if (idle_.end_search() && queues_.has_any()) idle_.wake_one(true);
+        if (idle_.end_search() && queues_.has_any()) idle_.wake_one(false);
         return t;
       }
       // Another one is just taking it: to fall asleep and not to sleep costs all threads more than a few looks.

@@ -41,7 +41,7 @@ class idle_list {
     return nobody_searches_but_some_sleep(counts_.fetch_sub(one_searcher, std::memory_order_seq_cst) - one_searcher);
   }
 
-  /// After a push. `goes_on`: the caller, at other work, so that who is woken is not to wait for its processor. `alone`: of a
+  /// After a push. `goes_on`: the caller, at its work, so that who is woken is not to wait for its processor. `alone`: of a
   /// task that is the only one in the queue of the worker that pushes it.
   void wake_one_if_needed(bool goes_on, bool alone = false) noexcept {
     std::uint64_t counts = counts_.load(std::memory_order_seq_cst);
@@ -50,21 +50,26 @@ class idle_list {
         uneven_barrier::full();
         counts = counts_.load(std::memory_order_seq_cst);
       }
-      if (nobody_searches_but_some_sleep(counts)) wake_one(goes_on);
+      if (nobody_searches_but_some_sleep(counts)) wake_one(goes_on, alone);
     }
-    if (!alone) nap_.call();
+    if (alone) return;
+    if (goes_on && behind_waker_.load(std::memory_order_relaxed) != 0) [[unlikely]]
+      move_off_this_processor(behind_waker_.exchange(0, std::memory_order_relaxed));
+    nap_.call();
   }
-  [[gnu::noinline]] void wake_one(bool goes_on) noexcept {
+  [[gnu::noinline]] void wake_one(bool goes_on, bool alone = false) noexcept {
     std::atomic<std::uint32_t>* word = nullptr;
     int thread = 0;
     {
       const std::lock_guard lock(mutex_);
       if (first_ == nullptr || static_cast<std::uint32_t>(counts_.load(std::memory_order_seq_cst)) != 0) return;
       thread = first_->thread;
+      // For a task that the caller mostly runs itself it may wait, unless more of them follow.
+      if (goes_on && alone) behind_waker_.store(thread, std::memory_order_relaxed);
       word = wake(*first_);
     }
     futex::wake_one(*word);
-    if (goes_on && thread != 0) move_off_this_processor(thread);
+    if (goes_on && !alone) move_off_this_processor(thread);
   }
   /// A certain one, if it sleeps, in this list or by itself. `where` is guarded by the mutex.
   void wake_at(sleeper* const& where) noexcept {
@@ -99,6 +104,7 @@ class idle_list {
       unlink(s);
       counts_.fetch_add(one_searcher - one_sleeper, std::memory_order_seq_cst);
     }
+    behind_waker_.store(0, std::memory_order_relaxed);
     s.word.fetch_and(~sleeper::woken_for_work, std::memory_order_acq_rel);
   }
 
@@ -149,6 +155,7 @@ class idle_list {
   }
 
   alignas(64) std::atomic<std::uint64_t> counts_{0};
+  std::atomic<int> behind_waker_{0};  // a thread that has been woken and has not come yet
   alignas(64) nap nap_;
   alignas(64) std::mutex mutex_;
   sleeper* first_ = nullptr;

@@ -154,7 +154,7 @@ class scheduler {
   /// What no task here has submitted, but one may have let go: to where nobody takes it for that one's own.
   void push_apart(task* t) noexcept {
     queues_.push(t, priority::normal);
-    idle_.wake_one_if_needed(own_worker() != nullptr);
+    idle_.wake_one_if_needed(false);  // the caller mostly ends, and runs it next
   }
   /// For one worker alone.
   void push_pinned(task* t, std::size_t worker_index) noexcept {
@@ -222,7 +222,7 @@ class scheduler {
       }
       if (over || t != nullptr) {
         w.vain = 0;
-        if (idle_.end_search() && queues_.has_any()) idle_.wake_one(true);
+        if (idle_.end_search() && queues_.has_any()) idle_.wake_one(false);
         return t;
       }
       // Another one is just taking it: to fall asleep and not to sleep costs all threads more than a few looks.
