@@ -15829,9 +15829,10 @@ void parallel_for(scheduler& pool, std::size_t first, std::size_t last, F& f, st
   if ((last - first) / chunks_per_thread >= threads) {
     const std::size_t start = first;
     const std::uint64_t begun = ticks();
-    for (std::size_t batch = 16; first != last;) {
+    for (std::size_t batch = 16;;) {
       const std::size_t end = last - first > batch ? first + batch : last;
       for (; first != end; ++first) static_cast<void>(f(first));
+      if (first == last) return;
       const std::uint64_t spent = ticks() - begun;
       if (spent < enough_to_tell) {
         batch *= spent < enough_to_tell / 8 ? 8 : 2;  // each look at the time costs some 10 ns
@@ -15839,9 +15840,8 @@ void parallel_for(scheduler& pool, std::size_t first, std::size_t last, F& f, st
       }
       const double each = static_cast<double>(spent) / static_cast<double>(first - start);
       if (each * static_cast<double>(last - first) >= worth_sharing) break;
-      for (; first != last; ++first) static_cast<void>(f(first));
+      batch = last - first;
     }
-    if (first == last) return;
   }
   const std::size_t chunk = (last - first) / (threads * chunks_per_thread);
   run_loop(pool, first, last, chunk != 0 ? chunk : 1, f);
@@ -17874,7 +17874,8 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// Runs calls of an actor: on a thread of the pool, or on one that waits for a call.
+/// Runs calls of an actor: on a thread of the pool, or on one that waits for a call, which claims it (so not_for_help: the
+/// pool's queue is not all that has it).
 class turn final : public state_with_error {
  public:
   turn(actor_cell& cell, pool_id home) noexcept

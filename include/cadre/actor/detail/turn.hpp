@@ -8,7 +8,8 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// Runs calls of an actor: on a thread of the pool, or on one that waits for a call.
+/// Runs calls of an actor: on a thread of the pool, or on one that waits for a call, which claims it (so not_for_help: the
+/// pool's queue is not all that has it).
 class turn final : public state_with_error {
  public:
   turn(actor_cell& cell, pool_id home) noexcept
