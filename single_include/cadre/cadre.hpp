@@ -10602,6 +10602,7 @@ struct thread_context {
   struct worker* worker = nullptr;  // which one of a pool this thread is
   running_frame* top = nullptr;
   here_queue* here = nullptr;  // of the run_here() under way
+  const task* got = nullptr;   // whose result was taken last; it may be gone
 };
 CADRE_OUT_OF_COROUTINES inline thread_context& this_context() noexcept {
   CADRE_NOT_PURE();
@@ -11038,6 +11039,31 @@ inline bool task::descends_from(const task& t) const noexcept {
   for (const task* p = parent_; p != nullptr; p = p->parent_)
     if (p == &t) return true;
   return false;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/fetch_ahead.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_FETCH_AHEAD_HPP
+#define CADRE_ASYNC_DETAIL_FETCH_AHEAD_HPP
+
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// For who goes along tasks that other threads have made, or run: each lies in the cache of the other thread, and one at a
+/// time they would be waited for. Those that were made one after the other mostly lie at even distances: this fetches the one
+/// that is `tasks` further on. A guess that is wrong only costs time.
+inline void fetch_ahead(const task* before, const task* t, std::uintptr_t tasks) noexcept {
+  const auto at = reinterpret_cast<std::uintptr_t>(t);
+  const auto guess = reinterpret_cast<const std::byte*>(at + tasks * (at - reinterpret_cast<std::uintptr_t>(before)));
+  __builtin_prefetch(guess, 1);
+  __builtin_prefetch(guess + 64, 1);
 }
 
 }  // namespace detail
@@ -11508,31 +11534,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/async/detail/fetch_ahead.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_FETCH_AHEAD_HPP
-#define CADRE_ASYNC_DETAIL_FETCH_AHEAD_HPP
-
-#include <cstddef>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// For who goes along a list of tasks that other threads have made: each lies in the cache of its maker, and names the next,
-/// so that one at a time they would be waited for. Those that were made one after the other mostly lie at even distances. A
-/// guess that is wrong only costs time.
-inline void fetch_ahead(const task* before, const task* t) noexcept {
-  const auto at = reinterpret_cast<std::uintptr_t>(t);
-  const auto guess = reinterpret_cast<const std::byte*>(at + 3 * (at - reinterpret_cast<std::uintptr_t>(before)));
-  __builtin_prefetch(guess, 1);
-  __builtin_prefetch(guess + 64, 1);
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/async/detail/inbox.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_INBOX_HPP
 #define CADRE_ASYNC_DETAIL_INBOX_HPP
@@ -11564,7 +11565,7 @@ class inbox {
     std::size_t n = 0;
     task* t = first_.load(std::memory_order_acquire);
     while (n < most && t != nullptr) {
-      if (n != 0) fetch_ahead(out[n - 1], t);
+      if (n != 0) fetch_ahead(out[n - 1], t, 2);
       task* next = t->link.load(std::memory_order_acquire);
       if (next == nullptr) {
         // The last: a push that finds it so writes to first_, else to the link of `t`.
@@ -13905,7 +13906,11 @@ class future {
   /// Waits, then gives the value away, or throws what the task threw; the future is empty afterwards. Throws
   /// empty_future (201).
   T get() {
-    static_cast<void>(detail::wait_for_task(checked("get()")));
+    detail::task& t = checked("get()");
+    if (t.done())  // of many, the next ones mostly are too: each result lies in the cache of the thread that made it
+      detail::fetch_ahead(std::exchange(detail::this_context().got, &t), &t, 2);
+    else
+      static_cast<void>(detail::wait_for_task(t));
     const detail::task_ref<detail::state<T>> done = std::move(state_);
     return detail::take_result(*done);
   }
@@ -17428,7 +17433,7 @@ class arrivals {
         return nullptr;
       }
     }
-    fetch_ahead(t, next);
+    fetch_ahead(t, next, 3);
     first_.store(next, std::memory_order_relaxed);
     return t;
   }

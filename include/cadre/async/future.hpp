@@ -1,6 +1,7 @@
 #ifndef CADRE_ASYNC_FUTURE_HPP
 #define CADRE_ASYNC_FUTURE_HPP
 
+#include <cadre/async/detail/fetch_ahead.hpp>
 #include <cadre/async/detail/state.hpp>
 #include <cadre/async/detail/waiting.hpp>
 #include <cadre/async/error.hpp>
@@ -199,7 +200,11 @@ class future {
   /// Waits, then gives the value away, or throws what the task threw; the future is empty afterwards. Throws
   /// empty_future (201).
   T get() {
-    static_cast<void>(detail::wait_for_task(checked("get()")));
+    detail::task& t = checked("get()");
+    if (t.done())  // of many, the next ones mostly are too: each result lies in the cache of the thread that made it
+      detail::fetch_ahead(std::exchange(detail::this_context().got, &t), &t, 2);
+    else
+      static_cast<void>(detail::wait_for_task(t));
     const detail::task_ref<detail::state<T>> done = std::move(state_);
     return detail::take_result(*done);
   }

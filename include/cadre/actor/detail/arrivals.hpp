@@ -59,7 +59,7 @@ class arrivals {
         return nullptr;
       }
     }
-    fetch_ahead(t, next);
+    fetch_ahead(t, next, 3);
     first_.store(next, std::memory_order_relaxed);
     return t;
   }

@@ -31,7 +31,7 @@ class inbox {
     std::size_t n = 0;
     task* t = first_.load(std::memory_order_acquire);
     while (n < most && t != nullptr) {
-      if (n != 0) fetch_ahead(out[n - 1], t);
+      if (n != 0) fetch_ahead(out[n - 1], t, 2);
       task* next = t->link.load(std::memory_order_acquire);
       if (next == nullptr) {
         // The last: a push that finds it so writes to first_, else to the link of `t`.

@@ -46,6 +46,7 @@ struct thread_context {
   struct worker* worker = nullptr;  // which one of a pool this thread is
   running_frame* top = nullptr;
   here_queue* here = nullptr;  // of the run_here() under way
+  const task* got = nullptr;   // whose result was taken last; it may be gone
 };
 CADRE_OUT_OF_COROUTINES inline thread_context& this_context() noexcept {
   CADRE_NOT_PURE();
