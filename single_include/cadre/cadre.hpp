@@ -3290,6 +3290,7 @@ enum class store_step {
   reuse_begun,
   reuse_written,
   reuse_committed,
+  release_begun,
   sealed,
   seal_told,
   ref_dropped,
@@ -3431,9 +3432,9 @@ class object_table {
     return i;
   }
   /// What was the last ref of this process to an object, and is counted no more: if no other has ever had it, its entry
-  /// and memory are kept for reuse(). Else settle() is to follow. Without the lock.
-  bool keep(std::uint32_t i) noexcept {
-    object_word w = word(i);
+  /// and memory are kept for reuse(). Else settle() is to follow. Without the lock, so that the object may have ended since
+  /// the ref was counted, and the entry be another one's: `w` is its word at that time.
+  bool keep(std::uint32_t i, object_word w) noexcept {
     if (w.state() != object_state::sealed || !is_private(i) ||
         !change(i, w, object_word(w.generation(), object_state::kept, slot_)))
       return false;
@@ -3474,6 +3475,7 @@ class object_table {
     for (std::uint32_t s = 0; s < most_processes; ++s)
       any |= memory_.slots()[s].keeps.load(std::memory_order_seq_cst) != 0 &&
              memory_.slots()[s].keeps.exchange(0, std::memory_order_seq_cst) != 0;
+    if (any) CADRE_STORE_STEP(release_begun);
     bool freed = false;
     for (std::uint32_t i = 0; any && i < head_.entries_begun; ++i) {
       object_word w(entries_[i].word.load(std::memory_order_seq_cst));
@@ -4803,6 +4805,8 @@ inline void rebuild(object_table& table) noexcept {
     }
     ++head.objects;
     e.in_flight = 0;
+    // Who died may have been about to free it.
+    if (w.state() == object_state::kept) table.memory().slots()[w.owner()].keeps.store(1, std::memory_order_seq_cst);
     // Who spilled it may have died before it looked for views, which are of what is in memory.
     if (w.state() == object_state::spilled) {
       if (e.offset.load(std::memory_order_relaxed) != no_offset && table.count_holding(i, false).views)
@@ -6872,11 +6876,12 @@ class store_core : public store_registry::member {
     if (!table_.is_private(i) || head_.scarce.load(std::memory_order_relaxed) != 0) return false;
     const put_shelves::hold shelf(shelves_);
     std::uint64_t seen = hold_ref;
+    const object_word before = word(i);
     if (!shelf->has_room(table_, bytes) || !counts_[i].compare_exchange_strong(seen, 0, std::memory_order_seq_cst))
       return false;
     // From here on nothing but the shelf keeps close() from deleting this.
     CADRE_STORE_STEP(ref_put_away);
-    if (table_.keep(i)) {
+    if (table_.keep(i, before)) {
       shelf->add(i, bytes);
     } else {
       store_lock lock(table_, store_lock::patiently{});

@@ -50,8 +50,9 @@ struct table {
     objects.mine(i).store(cadre::detail::hold_ref);
   }
   bool drop_and_keep(std::uint32_t i) {
+    const cadre::detail::object_word before = objects.word(i);
     objects.mine(i).store(0);
-    return objects.keep(i);
+    return objects.keep(i, before);
   }
 };
 
@@ -77,6 +78,17 @@ TEST_CASE("What a process drops is kept for its next put of that size, and found
   t.objects.settle(i);
   CHECK(t.objects.word(i).state() == object_state::free);
   CHECK(t.memory.blocks().used() == 0);
+}
+
+TEST_CASE("An entry that has become another object's since its last ref was dropped is not kept") {
+  table t;
+  const std::uint32_t i = t.put(1000);
+  const cadre::detail::object_word before = t.objects.word(i);
+  t.objects.mine(i).store(0);
+  t.objects.end(i, cadre::detail::object_end::evicted);
+  REQUIRE(t.put(1000) == i);
+  CHECK_FALSE(t.objects.keep(i, before));
+  CHECK(t.objects.word(i).readable());
 }
 
 TEST_CASE("What is kept is freed for whoever is short of memory, and its owner learns of it") {

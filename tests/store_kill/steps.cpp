@@ -27,6 +27,7 @@ constexpr part part_of(store_step step) {
     case store_step::reuse_begun:
     case store_step::reuse_written:
     case store_step::reuse_committed:
+    case store_step::release_begun:
     case store_step::sealed:
     case store_step::seal_told:
     case store_step::ref_dropped:
@@ -112,6 +113,7 @@ void work_with_objects(const std::string& name) {
       const numbers_ref alone = store.put(pattern(k, 50));
       check(is_whole(store.get(alone), k), "what a victim has put again is not whole");
     }
+    static_cast<void>(store.stats());  // for which what is kept for the next put is freed
     store.erase("victim's");
     {
       const numbers_ref named = store.put(pattern(2, 700), {.name = "victim's"});
@@ -247,6 +249,25 @@ TEST_CASE("A process killed behind any step leaves nothing behind and takes noth
         steps_of(p), s, [&] { work_of(p)(s.name()); }, [](process&) {});
     s.check_end();
   }
+}
+
+TEST_CASE("What a process keeps for its next puts is freed although another one was killed as it began to free it",
+          "[store_kill]") {
+  using namespace steps_test;
+  const std::string name = store_name("kept");
+  cadre::object_store store = open(name);
+  const auto before = store.stats();
+  for (const std::size_t n : {std::size_t{100}, std::size_t{1000}}) store.put(pattern(1, n));
+  process victim([&] {
+    cadre::object_store mine = open(name);
+    arm(store_step::release_begun, 1);
+    static_cast<void>(mine.stats());
+  });
+  victim.end();
+  REQUIRE(victim.was_killed());
+  const auto after = store.stats();
+  CHECK(after.objects == before.objects);
+  CHECK(after.used == before.used);
 }
 
 TEST_CASE("What a process sends is received whole or not at all, behind whatever step it is killed", "[store_kill]") {

@@ -95,9 +95,9 @@ class object_table {
     return i;
   }
   /// What was the last ref of this process to an object, and is counted no more: if no other has ever had it, its entry
-  /// and memory are kept for reuse(). Else settle() is to follow. Without the lock.
-  bool keep(std::uint32_t i) noexcept {
-    object_word w = word(i);
+  /// and memory are kept for reuse(). Else settle() is to follow. Without the lock, so that the object may have ended since
+  /// the ref was counted, and the entry be another one's: `w` is its word at that time.
+  bool keep(std::uint32_t i, object_word w) noexcept {
     if (w.state() != object_state::sealed || !is_private(i) ||
         !change(i, w, object_word(w.generation(), object_state::kept, slot_)))
       return false;
@@ -138,6 +138,7 @@ class object_table {
     for (std::uint32_t s = 0; s < most_processes; ++s)
       any |= memory_.slots()[s].keeps.load(std::memory_order_seq_cst) != 0 &&
              memory_.slots()[s].keeps.exchange(0, std::memory_order_seq_cst) != 0;
+    if (any) CADRE_STORE_STEP(release_begun);
     bool freed = false;
     for (std::uint32_t i = 0; any && i < head_.entries_begun; ++i) {
       object_word w(entries_[i].word.load(std::memory_order_seq_cst));

@@ -45,6 +45,8 @@ inline void rebuild(object_table& table) noexcept {
     }
     ++head.objects;
     e.in_flight = 0;
+    // Who died may have been about to free it.
+    if (w.state() == object_state::kept) table.memory().slots()[w.owner()].keeps.store(1, std::memory_order_seq_cst);
     // Who spilled it may have died before it looked for views, which are of what is in memory.
     if (w.state() == object_state::spilled) {
       if (e.offset.load(std::memory_order_relaxed) != no_offset && table.count_holding(i, false).views)

@@ -21,6 +21,7 @@ enum class store_step {
   reuse_begun,
   reuse_written,
   reuse_committed,
+  release_begun,
   sealed,
   seal_told,
   ref_dropped,

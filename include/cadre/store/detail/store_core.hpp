@@ -392,11 +392,12 @@ class store_core : public store_registry::member {
     if (!table_.is_private(i) || head_.scarce.load(std::memory_order_relaxed) != 0) return false;
     const put_shelves::hold shelf(shelves_);
     std::uint64_t seen = hold_ref;
+    const object_word before = word(i);
     if (!shelf->has_room(table_, bytes) || !counts_[i].compare_exchange_strong(seen, 0, std::memory_order_seq_cst))
       return false;
     // From here on nothing but the shelf keeps close() from deleting this.
     CADRE_STORE_STEP(ref_put_away);
-    if (table_.keep(i)) {
+    if (table_.keep(i, before)) {
       shelf->add(i, bytes);
     } else {
       store_lock lock(table_, store_lock::patiently{});
