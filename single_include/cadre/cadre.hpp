@@ -9863,6 +9863,36 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/async/detail/fetch_ahead.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_FETCH_AHEAD_HPP
+#define CADRE_ASYNC_DETAIL_FETCH_AHEAD_HPP
+
+#include <cstddef>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class task;
+
+/// A task that another thread has made, or run, and that this one will touch soon: it lies in the cache of the other thread.
+inline void fetch(const void* t) noexcept {
+  __builtin_prefetch(t, 1);
+  __builtin_prefetch(static_cast<const std::byte*>(t) + 64, 1);
+}
+
+/// For who goes along tasks of other threads, and would wait for each. Those that were made one after the other mostly lie at
+/// even distances: this fetches the one that is `tasks` further on. A guess that is wrong only costs time.
+inline void fetch_ahead(const task* before, const task* t, std::uintptr_t tasks) noexcept {
+  const auto at = reinterpret_cast<std::uintptr_t>(t);
+  fetch(reinterpret_cast<const void*>(at + tasks * (at - reinterpret_cast<std::uintptr_t>(before))));
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/detail/barrier.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_BARRIER_HPP
 #define CADRE_ASYNC_DETAIL_BARRIER_HPP
@@ -10141,6 +10171,7 @@ CADRE_NAMESPACE_END
 #include <cstdint>
 #include <mutex>
 #include <new>
+#include <utility>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define CADRE_POISON_NODES 1
@@ -10160,7 +10191,8 @@ namespace detail {
 
 /// Memory for tasks: 64-byte aligned nodes of a few sizes. Each thread keeps up to two batches of free nodes per size and
 /// exchanges whole batches with a common depot, so a task allocated here and freed there costs no lock and, in steady
-/// state, no call of the system's allocator.
+/// state, no call of the system's allocator. A free node names the one that is `ahead_by` further on in its batch, to be
+/// fetched long before it is allocated: it lies in the cache of the thread that has freed it.
 ///
 /// Nodes are never given back to the system and keep their size for ever, so for_each_node() can look at any of them at
 /// any time: the first `lasting` bytes after the first 8 of a node stay what they were when it was freed, and are zero
@@ -10180,7 +10212,8 @@ class node_memory {
       refill(c, m);
     node* const n = m.current.first;
     m.current.first = n->next;
-    --m.current.count;
+    m.newest[m.current.count-- % ahead_by] = n->ahead;
+    fetch(n->ahead != nullptr ? n->ahead : n);  // nothing is slower to fetch than null
     unpoison(n, sizes[c]);
     return n;
   }
@@ -10193,7 +10226,7 @@ class node_memory {
     node* const n = static_cast<node*>(memory);
     n->next = m.current.first;
     m.current.first = n;
-    ++m.current.count;
+    n->ahead = std::exchange(m.newest[++m.current.count % ahead_by], n);
     poison(n, sizes[c]);
     if (mine().ended) [[unlikely]]
       give_all_back(mine());
@@ -10208,16 +10241,18 @@ class node_memory {
       newest = the_depot().slabs;
     }
     for (slab* s = newest; s != nullptr; s = s->older)  // slabs are only ever added, in front
-      for (std::size_t i = 0; i < batch_size; ++i) visit(static_cast<void*>(s->first + i * s->node_size));
+      for (std::size_t i = 0; i < batch_size; ++i) visit(s->at(i));
   }
 
  private:
   static constexpr std::size_t classes = sizeof sizes / sizeof sizes[0];
   static constexpr std::size_t batch_size = 64;
+  static constexpr std::size_t ahead_by = 8;
 
   struct node {
     node* next;
     std::byte lasts[lasting];
+    node* ahead;       // or null, if it is not known
     node* next_batch;  // of the first node of a batch in the depot
   };
   struct batch {
@@ -10227,6 +10262,12 @@ class node_memory {
   struct magazine {
     batch current{nullptr, batch_size};  // at first with neither a node nor room for one, so that first uses are seen
     batch spare;                         // full or empty
+    node* newest[ahead_by] = {};  // of `current`, those that are known, the one at the nth place in [n % ahead_by]
+
+    void change(batch to) noexcept {
+      current = to;
+      for (node*& n : newest) n = nullptr;
+    }
   };
   struct cache {
     magazine magazines[classes];
@@ -10237,6 +10278,8 @@ class node_memory {
     slab* older;
     std::byte* first;
     std::size_t node_size;
+
+    [[nodiscard]] void* at(std::size_t i) const noexcept { return first + i * node_size; }
   };
   // Guarded by the_locks().nodes.
   struct depot {
@@ -10280,8 +10323,7 @@ class node_memory {
   [[gnu::noinline]] static void refill(std::size_t c, magazine& m) {
     begin_use();
     if (m.spare.first != nullptr) {
-      m.current = m.spare;
-      m.spare = {};
+      m.change(std::exchange(m.spare, {}));
       return;
     }
     {
@@ -10290,17 +10332,18 @@ class node_memory {
       if (node* const first = d.full[c]) {
         reveal_link(first);
         d.full[c] = first->next_batch;
-        m.current = {first, batch_size};
+        m.change({first, batch_size});
         return;
       }
       if (node* const first = d.partial[c]) {
         d.partial[c] = first->next;
         first->next = nullptr;
-        m.current = {first, 1};
+        first->ahead = nullptr;
+        m.change({first, 1});
         return;
       }
     }
-    m.current = carve(c);
+    m.change(carve(c));
   }
 
   [[gnu::noinline]] static batch carve(std::size_t c) {
@@ -10315,7 +10358,8 @@ class node_memory {
     }
     node* first = nullptr;
     for (std::size_t i = batch_size; i-- > 0;) {
-      first = ::new (static_cast<void*>(s->first + i * size)) node{first, {}, nullptr};
+      void* const ahead = i + ahead_by < batch_size ? s->at(i + ahead_by) : nullptr;
+      first = ::new (s->at(i)) node{first, {}, static_cast<node*>(ahead), nullptr};
       poison(first, size);
     }
     const std::lock_guard lock(the_locks().nodes);
@@ -10337,7 +10381,7 @@ class node_memory {
       the_depot().full[c] = m.spare.first;
     }
     m.spare = m.current;
-    m.current = {};
+    m.change({});
   }
 
   [[gnu::noinline]] static void give_all_back(cache& mine) noexcept {
@@ -10354,9 +10398,10 @@ class node_memory {
   }
 
 #ifdef CADRE_POISON_NODES
-  // All but the link and what lasts.
+  // All but what a free node needs.
   static void poison(node* n, std::size_t size) noexcept {
-    __asan_poison_memory_region(n->lasts + lasting, size - sizeof(node*) - lasting);
+    constexpr std::size_t used = offsetof(node, next_batch);
+    __asan_poison_memory_region(reinterpret_cast<std::byte*>(n) + used, size - used);
   }
   static void unpoison(node* n, std::size_t size) noexcept { __asan_unpoison_memory_region(n, size); }
   static void reveal_link(node* n) noexcept { __asan_unpoison_memory_region(&n->next_batch, sizeof n->next_batch); }
@@ -10594,6 +10639,7 @@ using pool_id = std::uint64_t;
 inline constexpr pool_id no_pool = 0;
 
 struct worker;
+struct lane;
 struct here_queue;
 
 /// A task that runs on this thread; those it waits on top of are the outer ones.
@@ -10603,11 +10649,19 @@ struct running_frame {
   bool whole = true;  // false: only a part of that task, which goes on elsewhere
 };
 
+struct held_lane {
+  pool_id pool = no_pool;
+  lane* where = nullptr;
+};
+
 struct thread_context {
   struct worker* worker = nullptr;  // which one of a pool this thread is
   running_frame* top = nullptr;
   here_queue* here = nullptr;  // of the run_here() under way
   const task* got = nullptr;   // whose result was taken last; it may be gone
+  held_lane lanes[3] = {};     // of pools that this thread submits to from outside
+  std::uint32_t refusals = 0;  // times that it asked for a further one in vain
+  bool is_ending = false;
 };
 CADRE_OUT_OF_COROUTINES inline thread_context& this_context() noexcept {
   CADRE_NOT_PURE();
@@ -11051,31 +11105,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/async/detail/fetch_ahead.hpp ----
-#ifndef CADRE_ASYNC_DETAIL_FETCH_AHEAD_HPP
-#define CADRE_ASYNC_DETAIL_FETCH_AHEAD_HPP
-
-#include <cstddef>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// For who goes along tasks that other threads have made, or run: each lies in the cache of the other thread, and one at a
-/// time they would be waited for. Those that were made one after the other mostly lie at even distances: this fetches the one
-/// that is `tasks` further on. A guess that is wrong only costs time.
-inline void fetch_ahead(const task* before, const task* t, std::uintptr_t tasks) noexcept {
-  const auto at = reinterpret_cast<std::uintptr_t>(t);
-  const auto guess = reinterpret_cast<const std::byte*>(at + tasks * (at - reinterpret_cast<std::uintptr_t>(before)));
-  __builtin_prefetch(guess, 1);
-  __builtin_prefetch(guess + 64, 1);
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/async/detail/cancel.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_CANCEL_HPP
 #define CADRE_ASYNC_DETAIL_CANCEL_HPP
@@ -11220,8 +11249,9 @@ namespace detail {
 /// is one and nobody searches. No wake-up is lost:
 ///  - a push writes the work, then reads the counts; a thread falling asleep writes the counts, then looks for work once
 ///    more: one of the two sees the other. Between write and read stands an uneven_barrier, whose price the sleeper pays; a
-///    push from outside needs none, as its write is itself a sequentially consistent exchange. Nor does the sleeper if all
-///    others are in the counts: who pushes then has to leave them first, after it;
+///    push into a queue that all threads share needs none, as its write is itself a sequentially consistent exchange. Nor does
+///    the sleeper if all others are in the counts and nobody outside has a lane: who pushes then has to leave them first, or
+///    to begin a lane, after it;
 ///  - a push that is to rely on a searcher makes a barrier of its own and reads the counts again: what it relies on then
 ///    leaves them after the push. A searcher that leaves with work, as the last one, looks whether more is visible and
 ///    wakes the next.
@@ -11471,6 +11501,18 @@ class work_deque {
     return top_.compare_exchange_strong(t, t + 1, std::memory_order_seq_cst, std::memory_order_relaxed) ? item
                                                                                                         : nullptr;
   }
+  /// Anyone, of a queue whose owner never pops: up to `most` of the oldest; returns how many.
+  std::size_t steal(T** out, std::size_t most) noexcept {
+    std::int64_t t = top_.load(std::memory_order_seq_cst);
+    for (;;) {
+      const std::int64_t there = bottom_.load(std::memory_order_seq_cst) - t;
+      if (there <= 0) return 0;
+      const auto n = static_cast<std::int64_t>(most) < there ? static_cast<std::int64_t>(most) : there;
+      ring* const r = ring_.load(std::memory_order_acquire);
+      for (std::int64_t i = 0; i < n; ++i) out[i] = r->slot(t + i).load(std::memory_order_relaxed);
+      if (top_.compare_exchange_strong(t, t + n, std::memory_order_seq_cst)) return static_cast<std::size_t>(n);
+    }
+  }
   /// The same if it lies at or above position `from`, of which only the low 32 bits are looked at.
   [[nodiscard]] T* steal(std::int64_t from) noexcept {
     const auto below = static_cast<std::uint32_t>(from) - static_cast<std::uint32_t>(oldest());
@@ -11624,6 +11666,7 @@ struct worker {
   std::uint32_t count = 0;          // tasks since what its own tasks keep waiting was last given a turn
   std::uint64_t overdue_at = 0;     // ticks() from which that has waited too long; 0: nothing waits
   std::uint32_t turns = 0;          // such turns
+  std::uint32_t lane = 0;           // from which it took last
   std::uint32_t vain = 0;           // wake-ups that brought it nothing, one after the other
   std::uint32_t waits = 0;          // on this stack
   std::int64_t frame = 0;           // queue position when the task on top of the stack began: what is above is its own
@@ -11809,6 +11852,157 @@ class pool_registry {
     static std::vector<slot>& all = *new std::vector<slot>;
     return all;
   }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/lanes.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_LANES_HPP
+#define CADRE_ASYNC_DETAIL_LANES_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <new>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A queue of tasks that one thread pushes and any may take. Thread and pool both keep it; the thread may leave it to the
+/// next one, with what it has pushed.
+struct lane {
+  static constexpr std::uint32_t by_pool = 1, by_thread = 2;
+
+  work_deque<task> queue;
+  std::atomic<std::uint32_t> kept{by_pool | by_thread};
+
+  [[nodiscard]] bool take_over() noexcept {
+    return (kept.load(std::memory_order_relaxed) & by_thread) == 0 &&
+           (kept.fetch_or(by_thread, std::memory_order_acq_rel) & by_thread) == 0;
+  }
+  [[nodiscard]] bool has_lost_its_pool() const noexcept { return kept.load(std::memory_order_acquire) == by_thread; }
+  void leave(std::uint32_t who) noexcept {
+    if (kept.fetch_and(~who, std::memory_order_acq_rel) == who) delete this;
+  }
+};
+
+/// The tasks that come into a pool from outside: each thread that submits some has a lane, so that a push is two stores and
+/// those who take disturb it once for many tasks. In each of them first in, first out; among them there is no order.
+class lanes {
+ public:
+  lanes() = default;
+  lanes(const lanes&) = delete;
+  lanes& operator=(const lanes&) = delete;
+  ~lanes() {
+    for (std::uint32_t i = 0; i < used(); ++i) at(i).leave(lane::by_pool);
+  }
+
+  /// Once, before the first push: whose these are.
+  void open(pool_id pool) noexcept { pool_ = pool; }
+
+  /// Before it comes an uneven_barrier, if a read of who sleeps follows. False if this thread gets no lane: there are enough, or
+  /// it has some of so many pools, or `may_begin()` is false, asked before its first push and now and then after a refusal.
+  template <class MayBegin>
+  [[nodiscard]] bool push(task* t, MayBegin may_begin) noexcept {
+    thread_context& context = this_context();
+    for (const held_lane& h : context.lanes)
+      if (h.pool == pool_ && h.where != nullptr) return h.where->queue.push(t);
+    if (pool_ == no_pool || context.refusals++ % 64 != 0 || !may_begin()) return false;
+    lane* const mine = begin(context);
+    return mine != nullptr && mine->queue.push(t);
+  }
+
+  /// Up to `most` of the oldest of one lane; `turn`, a worker's own, goes through them.
+  std::size_t take(task** out, std::size_t most, std::uint32_t& turn) noexcept {
+    const std::uint32_t n = used();
+    for (std::uint32_t i = 0; i < n; ++i) {
+      if (++turn >= n) turn = 0;
+      const std::size_t taken = at(turn).queue.steal(out, most);
+      for (std::size_t k = 0; k < taken; ++k) fetch(out[k]);
+      if (taken != 0) return taken;
+    }
+    return 0;
+  }
+
+  [[nodiscard]] bool empty() const noexcept {
+    const std::uint32_t n = used();
+    for (std::uint32_t i = 0; i < n; ++i)
+      if (!at(i).queue.empty()) return false;
+    return true;
+  }
+
+  /// How many have been made. Sequentially consistent: whoever sees none comes before the barrier that a thread makes as it
+  /// begins to push.
+  [[nodiscard]] std::uint32_t used() const noexcept { return used_.load(std::memory_order_seq_cst); }
+
+  /// By a thread that ends: it gets no further ones.
+  static void leave_all() noexcept {
+    thread_context& context = this_context();
+    context.is_ending = true;
+    for (held_lane& h : context.lanes)
+      if (lane* const left = std::exchange(h, {}).where) left->leave(lane::by_thread);
+  }
+
+ private:
+  static constexpr std::uint32_t most_lanes = 32;
+
+  [[nodiscard]] lane& at(std::uint32_t i) const noexcept { return *all_[i].load(std::memory_order_acquire); }
+
+  // A lane for this thread; null if there is none to be had.
+  [[gnu::noinline]] lane* begin(thread_context& context) noexcept {
+    held_lane* const place = free_place(context);
+    if (place == nullptr) return nullptr;
+    lane* const mine = take_over_or_make_one();
+    if (mine == nullptr) return nullptr;
+    *place = {pool_, mine};
+    context.refusals = 0;
+    static thread_local const at_thread_end leave;
+    static_cast<void>(leave);
+    return mine;
+  }
+
+  static held_lane* free_place(thread_context& context) noexcept {
+    if (context.is_ending) return nullptr;
+    for (held_lane& h : context.lanes)
+      if (h.where == nullptr) return &h;
+    for (held_lane& h : context.lanes)
+      if (h.where->has_lost_its_pool()) {
+        std::exchange(h, {}).where->leave(lane::by_thread);
+        return &h;
+      }
+    return nullptr;
+  }
+
+  lane* take_over_or_make_one() noexcept {
+    for (std::uint32_t i = 0; i < used(); ++i)
+      if (at(i).take_over()) return &at(i);
+    try {
+      auto made = std::make_unique<lane>();
+      const std::lock_guard lock(growing_);
+      const std::uint32_t n = used();
+      if (n == most_lanes) return nullptr;
+      all_[n].store(made.get(), std::memory_order_release);
+      used_.store(n + 1, std::memory_order_seq_cst);
+      return made.release();
+    } catch (const std::bad_alloc&) {
+      return nullptr;
+    }
+  }
+
+  struct at_thread_end {
+    ~at_thread_end() { leave_all(); }
+  };
+
+  pool_id pool_ = no_pool;
+  std::atomic<std::uint32_t> used_{0};
+  std::mutex growing_;
+  std::atomic<lane*> all_[most_lanes] = {};
 };
 
 }  // namespace detail
@@ -12206,11 +12400,16 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// Where the tasks of a pool wait for a thread: in the queue of the worker that submitted them, or, from outside, in one of
-/// three by priority. Says what a worker is to run next; who sleeps and wakes is the scheduler's.
+/// Where the tasks of a pool wait for a thread: in the queue of the worker that submitted them, or, from outside, in that of
+/// the thread, or one of three by priority. Says what a worker is to run next; who sleeps and wakes is the scheduler's.
 class run_queues {
  public:
   explicit run_queues(std::size_t most_workers) : workers_(new std::unique_ptr<worker>[most_workers]) {}
+
+  /// Threads outside are to have queues of their own in this pool. Else what comes from any of them is run in the order in
+  /// which it came.
+  void open_lanes(pool_id pool) noexcept { lanes_.open(pool); }
+  [[nodiscard]] bool has_lanes() const noexcept { return lanes_.used() != 0; }
 
   /// One after the other.
   worker& add_worker(scheduler& home) {
@@ -12224,7 +12423,8 @@ class run_queues {
 
   /// A read of who sleeps may follow: it comes after the push. `own`: the worker of this pool that pushes, or null.
   void push(worker* own, task* t) noexcept {
-    if (own != nullptr && own->queue.push(t))
+    // What a thread has put into the common queue comes before the rest of its own.
+    if (own != nullptr ? own->queue.push(t) : lanes_.push(t, [this] { return from_outside(priority::normal).empty(); }))
       uneven_barrier::frequent();
     else
       push(t, priority::normal);
@@ -12234,7 +12434,7 @@ class run_queues {
     if (own != nullptr && own->queue.push(tasks, n))
       uneven_barrier::frequent();
     else
-      for (std::size_t i = 0; i < n; ++i) push(tasks[i], priority::normal);
+      for (std::size_t i = 0; i < n; ++i) push(nullptr, tasks[i]);
   }
   void push(task* t, priority p) noexcept { from_outside(p).push(t); }
 
@@ -12247,11 +12447,11 @@ class run_queues {
     return t;
   }
 
-  /// The oldest from outside. Others come into this worker's queue, so that it runs them in the order of their submission
-  /// and others can steal them; not above a task that waits, where those who wait for that take them for its own.
+  /// One of the oldest from outside. Others come into this worker's queue, so that it runs them in the order of their
+  /// submission and others can steal them; not above a task that waits, where those who wait for that take them for its own.
   [[nodiscard]] task* take_from_outside(worker& w) noexcept {
     task* taken[most_at_once];
-    const std::size_t n = from_outside(priority::normal).take(taken, w.waits == 0 ? most_at_once : 1);
+    const std::size_t n = take_normal(w, taken, w.waits == 0 ? most_at_once : 1);
     if (n > 1) {
       if (w.queue.push(taken + 1, n - 1))
         w.outside = w.queue.position();
@@ -12295,7 +12495,7 @@ class run_queues {
   [[nodiscard]] bool has_any_from_outside() const noexcept {
     for (const inbox& i : from_outside_)
       if (!i.empty()) return true;
-    return false;
+    return !lanes_.empty();
   }
 
  private:
@@ -12311,12 +12511,18 @@ class run_queues {
     return q.oldest() == oldest ? q.steal() : nullptr;
   }
 
+  std::size_t take_normal(worker& w, task** out, std::size_t most) noexcept {
+    const std::size_t n = from_outside(priority::normal).take(out, most);
+    return n != 0 ? n : lanes_.take(out, most, w.lane);
+  }
+
   [[nodiscard]] inbox& from_outside(priority p) noexcept { return from_outside_[static_cast<std::size_t>(p)]; }
 
   // Whether something from outside has waited for some time while this worker ran what its own tasks had begotten: a turn
   // by count alone would be long in coming if they are long.
   bool is_overdue(worker& w) noexcept {
-    if (w.queue.position() <= w.outside || (from_outside(priority::normal).empty() && w.queue.oldest() >= w.outside)) {
+    if (w.queue.position() <= w.outside ||
+        (from_outside(priority::normal).empty() && lanes_.empty() && w.queue.oldest() >= w.outside)) {
       w.overdue_at = 0;
       return false;
     }
@@ -12337,13 +12543,14 @@ class run_queues {
       if (task* t = w.queue.pop()) return t;
     // What came from outside and was taken into the queue has waited longer than what is still there.
     if (w.queue.oldest() >= w.outside && (!own || w.turns & 1))
-      if (task* t = take_one(from_outside(priority::normal))) return t;
+      if (task* t = nullptr; take_normal(w, &t, 1) != 0) return t;
     return w.queue.steal();
   }
 
   const std::unique_ptr<std::unique_ptr<worker>[]> workers_;
   std::atomic<std::uint32_t> size_{0};
   inbox from_outside_[3];  // by priority
+  lanes lanes_;            // of normal priority, each from one thread
 };
 
 }  // namespace detail
@@ -12503,9 +12710,8 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// The pool behind thread_pool: shared by the pool object and its threads. A searcher that is alone looks again and again
-/// for some microseconds before it sleeps, so that tasks that come one after the other find it awake; a second one sleeps
-/// at once.
+/// The pool behind thread_pool: shared by the pool object and its threads. A lone searcher looks for some microseconds before
+/// it sleeps, so that tasks that come one after the other find it awake; a second one sleeps at once.
 class scheduler {
  public:
   [[gnu::cold]] scheduler(std::size_t threads, std::size_t processors, std::string name, unobserved_handler handler,
@@ -12522,6 +12728,7 @@ class scheduler {
     uneven_barrier::prepare();
     born_after_ = fork_count.load(std::memory_order_relaxed);
     id_ = pool_registry::enter(*this);
+    if (threads > 1) queues_.open_lanes(id_);
   }
   scheduler(const scheduler&) = delete;
   scheduler& operator=(const scheduler&) = delete;
@@ -12860,14 +13067,14 @@ class scheduler {
     idle_.take_naps([&] { return (t = search(w)) != nullptr || s.satisfied() || !w.pinned.empty() || !is_awake(); });
     return t;
   }
-  // The caller looks for work once more before it sleeps. False if no barrier has to come before: nobody is at work.
+  // The caller looks for work once more before it sleeps. False if no barrier has to come before: nobody pushes without one.
   [[nodiscard]] bool fall_asleep(worker& w, sleeper& s) noexcept {
     const std::lock_guard lock(idle_.mutex());
-    const bool some_work = idle_.fall_asleep(s) != lot_.driving();
+    const bool some_push = idle_.fall_asleep(s) != lot_.driving() || queues_.has_lanes();
     w.asleep = &s;
     s.thread = this_thread_number();
     try_finish();
-    return some_work;
+    return some_push;
   }
   void wake_up(worker& w, sleeper& s) noexcept {
     const std::lock_guard lock(idle_.mutex());

@@ -140,7 +140,8 @@ TEST_CASE("AddressSanitizer knows that a freed node is nobody's", "[node_memory]
     auto* const n = static_cast<std::byte*>(memory::allocate(bytes));
     CHECK_FALSE(__asan_region_is_poisoned(n, bytes));
     memory::release(n, bytes);
-    for (std::size_t i = sizeof(void*) + memory::lasting; i < bytes; ++i) REQUIRE(__asan_address_is_poisoned(n + i));
+    for (std::size_t i = 2 * sizeof(void*) + memory::lasting; i < bytes; ++i)
+      REQUIRE(__asan_address_is_poisoned(n + i));
   }
 }
 #endif

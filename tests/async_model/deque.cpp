@@ -94,6 +94,33 @@ TEST_CASE("in every order a thief takes nothing twice from a deque that grows", 
   }
 }
 
+TEST_CASE("in every order two who take many at once share what the owner pushes meanwhile", "[model]") {
+  using namespace deque_model;
+  for (const auto& s : {all_orders, buffered}) {
+    const auto r = model::every_order(s, [] {
+      deque d;
+      items all;
+      int* out[80];
+      for (int i = 0; i < 63; ++i) static_cast<void>(d.push(&all.taken[i]));
+      explore::require(d.steal(out, 62) == 62, "there were 63");
+      for (int i = 0; i < 62; ++i) all.take(out[i]);
+      const auto take_two = [&] {
+        int* taken[2];
+        for (std::size_t n = d.steal(taken, 2); n > 0; --n) all.take(taken[n - 1]);
+      };
+      explore::together(
+          [&] {  // the second of them wraps
+            static_cast<void>(d.push(&all.taken[63]));
+            static_cast<void>(d.push(&all.taken[64]));
+          },
+          take_two, take_two);
+      all.check(d, 65);
+    });
+    CHECK(r.failure.empty());
+    CHECK(r.runs > 100);
+  }
+}
+
 TEST_CASE("the explorer finds that an owner's store must not be put off", "[model]") {
   auto s = deque_model::buffered;
   s.broken.weak_stores = true;

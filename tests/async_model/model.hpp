@@ -126,7 +126,10 @@ namespace model {
 /// of what cadre keeps for a thread.
 inline explore::report every_order(explore::settings s, const std::function<void()>& program) {
   explore::explorer e(std::as_writable_bytes(std::span(&cadre::detail::this_context(), 1)));
-  explore::report r = e.run(s, program);
+  explore::report r = e.run(s, [&] {
+    program();
+    cadre::detail::lanes::leave_all();
+  });
   UNSCOPED_INFO("after " << r.runs << " runs: " << r.failure);
   return r;
 }

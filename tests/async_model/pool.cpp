@@ -33,6 +33,30 @@ void submit_and_get() {
   explore::no_further();
 }
 
+// The same of two workers: the thread has a queue of its own, which the first push makes.
+void submit_twice_and_get() {
+  cadre::thread_pool pool{{.threads = 2}};
+  explore::settle();
+  explore::explore_from_here();
+  explore::require(pool.submit([] { return 1; }).get() == 1, "another value");
+  explore::require(pool.submit([] { return 2; }).get() == 2, "another value");
+  explore::no_further();
+}
+
+// A thread with a queue of its own submits while all workers, which were at work, fall asleep.
+void submit_as_all_fall_asleep() {
+  flag first_may_end, second_may_end;
+  cadre::thread_pool pool{{.threads = 2}};
+  pool.post([&] { first_may_end.wait(); });
+  pool.post([&] { second_may_end.wait(); });
+  explore::settle();
+  first_may_end.set();
+  second_may_end.set();
+  explore::explore_from_here();
+  explore::require(pool.submit([] { return 1; }).get() == 1, "another value");
+  explore::no_further();
+}
+
 // A task queues another while the other worker falls asleep. Only that one can run it, as the task waits for it in a way
 // that the pool does not see.
 void queue_and_block() {
@@ -105,6 +129,26 @@ TEST_CASE("no wake-up is lost between a thread that submits and a worker that fa
     CHECK(r.failure.empty());
     CHECK(r.runs > 1000);
   }
+}
+
+TEST_CASE("no wake-up is lost between a thread with a queue of its own and the last worker to fall asleep", "[model]") {
+  const auto check = [](const explore::settings& s, void (*program)()) {
+    const auto r = model::every_order(s, program);
+    CHECK(r.failure.empty());
+    CHECK(r.runs > 1000);
+  };
+  check(pool_model::bounded, pool_model::submit_twice_and_get);
+  check(pool_model::buffered, pool_model::submit_twice_and_get);
+  check(pool_model::buffered, pool_model::submit_as_all_fall_asleep);
+}
+
+TEST_CASE("the explorer finds the wake-up of a thread outside that is lost without the barrier of the sleeper",
+          "[model]") {
+  auto s = pool_model::buffered;
+  s.broken.no_barrier = true;
+  const auto r = model::every_order(s, pool_model::submit_as_all_fall_asleep);
+  CHECK_THAT(r.failure, ContainsSubstring("nobody can go on"));
+  CHECK(r.runs > 100);  // it takes an unusual order
 }
 
 TEST_CASE("no wake-up is lost between a worker that queues and one that falls asleep", "[model]") {

@@ -80,6 +80,18 @@ class work_deque {
     return top_.compare_exchange_strong(t, t + 1, std::memory_order_seq_cst, std::memory_order_relaxed) ? item
                                                                                                         : nullptr;
   }
+  /// Anyone, of a queue whose owner never pops: up to `most` of the oldest; returns how many.
+  std::size_t steal(T** out, std::size_t most) noexcept {
+    std::int64_t t = top_.load(std::memory_order_seq_cst);
+    for (;;) {
+      const std::int64_t there = bottom_.load(std::memory_order_seq_cst) - t;
+      if (there <= 0) return 0;
+      const auto n = static_cast<std::int64_t>(most) < there ? static_cast<std::int64_t>(most) : there;
+      ring* const r = ring_.load(std::memory_order_acquire);
+      for (std::int64_t i = 0; i < n; ++i) out[i] = r->slot(t + i).load(std::memory_order_relaxed);
+      if (top_.compare_exchange_strong(t, t + n, std::memory_order_seq_cst)) return static_cast<std::size_t>(n);
+    }
+  }
   /// The same if it lies at or above position `from`, of which only the low 32 bits are looked at.
   [[nodiscard]] T* steal(std::int64_t from) noexcept {
     const auto below = static_cast<std::uint32_t>(from) - static_cast<std::uint32_t>(oldest());

@@ -1,6 +1,7 @@
 #ifndef CADRE_ASYNC_DETAIL_NODE_MEMORY_HPP
 #define CADRE_ASYNC_DETAIL_NODE_MEMORY_HPP
 
+#include <cadre/async/detail/fetch_ahead.hpp>
 #include <cadre/async/detail/huge_pages.hpp>
 #include <cadre/async/detail/process.hpp>
 
@@ -8,6 +9,7 @@
 #include <cstdint>
 #include <mutex>
 #include <new>
+#include <utility>
 
 #if defined(__SANITIZE_ADDRESS__)
 #define CADRE_POISON_NODES 1
@@ -27,7 +29,8 @@ namespace detail {
 
 /// Memory for tasks: 64-byte aligned nodes of a few sizes. Each thread keeps up to two batches of free nodes per size and
 /// exchanges whole batches with a common depot, so a task allocated here and freed there costs no lock and, in steady
-/// state, no call of the system's allocator.
+/// state, no call of the system's allocator. A free node names the one that is `ahead_by` further on in its batch, to be
+/// fetched long before it is allocated: it lies in the cache of the thread that has freed it.
 ///
 /// Nodes are never given back to the system and keep their size for ever, so for_each_node() can look at any of them at
 /// any time: the first `lasting` bytes after the first 8 of a node stay what they were when it was freed, and are zero
@@ -47,7 +50,8 @@ class node_memory {
       refill(c, m);
     node* const n = m.current.first;
     m.current.first = n->next;
-    --m.current.count;
+    m.newest[m.current.count-- % ahead_by] = n->ahead;
+    fetch(n->ahead != nullptr ? n->ahead : n);  // nothing is slower to fetch than null
     unpoison(n, sizes[c]);
     return n;
   }
@@ -60,7 +64,7 @@ class node_memory {
     node* const n = static_cast<node*>(memory);
     n->next = m.current.first;
     m.current.first = n;
-    ++m.current.count;
+    n->ahead = std::exchange(m.newest[++m.current.count % ahead_by], n);
     poison(n, sizes[c]);
     if (mine().ended) [[unlikely]]
       give_all_back(mine());
@@ -75,16 +79,18 @@ class node_memory {
       newest = the_depot().slabs;
     }
     for (slab* s = newest; s != nullptr; s = s->older)  // slabs are only ever added, in front
-      for (std::size_t i = 0; i < batch_size; ++i) visit(static_cast<void*>(s->first + i * s->node_size));
+      for (std::size_t i = 0; i < batch_size; ++i) visit(s->at(i));
   }
 
  private:
   static constexpr std::size_t classes = sizeof sizes / sizeof sizes[0];
   static constexpr std::size_t batch_size = 64;
+  static constexpr std::size_t ahead_by = 8;
 
   struct node {
     node* next;
     std::byte lasts[lasting];
+    node* ahead;       // or null, if it is not known
     node* next_batch;  // of the first node of a batch in the depot
   };
   struct batch {
@@ -94,6 +100,12 @@ class node_memory {
   struct magazine {
     batch current{nullptr, batch_size};  // at first with neither a node nor room for one, so that first uses are seen
     batch spare;                         // full or empty
+    node* newest[ahead_by] = {};  // of `current`, those that are known, the one at the nth place in [n % ahead_by]
+
+    void change(batch to) noexcept {
+      current = to;
+      for (node*& n : newest) n = nullptr;
+    }
   };
   struct cache {
     magazine magazines[classes];
@@ -104,6 +116,8 @@ class node_memory {
     slab* older;
     std::byte* first;
     std::size_t node_size;
+
+    [[nodiscard]] void* at(std::size_t i) const noexcept { return first + i * node_size; }
   };
   // Guarded by the_locks().nodes.
   struct depot {
@@ -147,8 +161,7 @@ class node_memory {
   [[gnu::noinline]] static void refill(std::size_t c, magazine& m) {
     begin_use();
     if (m.spare.first != nullptr) {
-      m.current = m.spare;
-      m.spare = {};
+      m.change(std::exchange(m.spare, {}));
       return;
     }
     {
@@ -157,17 +170,18 @@ class node_memory {
       if (node* const first = d.full[c]) {
         reveal_link(first);
         d.full[c] = first->next_batch;
-        m.current = {first, batch_size};
+        m.change({first, batch_size});
         return;
       }
       if (node* const first = d.partial[c]) {
         d.partial[c] = first->next;
         first->next = nullptr;
-        m.current = {first, 1};
+        first->ahead = nullptr;
+        m.change({first, 1});
         return;
       }
     }
-    m.current = carve(c);
+    m.change(carve(c));
   }
 
   [[gnu::noinline]] static batch carve(std::size_t c) {
@@ -182,7 +196,8 @@ class node_memory {
     }
     node* first = nullptr;
     for (std::size_t i = batch_size; i-- > 0;) {
-      first = ::new (static_cast<void*>(s->first + i * size)) node{first, {}, nullptr};
+      void* const ahead = i + ahead_by < batch_size ? s->at(i + ahead_by) : nullptr;
+      first = ::new (s->at(i)) node{first, {}, static_cast<node*>(ahead), nullptr};
       poison(first, size);
     }
     const std::lock_guard lock(the_locks().nodes);
@@ -204,7 +219,7 @@ class node_memory {
       the_depot().full[c] = m.spare.first;
     }
     m.spare = m.current;
-    m.current = {};
+    m.change({});
   }
 
   [[gnu::noinline]] static void give_all_back(cache& mine) noexcept {
@@ -221,9 +236,10 @@ class node_memory {
   }
 
 #ifdef CADRE_POISON_NODES
-  // All but the link and what lasts.
+  // All but what a free node needs.
   static void poison(node* n, std::size_t size) noexcept {
-    __asan_poison_memory_region(n->lasts + lasting, size - sizeof(node*) - lasting);
+    constexpr std::size_t used = offsetof(node, next_batch);
+    __asan_poison_memory_region(reinterpret_cast<std::byte*>(n) + used, size - used);
   }
   static void unpoison(node* n, std::size_t size) noexcept { __asan_unpoison_memory_region(n, size); }
   static void reveal_link(node* n) noexcept { __asan_unpoison_memory_region(&n->next_batch, sizeof n->next_batch); }

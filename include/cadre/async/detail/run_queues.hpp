@@ -3,6 +3,7 @@
 
 #include <cadre/async/detail/barrier.hpp>
 #include <cadre/async/detail/inbox.hpp>
+#include <cadre/async/detail/lanes.hpp>
 #include <cadre/async/detail/spin.hpp>
 #include <cadre/async/detail/task.hpp>
 #include <cadre/async/detail/worker.hpp>
@@ -16,11 +17,16 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// Where the tasks of a pool wait for a thread: in the queue of the worker that submitted them, or, from outside, in one of
-/// three by priority. Says what a worker is to run next; who sleeps and wakes is the scheduler's.
+/// Where the tasks of a pool wait for a thread: in the queue of the worker that submitted them, or, from outside, in that of
+/// the thread, or one of three by priority. Says what a worker is to run next; who sleeps and wakes is the scheduler's.
 class run_queues {
  public:
   explicit run_queues(std::size_t most_workers) : workers_(new std::unique_ptr<worker>[most_workers]) {}
+
+  /// Threads outside are to have queues of their own in this pool. Else what comes from any of them is run in the order in
+  /// which it came.
+  void open_lanes(pool_id pool) noexcept { lanes_.open(pool); }
+  [[nodiscard]] bool has_lanes() const noexcept { return lanes_.used() != 0; }
 
   /// One after the other.
   worker& add_worker(scheduler& home) {
@@ -34,7 +40,8 @@ class run_queues {
 
   /// A read of who sleeps may follow: it comes after the push. `own`: the worker of this pool that pushes, or null.
   void push(worker* own, task* t) noexcept {
-    if (own != nullptr && own->queue.push(t))
+    // What a thread has put into the common queue comes before the rest of its own.
+    if (own != nullptr ? own->queue.push(t) : lanes_.push(t, [this] { return from_outside(priority::normal).empty(); }))
       uneven_barrier::frequent();
     else
       push(t, priority::normal);
@@ -44,7 +51,7 @@ class run_queues {
     if (own != nullptr && own->queue.push(tasks, n))
       uneven_barrier::frequent();
     else
-      for (std::size_t i = 0; i < n; ++i) push(tasks[i], priority::normal);
+      for (std::size_t i = 0; i < n; ++i) push(nullptr, tasks[i]);
   }
   void push(task* t, priority p) noexcept { from_outside(p).push(t); }
 
@@ -57,11 +64,11 @@ class run_queues {
     return t;
   }
 
-  /// The oldest from outside. Others come into this worker's queue, so that it runs them in the order of their submission
-  /// and others can steal them; not above a task that waits, where those who wait for that take them for its own.
+  /// One of the oldest from outside. Others come into this worker's queue, so that it runs them in the order of their
+  /// submission and others can steal them; not above a task that waits, where those who wait for that take them for its own.
   [[nodiscard]] task* take_from_outside(worker& w) noexcept {
     task* taken[most_at_once];
-    const std::size_t n = from_outside(priority::normal).take(taken, w.waits == 0 ? most_at_once : 1);
+    const std::size_t n = take_normal(w, taken, w.waits == 0 ? most_at_once : 1);
     if (n > 1) {
       if (w.queue.push(taken + 1, n - 1))
         w.outside = w.queue.position();
@@ -105,7 +112,7 @@ class run_queues {
   [[nodiscard]] bool has_any_from_outside() const noexcept {
     for (const inbox& i : from_outside_)
       if (!i.empty()) return true;
-    return false;
+    return !lanes_.empty();
   }
 
  private:
@@ -121,12 +128,18 @@ class run_queues {
     return q.oldest() == oldest ? q.steal() : nullptr;
   }
 
+  std::size_t take_normal(worker& w, task** out, std::size_t most) noexcept {
+    const std::size_t n = from_outside(priority::normal).take(out, most);
+    return n != 0 ? n : lanes_.take(out, most, w.lane);
+  }
+
   [[nodiscard]] inbox& from_outside(priority p) noexcept { return from_outside_[static_cast<std::size_t>(p)]; }
 
   // Whether something from outside has waited for some time while this worker ran what its own tasks had begotten: a turn
   // by count alone would be long in coming if they are long.
   bool is_overdue(worker& w) noexcept {
-    if (w.queue.position() <= w.outside || (from_outside(priority::normal).empty() && w.queue.oldest() >= w.outside)) {
+    if (w.queue.position() <= w.outside ||
+        (from_outside(priority::normal).empty() && lanes_.empty() && w.queue.oldest() >= w.outside)) {
       w.overdue_at = 0;
       return false;
     }
@@ -147,13 +160,14 @@ class run_queues {
       if (task* t = w.queue.pop()) return t;
     // What came from outside and was taken into the queue has waited longer than what is still there.
     if (w.queue.oldest() >= w.outside && (!own || w.turns & 1))
-      if (task* t = take_one(from_outside(priority::normal))) return t;
+      if (task* t = nullptr; take_normal(w, &t, 1) != 0) return t;
     return w.queue.steal();
   }
 
   const std::unique_ptr<std::unique_ptr<worker>[]> workers_;
   std::atomic<std::uint32_t> size_{0};
   inbox from_outside_[3];  // by priority
+  lanes lanes_;            // of normal priority, each from one thread
 };
 
 }  // namespace detail

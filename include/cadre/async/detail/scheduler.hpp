@@ -33,9 +33,8 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// The pool behind thread_pool: shared by the pool object and its threads. A searcher that is alone looks again and again
-/// for some microseconds before it sleeps, so that tasks that come one after the other find it awake; a second one sleeps
-/// at once.
+/// The pool behind thread_pool: shared by the pool object and its threads. A lone searcher looks for some microseconds before
+/// it sleeps, so that tasks that come one after the other find it awake; a second one sleeps at once.
 class scheduler {
  public:
   [[gnu::cold]] scheduler(std::size_t threads, std::size_t processors, std::string name, unobserved_handler handler,
@@ -52,6 +51,7 @@ class scheduler {
     uneven_barrier::prepare();
     born_after_ = fork_count.load(std::memory_order_relaxed);
     id_ = pool_registry::enter(*this);
+    if (threads > 1) queues_.open_lanes(id_);
   }
   scheduler(const scheduler&) = delete;
   scheduler& operator=(const scheduler&) = delete;
@@ -390,14 +390,14 @@ class scheduler {
     idle_.take_naps([&] { return (t = search(w)) != nullptr || s.satisfied() || !w.pinned.empty() || !is_awake(); });
     return t;
   }
-  // The caller looks for work once more before it sleeps. False if no barrier has to come before: nobody is at work.
+  // The caller looks for work once more before it sleeps. False if no barrier has to come before: nobody pushes without one.
   [[nodiscard]] bool fall_asleep(worker& w, sleeper& s) noexcept {
     const std::lock_guard lock(idle_.mutex());
-    const bool some_work = idle_.fall_asleep(s) != lot_.driving();
+    const bool some_push = idle_.fall_asleep(s) != lot_.driving() || queues_.has_lanes();
     w.asleep = &s;
     s.thread = this_thread_number();
     try_finish();
-    return some_work;
+    return some_push;
   }
   void wake_up(worker& w, sleeper& s) noexcept {
     const std::lock_guard lock(idle_.mutex());

@@ -33,6 +33,7 @@ using pool_id = std::uint64_t;
 inline constexpr pool_id no_pool = 0;
 
 struct worker;
+struct lane;
 struct here_queue;
 
 /// A task that runs on this thread; those it waits on top of are the outer ones.
@@ -42,11 +43,19 @@ struct running_frame {
   bool whole = true;  // false: only a part of that task, which goes on elsewhere
 };
 
+struct held_lane {
+  pool_id pool = no_pool;
+  lane* where = nullptr;
+};
+
 struct thread_context {
   struct worker* worker = nullptr;  // which one of a pool this thread is
   running_frame* top = nullptr;
   here_queue* here = nullptr;  // of the run_here() under way
   const task* got = nullptr;   // whose result was taken last; it may be gone
+  held_lane lanes[3] = {};     // of pools that this thread submits to from outside
+  std::uint32_t refusals = 0;  // times that it asked for a further one in vain
+  bool is_ending = false;
 };
 CADRE_OUT_OF_COROUTINES inline thread_context& this_context() noexcept {
   CADRE_NOT_PURE();

@@ -23,6 +23,7 @@ struct worker {
   std::uint32_t count = 0;          // tasks since what its own tasks keep waiting was last given a turn
   std::uint64_t overdue_at = 0;     // ticks() from which that has waited too long; 0: nothing waits
   std::uint32_t turns = 0;          // such turns
+  std::uint32_t lane = 0;           // from which it took last
   std::uint32_t vain = 0;           // wake-ups that brought it nothing, one after the other
   std::uint32_t waits = 0;          // on this stack
   std::int64_t frame = 0;           // queue position when the task on top of the stack began: what is above is its own

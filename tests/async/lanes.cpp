@@ -1,0 +1,225 @@
+#include "catch.hpp"
+#include "soon.hpp"
+
+#include <cadre/async.hpp>
+#include <cadre/async/detail/lanes.hpp>
+
+#include <atomic>
+#include <cstddef>
+#include <list>
+#include <memory>
+#include <thread>
+#include <vector>
+
+namespace lanes_test {
+
+using cadre::detail::lanes;
+
+// A task that is never run: only its place in a queue matters here.
+class item final : public cadre::detail::state<void> {
+ public:
+  item() noexcept : state<void>(cadre::detail::no_pool, 0, {}) { publish(pending, 1); }
+  void run() noexcept override {}
+  void run_not() noexcept override {}
+  std::size_t number = 0;
+};
+struct items {
+  explicit items(std::size_t n) : all(::new item[n]) {
+    for (std::size_t i = 0; i < n; ++i) all[i].number = i;
+  }
+  item* operator[](std::size_t i) const { return &all[i]; }
+  std::unique_ptr<item[]> all;
+};
+
+// No pool has these numbers.
+cadre::detail::pool_id next_pool() {
+  static std::atomic<std::uint64_t> last{0};
+  return ~std::uint64_t{0} - ++last;
+}
+struct open_lanes : lanes {
+  open_lanes() { open(next_pool()); }
+};
+
+bool push(lanes& l, item* t) {
+  return l.push(t, [] { return true; });
+}
+std::vector<std::size_t> take(lanes& l, std::size_t most, std::uint32_t& turn) {
+  std::vector<cadre::detail::task*> out(most);
+  out.resize(l.take(out.data(), most, turn));
+  std::vector<std::size_t> numbers;
+  for (const cadre::detail::task* t : out) numbers.push_back(static_cast<const item*>(t)->number);
+  return numbers;
+}
+
+}  // namespace lanes_test
+
+TEST_CASE("what a thread pushes is taken in that order, many at once", "[lanes]") {
+  lanes_test::open_lanes l;
+  const lanes_test::items all(1000);
+  std::uint32_t turn = 0;
+  CHECK(l.empty());
+  CHECK(l.used() == 0);
+  for (std::size_t i = 0; i < 1000; ++i) REQUIRE(lanes_test::push(l, all[i]));
+  CHECK(l.used() == 1);
+  std::size_t next = 0;
+  while (!l.empty()) {
+    const auto numbers = lanes_test::take(l, 32, turn);
+    CHECK(numbers.size() == (next < 992 ? 32 : 8));
+    for (const std::size_t n : numbers) CHECK(n == next++);
+  }
+  CHECK(next == 1000);
+  CHECK(lanes_test::take(l, 32, turn).empty());
+}
+
+TEST_CASE("each thread has a lane, and they are taken from by turns", "[lanes]") {
+  lanes_test::open_lanes l;
+  const lanes_test::items all(4);
+  REQUIRE(lanes_test::push(l, all[0]));
+  REQUIRE(lanes_test::push(l, all[1]));
+  std::thread([&] {
+    CHECK(lanes_test::push(l, all[2]));
+    CHECK(lanes_test::push(l, all[3]));
+  }).join();
+  CHECK(l.used() == 2);
+  std::uint32_t turn = 1;
+  CHECK(lanes_test::take(l, 1, turn) == std::vector<std::size_t>{0});
+  CHECK(lanes_test::take(l, 1, turn) == std::vector<std::size_t>{2});
+  CHECK(lanes_test::take(l, 1, turn) == std::vector<std::size_t>{1});
+  CHECK(lanes_test::take(l, 1, turn) == std::vector<std::size_t>{3});
+}
+
+TEST_CASE("a thread that ends leaves its lane to the next, with what lies in it", "[lanes]") {
+  lanes_test::open_lanes l;
+  const lanes_test::items all(100);
+  for (std::size_t i = 0; i < 100; ++i) std::thread([&] { CHECK(lanes_test::push(l, all[i])); }).join();
+  CHECK(l.used() == 1);
+  std::uint32_t turn = 0;
+  const auto numbers = lanes_test::take(l, 200, turn);
+  REQUIRE(numbers.size() == 100);
+  for (std::size_t i = 0; i < 100; ++i) CHECK(numbers[i] == i);
+}
+
+TEST_CASE("a lane goes on in the place of one whose pool has ended", "[lanes]") {
+  const lanes_test::items all(1);
+  std::uint32_t turn = 0;
+  for (int i = 0; i < 10; ++i) {
+    lanes_test::open_lanes l;
+    REQUIRE(lanes_test::push(l, all[0]));
+    REQUIRE(lanes_test::take(l, 1, turn).size() == 1);
+  }
+}
+
+TEST_CASE("a thread that has lanes of three pools gets none of a fourth until one of these has ended", "[lanes]") {
+  const lanes_test::items all(100);
+  std::thread([&] {
+    std::list<lanes_test::open_lanes> three(3);
+    for (auto& l : three) CHECK(lanes_test::push(l, all[0]));
+    lanes_test::open_lanes fourth;
+    for (std::size_t i = 0; i < 100; ++i) CHECK_FALSE(lanes_test::push(fourth, all[i]));
+    three.pop_front();
+    int refused = 0;
+    while (!lanes_test::push(fourth, all[0])) ++refused;
+    CHECK(refused < 64);
+  }).join();
+}
+
+TEST_CASE("a first lane waits until it may begin, and asks now and then", "[lanes]") {
+  lanes_test::open_lanes l;
+  const lanes_test::items all(1);
+  std::thread([&] {
+    int asked = 0;
+    for (int i = 0; i < 640; ++i)
+      CHECK_FALSE(l.push(all[0], [&] {
+        ++asked;
+        return false;
+      }));
+    CHECK(asked == 10);
+    CHECK(l.used() == 0);
+  }).join();
+}
+
+TEST_CASE("there is an end to the lanes of a pool", "[lanes]") {
+  lanes_test::open_lanes l;
+  const lanes_test::items all(100);
+  std::atomic<int> pushed{0}, tried{0};
+  std::vector<std::thread> threads;
+  for (std::size_t i = 0; i < 40; ++i)
+    threads.emplace_back([&, i] {
+      pushed += lanes_test::push(l, all[i]);
+      ++tried;
+      while (tried != 40) std::this_thread::yield();  // none ends before
+    });
+  for (auto& t : threads) t.join();
+  CHECK(pushed == 32);
+  CHECK(l.used() == 32);
+}
+
+TEST_CASE("tasks of more threads than there are lanes all run", "[lanes]") {
+  std::atomic<int> ran{0};
+  {
+    cadre::thread_pool pool{{.threads = 2}};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 40; ++i)
+      threads.emplace_back([&] {
+        for (int k = 0; k < 500; ++k) pool.post([&] { ++ran; });
+        int sum = 0;
+        for (int k = 0; k < 10; ++k) sum += pool.submit([k] { return k; }).get();
+        ran += sum == 45;
+      });
+    for (auto& t : threads) t.join();
+  }
+  CHECK(ran == 40 * 501);
+}
+
+TEST_CASE("one thread may submit to many pools by turns", "[lanes]") {
+  std::list<cadre::thread_pool> pools;
+  for (int i = 0; i < 6; ++i) pools.emplace_back(cadre::thread_pool_options{.threads = 2});
+  for (int round = 0; round < 200; ++round) {
+    std::vector<cadre::future<int>> values;
+    for (auto& pool : pools) values.push_back(pool.submit([round] { return round; }));
+    for (auto& v : values) REQUIRE(v.get() == round);
+    if (round % 50 == 49) {
+      pools.pop_front();
+      pools.emplace_back(cadre::thread_pool_options{.threads = 2});
+    }
+  }
+}
+
+TEST_CASE("a thread may still submit while its thread_local objects end", "[lanes]") {
+  struct last_will {
+    cadre::thread_pool* pool;
+    std::atomic<int>* ran;
+    ~last_will() {
+      for (int i = 0; i < 100; ++i) pool->post([r = ran] { ++*r; });
+    }
+  };
+  std::atomic<int> ran{0};
+  {
+    cadre::thread_pool pool{{.threads = 2}};
+    std::thread([&] {
+      static thread_local const last_will will{&pool, &ran};  // ends last
+      static_cast<void>(will);
+      pool.post([&] { ++ran; });
+    }).join();
+  }
+  CHECK(ran == 101);
+}
+
+TEST_CASE("a thread that submits without end does not keep the tasks of another one waiting", "[lanes]") {
+  std::atomic<bool> served{false};
+  std::atomic<int> queued{0};
+  cadre::thread_pool pool{{.threads = 2}};
+  std::thread flood([&] {
+    while (!served) {
+      if (queued < 10'000) {
+        ++queued;
+        pool.post([&] { --queued; });
+      }
+    }
+  });
+  bool in_time = soon([&] { return queued > 100; });
+  for (int i = 0; i < 20 && in_time; ++i) in_time = pool.submit([] {}).wait_for(std::chrono::seconds(2));
+  served = true;
+  flood.join();
+  CHECK(in_time);
+}
