@@ -49,6 +49,7 @@ void submit_as_all_fall_asleep() {
   cadre::thread_pool pool{{.threads = 2}};
   pool.post([&] { first_may_end.wait(); });
   pool.post([&] { second_may_end.wait(); });
+  for (int i = 0; i < 6; ++i) pool.post([] {});  // so that it makes no more barriers
   explore::settle();
   first_may_end.set();
   second_may_end.set();

@@ -20,8 +20,8 @@ namespace detail {
 ///  - a push writes the work, then reads the counts; a thread falling asleep writes the counts, then looks for work once
 ///    more: one of the two sees the other. Between write and read stands an uneven_barrier, whose price the sleeper pays; a
 ///    push into a queue that all threads share needs none, as its write is itself a sequentially consistent exchange. Nor does
-///    the sleeper if all others are in the counts and nobody outside has a lane: who pushes then has to leave them first, or
-///    to begin a lane, after it;
+///    the sleeper if all others are in the counts and no lane flows: who pushes then has to leave them first, after it, or
+///    makes a barrier;
 ///  - a push that is to rely on a searcher makes a barrier of its own and reads the counts again: what it relies on then
 ///    leaves them after the push. A searcher that leaves with work, as the last one, looks whether more is visible and
 ///    wakes the next.

@@ -1,6 +1,7 @@
 #ifndef CADRE_ASYNC_DETAIL_LANES_HPP
 #define CADRE_ASYNC_DETAIL_LANES_HPP
 
+#include <cadre/async/detail/barrier.hpp>
 #include <cadre/async/detail/deque.hpp>
 #include <cadre/async/detail/fetch_ahead.hpp>
 #include <cadre/async/detail/task.hpp>
@@ -18,20 +19,49 @@ namespace detail {
 
 /// A queue of tasks that one thread pushes and any may take. Thread and pool both keep it; the thread may leave it to the
 /// next one, with what it has pushed.
-struct lane {
+class lane {
+ public:
   static constexpr std::uint32_t by_pool = 1, by_thread = 2;
 
   work_deque<task> queue;
-  std::atomic<std::uint32_t> kept{by_pool | by_thread};
+
+  /// By its thread. A read of who sleeps may follow: it comes after the push, or else who falls asleep is told by stop_flow()
+  /// to make the barrier. False if there is no memory for the queue to grow.
+  [[nodiscard]] bool push(task* t) noexcept {
+    if (!queue.push(t)) return false;
+    uneven_barrier::frequent();
+    if (flows_.load(std::memory_order_acquire)) return true;
+    if (++pushes_ % burst == 0)
+      flows_.exchange(true, std::memory_order_seq_cst);
+    else
+      uneven_barrier::full();
+    return true;
+  }
+  /// By others, after a barrier. True if the thread has made none at its last pushes: uneven_barrier::seldom() is to come
+  /// before a look at what it has pushed.
+  [[nodiscard]] bool stop_flow() noexcept {
+    if (!flows_.load(std::memory_order_seq_cst)) return false;
+    flows_.store(false, std::memory_order_seq_cst);
+    return true;
+  }
 
   [[nodiscard]] bool take_over() noexcept {
-    return (kept.load(std::memory_order_relaxed) & by_thread) == 0 &&
-           (kept.fetch_or(by_thread, std::memory_order_acq_rel) & by_thread) == 0;
+    return (kept_.load(std::memory_order_relaxed) & by_thread) == 0 &&
+           (kept_.fetch_or(by_thread, std::memory_order_acq_rel) & by_thread) == 0;
   }
-  [[nodiscard]] bool has_lost_its_pool() const noexcept { return kept.load(std::memory_order_acquire) == by_thread; }
+  [[nodiscard]] bool has_lost_its_pool() const noexcept { return kept_.load(std::memory_order_acquire) == by_thread; }
   void leave(std::uint32_t who) noexcept {
-    if (kept.fetch_and(~who, std::memory_order_acq_rel) == who) delete this;
+    if (kept_.fetch_and(~who, std::memory_order_acq_rel) == who) delete this;
   }
+
+ private:
+  static constexpr std::uint32_t burst = 8;
+
+  std::atomic<std::uint32_t> kept_{by_pool | by_thread};
+  // Many tasks have come since the workers last all fell asleep: their thread makes no barrier for each. Who submits one
+  // at a time makes it, as a worker that falls asleep after each would otherwise have the kernel interrupt all threads.
+  std::atomic<bool> flows_{false};
+  std::uint32_t pushes_ = 0;  // the thread's own
 };
 
 /// The tasks that come into a pool from outside: each thread that submits some has a lane, so that a push is two stores and
@@ -48,28 +78,28 @@ class lanes {
   /// Once, before the first push: whose these are.
   void open(pool_id pool) noexcept { pool_ = pool; }
 
-  /// Before it comes an uneven_barrier, if a read of who sleeps follows. False if this thread gets no lane: there are enough, or
-  /// it has some of so many pools, or `may_begin()` is false, asked before its first push and now and then after a refusal.
+  /// As lane::push(). False also if this thread gets no lane: there are enough, or it has some of so many pools, or
+  /// `may_begin()` is false, asked before its first push and now and then after a refusal.
   template <class MayBegin>
   [[nodiscard]] bool push(task* t, MayBegin may_begin) noexcept {
     thread_context& context = this_context();
     for (const held_lane& h : context.lanes)
-      if (h.pool == pool_ && h.where != nullptr) return h.where->queue.push(t);
+      if (h.pool == pool_ && h.where != nullptr) return h.where->push(t);
     if (pool_ == no_pool || context.refusals++ % 64 != 0 || !may_begin()) return false;
     lane* const mine = begin(context);
-    return mine != nullptr && mine->queue.push(t);
+    return mine != nullptr && mine->push(t);
   }
 
-  /// Up to `most` of the oldest of one lane; `turn`, a worker's own, goes through them.
+  /// Up to `most`, the oldest of some lanes; `turn`, a worker's own, goes through these.
   std::size_t take(task** out, std::size_t most, std::uint32_t& turn) noexcept {
     const std::uint32_t n = used();
-    for (std::uint32_t i = 0; i < n; ++i) {
+    std::size_t taken = 0;
+    for (std::uint32_t i = 0; i < n && taken < most; ++i) {
       if (++turn >= n) turn = 0;
-      const std::size_t taken = at(turn).queue.steal(out, most);
-      for (std::size_t k = 0; k < taken; ++k) fetch(out[k]);
-      if (taken != 0) return taken;
+      taken += at(turn).queue.steal(out + taken, most - taken);
     }
-    return 0;
+    for (std::size_t i = 0; i < taken; ++i) fetch(out[i]);
+    return taken;
   }
 
   [[nodiscard]] bool empty() const noexcept {
@@ -79,8 +109,15 @@ class lanes {
     return true;
   }
 
-  /// How many have been made. Sequentially consistent: whoever sees none comes before the barrier that a thread makes as it
-  /// begins to push.
+  /// As lane::stop_flow(), of any.
+  [[nodiscard]] bool stop_flow() noexcept {
+    bool any = false;
+    for (std::uint32_t i = 0; i < used(); ++i) any |= at(i).stop_flow();
+    return any;
+  }
+
+  /// How many have been made. Sequentially consistent, as is the store by who makes one: who sees it missing has looked before
+  /// the first push.
   [[nodiscard]] std::uint32_t used() const noexcept { return used_.load(std::memory_order_seq_cst); }
 
   /// By a thread that ends: it gets no further ones.

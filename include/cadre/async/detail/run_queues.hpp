@@ -26,7 +26,8 @@ class run_queues {
   /// Threads outside are to have queues of their own in this pool. Else what comes from any of them is run in the order in
   /// which it came.
   void open_lanes(pool_id pool) noexcept { lanes_.open(pool); }
-  [[nodiscard]] bool has_lanes() const noexcept { return lanes_.used() != 0; }
+  /// By a thread that is about to fall asleep; see lane::stop_flow().
+  [[nodiscard]] bool stop_flow() noexcept { return lanes_.stop_flow(); }
 
   /// One after the other.
   worker& add_worker(scheduler& home) {
@@ -41,10 +42,9 @@ class run_queues {
   /// A read of who sleeps may follow: it comes after the push. `own`: the worker of this pool that pushes, or null.
   void push(worker* own, task* t) noexcept {
     // What a thread has put into the common queue comes before the rest of its own.
-    if (own != nullptr ? own->queue.push(t) : lanes_.push(t, [this] { return from_outside(priority::normal).empty(); }))
-      uneven_barrier::frequent();
-    else
-      push(t, priority::normal);
+    if (own != nullptr ? push_own(*own, t) : lanes_.push(t, [this] { return from_outside(priority::normal).empty(); }))
+      return;
+    push(t, priority::normal);
   }
   /// tasks[0] will be the first to run.
   void push(worker* own, task* const* tasks, std::size_t n) noexcept {
@@ -116,8 +116,14 @@ class run_queues {
   }
 
  private:
+  static bool push_own(worker& own, task* t) noexcept {
+    if (!own.queue.push(t)) return false;
+    uneven_barrier::frequent();
+    return true;
+  }
+
   static constexpr std::uint32_t turn = 61;        // tasks between two looks at what a worker's own tasks keep waiting
-  static constexpr std::size_t most_at_once = 32;  // tasks taken from outside
+  static constexpr std::size_t most_at_once = 16;  // tasks taken from outside
 
   // What is alone in a queue its owner is mostly about to run: to move it to another thread would cost both more than it
   // takes, and a chain of small tasks would change its thread with each link.

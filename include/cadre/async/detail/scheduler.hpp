@@ -393,7 +393,7 @@ class scheduler {
   // The caller looks for work once more before it sleeps. False if no barrier has to come before: nobody pushes without one.
   [[nodiscard]] bool fall_asleep(worker& w, sleeper& s) noexcept {
     const std::lock_guard lock(idle_.mutex());
-    const bool some_push = idle_.fall_asleep(s) != lot_.driving() || queues_.has_lanes();
+    const bool some_push = idle_.fall_asleep(s) != lot_.driving() || queues_.stop_flow();
     w.asleep = &s;
     s.thread = this_thread_number();
     try_finish();

@@ -33,7 +33,7 @@ using pool_id = std::uint64_t;
 inline constexpr pool_id no_pool = 0;
 
 struct worker;
-struct lane;
+class lane;
 struct here_queue;
 
 /// A task that runs on this thread; those it waits on top of are the outer ones.
