@@ -10527,6 +10527,14 @@ class waiter_list {
     return (head_.load(std::memory_order_relaxed) & ~locked & ~closed) != 0;
   }
 
+  /// The task that follows, if there is one: it lies in the cache of the thread that has made it.
+  void fetch_newest() const noexcept {
+    const std::uintptr_t newest = head_.load(std::memory_order_relaxed) & ~locked & ~closed;
+    if (newest == 0) return;
+    fetch(reinterpret_cast<const void*>(newest - 64));  // its first line lies before its continuation
+    __builtin_prefetch(reinterpret_cast<const void*>(newest + 64), 1);
+  }
+
   /// False if the list is closed.
   [[nodiscard]] bool add(continuation& c) noexcept {
     return replace_head([&c](std::uintptr_t head) {
@@ -10639,7 +10647,7 @@ using pool_id = std::uint64_t;
 inline constexpr pool_id no_pool = 0;
 
 struct worker;
-struct lane;
+class lane;
 struct here_queue;
 
 /// A task that runs on this thread; those it waits on top of are the outer ones.
@@ -11250,8 +11258,8 @@ namespace detail {
 ///  - a push writes the work, then reads the counts; a thread falling asleep writes the counts, then looks for work once
 ///    more: one of the two sees the other. Between write and read stands an uneven_barrier, whose price the sleeper pays; a
 ///    push into a queue that all threads share needs none, as its write is itself a sequentially consistent exchange. Nor does
-///    the sleeper if all others are in the counts and nobody outside has a lane: who pushes then has to leave them first, or
-///    to begin a lane, after it;
+///    the sleeper if all others are in the counts and no lane flows: who pushes then has to leave them first, after it, or
+///    makes a barrier;
 ///  - a push that is to rely on a searcher makes a barrier of its own and reads the counts again: what it relies on then
 ///    leaves them after the push. A searcher that leaves with work, as the last one, looks whether more is visible and
 ///    wakes the next.
@@ -11667,6 +11675,7 @@ struct worker {
   std::uint64_t overdue_at = 0;     // ticks() from which that has waited too long; 0: nothing waits
   std::uint32_t turns = 0;          // such turns
   std::uint32_t lane = 0;           // from which it took last
+  bool lanes_first = false;         // before the queue of those who have none
   std::uint32_t vain = 0;           // wake-ups that brought it nothing, one after the other
   std::uint32_t waits = 0;          // on this stack
   std::int64_t frame = 0;           // queue position when the task on top of the stack began: what is above is its own
@@ -11876,24 +11885,53 @@ namespace detail {
 
 /// A queue of tasks that one thread pushes and any may take. Thread and pool both keep it; the thread may leave it to the
 /// next one, with what it has pushed.
-struct lane {
+class lane {
+ public:
   static constexpr std::uint32_t by_pool = 1, by_thread = 2;
 
   work_deque<task> queue;
-  std::atomic<std::uint32_t> kept{by_pool | by_thread};
+
+  /// By its thread. A read of who sleeps may follow: it comes after the push, or else who falls asleep is told by stop_flow()
+  /// to make the barrier. False if there is no memory for the queue to grow.
+  [[nodiscard]] bool push(task* t) noexcept {
+    if (!queue.push(t)) return false;
+    uneven_barrier::frequent();
+    if (flows_.load(std::memory_order_acquire)) return true;
+    if (++pushes_ % burst == 0)
+      flows_.exchange(true, std::memory_order_seq_cst);
+    else
+      uneven_barrier::full();
+    return true;
+  }
+  /// By others, after a barrier. True if the thread has made none at its last pushes: uneven_barrier::seldom() is to come
+  /// before a look at what it has pushed.
+  [[nodiscard]] bool stop_flow() noexcept {
+    if (!flows_.load(std::memory_order_seq_cst)) return false;
+    flows_.store(false, std::memory_order_seq_cst);
+    return true;
+  }
 
   [[nodiscard]] bool take_over() noexcept {
-    return (kept.load(std::memory_order_relaxed) & by_thread) == 0 &&
-           (kept.fetch_or(by_thread, std::memory_order_acq_rel) & by_thread) == 0;
+    return (kept_.load(std::memory_order_relaxed) & by_thread) == 0 &&
+           (kept_.fetch_or(by_thread, std::memory_order_acq_rel) & by_thread) == 0;
   }
-  [[nodiscard]] bool has_lost_its_pool() const noexcept { return kept.load(std::memory_order_acquire) == by_thread; }
+  [[nodiscard]] bool has_lost_its_pool() const noexcept { return kept_.load(std::memory_order_acquire) == by_thread; }
   void leave(std::uint32_t who) noexcept {
-    if (kept.fetch_and(~who, std::memory_order_acq_rel) == who) delete this;
+    if (kept_.fetch_and(~who, std::memory_order_acq_rel) == who) delete this;
   }
+
+ private:
+  static constexpr std::uint32_t burst = 8;
+
+  std::atomic<std::uint32_t> kept_{by_pool | by_thread};
+  // Many tasks have come since the workers last all fell asleep: their thread makes no barrier for each. Who submits one
+  // at a time makes it, as a worker that falls asleep after each would otherwise have the kernel interrupt all threads.
+  std::atomic<bool> flows_{false};
+  std::uint32_t pushes_ = 0;  // the thread's own
 };
 
-/// The tasks that come into a pool from outside: each thread that submits some has a lane, so that a push is two stores and
-/// those who take disturb it once for many tasks. In each of them first in, first out; among them there is no order.
+/// The tasks that come into a pool from outside: each thread that submits some has a lane, so that a push of many is two stores
+/// and those who take disturb it once for many tasks. In each of them first in, first out; among them there is no order.
 class lanes {
  public:
   lanes() = default;
@@ -11906,28 +11944,28 @@ class lanes {
   /// Once, before the first push: whose these are.
   void open(pool_id pool) noexcept { pool_ = pool; }
 
-  /// Before it comes an uneven_barrier, if a read of who sleeps follows. False if this thread gets no lane: there are enough, or
-  /// it has some of so many pools, or `may_begin()` is false, asked before its first push and now and then after a refusal.
+  /// As lane::push(). False also if this thread gets no lane: there are enough, or it has some of so many pools, or
+  /// `may_begin()` is false, asked before its first push and now and then after a refusal.
   template <class MayBegin>
   [[nodiscard]] bool push(task* t, MayBegin may_begin) noexcept {
     thread_context& context = this_context();
     for (const held_lane& h : context.lanes)
-      if (h.pool == pool_ && h.where != nullptr) return h.where->queue.push(t);
+      if (h.pool == pool_ && h.where != nullptr) return h.where->push(t);
     if (pool_ == no_pool || context.refusals++ % 64 != 0 || !may_begin()) return false;
     lane* const mine = begin(context);
-    return mine != nullptr && mine->queue.push(t);
+    return mine != nullptr && mine->push(t);
   }
 
-  /// Up to `most` of the oldest of one lane; `turn`, a worker's own, goes through them.
+  /// Up to `most`, the oldest of some lanes; `turn`, a worker's own, goes through these.
   std::size_t take(task** out, std::size_t most, std::uint32_t& turn) noexcept {
     const std::uint32_t n = used();
-    for (std::uint32_t i = 0; i < n; ++i) {
+    std::size_t taken = 0;
+    for (std::uint32_t i = 0; i < n && taken < most; ++i) {
       if (++turn >= n) turn = 0;
-      const std::size_t taken = at(turn).queue.steal(out, most);
-      for (std::size_t k = 0; k < taken; ++k) fetch(out[k]);
-      if (taken != 0) return taken;
+      taken += at(turn).queue.steal(out + taken, most - taken);
     }
-    return 0;
+    for (std::size_t i = 0; i < taken; ++i) fetch(out[i]);
+    return taken;
   }
 
   [[nodiscard]] bool empty() const noexcept {
@@ -11937,8 +11975,15 @@ class lanes {
     return true;
   }
 
-  /// How many have been made. Sequentially consistent: whoever sees none comes before the barrier that a thread makes as it
-  /// begins to push.
+  /// As lane::stop_flow(), of any.
+  [[nodiscard]] bool stop_flow() noexcept {
+    bool any = false;
+    for (std::uint32_t i = 0; i < used(); ++i) any |= at(i).stop_flow();
+    return any;
+  }
+
+  /// How many have been made. Sequentially consistent, as is the store by who makes one: who sees it missing has looked before
+  /// the first push.
   [[nodiscard]] std::uint32_t used() const noexcept { return used_.load(std::memory_order_seq_cst); }
 
   /// By a thread that ends: it gets no further ones.
@@ -12409,7 +12454,8 @@ class run_queues {
   /// Threads outside are to have queues of their own in this pool. Else what comes from any of them is run in the order in
   /// which it came.
   void open_lanes(pool_id pool) noexcept { lanes_.open(pool); }
-  [[nodiscard]] bool has_lanes() const noexcept { return lanes_.used() != 0; }
+  /// By a thread that is about to fall asleep; see lane::stop_flow().
+  [[nodiscard]] bool stop_flow() noexcept { return lanes_.stop_flow(); }
 
   /// One after the other.
   worker& add_worker(scheduler& home) {
@@ -12424,17 +12470,16 @@ class run_queues {
   /// A read of who sleeps may follow: it comes after the push. `own`: the worker of this pool that pushes, or null.
   void push(worker* own, task* t) noexcept {
     // What a thread has put into the common queue comes before the rest of its own.
-    if (own != nullptr ? own->queue.push(t) : lanes_.push(t, [this] { return from_outside(priority::normal).empty(); }))
-      uneven_barrier::frequent();
-    else
-      push(t, priority::normal);
+    if (own != nullptr ? push_own(*own, t) : lanes_.push(t, [this] { return from_outside(priority::normal).empty(); }))
+      return;
+    push(t, priority::normal);
   }
   /// tasks[0] will be the first to run.
   void push(worker* own, task* const* tasks, std::size_t n) noexcept {
     if (own != nullptr && own->queue.push(tasks, n))
       uneven_barrier::frequent();
     else
-      for (std::size_t i = 0; i < n; ++i) push(nullptr, tasks[i]);
+      for (std::size_t i = 0; i < n; ++i) push(own, tasks[i]);
   }
   void push(task* t, priority p) noexcept { from_outside(p).push(t); }
 
@@ -12499,8 +12544,14 @@ class run_queues {
   }
 
  private:
+  static bool push_own(worker& own, task* t) noexcept {
+    if (!own.queue.push(t)) return false;
+    uneven_barrier::frequent();
+    return true;
+  }
+
   static constexpr std::uint32_t turn = 61;        // tasks between two looks at what a worker's own tasks keep waiting
-  static constexpr std::size_t most_at_once = 32;  // tasks taken from outside
+  static constexpr std::size_t most_at_once = 16;  // tasks taken from outside
 
   // What is alone in a queue its owner is mostly about to run: to move it to another thread would cost both more than it
   // takes, and a chain of small tasks would change its thread with each link.
@@ -12512,8 +12563,11 @@ class run_queues {
   }
 
   std::size_t take_normal(worker& w, task** out, std::size_t most) noexcept {
+    w.lanes_first = !w.lanes_first;
+    if (w.lanes_first)
+      if (const std::size_t n = lanes_.take(out, most, w.lane)) return n;
     const std::size_t n = from_outside(priority::normal).take(out, most);
-    return n != 0 ? n : lanes_.take(out, most, w.lane);
+    return n != 0 || w.lanes_first ? n : lanes_.take(out, most, w.lane);
   }
 
   [[nodiscard]] inbox& from_outside(priority p) noexcept { return from_outside_[static_cast<std::size_t>(p)]; }
@@ -13070,7 +13124,7 @@ class scheduler {
   // The caller looks for work once more before it sleeps. False if no barrier has to come before: nobody pushes without one.
   [[nodiscard]] bool fall_asleep(worker& w, sleeper& s) noexcept {
     const std::lock_guard lock(idle_.mutex());
-    const bool some_push = idle_.fall_asleep(s) != lot_.driving() || queues_.has_lanes();
+    const bool some_push = idle_.fall_asleep(s) != lot_.driving() || queues_.stop_flow();
     w.asleep = &s;
     s.thread = this_thread_number();
     try_finish();
@@ -13998,6 +14052,7 @@ class then_task final : public state<R> {
   ~then_task() override {}
 
   void run() noexcept override {
+    this->waiters().fetch_newest();
     state<T>& before = *before_;
     if constexpr (What != follows::error) {
       if (before.failed()) {

@@ -80,6 +80,7 @@ class then_task final : public state<R> {
   ~then_task() override {}
 
   void run() noexcept override {
+    this->waiters().fetch_newest();
     state<T>& before = *before_;
     if constexpr (What != follows::error) {
       if (before.failed()) {

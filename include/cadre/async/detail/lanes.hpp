@@ -64,8 +64,8 @@ class lane {
   std::uint32_t pushes_ = 0;  // the thread's own
 };
 
-/// The tasks that come into a pool from outside: each thread that submits some has a lane, so that a push is two stores and
-/// those who take disturb it once for many tasks. In each of them first in, first out; among them there is no order.
+/// The tasks that come into a pool from outside: each thread that submits some has a lane, so that a push of many is two stores
+/// and those who take disturb it once for many tasks. In each of them first in, first out; among them there is no order.
 class lanes {
  public:
   lanes() = default;

@@ -51,7 +51,7 @@ class run_queues {
     if (own != nullptr && own->queue.push(tasks, n))
       uneven_barrier::frequent();
     else
-      for (std::size_t i = 0; i < n; ++i) push(nullptr, tasks[i]);
+      for (std::size_t i = 0; i < n; ++i) push(own, tasks[i]);
   }
   void push(task* t, priority p) noexcept { from_outside(p).push(t); }
 
@@ -135,8 +135,11 @@ class run_queues {
   }
 
   std::size_t take_normal(worker& w, task** out, std::size_t most) noexcept {
+    w.lanes_first = !w.lanes_first;
+    if (w.lanes_first)
+      if (const std::size_t n = lanes_.take(out, most, w.lane)) return n;
     const std::size_t n = from_outside(priority::normal).take(out, most);
-    return n != 0 ? n : lanes_.take(out, most, w.lane);
+    return n != 0 || w.lanes_first ? n : lanes_.take(out, most, w.lane);
   }
 
   [[nodiscard]] inbox& from_outside(priority p) noexcept { return from_outside_[static_cast<std::size_t>(p)]; }

@@ -24,6 +24,7 @@ struct worker {
   std::uint64_t overdue_at = 0;     // ticks() from which that has waited too long; 0: nothing waits
   std::uint32_t turns = 0;          // such turns
   std::uint32_t lane = 0;           // from which it took last
+  bool lanes_first = false;         // before the queue of those who have none
   std::uint32_t vain = 0;           // wake-ups that brought it nothing, one after the other
   std::uint32_t waits = 0;          // on this stack
   std::int64_t frame = 0;           // queue position when the task on top of the stack began: what is above is its own
