@@ -228,7 +228,7 @@ TEST_CASE("tasks in lanes and in the common queue do not keep each other waiting
     while (const cadre::detail::task* next = queues.pop(w)) run(next);
   }
   REQUIRE(order.size() == 400);
-  for (const std::size_t source : {0, 200, 300}) {
+  for (const std::size_t source : {0u, 200u, 300u}) {
     const std::size_t end = source == 0 ? 200 : source + 100;
     std::size_t next = source;
     for (std::size_t i = 0; i < order.size(); ++i)
