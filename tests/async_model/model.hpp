@@ -12,7 +12,6 @@
 #include <cadre/core/error.hpp>
 #include <cadre/core/function.hpp>
 #include <cadre/observe/log.hpp>
-#include <cadre/os/processors.hpp>
 
 #include <linux/membarrier.h>
 #include <pthread.h>
@@ -42,6 +41,8 @@ using explore::model_mutex;
 // ---- The headers that speak to the system: their guards, and what they define --------------------------------------------
 
 #define CADRE_OS_FUTEX_HPP
+#define CADRE_OS_MEMORY_LIMIT_HPP
+#define CADRE_OS_PROCESSORS_HPP
 #define CADRE_OS_THREAD_HPP
 #define CADRE_OS_DETAIL_MOVE_OFF_HPP
 #define CADRE_ASYNC_DETAIL_BARRIER_HPP
@@ -81,6 +82,8 @@ class native_thread {
   std::size_t number_ = 0;
 };
 inline std::uintptr_t middle_of_stack() noexcept { return 0; }
+inline std::size_t usable_processors() { return 2; }
+inline std::size_t usable_memory() { return 1 << 30; }
 
 namespace detail {
 class uneven_barrier {
