@@ -1,6 +1,6 @@
 #include "catch.hpp"
+#include "queued_items.hpp"
 
-#include <cadre/async.hpp>
 #include <cadre/async/detail/inbox.hpp>
 
 #include <atomic>
@@ -9,30 +9,9 @@
 #include <thread>
 #include <vector>
 
-namespace inbox_test {
-
-// A task that is never run: only its link is used here.
-class item final : public cadre::detail::state<void> {
- public:
-  item() noexcept : state<void>(cadre::detail::no_pool, 0, {}) { publish(pending, 1); }
-  void run() noexcept override {}
-  void run_not() noexcept override {}
-  std::size_t number = 0;
-};
-std::size_t number_of(const cadre::detail::task* t) { return static_cast<const item*>(t)->number; }
-
-using items = std::unique_ptr<item[]>;
-items make(std::size_t n) {
-  items all(::new item[n]);
-  for (std::size_t i = 0; i < n; ++i) all[i].number = i;
-  return all;
-}
-
-}  // namespace inbox_test
-
 TEST_CASE("an inbox gives its tasks in the order in which they came", "[inbox]") {
   cadre::detail::inbox in;
-  const auto all = inbox_test::make(10);
+  const auto all = queued_items::make(10);
   CHECK(in.empty());
   for (std::size_t i = 0; i < 10; ++i) {
     in.push(&all[i]);
@@ -40,17 +19,17 @@ TEST_CASE("an inbox gives its tasks in the order in which they came", "[inbox]")
   }
   cadre::detail::task* out[16] = {};
   REQUIRE(in.take(out, 3) == 3);
-  for (std::size_t i = 0; i < 3; ++i) CHECK(inbox_test::number_of(out[i]) == i);
+  for (std::size_t i = 0; i < 3; ++i) CHECK(queued_items::number_of(out[i]) == i);
   CHECK_FALSE(in.empty());
   REQUIRE(in.take(out, 16) == 7);
-  for (std::size_t i = 0; i < 7; ++i) CHECK(inbox_test::number_of(out[i]) == 3 + i);
+  for (std::size_t i = 0; i < 7; ++i) CHECK(queued_items::number_of(out[i]) == 3 + i);
   CHECK(in.empty());
   CHECK(in.take(out, 16) == 0);
 }
 
 TEST_CASE("an inbox that has been emptied goes on", "[inbox]") {
   cadre::detail::inbox in;
-  const auto all = inbox_test::make(2);
+  const auto all = queued_items::make(2);
   cadre::detail::task* out[2] = {};
   for (int round = 0; round < 3; ++round) {
     in.push(&all[0]);
@@ -68,7 +47,7 @@ TEST_CASE("an inbox that has been emptied goes on", "[inbox]") {
 TEST_CASE("every task of an inbox is taken once, those of one producer in their order", "[inbox]") {
   constexpr std::size_t producers = 3, takers = 2, each = 20'000;
   cadre::detail::inbox in;
-  const auto all = inbox_test::make(producers * each);
+  const auto all = queued_items::make(producers * each);
   std::atomic<std::size_t> taken{0};
   std::vector<std::size_t> order[takers];
   {
@@ -82,7 +61,7 @@ TEST_CASE("every task of an inbox is taken once, those of one producer in their 
         cadre::detail::task* out[5];
         while (taken.load() < producers * each) {
           const std::size_t n = in.take(out, 1 + mine.size() % 5);
-          for (std::size_t i = 0; i < n; ++i) mine.push_back(inbox_test::number_of(out[i]));
+          for (std::size_t i = 0; i < n; ++i) mine.push_back(queued_items::number_of(out[i]));
           taken += n;
           if (n == 0) std::this_thread::yield();
         }

@@ -1,34 +1,17 @@
 #include "catch.hpp"
+#include "queued_items.hpp"
 
-#include <cadre/async.hpp>
 #include <cadre/async/detail/run_queues.hpp>
 
 #include <atomic>
 #include <cstddef>
 #include <list>
-#include <memory>
 #include <thread>
 #include <vector>
 
 namespace lanes_test {
 
 using cadre::detail::lanes;
-
-// A task that is never run: only its place in a queue matters here.
-class item final : public cadre::detail::state<void> {
- public:
-  item() noexcept : state<void>(cadre::detail::no_pool, 0, {}) { publish(pending, 1); }
-  void run() noexcept override {}
-  void run_not() noexcept override {}
-  std::size_t number = 0;
-};
-struct items {
-  explicit items(std::size_t n) : all(::new item[n]) {
-    for (std::size_t i = 0; i < n; ++i) all[i].number = i;
-  }
-  item* operator[](std::size_t i) const { return &all[i]; }
-  std::unique_ptr<item[]> all;
-};
 
 // No pool has these numbers.
 cadre::detail::pool_id next_pool() {
@@ -39,14 +22,14 @@ struct open_lanes : lanes {
   open_lanes() { open(next_pool()); }
 };
 
-bool push(lanes& l, item* t) {
+bool push(lanes& l, queued_items::item* t) {
   return l.push(t, [] { return true; });
 }
 std::vector<std::size_t> take(lanes& l, std::size_t most, std::uint32_t& turn) {
   std::vector<cadre::detail::task*> out(most);
   out.resize(l.take(out.data(), most, turn));
   std::vector<std::size_t> numbers;
-  for (const cadre::detail::task* t : out) numbers.push_back(static_cast<const item*>(t)->number);
+  for (const cadre::detail::task* t : out) numbers.push_back(queued_items::number_of(t));
   return numbers;
 }
 
@@ -54,11 +37,11 @@ std::vector<std::size_t> take(lanes& l, std::size_t most, std::uint32_t& turn) {
 
 TEST_CASE("what a thread pushes is taken in that order, many at once", "[lanes]") {
   lanes_test::open_lanes l;
-  const lanes_test::items all(1000);
+  const auto all = queued_items::make(1000);
   std::uint32_t turn = 0;
   CHECK(l.empty());
   CHECK(l.used() == 0);
-  for (std::size_t i = 0; i < 1000; ++i) REQUIRE(lanes_test::push(l, all[i]));
+  for (std::size_t i = 0; i < 1000; ++i) REQUIRE(lanes_test::push(l, &all[i]));
   CHECK(l.used() == 1);
   std::size_t next = 0;
   while (!l.empty()) {
@@ -72,12 +55,12 @@ TEST_CASE("what a thread pushes is taken in that order, many at once", "[lanes]"
 
 TEST_CASE("each thread has a lane, and they are taken from by turns", "[lanes]") {
   lanes_test::open_lanes l;
-  const lanes_test::items all(4);
-  REQUIRE(lanes_test::push(l, all[0]));
-  REQUIRE(lanes_test::push(l, all[1]));
+  const auto all = queued_items::make(4);
+  REQUIRE(lanes_test::push(l, &all[0]));
+  REQUIRE(lanes_test::push(l, &all[1]));
   std::thread([&] {
-    CHECK(lanes_test::push(l, all[2]));
-    CHECK(lanes_test::push(l, all[3]));
+    CHECK(lanes_test::push(l, &all[2]));
+    CHECK(lanes_test::push(l, &all[3]));
   }).join();
   CHECK(l.used() == 2);
   std::uint32_t turn = 1;
@@ -89,8 +72,8 @@ TEST_CASE("each thread has a lane, and they are taken from by turns", "[lanes]")
 
 TEST_CASE("a thread that ends leaves its lane to the next, with what lies in it", "[lanes]") {
   lanes_test::open_lanes l;
-  const lanes_test::items all(100);
-  for (std::size_t i = 0; i < 100; ++i) std::thread([&] { CHECK(lanes_test::push(l, all[i])); }).join();
+  const auto all = queued_items::make(100);
+  for (std::size_t i = 0; i < 100; ++i) std::thread([&] { CHECK(lanes_test::push(l, &all[i])); }).join();
   CHECK(l.used() == 1);
   std::uint32_t turn = 0;
   const auto numbers = lanes_test::take(l, 200, turn);
@@ -99,36 +82,36 @@ TEST_CASE("a thread that ends leaves its lane to the next, with what lies in it"
 }
 
 TEST_CASE("a lane goes on in the place of one whose pool has ended", "[lanes]") {
-  const lanes_test::items all(1);
+  const auto all = queued_items::make(1);
   std::uint32_t turn = 0;
   for (int i = 0; i < 10; ++i) {
     lanes_test::open_lanes l;
-    REQUIRE(lanes_test::push(l, all[0]));
+    REQUIRE(lanes_test::push(l, &all[0]));
     REQUIRE(lanes_test::take(l, 1, turn).size() == 1);
   }
 }
 
 TEST_CASE("a thread that has lanes of three pools gets none of a fourth until one of these has ended", "[lanes]") {
-  const lanes_test::items all(100);
+  const auto all = queued_items::make(100);
   std::thread([&] {
     std::list<lanes_test::open_lanes> three(3);
-    for (auto& l : three) CHECK(lanes_test::push(l, all[0]));
+    for (auto& l : three) CHECK(lanes_test::push(l, &all[0]));
     lanes_test::open_lanes fourth;
-    for (std::size_t i = 0; i < 100; ++i) CHECK_FALSE(lanes_test::push(fourth, all[i]));
+    for (std::size_t i = 0; i < 100; ++i) CHECK_FALSE(lanes_test::push(fourth, &all[i]));
     three.pop_front();
     int refused = 0;
-    while (!lanes_test::push(fourth, all[0])) ++refused;
+    while (!lanes_test::push(fourth, &all[0])) ++refused;
     CHECK(refused < 64);
   }).join();
 }
 
 TEST_CASE("a first lane waits until it may begin, and asks now and then", "[lanes]") {
   lanes_test::open_lanes l;
-  const lanes_test::items all(1);
+  const auto all = queued_items::make(1);
   std::thread([&] {
     int asked = 0;
     for (int i = 0; i < 640; ++i)
-      CHECK_FALSE(l.push(all[0], [&] {
+      CHECK_FALSE(l.push(&all[0], [&] {
         ++asked;
         return false;
       }));
@@ -139,12 +122,12 @@ TEST_CASE("a first lane waits until it may begin, and asks now and then", "[lane
 
 TEST_CASE("there is an end to the lanes of a pool", "[lanes]") {
   lanes_test::open_lanes l;
-  const lanes_test::items all(100);
+  const auto all = queued_items::make(100);
   std::atomic<int> pushed{0}, tried{0};
   std::vector<std::thread> threads;
   for (std::size_t i = 0; i < 40; ++i)
     threads.emplace_back([&, i] {
-      pushed += lanes_test::push(l, all[i]);
+      pushed += lanes_test::push(l, &all[i]);
       ++tried;
       while (tried != 40) std::this_thread::yield();  // none ends before
     });
@@ -210,19 +193,17 @@ TEST_CASE("tasks in lanes and in the common queue do not keep each other waiting
   cadre::detail::run_queues queues(1);
   queues.open_lanes(lanes_test::next_pool());
   auto& w = queues.add_worker(reinterpret_cast<cadre::detail::scheduler&>(nobody));
-  const lanes_test::items all(400);
+  const auto all = queued_items::make(400);
   const auto push = [&](std::size_t from, std::size_t to) {
-    while (from < to) queues.push(nullptr, all[from++]);
+    while (from < to) queues.push(nullptr, &all[from++]);
   };
   std::thread([&] {
     push(0, 200);
     std::thread([&] { push(200, 300); }).join();
   }).join();
-  for (std::size_t i = 300; i < 400; ++i) queues.push(all[i], cadre::priority::normal);
+  for (std::size_t i = 300; i < 400; ++i) queues.push(&all[i], cadre::priority::normal);
   std::vector<std::size_t> order;
-  const auto run = [&](const cadre::detail::task* t) {
-    order.push_back(static_cast<const lanes_test::item*>(t)->number);
-  };
+  const auto run = [&](const cadre::detail::task* t) { order.push_back(queued_items::number_of(t)); };
   while (const cadre::detail::task* t = queues.take_from_outside(w)) {
     run(t);
     while (const cadre::detail::task* next = queues.pop(w)) run(next);
