@@ -12474,6 +12474,12 @@ class run_queues {
       return;
     push(t, priority::normal);
   }
+  /// Into that worker's own queue. False if there is no memory for it to grow.
+  [[nodiscard]] static bool push_own(worker& own, task* t) noexcept {
+    if (!own.queue.push(t)) return false;
+    uneven_barrier::frequent();
+    return true;
+  }
   /// tasks[0] will be the first to run.
   void push(worker* own, task* const* tasks, std::size_t n) noexcept {
     if (own != nullptr && own->queue.push(tasks, n))
@@ -12544,12 +12550,6 @@ class run_queues {
   }
 
  private:
-  static bool push_own(worker& own, task* t) noexcept {
-    if (!own.queue.push(t)) return false;
-    uneven_barrier::frequent();
-    return true;
-  }
-
   static constexpr std::uint32_t turn = 61;        // tasks between two looks at what a worker's own tasks keep waiting
   static constexpr std::size_t most_at_once = 16;  // tasks taken from outside
 
@@ -12901,9 +12901,8 @@ class scheduler {
   /// A bare part of the task that runs on `w`, to be taken back: into that worker's own queue. False if there is no memory
   /// for the queue to grow.
   [[nodiscard]] bool push_part(worker& w, task& part) noexcept {
-    if (!w.queue.push(&part)) [[unlikely]]
+    if (!run_queues::push_own(w, &part)) [[unlikely]]
       return false;
-    uneven_barrier::frequent();
     idle_.wake_one_if_needed(true);
     return true;
   }

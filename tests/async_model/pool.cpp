@@ -23,19 +23,11 @@ class flag {
   explore::model_atomic<std::uint32_t> word_{0};
 };
 
-// A thread outside submits while the only worker falls asleep, or has fallen, and waits for the value.
+// A thread outside submits while the last worker falls asleep, or has fallen, and waits for the value. In a pool of two it
+// has a queue of its own, which the first push makes.
+template <std::size_t Threads>
 void submit_and_get() {
-  cadre::thread_pool pool{{.threads = 1}};
-  explore::settle();
-  explore::explore_from_here();
-  explore::require(pool.submit([] { return 1; }).get() == 1, "another value");
-  explore::require(pool.submit([] { return 2; }).get() == 2, "another value");
-  explore::no_further();
-}
-
-// The same of two workers: the thread has a queue of its own, which the first push makes.
-void submit_twice_and_get() {
-  cadre::thread_pool pool{{.threads = 2}};
+  cadre::thread_pool pool{{.threads = Threads}};
   explore::settle();
   explore::explore_from_here();
   explore::require(pool.submit([] { return 1; }).get() == 1, "another value");
@@ -126,7 +118,7 @@ void post_and_cancel() {
 
 TEST_CASE("no wake-up is lost between a thread that submits and a worker that falls asleep", "[model]") {
   for (const auto& s : {pool_model::bounded, pool_model::buffered}) {
-    const auto r = model::every_order(s, pool_model::submit_and_get);
+    const auto r = model::every_order(s, pool_model::submit_and_get<1>);
     CHECK(r.failure.empty());
     CHECK(r.runs > 1000);
   }
@@ -138,8 +130,8 @@ TEST_CASE("no wake-up is lost between a thread with a queue of its own and the l
     CHECK(r.failure.empty());
     CHECK(r.runs > 1000);
   };
-  check(pool_model::bounded, pool_model::submit_twice_and_get);
-  check(pool_model::buffered, pool_model::submit_twice_and_get);
+  check(pool_model::bounded, pool_model::submit_and_get<2>);
+  check(pool_model::buffered, pool_model::submit_and_get<2>);
   check(pool_model::buffered, pool_model::submit_as_all_fall_asleep);
 }
 

@@ -170,9 +170,8 @@ class scheduler {
   /// A bare part of the task that runs on `w`, to be taken back: into that worker's own queue. False if there is no memory
   /// for the queue to grow.
   [[nodiscard]] bool push_part(worker& w, task& part) noexcept {
-    if (!w.queue.push(&part)) [[unlikely]]
+    if (!run_queues::push_own(w, &part)) [[unlikely]]
       return false;
-    uneven_barrier::frequent();
     idle_.wake_one_if_needed(true);
     return true;
   }
