@@ -62,6 +62,124 @@
 
 #endif
 
+// ---- cadre/archive/byte_buffer.hpp ----
+#ifndef CADRE_ARCHIVE_BYTE_BUFFER_HPP
+#define CADRE_ARCHIVE_BYTE_BUFFER_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Bytes appended one after another and never moved again: a list of chunks, so that a gigabyte is copied into it once
+/// and can be written to a file or a socket from where it lies.
+class byte_buffer {
+ public:
+  byte_buffer() = default;
+  byte_buffer(byte_buffer&& other) noexcept
+      : chunks_(std::move(other.chunks_)),
+        cursor_(std::exchange(other.cursor_, nullptr)),
+        left_(std::exchange(other.left_, 0)),
+        closed_(std::exchange(other.closed_, 0)) {
+    other.chunks_.clear();
+  }
+  byte_buffer& operator=(byte_buffer&& other) noexcept {
+    byte_buffer moved(std::move(other));
+    chunks_.swap(moved.chunks_);
+    std::swap(cursor_, moved.cursor_);
+    std::swap(left_, moved.left_);
+    std::swap(closed_, moved.closed_);
+    return *this;
+  }
+
+  /// Copies `size` bytes to the end. Throws std::bad_alloc; the buffer is then as before.
+  void append(const void* data, std::size_t size) {
+    if (size > left_) [[unlikely]] {
+      append_slow(static_cast<const std::byte*>(data), size);
+      return;
+    }
+    if (size == 0) return;
+    std::memcpy(cursor_, data, size);
+    cursor_ += size;
+    left_ -= size;
+  }
+
+  [[nodiscard]] std::size_t size() const noexcept { return closed_ + (chunks_.empty() ? 0 : used_in_last()); }
+
+  /// The bytes where they lie, in order; valid until the next append.
+  [[nodiscard]] std::vector<std::span<const std::byte>> pieces() const {
+    std::vector<std::span<const std::byte>> result;
+    for (const chunk& c : chunks_) {
+      const std::span<const std::byte> piece(c.bytes.get(), &c == &chunks_.back() ? used_in_last() : c.size);
+      result.push_back(piece);
+    }
+    return result;
+  }
+
+  /// The same where all lie in one piece; empty if they do not.
+  [[nodiscard]] std::span<const std::byte> in_one_piece() const noexcept {
+    if (chunks_.size() != 1) return {};
+    return {chunks_.front().bytes.get(), used_in_last()};
+  }
+  /// Forgets what was appended. The memory is kept, if it is little.
+  void clear() noexcept {
+    constexpr std::size_t little = 4 << 10;
+    if (chunks_.size() != 1 || chunks_.front().size > little) {
+      *this = byte_buffer();
+    } else {
+      left_ = chunks_.front().size;
+      cursor_ = chunks_.front().bytes.get();
+    }
+  }
+
+  /// One contiguous copy.
+  [[nodiscard]] std::vector<std::byte> to_vector() const {
+    std::vector<std::byte> result;
+    result.reserve(size());
+    for (std::span<const std::byte> piece : pieces())
+      result.insert(result.end(), piece.data(), piece.data() + piece.size());
+    return result;
+  }
+
+ private:
+  struct chunk {
+    std::unique_ptr<std::byte[]> bytes;
+    std::size_t size;
+  };
+
+  [[nodiscard]] std::size_t used_in_last() const noexcept { return chunks_.back().size - left_; }
+
+  void append_slow(const std::byte* data, std::size_t size) {
+    constexpr std::size_t smallest = 256, largest = 64 << 10;
+    const std::size_t fits = left_;
+    const std::size_t rest = size - fits;
+    const std::size_t capacity = std::max(rest, std::clamp(this->size(), smallest, largest));
+    chunk next{std::unique_ptr<std::byte[]>(new std::byte[capacity]), capacity};
+    std::byte* const begin = next.bytes.get();
+    const std::size_t closed = chunks_.empty() ? 0 : chunks_.back().size;
+    chunks_.push_back(std::move(next));  // nothing below throws
+    if (fits != 0) std::memcpy(cursor_, data, fits);
+    closed_ += closed;
+    std::memcpy(begin, data + fits, rest);
+    cursor_ = begin + rest;
+    left_ = capacity - rest;
+  }
+
+  std::vector<chunk> chunks_;
+  std::byte* cursor_ = nullptr;
+  std::size_t left_ = 0;    // free bytes at the cursor
+  std::size_t closed_ = 0;  // bytes in all chunks but the last
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/core/chrono.hpp ----
 #ifndef CADRE_CORE_CHRONO_HPP
 #define CADRE_CORE_CHRONO_HPP
@@ -298,96 +416,759 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/os/thread.hpp ----
-#ifndef CADRE_OS_THREAD_HPP
-#define CADRE_OS_THREAD_HPP
+// ---- cadre/actor/detail/link.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_LINK_HPP
+#define CADRE_ACTOR_DETAIL_LINK_HPP
 
-#include <pthread.h>
-
+#include <array>
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
 #include <string>
-#include <system_error>
+#include <string_view>
 #include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A message on its way out.
+struct outgoing {
+  byte_buffer bytes;                               ///< header and arguments
+  std::vector<std::span<const std::byte>> blocks;  ///< large contiguous arguments, sent from where they lie
+  std::shared_ptr<const void> keep;                ///< what keeps the blocks; let go when they have left
+};
+
+/// A small message that is written where it is to lie: `write(what, to)` writes all of it, and does nothing else.
+struct written_in_place {
+  std::size_t bytes;  ///< at most written_in_place::most
+  void (*write)(const void* what, std::byte* to) noexcept;
+  const void* what;
+
+  static constexpr std::size_t most = 1024;
+};
+
+/// Where the blocks of a message go.
+struct landing {
+  std::vector<std::span<std::byte>> into;
+  std::shared_ptr<const void> keep;     ///< what keeps that memory: let go when nothing writes there any more
+  move_only_function<void(bool)> done;  ///< called once: true when all is there; false when the sender has died, or
+                                        ///< when these are not as many spans of the sizes as there are blocks
+};
+
+/// A message that has come.
+class incoming {
+ public:
+  incoming(std::span<const std::byte> bytes, std::span<const std::uint64_t> block_sizes) noexcept
+      : bytes_(bytes), block_sizes_(block_sizes) {}
+
+  /// Valid during message_sink::receive() only.
+  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
+  /// Of the blocks, in bytes; they come later. Valid during message_sink::receive() only.
+  [[nodiscard]] std::span<const std::uint64_t> block_sizes() const noexcept { return block_sizes_; }
+
+  /// Says where each block goes. Without this call they are received and thrown away.
+  void receive_blocks(landing where) noexcept { landing_ = std::move(where); }
+  [[nodiscard]] std::optional<landing>& where() noexcept { return landing_; }
+
+ private:
+  std::span<const std::byte> bytes_;
+  std::span<const std::uint64_t> block_sizes_;
+  std::optional<landing> landing_;
+};
+
+/// What gets messages. Its functions, and landing::done, are called by whichever thread makes progress, one at a time.
+/// They may send (which never waits there) and must not wait for messages.
+class message_sink {
+ public:
+  /// The messages of a sender come in the order in which it sent them.
+  virtual void receive(int from, incoming& message) noexcept = 0;
+  /// After one or more calls of receive(): others may be long in coming.
+  virtual void batch_ends() noexcept {}
+  /// Twenty times a second or more often, by a thread of the link's own: also while another one is in one of these. Waits
+  /// for nothing.
+  virtual void tick() noexcept {}
+  /// `from` sent what no rank of this build sends. It counts as dead from now on: died() follows.
+  virtual void fault(int from, const error& what) noexcept = 0;
+  /// Once for each rank that has ended. Nothing of it comes afterwards.
+  virtual void died(int rank, std::string_view how) noexcept = 0;
+
+ protected:
+  ~message_sink() = default;
+};
+
+/// Urgent messages, which are replies, pass the limit on what is under way to a rank: else two ranks could wait for each
+/// other. They keep their place in the order.
+enum class urgency : std::uint8_t { normal, urgent };
+
+/// The way between this process and the others of a job, its members. They are numbered: below world_size() by their rank,
+/// from there on as they took the place, and the rank, of one that had died. What is called a rank here, and in the messages
+/// of a job, is the number of a member: none is given twice. Thread-safety: any thread may call anything but close().
+class link {
+ public:
+  virtual ~link() = default;
+
+  [[nodiscard]] virtual int rank() const noexcept = 0;
+  [[nodiscard]] virtual int world_size() const noexcept = 0;
+  /// Numbers that are or were in use are below this.
+  [[nodiscard]] virtual int members() const noexcept { return world_size(); }
+  /// Below this are those that may ever be in use.
+  [[nodiscard]] virtual int most_members() const noexcept { return world_size(); }
+  /// The rank that a member has, or had.
+  [[nodiscard]] virtual int rank_of(int member) const noexcept { return member; }
+
+  /// From now on messages are received, by the sink. To be called once.
+  virtual void start(message_sink& sink) = 0;
+
+  /// Appends to the buffer for rank `to`, never the own one. What is buffered goes when enough has come together, at
+  /// flush() or wait_while(), or a few milliseconds later. Where too much is under way to that rank it makes progress until
+  /// there is less. Throws if that rank is dead, does not take anything for a long time, or the link is closed.
+  virtual void send(int to, std::span<const std::byte> bytes, urgency how = urgency::normal) = 0;
+  virtual void send(int to, outgoing&& message, urgency how = urgency::normal) = 0;
+  virtual void send(int to, const written_in_place& message, urgency how = urgency::normal) {
+    std::array<std::byte, written_in_place::most> all;
+    message.write(message.what, all.data());
+    send(to, std::span<const std::byte>(all).first(message.bytes), how);
+  }
+  /// What is buffered goes now.
+  virtual void flush() = 0;
+
+  /// Makes progress if no other thread is at it. True if a message came. Never waits.
+  virtual bool poll() noexcept = 0;
+  /// The same once more by a thread that makes no progress for a while: what comes afterwards is seen to soon, though
+  /// nobody polls.
+  virtual bool poll_last() noexcept { return poll(); }
+  /// Ticks that it is worth polling for in hope of a message: about what it takes to wake the threads of both sides.
+  [[nodiscard]] virtual std::uint64_t patience() const noexcept { return 100'000; }
+  /// Flushes, then makes progress while the word holds `value`, sleeping where nothing comes; false at the deadline. Who
+  /// changes the word outside of the sink's functions calls wake() afterwards.
+  virtual bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value,
+                          std::chrono::steady_clock::time_point deadline) = 0;
+  virtual void wake() noexcept = 0;
+
+  [[nodiscard]] virtual bool is_alive(int rank) const noexcept = 0;
+  /// For whoever learns of a death by other means: sends to that rank throw from now on, and the sink is told soon.
+  virtual void declare_dead(int rank, std::string how) = 0;
+
+  /// Called by one thread of every living rank when it sends no more: returns when all that was sent to this rank is
+  /// received and all that it sent is on its way without it. Throws at the deadline, with the ranks that are missing.
+  virtual void close(std::chrono::steady_clock::time_point deadline) = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/archive/error.hpp ----
+#ifndef CADRE_ARCHIVE_ERROR_HPP
+#define CADRE_ARCHIVE_ERROR_HPP
+
+#include <cstdint>
+#include <string>
+#include <string_view>
 
 CADRE_NAMESPACE_BEGIN
 
-/// Thrown (151) when the system gives no further thread. `code()` is the errno.
-class thread_error : public error {
- public:
-  [[gnu::cold]] thread_error(const std::string& name, int code)
-      : error("os", 151,
-              "cannot start thread '" + name + "': " + std::generic_category().message(code) +
-                  "; raise the limit on threads (ulimit -u, the cgroup's pids.max) or start fewer"),
-        code_(code) {}
-  [[nodiscard]] int code() const noexcept { return code_; }
-
- private:
-  int code_;
+/// What went wrong between a value and its bytes.
+class archive_error : public error {
+ protected:
+  archive_error(int number, std::string_view message) : error("archive", number, message) {}
 };
 
-/// A thread with a name that debuggers and `top -H` show (its first 15 characters). Destroying one that runs joins it.
-/// Not `std::thread`, which would triple the parse time of the pool.
-class native_thread {
+/// Thrown (501) when a value needs more bytes than there are.
+class archive_truncated : public archive_error {
  public:
-  native_thread() noexcept = default;
+  archive_truncated(std::uint64_t wanted, std::uint64_t there, std::uint64_t offset)
+      : archive_error(501, "the data end too early: " + std::to_string(wanted) + " bytes wanted at offset " +
+                               std::to_string(offset) + ", " + std::to_string(there) +
+                               " left; they were cut off, or written as another type") {}
+};
 
-  /// Runs `body`, which must not throw. Throws thread_error (151).
-  [[gnu::cold]] native_thread(const std::string& name, move_only_function<void()> body) {
-    auto* const start = new start_block{name.substr(0, 15), std::move(body)};  // the thread's own once there is one
-    if (const int code = ::pthread_create(&id_, nullptr, &run, start)) {
-      delete start;
-      throw thread_error(name, code);
-    }
-    running_ = true;
+/// Thrown (502) when the bytes cannot be those of the type that is read.
+class archive_corrupt : public archive_error {
+ public:
+  archive_corrupt(std::string_view what, std::uint64_t offset)
+      : archive_error(502, std::string(what) + " at offset " + std::to_string(offset) +
+                               "; the data are damaged, or were written as another type") {}
+};
+
+/// Thrown (503) in place of cereal's own exception, whose text it carries.
+class serialization_failed : public archive_error {
+ public:
+  explicit serialization_failed(std::string_view cause) : archive_error(503, "cereal: " + std::string(cause)) {}
+};
+
+/// Thrown (504) when bytes are left after the value was read.
+class archive_not_exhausted : public archive_error {
+ public:
+  archive_not_exhausted(std::uint64_t left, std::uint64_t size)
+      : archive_error(504, std::to_string(left) + " of " + std::to_string(size) +
+                               " bytes are left after the value was read; it was written as another type, or by "
+                               "another version of its serialize function") {}
+};
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/archive/detail/padding.hpp ----
+#ifndef CADRE_ARCHIVE_DETAIL_PADDING_HPP
+#define CADRE_ARCHIVE_DETAIL_PADDING_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <memory>
+#include <type_traits>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+
+/// Sets the bytes of `object`, which holds a T, that belong to no member to zero.
+template <class T>
+void clear_padding([[maybe_unused]] std::byte* object) noexcept {
+#if defined(__has_builtin)
+#if __has_builtin(__builtin_clear_padding)
+  __builtin_clear_padding(reinterpret_cast<T*>(object));
+#endif
+#endif
+}
+
+/// Whether a T has bytes that clear_padding clears. No trait tells: has_unique_object_representations is false for
+/// every type with a float. So it is tried once per type.
+template <class T>
+bool has_padding() noexcept {
+  if constexpr (std::has_unique_object_representations_v<T> || std::is_floating_point_v<T>) {
+    return false;
+  } else {
+    static const bool result = [] {
+      alignas(T) std::byte object[sizeof(T)];
+      std::memset(object, 0xFF, sizeof object);
+      clear_padding<T>(object);
+      return std::any_of(object, object + sizeof object, [](std::byte b) { return b != std::byte{0xFF}; });
+    }();
+    return result;
   }
+}
 
-  native_thread(native_thread&& other) noexcept : id_(other.id_), running_(std::exchange(other.running_, false)) {}
-  native_thread& operator=(native_thread&& other) noexcept {
-    join();
-    id_ = other.id_;
-    running_ = std::exchange(other.running_, false);
+/// Copies the bytes of a value, those that belong to no member as zero.
+template <class T>
+void copy_cleared(std::byte* to, const T& value) noexcept {
+  if constexpr (!std::is_scalar_v<T>) {
+    if (has_padding<T>()) {
+      alignas(T) std::byte copy[sizeof(T)];
+      std::memcpy(copy, std::addressof(value), sizeof(T));
+      clear_padding<T>(copy);
+      std::memcpy(to, copy, sizeof(T));
+      return;
+    }
+  }
+  std::memcpy(to, std::addressof(value), sizeof(T));
+}
+
+}  // namespace detail
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/core/portable.hpp ----
+#ifndef CADRE_CORE_PORTABLE_HPP
+#define CADRE_CORE_PORTABLE_HPP
+
+#include <concepts>
+#include <initializer_list>
+#include <iterator>
+#include <span>  // brings std::ranges::enable_view
+#include <type_traits>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Customisation point: how a T is written to bytes and read back, for types that cannot have a `serialize` of their
+/// own. `archive(a, b, ...)` writes or reads any other portable values.
+///
+///     template <> struct cadre::portable<quaternion> {
+///       static void save(auto& archive, const quaternion& q) { archive(q.w(), q.x(), q.y(), q.z()); }
+///       static void load(auto& archive, quaternion& q) { ... }
+///     };
+template <class T>
+struct portable;
+
+/// A type for which the above is specialised.
+template <class T>
+concept custom_portable = requires { sizeof(portable<T>); };
+
+namespace detail {
+
+template <class T>
+inline constexpr bool is_reference_like =
+    std::is_pointer_v<T> || std::is_member_pointer_v<T> || std::is_null_pointer_v<T>;
+template <class T>
+inline constexpr bool is_reference_like<std::initializer_list<T>> = true;
+// std::reference_wrapper and its like, known by their shape: <functional> takes too long to parse for its name.
+template <class T>
+  requires requires(const T& t) {
+    typename T::type;
+    { t.get() } noexcept -> std::same_as<typename T::type&>;
+  }
+inline constexpr bool is_reference_like<T> = true;
+
+}  // namespace detail
+
+/// A type whose bytes are its value, so that they may be copied to another process: trivially copyable, and no
+/// pointer, reference wrapper, iterator, span, string_view or other view. Types that cannot be assigned are not:
+/// lambdas with captures and structs with reference members are among them. A pointer inside a struct is invisible to
+/// the compiler: such a type needs a `serialize`, which then takes precedence.
+template <class T>
+concept trivially_portable =
+    std::is_object_v<T> && std::is_trivially_copyable_v<T> && std::is_copy_assignable_v<T> && !std::is_array_v<T> &&
+    !detail::is_reference_like<T> && !std::ranges::enable_view<T> && !std::input_or_output_iterator<T>;
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/archive/output_archive.hpp ----
+#ifndef CADRE_ARCHIVE_OUTPUT_ARCHIVE_HPP
+#define CADRE_ARCHIVE_OUTPUT_ARCHIVE_HPP
+
+#include <cereal/cereal.hpp>
+#include <cereal/types/array.hpp>
+#include <cereal/types/optional.hpp>
+#include <cereal/types/string.hpp>
+#include <cereal/types/utility.hpp>
+#include <cereal/types/variant.hpp>
+#include <cereal/types/vector.hpp>
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <type_traits>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+
+/// The version of the byte format that output_archive writes and input_archive reads. An archive itself has no header:
+/// what holds one (a checkpoint, a message) states this number.
+inline constexpr std::uint32_t archive_format_version = 1;
+
+static_assert(std::endian::native == std::endian::little && sizeof(std::size_t) == 8,
+              "the archive's format is that of little-endian 64-bit machines");
+
+class output_archive;
+
+/// What a message carries beside its bytes: given to an archive by who sends or receives, asked for by the types that need
+/// it (an object_ref is held for its receiver while it travels).
+class archive_extension {
+ public:
+  archive_extension() = default;
+  archive_extension(const archive_extension&) = delete;
+  archive_extension& operator=(const archive_extension&) = delete;
+  virtual ~archive_extension() = default;
+};
+
+namespace detail {
+
+template <class T>
+inline constexpr bool is_vector = false;
+template <class T, class Allocator>
+inline constexpr bool is_vector<std::vector<T, Allocator>> = !std::is_same_v<T, bool>;
+
+// Wrappers that cereal's archives know by themselves and that hold pointers.
+template <class T>
+inline constexpr bool is_cereal_wrapper = std::is_base_of_v<cereal::traits::detail::BaseCastBase, T> ||
+                                          std::is_base_of_v<cereal::detail::DeferredDataCore, T>;
+
+template <class T>
+consteval bool is_archived_by_bytes() {
+  if constexpr (std::is_arithmetic_v<T> || std::is_enum_v<T>)
+    return true;
+  else if constexpr (!trivially_portable<T> || custom_portable<T> || is_cereal_wrapper<T>)
+    return false;
+  else
+    return !cereal::traits::is_output_serializable<T, output_archive>::value;
+}
+
+/// Whether the archive copies a T byte by byte: a trivially portable type for which neither cereal nor portable<T> has
+/// another way.
+template <class T>
+concept archived_by_bytes = is_archived_by_bytes<T>();
+
+}  // namespace detail
+
+/// Writes values to a byte_buffer by cereal's rules: numbers, enumerations and trivially portable types as their
+/// bytes, a vector of them as one block, everything else by its `serialize`, `save` or cadre::portable. Vectors,
+/// strings, arrays, pairs, optionals and variants need no further include; other types of the standard library that of
+/// cereal (`<cereal/types/map.hpp>`).
+///
+/// The format is that of the machine: little-endian, 64 bit. Padding is written as zero where the compiler can do it
+/// (g++), so equal values give equal bytes. Speed is that of memcpy for contiguous data.
+class output_archive : public cereal::OutputArchive<output_archive> {
+  using base = cereal::OutputArchive<output_archive>;
+
+ public:
+  explicit output_archive(byte_buffer& out, archive_extension* extension = nullptr)
+      : base(this), out_(&out), extension_(extension) {}
+  /// Null if there is none.
+  [[nodiscard]] archive_extension* extension() const noexcept { return extension_; }
+
+  /// Throws serialization_failed (503) in place of cereal's exceptions; those of the values pass through.
+  template <class... Values>
+  output_archive& operator()(const Values&... values) {
+    (put(values), ...);
     return *this;
   }
-  ~native_thread() { join(); }
-
-  void join() noexcept {
-    if (std::exchange(running_, false)) ::pthread_join(id_, nullptr);
+  template <class Value>
+  output_archive& operator&(const Value& value) {
+    return (*this)(value);
   }
-  /// In a process made by fork(), where the thread is not.
-  void forget() noexcept { running_ = false; }
-  void detach() noexcept {
-    if (std::exchange(running_, false)) ::pthread_detach(id_);
+  template <class Value>
+  output_archive& operator<<(const Value& value) {
+    return (*this)(value);
+  }
+
+  void write(const void* data, std::size_t size) { out_->append(data, size); }
+
+ private:
+  template <class T>
+  void put(const T& value) {
+    if constexpr (detail::archived_by_bytes<T>) {
+      put_bytes(value);
+    } else if constexpr (custom_portable<T>) {
+      portable<T>::save(*this, value);
+    } else if constexpr (detail::is_vector<T>) {
+      put_bytes(static_cast<std::uint64_t>(value.size()));
+      using element = typename T::value_type;
+      if constexpr (detail::archived_by_bytes<element>) {
+        if (!detail::has_padding<element>())
+          write(value.data(), value.size() * sizeof(element));
+        else
+          for (const element& e : value) put_bytes(e);
+      } else {
+        for (const element& e : value) put(e);
+      }
+    } else {
+      try {
+        base::operator()(value);
+      } catch (const cereal::Exception& e) {
+        throw serialization_failed(e.what());
+      }
+    }
+  }
+
+  template <class T>
+  void put_bytes(const T& value) {
+    if constexpr (!std::is_scalar_v<T>) {
+      if (detail::has_padding<T>()) {
+        std::byte copy[sizeof(T)];
+        detail::copy_cleared(copy, value);
+        return write(copy, sizeof(T));
+      }
+    }
+    write(std::addressof(value), sizeof(T));
+  }
+
+  byte_buffer* out_;
+  archive_extension* extension_;
+};
+
+template <class T>
+  requires std::is_arithmetic_v<T>
+void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const T& value) {
+  archive.write(std::addressof(value), sizeof value);
+}
+template <class T>
+void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const cereal::NameValuePair<T>& pair) {
+  archive(pair.value);
+}
+template <class T>
+void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const cereal::SizeTag<T>& tag) {
+  archive(static_cast<std::uint64_t>(tag.size));
+}
+template <class T>
+void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const cereal::BinaryData<T>& block) {
+  archive.write(block.data, static_cast<std::size_t>(block.size));
+}
+
+CADRE_NAMESPACE_END
+
+CEREAL_REGISTER_ARCHIVE(cadre::output_archive)
+
+#endif
+
+// ---- cadre/archive/input_archive.hpp ----
+#ifndef CADRE_ARCHIVE_INPUT_ARCHIVE_HPP
+#define CADRE_ARCHIVE_INPUT_ARCHIVE_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Reads what output_archive wrote, from bytes that must outlive it. Nothing is trusted: each size is compared with
+/// the bytes that are left before anything is allocated or read, so truncated or damaged data end in archive_truncated
+/// (501), archive_corrupt (502) or serialization_failed (503). A value that was being read is then partly assigned.
+/// Data forged on purpose can still confuse the types behind std::shared_ptr (a weakness of cereal): do not read those
+/// from strangers.
+class input_archive : public cereal::InputArchive<input_archive> {
+  using base = cereal::InputArchive<input_archive>;
+
+ public:
+  explicit input_archive(std::span<const std::byte> bytes, archive_extension* extension = nullptr)
+      : base(this), bytes_(bytes), extension_(extension) {}
+  /// Null if there is none.
+  [[nodiscard]] archive_extension* extension() const noexcept { return extension_; }
+
+  template <class... Values>
+  input_archive& operator()(Values&&... values) {
+    (get(values), ...);
+    return *this;
+  }
+  template <class Value>
+  input_archive& operator&(Value&& value) {
+    return (*this)(value);
+  }
+  template <class Value>
+  input_archive& operator>>(Value&& value) {
+    return (*this)(value);
+  }
+
+  /// The next `size` bytes. Throws archive_truncated (501).
+  void read(void* data, std::size_t size) {
+    if (size > left()) throw archive_truncated(size, left(), offset_);
+    if (size == 0) return;
+    std::memcpy(data, bytes_.data() + offset_, size);
+    offset_ += size;
+  }
+
+  /// Bytes not read yet.
+  [[nodiscard]] std::size_t left() const noexcept { return bytes_.size() - offset_; }
+  [[nodiscard]] std::size_t offset() const noexcept { return offset_; }
+
+  /// Throws archive_not_exhausted (504) if bytes are left.
+  void expect_end() const {
+    if (left() != 0) throw archive_not_exhausted(left(), bytes_.size());
+  }
+
+  /// A number of elements to come, of at least `element_size` bytes each. Throws archive_corrupt (502) if they cannot
+  /// be in the bytes that are left.
+  std::size_t read_count(std::size_t element_size = 1) {
+    const std::size_t at = offset_;
+    std::uint64_t count = 0;
+    read(&count, sizeof count);
+    check_count(count, element_size, at);
+    return static_cast<std::size_t>(count);
   }
 
  private:
-  struct start_block {
-    std::string name;
-    move_only_function<void()> body;
-  };
-
-  static void* run(void* argument) noexcept {
-    auto* const start = static_cast<start_block*>(argument);
-    ::pthread_setname_np(::pthread_self(), start->name.c_str());
-    start->body();
-    delete start;
-    return nullptr;
+  void check_count(std::uint64_t count, std::size_t element_size, std::size_t at) const {
+    if (count > left() / element_size)
+      throw archive_corrupt(
+          "a container of " + std::to_string(count) + " elements with " + std::to_string(left()) + " bytes left", at);
   }
 
-  pthread_t id_{};
-  bool running_ = false;
+  template <class T>
+  void get(T& value) {
+    using type = std::remove_const_t<T>;
+    if constexpr (std::is_same_v<T, bool>) {
+      std::uint8_t byte = 0;  // a bool of another value is undefined behaviour
+      read(&byte, 1);
+      if (byte > 1) throw archive_corrupt("a bool of value " + std::to_string(byte), offset_ - 1);
+      value = byte == 1;
+    } else if constexpr (detail::archived_by_bytes<type>) {
+      static_assert(!std::is_const_v<T>, "cadre: a const value cannot be read into");
+      read(static_cast<void*>(std::addressof(value)), sizeof(T));
+    } else if constexpr (custom_portable<type>) {
+      portable<type>::load(*this, value);
+    } else if constexpr (detail::is_vector<type>) {
+      get_vector(value);
+    } else {
+      try {
+        base::operator()(value);
+      } catch (const cereal::Exception& e) {
+        throw serialization_failed(e.what());
+      }
+    }
+  }
+
+  /// Elements that are there are read in place. Memory grows with what has been read, not with what was promised.
+  template <class T, class Allocator>
+  void get_vector(std::vector<T, Allocator>& values) {
+    if constexpr (detail::archived_by_bytes<T>) {
+      values.resize(read_count(sizeof(T)));
+      read(values.data(), values.size() * sizeof(T));
+    } else {
+      const std::size_t count = read_container_size();
+      if (count < values.size()) values.resize(count);
+      values.reserve(std::min(count, std::max(values.size(), left() / sizeof(T))));
+      for (std::size_t i = 0; i < count; ++i) {
+        if (i == values.size()) values.emplace_back();
+        get(values[i]);
+      }
+    }
+  }
+
+  // Elements may write no bytes at all, if they are stateless; few of them are let pass.
+  std::size_t read_container_size() {
+    constexpr std::uint64_t harmless = 65536;
+    const std::size_t at = offset_;
+    std::uint64_t count = 0;
+    read(&count, sizeof count);
+    if (count > harmless) check_count(count, 1, at);
+    return static_cast<std::size_t>(count);
+  }
+
+  template <class T>
+  friend void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, cereal::SizeTag<T>& tag) {
+    tag.size = archive.read_container_size();
+  }
+
+  std::span<const std::byte> bytes_;
+  std::size_t offset_ = 0;
+  archive_extension* extension_;
 };
 
-/// The address at which half of this thread's stack is used up; null if the system does not say. Costs some microseconds.
-[[gnu::cold]] inline std::uintptr_t middle_of_stack() noexcept {
-  pthread_attr_t attributes;
-  if (::pthread_getattr_np(::pthread_self(), &attributes) != 0) return 0;
-  void* lowest = nullptr;
-  std::size_t bytes = 0;
-  ::pthread_attr_getstack(&attributes, &lowest, &bytes);
-  ::pthread_attr_destroy(&attributes);
-  return reinterpret_cast<std::uintptr_t>(lowest) + bytes / 2;
+template <class T>
+  requires std::is_arithmetic_v<T>
+void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, T& value) {
+  archive(value);
 }
+template <class T>
+void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, cereal::NameValuePair<T>& pair) {
+  archive(pair.value);
+}
+template <class T>
+void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, cereal::BinaryData<T>& block) {
+  archive.read(block.data, static_cast<std::size_t>(block.size));
+}
+
+CADRE_NAMESPACE_END
+
+CEREAL_REGISTER_ARCHIVE(cadre::input_archive)
+CEREAL_SETUP_ARCHIVE_TRAITS(cadre::input_archive, cadre::output_archive)
+
+#endif
+
+// ---- cadre/store/error.hpp ----
+#ifndef CADRE_STORE_ERROR_HPP
+#define CADRE_STORE_ERROR_HPP
+
+#include <string>
+#include <string_view>
+
+CADRE_NAMESPACE_BEGIN
+
+/// The base of what the object store throws.
+class store_error : public error {
+ public:
+  using error::error;
+
+ protected:
+  [[gnu::cold]] store_error(int number, std::string_view message) : error("store", number, message) {}
+};
+
+/// Thrown (301) when an object that is asked for does not exist any more; the text says why: erased, its producer died or
+/// gave up, dropped for lack of memory, lost with its file.
+class object_gone : public store_error {
+ public:
+  using store_error::store_error;
+  explicit object_gone(std::string_view message) : store_error(301, message) {}
+};
+
+/// Thrown (302) when there is no room and none has become free in time. The text names who holds most.
+class store_full : public store_error {
+ public:
+  using store_error::store_error;
+  explicit store_full(std::string_view message) : store_error(302, message) {}
+};
+
+/// Thrown (303) when an object is asked for as another type than it was put as; the text has both.
+class wrong_object_type : public store_error {
+ public:
+  wrong_object_type(std::string_view asked, std::string_view stored)
+      : store_error(303, std::string("the object was put as '")
+                             .append(stored)
+                             .append("' and is asked for as '")
+                             .append(asked)
+                             .append("'; ask for it as what it is")) {}
+};
+
+/// Thrown (304) when an object is put under a name that another one has.
+class object_name_taken : public store_error {
+ public:
+  explicit object_name_taken(std::string_view name)
+      : store_error(304, std::string("an object named '")
+                             .append(name)
+                             .append("' is there already; erase it first, or use get_or_create")) {}
+};
+
+/// Thrown (305) when an object was not there in the time given.
+class store_timeout : public store_error {
+ public:
+  explicit store_timeout(std::string_view message) : store_error(305, message) {}
+};
+
+/// Thrown (306) when another process does not let go of the store's lock, which is held for microseconds as a rule: it has
+/// been stopped, say in a debugger. The text names it.
+class store_stalled : public store_error {
+ public:
+  explicit store_stalled(std::string_view message) : store_error(306, message) {}
+};
+
+/// Thrown (307) when a child made by fork() uses a store that its parent opened.
+class forked_store : public store_error {
+ public:
+  forked_store()
+      : store_error(
+            307,
+            "a process made by fork() uses a store that its parent opened; open the store in the child, or call "
+            "exec()") {}
+};
+
+/// Thrown (308) when the options of a store, or a name, make no sense.
+class bad_store_option : public store_error {
+ public:
+  explicit bad_store_option(std::string_view message) : store_error(308, message) {}
+};
+
+/// Thrown (309) when the memory of a store cannot be found or used.
+class store_unreachable : public store_error {
+ public:
+  explicit store_unreachable(std::string_view message) : store_error(309, message) {}
+};
+
+/// Thrown (313) when a ref that refers to nothing is used: default-made or moved from.
+class empty_object_ref : public store_error {
+ public:
+  empty_object_ref()
+      : store_error(313, "an object_ref that refers to nothing is used: it was default-made or moved from") {}
+};
+
+/// Thrown (314) when a ref is written where no process of its store reads it, or read where it does not belong.
+class ref_cannot_travel : public store_error {
+ public:
+  explicit ref_cannot_travel(std::string_view message) : store_error(314, message) {}
+};
+
+/// Thrown (315) by a get_or_create that would wait for ever: it is called by the function that is to make that very object.
+class object_makes_itself : public store_error {
+ public:
+  explicit object_makes_itself(std::string_view name)
+      : store_error(315, std::string("get_or_create of '")
+                             .append(name)
+                             .append("' is called by the function that is to make it; make it of something else")) {}
+};
 
 CADRE_NAMESPACE_END
 
@@ -2161,120 +2942,6 @@ inline void unlock_file(const file_descriptor& file) { detail::set_lock(file, F_
   }
   return true;
 }
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/error.hpp ----
-#ifndef CADRE_STORE_ERROR_HPP
-#define CADRE_STORE_ERROR_HPP
-
-#include <string>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-
-/// The base of what the object store throws.
-class store_error : public error {
- public:
-  using error::error;
-
- protected:
-  [[gnu::cold]] store_error(int number, std::string_view message) : error("store", number, message) {}
-};
-
-/// Thrown (301) when an object that is asked for does not exist any more; the text says why: erased, its producer died or
-/// gave up, dropped for lack of memory, lost with its file.
-class object_gone : public store_error {
- public:
-  using store_error::store_error;
-  explicit object_gone(std::string_view message) : store_error(301, message) {}
-};
-
-/// Thrown (302) when there is no room and none has become free in time. The text names who holds most.
-class store_full : public store_error {
- public:
-  using store_error::store_error;
-  explicit store_full(std::string_view message) : store_error(302, message) {}
-};
-
-/// Thrown (303) when an object is asked for as another type than it was put as; the text has both.
-class wrong_object_type : public store_error {
- public:
-  wrong_object_type(std::string_view asked, std::string_view stored)
-      : store_error(303, std::string("the object was put as '")
-                             .append(stored)
-                             .append("' and is asked for as '")
-                             .append(asked)
-                             .append("'; ask for it as what it is")) {}
-};
-
-/// Thrown (304) when an object is put under a name that another one has.
-class object_name_taken : public store_error {
- public:
-  explicit object_name_taken(std::string_view name)
-      : store_error(304, std::string("an object named '")
-                             .append(name)
-                             .append("' is there already; erase it first, or use get_or_create")) {}
-};
-
-/// Thrown (305) when an object was not there in the time given.
-class store_timeout : public store_error {
- public:
-  explicit store_timeout(std::string_view message) : store_error(305, message) {}
-};
-
-/// Thrown (306) when another process does not let go of the store's lock, which is held for microseconds as a rule: it has
-/// been stopped, say in a debugger. The text names it.
-class store_stalled : public store_error {
- public:
-  explicit store_stalled(std::string_view message) : store_error(306, message) {}
-};
-
-/// Thrown (307) when a child made by fork() uses a store that its parent opened.
-class forked_store : public store_error {
- public:
-  forked_store()
-      : store_error(
-            307,
-            "a process made by fork() uses a store that its parent opened; open the store in the child, or call "
-            "exec()") {}
-};
-
-/// Thrown (308) when the options of a store, or a name, make no sense.
-class bad_store_option : public store_error {
- public:
-  explicit bad_store_option(std::string_view message) : store_error(308, message) {}
-};
-
-/// Thrown (309) when the memory of a store cannot be found or used.
-class store_unreachable : public store_error {
- public:
-  explicit store_unreachable(std::string_view message) : store_error(309, message) {}
-};
-
-/// Thrown (313) when a ref that refers to nothing is used: default-made or moved from.
-class empty_object_ref : public store_error {
- public:
-  empty_object_ref()
-      : store_error(313, "an object_ref that refers to nothing is used: it was default-made or moved from") {}
-};
-
-/// Thrown (314) when a ref is written where no process of its store reads it, or read where it does not belong.
-class ref_cannot_travel : public store_error {
- public:
-  explicit ref_cannot_travel(std::string_view message) : store_error(314, message) {}
-};
-
-/// Thrown (315) by a get_or_create that would wait for ever: it is called by the function that is to make that very object.
-class object_makes_itself : public store_error {
- public:
-  explicit object_makes_itself(std::string_view name)
-      : store_error(315, std::string("get_or_create of '")
-                             .append(name)
-                             .append("' is called by the function that is to make it; make it of something else")) {}
-};
 
 CADRE_NAMESPACE_END
 
@@ -5356,6 +6023,101 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/os/thread.hpp ----
+#ifndef CADRE_OS_THREAD_HPP
+#define CADRE_OS_THREAD_HPP
+
+#include <pthread.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <system_error>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Thrown (151) when the system gives no further thread. `code()` is the errno.
+class thread_error : public error {
+ public:
+  [[gnu::cold]] thread_error(const std::string& name, int code)
+      : error("os", 151,
+              "cannot start thread '" + name + "': " + std::generic_category().message(code) +
+                  "; raise the limit on threads (ulimit -u, the cgroup's pids.max) or start fewer"),
+        code_(code) {}
+  [[nodiscard]] int code() const noexcept { return code_; }
+
+ private:
+  int code_;
+};
+
+/// A thread with a name that debuggers and `top -H` show (its first 15 characters). Destroying one that runs joins it.
+/// Not `std::thread`, which would triple the parse time of the pool.
+class native_thread {
+ public:
+  native_thread() noexcept = default;
+
+  /// Runs `body`, which must not throw. Throws thread_error (151).
+  [[gnu::cold]] native_thread(const std::string& name, move_only_function<void()> body) {
+    auto* const start = new start_block{name.substr(0, 15), std::move(body)};  // the thread's own once there is one
+    if (const int code = ::pthread_create(&id_, nullptr, &run, start)) {
+      delete start;
+      throw thread_error(name, code);
+    }
+    running_ = true;
+  }
+
+  native_thread(native_thread&& other) noexcept : id_(other.id_), running_(std::exchange(other.running_, false)) {}
+  native_thread& operator=(native_thread&& other) noexcept {
+    join();
+    id_ = other.id_;
+    running_ = std::exchange(other.running_, false);
+    return *this;
+  }
+  ~native_thread() { join(); }
+
+  void join() noexcept {
+    if (std::exchange(running_, false)) ::pthread_join(id_, nullptr);
+  }
+  /// In a process made by fork(), where the thread is not.
+  void forget() noexcept { running_ = false; }
+  void detach() noexcept {
+    if (std::exchange(running_, false)) ::pthread_detach(id_);
+  }
+
+ private:
+  struct start_block {
+    std::string name;
+    move_only_function<void()> body;
+  };
+
+  static void* run(void* argument) noexcept {
+    auto* const start = static_cast<start_block*>(argument);
+    ::pthread_setname_np(::pthread_self(), start->name.c_str());
+    start->body();
+    delete start;
+    return nullptr;
+  }
+
+  pthread_t id_{};
+  bool running_ = false;
+};
+
+/// The address at which half of this thread's stack is used up; null if the system does not say. Costs some microseconds.
+[[gnu::cold]] inline std::uintptr_t middle_of_stack() noexcept {
+  pthread_attr_t attributes;
+  if (::pthread_getattr_np(::pthread_self(), &attributes) != 0) return 0;
+  void* lowest = nullptr;
+  std::size_t bytes = 0;
+  ::pthread_attr_getstack(&attributes, &lowest, &bytes);
+  ::pthread_attr_destroy(&attributes);
+  return reinterpret_cast<std::uintptr_t>(lowest) + bytes / 2;
+}
+
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/store/detail/hash_beside.hpp ----
 #ifndef CADRE_STORE_DETAIL_HASH_BESIDE_HPP
 #define CADRE_STORE_DETAIL_HASH_BESIDE_HPP
@@ -6968,688 +7730,178 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/store/detail/held_object.hpp ----
-#ifndef CADRE_STORE_DETAIL_HELD_OBJECT_HPP
-#define CADRE_STORE_DETAIL_HELD_OBJECT_HPP
+// ---- cadre/store/detail/ref_mail.hpp ----
+#ifndef CADRE_STORE_DETAIL_REF_MAIL_HPP
+#define CADRE_STORE_DETAIL_REF_MAIL_HPP
 
-#include <cstddef>
+#include <atomic>
 #include <cstdint>
-#include <span>
-#include <utility>
+#include <string>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// An object_ref that does not say of what type its object is. Thread-safety: as an int.
-class held_object {
+/// The refs that a process sends to others and receives. Thread-safety: all functions, from any thread.
+class ref_mail {
  public:
-  held_object() noexcept = default;
-  /// Takes over a ref that is counted already.
-  held_object(store_core& core, std::uint32_t index) noexcept : core_(&core), index_(index) {}
-  held_object(const held_object& other) noexcept : core_(other.core_), index_(other.index_) {
+  explicit ref_mail(store_core& core) noexcept : core_(core), table_(core.table()) {}
+
+  struct ticket {
+    std::uint32_t number = no_index;
+    std::uint32_t generation = 0;  // of one that was given out: at least 1
+  };
+  /// Of an object of which the caller holds a ref, to the process of that number, or any_process. Throws store_full (302).
+  ticket send(std::uint32_t i, std::uint32_t to) {
+    core_.check_process();
+    store_lock lock(table_);
+    // To one that has died and been swept already it would be on its way for ever: a ticket that is void.
+    if (to != any_process && !is_there(to)) return {0, 0};
+    const std::uint32_t t = ticket_office(table_).send(
+        i, to == any_process ? any_receiver : static_cast<std::uint16_t>(to % most_processes));
+    if (t == no_index)
+      throw store_full("store full: " + std::to_string(table_.head().most_objects) +
+                       " refs are on their way already; receive them, or open the store with larger .max_objects");
+    return {t, table_.memory().tickets()[t].generation};
+  }
+  /// The object, with a ref for the caller, or no_index if the ticket is void.
+  std::uint32_t receive(ticket t) {
+    core_.check_process();
+    store_lock lock(table_);
+    ticket_office office(table_);
+    const transfer_ticket* const tickets = table_.memory().tickets();
+    const std::uint16_t to = t.number < table_.head().most_objects ? tickets[t.number].to : any_receiver;
+    if (!office.is_valid(t.number, t.generation) || (to != any_receiver && to != table_.slot())) return no_index;
+    const std::uint32_t i = tickets[t.number].index;
+    office.finish(t.number, true);
+    return i;
+  }
+  void cancel(ticket t) noexcept {
+    if (core_.is_forked()) return;
+    store_lock lock(table_, store_lock::patiently{});
+    if (ticket_office office(table_); office.is_valid(t.number, t.generation)) office.finish(t.number, false);
+  }
+
+ private:
+  [[nodiscard]] bool is_there(std::uint32_t process) const noexcept {
+    const process_slot& p = table_.memory().slots()[process % most_processes];
+    return p.used.load(std::memory_order_acquire) != 0 && process_number(process % most_processes, p) == process;
+  }
+
+  store_core& core_;
+  object_table& table_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/fwd.hpp ----
+#ifndef CADRE_STORE_FWD_HPP
+#define CADRE_STORE_FWD_HPP
+
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+
+class object_store;
+template <class T>
+class object_ref;
+template <class T>
+class view;
+template <class T>
+class object_writer;
+template <class T>
+class object_promise;
+struct store_options;
+struct put_options;
+struct store_stats;
+
+/// Customisation point: as what a T is stored, if not as itself. Expressions of Eigen are stored as their plain object.
+template <class T>
+struct stored_type;
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/object_ref.hpp ----
+#ifndef CADRE_STORE_OBJECT_REF_HPP
+#define CADRE_STORE_OBJECT_REF_HPP
+
+#include <cstdint>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+namespace detail {
+struct object_ref_access {
+  static store_core& core(const object_store& store) noexcept;
+  /// Null for one that refers to nothing.
+  template <class T>
+  static store_core* core(const object_ref<T>& ref) noexcept {
+    return ref.core_;
+  }
+  template <class T>
+  static std::uint32_t index(const object_ref<T>& ref) noexcept {
+    return ref.index_;
+  }
+  /// Of one that is not empty: no other object of its store has, or has had, the same.
+  template <class T>
+  static std::uint64_t key(const object_ref<T>& ref) noexcept {
+    return std::uint64_t{object_word(ref.core_->entry(ref.index_).word.load(std::memory_order_acquire)).generation()}
+               << 32 |
+           ref.index_;
+  }
+};
+}  // namespace detail
+
+/// Refers to an object of a store, and keeps it: it ends with its last ref and view, in whichever process that is. Cheap to
+/// copy (one atomic addition); may outlive the object_store it is of.
+///
+/// Thread-safety: as an int; copies of one ref may be used by any threads. A child made by fork() can only destroy it.
+template <class T>
+class object_ref {
+ public:
+  /// Refers to nothing.
+  object_ref() noexcept = default;
+  object_ref(const object_ref& other) noexcept : core_(other.core_), index_(other.index_) {
     if (core_ != nullptr) core_->add_ref(index_);
   }
-  held_object(held_object&& other) noexcept : core_(std::exchange(other.core_, nullptr)), index_(other.index_) {}
-  held_object& operator=(held_object other) noexcept {
+  object_ref(object_ref&& other) noexcept : core_(std::exchange(other.core_, nullptr)), index_(other.index_) {}
+  object_ref& operator=(object_ref other) noexcept {
     std::swap(core_, other.core_);
     std::swap(index_, other.index_);
     return *this;
   }
-  ~held_object() {
+  ~object_ref() {
     if (core_ != nullptr) core_->drop_ref(index_);
   }
 
   explicit operator bool() const noexcept { return core_ != nullptr; }
-  [[nodiscard]] store_core& core() const noexcept { return *core_; }
-  [[nodiscard]] std::uint32_t index() const noexcept { return index_; }
-  /// For who takes over the ref.
-  std::uint32_t release() noexcept {
-    core_ = nullptr;
-    return index_;
+  /// Whether both refer to the same object.
+  friend bool operator==(const object_ref& a, const object_ref& b) noexcept {
+    return a.core_ == b.core_ && (a.core_ == nullptr || a.index_ == b.index_);
   }
 
  private:
-  store_core* core_ = nullptr;
+  friend object_store;
+  friend detail::object_ref_access;
+  template <class>
+  friend class object_writer;
+  template <class>
+  friend struct portable;
+  friend class object_source;
+  template <class>
+  friend class object_fetch;
+  /// Takes over a ref that is counted already.
+  object_ref(detail::store_core& core, std::uint32_t index) noexcept : core_(&core), index_(index) {}
+
+  detail::store_core* core_ = nullptr;
   std::uint32_t index_ = 0;
 };
 
-/// An object that can be read, and stays where it is. Thread-safety: as an int.
-class pinned_object {
- public:
-  /// Waits until it is sealed. Throws object_gone (301).
-  explicit pinned_object(held_object which) : which_(std::move(which)), data_(which_.core().pin(which_.index())) {}
-  pinned_object(pinned_object&& other) noexcept = default;
-  pinned_object& operator=(pinned_object&&) = delete;
-  ~pinned_object() {
-    if (which_) which_.core().unpin(which_.index());
-  }
-
-  [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
-    return {data_, static_cast<std::size_t>(std::uint64_t{which_.core().entry(which_.index()).bytes})};
-  }
-
- private:
-  held_object which_;
-  const std::byte* data_;
-};
-
-}  // namespace detail
 CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/archive/byte_buffer.hpp ----
-#ifndef CADRE_ARCHIVE_BYTE_BUFFER_HPP
-#define CADRE_ARCHIVE_BYTE_BUFFER_HPP
-
-#include <algorithm>
-#include <cstddef>
-#include <cstring>
-#include <memory>
-#include <span>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Bytes appended one after another and never moved again: a list of chunks, so that a gigabyte is copied into it once
-/// and can be written to a file or a socket from where it lies.
-class byte_buffer {
- public:
-  byte_buffer() = default;
-  byte_buffer(byte_buffer&& other) noexcept
-      : chunks_(std::move(other.chunks_)),
-        cursor_(std::exchange(other.cursor_, nullptr)),
-        left_(std::exchange(other.left_, 0)),
-        closed_(std::exchange(other.closed_, 0)) {
-    other.chunks_.clear();
-  }
-  byte_buffer& operator=(byte_buffer&& other) noexcept {
-    byte_buffer moved(std::move(other));
-    chunks_.swap(moved.chunks_);
-    std::swap(cursor_, moved.cursor_);
-    std::swap(left_, moved.left_);
-    std::swap(closed_, moved.closed_);
-    return *this;
-  }
-
-  /// Copies `size` bytes to the end. Throws std::bad_alloc; the buffer is then as before.
-  void append(const void* data, std::size_t size) {
-    if (size > left_) [[unlikely]] {
-      append_slow(static_cast<const std::byte*>(data), size);
-      return;
-    }
-    if (size == 0) return;
-    std::memcpy(cursor_, data, size);
-    cursor_ += size;
-    left_ -= size;
-  }
-
-  [[nodiscard]] std::size_t size() const noexcept { return closed_ + (chunks_.empty() ? 0 : used_in_last()); }
-
-  /// The bytes where they lie, in order; valid until the next append.
-  [[nodiscard]] std::vector<std::span<const std::byte>> pieces() const {
-    std::vector<std::span<const std::byte>> result;
-    for (const chunk& c : chunks_) {
-      const std::span<const std::byte> piece(c.bytes.get(), &c == &chunks_.back() ? used_in_last() : c.size);
-      result.push_back(piece);
-    }
-    return result;
-  }
-
-  /// The same where all lie in one piece; empty if they do not.
-  [[nodiscard]] std::span<const std::byte> in_one_piece() const noexcept {
-    if (chunks_.size() != 1) return {};
-    return {chunks_.front().bytes.get(), used_in_last()};
-  }
-  /// Forgets what was appended. The memory is kept, if it is little.
-  void clear() noexcept {
-    constexpr std::size_t little = 4 << 10;
-    if (chunks_.size() != 1 || chunks_.front().size > little) {
-      *this = byte_buffer();
-    } else {
-      left_ = chunks_.front().size;
-      cursor_ = chunks_.front().bytes.get();
-    }
-  }
-
-  /// One contiguous copy.
-  [[nodiscard]] std::vector<std::byte> to_vector() const {
-    std::vector<std::byte> result;
-    result.reserve(size());
-    for (std::span<const std::byte> piece : pieces())
-      result.insert(result.end(), piece.data(), piece.data() + piece.size());
-    return result;
-  }
-
- private:
-  struct chunk {
-    std::unique_ptr<std::byte[]> bytes;
-    std::size_t size;
-  };
-
-  [[nodiscard]] std::size_t used_in_last() const noexcept { return chunks_.back().size - left_; }
-
-  void append_slow(const std::byte* data, std::size_t size) {
-    constexpr std::size_t smallest = 256, largest = 64 << 10;
-    const std::size_t fits = left_;
-    const std::size_t rest = size - fits;
-    const std::size_t capacity = std::max(rest, std::clamp(this->size(), smallest, largest));
-    chunk next{std::unique_ptr<std::byte[]>(new std::byte[capacity]), capacity};
-    std::byte* const begin = next.bytes.get();
-    const std::size_t closed = chunks_.empty() ? 0 : chunks_.back().size;
-    chunks_.push_back(std::move(next));  // nothing below throws
-    if (fits != 0) std::memcpy(cursor_, data, fits);
-    closed_ += closed;
-    std::memcpy(begin, data + fits, rest);
-    cursor_ = begin + rest;
-    left_ = capacity - rest;
-  }
-
-  std::vector<chunk> chunks_;
-  std::byte* cursor_ = nullptr;
-  std::size_t left_ = 0;    // free bytes at the cursor
-  std::size_t closed_ = 0;  // bytes in all chunks but the last
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/archive/detail/padding.hpp ----
-#ifndef CADRE_ARCHIVE_DETAIL_PADDING_HPP
-#define CADRE_ARCHIVE_DETAIL_PADDING_HPP
-
-#include <algorithm>
-#include <cstddef>
-#include <cstring>
-#include <memory>
-#include <type_traits>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-
-/// Sets the bytes of `object`, which holds a T, that belong to no member to zero.
-template <class T>
-void clear_padding([[maybe_unused]] std::byte* object) noexcept {
-#if defined(__has_builtin)
-#if __has_builtin(__builtin_clear_padding)
-  __builtin_clear_padding(reinterpret_cast<T*>(object));
-#endif
-#endif
-}
-
-/// Whether a T has bytes that clear_padding clears. No trait tells: has_unique_object_representations is false for
-/// every type with a float. So it is tried once per type.
-template <class T>
-bool has_padding() noexcept {
-  if constexpr (std::has_unique_object_representations_v<T> || std::is_floating_point_v<T>) {
-    return false;
-  } else {
-    static const bool result = [] {
-      alignas(T) std::byte object[sizeof(T)];
-      std::memset(object, 0xFF, sizeof object);
-      clear_padding<T>(object);
-      return std::any_of(object, object + sizeof object, [](std::byte b) { return b != std::byte{0xFF}; });
-    }();
-    return result;
-  }
-}
-
-/// Copies the bytes of a value, those that belong to no member as zero.
-template <class T>
-void copy_cleared(std::byte* to, const T& value) noexcept {
-  if constexpr (!std::is_scalar_v<T>) {
-    if (has_padding<T>()) {
-      alignas(T) std::byte copy[sizeof(T)];
-      std::memcpy(copy, std::addressof(value), sizeof(T));
-      clear_padding<T>(copy);
-      std::memcpy(to, copy, sizeof(T));
-      return;
-    }
-  }
-  std::memcpy(to, std::addressof(value), sizeof(T));
-}
-
-}  // namespace detail
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/archive/error.hpp ----
-#ifndef CADRE_ARCHIVE_ERROR_HPP
-#define CADRE_ARCHIVE_ERROR_HPP
-
-#include <cstdint>
-#include <string>
-#include <string_view>
-
-CADRE_NAMESPACE_BEGIN
-
-/// What went wrong between a value and its bytes.
-class archive_error : public error {
- protected:
-  archive_error(int number, std::string_view message) : error("archive", number, message) {}
-};
-
-/// Thrown (501) when a value needs more bytes than there are.
-class archive_truncated : public archive_error {
- public:
-  archive_truncated(std::uint64_t wanted, std::uint64_t there, std::uint64_t offset)
-      : archive_error(501, "the data end too early: " + std::to_string(wanted) + " bytes wanted at offset " +
-                               std::to_string(offset) + ", " + std::to_string(there) +
-                               " left; they were cut off, or written as another type") {}
-};
-
-/// Thrown (502) when the bytes cannot be those of the type that is read.
-class archive_corrupt : public archive_error {
- public:
-  archive_corrupt(std::string_view what, std::uint64_t offset)
-      : archive_error(502, std::string(what) + " at offset " + std::to_string(offset) +
-                               "; the data are damaged, or were written as another type") {}
-};
-
-/// Thrown (503) in place of cereal's own exception, whose text it carries.
-class serialization_failed : public archive_error {
- public:
-  explicit serialization_failed(std::string_view cause) : archive_error(503, "cereal: " + std::string(cause)) {}
-};
-
-/// Thrown (504) when bytes are left after the value was read.
-class archive_not_exhausted : public archive_error {
- public:
-  archive_not_exhausted(std::uint64_t left, std::uint64_t size)
-      : archive_error(504, std::to_string(left) + " of " + std::to_string(size) +
-                               " bytes are left after the value was read; it was written as another type, or by "
-                               "another version of its serialize function") {}
-};
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/core/portable.hpp ----
-#ifndef CADRE_CORE_PORTABLE_HPP
-#define CADRE_CORE_PORTABLE_HPP
-
-#include <concepts>
-#include <initializer_list>
-#include <iterator>
-#include <span>  // brings std::ranges::enable_view
-#include <type_traits>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Customisation point: how a T is written to bytes and read back, for types that cannot have a `serialize` of their
-/// own. `archive(a, b, ...)` writes or reads any other portable values.
-///
-///     template <> struct cadre::portable<quaternion> {
-///       static void save(auto& archive, const quaternion& q) { archive(q.w(), q.x(), q.y(), q.z()); }
-///       static void load(auto& archive, quaternion& q) { ... }
-///     };
-template <class T>
-struct portable;
-
-/// A type for which the above is specialised.
-template <class T>
-concept custom_portable = requires { sizeof(portable<T>); };
-
-namespace detail {
-
-template <class T>
-inline constexpr bool is_reference_like =
-    std::is_pointer_v<T> || std::is_member_pointer_v<T> || std::is_null_pointer_v<T>;
-template <class T>
-inline constexpr bool is_reference_like<std::initializer_list<T>> = true;
-// std::reference_wrapper and its like, known by their shape: <functional> takes too long to parse for its name.
-template <class T>
-  requires requires(const T& t) {
-    typename T::type;
-    { t.get() } noexcept -> std::same_as<typename T::type&>;
-  }
-inline constexpr bool is_reference_like<T> = true;
-
-}  // namespace detail
-
-/// A type whose bytes are its value, so that they may be copied to another process: trivially copyable, and no
-/// pointer, reference wrapper, iterator, span, string_view or other view. Types that cannot be assigned are not:
-/// lambdas with captures and structs with reference members are among them. A pointer inside a struct is invisible to
-/// the compiler: such a type needs a `serialize`, which then takes precedence.
-template <class T>
-concept trivially_portable =
-    std::is_object_v<T> && std::is_trivially_copyable_v<T> && std::is_copy_assignable_v<T> && !std::is_array_v<T> &&
-    !detail::is_reference_like<T> && !std::ranges::enable_view<T> && !std::input_or_output_iterator<T>;
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/archive/output_archive.hpp ----
-#ifndef CADRE_ARCHIVE_OUTPUT_ARCHIVE_HPP
-#define CADRE_ARCHIVE_OUTPUT_ARCHIVE_HPP
-
-#include <cereal/cereal.hpp>
-#include <cereal/types/array.hpp>
-#include <cereal/types/optional.hpp>
-#include <cereal/types/string.hpp>
-#include <cereal/types/utility.hpp>
-#include <cereal/types/variant.hpp>
-#include <cereal/types/vector.hpp>
-
-#include <bit>
-#include <cstddef>
-#include <cstdint>
-#include <memory>
-#include <type_traits>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-
-/// The version of the byte format that output_archive writes and input_archive reads. An archive itself has no header:
-/// what holds one (a checkpoint, a message) states this number.
-inline constexpr std::uint32_t archive_format_version = 1;
-
-static_assert(std::endian::native == std::endian::little && sizeof(std::size_t) == 8,
-              "the archive's format is that of little-endian 64-bit machines");
-
-class output_archive;
-
-/// What a message carries beside its bytes: given to an archive by who sends or receives, asked for by the types that need
-/// it (an object_ref is held for its receiver while it travels).
-class archive_extension {
- public:
-  archive_extension() = default;
-  archive_extension(const archive_extension&) = delete;
-  archive_extension& operator=(const archive_extension&) = delete;
-  virtual ~archive_extension() = default;
-};
-
-namespace detail {
-
-template <class T>
-inline constexpr bool is_vector = false;
-template <class T, class Allocator>
-inline constexpr bool is_vector<std::vector<T, Allocator>> = !std::is_same_v<T, bool>;
-
-// Wrappers that cereal's archives know by themselves and that hold pointers.
-template <class T>
-inline constexpr bool is_cereal_wrapper = std::is_base_of_v<cereal::traits::detail::BaseCastBase, T> ||
-                                          std::is_base_of_v<cereal::detail::DeferredDataCore, T>;
-
-template <class T>
-consteval bool is_archived_by_bytes() {
-  if constexpr (std::is_arithmetic_v<T> || std::is_enum_v<T>)
-    return true;
-  else if constexpr (!trivially_portable<T> || custom_portable<T> || is_cereal_wrapper<T>)
-    return false;
-  else
-    return !cereal::traits::is_output_serializable<T, output_archive>::value;
-}
-
-/// Whether the archive copies a T byte by byte: a trivially portable type for which neither cereal nor portable<T> has
-/// another way.
-template <class T>
-concept archived_by_bytes = is_archived_by_bytes<T>();
-
-}  // namespace detail
-
-/// Writes values to a byte_buffer by cereal's rules: numbers, enumerations and trivially portable types as their
-/// bytes, a vector of them as one block, everything else by its `serialize`, `save` or cadre::portable. Vectors,
-/// strings, arrays, pairs, optionals and variants need no further include; other types of the standard library that of
-/// cereal (`<cereal/types/map.hpp>`).
-///
-/// The format is that of the machine: little-endian, 64 bit. Padding is written as zero where the compiler can do it
-/// (g++), so equal values give equal bytes. Speed is that of memcpy for contiguous data.
-class output_archive : public cereal::OutputArchive<output_archive> {
-  using base = cereal::OutputArchive<output_archive>;
-
- public:
-  explicit output_archive(byte_buffer& out, archive_extension* extension = nullptr)
-      : base(this), out_(&out), extension_(extension) {}
-  /// Null if there is none.
-  [[nodiscard]] archive_extension* extension() const noexcept { return extension_; }
-
-  /// Throws serialization_failed (503) in place of cereal's exceptions; those of the values pass through.
-  template <class... Values>
-  output_archive& operator()(const Values&... values) {
-    (put(values), ...);
-    return *this;
-  }
-  template <class Value>
-  output_archive& operator&(const Value& value) {
-    return (*this)(value);
-  }
-  template <class Value>
-  output_archive& operator<<(const Value& value) {
-    return (*this)(value);
-  }
-
-  void write(const void* data, std::size_t size) { out_->append(data, size); }
-
- private:
-  template <class T>
-  void put(const T& value) {
-    if constexpr (detail::archived_by_bytes<T>) {
-      put_bytes(value);
-    } else if constexpr (custom_portable<T>) {
-      portable<T>::save(*this, value);
-    } else if constexpr (detail::is_vector<T>) {
-      put_bytes(static_cast<std::uint64_t>(value.size()));
-      using element = typename T::value_type;
-      if constexpr (detail::archived_by_bytes<element>) {
-        if (!detail::has_padding<element>())
-          write(value.data(), value.size() * sizeof(element));
-        else
-          for (const element& e : value) put_bytes(e);
-      } else {
-        for (const element& e : value) put(e);
-      }
-    } else {
-      try {
-        base::operator()(value);
-      } catch (const cereal::Exception& e) {
-        throw serialization_failed(e.what());
-      }
-    }
-  }
-
-  template <class T>
-  void put_bytes(const T& value) {
-    if constexpr (!std::is_scalar_v<T>) {
-      if (detail::has_padding<T>()) {
-        std::byte copy[sizeof(T)];
-        detail::copy_cleared(copy, value);
-        return write(copy, sizeof(T));
-      }
-    }
-    write(std::addressof(value), sizeof(T));
-  }
-
-  byte_buffer* out_;
-  archive_extension* extension_;
-};
-
-template <class T>
-  requires std::is_arithmetic_v<T>
-void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const T& value) {
-  archive.write(std::addressof(value), sizeof value);
-}
-template <class T>
-void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const cereal::NameValuePair<T>& pair) {
-  archive(pair.value);
-}
-template <class T>
-void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const cereal::SizeTag<T>& tag) {
-  archive(static_cast<std::uint64_t>(tag.size));
-}
-template <class T>
-void CEREAL_SAVE_FUNCTION_NAME(output_archive& archive, const cereal::BinaryData<T>& block) {
-  archive.write(block.data, static_cast<std::size_t>(block.size));
-}
-
-CADRE_NAMESPACE_END
-
-CEREAL_REGISTER_ARCHIVE(cadre::output_archive)
-
-#endif
-
-// ---- cadre/archive/input_archive.hpp ----
-#ifndef CADRE_ARCHIVE_INPUT_ARCHIVE_HPP
-#define CADRE_ARCHIVE_INPUT_ARCHIVE_HPP
-
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <memory>
-#include <span>
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Reads what output_archive wrote, from bytes that must outlive it. Nothing is trusted: each size is compared with
-/// the bytes that are left before anything is allocated or read, so truncated or damaged data end in archive_truncated
-/// (501), archive_corrupt (502) or serialization_failed (503). A value that was being read is then partly assigned.
-/// Data forged on purpose can still confuse the types behind std::shared_ptr (a weakness of cereal): do not read those
-/// from strangers.
-class input_archive : public cereal::InputArchive<input_archive> {
-  using base = cereal::InputArchive<input_archive>;
-
- public:
-  explicit input_archive(std::span<const std::byte> bytes, archive_extension* extension = nullptr)
-      : base(this), bytes_(bytes), extension_(extension) {}
-  /// Null if there is none.
-  [[nodiscard]] archive_extension* extension() const noexcept { return extension_; }
-
-  template <class... Values>
-  input_archive& operator()(Values&&... values) {
-    (get(values), ...);
-    return *this;
-  }
-  template <class Value>
-  input_archive& operator&(Value&& value) {
-    return (*this)(value);
-  }
-  template <class Value>
-  input_archive& operator>>(Value&& value) {
-    return (*this)(value);
-  }
-
-  /// The next `size` bytes. Throws archive_truncated (501).
-  void read(void* data, std::size_t size) {
-    if (size > left()) throw archive_truncated(size, left(), offset_);
-    if (size == 0) return;
-    std::memcpy(data, bytes_.data() + offset_, size);
-    offset_ += size;
-  }
-
-  /// Bytes not read yet.
-  [[nodiscard]] std::size_t left() const noexcept { return bytes_.size() - offset_; }
-  [[nodiscard]] std::size_t offset() const noexcept { return offset_; }
-
-  /// Throws archive_not_exhausted (504) if bytes are left.
-  void expect_end() const {
-    if (left() != 0) throw archive_not_exhausted(left(), bytes_.size());
-  }
-
-  /// A number of elements to come, of at least `element_size` bytes each. Throws archive_corrupt (502) if they cannot
-  /// be in the bytes that are left.
-  std::size_t read_count(std::size_t element_size = 1) {
-    const std::size_t at = offset_;
-    std::uint64_t count = 0;
-    read(&count, sizeof count);
-    check_count(count, element_size, at);
-    return static_cast<std::size_t>(count);
-  }
-
- private:
-  void check_count(std::uint64_t count, std::size_t element_size, std::size_t at) const {
-    if (count > left() / element_size)
-      throw archive_corrupt(
-          "a container of " + std::to_string(count) + " elements with " + std::to_string(left()) + " bytes left", at);
-  }
-
-  template <class T>
-  void get(T& value) {
-    using type = std::remove_const_t<T>;
-    if constexpr (std::is_same_v<T, bool>) {
-      std::uint8_t byte = 0;  // a bool of another value is undefined behaviour
-      read(&byte, 1);
-      if (byte > 1) throw archive_corrupt("a bool of value " + std::to_string(byte), offset_ - 1);
-      value = byte == 1;
-    } else if constexpr (detail::archived_by_bytes<type>) {
-      static_assert(!std::is_const_v<T>, "cadre: a const value cannot be read into");
-      read(static_cast<void*>(std::addressof(value)), sizeof(T));
-    } else if constexpr (custom_portable<type>) {
-      portable<type>::load(*this, value);
-    } else if constexpr (detail::is_vector<type>) {
-      get_vector(value);
-    } else {
-      try {
-        base::operator()(value);
-      } catch (const cereal::Exception& e) {
-        throw serialization_failed(e.what());
-      }
-    }
-  }
-
-  /// Elements that are there are read in place. Memory grows with what has been read, not with what was promised.
-  template <class T, class Allocator>
-  void get_vector(std::vector<T, Allocator>& values) {
-    if constexpr (detail::archived_by_bytes<T>) {
-      values.resize(read_count(sizeof(T)));
-      read(values.data(), values.size() * sizeof(T));
-    } else {
-      const std::size_t count = read_container_size();
-      if (count < values.size()) values.resize(count);
-      values.reserve(std::min(count, std::max(values.size(), left() / sizeof(T))));
-      for (std::size_t i = 0; i < count; ++i) {
-        if (i == values.size()) values.emplace_back();
-        get(values[i]);
-      }
-    }
-  }
-
-  // Elements may write no bytes at all, if they are stateless; few of them are let pass.
-  std::size_t read_container_size() {
-    constexpr std::uint64_t harmless = 65536;
-    const std::size_t at = offset_;
-    std::uint64_t count = 0;
-    read(&count, sizeof count);
-    if (count > harmless) check_count(count, 1, at);
-    return static_cast<std::size_t>(count);
-  }
-
-  template <class T>
-  friend void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, cereal::SizeTag<T>& tag) {
-    tag.size = archive.read_container_size();
-  }
-
-  std::span<const std::byte> bytes_;
-  std::size_t offset_ = 0;
-  archive_extension* extension_;
-};
-
-template <class T>
-  requires std::is_arithmetic_v<T>
-void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, T& value) {
-  archive(value);
-}
-template <class T>
-void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, cereal::NameValuePair<T>& pair) {
-  archive(pair.value);
-}
-template <class T>
-void CEREAL_LOAD_FUNCTION_NAME(input_archive& archive, cereal::BinaryData<T>& block) {
-  archive.read(block.data, static_cast<std::size_t>(block.size));
-}
-
-CADRE_NAMESPACE_END
-
-CEREAL_REGISTER_ARCHIVE(cadre::input_archive)
-CEREAL_SETUP_ARCHIVE_TRAITS(cadre::input_archive, cadre::output_archive)
 
 #endif
 
@@ -7688,6 +7940,128 @@ template <class T>
   return value;
 }
 
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/making.hpp ----
+#ifndef CADRE_STORE_DETAIL_MAKING_HPP
+#define CADRE_STORE_DETAIL_MAKING_HPP
+
+#include <array>
+#include <cstdint>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What this thread makes in get_or_create() while this exists, so that a call for the same from within is seen.
+class making {
+ public:
+  making(const std::array<std::uint64_t, 2>& store, std::uint32_t index) noexcept
+      : store_(store), index_(index), outer_(innermost_) {
+    innermost_ = this;
+  }
+  making(const making&) = delete;
+  making& operator=(const making&) = delete;
+  ~making() { innermost_ = outer_; }
+
+  [[nodiscard]] static bool includes(const std::array<std::uint64_t, 2>& store, std::uint32_t index) noexcept {
+    for (const making* m = innermost_; m != nullptr; m = m->outer_)
+      if (m->index_ == index && m->store_ == store) return true;
+    return false;
+  }
+
+ private:
+  const std::array<std::uint64_t, 2> store_;
+  const std::uint32_t index_;
+  making* const outer_;
+  static inline constinit thread_local making* innermost_ = nullptr;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/open_store.hpp ----
+#ifndef CADRE_STORE_DETAIL_OPEN_STORE_HPP
+#define CADRE_STORE_DETAIL_OPEN_STORE_HPP
+
+#include <unistd.h>
+
+#include <bit>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+inline std::uint64_t default_capacity() { return std::uint64_t{usable_memory()} / 10 * 3; }
+
+/// Throws bad_store_option (308), mapping_error (159).
+inline arena make_arena(const store_options& options) {
+  constexpr std::uint64_t most_bytes = std::uint64_t{1} << 40;
+  const std::uint64_t asked = options.capacity != 0 ? options.capacity : default_capacity();
+  if (asked > most_bytes) throw bad_store_option("a store of more than 1 TiB: " + std::to_string(asked) + " bytes");
+  if (options.max_objects == 0 || options.max_objects > 1u << 28)
+    throw bad_store_option(".max_objects is to be from 1 to 268,435,456, not " + std::to_string(options.max_objects));
+  if (options.spill_dir.size() >= sizeof(store_header::spill_dir))
+    throw bad_store_option(".spill_dir has more than 1,023 bytes");
+  arena made = arena::make((asked + extent_bytes - 1) / extent_bytes * extent_bytes,
+                           std::bit_ceil(options.max_objects < 512 ? 512u : options.max_objects));
+  std::memcpy(made.head().spill_dir, options.spill_dir.c_str(), options.spill_dir.size() + 1);
+  return made;
+}
+
+/// A slot for this process. Throws store_full (302) if there are 512 processes, store_stalled (306).
+inline std::uint32_t take_slot(arena& memory, int rank) {
+  object_table table(memory, most_processes);
+  store_lock lock(table);
+  for (int again = 0; again < 2; ++again) {
+    for (std::uint32_t s = 0; s < most_processes; ++s) {
+      process_slot& slot = memory.slots()[s];
+      if (slot.used.load(std::memory_order_acquire) != 0 || !try_lock_byte(memory.file(), memory.lock_byte(s)))
+        continue;
+      CADRE_STORE_STEP(slot_locked);
+      memory.clear_counts(s);
+      slot.pid = static_cast<std::uint32_t>(::getpid());
+      slot.rank = rank;
+      ++slot.generation;
+      slot.used.store(1, std::memory_order_release);
+      CADRE_STORE_STEP(slot_taken);
+      return s;
+    }
+    sweep_dead(table);
+  }
+  throw store_full("store full: 512 processes have it open, as many as there can be");
+}
+
+inline store_core* open_private_store(store_options options) {
+  arena memory = make_arena(options);
+  const std::uint32_t slot = take_slot(memory, options.rank);
+  return new store_core(std::move(memory), slot, std::move(options));
+}
+
+/// Throws store_unreachable (309) too.
+inline store_core* open_shared_store(store_options options) {
+  // Nobody else opens or leaves a store of this name meanwhile.
+  rendezvous meeting(options.name, std::chrono::steady_clock::now() + store_lock::patience);
+  std::optional<file_descriptor> found =
+      meeting.open_existing([&meeting](const file_descriptor& file) { return arena::is(file, meeting.id()); });
+  const bool is_first = !found;
+  arena memory = is_first ? make_arena(options) : arena::open(*found);
+  if (is_first) meeting.start_new(memory.head().id);
+  const std::uint32_t slot = take_slot(memory, options.rank);
+  auto core = std::make_unique<store_core>(std::move(memory), slot, std::move(options));
+  meeting.join(::getpid(), core->memory().file().get());
+  return core.release();
+}
+
+}  // namespace detail
 CADRE_NAMESPACE_END
 
 #endif
@@ -7792,35 +8166,6 @@ template <contiguous T>
 [[nodiscard]] auto elements(T&& t) noexcept(noexcept(contiguous_traits<std::remove_cvref_t<T>>::elements(t))) {
   return contiguous_traits<std::remove_cvref_t<T>>::elements(t);
 }
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/fwd.hpp ----
-#ifndef CADRE_STORE_FWD_HPP
-#define CADRE_STORE_FWD_HPP
-
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-
-class object_store;
-template <class T>
-class object_ref;
-template <class T>
-class view;
-template <class T>
-class object_writer;
-template <class T>
-class object_promise;
-struct store_options;
-struct put_options;
-struct store_stats;
-
-/// Customisation point: as what a T is stored, if not as itself. Expressions of Eigen are stored as their plain object.
-template <class T>
-struct stored_type;
 
 CADRE_NAMESPACE_END
 
@@ -8025,614 +8370,6 @@ const stored_label& label_of() {
 }
 
 }  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/far_entries.hpp ----
-#ifndef CADRE_STORE_DETAIL_FAR_ENTRIES_HPP
-#define CADRE_STORE_DETAIL_FAR_ENTRIES_HPP
-
-#include <array>
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <cstring>
-#include <optional>
-#include <source_location>
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-
-/// An object as other nodes know it: which one of which store, and what it is. Trivially copyable, to be sent as it is.
-struct object_origin {
-  std::array<std::uint64_t, 2> store{};
-  std::uint32_t index = 0;
-  std::uint32_t generation = 0;
-  std::uint64_t bytes = 0;
-  std::uint64_t type = 0;
-};
-
-namespace detail {
-
-/// Entries of a store as other processes and nodes name them. Thread-safety: all functions, from any thread.
-class far_entries {
- public:
-  explicit far_entries(store_core& core) noexcept : core_(core), table_(core.table()) {}
-
-  /// No other object of this store has, or has had, the same.
-  [[nodiscard]] std::uint64_t key(std::uint32_t i) const noexcept { return key(i, core_.word(i).generation()); }
-  static std::uint64_t key(std::uint32_t i, std::uint32_t generation) noexcept {
-    return std::uint64_t{generation} << 32 | i;
-  }
-  static std::uint32_t index(std::uint64_t key) noexcept { return static_cast<std::uint32_t>(key); }
-
-  /// The object of that key, if it lives: somebody has to hold it.
-  [[nodiscard]] held_object hold(std::uint64_t key) {
-    core_.check_process();
-    const std::uint32_t i = index(key);
-    const store_lock lock(table_);
-    if (i >= table_.head().entries_begun) return {};
-    const object_word w = table_.word(i);
-    if (w.generation() != key >> 32 || w.state() == object_state::free || object_table::is_kept(w)) return {};
-    table_.hold(i);
-    return {core_, i};
-  }
-
-  /// What is known here of an object of another node, under one name for all processes of this one: a new entry of `bytes`,
-  /// which the caller is to write (it holds a ref and a view of it), or the one that there is (with a ref). `memory` is null
-  /// in the second case. Throws as put().
-  struct entered {
-    std::uint32_t index;
-    std::byte* memory;
-  };
-  entered enter(const object_origin& origin, const stored_label& label, std::uint64_t bytes, bool evictable,
-                const std::source_location& at) {
-    const std::string name = name_of(origin);
-    for (;;) {
-      if (const std::uint32_t i = core_.find(name); i != no_index) return {i, nullptr};
-      try {
-        const auto made =
-            core_.create(bytes, label.key, label.text, {.name = name, .evictable = evictable}, at, object_weak_name);
-        return {made.index, made.data};
-      } catch (const object_name_taken&) {}
-    }
-  }
-
-  /// Makes this process the writer of an object that another one has begun, without memory, and of which this one holds a
-  /// ref. False if that is not being written any more.
-  [[nodiscard]] bool adopt(std::uint32_t i) {
-    core_.check_process();
-    {
-      const store_lock lock(table_);
-      object_word w = table_.word(i);
-      if (w.state() != object_state::creating || w.owner() == table_.slot()) return false;
-      table_.hold(i);
-      table_.mine(i).fetch_add(hold_view, std::memory_order_seq_cst);
-      if (table_.change(i, w, object_word(w.generation(), object_state::creating, table_.slot()))) return true;
-    }
-    leave(i);
-    return false;
-  }
-  /// Its writer holds it no more: another one has adopted it, or it has ended.
-  void leave(std::uint32_t i) noexcept {
-    core_.unpin(i);
-    core_.drop_ref(i);
-  }
-  /// Ends what is not sealed, and to which nobody refers but its writer, who calls this. False if somebody does.
-  bool give_up_if_unwanted(std::uint32_t i) {
-    {
-      const store_lock lock(table_);
-      bool wanted = refs_of(table_.mine(i).load(std::memory_order_seq_cst)) != 1 || table_.entry(i).in_flight != 0;
-      table_.for_each_holder(i, [&](std::uint32_t s) {
-        wanted |= s != table_.slot() && refs_of(core_.memory().counts(s)[i].load(std::memory_order_seq_cst)) != 0;
-      });
-      if (wanted) return false;
-      table_.end(i, object_end::aborted);
-    }
-    leave(i);
-    return true;
-  }
-
-  /// Of the process that writes the object of that key, if there is one, and it is another one that has said its rank.
-  [[nodiscard]] std::optional<int> rank_of_writer(std::uint64_t key) {
-    const std::uint32_t i = index(key);
-    const store_lock lock(table_);
-    if (i >= table_.head().entries_begun) return std::nullopt;
-    const object_word w = table_.word(i);
-    if (w.generation() != key >> 32 || w.state() != object_state::creating || w.owner() == table_.slot())
-      return std::nullopt;
-    const std::int32_t rank = core_.memory().slots()[w.owner()].rank;
-    return rank < 0 ? std::nullopt : std::optional<int>(rank);
-  }
-
- private:
-  // One that no user would choose, and short, so that it takes no memory.
-  static std::string name_of(const object_origin& o) {
-    std::array<char, 24> text{'\1'};
-    static_assert(sizeof text <= sizeof object_details::short_name);
-    std::memcpy(text.data() + 1, o.store.data(), 15);
-    std::memcpy(text.data() + 16, &o.index, 4);
-    std::memcpy(text.data() + 20, &o.generation, 4);
-    return {text.data(), text.size()};
-  }
-
-  store_core& core_;
-  object_table& table_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/far_objects.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_FAR_OBJECTS_HPP
-#define CADRE_ACTOR_DETAIL_FAR_OBJECTS_HPP
-
-#include <condition_variable>
-#include <cstdint>
-#include <exception>
-#include <map>
-#include <mutex>
-#include <optional>
-#include <source_location>
-#include <unordered_map>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What a message says of an object to a rank of another node: it is lent, until that gives it back.
-struct object_loan {
-  std::uint64_t key = 0;   ///< of the lender's entry: see far_entries
-  object_origin origin{};  ///< where its bytes are; how many, if that is known
-  std::int64_t rank = -1;  ///< whom to ask for them; -1: a ref to nothing
-};
-
-/// Gives loans back to ranks of other nodes.
-class gives_back {
- public:
-  virtual void give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept = 0;
-
- protected:
-  ~gives_back() = default;
-};
-
-/// The objects of other nodes that this process has refs to, and those that it has lent to ranks of others. A ref that comes
-/// from another node becomes an entry of this node's store, without memory, whose bytes are fetched when somebody wants
-/// them; the lender holds the object until they have come, or until nobody here refers to it any more. A loan that is lent on
-/// is held by all on the way, so that the bytes can come from where they are. Thread-safety: all functions, from any thread.
-class far_objects {
- public:
-  far_objects(int rank, gives_back& ranks) noexcept : rank_(rank), ranks_(ranks) {}
-  far_objects(const far_objects&) = delete;
-  far_objects& operator=(const far_objects&) = delete;
-  ~far_objects() {
-    {
-      const std::lock_guard lock(mutex_);
-      ends_ = true;
-    }
-    more_.notify_one();
-    looks_.join();
-  }
-
-  // ---- Lent
-
-  /// An object, of which the caller holds a ref, to a rank.
-  object_loan lend(int to, store_core& core, std::uint32_t i) {
-    const std::uint64_t key = far_entries(core).key(i);
-    const std::uint64_t bytes = core.is_pending(i) ? 0 : std::uint64_t{core.entry(i).bytes};
-    object_loan l{key, {core.id(), i, core.word(i).generation(), bytes, core.table().details(i).type}, rank_};
-    const std::lock_guard lock(mutex_);
-    if (const auto b = borrowed_.find(key); b != borrowed_.end() && b->second.rank >= 0) {
-      l.origin = b->second.origin;
-      l.rank = b->second.rank;
-    }
-    lent& one = lent_[{to, key}];
-    if (one.times++ == 0) {
-      core.add_ref(i);
-      one.object = held_object(core, i);
-    }
-    return l;
-  }
-  /// It has given it back, or it was not sent.
-  void take_back(int from, std::uint64_t key, std::uint32_t times) noexcept {
-    held_object last;  // ends without the lock
-    const std::lock_guard lock(mutex_);
-    const auto found = lent_.find({from, key});
-    if (found == lent_.end()) return;
-    found->second.times -= times < found->second.times ? times : found->second.times;
-    if (found->second.times != 0) return;
-    last = std::move(found->second.object);
-    lent_.erase(found);
-  }
-
-  // ---- Borrowed
-
-  /// The entry of this node for what was lent, with a ref for the caller. Throws object_gone (301), wrong_object_type (303),
-  /// and as put().
-  std::uint32_t borrow(int from, const object_loan& l, store_core& core, const stored_label& label) {
-    far_entries entries(core);
-    if (l.origin.store == core.id()) {  // it comes home
-      held_object it = entries.hold(far_entries::key(l.origin.index, l.origin.generation));
-      ranks_.give_back(from, l.key, 1);
-      if (!it) throw object_gone("an object has gone while a ref to it came back from rank " + std::to_string(from));
-      return it.release();
-    }
-    if (l.origin.type != label.key) {
-      ranks_.give_back(from, l.key, 1);
-      throw wrong_object_type(label.text, core.type_text(l.origin.type));
-    }
-    const far_entries::entered there = entries.enter(l.origin, label, 0, false, {});
-    if (there.memory != nullptr) core.add_ref(there.index);  // beside that of the writer
-    held_object ref(core, there.index);
-    if (!add(from, l, core, there.index, there.memory != nullptr)) ranks_.give_back(from, l.key, 1);
-    return ref.release();
-  }
-  /// An object that this process has begun may be made on another node.
-  void expect(std::uint64_t key) {
-    const std::lock_guard lock(mutex_);
-    borrowed_[key].comes = false;
-  }
-  void expect_no_more(std::uint64_t key) noexcept {
-    const std::lock_guard lock(mutex_);
-    borrowed_.erase(key);
-  }
-  /// That is what was lent. The writer's part of it is taken over. True if it is wanted already.
-  [[nodiscard]] bool assign(int from, const object_loan& l, store_core& core, std::uint32_t i) {
-    const std::uint64_t key = far_entries(core).key(i);
-    const std::lock_guard lock(mutex_);
-    borrowed& b = borrowed_[key];
-    const bool wanted = std::exchange(b.comes, false);
-    b.origin = l.origin;
-    b.rank = static_cast<int>(l.rank);
-    b.core = &core;
-    ++b.lenders[{from, l.key}];
-    begin_to_look();
-    return wanted;
-  }
-
-  /// Where to fetch an object from, once, by who is to do it. The lender may have a copy by now, and have given back its own
-  /// loan: then the object may have gone where it was.
-  struct source {
-    int rank = 0;
-    std::uint64_t key = 0;
-    friend bool operator==(const source&, const source&) = default;
-  };
-  struct sources {
-    source origin, lender;
-  };
-  [[nodiscard]] std::optional<sources> begin_fetch(std::uint64_t key) noexcept {
-    const std::lock_guard lock(mutex_);
-    const auto b = borrowed_.find(key);
-    if (b == borrowed_.end() || std::exchange(b->second.comes, true) || b->second.rank < 0) return std::nullopt;
-    const auto& [lender, times] = *b->second.lenders.begin();
-    return sources{{b->second.rank, far_entries::key(b->second.origin.index, b->second.origin.generation)},
-                   {lender.first, lender.second}};
-  }
-  /// It is here, or will not come. The writer's part is the caller's.
-  void end_fetch(std::uint64_t key) noexcept {
-    std::unordered_map<std::uint64_t, borrowed>::node_type last;
-    {
-      const std::lock_guard lock(mutex_);
-      last = borrowed_.extract(key);
-    }
-    if (last) give_back(last.mapped());
-  }
-
-  /// Of a rank that has died: nothing is lent to it, and nothing that is there can come any more. Returns the keys of that;
-  /// the writer's part is the caller's.
-  std::vector<std::uint64_t> lose(int rank) {
-    std::vector<held_object> last;  // ends without the lock
-    std::vector<std::uint64_t> lost;
-    std::vector<borrowed> given;
-    {
-      const std::lock_guard lock(mutex_);
-      for (auto at = lent_.lower_bound({rank, 0}); at != lent_.end() && at->first.first == rank;) {
-        last.push_back(std::move(at->second.object));
-        at = lent_.erase(at);
-      }
-      for (auto at = borrowed_.begin(); at != borrowed_.end();) {
-        if (at->second.rank != rank || at->second.comes) {
-          ++at;
-          continue;
-        }
-        lost.push_back(at->first);
-        given.push_back(std::move(at->second));
-        at = borrowed_.erase(at);
-      }
-    }
-    for (const borrowed& b : given) give_back(b);
-    return lost;
-  }
-  /// Which rank of another node has the bytes, and how many (0: not known).
-  struct whereabouts {
-    int rank = 0;
-    std::uint64_t bytes = 0;
-  };
-  [[nodiscard]] std::optional<whereabouts> find(std::uint64_t key) const noexcept {
-    const std::lock_guard lock(mutex_);
-    const auto b = borrowed_.find(key);
-    return b == borrowed_.end() || b->second.rank < 0
-               ? std::nullopt
-               : std::optional(whereabouts{b->second.rank, b->second.origin.bytes});
-  }
-
- private:
-  struct lent {
-    held_object object;
-    std::uint32_t times = 0;
-  };
-  struct borrowed {
-    object_origin origin;
-    int rank = -1;  // not known yet
-    store_core* core = nullptr;
-    std::map<std::pair<int, std::uint64_t>, std::uint32_t> lenders;  // by rank and key: how often
-    bool comes = false;                                              // or is to, once it is known from where
-  };
-  static constexpr auto between_looks = std::chrono::milliseconds(20);
-
-  // False if nothing is to be kept: the bytes are on this node, or another process sees to it that they come.
-  bool add(int from, const object_loan& l, store_core& core, std::uint32_t i, bool is_writer) {
-    const std::uint64_t key = far_entries(core).key(i);
-    const std::lock_guard lock(mutex_);
-    auto b = borrowed_.find(key);
-    if (b == borrowed_.end() && !is_writer) return false;
-    if (b == borrowed_.end()) {
-      b = borrowed_.try_emplace(key, borrowed{l.origin, static_cast<int>(l.rank), &core, {}}).first;
-      begin_to_look();
-    }
-    ++b->second.lenders[{from, l.key}];
-    return true;
-  }
-  void begin_to_look() {
-    if (!std::exchange(begun_, true)) looks_ = native_thread("cadre objects", [this] { look(); });
-    more_.notify_one();
-  }
-  void give_back(const borrowed& b) noexcept {
-    for (const auto& [lender, times] : b.lenders) ranks_.give_back(lender.first, lender.second, times);
-  }
-  // Nobody tells when the last ref to an entry goes, in whichever process that is.
-  void look() noexcept {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      more_.wait(lock, [this] { return ends_ || !borrowed_.empty(); });
-      if (more_.wait_for(lock, between_looks, [this] { return ends_; })) return;
-      std::vector<borrowed> unwanted;
-      for (auto at = borrowed_.begin(); at != borrowed_.end();) {
-        const borrowed& b = at->second;
-        const bool gone = b.rank >= 0 && !b.comes && give_up(*b.core, far_entries::index(at->first));
-        if (gone) unwanted.push_back(std::move(at->second));
-        at = gone ? borrowed_.erase(at) : std::next(at);
-      }
-      lock.unlock();
-      for (const borrowed& b : unwanted) give_back(b);
-      lock.lock();
-    }
-  }
-  static bool give_up(store_core& core, std::uint32_t i) noexcept {
-    try {
-      return far_entries(core).give_up_if_unwanted(i);
-    } catch (const error&) {  // the store is stalled: later
-      return false;
-    }
-  }
-
-  const int rank_;
-  gives_back& ranks_;
-  mutable std::mutex mutex_;
-  std::condition_variable more_;
-  std::map<std::pair<int, std::uint64_t>, lent> lent_;  // by whom to, and key
-  std::unordered_map<std::uint64_t, borrowed> borrowed_;
-  bool ends_ = false, begun_ = false;
-  native_thread looks_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/making.hpp ----
-#ifndef CADRE_STORE_DETAIL_MAKING_HPP
-#define CADRE_STORE_DETAIL_MAKING_HPP
-
-#include <array>
-#include <cstdint>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What this thread makes in get_or_create() while this exists, so that a call for the same from within is seen.
-class making {
- public:
-  making(const std::array<std::uint64_t, 2>& store, std::uint32_t index) noexcept
-      : store_(store), index_(index), outer_(innermost_) {
-    innermost_ = this;
-  }
-  making(const making&) = delete;
-  making& operator=(const making&) = delete;
-  ~making() { innermost_ = outer_; }
-
-  [[nodiscard]] static bool includes(const std::array<std::uint64_t, 2>& store, std::uint32_t index) noexcept {
-    for (const making* m = innermost_; m != nullptr; m = m->outer_)
-      if (m->index_ == index && m->store_ == store) return true;
-    return false;
-  }
-
- private:
-  const std::array<std::uint64_t, 2> store_;
-  const std::uint32_t index_;
-  making* const outer_;
-  static inline constinit thread_local making* innermost_ = nullptr;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/detail/open_store.hpp ----
-#ifndef CADRE_STORE_DETAIL_OPEN_STORE_HPP
-#define CADRE_STORE_DETAIL_OPEN_STORE_HPP
-
-#include <unistd.h>
-
-#include <bit>
-#include <cstdint>
-#include <cstring>
-#include <memory>
-#include <optional>
-#include <string>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-inline std::uint64_t default_capacity() { return std::uint64_t{usable_memory()} / 10 * 3; }
-
-/// Throws bad_store_option (308), mapping_error (159).
-inline arena make_arena(const store_options& options) {
-  constexpr std::uint64_t most_bytes = std::uint64_t{1} << 40;
-  const std::uint64_t asked = options.capacity != 0 ? options.capacity : default_capacity();
-  if (asked > most_bytes) throw bad_store_option("a store of more than 1 TiB: " + std::to_string(asked) + " bytes");
-  if (options.max_objects == 0 || options.max_objects > 1u << 28)
-    throw bad_store_option(".max_objects is to be from 1 to 268,435,456, not " + std::to_string(options.max_objects));
-  if (options.spill_dir.size() >= sizeof(store_header::spill_dir))
-    throw bad_store_option(".spill_dir has more than 1,023 bytes");
-  arena made = arena::make((asked + extent_bytes - 1) / extent_bytes * extent_bytes,
-                           std::bit_ceil(options.max_objects < 512 ? 512u : options.max_objects));
-  std::memcpy(made.head().spill_dir, options.spill_dir.c_str(), options.spill_dir.size() + 1);
-  return made;
-}
-
-/// A slot for this process. Throws store_full (302) if there are 512 processes, store_stalled (306).
-inline std::uint32_t take_slot(arena& memory, int rank) {
-  object_table table(memory, most_processes);
-  store_lock lock(table);
-  for (int again = 0; again < 2; ++again) {
-    for (std::uint32_t s = 0; s < most_processes; ++s) {
-      process_slot& slot = memory.slots()[s];
-      if (slot.used.load(std::memory_order_acquire) != 0 || !try_lock_byte(memory.file(), memory.lock_byte(s)))
-        continue;
-      CADRE_STORE_STEP(slot_locked);
-      memory.clear_counts(s);
-      slot.pid = static_cast<std::uint32_t>(::getpid());
-      slot.rank = rank;
-      ++slot.generation;
-      slot.used.store(1, std::memory_order_release);
-      CADRE_STORE_STEP(slot_taken);
-      return s;
-    }
-    sweep_dead(table);
-  }
-  throw store_full("store full: 512 processes have it open, as many as there can be");
-}
-
-inline store_core* open_private_store(store_options options) {
-  arena memory = make_arena(options);
-  const std::uint32_t slot = take_slot(memory, options.rank);
-  return new store_core(std::move(memory), slot, std::move(options));
-}
-
-/// Throws store_unreachable (309) too.
-inline store_core* open_shared_store(store_options options) {
-  // Nobody else opens or leaves a store of this name meanwhile.
-  rendezvous meeting(options.name, std::chrono::steady_clock::now() + store_lock::patience);
-  std::optional<file_descriptor> found =
-      meeting.open_existing([&meeting](const file_descriptor& file) { return arena::is(file, meeting.id()); });
-  const bool is_first = !found;
-  arena memory = is_first ? make_arena(options) : arena::open(*found);
-  if (is_first) meeting.start_new(memory.head().id);
-  const std::uint32_t slot = take_slot(memory, options.rank);
-  auto core = std::make_unique<store_core>(std::move(memory), slot, std::move(options));
-  meeting.join(::getpid(), core->memory().file().get());
-  return core.release();
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/store/object_ref.hpp ----
-#ifndef CADRE_STORE_OBJECT_REF_HPP
-#define CADRE_STORE_OBJECT_REF_HPP
-
-#include <cstdint>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-namespace detail {
-struct object_ref_access {
-  static store_core& core(const object_store& store) noexcept;
-  /// Null for one that refers to nothing.
-  template <class T>
-  static store_core* core(const object_ref<T>& ref) noexcept {
-    return ref.core_;
-  }
-  template <class T>
-  static std::uint32_t index(const object_ref<T>& ref) noexcept {
-    return ref.index_;
-  }
-  /// Of one that is not empty: no other object of its store has, or has had, the same.
-  template <class T>
-  static std::uint64_t key(const object_ref<T>& ref) noexcept {
-    return std::uint64_t{object_word(ref.core_->entry(ref.index_).word.load(std::memory_order_acquire)).generation()}
-               << 32 |
-           ref.index_;
-  }
-};
-}  // namespace detail
-
-/// Refers to an object of a store, and keeps it: it ends with its last ref and view, in whichever process that is. Cheap to
-/// copy (one atomic addition); may outlive the object_store it is of.
-///
-/// Thread-safety: as an int; copies of one ref may be used by any threads. A child made by fork() can only destroy it.
-template <class T>
-class object_ref {
- public:
-  /// Refers to nothing.
-  object_ref() noexcept = default;
-  object_ref(const object_ref& other) noexcept : core_(other.core_), index_(other.index_) {
-    if (core_ != nullptr) core_->add_ref(index_);
-  }
-  object_ref(object_ref&& other) noexcept : core_(std::exchange(other.core_, nullptr)), index_(other.index_) {}
-  object_ref& operator=(object_ref other) noexcept {
-    std::swap(core_, other.core_);
-    std::swap(index_, other.index_);
-    return *this;
-  }
-  ~object_ref() {
-    if (core_ != nullptr) core_->drop_ref(index_);
-  }
-
-  explicit operator bool() const noexcept { return core_ != nullptr; }
-  /// Whether both refer to the same object.
-  friend bool operator==(const object_ref& a, const object_ref& b) noexcept {
-    return a.core_ == b.core_ && (a.core_ == nullptr || a.index_ == b.index_);
-  }
-
- private:
-  friend object_store;
-  friend detail::object_ref_access;
-  template <class>
-  friend class object_writer;
-  template <class>
-  friend struct portable;
-  friend class object_source;
-  template <class>
-  friend class object_fetch;
-  /// Takes over a ref that is counted already.
-  object_ref(detail::store_core& core, std::uint32_t index) noexcept : core_(&core), index_(index) {}
-
-  detail::store_core* core_ = nullptr;
-  std::uint32_t index_ = 0;
-};
-
 CADRE_NAMESPACE_END
 
 #endif
@@ -9142,72 +8879,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/store/detail/ref_mail.hpp ----
-#ifndef CADRE_STORE_DETAIL_REF_MAIL_HPP
-#define CADRE_STORE_DETAIL_REF_MAIL_HPP
-
-#include <atomic>
-#include <cstdint>
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// The refs that a process sends to others and receives. Thread-safety: all functions, from any thread.
-class ref_mail {
- public:
-  explicit ref_mail(store_core& core) noexcept : core_(core), table_(core.table()) {}
-
-  struct ticket {
-    std::uint32_t number = no_index;
-    std::uint32_t generation = 0;  // of one that was given out: at least 1
-  };
-  /// Of an object of which the caller holds a ref, to the process of that number, or any_process. Throws store_full (302).
-  ticket send(std::uint32_t i, std::uint32_t to) {
-    core_.check_process();
-    store_lock lock(table_);
-    // To one that has died and been swept already it would be on its way for ever: a ticket that is void.
-    if (to != any_process && !is_there(to)) return {0, 0};
-    const std::uint32_t t = ticket_office(table_).send(
-        i, to == any_process ? any_receiver : static_cast<std::uint16_t>(to % most_processes));
-    if (t == no_index)
-      throw store_full("store full: " + std::to_string(table_.head().most_objects) +
-                       " refs are on their way already; receive them, or open the store with larger .max_objects");
-    return {t, table_.memory().tickets()[t].generation};
-  }
-  /// The object, with a ref for the caller, or no_index if the ticket is void.
-  std::uint32_t receive(ticket t) {
-    core_.check_process();
-    store_lock lock(table_);
-    ticket_office office(table_);
-    const transfer_ticket* const tickets = table_.memory().tickets();
-    const std::uint16_t to = t.number < table_.head().most_objects ? tickets[t.number].to : any_receiver;
-    if (!office.is_valid(t.number, t.generation) || (to != any_receiver && to != table_.slot())) return no_index;
-    const std::uint32_t i = tickets[t.number].index;
-    office.finish(t.number, true);
-    return i;
-  }
-  void cancel(ticket t) noexcept {
-    if (core_.is_forked()) return;
-    store_lock lock(table_, store_lock::patiently{});
-    if (ticket_office office(table_); office.is_valid(t.number, t.generation)) office.finish(t.number, false);
-  }
-
- private:
-  [[nodiscard]] bool is_there(std::uint32_t process) const noexcept {
-    const process_slot& p = table_.memory().slots()[process % most_processes];
-    return p.used.load(std::memory_order_acquire) != 0 && process_number(process % most_processes, p) == process;
-  }
-
-  store_core& core_;
-  object_table& table_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/store/travel.hpp ----
 #ifndef CADRE_STORE_TRAVEL_HPP
 #define CADRE_STORE_TRAVEL_HPP
@@ -9355,215 +9026,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/actor/detail/far_refs.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_FAR_REFS_HPP
-#define CADRE_ACTOR_DETAIL_FAR_REFS_HPP
-
-#include <cstdint>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Writes refs into a message for a rank of another node, which it lends the objects.
-class far_writer final : public ref_writer {
- public:
-  far_writer(far_objects& far, const object_store& store, int to) : far_(far), store_(store), to_(to) {}
-  /// A message that was not sent takes them back.
-  ~far_writer() override {
-    for (const std::uint64_t key : lent_) far_.take_back(to_, key, 1);
-  }
-  void sent() noexcept { lent_.clear(); }
-
- private:
-  void write(output_archive& to, store_core* core, std::uint32_t index) override {
-    object_loan l;
-    if (core != nullptr) {
-      if (core != &object_ref_access::core(store_)) throw bad_store_option("a ref of another store is used");
-      lent_.reserve(lent_.size() + 1);
-      l = far_.lend(to_, *core, index);
-      lent_.push_back(l.key);
-    }
-    to(l);
-  }
-
-  far_objects& far_;
-  const object_store& store_;
-  int to_;
-  std::vector<std::uint64_t> lent_;
-};
-
-/// Reads refs from a message of a rank of another node.
-class far_reader final : public ref_reader {
- public:
-  far_reader(far_objects& far, const object_store& store, int from) : far_(far), store_(store), from_(from) {}
-
- private:
-  found read(input_archive& from, const stored_label& label) override {
-    object_loan l;
-    from(l);
-    if (l.rank < 0) return {};
-    store_core& core = object_ref_access::core(store_);
-    return {&core, far_.borrow(from_, l, core, label)};
-  }
-
-  far_objects& far_;
-  const object_store& store_;
-  int from_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/link.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_LINK_HPP
-#define CADRE_ACTOR_DETAIL_LINK_HPP
-
-#include <array>
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <memory>
-#include <optional>
-#include <span>
-#include <string>
-#include <string_view>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// A message on its way out.
-struct outgoing {
-  byte_buffer bytes;                               ///< header and arguments
-  std::vector<std::span<const std::byte>> blocks;  ///< large contiguous arguments, sent from where they lie
-  std::shared_ptr<const void> keep;                ///< what keeps the blocks; let go when they have left
-};
-
-/// A small message that is written where it is to lie: `write(what, to)` writes all of it, and does nothing else.
-struct written_in_place {
-  std::size_t bytes;  ///< at most written_in_place::most
-  void (*write)(const void* what, std::byte* to) noexcept;
-  const void* what;
-
-  static constexpr std::size_t most = 1024;
-};
-
-/// Where the blocks of a message go.
-struct landing {
-  std::vector<std::span<std::byte>> into;
-  std::shared_ptr<const void> keep;     ///< what keeps that memory: let go when nothing writes there any more
-  move_only_function<void(bool)> done;  ///< called once: true when all is there; false when the sender has died, or
-                                        ///< when these are not as many spans of the sizes as there are blocks
-};
-
-/// A message that has come.
-class incoming {
- public:
-  incoming(std::span<const std::byte> bytes, std::span<const std::uint64_t> block_sizes) noexcept
-      : bytes_(bytes), block_sizes_(block_sizes) {}
-
-  /// Valid during message_sink::receive() only.
-  [[nodiscard]] std::span<const std::byte> bytes() const noexcept { return bytes_; }
-  /// Of the blocks, in bytes; they come later. Valid during message_sink::receive() only.
-  [[nodiscard]] std::span<const std::uint64_t> block_sizes() const noexcept { return block_sizes_; }
-
-  /// Says where each block goes. Without this call they are received and thrown away.
-  void receive_blocks(landing where) noexcept { landing_ = std::move(where); }
-  [[nodiscard]] std::optional<landing>& where() noexcept { return landing_; }
-
- private:
-  std::span<const std::byte> bytes_;
-  std::span<const std::uint64_t> block_sizes_;
-  std::optional<landing> landing_;
-};
-
-/// What gets messages. Its functions, and landing::done, are called by whichever thread makes progress, one at a time.
-/// They may send (which never waits there) and must not wait for messages.
-class message_sink {
- public:
-  /// The messages of a sender come in the order in which it sent them.
-  virtual void receive(int from, incoming& message) noexcept = 0;
-  /// After one or more calls of receive(): others may be long in coming.
-  virtual void batch_ends() noexcept {}
-  /// Twenty times a second or more often, by a thread of the link's own: also while another one is in one of these. Waits
-  /// for nothing.
-  virtual void tick() noexcept {}
-  /// `from` sent what no rank of this build sends. It counts as dead from now on: died() follows.
-  virtual void fault(int from, const error& what) noexcept = 0;
-  /// Once for each rank that has ended. Nothing of it comes afterwards.
-  virtual void died(int rank, std::string_view how) noexcept = 0;
-
- protected:
-  ~message_sink() = default;
-};
-
-/// Urgent messages, which are replies, pass the limit on what is under way to a rank: else two ranks could wait for each
-/// other. They keep their place in the order.
-enum class urgency : std::uint8_t { normal, urgent };
-
-/// The way between this process and the others of a job, its members. They are numbered: below world_size() by their rank,
-/// from there on as they took the place, and the rank, of one that had died. What is called a rank here, and in the messages
-/// of a job, is the number of a member: none is given twice. Thread-safety: any thread may call anything but close().
-class link {
- public:
-  virtual ~link() = default;
-
-  [[nodiscard]] virtual int rank() const noexcept = 0;
-  [[nodiscard]] virtual int world_size() const noexcept = 0;
-  /// Numbers that are or were in use are below this.
-  [[nodiscard]] virtual int members() const noexcept { return world_size(); }
-  /// Below this are those that may ever be in use.
-  [[nodiscard]] virtual int most_members() const noexcept { return world_size(); }
-  /// The rank that a member has, or had.
-  [[nodiscard]] virtual int rank_of(int member) const noexcept { return member; }
-
-  /// From now on messages are received, by the sink. To be called once.
-  virtual void start(message_sink& sink) = 0;
-
-  /// Appends to the buffer for rank `to`, never the own one. What is buffered goes when enough has come together, at
-  /// flush() or wait_while(), or a few milliseconds later. Where too much is under way to that rank it makes progress until
-  /// there is less. Throws if that rank is dead, does not take anything for a long time, or the link is closed.
-  virtual void send(int to, std::span<const std::byte> bytes, urgency how = urgency::normal) = 0;
-  virtual void send(int to, outgoing&& message, urgency how = urgency::normal) = 0;
-  virtual void send(int to, const written_in_place& message, urgency how = urgency::normal) {
-    std::array<std::byte, written_in_place::most> all;
-    message.write(message.what, all.data());
-    send(to, std::span<const std::byte>(all).first(message.bytes), how);
-  }
-  /// What is buffered goes now.
-  virtual void flush() = 0;
-
-  /// Makes progress if no other thread is at it. True if a message came. Never waits.
-  virtual bool poll() noexcept = 0;
-  /// The same once more by a thread that makes no progress for a while: what comes afterwards is seen to soon, though
-  /// nobody polls.
-  virtual bool poll_last() noexcept { return poll(); }
-  /// Ticks that it is worth polling for in hope of a message: about what it takes to wake the threads of both sides.
-  [[nodiscard]] virtual std::uint64_t patience() const noexcept { return 100'000; }
-  /// Flushes, then makes progress while the word holds `value`, sleeping where nothing comes; false at the deadline. Who
-  /// changes the word outside of the sink's functions calls wake() afterwards.
-  virtual bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value,
-                          std::chrono::steady_clock::time_point deadline) = 0;
-  virtual void wake() noexcept = 0;
-
-  [[nodiscard]] virtual bool is_alive(int rank) const noexcept = 0;
-  /// For whoever learns of a death by other means: sends to that rank throw from now on, and the sink is told soon.
-  virtual void declare_dead(int rank, std::string how) = 0;
-
-  /// Called by one thread of every living rank when it sends no more: returns when all that was sent to this rank is
-  /// received and all that it sent is on its way without it. Throws at the deadline, with the ranks that are missing.
-  virtual void close(std::chrono::steady_clock::time_point deadline) = 0;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/actor/detail/message_parts.hpp ----
 #ifndef CADRE_ACTOR_DETAIL_MESSAGE_PARTS_HPP
 #define CADRE_ACTOR_DETAIL_MESSAGE_PARTS_HPP
@@ -9571,7 +9033,6 @@ CADRE_NAMESPACE_END
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -9580,14 +9041,19 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// What a message to another rank has beside its bytes: refs, which are mailed within the node's store or lent to another
-/// node, and blocks of memory, which leave from where they lie.
+/// Writes the refs of one message, which are mailed within the node's store or lent to another node: see message_refs.hpp.
+class sent_refs : public ref_writer {
+ public:
+  /// The message is on its way; else it takes its refs back when this ends.
+  virtual void sent() noexcept = 0;
+};
+
+/// What a message to another rank has beside its bytes: refs, and blocks of memory, which leave from where they lie.
 class outgoing_parts final : public ref_writer {
  public:
   /// `encloses`: something keeps the memory of blocks until they have left.
   explicit outgoing_parts(bool encloses) noexcept : encloses_(encloses) {}
-  void mail_refs(const object_store& store) { mailed_.emplace(store); }
-  void lend_refs(far_objects& far, const object_store& store, int to) { lent_.emplace(far, store, to); }
+  void write_refs_by(std::unique_ptr<sent_refs> writer) noexcept { refs_ = std::move(writer); }
 
   [[nodiscard]] bool encloses() const noexcept { return encloses_; }
   void enclose(std::span<const std::byte> block) { blocks_.push_back(block); }
@@ -9595,19 +9061,17 @@ class outgoing_parts final : public ref_writer {
 
   /// The message is on its way; else it takes its refs back when this ends.
   void sent() noexcept {
-    if (mailed_) mailed_->sent();
-    if (lent_) lent_->sent();
+    if (refs_ != nullptr) refs_->sent();
   }
 
  private:
   void write(output_archive& to, store_core* core, std::uint32_t index) override {
-    if (!mailed_ && !lent_) throw ref_cannot_travel("an object_ref is in a message that can hold none");
-    (mailed_ ? static_cast<ref_writer&>(*mailed_) : *lent_).write(to, core, index);
+    if (refs_ == nullptr) throw ref_cannot_travel("an object_ref is in a message that can hold none");
+    static_cast<ref_writer&>(*refs_).write(to, core, index);
   }
 
   bool encloses_;
-  std::optional<ref_sender> mailed_;
-  std::optional<far_writer> lent_;
+  std::unique_ptr<sent_refs> refs_;
   std::vector<std::span<const std::byte>> blocks_;
 };
 
@@ -9615,8 +9079,7 @@ class outgoing_parts final : public ref_writer {
 class incoming_parts final : public ref_reader {
  public:
   explicit incoming_parts(incoming& message) noexcept : message_(message) {}
-  void read_mail(const object_store& store) { mailed_.emplace(store); }
-  void borrow_refs(far_objects& far, const object_store& store, int from) { lent_.emplace(far, store, from); }
+  void read_refs_by(std::unique_ptr<ref_reader> reader) noexcept { refs_ = std::move(reader); }
 
   /// The size of the next block, in bytes. Throws archive_corrupt (502) if there is none.
   [[nodiscard]] std::uint64_t next_block() const {
@@ -9632,13 +9095,12 @@ class incoming_parts final : public ref_reader {
 
  private:
   found read(input_archive& from, const stored_label& label) override {
-    if (!mailed_ && !lent_) throw ref_cannot_travel("an object_ref is read from a message that can hold none");
-    return (mailed_ ? static_cast<ref_reader&>(*mailed_) : *lent_).read(from, label);
+    if (refs_ == nullptr) throw ref_cannot_travel("an object_ref is read from a message that can hold none");
+    return static_cast<ref_reader&>(*refs_).read(from, label);
   }
 
   incoming& message_;
-  std::optional<ref_receiver> mailed_;
-  std::optional<far_reader> lent_;
+  std::unique_ptr<ref_reader> refs_;
   std::vector<std::span<std::byte>> into_;
 };
 
@@ -14405,6 +13867,12 @@ concept travels =
      !is_view<T> && !is_future<T> && std::default_initializable<T> && can_be_archived<T> &&
      (archived_by_bytes<T> || custom_portable<T> || cereal::traits::is_input_serializable<T, input_archive>::value));
 
+/// Types in which no object_ref can be.
+template <class T>
+inline constexpr bool holds_no_refs = archived_by_bytes<T> || std::same_as<T, std::string>;
+template <class T, class Allocator>
+inline constexpr bool holds_no_refs<std::vector<T, Allocator>> = holds_no_refs<T>;
+
 /// One value, or nothing, to the end of what there is. Throws archive_error (501-504).
 template <class T>
 T read_whole(input_archive& in) {
@@ -14420,22 +13888,31 @@ T read_whole(input_archive& in) {
 
 /// Writes the value and returns what is read from that, as another process of the node would have it. Throws archive_error
 /// (501-504).
-template <class T>
-T copy_by_archive(object_store& store, const T& value) {
+template <class T, class Core>
+T copy_by_archive(Core& core, const T& value) {
   byte_buffer buffer;
-  ref_sender sender(store, store.process());
-  output_archive out(buffer, &sender);
-  out(value);
-  sender.sent();
-  const auto bytes = buffer.to_vector();
-  ref_receiver receiver(store);
-  input_archive in(bytes, &receiver);
-  return read_whole<T>(in);
+  if constexpr (holds_no_refs<T>) {
+    output_archive out(buffer);
+    out(value);
+    const auto bytes = buffer.to_vector();
+    input_archive in(bytes);
+    return read_whole<T>(in);
+  } else {
+    object_store& store = core.store();
+    ref_sender sender(store, store.process());
+    output_archive out(buffer, &sender);
+    out(value);
+    sender.sent();
+    const auto bytes = buffer.to_vector();
+    ref_receiver receiver(store);
+    input_archive in(bytes, &receiver);
+    return read_whole<T>(in);
+  }
 }
 /// Puts such a copy in the place of the value. Throws the same.
-template <class T>
-void round_trip(object_store& store, T& value) {
-  T read = copy_by_archive(store, value);
+template <class T, class Core>
+void round_trip(Core& core, T& value) {
+  T read = copy_by_archive(core, value);
   if constexpr (std::is_move_assignable_v<T>) {
     value = std::move(read);
   } else {
@@ -14466,12 +13943,6 @@ CADRE_NAMESPACE_BEGIN
 namespace detail {
 
 struct from_archive {};
-
-/// Types in which no object_ref can be.
-template <class T>
-inline constexpr bool holds_no_refs = archived_by_bytes<T> || std::same_as<T, std::string>;
-template <class T, class Allocator>
-inline constexpr bool holds_no_refs<std::vector<T, Allocator>> = holds_no_refs<T>;
 
 /// A type that would hold a copy of what lies in the store.
 template <class T>
@@ -14521,7 +13992,7 @@ class value_argument {
 
   template <class Core>
   void pack(Core& core) {
-    if (core.packs()) round_trip(core.store(), value_);
+    if (core.packs()) round_trip(core, value_);
   }
   /// For the parameter; a copy, where it is to be called again.
   template <class Core>
@@ -14531,7 +14002,7 @@ class value_argument {
     else if constexpr (std::copy_constructible<type>)
       return again ? type(value_) : type(std::move(value_));
     else
-      return again ? copy_by_archive(core.store(), value_) : type(std::move(value_));
+      return again ? copy_by_archive(core, value_) : type(std::move(value_));
   }
   /// When it has been called, `again`: and may be once more.
   void let_go([[maybe_unused]] bool again) noexcept {
@@ -14578,7 +14049,7 @@ class stored_argument {
 
   template <class Core>
   void pack(Core& core) {
-    if (core.packs()) round_trip(core.store(), ref_);
+    if (core.packs()) round_trip(core, ref_);
   }
   template <class Core>
   decltype(auto) give(Core& core, bool) {
@@ -14887,7 +14358,7 @@ class bound_call {
   /// The result is as another process would have it.
   void pack(auto& r) {
     if (core_->packs()) [[unlikely]]
-      round_trip(core_->store(), r);
+      round_trip(*core_, r);
   }
 
   /// The tasks that give arguments; also those that bring objects from other nodes, if it is to be called `here`.
@@ -16845,157 +16316,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/actor/detail/admission.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_ADMISSION_HPP
-#define CADRE_ACTOR_DETAIL_ADMISSION_HPP
-
-#include <exception>
-#include <memory>
-#include <source_location>
-#include <string_view>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What an actor holds for its whole life: a task that runs when the resources are there, and what it was granted is given
-/// back later, when the actor has gone.
-class admission final : public state_with_error {
- public:
-  using ledger = std::shared_ptr<resource_ledger<>>;
-
-  struct gives_back {
-    void operator()(admission* a) const noexcept {
-      a->leave();
-      a->release();
-    }
-  };
-  using held = std::unique_ptr<admission, gives_back>;
-
-  /// To be asked for later. Throws impossible_request (209).
-  static held of(pool_id home, ledger from, resource_set wanted, std::string_view name, std::source_location at) {
-    auto extras = std::make_unique<task_extras>(task_options{.resources = std::move(wanted), .at = at});
-    if (const int n = static_cast<int>(extras->options.resources.amount("cpu")); n > 1) extras->processors = n;
-    extras->ledger = std::move(from);
-    extras->share = extras->ledger->ask(extras->options.resources, nullptr);
-    return held(new admission(home, std::move(extras), name, at));
-  }
-
-  /// Before ask(). `admitted(null)` is called, as a task of the pool, when it is granted; with an error if that will never be.
-  /// `ends()` is for who ends the actor.
-  void tell(move_only_function<void(const std::exception_ptr&)> admitted, move_only_function<void()> ends) noexcept {
-    admitted_ = std::move(admitted);
-    ends_ = std::move(ends);
-  }
-  /// To be called when the actor has ended, though it may have a call to finish. Once; may be empty.
-  [[nodiscard]] move_only_function<void()> take_ends() noexcept { return std::move(ends_); }
-  void ask() noexcept {
-    this->retain();
-    if (!extras_->ledger->enqueue(extras_->share, start_granted)) this->release();
-  }
-
-  void run() noexcept override {
-    if (extras_->share->refused.load(std::memory_order_relaxed)) return run_not();
-    admitted_(nullptr);
-  }
-  void run_not() noexcept override { admitted_(extras_->ledger->why_closed()); }
-  [[nodiscard]] task_extras* extras() noexcept override { return extras_.get(); }
-  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
-
- private:
-  admission(pool_id home, std::unique_ptr<task_extras> extras, std::string_view name, std::source_location at)
-      : state_with_error(home, task::no_future, at), extras_(std::move(extras)), name_(name) {
-    extras_->share->who = this;
-    this->publish(task::pending, 1);
-  }
-  void leave() noexcept {
-    if (extras_->ledger->leave(extras_->share, start_granted)) this->release();
-  }
-
-  std::unique_ptr<task_extras> extras_;
-  std::string_view name_;
-  move_only_function<void(const std::exception_ptr&)> admitted_;
-  move_only_function<void()> ends_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/call_in_mailbox.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_CALL_IN_MAILBOX_HPP
-#define CADRE_ACTOR_DETAIL_CALL_IN_MAILBOX_HPP
-
-#include <cstdint>
-#include <exception>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-class actor_cell;
-
-/// What a call is to its actor. Those of the user are limited in number; the constructor is nobody's child, as the actor
-/// does not end with the task that made it.
-enum class call_kind : std::uint8_t { of_user, stop, constructor };
-
-/// What all calls of actors are, beside tasks.
-class call_in_mailbox {
- public:
-  call_in_mailbox(actor_cell& at, call_kind what) noexcept : cell(at), kind(what) {}
-  /// In place of its run. By who holds a reference.
-  virtual void fail(std::exception_ptr why) noexcept = 0;
-  /// With the actor's mutex held: that no turn has to come to it any more.
-  [[nodiscard]] virtual bool has_begun() const noexcept = 0;
-  static call_in_mailbox& of(task& t) { return dynamic_cast<call_in_mailbox&>(t); }
-
-  actor_cell& cell;
-  const call_kind kind;
-
- protected:
-  ~call_in_mailbox() = default;
-};
-
-/// A call that is over when a future is, which its method gives: a coroutine, say. As a task it is pending until then, so
-/// who waits for it in a task does other work. All that changes is guarded by the actor's mutex.
-class long_call : public call_in_mailbox {
- public:
-  using call_in_mailbox::call_in_mailbox;
-  static long_call& of(task& t) { return dynamic_cast<long_call&>(t); }
-  [[nodiscard]] virtual task& node() noexcept = 0;
-  /// Without the mutex, by who has said that it is lost, or to be made again.
-  virtual void heed() noexcept = 0;
-  /// Of one that is to be made again, with the mutex.
-  [[nodiscard]] virtual task_ref<task> take_future() noexcept = 0;
-  /// Its future is there. In the actor's turn, if that saves its state.
-  virtual void finish() noexcept = 0;
-
-  enum class stage : std::uint8_t {
-    waits,  // for a turn
-    runs,   // its method is being called
-    open,   // its method has given the future
-    ends,   // that is there
-    over    // nobody waits for it: it was cancelled before it began, or lost
-  };
-  stage now = stage::waits;
-  bool again = false;   // it is to be made again when its coroutine is over
-  int times_again = 0;  // so often before
-  bool lost = false;    // and with this error, until somebody takes it
-  std::exception_ptr why_lost;
-  // The list that it is in.
-  class long_call_list* in = nullptr;
-  long_call* previous = nullptr;
-  long_call* next = nullptr;
-
- protected:
-  ~long_call() = default;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/async/detail/brief_lock.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_BRIEF_LOCK_HPP
 #define CADRE_ASYNC_DETAIL_BRIEF_LOCK_HPP
@@ -17300,6 +16620,877 @@ class handler_of {
 
   static constinit inline handler entry{typeid(Tag), &Tag::serve, opener(), name()};
   static inline const bool is_listed = (list(), true);
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/held_object.hpp ----
+#ifndef CADRE_STORE_DETAIL_HELD_OBJECT_HPP
+#define CADRE_STORE_DETAIL_HELD_OBJECT_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// An object_ref that does not say of what type its object is. Thread-safety: as an int.
+class held_object {
+ public:
+  held_object() noexcept = default;
+  /// Takes over a ref that is counted already.
+  held_object(store_core& core, std::uint32_t index) noexcept : core_(&core), index_(index) {}
+  held_object(const held_object& other) noexcept : core_(other.core_), index_(other.index_) {
+    if (core_ != nullptr) core_->add_ref(index_);
+  }
+  held_object(held_object&& other) noexcept : core_(std::exchange(other.core_, nullptr)), index_(other.index_) {}
+  held_object& operator=(held_object other) noexcept {
+    std::swap(core_, other.core_);
+    std::swap(index_, other.index_);
+    return *this;
+  }
+  ~held_object() {
+    if (core_ != nullptr) core_->drop_ref(index_);
+  }
+
+  explicit operator bool() const noexcept { return core_ != nullptr; }
+  [[nodiscard]] store_core& core() const noexcept { return *core_; }
+  [[nodiscard]] std::uint32_t index() const noexcept { return index_; }
+  /// For who takes over the ref.
+  std::uint32_t release() noexcept {
+    core_ = nullptr;
+    return index_;
+  }
+
+ private:
+  store_core* core_ = nullptr;
+  std::uint32_t index_ = 0;
+};
+
+/// An object that can be read, and stays where it is. Thread-safety: as an int.
+class pinned_object {
+ public:
+  /// Waits until it is sealed. Throws object_gone (301).
+  explicit pinned_object(held_object which) : which_(std::move(which)), data_(which_.core().pin(which_.index())) {}
+  pinned_object(pinned_object&& other) noexcept = default;
+  pinned_object& operator=(pinned_object&&) = delete;
+  ~pinned_object() {
+    if (which_) which_.core().unpin(which_.index());
+  }
+
+  [[nodiscard]] std::span<const std::byte> bytes() const noexcept {
+    return {data_, static_cast<std::size_t>(std::uint64_t{which_.core().entry(which_.index()).bytes})};
+  }
+
+ private:
+  held_object which_;
+  const std::byte* data_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/store/detail/far_entries.hpp ----
+#ifndef CADRE_STORE_DETAIL_FAR_ENTRIES_HPP
+#define CADRE_STORE_DETAIL_FAR_ENTRIES_HPP
+
+#include <array>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <optional>
+#include <source_location>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+
+/// An object as other nodes know it: which one of which store, and what it is. Trivially copyable, to be sent as it is.
+struct object_origin {
+  std::array<std::uint64_t, 2> store{};
+  std::uint32_t index = 0;
+  std::uint32_t generation = 0;
+  std::uint64_t bytes = 0;
+  std::uint64_t type = 0;
+};
+
+namespace detail {
+
+/// Entries of a store as other processes and nodes name them. Thread-safety: all functions, from any thread.
+class far_entries {
+ public:
+  explicit far_entries(store_core& core) noexcept : core_(core), table_(core.table()) {}
+
+  /// No other object of this store has, or has had, the same.
+  [[nodiscard]] std::uint64_t key(std::uint32_t i) const noexcept { return key(i, core_.word(i).generation()); }
+  static std::uint64_t key(std::uint32_t i, std::uint32_t generation) noexcept {
+    return std::uint64_t{generation} << 32 | i;
+  }
+  static std::uint32_t index(std::uint64_t key) noexcept { return static_cast<std::uint32_t>(key); }
+
+  /// The object of that key, if it lives: somebody has to hold it.
+  [[nodiscard]] held_object hold(std::uint64_t key) {
+    core_.check_process();
+    const std::uint32_t i = index(key);
+    const store_lock lock(table_);
+    if (i >= table_.head().entries_begun) return {};
+    const object_word w = table_.word(i);
+    if (w.generation() != key >> 32 || w.state() == object_state::free || object_table::is_kept(w)) return {};
+    table_.hold(i);
+    return {core_, i};
+  }
+
+  /// What is known here of an object of another node, under one name for all processes of this one: a new entry of `bytes`,
+  /// which the caller is to write (it holds a ref and a view of it), or the one that there is (with a ref). `memory` is null
+  /// in the second case. Throws as put().
+  struct entered {
+    std::uint32_t index;
+    std::byte* memory;
+  };
+  entered enter(const object_origin& origin, const stored_label& label, std::uint64_t bytes, bool evictable,
+                const std::source_location& at) {
+    const std::string name = name_of(origin);
+    for (;;) {
+      if (const std::uint32_t i = core_.find(name); i != no_index) return {i, nullptr};
+      try {
+        const auto made =
+            core_.create(bytes, label.key, label.text, {.name = name, .evictable = evictable}, at, object_weak_name);
+        return {made.index, made.data};
+      } catch (const object_name_taken&) {}
+    }
+  }
+
+  /// Makes this process the writer of an object that another one has begun, without memory, and of which this one holds a
+  /// ref. False if that is not being written any more.
+  [[nodiscard]] bool adopt(std::uint32_t i) {
+    core_.check_process();
+    {
+      const store_lock lock(table_);
+      object_word w = table_.word(i);
+      if (w.state() != object_state::creating || w.owner() == table_.slot()) return false;
+      table_.hold(i);
+      table_.mine(i).fetch_add(hold_view, std::memory_order_seq_cst);
+      if (table_.change(i, w, object_word(w.generation(), object_state::creating, table_.slot()))) return true;
+    }
+    leave(i);
+    return false;
+  }
+  /// Its writer holds it no more: another one has adopted it, or it has ended.
+  void leave(std::uint32_t i) noexcept {
+    core_.unpin(i);
+    core_.drop_ref(i);
+  }
+  /// Ends what is not sealed, and to which nobody refers but its writer, who calls this. False if somebody does.
+  bool give_up_if_unwanted(std::uint32_t i) {
+    {
+      const store_lock lock(table_);
+      bool wanted = refs_of(table_.mine(i).load(std::memory_order_seq_cst)) != 1 || table_.entry(i).in_flight != 0;
+      table_.for_each_holder(i, [&](std::uint32_t s) {
+        wanted |= s != table_.slot() && refs_of(core_.memory().counts(s)[i].load(std::memory_order_seq_cst)) != 0;
+      });
+      if (wanted) return false;
+      table_.end(i, object_end::aborted);
+    }
+    leave(i);
+    return true;
+  }
+
+  /// Of the process that writes the object of that key, if there is one, and it is another one that has said its rank.
+  [[nodiscard]] std::optional<int> rank_of_writer(std::uint64_t key) {
+    const std::uint32_t i = index(key);
+    const store_lock lock(table_);
+    if (i >= table_.head().entries_begun) return std::nullopt;
+    const object_word w = table_.word(i);
+    if (w.generation() != key >> 32 || w.state() != object_state::creating || w.owner() == table_.slot())
+      return std::nullopt;
+    const std::int32_t rank = core_.memory().slots()[w.owner()].rank;
+    return rank < 0 ? std::nullopt : std::optional<int>(rank);
+  }
+
+ private:
+  // One that no user would choose, and short, so that it takes no memory.
+  static std::string name_of(const object_origin& o) {
+    std::array<char, 24> text{'\1'};
+    static_assert(sizeof text <= sizeof object_details::short_name);
+    std::memcpy(text.data() + 1, o.store.data(), 15);
+    std::memcpy(text.data() + 16, &o.index, 4);
+    std::memcpy(text.data() + 20, &o.generation, 4);
+    return {text.data(), text.size()};
+  }
+
+  store_core& core_;
+  object_table& table_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/loans.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_LOANS_HPP
+#define CADRE_ACTOR_DETAIL_LOANS_HPP
+
+#include <cstdint>
+#include <optional>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a message says of an object to a rank of another node: it is lent, until that gives it back.
+struct object_loan {
+  std::uint64_t key = 0;   ///< of the lender's entry: see far_entries
+  object_origin origin{};  ///< where its bytes are; how many, if that is known
+  std::int64_t rank = -1;  ///< whom to ask for them; -1: a ref to nothing
+};
+
+/// What makes objects on other nodes, or for them, needs of class far_objects, which is compiled by who begins a job.
+class loans {
+ public:
+  /// An object, of which the caller holds a ref, to a rank.
+  virtual object_loan lend(int to, store_core& core, std::uint32_t i) = 0;
+  /// An object that this process has begun may be made on another node.
+  virtual void expect(std::uint64_t key) = 0;
+  virtual void expect_no_more(std::uint64_t key) noexcept = 0;
+  /// That is what was lent. The writer's part of it is taken over. True if it is wanted already.
+  [[nodiscard]] virtual bool assign(int from, const object_loan& l, store_core& core, std::uint32_t i) = 0;
+
+  /// Which rank of another node has the bytes, and how many (0: not known).
+  struct whereabouts {
+    int rank = 0;
+    std::uint64_t bytes = 0;
+  };
+  [[nodiscard]] virtual std::optional<whereabouts> find(std::uint64_t key) const noexcept = 0;
+
+ protected:
+  ~loans() = default;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/placement.hpp ----
+#ifndef CADRE_ACTOR_PLACEMENT_HPP
+#define CADRE_ACTOR_PLACEMENT_HPP
+
+#include <cstdint>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+
+/// Where a task or an actor is to run: `.on = cadre::on_rank(1)`, `cadre::on_node("host")`, `cadre::spread`, `cadre::pack`,
+/// or a placement_group, or one bundle of it. Without a word, where its resources are free, as far as its caller knows.
+class placement {
+ public:
+  enum class kind : std::uint8_t { anywhere, on_rank, on_node, spread, pack, in_group };
+
+  constexpr placement() noexcept = default;
+
+  [[nodiscard]] kind what() const noexcept { return kind_; }
+  [[nodiscard]] int rank() const noexcept { return rank_; }
+  [[nodiscard]] const std::string& node() const noexcept { return node_; }
+  /// Elsewhere, if the node is not there.
+  [[nodiscard]] bool is_soft() const noexcept { return is_soft_; }
+  [[nodiscard]] bool is_in_group() const noexcept { return kind_ == kind::in_group; }
+  /// Of the placement group: which one of the job, and which of its bundles; any_bundle: whichever has room.
+  [[nodiscard]] std::uint64_t group() const noexcept { return group_; }
+  [[nodiscard]] int bundle() const noexcept { return rank_; }
+  static constexpr int any_bundle = -1;
+
+ private:
+  friend placement on_rank(int rank);
+  friend placement on_node(std::string host, bool soft);
+  friend placement in_group(std::uint64_t group, int bundle);
+  friend struct placements;
+  explicit placement(kind what) noexcept : kind_(what) {}
+
+  kind kind_ = kind::anywhere;
+  int rank_ = 0;  // or the bundle
+  std::uint64_t group_ = 0;
+  bool is_soft_ = false;
+  std::string node_;
+};
+
+/// On that rank of the job.
+[[nodiscard]] inline placement on_rank(int rank) {
+  placement p(placement::kind::on_rank);
+  p.rank_ = rank;
+  return p;
+}
+/// On the node of that host name; with `soft`, elsewhere if the job has none of that name.
+[[nodiscard]] inline placement on_node(std::string host, bool soft = false) {
+  placement p(placement::kind::on_node);
+  p.node_ = std::move(host);
+  p.is_soft_ = soft;
+  return p;
+}
+
+/// What a placement_group is converted to.
+[[nodiscard]] inline placement in_group(std::uint64_t group, int bundle = placement::any_bundle) {
+  placement p(placement::kind::in_group);
+  p.group_ = group;
+  p.rank_ = bundle;
+  return p;
+}
+
+/// How the bundles of a placement group are laid out: `cadre::pack`, `cadre::spread`, `cadre::strict_pack`,
+/// `cadre::strict_spread`.
+class placement_strategy {
+ public:
+  enum class kind : std::uint8_t { pack, spread, strict_pack, strict_spread };
+
+  constexpr placement_strategy(kind what = kind::pack) noexcept : kind_(what) {}
+  /// Of cadre::pack or cadre::spread. Throws impossible_request (209) for another placement.
+  placement_strategy(const placement& p) : kind_(p.what() == placement::kind::spread ? kind::spread : kind::pack) {
+    if (p.what() != placement::kind::spread && p.what() != placement::kind::pack)
+      throw impossible_request(
+          "a placement group whose .strategy is a place; give it cadre::pack, spread, strict_pack or strict_spread");
+  }
+  [[nodiscard]] constexpr kind what() const noexcept { return kind_; }
+
+ private:
+  kind kind_;
+};
+
+struct placements {
+  /// One after another on all nodes.
+  static inline const placement spread{placement::kind::spread};
+  /// On as few nodes as will do.
+  static inline const placement pack{placement::kind::pack};
+};
+inline const placement& spread = placements::spread;
+inline const placement& pack = placements::pack;
+
+/// All bundles on one node.
+inline constexpr placement_strategy strict_pack = placement_strategy::kind::strict_pack;
+/// Each bundle on a node of its own.
+inline constexpr placement_strategy strict_spread = placement_strategy::kind::strict_spread;
+
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/where.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_WHERE_HPP
+#define CADRE_ACTOR_DETAIL_WHERE_HPP
+
+#include <algorithm>
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a task holds that does not say what.
+inline const resource_set& one_cpu() {
+  static const resource_set one{{"cpu", 1}};
+  return one;
+}
+
+/// Places that have resources (ranks, or the bundles of a group), and how much of them this rank has spoken for: by what it
+/// sent there that is not answered yet, and by the actors that it placed there. Nothing is asked of the places: what others
+/// have sent there is not seen. Thread-safety: all functions, from any thread. Cost: reads of two numbers for each place and
+/// each name that is wanted.
+class places {
+ public:
+  struct place {
+    std::string node;
+    resource_set has;
+  };
+  static constexpr int none = -1;
+
+  explicit places(const std::vector<place>& all) : size_(static_cast<int>(all.size())) {
+    for (const place& p : all)
+      for (const resource_set::entry& e : p.has.entries())
+        if (find(e.name) == kinds_.size()) kinds_.push_back(e.name);
+    total_.resize(all.size() * kinds_.size());
+    taken_ = std::vector<std::atomic<std::int64_t>>(total_.size());
+    std::vector<std::string> nodes;
+    std::vector<int> before;  // how many places of its node come before each
+    for (std::size_t p = 0; p < all.size(); ++p) {
+      for (const resource_set::entry& e : all[p].has.entries()) total_[p * kinds_.size() + find(e.name)] = e.units;
+      const auto at = std::find(nodes.begin(), nodes.end(), all[p].node);
+      node_of_.push_back(static_cast<int>(at - nodes.begin()));
+      if (at == nodes.end()) nodes.push_back(all[p].node);
+      before.push_back(static_cast<int>(std::count(node_of_.begin(), node_of_.end() - 1, node_of_.back())));
+      by_node_.push_back(static_cast<int>(p));
+      across_.push_back(static_cast<int>(p));
+    }
+    const auto sort = [](std::vector<int>& order, const std::vector<int>& by) {
+      std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return by[index(a)] < by[index(b)]; });
+    };
+    sort(by_node_, node_of_);
+    sort(across_, node_of_);
+    sort(across_, before);
+  }
+
+  [[nodiscard]] int size() const noexcept { return size_; }
+  [[nodiscard]] int node_of(int p) const noexcept { return node_of_[index(p)]; }
+  /// Whether the place has that at all.
+  [[nodiscard]] bool has(int p, const resource_set& wanted) const noexcept { return share(p, wanted, false) <= 1; }
+
+  /// Where to: of the places that `may(place)` be, and have what is wanted, the one of which the least is spoken for, in turn
+  /// where several are equal; `pack`: the first with room, a node after the other; `spread`: in turn over the nodes, then
+  /// over the places of each. A place of the node `near`, if it has room, comes before all. `none`: there is no such place.
+  template <class May>
+  [[nodiscard]] int choose(const resource_set& wanted, placement::kind how, const May& may, int near = none) {
+    if (near != none) {
+      const auto close = [&](int p) { return node_of_[index(p)] == near && share(p, wanted) <= 1 && may(p); };
+      if (const int p = least(wanted, close); p != none) return p;
+    }
+    if (how == placement::kind::pack)
+      for (const int p : by_node_)
+        if (share(p, wanted) <= 1 && may(p)) return p;
+    if (how == placement::kind::spread) return in_turn(across_, [&](int p) { return has(p, wanted) && may(p); });
+    return least(wanted, may);
+  }
+
+  void take(int p, const resource_set& what) noexcept { change(p, what, 1); }
+  void give_back(int p, const resource_set& what) noexcept { change(p, what, -1); }
+
+ private:
+  static std::size_t index(int i) noexcept { return static_cast<std::size_t>(i); }
+  [[nodiscard]] std::size_t find(std::string_view kind) const noexcept {
+    std::size_t k = 0;
+    while (k < kinds_.size() && kinds_[k] != kind) ++k;
+    return k;
+  }
+  // Of the place's own, the largest of all names, once this is there too; infinite if it never has that much.
+  [[nodiscard]] double share(int p, const resource_set& wanted, bool beside_others = true) const noexcept {
+    double most = 0;
+    for (const resource_set::entry& e : wanted.entries()) {
+      if (e.units == 0) continue;
+      const std::size_t k = find(e.name), at = index(p) * kinds_.size() + k;
+      if (k == kinds_.size() || total_[at] < e.units) return std::numeric_limits<double>::infinity();
+      const std::int64_t others = beside_others ? taken_[at].load(std::memory_order_relaxed) : 0;
+      const double all = static_cast<double>(others) + static_cast<double>(e.units);  // which has room for any sum
+      most = std::max(most, all / static_cast<double>(total_[at]));
+    }
+    return most;
+  }
+  template <class Can>
+  [[nodiscard]] int least(const resource_set& wanted, const Can& can) {
+    double best = std::numeric_limits<double>::infinity();
+    int chosen = none;
+    std::uint32_t equals = 0;
+    for (int p = 0; p < size_; ++p) {
+      const double s = share(p, wanted);
+      if (s > best || (s == best && chosen == none) || !can(p)) continue;
+      equals = s < best ? 1 : equals + 1;
+      if (s < best) chosen = p;
+      best = s;
+    }
+    if (equals < 2) return chosen;
+    std::uint32_t skip = next_.fetch_add(1, std::memory_order_relaxed) % equals;
+    for (int p = 0; p < size_; ++p)
+      if (share(p, wanted) <= best && can(p) && skip-- == 0) return p;
+    return chosen;  // others have taken some meanwhile
+  }
+  template <class Can>
+  [[nodiscard]] int in_turn(const std::vector<int>& order, const Can& can) {
+    std::uint32_t n = 0;
+    for (const int p : order) n += can(p) ? 1 : 0;
+    if (n == 0) return none;
+    std::uint32_t skip = next_.fetch_add(1, std::memory_order_relaxed) % n;
+    int last = none;
+    for (const int p : order)
+      if (can(p)) {
+        last = p;
+        if (skip-- == 0) break;
+      }
+    return last;
+  }
+  void change(int p, const resource_set& what, std::int64_t sign) noexcept {
+    for (const resource_set::entry& e : what.entries())
+      if (const std::size_t k = find(e.name); k != kinds_.size())
+        taken_[index(p) * kinds_.size() + k].fetch_add(sign * e.units, std::memory_order_relaxed);
+  }
+
+  const int size_;
+  std::vector<std::string> kinds_;
+  std::vector<std::int64_t> total_;               // by place, then kind
+  std::vector<std::atomic<std::int64_t>> taken_;  // likewise
+  std::vector<int> node_of_, by_node_, across_;
+  std::atomic<std::uint32_t> next_{0};
+};
+
+/// What one request has spoken for, until it is answered. Cost: nothing but the counts for one "cpu"; else a copy of what is
+/// wanted.
+class charge {
+ public:
+  charge() noexcept = default;
+  charge(std::shared_ptr<places> all, int at, const resource_set& wanted)
+      : what_(new what{std::move(all), at, wanted.is_ordinary() ? resource_set() : wanted}) {
+    what_->all->take(at, what_->resources());
+  }
+  charge(charge&& other) noexcept = default;
+  charge& operator=(charge&& other) noexcept {
+    settle();
+    what_ = std::move(other.what_);
+    return *this;
+  }
+  ~charge() { settle(); }
+
+  void settle() noexcept {
+    if (what_ == nullptr) return;
+    what_->all->give_back(what_->at, what_->resources());
+    what_ = nullptr;
+  }
+
+ private:
+  struct what {
+    std::shared_ptr<places> all;
+    int at;
+    resource_set wanted;  // empty: one "cpu"
+
+    [[nodiscard]] const resource_set& resources() const noexcept { return wanted.empty() ? one_cpu() : wanted; }
+  };
+  std::unique_ptr<what> what_;  // null for calls of actors, which are many
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/membership.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_MEMBERSHIP_HPP
+#define CADRE_ACTOR_DETAIL_MEMBERSHIP_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What a rank tells the others of itself when the job begins.
+struct peer_facts {
+  std::string host;
+  std::uint64_t node = 0;  ///< the same on ranks of one node, which share its store
+  resource_set resources = {};
+  std::vector<int> gpus = {};
+  std::uint64_t threads = 0;  ///< of its pool
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(host, node, resources, gpus, threads);
+  }
+};
+
+/// The ranks of a job, and which member of it (see class link) has each. Whoever takes the place of a member that has died
+/// is on its node, with its resources. Thread-safety: all functions, from any thread.
+class membership {
+ public:
+  membership(const link& way, std::vector<peer_facts> by_rank)
+      : way_(way),
+        facts_(std::move(by_rank)),
+        holder_(facts_.size()),
+        is_to_return_(facts_.size()),
+        gone_(static_cast<std::size_t>(way.most_members())) {
+    for (std::size_t r = 0; r < holder_.size(); ++r) holder_[r].store(static_cast<int>(r), std::memory_order_relaxed);
+    for (int m = 0; m < way.members(); ++m) {
+      if (way.is_alive(m) || m == way.rank())
+        holder_[index(way.rank_of(m))].store(m, std::memory_order_relaxed);
+      else
+        gone_[index(m)].store(true, std::memory_order_relaxed);
+    }
+  }
+
+  [[nodiscard]] const std::vector<peer_facts>& all() const noexcept { return facts_; }
+  /// Of a member.
+  [[nodiscard]] const peer_facts& facts_of(int m) const noexcept { return facts_[index(way_.rank_of(m))]; }
+  [[nodiscard]] int holder_of(int rank) const noexcept { return holder_[index(rank)].load(std::memory_order_acquire); }
+  /// From now on.
+  void seat(int m) noexcept { holder_[index(way_.rank_of(m))].store(m, std::memory_order_release); }
+
+  /// On rank 0: a process that takes the rank over is being started.
+  [[nodiscard]] bool is_to_return(int rank) const noexcept { return is_to_return_[index(rank)].load(); }
+  void set_to_return(int rank, bool is) noexcept { is_to_return_[index(rank)].store(is); }
+
+  /// Whether a member is of this node, and has its store.
+  [[nodiscard]] bool is_here(int m) const noexcept { return facts_of(m).node == facts_of(way_.rank()).node; }
+  [[nodiscard]] bool has_several_nodes() const noexcept {
+    for (const peer_facts& f : facts_)
+      if (f.node != facts_[0].node) return true;
+    return false;
+  }
+
+  /// It has died, and all that was asked of it has been told so.
+  [[nodiscard]] bool is_gone(int m) const noexcept { return gone_[index(m)].load(); }
+  void set_gone(int m) noexcept { gone_[index(m)].store(true); }
+
+  [[nodiscard]] bool is_at(const placement& on, int rank) const {
+    return on.what() == placement::kind::on_rank   ? rank == on.rank()
+           : on.what() == placement::kind::on_node ? facts_[index(rank)].host == on.node()
+                                                   : true;
+  }
+  [[nodiscard]] std::vector<places::place> places_by_rank() const {
+    std::vector<places::place> ranks;
+    for (const peer_facts& p : facts_) ranks.push_back({std::to_string(p.node), p.resources});
+    return ranks;
+  }
+  /// For the text of an error.
+  [[nodiscard]] std::string none_for(const placement& on, const resource_set& wanted) const {
+    std::string text = wanted.text();
+    if (on.what() == placement::kind::on_rank) text += " on rank " + std::to_string(on.rank());
+    if (on.what() == placement::kind::on_node) text += " on node '" + on.node() + "'";
+    text += "; this job has ";
+    for (std::size_t r = 0; r < facts_.size() && r < 16; ++r)
+      text +=
+          (r ? "; rank " : "rank ") + std::to_string(r) + " on '" + facts_[r].host + "' " + facts_[r].resources.text();
+    return text;
+  }
+
+ private:
+  static std::size_t index(int i) noexcept { return static_cast<std::size_t>(i); }
+
+  const link& way_;
+  const std::vector<peer_facts> facts_;
+  std::vector<std::atomic<int>> holder_;
+  std::vector<std::atomic<bool>> is_to_return_;
+  std::vector<std::atomic<bool>> gone_;  // by member
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/message_head.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_MESSAGE_HEAD_HPP
+#define CADRE_ACTOR_DETAIL_MESSAGE_HEAD_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <span>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What ranks say to each other.
+enum class message_kind : std::uint8_t { ask, answer, failure, cancel, shutdown };
+struct message_head {
+  std::uint64_t number = 0;
+  std::uint32_t cell = 0, generation = 0;
+  std::uint32_t handler = 0;
+  message_kind what{};
+  bool counts = true;  // for the end of the job: see finish()
+  bool with_refs = false;
+
+  // As it lies in memory, without its padding: the ranks run one program.
+  static constexpr std::size_t bytes = 23;
+  static message_head read(std::span<const std::byte> from) {
+    message_head h;
+    if (from.size() < bytes) throw archive_truncated(bytes, from.size(), 0);
+    for (const std::size_t flag : {offsetof(message_head, counts), offsetof(message_head, with_refs)})
+      if (from[flag] > std::byte{1})
+        throw archive_corrupt("a bool of value " + std::to_string(std::to_integer<int>(from[flag])), flag);
+    each(h, [at = from.data()](auto& member, std::size_t offset) { std::memcpy(&member, at + offset, sizeof member); });
+    return h;
+  }
+  void write(std::byte* to) const noexcept {
+    each(*this, [to](const auto& member, std::size_t offset) { std::memcpy(to + offset, &member, sizeof member); });
+  }
+
+ private:
+  // One by one: a processor waits long for a read of several words that have just been written one by one.
+  template <class Head, class F>
+  static void each(Head& h, const F& f) {
+    f(h.number, offsetof(message_head, number));
+    f(h.cell, offsetof(message_head, cell));
+    f(h.generation, offsetof(message_head, generation));
+    f(h.handler, offsetof(message_head, handler));
+    f(h.what, offsetof(message_head, what));
+    f(h.counts, offsetof(message_head, counts));
+    f(h.with_refs, offsetof(message_head, with_refs));
+  }
+};
+static_assert(offsetof(message_head, with_refs) + 1 == message_head::bytes);
+
+/// What goes along with a message from where it lies.
+struct enclosed {
+  std::shared_ptr<const void> keep =
+      {};  ///< of what is written, so that large values may go as blocks; or of the block
+  std::span<const std::byte> block = {};  ///< beside what is written
+};
+
+struct how_to_answer {
+  bool counts = true;  ///< see head::counts
+  bool waits = false;  ///< for others that follow: until answers_end()
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/admission.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ADMISSION_HPP
+#define CADRE_ACTOR_DETAIL_ADMISSION_HPP
+
+#include <exception>
+#include <memory>
+#include <source_location>
+#include <string_view>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What an actor holds for its whole life: a task that runs when the resources are there, and what it was granted is given
+/// back later, when the actor has gone.
+class admission final : public state_with_error {
+ public:
+  using ledger = std::shared_ptr<resource_ledger<>>;
+
+  struct gives_back {
+    void operator()(admission* a) const noexcept {
+      a->leave();
+      a->release();
+    }
+  };
+  using held = std::unique_ptr<admission, gives_back>;
+
+  /// To be asked for later. Throws impossible_request (209).
+  static held of(pool_id home, ledger from, resource_set wanted, std::string_view name, std::source_location at) {
+    auto extras = std::make_unique<task_extras>(task_options{.resources = std::move(wanted), .at = at});
+    if (const int n = static_cast<int>(extras->options.resources.amount("cpu")); n > 1) extras->processors = n;
+    extras->ledger = std::move(from);
+    extras->share = extras->ledger->ask(extras->options.resources, nullptr);
+    return held(new admission(home, std::move(extras), name, at));
+  }
+
+  /// Before ask(). `admitted(null)` is called, as a task of the pool, when it is granted; with an error if that will never be.
+  /// `ends()` is for who ends the actor.
+  void tell(move_only_function<void(const std::exception_ptr&)> admitted, move_only_function<void()> ends) noexcept {
+    admitted_ = std::move(admitted);
+    ends_ = std::move(ends);
+  }
+  /// To be called when the actor has ended, though it may have a call to finish. Once; may be empty.
+  [[nodiscard]] move_only_function<void()> take_ends() noexcept { return std::move(ends_); }
+  void ask() noexcept {
+    this->retain();
+    if (!extras_->ledger->enqueue(extras_->share, start_granted)) this->release();
+  }
+
+  void run() noexcept override {
+    if (extras_->share->refused.load(std::memory_order_relaxed)) return run_not();
+    admitted_(nullptr);
+  }
+  void run_not() noexcept override { admitted_(extras_->ledger->why_closed()); }
+  [[nodiscard]] task_extras* extras() noexcept override { return extras_.get(); }
+  [[nodiscard]] std::string_view name() const noexcept override { return name_; }
+
+ private:
+  admission(pool_id home, std::unique_ptr<task_extras> extras, std::string_view name, std::source_location at)
+      : state_with_error(home, task::no_future, at), extras_(std::move(extras)), name_(name) {
+    extras_->share->who = this;
+    this->publish(task::pending, 1);
+  }
+  void leave() noexcept {
+    if (extras_->ledger->leave(extras_->share, start_granted)) this->release();
+  }
+
+  std::unique_ptr<task_extras> extras_;
+  std::string_view name_;
+  move_only_function<void(const std::exception_ptr&)> admitted_;
+  move_only_function<void()> ends_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/call_in_mailbox.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_CALL_IN_MAILBOX_HPP
+#define CADRE_ACTOR_DETAIL_CALL_IN_MAILBOX_HPP
+
+#include <cstdint>
+#include <exception>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class actor_cell;
+
+/// What a call is to its actor. Those of the user are limited in number; the constructor is nobody's child, as the actor
+/// does not end with the task that made it.
+enum class call_kind : std::uint8_t { of_user, stop, constructor };
+
+/// What all calls of actors are, beside tasks.
+class call_in_mailbox {
+ public:
+  call_in_mailbox(actor_cell& at, call_kind what) noexcept : cell(at), kind(what) {}
+  /// In place of its run. By who holds a reference.
+  virtual void fail(std::exception_ptr why) noexcept = 0;
+  /// With the actor's mutex held: that no turn has to come to it any more.
+  [[nodiscard]] virtual bool has_begun() const noexcept = 0;
+  static call_in_mailbox& of(task& t) { return dynamic_cast<call_in_mailbox&>(t); }
+
+  actor_cell& cell;
+  const call_kind kind;
+
+ protected:
+  ~call_in_mailbox() = default;
+};
+
+/// A call that is over when a future is, which its method gives: a coroutine, say. As a task it is pending until then, so
+/// who waits for it in a task does other work. All that changes is guarded by the actor's mutex.
+class long_call : public call_in_mailbox {
+ public:
+  using call_in_mailbox::call_in_mailbox;
+  static long_call& of(task& t) { return dynamic_cast<long_call&>(t); }
+  [[nodiscard]] virtual task& node() noexcept = 0;
+  /// Without the mutex, by who has said that it is lost, or to be made again.
+  virtual void heed() noexcept = 0;
+  /// Of one that is to be made again, with the mutex.
+  [[nodiscard]] virtual task_ref<task> take_future() noexcept = 0;
+  /// Its future is there. In the actor's turn, if that saves its state.
+  virtual void finish() noexcept = 0;
+
+  enum class stage : std::uint8_t {
+    waits,  // for a turn
+    runs,   // its method is being called
+    open,   // its method has given the future
+    ends,   // that is there
+    over    // nobody waits for it: it was cancelled before it began, or lost
+  };
+  stage now = stage::waits;
+  bool again = false;   // it is to be made again when its coroutine is over
+  int times_again = 0;  // so often before
+  bool lost = false;    // and with this error, until somebody takes it
+  std::exception_ptr why_lost;
+  // The list that it is in.
+  class long_call_list* in = nullptr;
+  long_call* previous = nullptr;
+  long_call* next = nullptr;
+
+ protected:
+  ~long_call() = default;
 };
 
 }  // namespace detail
@@ -18868,281 +19059,18 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/actor/detail/message_head.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_MESSAGE_HEAD_HPP
-#define CADRE_ACTOR_DETAIL_MESSAGE_HEAD_HPP
+// ---- cadre/actor/detail/name_answer.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_NAME_ANSWER_HPP
+#define CADRE_ACTOR_DETAIL_NAME_ANSWER_HPP
 
-#include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <memory>
-#include <span>
 #include <string>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// What ranks say to each other.
-enum class message_kind : std::uint8_t { ask, answer, failure, cancel, shutdown };
-struct message_head {
-  std::uint64_t number = 0;
-  std::uint32_t cell = 0, generation = 0;
-  std::uint32_t handler = 0;
-  message_kind what{};
-  bool counts = true;  // for the end of the job: see finish()
-  bool with_refs = false;
-
-  // As it lies in memory, without its padding: the ranks run one program.
-  static constexpr std::size_t bytes = 23;
-  static message_head read(std::span<const std::byte> from) {
-    message_head h;
-    if (from.size() < bytes) throw archive_truncated(bytes, from.size(), 0);
-    for (const std::size_t flag : {offsetof(message_head, counts), offsetof(message_head, with_refs)})
-      if (from[flag] > std::byte{1})
-        throw archive_corrupt("a bool of value " + std::to_string(std::to_integer<int>(from[flag])), flag);
-    each(h, [at = from.data()](auto& member, std::size_t offset) { std::memcpy(&member, at + offset, sizeof member); });
-    return h;
-  }
-  void write(std::byte* to) const noexcept {
-    each(*this, [to](const auto& member, std::size_t offset) { std::memcpy(to + offset, &member, sizeof member); });
-  }
-
- private:
-  // One by one: a processor waits long for a read of several words that have just been written one by one.
-  template <class Head, class F>
-  static void each(Head& h, const F& f) {
-    f(h.number, offsetof(message_head, number));
-    f(h.cell, offsetof(message_head, cell));
-    f(h.generation, offsetof(message_head, generation));
-    f(h.handler, offsetof(message_head, handler));
-    f(h.what, offsetof(message_head, what));
-    f(h.counts, offsetof(message_head, counts));
-    f(h.with_refs, offsetof(message_head, with_refs));
-  }
-};
-static_assert(offsetof(message_head, with_refs) + 1 == message_head::bytes);
-
-/// What goes along with a message from where it lies.
-struct enclosed {
-  std::shared_ptr<const void> keep =
-      {};  ///< of what is written, so that large values may go as blocks; or of the block
-  std::span<const std::byte> block = {};  ///< beside what is written
-};
-
-struct how_to_answer {
-  bool counts = true;  ///< see head::counts
-  bool waits = false;  ///< for others that follow: until answers_end()
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/arriving_letters.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_ARRIVING_LETTERS_HPP
-#define CADRE_ACTOR_DETAIL_ARRIVING_LETTERS_HPP
-
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <span>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Puts calls of one actor together that come one behind the other, so that its mailbox is opened once for all of them. By
-/// whoever receives, one thread at a time.
-class arriving_letters {
- public:
-  arriving_letters(actor_table& actors, receives_letters& to, pool_id home) noexcept
-      : actors_(actors), to_(to), home_(home) {}
-
-  /// False for what is not to be a letter, before which those that came go into the mailbox.
-  bool take(int from, const message_head& h, std::span<const std::byte> arguments, bool is_plain) {
-    const handler* const opened_by =
-        h.what == message_kind::ask && h.handler < handlers_.size() ? handlers_[h.handler] : nullptr;
-    if (opened_by == nullptr || opened_by->open() == nullptr || !is_plain || !h.counts ||
-        arguments.size() > packed_letters::largest) {
-      deliver();
-      return false;
-    }
-    if (some_ && whose_ == actor_address{h.cell, h.generation} && some_->from() == from &&
-        some_->add(*opened_by, h.number, arguments))
-      return true;
-    deliver();
-    if (!actors_.has(h.cell) || !actors_[h.cell].takes_letters(h.generation)) return false;
-    whose_ = {h.cell, h.generation};
-    some_ = task_ref<letters>(new letters(actors_[h.cell], to_, home_, from));
-    return some_->add(*opened_by, h.number, arguments);
-  }
-  /// What was taken goes into the mailbox. Before anything else is served.
-  void deliver() noexcept {
-    if (!some_) return;
-    const task_ref<letters> all = std::exchange(some_, {});
-    const std::uint32_t n = all->count();
-    all->retain();  // that of the mailbox
-    bool taken = false;
-    try {
-      taken = actors_[whose_.cell].push(whose_.generation, *all, false);
-      if (!taken) all->fail_for_ever();
-    } catch (...) {  // no memory for a turn
-      all->fail(std::current_exception());
-    }
-    if (!taken) all->release();
-    to_.letters_came(n);
-  }
-
- private:
-  actor_table& actors_;
-  receives_letters& to_;
-  pool_id home_;
-  const std::vector<const handler*>& handlers_ = handler::all();
-  task_ref<letters> some_;
-  actor_address whose_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/circle_looks.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_CIRCLE_LOOKS_HPP
-#define CADRE_ACTOR_DETAIL_CIRCLE_LOOKS_HPP
-
-#include <chrono>
-#include <compare>
-#include <cstddef>
-#include <cstdint>
-#include <mutex>
-#include <set>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// When a rank looks for circles of waits, and which questions have come by: see circle_request.
-class circle_looks {
- public:
-  struct question {
-    int asker;
-    std::uint64_t first;
-    std::uint32_t round;
-    int from;
-    std::uint64_t number;
-    friend auto operator<=>(const question&, const question&) = default;
-  };
-
-  /// By one thread; true four times a second.
-  [[nodiscard]] bool is_time() noexcept {
-    const auto now = std::chrono::steady_clock::now();
-    if (now < next_) return false;
-    next_ = now + std::chrono::milliseconds(250);
-    ++round_;
-    return true;
-  }
-  [[nodiscard]] std::uint32_t round() const noexcept { return round_; }
-
-  /// False if it has been here, by the same way or another. Thread-safe.
-  [[nodiscard]] bool is_new(const question& q) {
-    constexpr std::size_t enough = 10'000;
-    const std::lock_guard lock(mutex_);
-    if (seen_.size() > enough) seen_.clear();
-    return seen_.insert(q).second;
-  }
-
- private:
-  std::chrono::steady_clock::time_point next_{};
-  std::uint32_t round_ = 0;
-  std::mutex mutex_;
-  std::set<question> seen_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/error_codec.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
-#define CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
-
-#include <exception>
-#include <new>
-#include <stdexcept>
-#include <string>
-#include <typeinfo>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// An exception on its way to another rank.
-struct sent_error {
-  std::string type;  ///< as the compiler calls it
-  std::string text;
-  std::string where;  ///< the rank and host that it comes from, for types that are not known
-};
-
-inline sent_error send_error(const std::exception_ptr& error, std::string where) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const remote_error& e) {  // goes on as what it was
-    return {std::string(e.type()), std::string(e.text()), std::string(e.where())};
-  } catch (const std::exception& e) {
-    return {typeid(e).name(), e.what(), std::move(where)};
-  } catch (...) {
-    return {"", "an error that is not a std::exception", std::move(where)};
-  }
-}
-
-template <class... E>
-std::exception_ptr received_as(const sent_error& e) {
-  std::exception_ptr made;
-  const auto one = [&]<class T>(const T*) {
-    if (made || e.type != typeid(T).name()) return;
-    if constexpr (std::derived_from<T, error>)
-      made = std::make_exception_ptr(T(received_text{e.text}));
-    else if constexpr (std::is_constructible_v<T, std::string>)
-      made = std::make_exception_ptr(T(e.text));
-    else
-      made = std::make_exception_ptr(T());
-  };
-  (one(static_cast<const E*>(nullptr)), ...);
-  return made;
-}
-
-/// With its type, if that is one of the standard library or one of cadre that travels; else a remote_error.
-inline std::exception_ptr receive_error(const sent_error& e) {
-  std::exception_ptr made =
-      received_as<std::runtime_error, std::logic_error, std::invalid_argument, std::domain_error, std::length_error,
-                  std::out_of_range, std::range_error, std::overflow_error, std::underflow_error, std::bad_alloc,
-                  task_cancelled, deadline_passed, wait_cycle, impossible_request, bad_task_option, actor_died,
-                  worker_died, no_actor, unsaved_state, no_such_actor, actor_name_taken, wrong_actor_type,
-                  too_many_calls, empty_actor, no_runtime, placement_group_gone, empty_placement_group, object_gone,
-                  store_full, owner_died, channel_closed>(e);
-  return made ? made : std::make_exception_ptr(remote_error(e.type, e.text, e.where));
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/names.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_NAMES_HPP
-#define CADRE_ACTOR_DETAIL_NAMES_HPP
-
-#include <cstdint>
-#include <map>
-#include <mutex>
-#include <string>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
+/// Rank 0 is asked about a name.
+enum class name_question : std::uint8_t { reserve, bind, find, drop };
 /// What is said about a name.
 struct name_answer {
   enum class kind : std::uint8_t { none, yours, being_made, taken };
@@ -19154,769 +19082,6 @@ struct name_answer {
   void serialize(Archive& archive) {
     archive(what, where, type, others);
   }
-};
-
-/// The names of a job's actors, on rank 0. Who makes an actor has the name reserved first. Thread-safety: all functions, from
-/// any thread.
-class job_names {
- public:
-  name_answer reserve(const std::string& name, const std::string& type, int by) {
-    const std::lock_guard lock(mutex_);
-    const auto [at, is_new] = all_.try_emplace(name, entry{type, by, {}, false});
-    return is_new ? name_answer{name_answer::kind::yours, {}, {}, {}} : answer(at->second);
-  }
-  void bind(const std::string& name, actor_place where) {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = all_.find(name); found != all_.end()) {
-      found->second.where = where;
-      found->second.is_bound = true;
-    }
-  }
-  name_answer find(const std::string& name) const {
-    const std::lock_guard lock(mutex_);
-    if (const auto found = all_.find(name); found != all_.end()) return answer(found->second);
-    return {name_answer::kind::none, {}, {}, list_of_names(all_)};
-  }
-  /// The actor has ended, or was not made.
-  void drop(const std::string& name, actor_place where) {
-    const std::lock_guard lock(mutex_);
-    const auto found = all_.find(name);
-    if (found == all_.end()) return;
-    const entry& e = found->second;
-    if (!e.is_bound || e.where == where) all_.erase(found);
-  }
-  /// A rank has died. Actors that are made anew keep their names.
-  void drop_all_of(int rank) {
-    const std::lock_guard lock(mutex_);
-    std::erase_if(all_, [rank](const auto& e) {
-      return e.second.is_bound ? e.second.where.rank == rank && !e.second.where.may_move() : e.second.by == rank;
-    });
-  }
-
- private:
-  struct entry {
-    std::string type;
-    int by;
-    actor_place where;
-    bool is_bound;
-  };
-  static name_answer answer(const entry& e) {
-    return {e.is_bound ? name_answer::kind::taken : name_answer::kind::being_made, e.where, e.type, {}};
-  }
-
-  mutable std::mutex mutex_;
-  std::map<std::string, entry> all_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/placement.hpp ----
-#ifndef CADRE_ACTOR_PLACEMENT_HPP
-#define CADRE_ACTOR_PLACEMENT_HPP
-
-#include <cstdint>
-#include <string>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-
-/// Where a task or an actor is to run: `.on = cadre::on_rank(1)`, `cadre::on_node("host")`, `cadre::spread`, `cadre::pack`,
-/// or a placement_group, or one bundle of it. Without a word, where its resources are free, as far as its caller knows.
-class placement {
- public:
-  enum class kind : std::uint8_t { anywhere, on_rank, on_node, spread, pack, in_group };
-
-  constexpr placement() noexcept = default;
-
-  [[nodiscard]] kind what() const noexcept { return kind_; }
-  [[nodiscard]] int rank() const noexcept { return rank_; }
-  [[nodiscard]] const std::string& node() const noexcept { return node_; }
-  /// Elsewhere, if the node is not there.
-  [[nodiscard]] bool is_soft() const noexcept { return is_soft_; }
-  [[nodiscard]] bool is_in_group() const noexcept { return kind_ == kind::in_group; }
-  /// Of the placement group: which one of the job, and which of its bundles; any_bundle: whichever has room.
-  [[nodiscard]] std::uint64_t group() const noexcept { return group_; }
-  [[nodiscard]] int bundle() const noexcept { return rank_; }
-  static constexpr int any_bundle = -1;
-
- private:
-  friend placement on_rank(int rank);
-  friend placement on_node(std::string host, bool soft);
-  friend placement in_group(std::uint64_t group, int bundle);
-  friend struct placements;
-  explicit placement(kind what) noexcept : kind_(what) {}
-
-  kind kind_ = kind::anywhere;
-  int rank_ = 0;  // or the bundle
-  std::uint64_t group_ = 0;
-  bool is_soft_ = false;
-  std::string node_;
-};
-
-/// On that rank of the job.
-[[nodiscard]] inline placement on_rank(int rank) {
-  placement p(placement::kind::on_rank);
-  p.rank_ = rank;
-  return p;
-}
-/// On the node of that host name; with `soft`, elsewhere if the job has none of that name.
-[[nodiscard]] inline placement on_node(std::string host, bool soft = false) {
-  placement p(placement::kind::on_node);
-  p.node_ = std::move(host);
-  p.is_soft_ = soft;
-  return p;
-}
-
-/// What a placement_group is converted to.
-[[nodiscard]] inline placement in_group(std::uint64_t group, int bundle = placement::any_bundle) {
-  placement p(placement::kind::in_group);
-  p.group_ = group;
-  p.rank_ = bundle;
-  return p;
-}
-
-/// How the bundles of a placement group are laid out: `cadre::pack`, `cadre::spread`, `cadre::strict_pack`,
-/// `cadre::strict_spread`.
-class placement_strategy {
- public:
-  enum class kind : std::uint8_t { pack, spread, strict_pack, strict_spread };
-
-  constexpr placement_strategy(kind what = kind::pack) noexcept : kind_(what) {}
-  /// Of cadre::pack or cadre::spread. Throws impossible_request (209) for another placement.
-  placement_strategy(const placement& p) : kind_(p.what() == placement::kind::spread ? kind::spread : kind::pack) {
-    if (p.what() != placement::kind::spread && p.what() != placement::kind::pack)
-      throw impossible_request(
-          "a placement group whose .strategy is a place; give it cadre::pack, spread, strict_pack or strict_spread");
-  }
-  [[nodiscard]] constexpr kind what() const noexcept { return kind_; }
-
- private:
-  kind kind_;
-};
-
-struct placements {
-  /// One after another on all nodes.
-  static inline const placement spread{placement::kind::spread};
-  /// On as few nodes as will do.
-  static inline const placement pack{placement::kind::pack};
-};
-inline const placement& spread = placements::spread;
-inline const placement& pack = placements::pack;
-
-/// All bundles on one node.
-inline constexpr placement_strategy strict_pack = placement_strategy::kind::strict_pack;
-/// Each bundle on a node of its own.
-inline constexpr placement_strategy strict_spread = placement_strategy::kind::strict_spread;
-
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/kept_actors.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_KEPT_ACTORS_HPP
-#define CADRE_ACTOR_DETAIL_KEPT_ACTORS_HPP
-
-#include <cstddef>
-#include <cstdint>
-#include <map>
-#include <mutex>
-#include <optional>
-#include <string>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// How an actor is made, as it travels.
-struct sent_actor {
-  std::string label = {}, name = {};
-  std::uint32_t most_at_once = 1;
-  std::uint64_t most_pending = 0;
-  revival::limits most = {};
-  // Of one that is made anew: where it was first, how often before, its state, and its constructor's arguments.
-  actor_place first = {};
-  int restarts = 0;
-  revival::saved_state state = {};
-  std::vector<std::byte> arguments = {};
-  // What it holds, and in which bundle, if in any.
-  resource_set resources = {};
-  placement on = {};
-
-  template <class Archive>
-  void serialize(Archive& archive) {
-    archive(label, name, most_at_once, most_pending, most, first, restarts, state.version, state.bytes, arguments,
-            resources, on);
-  }
-};
-
-/// What a job keeps of an actor, to make it anew on another rank when its own is lost.
-struct kept_actor {
-  std::uint32_t maker = 0;  ///< the handler
-  sent_actor how;
-  placement on;
-};
-
-/// Where an actor is by now; why not, if it has died.
-struct whereabouts {
-  actor_place now;
-  std::string why_dead;
-  template <class Archive>
-  void serialize(Archive& archive) {
-    archive(now, why_dead);
-  }
-};
-
-/// The actors of a job that are made anew when their rank is lost, on rank 0. Thread-safety: all functions, from any thread.
-class kept_actors {
- public:
-  using waiter = move_only_function<void(const whereabouts&)>;
-
-  /// One that has been made there.
-  void add(const actor_place& first, kept_actor how) {
-    const std::lock_guard lock(mutex_);
-    all_[first] = entry{std::move(how), first};
-  }
-  void keep_state(const actor_place& first, revival::saved_state state) {
-    const std::lock_guard lock(mutex_);
-    const auto found = all_.find(first);
-    if (found != all_.end() && state.version > found->second.how.how.state.version)
-      found->second.how.how.state = std::move(state);
-  }
-  /// It has ended, as its own rank says.
-  void drop(const actor_place& first) {
-    settle(first, {{}, "it has ended"});
-    const std::lock_guard lock(mutex_);
-    all_.erase(first);
-  }
-  /// It was lost, and is not made anew. Returns its name.
-  std::string give_up(const actor_place& first, const std::string& why) {
-    settle(first, {{}, why});
-    const std::lock_guard lock(mutex_);
-    const auto found = all_.find(first);
-    return found == all_.end() ? std::string() : std::exchange(found->second.how, {}).how.name;
-  }
-
-  /// Calls `tell` when it is known where it is, if not at that rank.
-  void ask(const actor_place& first, int not_at, waiter tell) {
-    whereabouts answer;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto found = all_.find(first);
-      if (found == all_.end()) {
-        answer.why_dead = "it has ended";
-      } else if (!found->second.why_dead.empty()) {
-        answer.why_dead = found->second.why_dead;
-      } else if (found->second.is_lost || found->second.now.rank == not_at) {
-        found->second.waiters.push_back(std::move(tell));
-        return;
-      } else {
-        answer.now = found->second.now;
-      }
-    }
-    tell(answer);
-  }
-  /// A rank has died: those that were there.
-  [[nodiscard]] std::vector<actor_place> lose(int rank) {
-    const std::lock_guard lock(mutex_);
-    std::vector<actor_place> lost;
-    for (auto& [first, e] : all_)
-      if (e.now.rank == rank && !e.is_lost && e.why_dead.empty()) {
-        e.is_lost = true;
-        lost.push_back(first);
-      }
-    return lost;
-  }
-  /// How to make it once more; nothing, if it has been made as often as it may be, or has ended.
-  [[nodiscard]] std::optional<kept_actor> again(const actor_place& first) {
-    const std::lock_guard lock(mutex_);
-    const auto found = all_.find(first);
-    if (found == all_.end()) return std::nullopt;
-    sent_actor& how = found->second.how.how;
-    if (how.most.restarts >= 0 && how.restarts >= how.most.restarts) return std::nullopt;
-    ++how.restarts;
-    return found->second.how;
-  }
-  void made(const actor_place& first, const actor_place& now) { settle(first, {now, {}}); }
-
- private:
-  struct entry {
-    kept_actor how;
-    actor_place now;
-    bool is_lost = false;
-    std::string why_dead = {};  // those stay, for who asks later
-    std::vector<waiter> waiters = {};
-  };
-  void settle(const actor_place& first, const whereabouts& w) {
-    std::vector<waiter> waiters;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto found = all_.find(first);
-      if (found == all_.end()) return;
-      waiters.swap(found->second.waiters);
-      found->second.now = w.now;
-      found->second.is_lost = false;
-      found->second.why_dead = w.why_dead;
-    }
-    for (waiter& tell : waiters) tell(w);
-  }
-
-  std::mutex mutex_;
-  std::map<actor_place, entry> all_;  // by where each was first
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/where.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_WHERE_HPP
-#define CADRE_ACTOR_DETAIL_WHERE_HPP
-
-#include <algorithm>
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <limits>
-#include <memory>
-#include <string>
-#include <string_view>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What a task holds that does not say what.
-inline const resource_set& one_cpu() {
-  static const resource_set one{{"cpu", 1}};
-  return one;
-}
-
-/// Places that have resources (ranks, or the bundles of a group), and how much of them this rank has spoken for: by what it
-/// sent there that is not answered yet, and by the actors that it placed there. Nothing is asked of the places: what others
-/// have sent there is not seen. Thread-safety: all functions, from any thread. Cost: reads of two numbers for each place and
-/// each name that is wanted.
-class places {
- public:
-  struct place {
-    std::string node;
-    resource_set has;
-  };
-  static constexpr int none = -1;
-
-  explicit places(const std::vector<place>& all) : size_(static_cast<int>(all.size())) {
-    for (const place& p : all)
-      for (const resource_set::entry& e : p.has.entries())
-        if (find(e.name) == kinds_.size()) kinds_.push_back(e.name);
-    total_.resize(all.size() * kinds_.size());
-    taken_ = std::vector<std::atomic<std::int64_t>>(total_.size());
-    std::vector<std::string> nodes;
-    std::vector<int> before;  // how many places of its node come before each
-    for (std::size_t p = 0; p < all.size(); ++p) {
-      for (const resource_set::entry& e : all[p].has.entries()) total_[p * kinds_.size() + find(e.name)] = e.units;
-      const auto at = std::find(nodes.begin(), nodes.end(), all[p].node);
-      node_of_.push_back(static_cast<int>(at - nodes.begin()));
-      if (at == nodes.end()) nodes.push_back(all[p].node);
-      before.push_back(static_cast<int>(std::count(node_of_.begin(), node_of_.end() - 1, node_of_.back())));
-      by_node_.push_back(static_cast<int>(p));
-      across_.push_back(static_cast<int>(p));
-    }
-    const auto sort = [](std::vector<int>& order, const std::vector<int>& by) {
-      std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return by[index(a)] < by[index(b)]; });
-    };
-    sort(by_node_, node_of_);
-    sort(across_, node_of_);
-    sort(across_, before);
-  }
-
-  [[nodiscard]] int size() const noexcept { return size_; }
-  [[nodiscard]] int node_of(int p) const noexcept { return node_of_[index(p)]; }
-  /// Whether the place has that at all.
-  [[nodiscard]] bool has(int p, const resource_set& wanted) const noexcept { return share(p, wanted, false) <= 1; }
-
-  /// Where to: of the places that `may(place)` be, and have what is wanted, the one of which the least is spoken for, in turn
-  /// where several are equal; `pack`: the first with room, a node after the other; `spread`: in turn over the nodes, then
-  /// over the places of each. A place of the node `near`, if it has room, comes before all. `none`: there is no such place.
-  template <class May>
-  [[nodiscard]] int choose(const resource_set& wanted, placement::kind how, const May& may, int near = none) {
-    if (near != none) {
-      const auto close = [&](int p) { return node_of_[index(p)] == near && share(p, wanted) <= 1 && may(p); };
-      if (const int p = least(wanted, close); p != none) return p;
-    }
-    if (how == placement::kind::pack)
-      for (const int p : by_node_)
-        if (share(p, wanted) <= 1 && may(p)) return p;
-    if (how == placement::kind::spread) return in_turn(across_, [&](int p) { return has(p, wanted) && may(p); });
-    return least(wanted, may);
-  }
-
-  void take(int p, const resource_set& what) noexcept { change(p, what, 1); }
-  void give_back(int p, const resource_set& what) noexcept { change(p, what, -1); }
-
- private:
-  static std::size_t index(int i) noexcept { return static_cast<std::size_t>(i); }
-  [[nodiscard]] std::size_t find(std::string_view kind) const noexcept {
-    std::size_t k = 0;
-    while (k < kinds_.size() && kinds_[k] != kind) ++k;
-    return k;
-  }
-  // Of the place's own, the largest of all names, once this is there too; infinite if it never has that much.
-  [[nodiscard]] double share(int p, const resource_set& wanted, bool beside_others = true) const noexcept {
-    double most = 0;
-    for (const resource_set::entry& e : wanted.entries()) {
-      if (e.units == 0) continue;
-      const std::size_t k = find(e.name), at = index(p) * kinds_.size() + k;
-      if (k == kinds_.size() || total_[at] < e.units) return std::numeric_limits<double>::infinity();
-      const std::int64_t others = beside_others ? taken_[at].load(std::memory_order_relaxed) : 0;
-      const double all = static_cast<double>(others) + static_cast<double>(e.units);  // which has room for any sum
-      most = std::max(most, all / static_cast<double>(total_[at]));
-    }
-    return most;
-  }
-  template <class Can>
-  [[nodiscard]] int least(const resource_set& wanted, const Can& can) {
-    double best = std::numeric_limits<double>::infinity();
-    int chosen = none;
-    std::uint32_t equals = 0;
-    for (int p = 0; p < size_; ++p) {
-      const double s = share(p, wanted);
-      if (s > best || (s == best && chosen == none) || !can(p)) continue;
-      equals = s < best ? 1 : equals + 1;
-      if (s < best) chosen = p;
-      best = s;
-    }
-    if (equals < 2) return chosen;
-    std::uint32_t skip = next_.fetch_add(1, std::memory_order_relaxed) % equals;
-    for (int p = 0; p < size_; ++p)
-      if (share(p, wanted) <= best && can(p) && skip-- == 0) return p;
-    return chosen;  // others have taken some meanwhile
-  }
-  template <class Can>
-  [[nodiscard]] int in_turn(const std::vector<int>& order, const Can& can) {
-    std::uint32_t n = 0;
-    for (const int p : order) n += can(p) ? 1 : 0;
-    if (n == 0) return none;
-    std::uint32_t skip = next_.fetch_add(1, std::memory_order_relaxed) % n;
-    int last = none;
-    for (const int p : order)
-      if (can(p)) {
-        last = p;
-        if (skip-- == 0) break;
-      }
-    return last;
-  }
-  void change(int p, const resource_set& what, std::int64_t sign) noexcept {
-    for (const resource_set::entry& e : what.entries())
-      if (const std::size_t k = find(e.name); k != kinds_.size())
-        taken_[index(p) * kinds_.size() + k].fetch_add(sign * e.units, std::memory_order_relaxed);
-  }
-
-  const int size_;
-  std::vector<std::string> kinds_;
-  std::vector<std::int64_t> total_;               // by place, then kind
-  std::vector<std::atomic<std::int64_t>> taken_;  // likewise
-  std::vector<int> node_of_, by_node_, across_;
-  std::atomic<std::uint32_t> next_{0};
-};
-
-/// What one request has spoken for, until it is answered. Cost: nothing but the counts for one "cpu"; else a copy of what is
-/// wanted.
-class charge {
- public:
-  charge() noexcept = default;
-  charge(std::shared_ptr<places> all, int at, const resource_set& wanted)
-      : what_(new what{std::move(all), at, wanted.is_ordinary() ? resource_set() : wanted}) {
-    what_->all->take(at, what_->resources());
-  }
-  charge(charge&& other) noexcept = default;
-  charge& operator=(charge&& other) noexcept {
-    settle();
-    what_ = std::move(other.what_);
-    return *this;
-  }
-  ~charge() { settle(); }
-
-  void settle() noexcept {
-    if (what_ == nullptr) return;
-    what_->all->give_back(what_->at, what_->resources());
-    what_ = nullptr;
-  }
-
- private:
-  struct what {
-    std::shared_ptr<places> all;
-    int at;
-    resource_set wanted;  // empty: one "cpu"
-
-    [[nodiscard]] const resource_set& resources() const noexcept { return wanted.empty() ? one_cpu() : wanted; }
-  };
-  std::unique_ptr<what> what_;  // null for calls of actors, which are many
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/membership.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_MEMBERSHIP_HPP
-#define CADRE_ACTOR_DETAIL_MEMBERSHIP_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <string>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What a rank tells the others of itself when the job begins.
-struct peer_facts {
-  std::string host;
-  std::uint64_t node = 0;  ///< the same on ranks of one node, which share its store
-  resource_set resources = {};
-  std::vector<int> gpus = {};
-  std::uint64_t threads = 0;  ///< of its pool
-  template <class Archive>
-  void serialize(Archive& archive) {
-    archive(host, node, resources, gpus, threads);
-  }
-};
-
-/// The ranks of a job, and which member of it (see class link) has each. Whoever takes the place of a member that has died
-/// is on its node, with its resources. Thread-safety: all functions, from any thread.
-class membership {
- public:
-  membership(const link& way, std::vector<peer_facts> by_rank)
-      : way_(way),
-        facts_(std::move(by_rank)),
-        holder_(facts_.size()),
-        is_to_return_(facts_.size()),
-        gone_(static_cast<std::size_t>(way.most_members())) {
-    for (std::size_t r = 0; r < holder_.size(); ++r) holder_[r].store(static_cast<int>(r), std::memory_order_relaxed);
-    for (int m = 0; m < way.members(); ++m) {
-      if (way.is_alive(m) || m == way.rank())
-        holder_[index(way.rank_of(m))].store(m, std::memory_order_relaxed);
-      else
-        gone_[index(m)].store(true, std::memory_order_relaxed);
-    }
-  }
-
-  [[nodiscard]] const std::vector<peer_facts>& all() const noexcept { return facts_; }
-  /// Of a member.
-  [[nodiscard]] const peer_facts& facts_of(int m) const noexcept { return facts_[index(way_.rank_of(m))]; }
-  [[nodiscard]] int holder_of(int rank) const noexcept { return holder_[index(rank)].load(std::memory_order_acquire); }
-  /// From now on.
-  void seat(int m) noexcept { holder_[index(way_.rank_of(m))].store(m, std::memory_order_release); }
-
-  /// On rank 0: a process that takes the rank over is being started.
-  [[nodiscard]] bool is_to_return(int rank) const noexcept { return is_to_return_[index(rank)].load(); }
-  void set_to_return(int rank, bool is) noexcept { is_to_return_[index(rank)].store(is); }
-
-  /// Whether a member is of this node, and has its store.
-  [[nodiscard]] bool is_here(int m) const noexcept { return facts_of(m).node == facts_of(way_.rank()).node; }
-  [[nodiscard]] bool has_several_nodes() const noexcept {
-    for (const peer_facts& f : facts_)
-      if (f.node != facts_[0].node) return true;
-    return false;
-  }
-
-  /// It has died, and all that was asked of it has been told so.
-  [[nodiscard]] bool is_gone(int m) const noexcept { return gone_[index(m)].load(); }
-  void set_gone(int m) noexcept { gone_[index(m)].store(true); }
-
-  [[nodiscard]] bool is_at(const placement& on, int rank) const {
-    return on.what() == placement::kind::on_rank   ? rank == on.rank()
-           : on.what() == placement::kind::on_node ? facts_[index(rank)].host == on.node()
-                                                   : true;
-  }
-  [[nodiscard]] std::vector<places::place> places_by_rank() const {
-    std::vector<places::place> ranks;
-    for (const peer_facts& p : facts_) ranks.push_back({std::to_string(p.node), p.resources});
-    return ranks;
-  }
-  /// For the text of an error.
-  [[nodiscard]] std::string none_for(const placement& on, const resource_set& wanted) const {
-    std::string text = wanted.text();
-    if (on.what() == placement::kind::on_rank) text += " on rank " + std::to_string(on.rank());
-    if (on.what() == placement::kind::on_node) text += " on node '" + on.node() + "'";
-    text += "; this job has ";
-    for (std::size_t r = 0; r < facts_.size() && r < 16; ++r)
-      text +=
-          (r ? "; rank " : "rank ") + std::to_string(r) + " on '" + facts_[r].host + "' " + facts_[r].resources.text();
-    return text;
-  }
-
- private:
-  static std::size_t index(int i) noexcept { return static_cast<std::size_t>(i); }
-
-  const link& way_;
-  const std::vector<peer_facts> facts_;
-  std::vector<std::atomic<int>> holder_;
-  std::vector<std::atomic<bool>> is_to_return_;
-  std::vector<std::atomic<bool>> gone_;  // by member
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/errands.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_ERRANDS_HPP
-#define CADRE_ACTOR_DETAIL_ERRANDS_HPP
-
-#include <condition_variable>
-#include <cstddef>
-#include <deque>
-#include <mutex>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What has to wait for other ranks and must not hold up who asks for it: done one after another, by a thread that is made
-/// for the first of them. Thread-safety: all functions, from any thread.
-class errands {
- public:
-  using errand = move_only_function<void()>;
-
-  errands() = default;
-  errands(const errands&) = delete;
-  errands& operator=(const errands&) = delete;
-  /// When all are done.
-  ~errands() {
-    {
-      const std::lock_guard lock(mutex_);
-      ends_ = true;
-    }
-    more_.notify_one();
-    thread_.join();
-  }
-
-  /// It throws nothing. Throws thread_error (151).
-  void add(errand e) {
-    const std::lock_guard lock(mutex_);
-    if (!std::exchange(begun_, true)) thread_ = native_thread("cadre errands", [this] { run(); });
-    waiting_.push_back(std::move(e));
-    more_.notify_one();
-  }
-  [[nodiscard]] bool idle() const noexcept {
-    const std::lock_guard lock(mutex_);
-    return waiting_.empty();
-  }
-
- private:
-  void run() noexcept {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      more_.wait(lock, [this] { return ends_ || !waiting_.empty(); });
-      if (waiting_.empty()) return;
-      errand& first = waiting_.front();  // it stays where it is when others are added, not so the deque's own pointers
-      lock.unlock();
-      first();
-      lock.lock();
-      waiting_.pop_front();
-    }
-  }
-
-  mutable std::mutex mutex_;
-  std::condition_variable more_;
-  std::deque<errand> waiting_;  // the first is being done
-  bool ends_ = false, begun_ = false;
-  native_thread thread_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/moved_actors.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_MOVED_ACTORS_HPP
-#define CADRE_ACTOR_DETAIL_MOVED_ACTORS_HPP
-
-#include <cstddef>
-#include <exception>
-#include <map>
-#include <mutex>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// What this rank knows of the others, for moved_actors.
-class knows_ranks {
- public:
-  /// It has died, and all that was asked of it has been told so. With `for_sure`, after waiting for that to be over.
-  [[nodiscard]] virtual bool is_gone(int rank, bool for_sure) noexcept = 0;
-  /// Where an actor is, if not at that rank; waits for it to be made anew. Throws actor_died (601).
-  [[nodiscard]] virtual actor_place ask_where(const actor_place& first, int not_at) = 0;
-
- protected:
-  ~knows_ranks() = default;
-};
-
-/// Where the actors are by now whose rank was lost, as far as this rank has asked. Calls of one that is not known to be
-/// anywhere wait, and go in their order. Thread-safety: all functions, from any thread.
-class moved_actors {
- public:
-  explicit moved_actors(knows_ranks& ranks) noexcept : ranks_(ranks) {}
-
-  /// Calls `go(place)`, here or, in any case with `later`, on another thread; or, if the actor has died, `fail(why)`. Neither
-  /// throws. Throws thread_error (151).
-  template <class Go, class Fail>
-  void with_place(const actor_place& first, bool later, Go go, Fail fail) {
-    actor_place now = first;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto found = all_.find(first);
-      if (found != all_.end()) now = found->second.now;
-      if (later || ranks_.is_gone(now.rank, false) || (found != all_.end() && found->second.waiting != 0)) {
-        entry& e = found != all_.end() ? found->second : all_.emplace(first, entry{first, 0}).first->second;
-        errands_.add([this, first, &e, go = std::move(go), fail = std::move(fail)]() mutable {
-          try {
-            find(first, e);
-            go(e.now);
-          } catch (...) {
-            fail(std::current_exception());
-          }
-          const std::lock_guard end(mutex_);
-          --e.waiting;
-        });
-        ++e.waiting;
-        return;
-      }
-    }
-    go(now);
-  }
-  [[nodiscard]] bool idle() const noexcept { return errands_.idle(); }
-
- private:
-  struct entry {
-    actor_place now;  // changed by the errands alone
-    std::size_t waiting = 0;
-  };
-
-  void find(const actor_place& first, entry& e) {
-    while (ranks_.is_gone(e.now.rank, true)) {
-      const actor_place there = ranks_.ask_where(first, e.now.rank);
-      const std::lock_guard lock(mutex_);
-      e.now = there;
-    }
-  }
-
-  knows_ranks& ranks_;
-  std::mutex mutex_;
-  std::map<actor_place, entry> all_;  // by where each was first
-  errands errands_;
 };
 
 }  // namespace detail
@@ -20482,6 +19647,111 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/detail/job_groups.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_JOB_GROUPS_HPP
+#define CADRE_ACTOR_DETAIL_JOB_GROUPS_HPP
+
+#include <cstddef>
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// All placement groups of a job, on rank 0, as its runtime sees them: class placement_groups, which is compiled where one is
+/// made. Thread-safety: all functions, from any thread.
+class job_groups {
+ public:
+  virtual ~job_groups() = default;
+  /// Something is free that was not, or may come to be.
+  virtual void try_again() = 0;
+  /// A rank has died: its bundles are to be elsewhere.
+  virtual void lose(int rank) = 0;
+  /// At the end: those that are placed, so that others can be; if none is, those that wait. False if there is none.
+  virtual bool remove_some(const std::string& why) = 0;
+  /// How many are not placed.
+  [[nodiscard]] virtual std::size_t waiting() const = 0;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/producers.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_PRODUCERS_HPP
+#define CADRE_ACTOR_DETAIL_PRODUCERS_HPP
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <iterator>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The tasks of this process whose results are to be objects of the store, and the errors of those that failed: whoever asks
+/// for the object gets the error with its type. Thread-safety: all functions, from any thread.
+class producers {
+ public:
+  template <class T>
+  void add(const object_ref<T>& object, shared_future<void> task) {
+    add(object_ref_access::key(object), std::move(task));
+  }
+  void add(std::uint64_t object, shared_future<void> task) {
+    std::map<std::uint64_t, shared_future<void>> old;  // ends without the lock
+    const std::lock_guard lock(mutex_);
+    all_.insert_or_assign(object, std::move(task));
+    if (all_.size() > most_) {
+      for (auto at = all_.begin(); at != all_.end();) {
+        const auto next = std::next(at);
+        if (at->second.ready()) old.insert(all_.extract(at));
+        at = next;
+      }
+      most_ = 2 * all_.size() + 1024;
+    }
+    count_.store(all_.size(), std::memory_order_release);
+  }
+  /// It is there.
+  template <class T>
+  void finish(const object_ref<T>& object) {
+    finish(object_ref_access::key(object));
+  }
+  void finish(std::uint64_t object) {
+    std::map<std::uint64_t, shared_future<void>>::node_type last;  // ends without the lock
+    const std::lock_guard lock(mutex_);
+    last = all_.extract(object);
+    count_.store(all_.size(), std::memory_order_release);
+  }
+
+  /// Of a task that has not ended, or failed.
+  template <class T>
+  [[nodiscard]] std::optional<shared_future<void>> find(const object_ref<T>& object) const {
+    if (!object) return std::nullopt;
+    return find(object_ref_access::key(object));
+  }
+  [[nodiscard]] std::optional<shared_future<void>> find(std::uint64_t object) const {
+    if (count_.load(std::memory_order_acquire) == 0) return std::nullopt;
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(object);
+    return found == all_.end() ? std::nullopt : std::optional(found->second);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::atomic<std::size_t> count_{0};
+  std::map<std::uint64_t, shared_future<void>> all_;
+  std::size_t most_ = 1024;  // then those that have ended are forgotten, with their errors
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/actor/options.hpp ----
 #ifndef CADRE_ACTOR_OPTIONS_HPP
 #define CADRE_ACTOR_OPTIONS_HPP
@@ -20593,431 +19863,6 @@ struct placement_group_options {
   std::string name = {};
 };
 
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/placement_groups.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_PLACEMENT_GROUPS_HPP
-#define CADRE_ACTOR_DETAIL_PLACEMENT_GROUPS_HPP
-
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <exception>
-#include <map>
-#include <memory>
-#include <mutex>
-#include <string>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// The ranks that bundles can be set aside on, for placement_groups.
-class bundle_ranks {
- public:
-  using parts = std::vector<bundle_table::part>;
-  virtual ~bundle_ranks() = default;
-
-  /// Those that live, with all that they have.
-  [[nodiscard]] virtual std::vector<group_layout::rank> all() = 0;
-  /// The same with what is free now. If that becomes more later, placement_groups::try_again() is called.
-  [[nodiscard]] virtual std::vector<group_layout::rank> free() = 0;
-  /// On one rank: all, or, if that cannot be at once, nothing.
-  [[nodiscard]] virtual bool set_aside(int rank, std::uint64_t group, const std::string& name, const parts& which) = 0;
-  /// What was set aside there a moment ago; nothing uses it yet.
-  virtual void take_back(int rank, std::uint64_t group, const parts& which) noexcept = 0;
-  /// Those are no more, as the rank has died.
-  virtual void lost(int rank, const parts& which) noexcept = 0;
-  [[nodiscard]] virtual bool lives(int rank) const noexcept = 0;
-  /// Ends the group on all ranks; its bundles were at these, if not nowhere.
-  virtual void drop(std::uint64_t group, const std::vector<int>& at, const std::vector<resource_set>& bundles,
-                    const std::string& why) noexcept = 0;
-  /// Runs it here, or, if it may have to wait for other ranks, on another thread.
-  virtual void run(move_only_function<void()> f) = 0;
-};
-
-/// The placement groups of a job, on rank 0. They are placed in the order in which they were made, but those of which no
-/// earlier one wants any of the same kinds pass by; each is set aside as a whole, on all its ranks, or not at all, so that
-/// what waits holds nothing. Bundles that are lost with a rank are placed once more, while the others stay. Thread-safety: all
-/// functions, from any thread.
-class placement_groups {
- public:
-  /// Where the bundles of a group are, or why they are nowhere.
-  struct outcome {
-    std::vector<int> ranks = {};
-    std::exception_ptr why = nullptr;
-  };
-  using waiter = move_only_function<void(const outcome&)>;
-  /// What is known of a group from its begin.
-  struct facts {
-    std::string name;
-    std::vector<resource_set> bundles;
-    template <class Archive>
-    void serialize(Archive& archive) {
-      archive(name, bundles);
-    }
-  };
-
-  explicit placement_groups(std::unique_ptr<bundle_ranks> ranks) noexcept : ranks_(std::move(ranks)) {}
-
-  /// Numbers are `first`, and what follows. Throws impossible_request (209).
-  std::uint64_t add(placement_group_options o, std::uint64_t first) {
-    if (o.bundles.empty()) throw impossible_request("a placement group without bundles; give it one at least");
-    if (!can_ever_be(o)) throw impossible_request(too_much(o));
-    std::uint64_t number = 0;
-    {
-      const std::lock_guard lock(mutex_);
-      number = first + made_++;
-      std::vector<int> nowhere(o.bundles.size(), group_layout::nowhere);
-      all_.emplace(number, group{std::move(o), std::move(nowhere), {}});
-    }
-    try_again();
-    return number;
-  }
-  /// Throws placement_group_gone (617).
-  [[nodiscard]] facts find(std::uint64_t number) const {
-    const std::lock_guard lock(mutex_);
-    const auto found = all_.find(number);
-    if (found == all_.end()) std::rethrow_exception(why_gone(number));
-    return {found->second.wanted.name, found->second.wanted.bundles};
-  }
-  /// Calls `tell` when it is placed, here or later, or when it is known that it never will; with no bundle at those ranks,
-  /// which have died.
-  void when_placed(std::uint64_t number, std::vector<int> not_at, waiter tell) {
-    outcome now;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto found = all_.find(number);
-      if (found != all_.end() && !found->second.is_placed(not_at)) {
-        found->second.waiters.push_back({std::move(not_at), std::move(tell)});
-        return;
-      }
-      if (found != all_.end())
-        now.ranks = found->second.ranks;
-      else
-        now.why = why_gone(number);
-    }
-    tell(now);
-  }
-  /// Nothing, if that was done before.
-  void remove(std::uint64_t number, const std::string& why = "it was removed") {
-    end(number, why, std::make_exception_ptr(placement_group_gone(group_label(number, name_of(number)), why)));
-  }
-
-  /// A rank has died: its bundles are to be elsewhere.
-  void lose(int rank) {
-    {
-      const std::lock_guard lock(mutex_);
-      for (auto& [number, g] : all_) {
-        const bundle_ranks::parts there = g.take_from(rank);
-        if (!there.empty()) ranks_->lost(rank, there);
-      }
-    }
-    try_again();
-  }
-  /// Something is free that was not, or may come to be.
-  void try_again() {
-    {
-      const std::lock_guard lock(mutex_);
-      again_ = true;
-      if (std::exchange(busy_, true)) return;
-    }
-    ranks_->run([this] { work(); });
-  }
-  /// At the end: those that are placed, so that others can be; if none is, those that wait. False if there is none.
-  bool remove_some(const std::string& why) {
-    std::vector<std::uint64_t> numbers;
-    {
-      const std::lock_guard lock(mutex_);
-      for (const auto& [number, g] : all_)
-        if (g.holds_any()) numbers.push_back(number);
-      if (numbers.empty())
-        for (const auto& [number, g] : all_) numbers.push_back(number);
-    }
-    for (const std::uint64_t n : numbers) remove(n, why);
-    return !numbers.empty();
-  }
-  [[nodiscard]] std::size_t waiting() const {
-    const std::lock_guard lock(mutex_);
-    return static_cast<std::size_t>(
-        std::count_if(all_.begin(), all_.end(), [](const auto& g) { return !g.second.is_placed({}); }));
-  }
-
- private:
-  struct waits {
-    std::vector<int> not_at;
-    waiter tell;
-  };
-  struct group {
-    placement_group_options wanted;
-    std::vector<int> ranks;  // by bundle; or nowhere, as yet
-    std::vector<waits> waiters;
-
-    [[nodiscard]] bool is_placed(const std::vector<int>& not_at) const {
-      return std::none_of(ranks.begin(), ranks.end(), [&](int r) {
-        return r == group_layout::nowhere || std::find(not_at.begin(), not_at.end(), r) != not_at.end();
-      });
-    }
-    [[nodiscard]] bool holds_any() const {
-      return std::any_of(ranks.begin(), ranks.end(), [](int r) { return r != group_layout::nowhere; });
-    }
-    bundle_ranks::parts take_from(int rank) {
-      bundle_ranks::parts taken;
-      for (std::size_t b = 0; b < ranks.size(); ++b) {
-        if (ranks[b] != rank) continue;
-        ranks[b] = group_layout::nowhere;
-        taken.push_back({static_cast<std::uint32_t>(b), wanted.bundles[b]});
-      }
-      return taken;
-    }
-  };
-
-  [[nodiscard]] bool can_ever_be(const placement_group_options& o, std::vector<int> at = {}) {
-    std::vector<group_layout::rank> all = ranks_->all();
-    for (std::size_t b = 0; b < at.size(); ++b) {
-      const auto r = std::find_if(all.begin(), all.end(), [&](const auto& one) { return one.number == at[b]; });
-      if (r == all.end())
-        at[b] = group_layout::nowhere;  // it has just died
-      else
-        static_cast<void>(r->has.take(o.bundles[b]));
-    }
-    group_layout l(o.bundles, o.strategy, std::move(all), at);
-    return l.find() || l.gave_up();
-  }
-  [[nodiscard]] std::string too_much(const placement_group_options& o) {
-    using kind = placement_strategy::kind;
-    std::string text = "a placement group of";
-    for (std::size_t b = 0; b < o.bundles.size() && b < 16; ++b) text += (b ? ", {" : " {") + o.bundles[b].text() + "}";
-    if (o.strategy.what() == kind::strict_pack) text += ", strict_pack";
-    if (o.strategy.what() == kind::strict_spread) text += ", strict_spread";
-    text += "; this job has ";
-    const auto all = ranks_->all();
-    for (std::size_t r = 0; r < all.size() && r < 16; ++r)
-      text += (r ? "; rank " : "rank ") + std::to_string(all[r].rank) + " on '" + all[r].node + "' " +
-              all[r].has.free.text();
-    return text;
-  }
-  // With the mutex held.
-  [[nodiscard]] std::exception_ptr why_gone(std::uint64_t number) const {
-    const auto found = lost_.find(number);
-    return found != lost_.end()
-               ? found->second
-               : std::make_exception_ptr(placement_group_gone(group_label(number, {}), "it was removed"));
-  }
-  [[nodiscard]] std::string name_of(std::uint64_t number) const {
-    const std::lock_guard lock(mutex_);
-    const auto found = all_.find(number);
-    return found == all_.end() ? std::string() : found->second.wanted.name;
-  }
-  void end(std::uint64_t number, const std::string& why, const std::exception_ptr& error) {
-    group g;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto found = all_.find(number);
-      if (found == all_.end()) return;
-      g = std::move(found->second);
-      all_.erase(found);
-    }
-    for (waits& w : g.waiters) w.tell({{}, error});
-    ranks_->drop(number, g.ranks, g.wanted.bundles, why);
-  }
-
-  // By one thread at a time.
-  void work() {
-    for (;;) {
-      {
-        const std::lock_guard lock(mutex_);
-        if (!std::exchange(again_, false)) {
-          busy_ = false;
-          return;
-        }
-      }
-      place_all();
-    }
-  }
-  void place_all() {
-    struct unplaced {
-      std::uint64_t number;
-      placement_group_options wanted;
-      std::vector<int> at;
-    };
-    std::vector<unplaced> waiting;
-    {
-      const std::lock_guard lock(mutex_);
-      for (const auto& [number, g] : all_)
-        if (!g.is_placed({})) waiting.push_back({number, g.wanted, g.ranks});
-    }
-    if (waiting.empty()) return;
-    std::vector<group_layout::rank> free = ranks_->free();
-    std::vector<std::string> kept;  // kinds that an earlier one waits for
-    for (const auto& [number, wanted, at] : waiting) {
-      if (!wants_any(wanted, kept) && place(number, wanted, at, free)) continue;
-      if (!can_ever_be(wanted, at)) {  // since a rank has died
-        const auto error = std::make_exception_ptr(impossible_request(too_much(wanted)));
-        {
-          const std::lock_guard lock(mutex_);
-          lost_.emplace(number, error);
-        }
-        end(number, "what it needs was lost with a rank", error);
-      }
-      for (const resource_set& b : wanted.bundles)
-        for (const resource_set::entry& e : b.entries())
-          if (e.units != 0) kept.push_back(e.name);
-    }
-  }
-  static bool wants_any(const placement_group_options& wanted, const std::vector<std::string>& kinds) {
-    return std::any_of(wanted.bundles.begin(), wanted.bundles.end(), [&](const resource_set& b) {
-      return std::any_of(b.entries().begin(), b.entries().end(), [&](const resource_set::entry& e) {
-        return e.units != 0 && std::find(kinds.begin(), kinds.end(), e.name) != kinds.end();
-      });
-    });
-  }
-  // Those of its bundles that are not there.
-  bool place(std::uint64_t number, const placement_group_options& wanted, const std::vector<int>& before,
-             std::vector<group_layout::rank>& free) {
-    group_layout layout(wanted.bundles, wanted.strategy, free, before);
-    if (!layout.find()) return false;
-    const std::vector<int> at = layout.result();
-    std::map<int, bundle_ranks::parts> parts;
-    for (std::size_t b = 0; b < at.size(); ++b)
-      if (before[b] == group_layout::nowhere)
-        parts[at[b]].push_back({static_cast<std::uint32_t>(b), wanted.bundles[b]});
-    for (auto p = parts.begin(); p != parts.end(); ++p) {
-      if (ranks_->set_aside(p->first, number, wanted.name, p->second)) continue;
-      while (p != parts.begin()) {
-        --p;
-        ranks_->take_back(p->first, number, p->second);
-      }
-      return false;
-    }
-    for (group_layout::rank& r : free)
-      if (const auto p = parts.find(r.number); p != parts.end())
-        for (const bundle_table::part& b : p->second) static_cast<void>(r.has.take(b.resources));
-    settle(number, wanted, parts);
-    return true;
-  }
-  void settle(std::uint64_t number, const placement_group_options& wanted,
-              const std::map<int, bundle_ranks::parts>& placed) {
-    std::vector<waiter> told;
-    std::vector<int> at(wanted.bundles.size(), group_layout::nowhere);
-    bool is_there = false;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto found = all_.find(number);
-      is_there = found != all_.end();
-      if (is_there) at = found->second.ranks;
-      for (const auto& [rank, parts] : placed) {
-        if (is_there && !ranks_->lives(rank)) {  // lose() may have been before
-          ranks_->lost(rank, parts);
-          again_ = true;
-          continue;
-        }
-        for (const bundle_table::part& p : parts) at[p.index] = rank;
-      }
-      if (is_there) {
-        group& g = found->second;
-        g.ranks = at;
-        for (auto w = g.waiters.begin(); w != g.waiters.end();) {
-          if (!g.is_placed(w->not_at)) {
-            ++w;
-            continue;
-          }
-          told.push_back(std::move(w->tell));
-          w = g.waiters.erase(w);
-        }
-      }
-    }
-    for (waiter& tell : told) tell({at, nullptr});
-    if (!is_there) ranks_->drop(number, at, wanted.bundles, "it was removed");
-  }
-
-  const std::unique_ptr<bundle_ranks> ranks_;
-  mutable std::mutex mutex_;
-  std::map<std::uint64_t, group> all_;                // by number, in the order in which they were made
-  std::map<std::uint64_t, std::exception_ptr> lost_;  // those that ended with a rank, for who asks later
-  std::uint64_t made_ = 0;
-  bool busy_ = false, again_ = false;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/producers.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_PRODUCERS_HPP
-#define CADRE_ACTOR_DETAIL_PRODUCERS_HPP
-
-#include <atomic>
-#include <cstddef>
-#include <cstdint>
-#include <iterator>
-#include <map>
-#include <mutex>
-#include <optional>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// The tasks of this process whose results are to be objects of the store, and the errors of those that failed: whoever asks
-/// for the object gets the error with its type. Thread-safety: all functions, from any thread.
-class producers {
- public:
-  template <class T>
-  void add(const object_ref<T>& object, shared_future<void> task) {
-    add(object_ref_access::key(object), std::move(task));
-  }
-  void add(std::uint64_t object, shared_future<void> task) {
-    std::map<std::uint64_t, shared_future<void>> old;  // ends without the lock
-    const std::lock_guard lock(mutex_);
-    all_.insert_or_assign(object, std::move(task));
-    if (all_.size() > most_) {
-      for (auto at = all_.begin(); at != all_.end();) {
-        const auto next = std::next(at);
-        if (at->second.ready()) old.insert(all_.extract(at));
-        at = next;
-      }
-      most_ = 2 * all_.size() + 1024;
-    }
-    count_.store(all_.size(), std::memory_order_release);
-  }
-  /// It is there.
-  template <class T>
-  void finish(const object_ref<T>& object) {
-    finish(object_ref_access::key(object));
-  }
-  void finish(std::uint64_t object) {
-    std::map<std::uint64_t, shared_future<void>>::node_type last;  // ends without the lock
-    const std::lock_guard lock(mutex_);
-    last = all_.extract(object);
-    count_.store(all_.size(), std::memory_order_release);
-  }
-
-  /// Of a task that has not ended, or failed.
-  template <class T>
-  [[nodiscard]] std::optional<shared_future<void>> find(const object_ref<T>& object) const {
-    if (!object) return std::nullopt;
-    return find(object_ref_access::key(object));
-  }
-  [[nodiscard]] std::optional<shared_future<void>> find(std::uint64_t object) const {
-    if (count_.load(std::memory_order_acquire) == 0) return std::nullopt;
-    const std::lock_guard lock(mutex_);
-    const auto found = all_.find(object);
-    return found == all_.end() ? std::nullopt : std::optional(found->second);
-  }
-
- private:
-  mutable std::mutex mutex_;
-  std::atomic<std::size_t> count_{0};
-  std::map<std::uint64_t, shared_future<void>> all_;
-  std::size_t most_ = 1024;  // then those that have ended are forgotten, with their errors
-};
-
-}  // namespace detail
 CADRE_NAMESPACE_END
 
 #endif
@@ -21157,29 +20002,29 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   [[nodiscard]] bundle_table& bundles() noexcept { return bundles_; }
   /// Those that this rank sends to.
   [[nodiscard]] class groups_used& groups_used() noexcept { return groups_used_; }
-  /// On rank 0: all of the job. `ranks()` gives what they are set aside by, for the first.
-  template <class Ranks>
-  [[nodiscard]] placement_groups& groups(Ranks&& ranks) {
+  /// On rank 0: all of the job. `make()` makes them, for the first.
+  template <class Groups, class Make>
+  [[nodiscard]] Groups& groups(Make&& make) {
     const std::lock_guard lock(mutex_);
-    if (groups_ == nullptr) groups_ = std::make_unique<placement_groups>(ranks());
-    return *groups_;
+    if (groups_ == nullptr) groups_ = make();
+    return static_cast<Groups&>(*groups_);
   }
   /// At the end, when all that goes on waits for what they hold. True if there were any.
   bool end_actors_that_hold() { return actors_.end_all_of(nullptr, "its runtime has ended"); }
   void place_groups_again() {
-    if (placement_groups* const all = groups_if_any()) all->try_again();
+    if (job_groups* const all = groups_if_any()) all->try_again();
   }
   void lose_bundles_on(int rank) {
-    if (placement_groups* const all = groups_if_any()) all->lose(rank);
+    if (job_groups* const all = groups_if_any()) all->lose(rank);
   }
   /// At the end too. False if there were none.
   bool remove_some_groups() {
-    placement_groups* const all = groups_if_any();
+    job_groups* const all = groups_if_any();
     return all != nullptr && all->remove_some("its runtime has ended");
   }
   /// How many tasks, actors and groups.
   [[nodiscard]] std::size_t waiting_for_resources() {
-    placement_groups* const all = groups_if_any();
+    job_groups* const all = groups_if_any();
     return bundles_.waiting() + (all != nullptr ? all->waiting() : 0);
   }
   /// As CUDA numbers them; empty if the options do not say.
@@ -21210,7 +20055,7 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     if (object_store* const there = ready_store_.load(std::memory_order_acquire)) [[likely]]
       return *there;
     const std::lock_guard lock(mutex_);
-    if (!store_) store_.emplace(object_store::open(store_options_));
+    if (store_ == nullptr) store_ = std::make_shared<object_store>(object_store::open(store_options_));
     ready_store_.store(&*store_, std::memory_order_release);
     return *store_;
   }
@@ -21375,7 +20220,7 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     return (number & of_job) != 0 ? all().jobs[number % most_jobs] : all().cores[number % most];
   }
 
-  [[nodiscard]] placement_groups* groups_if_any() {
+  [[nodiscard]] job_groups* groups_if_any() {
     const std::lock_guard lock(mutex_);
     return groups_.get();
   }
@@ -21384,13 +20229,13 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   store_options store_options_;
   const bool packs_;
   std::vector<int> gpus_;
-  std::optional<object_store> store_;
+  std::shared_ptr<object_store> store_;  // whose end is compiled where it is opened
   std::atomic<object_store*> ready_store_{nullptr};
   producers producers_;
   actor_table& actors_;
   bundle_table bundles_;
   class groups_used groups_used_;
-  std::unique_ptr<placement_groups> groups_;
+  std::unique_ptr<job_groups> groups_;
   std::uint32_t number_ = 0;
   runtime& face_;
   int rank_ = 0;
@@ -21399,6 +20244,52 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   pool_id home_ = no_pool;
   bool has_ended_ = false;  // guarded by the registry's mutex
   std::optional<thread_pool> pool_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/sent_actor.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_SENT_ACTOR_HPP
+#define CADRE_ACTOR_DETAIL_SENT_ACTOR_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// How an actor is made, as it travels.
+struct sent_actor {
+  std::string label = {}, name = {};
+  std::uint32_t most_at_once = 1;
+  std::uint64_t most_pending = 0;
+  revival::limits most = {};
+  // Of one that is made anew: where it was first, how often before, its state, and its constructor's arguments.
+  actor_place first = {};
+  int restarts = 0;
+  revival::saved_state state = {};
+  std::vector<std::byte> arguments = {};
+  // What it holds, and in which bundle, if in any.
+  resource_set resources = {};
+  placement on = {};
+
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(label, name, most_at_once, most_pending, most, first, restarts, state.version, state.bytes, arguments,
+            resources, on);
+  }
+};
+
+/// What a job keeps of an actor, to make it anew on another rank when its own is lost.
+struct kept_actor {
+  std::uint32_t maker = 0;  ///< the handler
+  sent_actor how;
+  placement on;
 };
 
 }  // namespace detail
@@ -21494,12 +20385,10 @@ CADRE_NAMESPACE_END
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <source_location>
 #include <span>
 #include <string>
 #include <string_view>
@@ -21510,31 +20399,13 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
-/// functions, from any thread, but for serve() and finish().
-class job final : public message_sink,
-                  public fetches_objects,
-                  public receives_letters,
-                  private knows_ranks,
-                  private gives_back,
-                  private source_of_work {
+/// This rank's part of a job of several, as far as every unit compiles it that asks other ranks for something: the sending
+/// side. The rest, with what the pure functions do, is class serving_job, which a unit compiles that begins a job.
+/// Thread-safety: all functions, from any thread.
+class job : public receives_letters {
  public:
-  job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
-      : core_(core),
-        way_(std::move(way)),
-        who_(*way_, std::move(all)),
-        letters_(core_.actors(), *this, core_.home()),
-        far_(way_->rank(), *this),
-        ranks_(std::make_shared<places>(who_.places_by_rank())),
-        moved_(*this) {}
-  /// Messages are received from now on. Once, when all else is there.
-  void start() {
-    way_->start(*this);
-    scheduler_of(core_.pool()).look_also_at(*this);
-  }
   job(const job&) = delete;
   job& operator=(const job&) = delete;
-  ~job() = default;
 
   [[nodiscard]] runtime_core& core() noexcept { return core_; }
   [[nodiscard]] link& way() noexcept { return *way_; }
@@ -21609,18 +20480,6 @@ class job final : public message_sink,
       fail(to, number, std::current_exception());
     }
   }
-  void fail(int to, std::uint64_t number, const std::exception_ptr& why) noexcept {
-    if (number == 0) return tell_of(why);
-    try {
-      const sent_error e = send_error(why, where());
-      send(
-          to, {.number = number, .what = kind::failure}, false, [&](output_archive& a) { a(e.type, e.text, e.where); },
-          urgency::urgent);
-      way_->flush();
-    } catch (const std::exception& e) {
-      log(log_level::debug, "actor", [&] { return std::string("an answer was not sent: ") + e.what(); });
-    }
-  }
   /// Of an error that nobody has asked for: to the runtime's handler.
   void tell_of(const std::exception_ptr& why, std::string_view name = "a message from another rank") noexcept {
     core_.report(why, name);
@@ -21639,29 +20498,14 @@ class job final : public message_sink,
   [[nodiscard]] cancelled_letters& cancelled() noexcept override { return cancelled_; }
   void answers_end() noexcept override { way_->flush(); }
   void letters_came(std::uint32_t n) noexcept override { received_.fetch_add(n); }
-  /// On rank 0.
-  [[nodiscard]] job_names& names() noexcept { return names_; }
-  [[nodiscard]] kept_actors& kept() noexcept { return kept_; }
 
-  [[nodiscard]] circle_looks& circles() noexcept { return circles_; }
-  [[nodiscard]] moved_actors& moved() noexcept { return moved_; }
-  [[nodiscard]] far_objects& far() noexcept { return far_; }
-  /// The object of that key comes from another node, or would if somebody wanted it: whoever waits for this may get it.
-  std::optional<shared_future<void>> want(std::uint64_t key) override { return begin_fetch(key); }
+  [[nodiscard]] virtual loans& far() noexcept = 0;
   /// Of a rank to which nothing can be sent: true if died() is to come, and will see to all that was asked of it.
   [[nodiscard]] bool is_dying(int r) noexcept {
     const std::lock_guard lock(dying_);
     return !is_alive(r) && !who_.is_gone(r);
   }
-  /// On rank 0: makes those anew that were there, on another thread.
-  void revive_all_of(int r, std::string_view how) {
-    for (const actor_place& first : kept_.lose(r))
-      revivals_.add([this, first, why = std::string(how)] { revive(first, why); });
-  }
-  [[nodiscard]] bool is_gone(int r) noexcept { return is_gone(r, false); }
-  /// What may have to wait for other ranks: on another thread.
-  void later(errands::errand f) { errands_.add(std::move(f)); }
-
+  [[nodiscard]] bool is_alive(int r) const noexcept { return r == rank() || way_->is_alive(r); }
   /// Makes progress while there is some, or until the task is done. True if it is.
   bool bring_nearer(const task& t) noexcept {
     way_->flush();
@@ -21678,135 +20522,67 @@ class job final : public message_sink,
 
   // ---- Where
 
-  /// Throws impossible_request (209).
-  int choose(const placement& on, const resource_set& wanted, bool rank_0_last = false, int near = places::none) {
-    const auto may = [&](int r) { return who_.is_at(on, r) && is_alive(who_.holder_of(r)); };
-    int to = places::none;
-    if (rank_0_last) to = ranks_->choose(wanted, on.what(), [&](int r) { return r != 0 && may(r); });
-    if (on.what() != placement::kind::anywhere) near = places::none;
-    if (to == places::none) to = ranks_->choose(wanted, on.what(), may, near);
-    if (to == places::none && on.is_soft()) return choose({}, wanted, rank_0_last);
-    if (to == places::none) throw impossible_request(who_.none_for(on, wanted));
-    return who_.holder_of(to);
-  }
   /// What this rank has spoken for on all, by rank_of().
   [[nodiscard]] const std::shared_ptr<places>& ranks() const noexcept { return ranks_; }
   [[nodiscard]] const peer_facts& facts_of(int r) const noexcept { return who_.facts_of(r); }
 
-  // ---- The life of the job
+  /// What is spoken for of where find_place() has said that it goes, as long as the charge lives.
+  [[nodiscard]] charge charge_for(const placement& on, int to, const resource_set& wanted) {
+    if (!on.is_in_group()) return charge(ranks_, rank_of(to), wanted);
+    const auto g = core_.groups_used().find(on.group());
+    return g ? charge(g->bundles, on.bundle(), wanted) : charge();
+  }
+  /// The same for an actor, which keeps it as long as it lives; what has ended gives it back.
+  void take_for(const placement& on, int to, const resource_set& what) {
+    if (!on.is_in_group()) return ranks_->take(rank_of(to), what);
+    if (const auto g = core_.groups_used().find(on.group())) g->bundles->take(on.bundle(), what);
+  }
+  /// Whether it is known where that is; if not, what will say so is added to the sources. Throws as find_place().
+  [[nodiscard]] bool is_placed(const placement& on, const resource_set& wanted, std::vector<task_ref<task>>& sources) {
+    const auto comes = place_to_come(on, wanted);
+    if (comes) sources.push_back(future_access::task_of(*comes));
+    return !comes;
+  }
 
-  /// Every rank but 0: until that says that the job is over. Throws worker_died (609) if it dies.
-  void serve() {
-    over_.wait(0, std::memory_order_acquire);  // the pool's threads make progress, and the link's own where they do not
-    if (!is_alive(0)) throw worker_died("the program of the job", "rank 0 has died");
-  }
-  void close() { way_->close(std::chrono::steady_clock::now() + std::chrono::seconds(30)); }
-  /// What a rank has sent and received, and whether anything goes on there.
-  struct activity {
-    std::uint64_t sent = 0, received = 0;
-    bool idle = false;
-    bool still = false;         // nothing but requests is open
-    bool holds = false;         // actors hold resources
-    std::uint64_t waiting = 0;  // for resources: tasks, actors, groups
-    friend bool operator==(const activity&, const activity&) = default;
-  };
-  [[nodiscard]] activity look() {
-    activity a;
-    a.received = received_.load();  // before sent_: see finish()
-    a.idle = requests_.open() == 0;
-    a.still = moved_.idle() && revivals_.idle() && respawns_.idle() && errands_.idle() &&
-              scheduler_of(core_.pool()).is_idle();
-    a.idle = a.idle && a.still;
-    a.waiting = core_.waiting_for_resources();
-    a.holds = a.waiting != 0 && !core_.actors().all_of(nullptr).empty();
-    a.sent = sent_.load();
-    return a;
-  }
-  /// By rank 0.
-  void end_others() {
-    for (int r = 0; r < way_->members(); ++r) {
-      if (r == rank() || !is_alive(r)) continue;
-      try {
-        send(
-            r, {.what = kind::shutdown, .counts = false}, false, [](output_archive&) {}, urgency::urgent);
-      } catch (const error&) {  // it has died just now
-      }
-    }
-    way_->flush();
-  }
-  [[nodiscard]] bool is_alive(int r) const noexcept { return r == rank() || way_->is_alive(r); }
+  // ---- What serving_job does
 
-  // ---- message_sink
+  /// Which rank; `on` becomes one bundle, if it is a group. Waits for a group to be placed. `near`: a node that is preferred.
+  /// Throws impossible_request (209), placement_group_gone (617), empty_placement_group (618).
+  [[nodiscard]] virtual int find_place(placement& on, const resource_set& wanted, int near) = 0;
+  /// What will say where that is; nothing, if it is known. Throws the same.
+  [[nodiscard]] virtual std::optional<shared_future<std::vector<int>>> place_to_come(const placement& on,
+                                                                                     const resource_set& wanted) = 0;
+  virtual void fail(int to, std::uint64_t number, const std::exception_ptr& why) noexcept = 0;
+  /// Asks rank 0.
+  virtual name_answer ask_about_name(name_question q, const std::string& name, const std::string& type,
+                                     actor_place where) = 0;
+  /// Of an actor that may be made anew, which was there first: see moved_actors::known() and find().
+  [[nodiscard]] virtual std::optional<actor_place> known_place(const actor_place& first) noexcept = 0;
+  virtual void find_actor(const actor_place& first, move_only_function<void(const actor_place&)> go,
+                          move_only_function<void(std::exception_ptr)> fail) = 0;
+  /// Has rank 0 make that actor anew when its rank is lost.
+  virtual void keep_actor(const actor_place& first, kept_actor k) = 0;
+  /// Has it know the last state of that. On another rank.
+  virtual void keep_state(const actor_place& first, const revival::saved_state& state) = 0;
+  /// Of what has ended on this rank, to who has placed it.
+  virtual void tell_given_back(int placed_by, const placement& on, const resource_set& what) noexcept = 0;
+  [[nodiscard]] virtual std::uint64_t make_group(placement_group_options o) = 0;
+  virtual void remove_group(std::uint64_t group) = 0;
+  /// The ranks of its bundles, none of which is one of those.
+  [[nodiscard]] virtual future<std::vector<int>> when_placed(std::uint64_t group, const std::vector<int>& dead) = 0;
 
-  void receive(int from, incoming& message) noexcept override {
-    const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
-    head h;
-    waits_for_answer* asker = nullptr;
-    try {
-      h = head::read(message.bytes());
-      const auto content = message.bytes().subspan(head::bytes);
-      const bool is_plain = !h.with_refs && message.block_sizes().empty();
-      if (from != rank() && letters_.take(from, h, content, is_plain)) return;
-      if (is_plain && is_flat_answer(h, content, asker)) {
-        if (h.counts) received_.fetch_add(1);
-        return;
-      }
-      incoming_parts parts(message);
-      if (h.with_refs && is_here(from)) parts.read_mail(core_.store());
-      if (h.with_refs && !is_here(from)) parts.borrow_refs(far_, core_.store(), from);
-      input_archive in(message.bytes().subspan(head::bytes), &parts);
-      take(from, h, in, message, asker);
-    } catch (...) {
-      asker != nullptr ? asker->fail(std::current_exception()) : refuse(from, h, std::current_exception());
-    }
-    if (h.counts) received_.fetch_add(1);  // behind what it made
-  }
-  void batch_ends() noexcept override { letters_.deliver(); }
-  // Virtual functions are defined in the class: a vtable that lies with one that is not is compiled in every unit.
-  void tick() noexcept override { look_for_circles(); }
-  void fault(int from, const error& what) noexcept override {
-    log(log_level::error, "actor", [&] {
-      return "rank " + std::to_string(rank_of(from)) + " of the job sends what no rank sends: " + what.what();
-    });
-  }
-  void died(int rank, std::string_view how) noexcept override {
-    const outside_of_tasks here;
-    names_.drop_all_of(rank);
-    std::vector<waits_for_answer*> lost;
-    {
-      const std::lock_guard lock(dying_);
-      if (this->rank() == 0) revive_all_of(rank, how);
-      const auto asked = requests_.take_all_of(rank);
-      log(log_level::error, "actor", [&] { return obituary(rank_of(rank), how, asked); });
-      for (waits_for_answer* const w : asked)
-        if (!w->goes_elsewhere()) lost.push_back(w);
-      who_.set_gone(rank);
-    }
-    for (waits_for_answer* const w : lost) w->lost(how);
-    lose_objects_of(rank, how);
-    if (when_lost) who_.set_to_return(rank_of(rank), true);
-    core_.lose_bundles_on(rank);
-    if (rank == 0) end();
-    if (when_lost) respawns_.add([this, rank] { when_lost(rank); });
-  }
-  /// Called for each member that has died, on a thread for that. To be set before start().
-  move_only_function<void(int member)> when_lost;
-  /// On that thread too.
-  void later_to_respawn(errands::errand f) { respawns_.add(std::move(f)); }
+ protected:
+  job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
+      : core_(core),
+        way_(std::move(way)),
+        who_(*way_, std::move(all)),
+        ranks_(std::make_shared<places>(who_.places_by_rank())) {}
+  ~job() = default;
 
- private:
-  [[nodiscard]] std::uint64_t patience() const noexcept override { return way_->patience(); }
-  bool bring() noexcept override { return way_->poll(); }
-  bool bring_last() noexcept override { return way_->poll_last(); }
-  [[nodiscard]] bool is_gone(int r, bool for_sure) noexcept override {
-    if (for_sure) const std::lock_guard lock(dying_);
-    return who_.is_gone(r);
-  }
-  [[nodiscard]] actor_place ask_where(const actor_place& first, int not_at) override {
-    return find_actor(first, not_at);
-  }
-  void revive(const actor_place& first, std::string how) noexcept;
-  void lose_objects_of(int rank, std::string_view how) noexcept;
+  /// For a message to this rank itself: to an actor that was made anew on the rank of its caller.
+  virtual void deliver_here(std::span<const std::byte> all) = 0;
+  /// Refs that are written into that message go to rank `to`.
+  virtual void send_refs(outgoing_parts& message, int to) = 0;
 
   template <writes_flat Write>
   void send_flat(int to, const head& h, const Write& write, urgency how) {
@@ -21843,8 +20619,7 @@ class job final : public message_sink,
     byte_buffer bytes = std::move(spare_buffer());
     outgoing_parts parts(with.keep != nullptr && to != rank());
     h.with_refs = refs;
-    if (refs && is_here(to)) parts.mail_refs(core_.store());
-    if (refs && !is_here(to)) parts.lend_refs(far_, core_.store(), to);
+    if (refs) send_refs(parts, to);
     bytes.append(&h, head::bytes);
     output_archive archive(bytes, &parts);
     write(archive);
@@ -21865,75 +20640,6 @@ class job final : public message_sink,
     bytes.clear();
     spare_buffer() = std::move(bytes);
   }
-  // For the next message of this thread. Not inlined into coroutines, which may go on on another one.
-  [[gnu::noinline]] static byte_buffer& spare_buffer() noexcept {
-    static thread_local byte_buffer spare;
-    return spare;
-  }
-  void give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept override { end_loan(lender, key, times); }
-  std::optional<shared_future<void>> begin_fetch(std::uint64_t key);
-  void look_for_circles() noexcept;
-  actor_place find_actor(const actor_place& first, int not_at);
-  void end_loan(int lender, std::uint64_t key, std::uint32_t times) noexcept;
-  // To an actor that was made anew on the rank of its caller.
-  void deliver_here(std::span<const std::byte> all) {
-    incoming message(all, {});
-    receive(rank(), message);
-  }
-  void take(int from, const head& h, input_archive& in, incoming& message, waits_for_answer*& asker) {
-    switch (h.what) {
-      case kind::ask: {
-        if (h.handler >= handler::all().size())
-          throw archive_corrupt("a request of number " + std::to_string(h.handler), 0);
-        request r{*this, from, h.number, h.cell, h.generation, in};
-        handler::all()[h.handler]->run()(r);
-        break;
-      }
-      case kind::answer:
-        if (asker == nullptr) asker = requests_.take(h.number);
-        if (asker != nullptr) std::exchange(asker, nullptr)->arrive(in, message);
-        break;
-      case kind::failure: {
-        sent_error e;
-        in(e.type, e.text, e.where);
-        in.expect_end();
-        if (waits_for_answer* const w = requests_.take(h.number)) w->fail(receive_error(e));
-        break;
-      }
-      case kind::cancel:
-        if (!served_.cancel(from, h.number) && cancelled_.cancel(from, h.number))
-          fail(from, h.number, std::make_exception_ptr(task_cancelled("a call from another rank")));
-        break;
-      case kind::shutdown:
-        if (from != 0) throw archive_corrupt("the end of the job, which rank 0 alone can say,", 0);
-        end();
-        break;
-      default: throw archive_corrupt("a message of kind " + std::to_string(static_cast<int>(h.what)), 0);
-    }
-  }
-  // Who waits for it is still to be told if that is not so.
-  bool is_flat_answer(const head& h, std::span<const std::byte> content, waits_for_answer*& asker) noexcept {
-    if (h.what != kind::answer) return false;
-    asker = requests_.take(h.number);
-    if (asker == nullptr) return true;
-    if (!asker->arrive_flat(content)) return false;
-    asker = nullptr;
-    return true;
-  }
-  // What cannot be read is an error where the answer is waited for.
-  void refuse(int from, const head& h, const std::exception_ptr& why) noexcept {
-    const bool answers = h.what == kind::answer || h.what == kind::failure;
-    if (h.what == kind::ask && h.number != 0)
-      fail(from, h.number, why);
-    else if (waits_for_answer* const w = answers ? requests_.take(h.number) : nullptr)
-      w->fail(why);
-    else
-      tell_of(why);
-  }
-  void end() noexcept {
-    over_.store(1, std::memory_order_release);
-    over_.notify_all();
-  }
 
   runtime_core& core_;
   std::unique_ptr<link> way_;
@@ -21942,17 +20648,16 @@ class job final : public message_sink,
   requests requests_;
   served_tasks served_;
   cancelled_letters cancelled_;
-  arriving_letters letters_;
-  job_names names_;
-  kept_actors kept_;
-  far_objects far_;
   std::mutex dying_;  // while the death of a rank is told
   const std::shared_ptr<places> ranks_;
-  moved_actors moved_;
-  circle_looks circles_;
-  errands revivals_, respawns_, errands_;
   std::atomic<std::uint64_t> sent_{0}, received_{0};
-  std::atomic<std::uint32_t> over_{0};
+
+ private:
+  // For the next message of this thread. Not inlined into coroutines, which may go on on another one.
+  [[gnu::noinline]] static byte_buffer& spare_buffer() noexcept {
+    static thread_local byte_buffer spare;
+    return spare;
+  }
 };
 
 }  // namespace detail
@@ -22030,9 +20735,13 @@ class remote_result final : public state<R>, public waits_for_answer {
   }
   bool find_place(bool later) noexcept {
     try {
-      job_.moved().with_place(
-          moves_->first, later, [this](const actor_place& where) { go(where); },
-          [this](std::exception_ptr why) { fail(std::move(why)); });
+      const auto now = later ? std::nullopt : job_.known_place(moves_->first);
+      if (now)
+        go(*now);
+      else
+        job_.find_actor(
+            moves_->first, [this](const actor_place& where) { go(where); },
+            [this](std::exception_ptr why) { fail(std::move(why)); });
       return true;
     } catch (const std::exception&) {  // no thread, no memory
       return false;
@@ -22179,17 +20888,18 @@ future<R> ask_moving(job& j, const actor_place& first, std::string_view name, st
 template <class Tag, class Arguments>
 void tell_moving(job& j, const actor_place& first, std::string_view name, Arguments all) {
   const auto fail = [&j, name](const std::exception_ptr& why) { j.tell_of(why, name); };
-  j.moved().with_place(
-      first, false,
-      [&j, fail, all = std::move(all)](const actor_place& where) noexcept {
-        try {
-          j.template ask<Tag>(where.rank, {.cell = where.at.cell, .generation = where.at.generation},
-                              Arguments::may_hold_refs, [&](output_archive& out) { all.save(out); });
-        } catch (...) {
-          fail(std::current_exception());
-        }
-      },
-      fail);
+  auto go = [&j, fail, all = std::move(all)](const actor_place& where) noexcept {
+    try {
+      j.template ask<Tag>(where.rank, {.cell = where.at.cell, .generation = where.at.generation},
+                          Arguments::may_hold_refs, [&](output_archive& out) { all.save(out); });
+    } catch (...) {
+      fail(std::current_exception());
+    }
+  };
+  if (const auto now = j.known_place(first))
+    go(*now);
+  else
+    j.find_actor(first, std::move(go), fail);
 }
 /// Arguments of the runtime's own requests.
 template <class... A>
@@ -22212,233 +20922,6 @@ auto send_settled(Call call, Send&& send, Failed&& failed) {
     return failed(std::current_exception());
   }
   return send(*std::move(all));
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/way_back.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_WAY_BACK_HPP
-#define CADRE_ACTOR_DETAIL_WAY_BACK_HPP
-
-#include <cstdint>
-#include <exception>
-#include <memory>
-#include <string_view>
-#include <type_traits>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Reads all that a request has. Throws archive_error (501-504).
-template <class... A>
-void read_all(request& r, A&... all) {
-  r.in(all...);
-  r.in.expect_end();
-}
-
-/// The way back of a request, which is answered once: by with(), or as cancelled when this ends.
-class way_back {
- public:
-  /// `name`, of what was asked for, lives as long as the program.
-  explicit way_back(const request& r, std::string_view name = {}) noexcept
-      : job_(&r.at), from_(r.from), number_(r.number), name_(name) {}
-  /// Of a letter, whose answer may wait for those of others.
-  way_back(job& at, const letter& l) noexcept
-      : job_(&at), from_(l.from), number_(l.number), name_(l.opened_by->called()), waits_(l.among != nullptr) {}
-  way_back(way_back&& other) noexcept
-      : job_(std::exchange(other.job_, nullptr)),
-        from_(other.from_),
-        number_(other.number_),
-        name_(other.name_),
-        waits_(other.waits_) {}
-  way_back& operator=(way_back&&) = delete;
-  ~way_back() {
-    if (job_ != nullptr && number_ != 0)
-      job_->fail(from_, number_, std::make_exception_ptr(task_cancelled("a call from another rank")));
-  }
-
-  template <class F>
-  void with(F&& f) noexcept {
-    job* const j = std::exchange(job_, nullptr);
-    try {
-      using value = std::invoke_result_t<F&>;
-      if constexpr (std::is_void_v<value>) {
-        f();
-        j->answer(from_, number_, false, flat_nothing(), how());
-      } else {
-        answer(*j, f());
-      }
-    } catch (...) {
-      job_ = j;
-      fail(std::current_exception());
-    }
-  }
-  void fail(const std::exception_ptr& why) noexcept {
-    job* const j = std::exchange(job_, nullptr);
-    if (j == nullptr) return;
-    if (number_ != 0)
-      j->fail(from_, number_, why);
-    else
-      j->tell_of(why, name_);
-  }
-
- private:
-  [[nodiscard]] how_to_answer how() const noexcept { return {.waits = waits_}; }
-  template <class R>
-  void answer(job& j, R&& value) {
-    constexpr bool refs = !holds_no_refs<R>;
-    if constexpr (flat<R>) {
-      j.answer(from_, number_, false, flat_value<R>{value}, how());
-    } else if (is_block(value)) {
-      const auto kept = std::make_shared<const R>(std::move(value));
-      j.answer(from_, number_, refs, [&](output_archive& out) { write_value(out, *kept); }, how(), {kept, {}});
-    } else {
-      j.answer(
-          from_, number_, refs, [&](output_archive& out) { write_value(out, value); }, how());
-    }
-  }
-
-  job* job_;
-  int from_;
-  std::uint64_t number_;
-  std::string_view name_;
-  bool waits_ = false;
-};
-
-/// Answers when a task is done; ends itself then.
-template <class R>
-class answer_when_done final : public continuation {
- public:
-  /// `name`: see way_back.
-  static void of(const request& r, future<R> f, std::string_view name = {}) {
-    auto* const self = new answer_when_done(r, future_access::take(std::move(f)), name);
-    r.at.served().add(r.from, r.number, *self->done_);
-    if (!self->done_->add(*self)) fire(*self, wish::fire);
-  }
-
- private:
-  answer_when_done(const request& r, task_ref<state<R>> t, std::string_view name) noexcept
-      : continuation(&fire), back_(r, name), done_(std::move(t)) {}
-  static task* fire(continuation& c, wish w) noexcept {
-    if (w == wish::name_owner) return nullptr;
-    auto& self = static_cast<answer_when_done&>(c);
-    self.back_.with([&]() -> R { return take_result(*self.done_); });
-    delete &self;
-    return nullptr;
-  }
-
-  way_back back_;
-  task_ref<state<R>> done_;
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/circles.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_CIRCLES_HPP
-#define CADRE_ACTOR_DETAIL_CIRCLES_HPP
-
-#include <cstdint>
-#include <exception>
-#include <string>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// A request that is waited for goes from rank to rank with the question what has to be done before it: from each to the
-/// requests that those of its tasks wait for which have to go on first. One that comes back to where it began has found a
-/// circle, and the request fails with wait_cycle (208). Nobody answers.
-///
-/// K. M. Chandy, J. Misra, L. M. Haas, "Distributed deadlock detection", ACM Transactions on Computer Systems 1(2), 1983, for
-/// waits that need all of what they wait for. What it says is true: a wait that was there when the question came by is there
-/// as long as the request at its end is not answered, and so all of them are when it comes back to a request that is open.
-struct circle_request : own_request {
-  struct question {
-    int asker = 0;            // the rank of the request that it began with
-    std::uint64_t first = 0;  // that one's number
-    std::uint32_t round = 0;
-    std::uint32_t hops = 0;
-    std::uint64_t number = 0;  // of the request that it is about now, of the rank that it comes from
-    std::string path;          // from the first to this one
-  };
-
-  static void ask(job& j, question q, const waits_for_answer& about) noexcept {
-    const waits_for_answer::place to = about.asked_at();
-    q.number = to.number;
-    ++q.hops;
-    j.mention<circle_request>(to.rank, to.cell, [&](output_archive& out) {
-      out(q.asker, q.first, q.round, q.hops, q.number, q.path + " on rank " + std::to_string(j.rank_of(to.rank)));
-    });
-  }
-
-  static void serve(request& r) {
-    question q;
-    read_all(r, q.asker, q.first, q.round, q.hops, q.number, q.path);
-    job& j = r.at;
-    j.check_rank(q.asker);
-    if (r.number != 0) throw archive_corrupt("a question about a circle that wants an answer", 0);
-    constexpr std::uint32_t most_hops = 64;
-    const task_ref<task> asked = find(r, q.number);
-    if (!asked || q.hops > most_hops || !j.circles().is_new({q.asker, q.first, q.round, r.from, q.number})) return;
-
-    std::vector<task_ref<task>> further;
-    std::vector<std::string> paths;
-    std::string circle;
-    sleeping_wait::for_each_needed(*asked, [&](const sleeping_wait::held_up& h) {
-      auto* const far = dynamic_cast<waits_for_answer*>(&h.which);
-      if (far == nullptr || h.by == nullptr) return;
-      if (j.rank() == q.asker && far->asked_at().number == q.first) {
-        circle = describe(h.by->at->name(), h.by->at->at()) + q.path + h.by->path(false) + h.by->behind();
-      } else {
-        paths.push_back(q.path + h.path(false));
-        h.which.retain();
-        further.emplace_back(&h.which);
-      }
-    });
-    if (!find(r, q.number)) return;  // it may have been over before those began that were found
-    if (!circle.empty()) {
-      if (waits_for_answer* const w = j.open().take(q.first)) w->fail(std::make_exception_ptr(wait_cycle(circle)));
-      return;
-    }
-    for (std::size_t i = 0; i < further.size(); ++i) {
-      q.path = std::move(paths[i]);
-      ask(j, q, dynamic_cast<const waits_for_answer&>(*further[i]));
-    }
-  }
-
- private:
-  // What another rank has asked for, if it is not over.
-  static task_ref<task> find(const request& r, std::uint64_t number) {
-    task_ref<task> t = r.at.served().find(r.from, number);
-    if (t && t->done()) return {};
-    actor_table& actors = r.at.core().actors();
-    return t || !actors.has(r.cell) ? std::move(t) : actors[r.cell].find_letter(r.from, number);
-  }
-};
-
-inline void job::look_for_circles() noexcept {
-  if (!circles_.is_time()) return;
-  try {
-    for (const task_ref<task>& t : requests_.look_at_awaited()) {
-      const auto& asked = dynamic_cast<const waits_for_answer&>(*t);
-      circle_request::ask(*this,
-                          {.asker = rank(),
-                           .first = asked.asked_at().number,
-                           .round = circles_.round(),
-                           .path = " waits for " + describe(t->name(), t->at())},
-                          asked);
-    }
-  } catch (const std::exception& e) {
-    log(log_level::debug, "actor", [&] { return std::string("no look for circles: ") + e.what(); });
-  }
 }
 
 }  // namespace detail
@@ -23235,469 +21718,121 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/actor/detail/group_requests.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_GROUP_REQUESTS_HPP
-#define CADRE_ACTOR_DETAIL_GROUP_REQUESTS_HPP
+// ---- cadre/actor/detail/way_back.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_WAY_BACK_HPP
+#define CADRE_ACTOR_DETAIL_WAY_BACK_HPP
 
-#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <memory>
-#include <optional>
-#include <string>
-#include <utility>
-#include <vector>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-placement_groups& groups_of(runtime_core& core);
-
-// What rank 0 asks the ranks for.
-
-/// What is free; and to be told once when it may be more.
-struct room_request : own_request {
-  static void serve(request& r) {
-    r.in.expect_end();
-    way_back(r).with([&] { return look(r.at); });
-  }
-  static room look(job& j);
-};
-struct more_request : own_request {
-  static void serve(request& r) {
-    r.in.expect_end();
-    way_back(r).with([&] { groups_of(r.at.core()).try_again(); });
-  }
-};
-struct set_aside_request : own_request {
-  static void serve(request& r) {
-    std::uint64_t group = 0;
-    std::string name;
-    bundle_ranks::parts parts;
-    read_all(r, group, name, parts);
-    way_back(r).with([&] { return r.at.core().bundles().set_aside(group, name, parts); });
-  }
-};
-struct drop_group_request : own_request {
-  static void serve(request& r) {
-    std::uint64_t group = 0;
-    std::string why;
-    std::vector<std::uint32_t> only;
-    read_all(r, group, why, only);
-    way_back(r).with([&] { drop(r.at.core(), group, why, only); });
-  }
-  /// `only`: bundles that were set aside a moment ago, of which nobody is to be told; all, if there are none.
-  static void drop(runtime_core& core, std::uint64_t group, const std::string& why,
-                   const std::vector<std::uint32_t>& only) {
-    if (only.empty()) core.groups_used().drop(group);
-    core.bundles().drop(group, why, only, !only.empty());
-  }
-};
-inline room room_request::look(job& j) {
-  return j.core().bundles().look([&j] {
-    if (j.rank() == 0) return groups_of(j.core()).try_again();
-    try {
-      j.ask<more_request>(0, {}, false, [](output_archive&) {});
-    } catch (const error&) {  // the job is over
-    }
-  });
-}
-
-// What all ask rank 0.
-
-struct make_group_request : own_request {
-  static void serve(request& r) {
-    placement_group_options o;
-    placement_strategy::kind how{};
-    read_all(r, o.bundles, how, o.name);
-    o.strategy = how;
-    way_back(r).with([&] { return make(r.at.core(), std::move(o)); });
-  }
-  static std::uint64_t make(runtime_core& core, placement_group_options o) {
-    return groups_of(core).add(std::move(o), (std::uint64_t{core.number()} << 32) + 1);
-  }
-};
-struct find_group_request : own_request {
-  static void serve(request& r) {
-    std::uint64_t group = 0;
-    read_all(r, group);
-    way_back(r).with([&] { return groups_of(r.at.core()).find(group); });
-  }
-};
-/// Answered when it is placed, by the rank of each bundle, which is none of those that the asker knows to be dead.
-struct placed_request : own_request {
-  static void serve(request& r) {
-    std::uint64_t group = 0;
-    std::vector<int> dead;
-    read_all(r, group, dead);
-    groups_of(r.at.core())
-        .when_placed(group, std::move(dead), [back = way_back(r)](const placement_groups::outcome& o) mutable {
-          back.with([&] { return ranks_of(o); });
-        });
-  }
-  static std::vector<int> ranks_of(const placement_groups::outcome& o) {
-    if (o.why != nullptr) std::rethrow_exception(o.why);
-    return o.ranks;
-  }
-};
-struct remove_group_request : own_request {
-  static void serve(request& r) {
-    std::uint64_t group = 0;
-    read_all(r, group);
-    way_back(r).with([&] { groups_of(r.at.core()).remove(group); });
-  }
-};
-
-/// In one process, which is one rank and one node.
-class bundles_here final : public bundle_ranks {
- public:
-  explicit bundles_here(runtime_core& core) noexcept : core_(core) {}
-  std::vector<group_layout::rank> all() override { return {{0, 0, runtime_core::host(), room::of(core_.resources())}}; }
-  std::vector<group_layout::rank> free() override {
-    return {{0, 0, runtime_core::host(), core_.bundles().look([this] { groups_of(core_).try_again(); })}};
-  }
-  bool set_aside(int, std::uint64_t group, const std::string& name, const parts& which) override {
-    return core_.bundles().set_aside(group, name, which);
-  }
-  void take_back(int, std::uint64_t, const parts&) noexcept override {}  // there is no other rank to fail
-  void lost(int, const parts&) noexcept override {}
-  [[nodiscard]] bool lives(int) const noexcept override { return true; }
-  void drop(std::uint64_t group, const std::vector<int>&, const std::vector<resource_set>&,
-            const std::string& why) noexcept override {
-    core_.bundles().drop(group, why);
-  }
-  void run(move_only_function<void()> f) override { f(); }
-
- private:
-  runtime_core& core_;
-};
-
-/// In a job of several ranks.
-class bundles_of_job final : public bundle_ranks {
- public:
-  explicit bundles_of_job(job& j) noexcept : job_(j) {}
-
-  std::vector<group_layout::rank> all() override {
-    std::vector<group_layout::rank> ranks;
-    for (int r = 0; r < job_.world_size(); ++r) {
-      const int now = job_.members().holder_of(r);
-      if (job_.is_alive(now) || job_.members().is_to_return(r))
-        ranks.push_back({now, r, job_.facts_of(now).host, room::of(job_.facts_of(now).resources)});
-    }
-    return ranks;
-  }
-  std::vector<group_layout::rank> free() override {
-    std::vector<group_layout::rank> ranks = all();
-    std::vector<future<room>> answers(ranks.size());
-    for (std::size_t i = 0; i < ranks.size(); ++i)
-      if (ranks[i].number != job_.rank())
-        answers[i] = asked<room_request, room>(ranks[i].number, [](output_archive&) {});
-    for (std::size_t i = 0; i < ranks.size(); ++i) {
-      ranks[i].has = {};
-      try {
-        ranks[i].has = ranks[i].number == job_.rank() ? room_request::look(job_) : answers[i].get();
-      } catch (const std::exception&) {  // it has died
-      }
-    }
-    return ranks;
-  }
-  bool set_aside(int rank, std::uint64_t group, const std::string& name, const parts& which) override {
-    bool done = false;
-    try {
-      done = rank == job_.rank()
-                 ? job_.core().bundles().set_aside(group, name, which)
-                 : asked<set_aside_request, bool>(rank, [&](output_archive& out) { out(group, name, which); }).get();
-    } catch (const std::exception&) {  // likewise
-    }
-    if (done)
-      for (const bundle_table::part& p : which) job_.ranks()->take(job_.rank_of(rank), p.resources);
-    return done;
-  }
-  void take_back(int rank, std::uint64_t group, const parts& which) noexcept override {
-    lost(rank, which);
-    std::vector<std::uint32_t> only;
-    for (const bundle_table::part& p : which) only.push_back(p.index);
-    tell(rank, group, "it could not be set aside as a whole", only);
-  }
-  void lost(int rank, const parts& which) noexcept override {
-    for (const bundle_table::part& p : which) job_.ranks()->give_back(job_.rank_of(rank), p.resources);
-  }
-  [[nodiscard]] bool lives(int rank) const noexcept override { return job_.is_alive(rank); }
-  void drop(std::uint64_t group, const std::vector<int>& at, const std::vector<resource_set>& bundles,
-            const std::string& why) noexcept override {
-    for (std::size_t b = 0; b < at.size(); ++b)
-      if (at[b] != group_layout::nowhere) job_.ranks()->give_back(job_.rank_of(at[b]), bundles[b]);
-    for (int r = 0; r < job_.world_size(); ++r)  // all that know it
-      tell(job_.members().holder_of(r), group, why, {});
-  }
-  void run(move_only_function<void()> f) override { job_.later(std::move(f)); }
-
- private:
-  template <class Tag, class R, class Write>
-  future<R> asked(int rank, Write&& write) {
-    return ask<Tag, R>(job_, rank, {}, false, "a placement group", false, {}, write);
-  }
-  void tell(int rank, std::uint64_t group, const std::string& why, const std::vector<std::uint32_t>& only) noexcept {
-    try {
-      if (rank == job_.rank())
-        drop_group_request::drop(job_.core(), group, why, only);
-      else if (job_.is_alive(rank))
-        job_.ask<drop_group_request>(rank, {}, false, [&](output_archive& out) { out(group, why, only); });
-    } catch (const std::exception& e) {  // it has died just now
-      log(log_level::debug, "actor", [&] { return std::string("a rank was not told of a group's end: ") + e.what(); });
-    }
-  }
-
-  job& job_;
-};
-
-inline placement_groups& groups_of(runtime_core& core) {
-  return core.groups([&]() -> std::unique_ptr<bundle_ranks> {
-    if (core.jobs() != nullptr) return std::make_unique<bundles_of_job>(*core.jobs());
-    return std::make_unique<bundles_here>(core);
-  });
-}
-
-inline future<std::vector<int>> ask_when_placed(runtime_core& core, std::uint64_t group,
-                                                const std::vector<int>& dead = {}) {
-  if (core.rank() != 0)
-    return ask<placed_request, std::vector<int>>(*core.jobs(), 0, {}, false, "a placement group", false, {},
-                                                 [&](output_archive& out) { out(group, dead); });
-  promise<std::vector<int>> told(core.pool());
-  future<std::vector<int>> answer = told.get_future();
-  groups_of(core).when_placed(group, dead, [told = std::move(told)](const placement_groups::outcome& o) mutable {
-    o.why != nullptr ? std::move(told).set_error(o.why) : std::move(told).set_value(o.ranks);
-  });
-  return answer;
-}
-/// For all who use the group, each of whom says it if there is an error.
-inline shared_future<std::vector<int>> shared_when_placed(runtime_core& core, std::uint64_t group,
-                                                          const std::vector<int>& dead = {}) {
-  shared_future<std::vector<int>> ranks = ask_when_placed(core, group, dead).share();
-  future_access::get(ranks)->set_observed();
-  return ranks;
-}
-
-/// What this rank knows of a group, of a job of several. Waits for an answer of rank 0 when it is first used here. Throws
-/// placement_group_gone (617), empty_placement_group (618).
-inline std::shared_ptr<const group_used> known_group(runtime_core& core, std::uint64_t group) {
-  if (group >> 32 != core.number()) throw empty_placement_group("this placement group is of another runtime");
-  if (auto known = core.groups_used().find(group)) return known;
-  const placement_groups::facts f = core.rank() == 0 ? groups_of(core).find(group)
-                                                     : ask<find_group_request, placement_groups::facts>(
-                                                           *core.jobs(), 0, {}, false, "a placement group", false, {},
-                                                           [&](output_archive& out) { out(group); })
-                                                           .get();
-  std::vector<places::place> bundles;
-  for (const resource_set& b : f.bundles) bundles.push_back({"", b});
-  return core.groups_used().add(group, {f.name, std::make_shared<places>(bundles), shared_when_placed(core, group)});
-}
-/// At once: whether that can be there at all. Throws impossible_request (209), empty_placement_group (618).
-inline void check_fits(const group_used& g, const placement& on, const resource_set& wanted) {
-  if (on.bundle() != placement::any_bundle && (on.bundle() < 0 || on.bundle() >= g.bundles->size()))
-    throw empty_placement_group("bundle " + std::to_string(on.bundle()) + " of " + group_label(on.group(), g.name) +
-                                ", which has " + std::to_string(g.bundles->size()));
-  for (int b = 0; b < g.bundles->size(); ++b)
-    if ((on.bundle() == placement::any_bundle || on.bundle() == b) && g.bundles->has(b, wanted)) return;
-  throw impossible_request(bundle_table::too_much(wanted, g.name, on.group()));
-}
-
-/// Which bundle, on a rank that lives; places::none if there is none. Waits for the group to be placed, and throws why it is
-/// not.
-inline int choose_bundle(job& j, const group_used& g, const placement& on, const resource_set& wanted) {
-  const std::vector<int>& ranks = g.ranks.get();
-  return g.bundles->choose(wanted, placement::kind::anywhere, [&](int i) {
-    return (on.bundle() == placement::any_bundle || on.bundle() == i) && j.is_alive(ranks[static_cast<std::size_t>(i)]);
-  });
-}
-/// What is known of a group, of which no bundle that would do is on a rank that lives: where they are placed once more.
-inline std::shared_ptr<const group_used> known_anew(job& j, std::uint64_t group, const group_used& old) {
-  std::vector<int> dead;
-  for (const int r : old.ranks.get())
-    if (!j.is_alive(r)) dead.push_back(r);
-  return j.core().groups_used().replace(group, old, {old.name, old.bundles, shared_when_placed(j.core(), group, dead)});
-}
-/// In a job of several ranks, what will say where that is; nothing, if it is known. Throws as known_group(), check_fits() and
-/// choose_bundle().
-inline std::optional<shared_future<std::vector<int>>> place_to_come(job& j, const placement& on,
-                                                                    const resource_set& wanted) {
-  if (!on.is_in_group()) return std::nullopt;
-  auto g = known_group(j.core(), on.group());
-  check_fits(*g, on, wanted);
-  while (g->ranks.ready()) {
-    if (choose_bundle(j, *g, on, wanted) != places::none) return std::nullopt;
-    g = known_anew(j, on.group(), *g);
-  }
-  return g->ranks;
-}
-/// The same: whether it is known; if not, that is added to the sources.
-inline bool is_placed(job& j, const placement& on, const resource_set& wanted, task_refs& sources) {
-  const auto comes = place_to_come(j, on, wanted);
-  if (comes) sources.push_back(future_access::task_of(*comes));
-  return !comes;
-}
-/// Which rank; `on` becomes one bundle, if it is a group. Waits for a group to be placed. Throws impossible_request (209),
-/// placement_group_gone (617), empty_placement_group (618).
-inline int find_place(job& j, placement& on, const resource_set& wanted, bool rank_0_last = false,
-                      int near = places::none) {
-  if (!on.is_in_group()) return j.choose(on, wanted, rank_0_last, near);
-  auto g = known_group(j.core(), on.group());
-  check_fits(*g, on, wanted);
-  int b = places::none;
-  while ((b = choose_bundle(j, *g, on, wanted)) == places::none) g = known_anew(j, on.group(), *g);
-  on = in_group(on.group(), b);
-  return g->ranks.get()[static_cast<std::size_t>(b)];
-}
-/// Of what find_place() has said where it goes.
-inline charge charge_for(job& j, const placement& on, int to, const resource_set& wanted) {
-  if (!on.is_in_group()) return charge(j.ranks(), j.rank_of(to), wanted);
-  const auto g = j.core().groups_used().find(on.group());
-  return g ? charge(g->bundles, on.bundle(), wanted) : charge();
-}
-/// The same for an actor, which keeps it as long as it lives; what has ended gives it back.
-inline void take_for(job& j, const placement& on, int to, const resource_set& what) {
-  if (!on.is_in_group()) return j.ranks()->take(j.rank_of(to), what);
-  if (const auto g = j.core().groups_used().find(on.group())) g->bundles->take(on.bundle(), what);
-}
-struct given_back_request : own_request {
-  static void serve(request& r) {
-    placement on;
-    resource_set what;
-    read_all(r, on, what);
-    way_back(r).with([&] { give_back(r.at, on, r.from, what); });
-  }
-  static void give_back(job& j, const placement& on, int at, const resource_set& what) {
-    if (!on.is_in_group()) return j.ranks()->give_back(j.rank_of(at), what);
-    const auto g = j.core().groups_used().find(on.group());
-    if (g && on.bundle() >= 0 && on.bundle() < g->bundles->size()) g->bundles->give_back(on.bundle(), what);
-  }
-  /// To who has placed it.
-  static void tell(job& j, int placed_by, const placement& on, const resource_set& what) noexcept {
-    try {
-      if (placed_by == j.rank()) return give_back(j, on, j.rank(), what);
-      j.ask<given_back_request>(placed_by, {}, false, [&](output_archive& out) { out(on, what); });
-    } catch (const std::exception&) {  // it has died, or the job is over
-    }
-  }
-};
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/restarts.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_RESTARTS_HPP
-#define CADRE_ACTOR_DETAIL_RESTARTS_HPP
-
-#include <exception>
-#include <optional>
-#include <string>
+#include <string_view>
+#include <type_traits>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-// What ranks ask rank 0 about actors that are made anew when their rank is lost.
-
-/// Rank 0 is told of the last state of an actor that may be made anew.
-struct keep_state_request : own_request {
-  static void serve(request& r) {
-    actor_place first;
-    revival::saved_state state;
-    read_all(r, first, state.version, state.bytes);
-    way_back(r).with([&] { r.at.kept().keep_state(first, std::move(state)); });
-  }
-};
-/// Rank 0 is to make an actor anew when its rank is lost.
-struct keep_actor_request : own_request {
-  static void serve(request& r) {
-    actor_place first;
-    kept_actor k;
-    read_all(r, first, k.maker, k.how, k.on);
-    r.at.check_rank(first.rank);
-    way_back(r).with([&] { keep(r.at, first, std::move(k)); });
-  }
-  static void keep(job& j, const actor_place& first, kept_actor k) {
-    j.kept().add(first, std::move(k));
-    if (j.is_gone(first.rank)) j.revive_all_of(first.rank, "its rank has died");
-  }
-};
-inline void keep_actor(job& j, const actor_place& first, kept_actor k) {
-  if (j.rank() == 0) return keep_actor_request::keep(j, first, std::move(k));
-  ask<keep_actor_request, void>(j, 0, {}, false, "the making of an actor", false, {}, [&](output_archive& out) {
-    out(first, k.maker, k.how, k.on);
-  }).get();
+/// Reads all that a request has. Throws archive_error (501-504).
+template <class... A>
+void read_all(request& r, A&... all) {
+  r.in(all...);
+  r.in.expect_end();
 }
-/// Such an actor has ended.
-struct forget_actor_request : own_request {
-  static void serve(request& r) {
-    actor_place first;
-    std::string name;
-    read_all(r, first, name);
-    way_back(r).with([&] { forget(r.at, first, name); });
-  }
-  static void forget(job& j, const actor_place& first, const std::string& name) {
-    j.kept().drop(first);
-    if (!name.empty()) j.names().drop(name, first);
-  }
-};
-/// Rank 0 is asked where an actor is.
-struct where_request : own_request {
-  static void serve(request& r) {
-    actor_place first;
-    int not_at = 0;
-    read_all(r, first, not_at);
-    r.at.kept().ask(first, not_at,
-                    [back = way_back(r)](const whereabouts& w) mutable { back.with([&] { return w; }); });
-  }
-};
 
-inline actor_place job::find_actor(const actor_place& first, int not_at) {
-  whereabouts w;
-  if (rank() == 0) {
-    promise<whereabouts> told;
-    auto answer = told.get_future();
-    kept_.ask(first, not_at, [&](const whereabouts& there) { std::move(told).set_value(there); });
-    w = answer.get();
-  } else {
-    w = detail::ask<where_request, whereabouts>(*this, 0, {}, false, "where an actor is", true, {},
-                                                [&](output_archive& out) { out(first, not_at); })
-            .get();
-    check_rank(w.now.rank);
+/// The way back of a request, which is answered once: by with(), or as cancelled when this ends.
+class way_back {
+ public:
+  /// `name`, of what was asked for, lives as long as the program.
+  explicit way_back(const request& r, std::string_view name = {}) noexcept
+      : job_(&r.at), from_(r.from), number_(r.number), name_(name) {}
+  /// Of a letter, whose answer may wait for those of others.
+  way_back(job& at, const letter& l) noexcept
+      : job_(&at), from_(l.from), number_(l.number), name_(l.opened_by->called()), waits_(l.among != nullptr) {}
+  way_back(way_back&& other) noexcept
+      : job_(std::exchange(other.job_, nullptr)),
+        from_(other.from_),
+        number_(other.number_),
+        name_(other.name_),
+        waits_(other.waits_) {}
+  way_back& operator=(way_back&&) = delete;
+  ~way_back() {
+    if (job_ != nullptr && number_ != 0)
+      job_->fail(from_, number_, std::make_exception_ptr(task_cancelled("a call from another rank")));
   }
-  if (!w.why_dead.empty()) throw actor_died("that was made on rank " + std::to_string(rank_of(first.rank)), w.why_dead);
-  return w.now;
-}
-inline void job::revive(const actor_place& first, std::string how) noexcept {
-  try {
-    for (;;) {
-      const std::optional<kept_actor> k = kept_.again(first);
-      if (!k) {
-        how += "; it may not be made anew again: see .max_restarts";
-        break;
+
+  template <class F>
+  void with(F&& f) noexcept {
+    job* const j = std::exchange(job_, nullptr);
+    try {
+      using value = std::invoke_result_t<F&>;
+      if constexpr (std::is_void_v<value>) {
+        f();
+        j->answer(from_, number_, false, flat_nothing(), how());
+      } else {
+        answer(*j, f());
       }
-      // A rank that comes back does so later, if at all. Rank 0 is not to be lost by what killed another.
-      const bool on_the_lost = k->on.what() == placement::kind::on_rank && !is_alive(who_.holder_of(k->on.rank()));
-      sent_actor again = k->how;
-      placement on = on_the_lost ? placement{} : k->on;
-      const int to = find_place(*this, on, again.resources, true);
-      if (on.is_in_group()) again.on = on;
-      try {
-        const auto at = detail::ask_handler<actor_address>(*this, to, {.handler = k->maker}, false, "a restart", true,
-                                                           {}, [&](output_archive& out) { out(again); })
-                            .get();
-        take_for(*this, on, to, again.resources);
-        return kept_.made(first, {to, at, first.task_retries});
-      } catch (const actor_died& e) {  // that rank has died too
-        how = e.what();
-      }
+    } catch (...) {
+      job_ = j;
+      fail(std::current_exception());
     }
-  } catch (const std::exception& e) {
-    how.append("; it cannot be made anew: ").append(e.what());
   }
-  names_.drop(kept_.give_up(first, how), first);
-}
+  void fail(const std::exception_ptr& why) noexcept {
+    job* const j = std::exchange(job_, nullptr);
+    if (j == nullptr) return;
+    if (number_ != 0)
+      j->fail(from_, number_, why);
+    else
+      j->tell_of(why, name_);
+  }
+
+ private:
+  [[nodiscard]] how_to_answer how() const noexcept { return {.waits = waits_}; }
+  template <class R>
+  void answer(job& j, R&& value) {
+    constexpr bool refs = !holds_no_refs<R>;
+    if constexpr (flat<R>) {
+      j.answer(from_, number_, false, flat_value<R>{value}, how());
+    } else if (is_block(value)) {
+      const auto kept = std::make_shared<const R>(std::move(value));
+      j.answer(from_, number_, refs, [&](output_archive& out) { write_value(out, *kept); }, how(), {kept, {}});
+    } else {
+      j.answer(
+          from_, number_, refs, [&](output_archive& out) { write_value(out, value); }, how());
+    }
+  }
+
+  job* job_;
+  int from_;
+  std::uint64_t number_;
+  std::string_view name_;
+  bool waits_ = false;
+};
+
+/// Answers when a task is done; ends itself then.
+template <class R>
+class answer_when_done final : public continuation {
+ public:
+  /// `name`: see way_back.
+  static void of(const request& r, future<R> f, std::string_view name = {}) {
+    auto* const self = new answer_when_done(r, future_access::take(std::move(f)), name);
+    r.at.served().add(r.from, r.number, *self->done_);
+    if (!self->done_->add(*self)) fire(*self, wish::fire);
+  }
+
+ private:
+  answer_when_done(const request& r, task_ref<state<R>> t, std::string_view name) noexcept
+      : continuation(&fire), back_(r, name), done_(std::move(t)) {}
+  static task* fire(continuation& c, wish w) noexcept {
+    if (w == wish::name_owner) return nullptr;
+    auto& self = static_cast<answer_when_done&>(c);
+    self.back_.with([&]() -> R { return take_result(*self.done_); });
+    delete &self;
+    return nullptr;
+  }
+
+  way_back back_;
+  task_ref<state<R>> done_;
+};
 
 }  // namespace detail
 CADRE_NAMESPACE_END
@@ -23832,9 +21967,8 @@ actor_address make_here(runtime_core& core, sent_actor o, std::source_location a
   if (o.restarts != 0) r->go_on_from(o.restarts, std::move(o.state));
   const actor_address where =
       core.actors().add(typeid(T), core.home(), o.label, o.most_at_once, o.most_pending, std::move(anew));
-  held.give_to(where, [&core, placed_by, on = o.on, what = o.resources] {
-    given_back_request::tell(*core.jobs(), placed_by, on, what);
-  });
+  held.give_to(
+      where, [&core, placed_by, on = o.on, what = o.resources] { core.jobs()->tell_given_back(placed_by, on, what); });
   const actor_place first =
       o.restarts != 0 ? o.first
                       : actor_place{core.rank(), where, r != nullptr ? o.most.task_retries : actor_place::never_anew};
@@ -23843,11 +21977,7 @@ actor_address make_here(runtime_core& core, sent_actor o, std::source_location a
     push_constructor<T>(core, where, at, std::move(kept));
   } else {
     if (core.rank() != 0)
-      r->keep = [&core, first](const revival::saved_state& s) {
-        ask<keep_state_request, void>(*core.jobs(), 0, {}, false, "this_actor::checkpoint", false, {},
-                                      [&](output_archive& out) { out(first, s.version, s.bytes); })
-            .get();
-      };
+      r->keep = [&core, first](const revival::saved_state& s) { core.jobs()->keep_state(first, s); };
     push_maker<T>(core, where, at);
   }
   held.ask();
@@ -23902,51 +22032,6 @@ struct stop_request {
           back.with([&] { core.actors().end(where, "it was stopped"); });
         },
         call_kind::stop);
-  }
-};
-
-/// Rank 0 is asked about a name.
-enum class name_question : std::uint8_t { reserve, bind, find, drop };
-struct name_request : own_request {
-  static void serve(request& r) {
-    name_question q{};
-    std::string name, type;
-    actor_place where;
-    read_all(r, q, name, type, where);
-    way_back(r).with([&] { return answer(r.at.names(), q, name, type, where, r.from); });
-  }
-  static name_answer answer(job_names& names, name_question q, const std::string& name, const std::string& type,
-                            actor_place where, int from) {
-    switch (q) {
-      case name_question::reserve: return names.reserve(name, type, from);
-      case name_question::find: return names.find(name);
-      case name_question::bind: names.bind(name, where); return {};
-      case name_question::drop: names.drop(name, where); return {};
-    }
-    throw archive_corrupt("a question about a name of kind " + std::to_string(static_cast<int>(q)), 0);
-  }
-};
-inline name_answer ask_about_name(job& j, name_question q, const std::string& name, const std::string& type = {},
-                                  actor_place where = {}) {
-  if (j.rank() == 0) return name_request::answer(j.names(), q, name, type, where, 0);
-  return ask<name_request, name_answer>(j, 0, {}, false, "a question about a name", false, {},
-                                        [&](output_archive& out) { out(q, name, type, where); })
-      .get();
-}
-
-/// At the end of the job, when all that goes on waits for resources: actors that hold some end.
-struct end_holders_request : own_request {
-  static void serve(request& r) {
-    r.in.expect_end();
-    r.at.core().end_actors_that_hold();
-  }
-};
-
-/// What a rank has to do before the job may end: see mpi::runtime.
-struct activity_request : own_request {
-  static void serve(request& r) {
-    r.in.expect_end();
-    r.at.answer(r.from, r.number, false, [&](output_archive& out) { out(r.at.look()); }, {.counts = false});
   }
 };
 
@@ -24279,6 +22364,71 @@ struct method_of<R(P...) const> {
 template <class Signature>
 inline constexpr detail::method_of<Signature> method{};
 
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/error_codec.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
+#define CADRE_ACTOR_DETAIL_ERROR_CODEC_HPP
+
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <typeinfo>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// An exception on its way to another rank.
+struct sent_error {
+  std::string type;  ///< as the compiler calls it
+  std::string text;
+  std::string where;  ///< the rank and host that it comes from, for types that are not known
+};
+
+inline sent_error send_error(const std::exception_ptr& error, std::string where) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const remote_error& e) {  // goes on as what it was
+    return {std::string(e.type()), std::string(e.text()), std::string(e.where())};
+  } catch (const std::exception& e) {
+    return {typeid(e).name(), e.what(), std::move(where)};
+  } catch (...) {
+    return {"", "an error that is not a std::exception", std::move(where)};
+  }
+}
+
+template <class... E>
+std::exception_ptr received_as(const sent_error& e) {
+  std::exception_ptr made;
+  const auto one = [&]<class T>(const T*) {
+    if (made || e.type != typeid(T).name()) return;
+    if constexpr (std::derived_from<T, error>)
+      made = std::make_exception_ptr(T(received_text{e.text}));
+    else if constexpr (std::is_constructible_v<T, std::string>)
+      made = std::make_exception_ptr(T(e.text));
+    else
+      made = std::make_exception_ptr(T());
+  };
+  (one(static_cast<const E*>(nullptr)), ...);
+  return made;
+}
+
+/// With its type, if that is one of the standard library or one of cadre that travels; else a remote_error.
+inline std::exception_ptr receive_error(const sent_error& e) {
+  std::exception_ptr made =
+      received_as<std::runtime_error, std::logic_error, std::invalid_argument, std::domain_error, std::length_error,
+                  std::out_of_range, std::range_error, std::overflow_error, std::underflow_error, std::bad_alloc,
+                  task_cancelled, deadline_passed, wait_cycle, impossible_request, bad_task_option, actor_died,
+                  worker_died, no_actor, unsaved_state, no_such_actor, actor_name_taken, wrong_actor_type,
+                  too_many_calls, empty_actor, no_runtime, placement_group_gone, empty_placement_group, object_gone,
+                  store_full, owner_died, channel_closed>(e);
+  return made ? made : std::make_exception_ptr(remote_error(e.type, e.text, e.where));
+}
+
+}  // namespace detail
 CADRE_NAMESPACE_END
 
 #endif
@@ -25604,6 +23754,424 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/detail/placement_groups.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_PLACEMENT_GROUPS_HPP
+#define CADRE_ACTOR_DETAIL_PLACEMENT_GROUPS_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The ranks that bundles can be set aside on, for placement_groups.
+class bundle_ranks {
+ public:
+  using parts = std::vector<bundle_table::part>;
+  virtual ~bundle_ranks() = default;
+
+  /// Those that live, with all that they have.
+  [[nodiscard]] virtual std::vector<group_layout::rank> all() = 0;
+  /// The same with what is free now. If that becomes more later, placement_groups::try_again() is called.
+  [[nodiscard]] virtual std::vector<group_layout::rank> free() = 0;
+  /// On one rank: all, or, if that cannot be at once, nothing.
+  [[nodiscard]] virtual bool set_aside(int rank, std::uint64_t group, const std::string& name, const parts& which) = 0;
+  /// What was set aside there a moment ago; nothing uses it yet.
+  virtual void take_back(int rank, std::uint64_t group, const parts& which) noexcept = 0;
+  /// Those are no more, as the rank has died.
+  virtual void lost(int rank, const parts& which) noexcept = 0;
+  [[nodiscard]] virtual bool lives(int rank) const noexcept = 0;
+  /// Ends the group on all ranks; its bundles were at these, if not nowhere.
+  virtual void drop(std::uint64_t group, const std::vector<int>& at, const std::vector<resource_set>& bundles,
+                    const std::string& why) noexcept = 0;
+  /// Runs it here, or, if it may have to wait for other ranks, on another thread.
+  virtual void run(move_only_function<void()> f) = 0;
+};
+
+/// The placement groups of a job, on rank 0. They are placed in the order in which they were made, but those of which no
+/// earlier one wants any of the same kinds pass by; each is set aside as a whole, on all its ranks, or not at all, so that
+/// what waits holds nothing. Bundles that are lost with a rank are placed once more, while the others stay. Thread-safety: all
+/// functions, from any thread.
+class placement_groups final : public job_groups {
+ public:
+  /// Where the bundles of a group are, or why they are nowhere.
+  struct outcome {
+    std::vector<int> ranks = {};
+    std::exception_ptr why = nullptr;
+  };
+  using waiter = move_only_function<void(const outcome&)>;
+  /// What is known of a group from its begin.
+  struct facts {
+    std::string name;
+    std::vector<resource_set> bundles;
+    template <class Archive>
+    void serialize(Archive& archive) {
+      archive(name, bundles);
+    }
+  };
+
+  explicit placement_groups(std::unique_ptr<bundle_ranks> ranks) noexcept : ranks_(std::move(ranks)) {}
+
+  /// Numbers are `first`, and what follows. Throws impossible_request (209).
+  std::uint64_t add(placement_group_options o, std::uint64_t first) {
+    if (o.bundles.empty()) throw impossible_request("a placement group without bundles; give it one at least");
+    if (!can_ever_be(o)) throw impossible_request(too_much(o));
+    std::uint64_t number = 0;
+    {
+      const std::lock_guard lock(mutex_);
+      number = first + made_++;
+      std::vector<int> nowhere(o.bundles.size(), group_layout::nowhere);
+      all_.emplace(number, group{std::move(o), std::move(nowhere), {}});
+    }
+    try_again();
+    return number;
+  }
+  /// Throws placement_group_gone (617).
+  [[nodiscard]] facts find(std::uint64_t number) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(number);
+    if (found == all_.end()) std::rethrow_exception(why_gone(number));
+    return {found->second.wanted.name, found->second.wanted.bundles};
+  }
+  /// Calls `tell` when it is placed, here or later, or when it is known that it never will; with no bundle at those ranks,
+  /// which have died.
+  void when_placed(std::uint64_t number, std::vector<int> not_at, waiter tell) {
+    outcome now;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(number);
+      if (found != all_.end() && !found->second.is_placed(not_at)) {
+        found->second.waiters.push_back({std::move(not_at), std::move(tell)});
+        return;
+      }
+      if (found != all_.end())
+        now.ranks = found->second.ranks;
+      else
+        now.why = why_gone(number);
+    }
+    tell(now);
+  }
+  /// Nothing, if that was done before.
+  void remove(std::uint64_t number, const std::string& why = "it was removed") {
+    end(number, why, std::make_exception_ptr(placement_group_gone(group_label(number, name_of(number)), why)));
+  }
+
+  void lose(int rank) override {
+    {
+      const std::lock_guard lock(mutex_);
+      for (auto& [number, g] : all_) {
+        const bundle_ranks::parts there = g.take_from(rank);
+        if (!there.empty()) ranks_->lost(rank, there);
+      }
+    }
+    try_again();
+  }
+  void try_again() override {
+    {
+      const std::lock_guard lock(mutex_);
+      again_ = true;
+      if (std::exchange(busy_, true)) return;
+    }
+    ranks_->run([this] { work(); });
+  }
+  bool remove_some(const std::string& why) override {
+    std::vector<std::uint64_t> numbers;
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& [number, g] : all_)
+        if (g.holds_any()) numbers.push_back(number);
+      if (numbers.empty())
+        for (const auto& [number, g] : all_) numbers.push_back(number);
+    }
+    for (const std::uint64_t n : numbers) remove(n, why);
+    return !numbers.empty();
+  }
+  [[nodiscard]] std::size_t waiting() const override {
+    const std::lock_guard lock(mutex_);
+    return static_cast<std::size_t>(
+        std::count_if(all_.begin(), all_.end(), [](const auto& g) { return !g.second.is_placed({}); }));
+  }
+
+ private:
+  struct waits {
+    std::vector<int> not_at;
+    waiter tell;
+  };
+  struct group {
+    placement_group_options wanted;
+    std::vector<int> ranks;  // by bundle; or nowhere, as yet
+    std::vector<waits> waiters;
+
+    [[nodiscard]] bool is_placed(const std::vector<int>& not_at) const {
+      return std::none_of(ranks.begin(), ranks.end(), [&](int r) {
+        return r == group_layout::nowhere || std::find(not_at.begin(), not_at.end(), r) != not_at.end();
+      });
+    }
+    [[nodiscard]] bool holds_any() const {
+      return std::any_of(ranks.begin(), ranks.end(), [](int r) { return r != group_layout::nowhere; });
+    }
+    bundle_ranks::parts take_from(int rank) {
+      bundle_ranks::parts taken;
+      for (std::size_t b = 0; b < ranks.size(); ++b) {
+        if (ranks[b] != rank) continue;
+        ranks[b] = group_layout::nowhere;
+        taken.push_back({static_cast<std::uint32_t>(b), wanted.bundles[b]});
+      }
+      return taken;
+    }
+  };
+
+  [[nodiscard]] bool can_ever_be(const placement_group_options& o, std::vector<int> at = {}) {
+    std::vector<group_layout::rank> all = ranks_->all();
+    for (std::size_t b = 0; b < at.size(); ++b) {
+      const auto r = std::find_if(all.begin(), all.end(), [&](const auto& one) { return one.number == at[b]; });
+      if (r == all.end())
+        at[b] = group_layout::nowhere;  // it has just died
+      else
+        static_cast<void>(r->has.take(o.bundles[b]));
+    }
+    group_layout l(o.bundles, o.strategy, std::move(all), at);
+    return l.find() || l.gave_up();
+  }
+  [[nodiscard]] std::string too_much(const placement_group_options& o) {
+    using kind = placement_strategy::kind;
+    std::string text = "a placement group of";
+    for (std::size_t b = 0; b < o.bundles.size() && b < 16; ++b) text += (b ? ", {" : " {") + o.bundles[b].text() + "}";
+    if (o.strategy.what() == kind::strict_pack) text += ", strict_pack";
+    if (o.strategy.what() == kind::strict_spread) text += ", strict_spread";
+    text += "; this job has ";
+    const auto all = ranks_->all();
+    for (std::size_t r = 0; r < all.size() && r < 16; ++r)
+      text += (r ? "; rank " : "rank ") + std::to_string(all[r].rank) + " on '" + all[r].node + "' " +
+              all[r].has.free.text();
+    return text;
+  }
+  // With the mutex held.
+  [[nodiscard]] std::exception_ptr why_gone(std::uint64_t number) const {
+    const auto found = lost_.find(number);
+    return found != lost_.end()
+               ? found->second
+               : std::make_exception_ptr(placement_group_gone(group_label(number, {}), "it was removed"));
+  }
+  [[nodiscard]] std::string name_of(std::uint64_t number) const {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(number);
+    return found == all_.end() ? std::string() : found->second.wanted.name;
+  }
+  void end(std::uint64_t number, const std::string& why, const std::exception_ptr& error) {
+    group g;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(number);
+      if (found == all_.end()) return;
+      g = std::move(found->second);
+      all_.erase(found);
+    }
+    for (waits& w : g.waiters) w.tell({{}, error});
+    ranks_->drop(number, g.ranks, g.wanted.bundles, why);
+  }
+
+  // By one thread at a time.
+  void work() {
+    for (;;) {
+      {
+        const std::lock_guard lock(mutex_);
+        if (!std::exchange(again_, false)) {
+          busy_ = false;
+          return;
+        }
+      }
+      place_all();
+    }
+  }
+  void place_all() {
+    struct unplaced {
+      std::uint64_t number;
+      placement_group_options wanted;
+      std::vector<int> at;
+    };
+    std::vector<unplaced> waiting;
+    {
+      const std::lock_guard lock(mutex_);
+      for (const auto& [number, g] : all_)
+        if (!g.is_placed({})) waiting.push_back({number, g.wanted, g.ranks});
+    }
+    if (waiting.empty()) return;
+    std::vector<group_layout::rank> free = ranks_->free();
+    std::vector<std::string> kept;  // kinds that an earlier one waits for
+    for (const auto& [number, wanted, at] : waiting) {
+      if (!wants_any(wanted, kept) && place(number, wanted, at, free)) continue;
+      if (!can_ever_be(wanted, at)) {  // since a rank has died
+        const auto error = std::make_exception_ptr(impossible_request(too_much(wanted)));
+        {
+          const std::lock_guard lock(mutex_);
+          lost_.emplace(number, error);
+        }
+        end(number, "what it needs was lost with a rank", error);
+      }
+      for (const resource_set& b : wanted.bundles)
+        for (const resource_set::entry& e : b.entries())
+          if (e.units != 0) kept.push_back(e.name);
+    }
+  }
+  static bool wants_any(const placement_group_options& wanted, const std::vector<std::string>& kinds) {
+    return std::any_of(wanted.bundles.begin(), wanted.bundles.end(), [&](const resource_set& b) {
+      return std::any_of(b.entries().begin(), b.entries().end(), [&](const resource_set::entry& e) {
+        return e.units != 0 && std::find(kinds.begin(), kinds.end(), e.name) != kinds.end();
+      });
+    });
+  }
+  // Those of its bundles that are not there.
+  bool place(std::uint64_t number, const placement_group_options& wanted, const std::vector<int>& before,
+             std::vector<group_layout::rank>& free) {
+    group_layout layout(wanted.bundles, wanted.strategy, free, before);
+    if (!layout.find()) return false;
+    const std::vector<int> at = layout.result();
+    std::map<int, bundle_ranks::parts> parts;
+    for (std::size_t b = 0; b < at.size(); ++b)
+      if (before[b] == group_layout::nowhere)
+        parts[at[b]].push_back({static_cast<std::uint32_t>(b), wanted.bundles[b]});
+    for (auto p = parts.begin(); p != parts.end(); ++p) {
+      if (ranks_->set_aside(p->first, number, wanted.name, p->second)) continue;
+      while (p != parts.begin()) {
+        --p;
+        ranks_->take_back(p->first, number, p->second);
+      }
+      return false;
+    }
+    for (group_layout::rank& r : free)
+      if (const auto p = parts.find(r.number); p != parts.end())
+        for (const bundle_table::part& b : p->second) static_cast<void>(r.has.take(b.resources));
+    settle(number, wanted, parts);
+    return true;
+  }
+  void settle(std::uint64_t number, const placement_group_options& wanted,
+              const std::map<int, bundle_ranks::parts>& placed) {
+    std::vector<waiter> told;
+    std::vector<int> at(wanted.bundles.size(), group_layout::nowhere);
+    bool is_there = false;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(number);
+      is_there = found != all_.end();
+      if (is_there) at = found->second.ranks;
+      for (const auto& [rank, parts] : placed) {
+        if (is_there && !ranks_->lives(rank)) {  // lose() may have been before
+          ranks_->lost(rank, parts);
+          again_ = true;
+          continue;
+        }
+        for (const bundle_table::part& p : parts) at[p.index] = rank;
+      }
+      if (is_there) {
+        group& g = found->second;
+        g.ranks = at;
+        for (auto w = g.waiters.begin(); w != g.waiters.end();) {
+          if (!g.is_placed(w->not_at)) {
+            ++w;
+            continue;
+          }
+          told.push_back(std::move(w->tell));
+          w = g.waiters.erase(w);
+        }
+      }
+    }
+    for (waiter& tell : told) tell({at, nullptr});
+    if (!is_there) ranks_->drop(number, at, wanted.bundles, "it was removed");
+  }
+
+  const std::unique_ptr<bundle_ranks> ranks_;
+  mutable std::mutex mutex_;
+  std::map<std::uint64_t, group> all_;                // by number, in the order in which they were made
+  std::map<std::uint64_t, std::exception_ptr> lost_;  // those that ended with a rank, for who asks later
+  std::uint64_t made_ = 0;
+  bool busy_ = false, again_ = false;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/groups_here.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_GROUPS_HERE_HPP
+#define CADRE_ACTOR_DETAIL_GROUPS_HERE_HPP
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+placement_groups& groups_here(runtime_core& core);
+
+/// In one process, which is one rank and one node.
+class bundles_here final : public bundle_ranks {
+ public:
+  explicit bundles_here(runtime_core& core) noexcept : core_(core) {}
+  std::vector<group_layout::rank> all() override { return {{0, 0, runtime_core::host(), room::of(core_.resources())}}; }
+  std::vector<group_layout::rank> free() override {
+    return {{0, 0, runtime_core::host(), core_.bundles().look([this] { groups_here(core_).try_again(); })}};
+  }
+  bool set_aside(int, std::uint64_t group, const std::string& name, const parts& which) override {
+    return core_.bundles().set_aside(group, name, which);
+  }
+  void take_back(int, std::uint64_t, const parts&) noexcept override {}  // there is no other rank to fail
+  void lost(int, const parts&) noexcept override {}
+  [[nodiscard]] bool lives(int) const noexcept override { return true; }
+  void drop(std::uint64_t group, const std::vector<int>&, const std::vector<resource_set>&,
+            const std::string& why) noexcept override {
+    core_.bundles().drop(group, why);
+  }
+  void run(move_only_function<void()> f) override { f(); }
+
+ private:
+  runtime_core& core_;
+};
+
+/// Where there is one process.
+inline placement_groups& groups_here(runtime_core& core) {
+  return core.groups<placement_groups>(
+      [&] { return std::make_unique<placement_groups>(std::make_unique<bundles_here>(core)); });
+}
+/// The number of the first group of a job.
+inline std::uint64_t first_group(const runtime_core& core) noexcept { return (std::uint64_t{core.number()} << 32) + 1; }
+
+inline std::uint64_t make_group_here(runtime_core& core, placement_group_options o) {
+  const std::string name = o.name;
+  bundle_ranks::parts parts;
+  for (const resource_set& b : o.bundles) parts.push_back({static_cast<std::uint32_t>(parts.size()), b});
+  const std::uint64_t number = groups_here(core).add(std::move(o), first_group(core));
+  core.bundles().expect(number, name, parts);
+  return number;
+}
+/// The ranks of its bundles, none of which is one of those.
+inline future<std::vector<int>> when_placed_by(placement_groups& groups, runtime_core& core, std::uint64_t group,
+                                               const std::vector<int>& dead) {
+  promise<std::vector<int>> told(core.pool());
+  future<std::vector<int>> answer = told.get_future();
+  groups.when_placed(group, dead, [told = std::move(told)](const placement_groups::outcome& o) mutable {
+    o.why != nullptr ? std::move(told).set_error(o.why) : std::move(told).set_value(o.ranks);
+  });
+  return answer;
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/detail/coroutine.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_COROUTINE_HPP
 #define CADRE_ASYNC_DETAIL_COROUTINE_HPP
@@ -26135,244 +24703,6 @@ struct std::coroutine_traits<cadre::future<T>, Parameters...> {
 
 #endif
 
-// ---- cadre/actor/detail/fetch.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_FETCH_HPP
-#define CADRE_ACTOR_DETAIL_FETCH_HPP
-
-#include <algorithm>
-#include <cstddef>
-#include <cstdint>
-#include <deque>
-#include <exception>
-#include <memory>
-#include <optional>
-#include <span>
-#include <string>
-#include <string_view>
-#include <utility>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// A rank of another node asks for bytes of an object: none to hear how many it has, when it is there.
-struct object_request : own_request {
-  static void serve(request& r) {
-    std::uint64_t key = 0, offset = 0, bytes = 0;
-    read_all(r, key, offset, bytes);
-    job& j = r.at;
-    j.core().pool().post([&j, key, offset, bytes, to = r.from, number = r.number] {
-      try {
-        const auto pinned = std::make_shared<pinned_object>(find(j.core(), key));
-        const std::span<const std::byte> all = pinned->bytes();
-        if (offset > all.size() || bytes > all.size() - offset)
-          throw archive_corrupt(std::to_string(bytes) + " bytes from " + std::to_string(offset) + " of an object of " +
-                                    std::to_string(all.size()),
-                                0);
-        enclosed with;
-        if (bytes != 0) with = {pinned, all.subspan(offset, bytes)};
-        j.answer(
-            to, number, false, [&](output_archive& out) { out(std::uint64_t{all.size()}); }, {}, std::move(with));
-      } catch (...) {
-        j.fail(to, number, std::current_exception());
-      }
-    });
-  }
-
- private:
-  // When it is there. Throws what the task threw that was to make it.
-  static pinned_object find(runtime_core& core, std::uint64_t key) {
-    held_object it = far_entries(object_ref_access::core(core.store())).hold(key);
-    if (!it) throw object_gone("an object was asked for by a rank of another node when it had gone");
-    if (const auto maker = core.results().find(key)) maker->get();
-    if (const auto comes = core.want(key)) comes->get();
-    return blocking([&] { return pinned_object(std::move(it)); });
-  }
-};
-
-/// Loans come back from a rank of another node.
-struct return_request : own_request {
-  static void serve(request& r) {
-    std::uint64_t key = 0;
-    std::uint32_t times = 0;
-    read_all(r, key, times);
-    way_back(r).with([&] { r.at.far().take_back(r.from, key, times); });
-  }
-};
-
-/// Another rank of this node waits for an object that this one is to bring.
-struct want_request : own_request {
-  static void serve(request& r) {
-    std::uint64_t key = 0;
-    read_all(r, key);
-    way_back(r).with([&] { static_cast<void>(r.at.want(key)); });
-  }
-};
-
-/// A piece of an object that comes. Ends itself.
-class piece_of_object final : public waits_for_answer {
- public:
-  /// `keep` is let go when nothing writes to the memory any more.
-  static future<void> ask(job& j, const far_objects::source& from, std::uint64_t offset, std::span<std::byte> memory,
-                          std::shared_ptr<void> keep) {
-    auto* const self = new piece_of_object(j, memory, std::move(keep));
-    future<void> done = self->done_.get_future();
-    j.ask_for<object_request>(*self, from.rank,
-                              [&](output_archive& out) { out(from.key, offset, std::uint64_t{memory.size()}); });
-    return done;
-  }
-
-  void arrive(input_archive&, incoming& message) noexcept override {
-    const auto sizes = message.block_sizes();
-    if (sizes.size() != 1 || sizes[0] != memory_.size())
-      return fail(std::make_exception_ptr(archive_corrupt("a piece of an object that is of another size", 0)));
-    message.receive_blocks({.into = {memory_}, .keep = std::move(keep_), .done = [this](bool all) {
-                              if (!all) return lost("it died while it sent");
-                              done_.set_value();
-                              delete this;
-                            }});
-  }
-  void fail(std::exception_ptr why) noexcept override {
-    done_.set_error(std::move(why));
-    delete this;
-  }
-  void lost(std::string_view how) noexcept override { fail(std::make_exception_ptr(worker_died(what(), how))); }
-  [[nodiscard]] std::string_view what() const noexcept override { return "an object of another node"; }
-
- private:
-  piece_of_object(job& j, std::span<std::byte> memory, std::shared_ptr<void> keep)
-      : done_(j.core().pool()), memory_(memory), keep_(std::move(keep)) {}
-  ~piece_of_object() = default;
-
-  promise<void> done_;
-  std::span<std::byte> memory_;
-  std::shared_ptr<void> keep_;
-};
-
-/// The writer's part of an entry: ends what was not sealed.
-class unsealed_object {
- public:
-  unsealed_object(store_core& core, std::uint32_t i) noexcept : core_(core), index_(i) {}
-  unsealed_object(const unsealed_object&) = delete;
-  unsealed_object& operator=(const unsealed_object&) = delete;
-  ~unsealed_object() {
-    if (!sealed_) core_.abort(index_);
-  }
-  /// Throws object_gone (301) if it was erased meanwhile.
-  void seal() {
-    core_.seal(index_);
-    sealed_ = true;
-    core_.drop_ref(index_);
-  }
-
- private:
-  store_core& core_;
-  std::uint32_t index_;
-  bool sealed_ = false;
-};
-
-/// How many bytes an object has, when it is there.
-inline future<std::uint64_t> ask_for_size(job& j, const far_objects::source& from) {
-  return ask<object_request, std::uint64_t>(
-      j, from.rank, {}, false, "an object of another node", false, {},
-      [&](output_archive& out) { out(from.key, std::uint64_t{0}, std::uint64_t{0}); });
-}
-
-struct fetch_end {
-  job& j;
-  std::uint64_t key;
-  ~fetch_end() { j.far().end_fetch(key); }
-};
-
-/// Brings the bytes of an object, which this process alone does. Pieces are asked for before others have come, and are
-/// received where they are to lie. `Job` is class job: g++ at -O0 emits every coroutine that is instantiated, and this one
-/// only where a job may begin.
-template <class Job>
-future<void> fetch_object(thread_pool&, Job& j, std::uint64_t key, far_objects::sources all) {
-  constexpr std::uint64_t piece = std::uint64_t{4} << 20;
-  constexpr std::size_t window = 4;
-  store_core& core = object_ref_access::core(j.core().store());
-  const std::uint32_t i = far_entries::index(key);
-  const auto entry = std::make_shared<unsealed_object>(core, i);
-  const fetch_end at_end{j, key};
-  far_objects::source from = all.origin;
-  try {
-    std::optional<std::uint64_t> known;
-    try {
-      known = co_await ask_for_size(j, from);
-    } catch (const object_gone&) {
-      if (all.lender == from) throw;
-    }
-    if (!known) {
-      from = all.lender;
-      known = co_await ask_for_size(j, from);
-    }
-    const std::uint64_t bytes = *known;
-    std::byte* const memory = blocking([&] { return core.attach(i, bytes); });
-    std::deque<future<void>> open;
-    for (std::uint64_t asked = 0; asked < bytes || !open.empty();) {
-      if (asked < bytes && open.size() < window) {
-        const std::span<std::byte> next(memory + asked, static_cast<std::size_t>(std::min(piece, bytes - asked)));
-        open.push_back(piece_of_object::ask(j, from, asked, next, entry));
-        asked += next.size();
-      } else {
-        co_await std::move(open.front());
-        open.pop_front();
-      }
-    }
-    entry->seal();
-    j.core().results().finish(key);
-  } catch (const worker_died& e) {
-    throw owner_died(j.rank_of(from.rank), e.what());
-  }
-}
-
-/// fetch_object<job>, where a job may begin: see own_requests.hpp.
-using object_fetcher = future<void>(thread_pool&, job&, std::uint64_t, far_objects::sources);
-inline constinit object_fetcher* job_fetcher = nullptr;
-
-inline std::optional<shared_future<void>> job::begin_fetch(std::uint64_t key) {
-  if (const auto from = far_.begin_fetch(key)) {
-    shared_future<void> comes = job_fetcher(core_.pool(), *this, key, *from).share();
-    core_.results().add(key, comes);
-    return comes;
-  }
-  if (auto comes = core_.results().find(key)) return comes;  // somebody has just begun
-  store_core& store = object_ref_access::core(core_.store());
-  if (const auto who = far_entries(store).rank_of_writer(key); who && is_alive(*who)) {
-    try {
-      ask<want_request>(*who, {}, false, [&](output_archive& out) { out(key); });
-      way_->flush();
-    } catch (const error&) {  // it has died just now, which whoever waits for the object hears from the store
-    }
-  }
-  return std::nullopt;
-}
-
-inline void job::end_loan(int lender, std::uint64_t key, std::uint32_t times) noexcept {
-  try {
-    if (is_alive(lender)) ask<return_request>(lender, {}, false, [&](output_archive& out) { out(key, times); });
-  } catch (const std::exception&) {  // it has died: nothing is lent by it any more
-  }
-}
-
-inline void job::lose_objects_of(int rank, std::string_view how) noexcept {
-  try {
-    for (const std::uint64_t key : far_.lose(rank)) {
-      promise<void> never(core_.pool());
-      core_.results().add(key, never.get_future().share());
-      never.set_error(owner_died(rank_of(rank), how));
-      object_ref_access::core(core_.store()).abort(far_entries::index(key));
-    }
-  } catch (const std::exception& e) {
-    log(log_level::error, "actor", [&] { return std::string("objects of a lost rank are not ended: ") + e.what(); });
-  }
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/actor/detail/retries.hpp ----
 #ifndef CADRE_ACTOR_DETAIL_RETRIES_HPP
 #define CADRE_ACTOR_DETAIL_RETRIES_HPP
@@ -26440,8 +24770,8 @@ future<R> with_retries(job& j, int to, placement asked, remote_options o,
   for (int left = o.max_retries;; --left) {
     try {
       if (to == places::none) {
-        while (auto comes = place_to_come(j, o.on, wanted_by(o))) static_cast<void>(co_await *comes);
-        to = find_place(j, o.on, wanted_by(o));
+        while (auto comes = j.place_to_come(o.on, wanted_by(o))) static_cast<void>(co_await *comes);
+        to = j.find_place(o.on, wanted_by(o), places::none);
       }
       if constexpr (std::is_void_v<R>) {
         co_await ask(to, o);
@@ -26648,7 +24978,7 @@ future<made_there> ask_for_object(job& j, int rank, const remote_options& o, con
                out(sent_options::of(o), j.is_here(rank) ? ref : object_ref<Stored>());
                call->save(out);
              },
-             call, charge_for(j, o.on, rank, wanted_by(o)))
+             call, j.charge_for(o.on, rank, wanted_by(o)))
       .then([rank](const object_loan& l) {
         return made_there{rank, l};
       });
@@ -26685,7 +25015,7 @@ class object_to_come {
                               promise_access::release(std::move(*promise_)));
     }
     j.core().results().finish(key_);
-    if (wanted) static_cast<void>(j.want(key_));
+    if (wanted) static_cast<void>(j.core().want(key_));
   }
 
  private:
@@ -26706,40 +25036,6 @@ future<void> make_elsewhere(job& j, int to, const placement& asked, remote_optio
       .then([call, object = std::move(object)](const made_there& there) mutable {
         object.template arrive<F>(there, *call);
       });
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
-// ---- cadre/actor/detail/own_requests.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_OWN_REQUESTS_HPP
-#define CADRE_ACTOR_DETAIL_OWN_REQUESTS_HPP
-
-#include <concepts>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-template <std::derived_from<own_request>... Tags>
-void list_requests() noexcept {
-  (handler_of<Tags>::list(), ...);
-}
-
-/// Has handler::all() know every own_request, and has jobs fetch objects: before the first is called, by who begins a job.
-/// `Job` is class job: what is no template is compiled, in part, in every unit that includes it. Thread-safe.
-template <class Job>
-void list_own_requests() noexcept {
-  static const bool are_listed = [] {
-    list_requests<activity_request, circle_request, drop_group_request, end_holders_request, find_group_request,
-                  forget_actor_request, given_back_request, keep_actor_request, keep_state_request, make_group_request,
-                  more_request, name_request, object_request, placed_request, remove_group_request, return_request,
-                  room_request, set_aside_request, want_request, where_request>();
-    job_fetcher = &fetch_object<Job>;
-    return true;
-  }();
-  static_cast<void>(are_listed);
 }
 
 }  // namespace detail
@@ -26829,11 +25125,11 @@ class placement_group {
   /// Ready when all bundles are there, where a rank has died once more; or with an error: placement_group_gone (617) if it was removed, impossible_request
   /// (209) if what it needs was lost with a rank. Throws empty_placement_group (618).
   [[nodiscard]] future<void> ready() const {
-    return detail::ask_when_placed(core(), group()).then([](const std::vector<int>&) {});
+    return when_placed().then([](const std::vector<int>&) {});
   }
   /// Waits for that; false if the time is over before. Throws the errors of ready().
   [[nodiscard]] bool wait(std::chrono::nanoseconds timeout) const {
-    auto there = detail::ask_when_placed(core(), group());
+    auto there = when_placed();
     if (!there.wait_for(timeout)) return false;
     static_cast<void>(there.get());
     return true;
@@ -26847,6 +25143,11 @@ class placement_group {
         size_(static_cast<std::uint32_t>(size)) {}
 
   [[nodiscard]] std::uint64_t group() const noexcept { return std::uint64_t{runtime_} << 32 | number_; }
+  [[nodiscard]] future<std::vector<int>> when_placed() const {
+    detail::runtime_core& c = core();
+    return c.jobs() != nullptr ? c.jobs()->when_placed(group(), {})
+                               : detail::when_placed_by(detail::groups_here(c), c, group(), {});
+  }
   [[nodiscard]] detail::runtime_core& core() const {
     static_cast<void>(bundle(0));
     detail::runtime_core* const c = detail::runtime_core::find(runtime_);
@@ -27148,18 +25449,8 @@ class runtime {
   /// (tasks may pass by): see placement_group::ready(). Throws impossible_request (209) if the job can never have that.
   [[nodiscard]] cadre::placement_group placement_group(placement_group_options options) {
     const std::size_t n = options.bundles.size();
-    if (core_.rank() != 0)
-      return {detail::ask<detail::make_group_request, std::uint64_t>(
-                  *core_.jobs(), 0, {}, false, "the making of a placement group", false, {},
-                  [&](output_archive& out) { out(options.bundles, options.strategy.what(), options.name); })
-                  .get(),
-              n};
-    const std::string name = options.name;
-    detail::bundle_ranks::parts parts;
-    for (const resource_set& b : options.bundles) parts.push_back({static_cast<std::uint32_t>(parts.size()), b});
-    const std::uint64_t number = detail::make_group_request::make(core_, std::move(options));
-    if (core_.jobs() == nullptr) core_.bundles().expect(number, name, parts);
-    return {number, n};
+    if (core_.jobs() != nullptr) return {core_.jobs()->make_group(std::move(options)), n};
+    return {detail::make_group_here(core_, std::move(options)), n};
   }
   [[nodiscard]] cadre::placement_group placement_group(std::vector<resource_set> bundles, placement_strategy strategy) {
     return placement_group(placement_group_options{std::move(bundles), strategy, {}});
@@ -27170,10 +25461,8 @@ class runtime {
   void remove(const cadre::placement_group& group) {
     static_cast<void>(group.core());
     core_.groups_used().drop(group.group());
-    if (core_.rank() == 0) return detail::groups_of(core_).remove(group.group());
-    detail::ask<detail::remove_group_request, void>(*core_.jobs(), 0, {}, false, "the removal of a placement group",
-                                                    false, {}, [&](output_archive& out) { out(group.group()); })
-        .get();
+    if (core_.jobs() != nullptr) return core_.jobs()->remove_group(group.group());
+    detail::groups_here(core_).remove(group.group());
   }
 
   // ---- Objects
@@ -27259,13 +25548,13 @@ class runtime {
     const placement asked = o.on;
     detail::task_refs makers;
     call.add_sources(makers, false);
-    const bool placed = detail::is_placed(j, o.on, detail::wanted_by(o), makers);
-    const int to = placed ? detail::find_place(j, o.on, detail::wanted_by(o), false, detail::node_of_objects(j, call))
-                          : detail::places::none;
+    const bool placed = j.is_placed(o.on, detail::wanted_by(o), makers);
+    const int to =
+        placed ? j.find_place(o.on, detail::wanted_by(o), detail::node_of_objects(j, call)) : detail::places::none;
     if (placed && to == rank()) {
       detail::task_refs sources;
       call.add_sources(sources, true);
-      detail::charge cost = detail::charge_for(j, o.on, to, detail::wanted_by(o));
+      detail::charge cost = j.charge_for(o.on, to, detail::wanted_by(o));
       return detail::start_call<F, result>(core_, std::move(o), detail::charged_call(std::move(call), std::move(cost)),
                                            sources);
     }
@@ -27297,7 +25586,7 @@ class runtime {
           out(detail::sent_options::of(o));
           call.save(out);
         },
-        std::move(keep), detail::charge_for(*core_.jobs(), o.on, to, detail::wanted_by(o)));
+        std::move(keep), core_.jobs()->charge_for(o.on, to, detail::wanted_by(o)));
   }
 
   template <auto F, class... A>
@@ -27311,11 +25600,10 @@ class runtime {
     const placement asked = options.on;
     detail::task_refs makers;
     call.add_sources(makers, false);
-    const bool placed = j == nullptr || detail::is_placed(*j, options.on, detail::wanted_by(options), makers);
+    const bool placed = j == nullptr || j->is_placed(options.on, detail::wanted_by(options), makers);
     const int to = j == nullptr ? rank()
-                   : placed     ? detail::find_place(*j, options.on, detail::wanted_by(options), false,
-                                                     detail::node_of_objects(*j, call))
-                                : detail::places::none;
+                   : placed ? j->find_place(options.on, detail::wanted_by(options), detail::node_of_objects(*j, call))
+                            : detail::places::none;
     object_promise<stored> promise = store().template promise<stored>({}, options.at);
     object_ref<stored> ref = promise.ref();
     if (to == rank()) {
@@ -27365,7 +25653,7 @@ class runtime {
     if (o.max_concurrency == 0) o.max_concurrency = 1;
     if (core_.jobs() != nullptr) return make_somewhere<T>(o, name, std::move(kept));
     core_.check(o.on);
-    if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_.store(), a), ...); }, kept);
+    if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_, a), ...); }, kept);
     detail::resources_of_actor held(core_, o.on, o.resources, detail::constructor_name<T>(), o.at);
     const detail::actor_address where =
         core_.actors().add(typeid(T), core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls,
@@ -27381,7 +25669,7 @@ class runtime {
     if (name.empty()) {
       begin();
     } else if (const auto taken = core_.actors().enter(name, {where, &typeid(T)}, begin)) {
-      made.kill();
+      detail::kill_actor<T>(core_, where, false);
       if (!o.get_or_create) throw actor_name_taken(name);
       return checked<T>(*taken, name);
     }
@@ -27400,7 +25688,7 @@ class runtime {
   cadre::actor<T> make_somewhere(const actor_options& o, const std::string& name, Kept kept) {
     detail::job& j = *core_.jobs();
     placement on = o.on;
-    const int to = detail::find_place(j, on, o.resources);
+    const int to = j.find_place(on, o.resources, detail::places::none);
     if (!name.empty()) {
       const detail::name_answer has_it =
           settled_answer(detail::name_question::reserve, name, detail::type_name(typeid(T)));
@@ -27430,23 +25718,23 @@ class runtime {
                                                         })
                 .get();
       }
-      detail::take_for(j, on, to, o.resources);
+      j.take_for(on, to, o.resources);
       if (o.max_restarts != 0 && to != 0) {
         how.arguments = std::apply([](const auto&... a) { return to_bytes(a...); }, kept);
         how.first = where;
-        detail::keep_actor(j, where, {detail::handler_of<request>::id(), std::move(how), o.on});
+        j.keep_actor(where, {detail::handler_of<request>::id(), std::move(how), o.on});
       }
-      if (!name.empty()) detail::ask_about_name(j, detail::name_question::bind, name, {}, where);
+      if (!name.empty()) j.ask_about_name(detail::name_question::bind, name, {}, where);
       return cadre::actor<T>(where, core_.number());
     } catch (...) {
-      if (!name.empty()) detail::ask_about_name(j, detail::name_question::drop, name);
+      if (!name.empty()) j.ask_about_name(detail::name_question::drop, name, {}, {});
       throw;
     }
   }
   // When whoever is making the actor of that name is done.
   detail::name_answer settled_answer(detail::name_question q, const std::string& name, const std::string& type = {}) {
     for (;;) {
-      detail::name_answer a = detail::ask_about_name(*core_.jobs(), q, name, type);
+      detail::name_answer a = core_.jobs()->ask_about_name(q, name, type, {});
       if (a.what != detail::name_answer::kind::being_made) return a;
       std::this_thread::sleep_for(std::chrono::microseconds(100));
     }

@@ -5161,6 +5161,2038 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/actor/detail/arriving_letters.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ARRIVING_LETTERS_HPP
+#define CADRE_ACTOR_DETAIL_ARRIVING_LETTERS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <span>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Puts calls of one actor together that come one behind the other, so that its mailbox is opened once for all of them. By
+/// whoever receives, one thread at a time.
+class arriving_letters {
+ public:
+  arriving_letters(actor_table& actors, receives_letters& to, pool_id home) noexcept
+      : actors_(actors), to_(to), home_(home) {}
+
+  /// False for what is not to be a letter, before which those that came go into the mailbox.
+  bool take(int from, const message_head& h, std::span<const std::byte> arguments, bool is_plain) {
+    const handler* const opened_by =
+        h.what == message_kind::ask && h.handler < handlers_.size() ? handlers_[h.handler] : nullptr;
+    if (opened_by == nullptr || opened_by->open() == nullptr || !is_plain || !h.counts ||
+        arguments.size() > packed_letters::largest) {
+      deliver();
+      return false;
+    }
+    if (some_ && whose_ == actor_address{h.cell, h.generation} && some_->from() == from &&
+        some_->add(*opened_by, h.number, arguments))
+      return true;
+    deliver();
+    if (!actors_.has(h.cell) || !actors_[h.cell].takes_letters(h.generation)) return false;
+    whose_ = {h.cell, h.generation};
+    some_ = task_ref<letters>(new letters(actors_[h.cell], to_, home_, from));
+    return some_->add(*opened_by, h.number, arguments);
+  }
+  /// What was taken goes into the mailbox. Before anything else is served.
+  void deliver() noexcept {
+    if (!some_) return;
+    const task_ref<letters> all = std::exchange(some_, {});
+    const std::uint32_t n = all->count();
+    all->retain();  // that of the mailbox
+    bool taken = false;
+    try {
+      taken = actors_[whose_.cell].push(whose_.generation, *all, false);
+      if (!taken) all->fail_for_ever();
+    } catch (...) {  // no memory for a turn
+      all->fail(std::current_exception());
+    }
+    if (!taken) all->release();
+    to_.letters_came(n);
+  }
+
+ private:
+  actor_table& actors_;
+  receives_letters& to_;
+  pool_id home_;
+  const std::vector<const handler*>& handlers_ = handler::all();
+  task_ref<letters> some_;
+  actor_address whose_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/circle_looks.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_CIRCLE_LOOKS_HPP
+#define CADRE_ACTOR_DETAIL_CIRCLE_LOOKS_HPP
+
+#include <chrono>
+#include <compare>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <set>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// When a rank looks for circles of waits, and which questions have come by: see circle_request.
+class circle_looks {
+ public:
+  struct question {
+    int asker;
+    std::uint64_t first;
+    std::uint32_t round;
+    int from;
+    std::uint64_t number;
+    friend auto operator<=>(const question&, const question&) = default;
+  };
+
+  /// By one thread; true four times a second.
+  [[nodiscard]] bool is_time() noexcept {
+    const auto now = std::chrono::steady_clock::now();
+    if (now < next_) return false;
+    next_ = now + std::chrono::milliseconds(250);
+    ++round_;
+    return true;
+  }
+  [[nodiscard]] std::uint32_t round() const noexcept { return round_; }
+
+  /// False if it has been here, by the same way or another. Thread-safe.
+  [[nodiscard]] bool is_new(const question& q) {
+    constexpr std::size_t enough = 10'000;
+    const std::lock_guard lock(mutex_);
+    if (seen_.size() > enough) seen_.clear();
+    return seen_.insert(q).second;
+  }
+
+ private:
+  std::chrono::steady_clock::time_point next_{};
+  std::uint32_t round_ = 0;
+  std::mutex mutex_;
+  std::set<question> seen_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/errands.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_ERRANDS_HPP
+#define CADRE_ACTOR_DETAIL_ERRANDS_HPP
+
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <mutex>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What has to wait for other ranks and must not hold up who asks for it: done one after another, by a thread that is made
+/// for the first of them. Thread-safety: all functions, from any thread.
+class errands {
+ public:
+  using errand = move_only_function<void()>;
+
+  errands() = default;
+  errands(const errands&) = delete;
+  errands& operator=(const errands&) = delete;
+  /// When all are done.
+  ~errands() {
+    {
+      const std::lock_guard lock(mutex_);
+      ends_ = true;
+    }
+    more_.notify_one();
+    thread_.join();
+  }
+
+  /// It throws nothing. Throws thread_error (151).
+  void add(errand e) {
+    const std::lock_guard lock(mutex_);
+    if (!std::exchange(begun_, true)) thread_ = native_thread("cadre errands", [this] { run(); });
+    waiting_.push_back(std::move(e));
+    more_.notify_one();
+  }
+  [[nodiscard]] bool idle() const noexcept {
+    const std::lock_guard lock(mutex_);
+    return waiting_.empty();
+  }
+
+ private:
+  void run() noexcept {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      more_.wait(lock, [this] { return ends_ || !waiting_.empty(); });
+      if (waiting_.empty()) return;
+      errand& first = waiting_.front();  // it stays where it is when others are added, not so the deque's own pointers
+      lock.unlock();
+      first();
+      lock.lock();
+      waiting_.pop_front();
+    }
+  }
+
+  mutable std::mutex mutex_;
+  std::condition_variable more_;
+  std::deque<errand> waiting_;  // the first is being done
+  bool ends_ = false, begun_ = false;
+  native_thread thread_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/far_objects.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_FAR_OBJECTS_HPP
+#define CADRE_ACTOR_DETAIL_FAR_OBJECTS_HPP
+
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <source_location>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Gives loans back to ranks of other nodes.
+class gives_back {
+ public:
+  virtual void give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept = 0;
+
+ protected:
+  ~gives_back() = default;
+};
+
+/// The objects of other nodes that this process has refs to, and those that it has lent to ranks of others. A ref that comes
+/// from another node becomes an entry of this node's store, without memory, whose bytes are fetched when somebody wants
+/// them; the lender holds the object until they have come, or until nobody here refers to it any more. A loan that is lent on
+/// is held by all on the way, so that the bytes can come from where they are. Thread-safety: all functions, from any thread.
+class far_objects final : public loans {
+ public:
+  far_objects(int rank, gives_back& ranks) noexcept : rank_(rank), ranks_(ranks) {}
+  far_objects(const far_objects&) = delete;
+  far_objects& operator=(const far_objects&) = delete;
+  ~far_objects() {
+    {
+      const std::lock_guard lock(mutex_);
+      ends_ = true;
+    }
+    more_.notify_one();
+    looks_.join();
+  }
+
+  // ---- Lent
+
+  object_loan lend(int to, store_core& core, std::uint32_t i) override {
+    const std::uint64_t key = far_entries(core).key(i);
+    const std::uint64_t bytes = core.is_pending(i) ? 0 : std::uint64_t{core.entry(i).bytes};
+    object_loan l{key, {core.id(), i, core.word(i).generation(), bytes, core.table().details(i).type}, rank_};
+    const std::lock_guard lock(mutex_);
+    if (const auto b = borrowed_.find(key); b != borrowed_.end() && b->second.rank >= 0) {
+      l.origin = b->second.origin;
+      l.rank = b->second.rank;
+    }
+    lent& one = lent_[{to, key}];
+    if (one.times++ == 0) {
+      core.add_ref(i);
+      one.object = held_object(core, i);
+    }
+    return l;
+  }
+  /// It has given it back, or it was not sent.
+  void take_back(int from, std::uint64_t key, std::uint32_t times) noexcept {
+    held_object last;  // ends without the lock
+    const std::lock_guard lock(mutex_);
+    const auto found = lent_.find({from, key});
+    if (found == lent_.end()) return;
+    found->second.times -= times < found->second.times ? times : found->second.times;
+    if (found->second.times != 0) return;
+    last = std::move(found->second.object);
+    lent_.erase(found);
+  }
+
+  // ---- Borrowed
+
+  /// The entry of this node for what was lent, with a ref for the caller. Throws object_gone (301), wrong_object_type (303),
+  /// and as put().
+  std::uint32_t borrow(int from, const object_loan& l, store_core& core, const stored_label& label) {
+    far_entries entries(core);
+    if (l.origin.store == core.id()) {  // it comes home
+      held_object it = entries.hold(far_entries::key(l.origin.index, l.origin.generation));
+      ranks_.give_back(from, l.key, 1);
+      if (!it) throw object_gone("an object has gone while a ref to it came back from rank " + std::to_string(from));
+      return it.release();
+    }
+    if (l.origin.type != label.key) {
+      ranks_.give_back(from, l.key, 1);
+      throw wrong_object_type(label.text, core.type_text(l.origin.type));
+    }
+    const far_entries::entered there = entries.enter(l.origin, label, 0, false, {});
+    if (there.memory != nullptr) core.add_ref(there.index);  // beside that of the writer
+    held_object ref(core, there.index);
+    if (!add(from, l, core, there.index, there.memory != nullptr)) ranks_.give_back(from, l.key, 1);
+    return ref.release();
+  }
+  void expect(std::uint64_t key) override {
+    const std::lock_guard lock(mutex_);
+    borrowed_[key].comes = false;
+  }
+  void expect_no_more(std::uint64_t key) noexcept override {
+    const std::lock_guard lock(mutex_);
+    borrowed_.erase(key);
+  }
+  [[nodiscard]] bool assign(int from, const object_loan& l, store_core& core, std::uint32_t i) override {
+    const std::uint64_t key = far_entries(core).key(i);
+    const std::lock_guard lock(mutex_);
+    borrowed& b = borrowed_[key];
+    const bool wanted = std::exchange(b.comes, false);
+    b.origin = l.origin;
+    b.rank = static_cast<int>(l.rank);
+    b.core = &core;
+    ++b.lenders[{from, l.key}];
+    begin_to_look();
+    return wanted;
+  }
+
+  /// Where to fetch an object from, once, by who is to do it. The lender may have a copy by now, and have given back its own
+  /// loan: then the object may have gone where it was.
+  struct source {
+    int rank = 0;
+    std::uint64_t key = 0;
+    friend bool operator==(const source&, const source&) = default;
+  };
+  struct sources {
+    source origin, lender;
+  };
+  [[nodiscard]] std::optional<sources> begin_fetch(std::uint64_t key) noexcept {
+    const std::lock_guard lock(mutex_);
+    const auto b = borrowed_.find(key);
+    if (b == borrowed_.end() || std::exchange(b->second.comes, true) || b->second.rank < 0) return std::nullopt;
+    const auto& [lender, times] = *b->second.lenders.begin();
+    return sources{{b->second.rank, far_entries::key(b->second.origin.index, b->second.origin.generation)},
+                   {lender.first, lender.second}};
+  }
+  /// It is here, or will not come. The writer's part is the caller's.
+  void end_fetch(std::uint64_t key) noexcept {
+    std::unordered_map<std::uint64_t, borrowed>::node_type last;
+    {
+      const std::lock_guard lock(mutex_);
+      last = borrowed_.extract(key);
+    }
+    if (last) give_back(last.mapped());
+  }
+
+  /// Of a rank that has died: nothing is lent to it, and nothing that is there can come any more. Returns the keys of that;
+  /// the writer's part is the caller's.
+  std::vector<std::uint64_t> lose(int rank) {
+    std::vector<held_object> last;  // ends without the lock
+    std::vector<std::uint64_t> lost;
+    std::vector<borrowed> given;
+    {
+      const std::lock_guard lock(mutex_);
+      for (auto at = lent_.lower_bound({rank, 0}); at != lent_.end() && at->first.first == rank;) {
+        last.push_back(std::move(at->second.object));
+        at = lent_.erase(at);
+      }
+      for (auto at = borrowed_.begin(); at != borrowed_.end();) {
+        if (at->second.rank != rank || at->second.comes) {
+          ++at;
+          continue;
+        }
+        lost.push_back(at->first);
+        given.push_back(std::move(at->second));
+        at = borrowed_.erase(at);
+      }
+    }
+    for (const borrowed& b : given) give_back(b);
+    return lost;
+  }
+  [[nodiscard]] std::optional<whereabouts> find(std::uint64_t key) const noexcept override {
+    const std::lock_guard lock(mutex_);
+    const auto b = borrowed_.find(key);
+    return b == borrowed_.end() || b->second.rank < 0
+               ? std::nullopt
+               : std::optional(whereabouts{b->second.rank, b->second.origin.bytes});
+  }
+
+ private:
+  struct lent {
+    held_object object;
+    std::uint32_t times = 0;
+  };
+  struct borrowed {
+    object_origin origin;
+    int rank = -1;  // not known yet
+    store_core* core = nullptr;
+    std::map<std::pair<int, std::uint64_t>, std::uint32_t> lenders;  // by rank and key: how often
+    bool comes = false;                                              // or is to, once it is known from where
+  };
+  static constexpr auto between_looks = std::chrono::milliseconds(20);
+
+  // False if nothing is to be kept: the bytes are on this node, or another process sees to it that they come.
+  bool add(int from, const object_loan& l, store_core& core, std::uint32_t i, bool is_writer) {
+    const std::uint64_t key = far_entries(core).key(i);
+    const std::lock_guard lock(mutex_);
+    auto b = borrowed_.find(key);
+    if (b == borrowed_.end() && !is_writer) return false;
+    if (b == borrowed_.end()) {
+      b = borrowed_.try_emplace(key, borrowed{l.origin, static_cast<int>(l.rank), &core, {}}).first;
+      begin_to_look();
+    }
+    ++b->second.lenders[{from, l.key}];
+    return true;
+  }
+  void begin_to_look() {
+    if (!std::exchange(begun_, true)) looks_ = native_thread("cadre objects", [this] { look(); });
+    more_.notify_one();
+  }
+  void give_back(const borrowed& b) noexcept {
+    for (const auto& [lender, times] : b.lenders) ranks_.give_back(lender.first, lender.second, times);
+  }
+  // Nobody tells when the last ref to an entry goes, in whichever process that is.
+  void look() noexcept {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      more_.wait(lock, [this] { return ends_ || !borrowed_.empty(); });
+      if (more_.wait_for(lock, between_looks, [this] { return ends_; })) return;
+      std::vector<borrowed> unwanted;
+      for (auto at = borrowed_.begin(); at != borrowed_.end();) {
+        const borrowed& b = at->second;
+        const bool gone = b.rank >= 0 && !b.comes && give_up(*b.core, far_entries::index(at->first));
+        if (gone) unwanted.push_back(std::move(at->second));
+        at = gone ? borrowed_.erase(at) : std::next(at);
+      }
+      lock.unlock();
+      for (const borrowed& b : unwanted) give_back(b);
+      lock.lock();
+    }
+  }
+  static bool give_up(store_core& core, std::uint32_t i) noexcept {
+    try {
+      return far_entries(core).give_up_if_unwanted(i);
+    } catch (const error&) {  // the store is stalled: later
+      return false;
+    }
+  }
+
+  const int rank_;
+  gives_back& ranks_;
+  mutable std::mutex mutex_;
+  std::condition_variable more_;
+  std::map<std::pair<int, std::uint64_t>, lent> lent_;  // by whom to, and key
+  std::unordered_map<std::uint64_t, borrowed> borrowed_;
+  bool ends_ = false, begun_ = false;
+  native_thread looks_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/kept_actors.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_KEPT_ACTORS_HPP
+#define CADRE_ACTOR_DETAIL_KEPT_ACTORS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Where an actor is by now; why not, if it has died.
+struct whereabouts {
+  actor_place now;
+  std::string why_dead;
+  template <class Archive>
+  void serialize(Archive& archive) {
+    archive(now, why_dead);
+  }
+};
+
+/// The actors of a job that are made anew when their rank is lost, on rank 0. Thread-safety: all functions, from any thread.
+class kept_actors {
+ public:
+  using waiter = move_only_function<void(const whereabouts&)>;
+
+  /// One that has been made there.
+  void add(const actor_place& first, kept_actor how) {
+    const std::lock_guard lock(mutex_);
+    all_[first] = entry{std::move(how), first};
+  }
+  void keep_state(const actor_place& first, revival::saved_state state) {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(first);
+    if (found != all_.end() && state.version > found->second.how.how.state.version)
+      found->second.how.how.state = std::move(state);
+  }
+  /// It has ended, as its own rank says.
+  void drop(const actor_place& first) {
+    settle(first, {{}, "it has ended"});
+    const std::lock_guard lock(mutex_);
+    all_.erase(first);
+  }
+  /// It was lost, and is not made anew. Returns its name.
+  std::string give_up(const actor_place& first, const std::string& why) {
+    settle(first, {{}, why});
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(first);
+    return found == all_.end() ? std::string() : std::exchange(found->second.how, {}).how.name;
+  }
+
+  /// Calls `tell` when it is known where it is, if not at that rank.
+  void ask(const actor_place& first, int not_at, waiter tell) {
+    whereabouts answer;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(first);
+      if (found == all_.end()) {
+        answer.why_dead = "it has ended";
+      } else if (!found->second.why_dead.empty()) {
+        answer.why_dead = found->second.why_dead;
+      } else if (found->second.is_lost || found->second.now.rank == not_at) {
+        found->second.waiters.push_back(std::move(tell));
+        return;
+      } else {
+        answer.now = found->second.now;
+      }
+    }
+    tell(answer);
+  }
+  /// A rank has died: those that were there.
+  [[nodiscard]] std::vector<actor_place> lose(int rank) {
+    const std::lock_guard lock(mutex_);
+    std::vector<actor_place> lost;
+    for (auto& [first, e] : all_)
+      if (e.now.rank == rank && !e.is_lost && e.why_dead.empty()) {
+        e.is_lost = true;
+        lost.push_back(first);
+      }
+    return lost;
+  }
+  /// How to make it once more; nothing, if it has been made as often as it may be, or has ended.
+  [[nodiscard]] std::optional<kept_actor> again(const actor_place& first) {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(first);
+    if (found == all_.end()) return std::nullopt;
+    sent_actor& how = found->second.how.how;
+    if (how.most.restarts >= 0 && how.restarts >= how.most.restarts) return std::nullopt;
+    ++how.restarts;
+    return found->second.how;
+  }
+  void made(const actor_place& first, const actor_place& now) { settle(first, {now, {}}); }
+
+ private:
+  struct entry {
+    kept_actor how;
+    actor_place now;
+    bool is_lost = false;
+    std::string why_dead = {};  // those stay, for who asks later
+    std::vector<waiter> waiters = {};
+  };
+  void settle(const actor_place& first, const whereabouts& w) {
+    std::vector<waiter> waiters;
+    {
+      const std::lock_guard lock(mutex_);
+      const auto found = all_.find(first);
+      if (found == all_.end()) return;
+      waiters.swap(found->second.waiters);
+      found->second.now = w.now;
+      found->second.is_lost = false;
+      found->second.why_dead = w.why_dead;
+    }
+    for (waiter& tell : waiters) tell(w);
+  }
+
+  std::mutex mutex_;
+  std::map<actor_place, entry> all_;  // by where each was first
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/message_refs.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_MESSAGE_REFS_HPP
+#define CADRE_ACTOR_DETAIL_MESSAGE_REFS_HPP
+
+#include <cstdint>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Writes refs into a message for a rank of this node: see ref_sender.
+class near_writer final : public sent_refs {
+ public:
+  explicit near_writer(const object_store& store) : mail_(store) {}
+  void sent() noexcept override { mail_.sent(); }
+
+ private:
+  void write(output_archive& to, store_core* core, std::uint32_t index) override {
+    static_cast<ref_writer&>(mail_).write(to, core, index);
+  }
+
+  ref_sender mail_;
+};
+
+/// Writes refs into a message for a rank of another node, which it lends the objects.
+class far_writer final : public sent_refs {
+ public:
+  far_writer(far_objects& far, const object_store& store, int to) : far_(far), store_(store), to_(to) {}
+  /// A message that was not sent takes them back.
+  ~far_writer() override {
+    for (const std::uint64_t key : lent_) far_.take_back(to_, key, 1);
+  }
+  void sent() noexcept override { lent_.clear(); }
+
+ private:
+  void write(output_archive& to, store_core* core, std::uint32_t index) override {
+    object_loan l;
+    if (core != nullptr) {
+      if (core != &object_ref_access::core(store_)) throw bad_store_option("a ref of another store is used");
+      lent_.reserve(lent_.size() + 1);
+      l = far_.lend(to_, *core, index);
+      lent_.push_back(l.key);
+    }
+    to(l);
+  }
+
+  far_objects& far_;
+  const object_store& store_;
+  int to_;
+  std::vector<std::uint64_t> lent_;
+};
+
+/// Reads refs from a message of a rank of another node.
+class far_reader final : public ref_reader {
+ public:
+  far_reader(far_objects& far, const object_store& store, int from) : far_(far), store_(store), from_(from) {}
+
+ private:
+  found read(input_archive& from, const stored_label& label) override {
+    object_loan l;
+    from(l);
+    if (l.rank < 0) return {};
+    store_core& core = object_ref_access::core(store_);
+    return {&core, far_.borrow(from_, l, core, label)};
+  }
+
+  far_objects& far_;
+  const object_store& store_;
+  int from_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/moved_actors.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_MOVED_ACTORS_HPP
+#define CADRE_ACTOR_DETAIL_MOVED_ACTORS_HPP
+
+#include <cstddef>
+#include <exception>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// What this rank knows of the others, for moved_actors.
+class knows_ranks {
+ public:
+  /// It has died, and all that was asked of it has been told so. With `for_sure`, after waiting for that to be over.
+  [[nodiscard]] virtual bool is_gone(int rank, bool for_sure) noexcept = 0;
+  /// Where an actor is, if not at that rank; waits for it to be made anew. Throws actor_died (601).
+  [[nodiscard]] virtual actor_place ask_where(const actor_place& first, int not_at) = 0;
+
+ protected:
+  ~knows_ranks() = default;
+};
+
+/// Where the actors are by now whose rank was lost, as far as this rank has asked. Calls of one that is not known to be
+/// anywhere wait, and go in their order. Thread-safety: all functions, from any thread.
+class moved_actors {
+ public:
+  explicit moved_actors(knows_ranks& ranks) noexcept : ranks_(ranks) {}
+
+  /// Where an actor is, if that is known and no call waits to go there; else find() is to be called.
+  [[nodiscard]] std::optional<actor_place> known(const actor_place& first) noexcept {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(first);
+    const actor_place& now = found != all_.end() ? found->second.now : first;
+    if (ranks_.is_gone(now.rank, false) || (found != all_.end() && found->second.waiting != 0)) return std::nullopt;
+    return now;
+  }
+  /// Calls `go(place)` on another thread, or, if the actor has died, `fail(why)`. Neither throws. Throws thread_error (151).
+  void find(const actor_place& first, move_only_function<void(const actor_place&)> go,
+            move_only_function<void(std::exception_ptr)> fail) {
+    const std::lock_guard lock(mutex_);
+    entry& e = all_.try_emplace(first, entry{first, 0}).first->second;
+    errands_.add([this, first, &e, go = std::move(go), fail = std::move(fail)]() mutable {
+      try {
+        look_for(first, e);
+        go(e.now);
+      } catch (...) {
+        fail(std::current_exception());
+      }
+      const std::lock_guard end(mutex_);
+      --e.waiting;
+    });
+    ++e.waiting;
+  }
+  [[nodiscard]] bool idle() const noexcept { return errands_.idle(); }
+
+ private:
+  struct entry {
+    actor_place now;  // changed by the errands alone
+    std::size_t waiting = 0;
+  };
+
+  void look_for(const actor_place& first, entry& e) {
+    while (ranks_.is_gone(e.now.rank, true)) {
+      const actor_place there = ranks_.ask_where(first, e.now.rank);
+      const std::lock_guard lock(mutex_);
+      e.now = there;
+    }
+  }
+
+  knows_ranks& ranks_;
+  std::mutex mutex_;
+  std::map<actor_place, entry> all_;  // by where each was first
+  errands errands_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/names.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_NAMES_HPP
+#define CADRE_ACTOR_DETAIL_NAMES_HPP
+
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// The names of a job's actors, on rank 0. Who makes an actor has the name reserved first. Thread-safety: all functions, from
+/// any thread.
+class job_names {
+ public:
+  name_answer reserve(const std::string& name, const std::string& type, int by) {
+    const std::lock_guard lock(mutex_);
+    const auto [at, is_new] = all_.try_emplace(name, entry{type, by, {}, false});
+    return is_new ? name_answer{name_answer::kind::yours, {}, {}, {}} : answer(at->second);
+  }
+  void bind(const std::string& name, actor_place where) {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = all_.find(name); found != all_.end()) {
+      found->second.where = where;
+      found->second.is_bound = true;
+    }
+  }
+  name_answer find(const std::string& name) const {
+    const std::lock_guard lock(mutex_);
+    if (const auto found = all_.find(name); found != all_.end()) return answer(found->second);
+    return {name_answer::kind::none, {}, {}, list_of_names(all_)};
+  }
+  /// The actor has ended, or was not made.
+  void drop(const std::string& name, actor_place where) {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(name);
+    if (found == all_.end()) return;
+    const entry& e = found->second;
+    if (!e.is_bound || e.where == where) all_.erase(found);
+  }
+  /// A rank has died. Actors that are made anew keep their names.
+  void drop_all_of(int rank) {
+    const std::lock_guard lock(mutex_);
+    std::erase_if(all_, [rank](const auto& e) {
+      return e.second.is_bound ? e.second.where.rank == rank && !e.second.where.may_move() : e.second.by == rank;
+    });
+  }
+
+ private:
+  struct entry {
+    std::string type;
+    int by;
+    actor_place where;
+    bool is_bound;
+  };
+  static name_answer answer(const entry& e) {
+    return {e.is_bound ? name_answer::kind::taken : name_answer::kind::being_made, e.where, e.type, {}};
+  }
+
+  mutable std::mutex mutex_;
+  std::map<std::string, entry> all_;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/serving_job.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_SERVING_JOB_HPP
+#define CADRE_ACTOR_DETAIL_SERVING_JOB_HPP
+
+#include <atomic>
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+class serving_job;
+
+// What it asks rank 0, and does on rank 0, beside the requests for that: see group_requests.hpp, name_request.hpp and
+// restarts.hpp.
+int find_place(serving_job& j, placement& on, const resource_set& wanted, bool rank_0_last, int near);
+std::optional<shared_future<std::vector<int>>> place_to_come(serving_job& j, const placement& on,
+                                                             const resource_set& wanted);
+std::uint64_t make_group(serving_job& j, placement_group_options o);
+void remove_group(serving_job& j, std::uint64_t group);
+future<std::vector<int>> when_placed(serving_job& j, std::uint64_t group, const std::vector<int>& dead);
+void tell_given_back(serving_job& j, int placed_by, const placement& on, const resource_set& what) noexcept;
+name_answer ask_about_name(serving_job& j, name_question q, const std::string& name, const std::string& type,
+                           actor_place where);
+void keep_actor(serving_job& j, const actor_place& first, kept_actor k);
+void keep_state(serving_job& j, const actor_place& first, const revival::saved_state& state);
+
+/// This rank's part of a job of several, whole: hears the other ranks, and keeps what they ask it for. Thread-safety: all
+/// functions, from any thread, but for serve() and finish().
+class serving_job final : public job,
+                          public message_sink,
+                          public fetches_objects,
+                          private knows_ranks,
+                          private gives_back,
+                          private source_of_work {
+ public:
+  serving_job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
+      : job(core, std::move(way), std::move(all)),
+        letters_(core_.actors(), *this, core_.home()),
+        far_(rank(), *this),
+        moved_(*this) {}
+  /// Messages are received from now on. Once, when all else is there.
+  void start() {
+    way_->start(*this);
+    scheduler_of(core_.pool()).look_also_at(*this);
+  }
+  ~serving_job() = default;
+
+  /// On rank 0.
+  [[nodiscard]] job_names& names() noexcept { return names_; }
+  [[nodiscard]] kept_actors& kept() noexcept { return kept_; }
+
+  [[nodiscard]] circle_looks& circles() noexcept { return circles_; }
+  /// The object of that key comes from another node, or would if somebody wanted it: whoever waits for this may get it.
+  std::optional<shared_future<void>> want(std::uint64_t key) override { return begin_fetch(key); }
+  /// On rank 0: makes those anew that were there, on another thread.
+  void revive_all_of(int r, std::string_view how) {
+    for (const actor_place& first : kept_.lose(r))
+      revivals_.add([this, first, why = std::string(how)] { revive(first, why); });
+  }
+  /// What may have to wait for other ranks: on another thread.
+  void later(errands::errand f) { errands_.add(std::move(f)); }
+
+  // ---- Where
+
+  /// Throws impossible_request (209).
+  int choose(const placement& on, const resource_set& wanted, bool rank_0_last = false, int near = places::none) {
+    const auto may = [&](int r) { return who_.is_at(on, r) && is_alive(who_.holder_of(r)); };
+    int to = places::none;
+    if (rank_0_last) to = ranks_->choose(wanted, on.what(), [&](int r) { return r != 0 && may(r); });
+    if (on.what() != placement::kind::anywhere) near = places::none;
+    if (to == places::none) to = ranks_->choose(wanted, on.what(), may, near);
+    if (to == places::none && on.is_soft()) return choose({}, wanted, rank_0_last);
+    if (to == places::none) throw impossible_request(who_.none_for(on, wanted));
+    return who_.holder_of(to);
+  }
+
+  // ---- job
+
+  [[nodiscard]] int find_place(placement& on, const resource_set& wanted, int near) override {
+    return detail::find_place(*this, on, wanted, false, near);
+  }
+  [[nodiscard]] std::optional<shared_future<std::vector<int>>> place_to_come(const placement& on,
+                                                                             const resource_set& wanted) override {
+    return detail::place_to_come(*this, on, wanted);
+  }
+  void fail(int to, std::uint64_t number, const std::exception_ptr& why) noexcept override {
+    if (number == 0) return tell_of(why);
+    try {
+      const sent_error e = send_error(why, where());
+      send(
+          to, {.number = number, .what = kind::failure}, false, [&](output_archive& a) { a(e.type, e.text, e.where); },
+          urgency::urgent);
+      way_->flush();
+    } catch (const std::exception& e) {
+      log(log_level::debug, "actor", [&] { return std::string("an answer was not sent: ") + e.what(); });
+    }
+  }
+  name_answer ask_about_name(name_question q, const std::string& name, const std::string& type,
+                             actor_place where) override {
+    return detail::ask_about_name(*this, q, name, type, where);
+  }
+  void keep_actor(const actor_place& first, kept_actor k) override { detail::keep_actor(*this, first, std::move(k)); }
+  void keep_state(const actor_place& first, const revival::saved_state& state) override {
+    detail::keep_state(*this, first, state);
+  }
+  void tell_given_back(int placed_by, const placement& on, const resource_set& what) noexcept override {
+    detail::tell_given_back(*this, placed_by, on, what);
+  }
+  [[nodiscard]] std::uint64_t make_group(placement_group_options o) override {
+    return detail::make_group(*this, std::move(o));
+  }
+  void remove_group(std::uint64_t group) override { detail::remove_group(*this, group); }
+  [[nodiscard]] future<std::vector<int>> when_placed(std::uint64_t group, const std::vector<int>& dead) override {
+    return detail::when_placed(*this, group, dead);
+  }
+  [[nodiscard]] std::optional<actor_place> known_place(const actor_place& first) noexcept override {
+    return moved_.known(first);
+  }
+  void find_actor(const actor_place& first, move_only_function<void(const actor_place&)> go,
+                  move_only_function<void(std::exception_ptr)> fail) override {
+    moved_.find(first, std::move(go), std::move(fail));
+  }
+  [[nodiscard]] far_objects& far() noexcept override { return far_; }
+
+  // ---- The life of the job
+
+  /// Every rank but 0: until that says that the job is over. Throws worker_died (609) if it dies.
+  void serve() {
+    over_.wait(0, std::memory_order_acquire);  // the pool's threads make progress, and the link's own where they do not
+    if (!is_alive(0)) throw worker_died("the program of the job", "rank 0 has died");
+  }
+  void close() { way_->close(std::chrono::steady_clock::now() + std::chrono::seconds(30)); }
+  /// What a rank has sent and received, and whether anything goes on there.
+  struct activity {
+    std::uint64_t sent = 0, received = 0;
+    bool idle = false;
+    bool still = false;         // nothing but requests is open
+    bool holds = false;         // actors hold resources
+    std::uint64_t waiting = 0;  // for resources: tasks, actors, groups
+    friend bool operator==(const activity&, const activity&) = default;
+  };
+  [[nodiscard]] activity look() {
+    activity a;
+    a.received = received_.load();  // before sent_: see finish()
+    a.idle = requests_.open() == 0;
+    a.still = moved_.idle() && revivals_.idle() && respawns_.idle() && errands_.idle() &&
+              scheduler_of(core_.pool()).is_idle();
+    a.idle = a.idle && a.still;
+    a.waiting = core_.waiting_for_resources();
+    a.holds = a.waiting != 0 && !core_.actors().all_of(nullptr).empty();
+    a.sent = sent_.load();
+    return a;
+  }
+  /// By rank 0.
+  void end_others() {
+    for (int r = 0; r < way_->members(); ++r) {
+      if (r == rank() || !is_alive(r)) continue;
+      try {
+        send(
+            r, {.what = kind::shutdown, .counts = false}, false, [](output_archive&) {}, urgency::urgent);
+      } catch (const error&) {  // it has died just now
+      }
+    }
+    way_->flush();
+  }
+
+  // ---- message_sink
+
+  void receive(int from, incoming& message) noexcept override {
+    const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
+    head h;
+    waits_for_answer* asker = nullptr;
+    try {
+      h = head::read(message.bytes());
+      const auto content = message.bytes().subspan(head::bytes);
+      const bool is_plain = !h.with_refs && message.block_sizes().empty();
+      if (from != rank() && letters_.take(from, h, content, is_plain)) return;
+      if (is_plain && is_flat_answer(h, content, asker)) {
+        if (h.counts) received_.fetch_add(1);
+        return;
+      }
+      incoming_parts parts(message);
+      if (h.with_refs) parts.read_refs_by(reader_of_refs(from));
+      input_archive in(message.bytes().subspan(head::bytes), &parts);
+      take(from, h, in, message, asker);
+    } catch (...) {
+      asker != nullptr ? asker->fail(std::current_exception()) : refuse(from, h, std::current_exception());
+    }
+    if (h.counts) received_.fetch_add(1);  // behind what it made
+  }
+  void batch_ends() noexcept override { letters_.deliver(); }
+  // Virtual functions are defined in the class: a vtable that lies with one that is not is compiled in every unit.
+  void tick() noexcept override { look_for_circles(); }
+  void fault(int from, const error& what) noexcept override {
+    log(log_level::error, "actor", [&] {
+      return "rank " + std::to_string(rank_of(from)) + " of the job sends what no rank sends: " + what.what();
+    });
+  }
+  void died(int rank, std::string_view how) noexcept override {
+    const outside_of_tasks here;
+    names_.drop_all_of(rank);
+    std::vector<waits_for_answer*> lost;
+    {
+      const std::lock_guard lock(dying_);
+      if (this->rank() == 0) revive_all_of(rank, how);
+      const auto asked = requests_.take_all_of(rank);
+      log(log_level::error, "actor", [&] { return obituary(rank_of(rank), how, asked); });
+      for (waits_for_answer* const w : asked)
+        if (!w->goes_elsewhere()) lost.push_back(w);
+      who_.set_gone(rank);
+    }
+    for (waits_for_answer* const w : lost) w->lost(how);
+    lose_objects_of(rank, how);
+    if (when_lost) who_.set_to_return(rank_of(rank), true);
+    core_.lose_bundles_on(rank);
+    if (rank == 0) end();
+    if (when_lost) respawns_.add([this, rank] { when_lost(rank); });
+  }
+  /// Called for each member that has died, on a thread for that. To be set before start().
+  move_only_function<void(int member)> when_lost;
+  /// On that thread too.
+  void later_to_respawn(errands::errand f) { respawns_.add(std::move(f)); }
+
+ private:
+  [[nodiscard]] std::uint64_t patience() const noexcept override { return way_->patience(); }
+  bool bring() noexcept override { return way_->poll(); }
+  bool bring_last() noexcept override { return way_->poll_last(); }
+  [[nodiscard]] bool is_gone(int r, bool for_sure) noexcept override {
+    if (for_sure) const std::lock_guard lock(dying_);
+    return who_.is_gone(r);
+  }
+  [[nodiscard]] actor_place ask_where(const actor_place& first, int not_at) override {
+    return ask_where_it_is(first, not_at);
+  }
+  void revive(const actor_place& first, std::string how) noexcept;
+  void lose_objects_of(int rank, std::string_view how) noexcept;
+
+  void give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept override { end_loan(lender, key, times); }
+  std::optional<shared_future<void>> begin_fetch(std::uint64_t key);
+  void look_for_circles() noexcept;
+  actor_place ask_where_it_is(const actor_place& first, int not_at);
+  void end_loan(int lender, std::uint64_t key, std::uint32_t times) noexcept;
+  [[nodiscard]] std::unique_ptr<ref_reader> reader_of_refs(int from) {
+    if (is_here(from)) return std::make_unique<ref_receiver>(core_.store());
+    return std::make_unique<far_reader>(far_, core_.store(), from);
+  }
+  void send_refs(outgoing_parts& message, int to) override {
+    if (is_here(to))
+      message.write_refs_by(std::make_unique<near_writer>(core_.store()));
+    else
+      message.write_refs_by(std::make_unique<far_writer>(far_, core_.store(), to));
+  }
+  void deliver_here(std::span<const std::byte> all) override {
+    incoming message(all, {});
+    receive(rank(), message);
+  }
+  void take(int from, const head& h, input_archive& in, incoming& message, waits_for_answer*& asker) {
+    switch (h.what) {
+      case kind::ask: {
+        if (h.handler >= handler::all().size())
+          throw archive_corrupt("a request of number " + std::to_string(h.handler), 0);
+        request r{*this, from, h.number, h.cell, h.generation, in};
+        handler::all()[h.handler]->run()(r);
+        break;
+      }
+      case kind::answer:
+        if (asker == nullptr) asker = requests_.take(h.number);
+        if (asker != nullptr) std::exchange(asker, nullptr)->arrive(in, message);
+        break;
+      case kind::failure: {
+        sent_error e;
+        in(e.type, e.text, e.where);
+        in.expect_end();
+        if (waits_for_answer* const w = requests_.take(h.number)) w->fail(receive_error(e));
+        break;
+      }
+      case kind::cancel:
+        if (!served_.cancel(from, h.number) && cancelled_.cancel(from, h.number))
+          fail(from, h.number, std::make_exception_ptr(task_cancelled("a call from another rank")));
+        break;
+      case kind::shutdown:
+        if (from != 0) throw archive_corrupt("the end of the job, which rank 0 alone can say,", 0);
+        end();
+        break;
+      default: throw archive_corrupt("a message of kind " + std::to_string(static_cast<int>(h.what)), 0);
+    }
+  }
+  // Who waits for it is still to be told if that is not so.
+  bool is_flat_answer(const head& h, std::span<const std::byte> content, waits_for_answer*& asker) noexcept {
+    if (h.what != kind::answer) return false;
+    asker = requests_.take(h.number);
+    if (asker == nullptr) return true;
+    if (!asker->arrive_flat(content)) return false;
+    asker = nullptr;
+    return true;
+  }
+  // What cannot be read is an error where the answer is waited for.
+  void refuse(int from, const head& h, const std::exception_ptr& why) noexcept {
+    const bool answers = h.what == kind::answer || h.what == kind::failure;
+    if (h.what == kind::ask && h.number != 0)
+      fail(from, h.number, why);
+    else if (waits_for_answer* const w = answers ? requests_.take(h.number) : nullptr)
+      w->fail(why);
+    else
+      tell_of(why);
+  }
+  void end() noexcept {
+    over_.store(1, std::memory_order_release);
+    over_.notify_all();
+  }
+
+  arriving_letters letters_;
+  job_names names_;
+  kept_actors kept_;
+  far_objects far_;
+  moved_actors moved_;
+  circle_looks circles_;
+  errands revivals_, respawns_, errands_;
+  std::atomic<std::uint32_t> over_{0};
+};
+
+/// Who serves the runtime's own requests.
+inline serving_job& serving(const request& r) noexcept { return static_cast<serving_job&>(r.at); }
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/circles.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_CIRCLES_HPP
+#define CADRE_ACTOR_DETAIL_CIRCLES_HPP
+
+#include <cstdint>
+#include <exception>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A request that is waited for goes from rank to rank with the question what has to be done before it: from each to the
+/// requests that those of its tasks wait for which have to go on first. One that comes back to where it began has found a
+/// circle, and the request fails with wait_cycle (208). Nobody answers.
+///
+/// K. M. Chandy, J. Misra, L. M. Haas, "Distributed deadlock detection", ACM Transactions on Computer Systems 1(2), 1983, for
+/// waits that need all of what they wait for. What it says is true: a wait that was there when the question came by is there
+/// as long as the request at its end is not answered, and so all of them are when it comes back to a request that is open.
+struct circle_request : own_request {
+  struct question {
+    int asker = 0;            // the rank of the request that it began with
+    std::uint64_t first = 0;  // that one's number
+    std::uint32_t round = 0;
+    std::uint32_t hops = 0;
+    std::uint64_t number = 0;  // of the request that it is about now, of the rank that it comes from
+    std::string path;          // from the first to this one
+  };
+
+  static void ask(job& j, question q, const waits_for_answer& about) noexcept {
+    const waits_for_answer::place to = about.asked_at();
+    q.number = to.number;
+    ++q.hops;
+    j.mention<circle_request>(to.rank, to.cell, [&](output_archive& out) {
+      out(q.asker, q.first, q.round, q.hops, q.number, q.path + " on rank " + std::to_string(j.rank_of(to.rank)));
+    });
+  }
+
+  static void serve(request& r) {
+    question q;
+    read_all(r, q.asker, q.first, q.round, q.hops, q.number, q.path);
+    serving_job& j = serving(r);
+    j.check_rank(q.asker);
+    if (r.number != 0) throw archive_corrupt("a question about a circle that wants an answer", 0);
+    constexpr std::uint32_t most_hops = 64;
+    const task_ref<task> asked = find(r, q.number);
+    if (!asked || q.hops > most_hops || !j.circles().is_new({q.asker, q.first, q.round, r.from, q.number})) return;
+
+    std::vector<task_ref<task>> further;
+    std::vector<std::string> paths;
+    std::string circle;
+    sleeping_wait::for_each_needed(*asked, [&](const sleeping_wait::held_up& h) {
+      auto* const far = dynamic_cast<waits_for_answer*>(&h.which);
+      if (far == nullptr || h.by == nullptr) return;
+      if (j.rank() == q.asker && far->asked_at().number == q.first) {
+        circle = describe(h.by->at->name(), h.by->at->at()) + q.path + h.by->path(false) + h.by->behind();
+      } else {
+        paths.push_back(q.path + h.path(false));
+        h.which.retain();
+        further.emplace_back(&h.which);
+      }
+    });
+    if (!find(r, q.number)) return;  // it may have been over before those began that were found
+    if (!circle.empty()) {
+      if (waits_for_answer* const w = j.open().take(q.first)) w->fail(std::make_exception_ptr(wait_cycle(circle)));
+      return;
+    }
+    for (std::size_t i = 0; i < further.size(); ++i) {
+      q.path = std::move(paths[i]);
+      ask(j, q, dynamic_cast<const waits_for_answer&>(*further[i]));
+    }
+  }
+
+ private:
+  // What another rank has asked for, if it is not over.
+  static task_ref<task> find(const request& r, std::uint64_t number) {
+    task_ref<task> t = r.at.served().find(r.from, number);
+    if (t && t->done()) return {};
+    actor_table& actors = r.at.core().actors();
+    return t || !actors.has(r.cell) ? std::move(t) : actors[r.cell].find_letter(r.from, number);
+  }
+};
+
+inline void serving_job::look_for_circles() noexcept {
+  if (!circles_.is_time()) return;
+  try {
+    for (const task_ref<task>& t : requests_.look_at_awaited()) {
+      const auto& asked = dynamic_cast<const waits_for_answer&>(*t);
+      circle_request::ask(*this,
+                          {.asker = rank(),
+                           .first = asked.asked_at().number,
+                           .round = circles_.round(),
+                           .path = " waits for " + describe(t->name(), t->at())},
+                          asked);
+    }
+  } catch (const std::exception& e) {
+    log(log_level::debug, "actor", [&] { return std::string("no look for circles: ") + e.what(); });
+  }
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/end_requests.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_END_REQUESTS_HPP
+#define CADRE_ACTOR_DETAIL_END_REQUESTS_HPP
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// At the end of the job, when all that goes on waits for resources: actors that hold some end.
+struct end_holders_request : own_request {
+  static void serve(request& r) {
+    r.in.expect_end();
+    r.at.core().end_actors_that_hold();
+  }
+};
+
+/// What a rank has to do before the job may end: see mpi::runtime.
+struct activity_request : own_request {
+  static void serve(request& r) {
+    r.in.expect_end();
+    r.at.answer(r.from, r.number, false, [&](output_archive& out) { out(serving(r).look()); }, {.counts = false});
+  }
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/fetch.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_FETCH_HPP
+#define CADRE_ACTOR_DETAIL_FETCH_HPP
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A rank of another node asks for bytes of an object: none to hear how many it has, when it is there.
+struct object_request : own_request {
+  static void serve(request& r) {
+    std::uint64_t key = 0, offset = 0, bytes = 0;
+    read_all(r, key, offset, bytes);
+    job& j = r.at;
+    j.core().pool().post([&j, key, offset, bytes, to = r.from, number = r.number] {
+      try {
+        const auto pinned = std::make_shared<pinned_object>(find(j.core(), key));
+        const std::span<const std::byte> all = pinned->bytes();
+        if (offset > all.size() || bytes > all.size() - offset)
+          throw archive_corrupt(std::to_string(bytes) + " bytes from " + std::to_string(offset) + " of an object of " +
+                                    std::to_string(all.size()),
+                                0);
+        enclosed with;
+        if (bytes != 0) with = {pinned, all.subspan(offset, bytes)};
+        j.answer(
+            to, number, false, [&](output_archive& out) { out(std::uint64_t{all.size()}); }, {}, std::move(with));
+      } catch (...) {
+        j.fail(to, number, std::current_exception());
+      }
+    });
+  }
+
+ private:
+  // When it is there. Throws what the task threw that was to make it.
+  static pinned_object find(runtime_core& core, std::uint64_t key) {
+    held_object it = far_entries(object_ref_access::core(core.store())).hold(key);
+    if (!it) throw object_gone("an object was asked for by a rank of another node when it had gone");
+    if (const auto maker = core.results().find(key)) maker->get();
+    if (const auto comes = core.want(key)) comes->get();
+    return blocking([&] { return pinned_object(std::move(it)); });
+  }
+};
+
+/// Loans come back from a rank of another node.
+struct return_request : own_request {
+  static void serve(request& r) {
+    std::uint64_t key = 0;
+    std::uint32_t times = 0;
+    read_all(r, key, times);
+    way_back(r).with([&] { serving(r).far().take_back(r.from, key, times); });
+  }
+};
+
+/// Another rank of this node waits for an object that this one is to bring.
+struct want_request : own_request {
+  static void serve(request& r) {
+    std::uint64_t key = 0;
+    read_all(r, key);
+    way_back(r).with([&] { static_cast<void>(serving(r).want(key)); });
+  }
+};
+
+/// A piece of an object that comes. Ends itself.
+class piece_of_object final : public waits_for_answer {
+ public:
+  /// `keep` is let go when nothing writes to the memory any more.
+  static future<void> ask(job& j, const far_objects::source& from, std::uint64_t offset, std::span<std::byte> memory,
+                          std::shared_ptr<void> keep) {
+    auto* const self = new piece_of_object(j, memory, std::move(keep));
+    future<void> done = self->done_.get_future();
+    j.ask_for<object_request>(*self, from.rank,
+                              [&](output_archive& out) { out(from.key, offset, std::uint64_t{memory.size()}); });
+    return done;
+  }
+
+  void arrive(input_archive&, incoming& message) noexcept override {
+    const auto sizes = message.block_sizes();
+    if (sizes.size() != 1 || sizes[0] != memory_.size())
+      return fail(std::make_exception_ptr(archive_corrupt("a piece of an object that is of another size", 0)));
+    message.receive_blocks({.into = {memory_}, .keep = std::move(keep_), .done = [this](bool all) {
+                              if (!all) return lost("it died while it sent");
+                              done_.set_value();
+                              delete this;
+                            }});
+  }
+  void fail(std::exception_ptr why) noexcept override {
+    done_.set_error(std::move(why));
+    delete this;
+  }
+  void lost(std::string_view how) noexcept override { fail(std::make_exception_ptr(worker_died(what(), how))); }
+  [[nodiscard]] std::string_view what() const noexcept override { return "an object of another node"; }
+
+ private:
+  piece_of_object(job& j, std::span<std::byte> memory, std::shared_ptr<void> keep)
+      : done_(j.core().pool()), memory_(memory), keep_(std::move(keep)) {}
+  ~piece_of_object() = default;
+
+  promise<void> done_;
+  std::span<std::byte> memory_;
+  std::shared_ptr<void> keep_;
+};
+
+/// The writer's part of an entry: ends what was not sealed.
+class unsealed_object {
+ public:
+  unsealed_object(store_core& core, std::uint32_t i) noexcept : core_(core), index_(i) {}
+  unsealed_object(const unsealed_object&) = delete;
+  unsealed_object& operator=(const unsealed_object&) = delete;
+  ~unsealed_object() {
+    if (!sealed_) core_.abort(index_);
+  }
+  /// Throws object_gone (301) if it was erased meanwhile.
+  void seal() {
+    core_.seal(index_);
+    sealed_ = true;
+    core_.drop_ref(index_);
+  }
+
+ private:
+  store_core& core_;
+  std::uint32_t index_;
+  bool sealed_ = false;
+};
+
+/// How many bytes an object has, when it is there.
+inline future<std::uint64_t> ask_for_size(job& j, const far_objects::source& from) {
+  return ask<object_request, std::uint64_t>(
+      j, from.rank, {}, false, "an object of another node", false, {},
+      [&](output_archive& out) { out(from.key, std::uint64_t{0}, std::uint64_t{0}); });
+}
+
+struct fetch_end {
+  serving_job& j;
+  std::uint64_t key;
+  ~fetch_end() { j.far().end_fetch(key); }
+};
+
+/// Brings the bytes of an object, which this process alone does. Pieces are asked for before others have come, and are
+/// received where they are to lie. `Job` is class serving_job: g++ at -O0 emits every coroutine that is instantiated, and this one
+/// only where a job may begin.
+template <class Job>
+future<void> fetch_object(thread_pool&, Job& j, std::uint64_t key, far_objects::sources all) {
+  constexpr std::uint64_t piece = std::uint64_t{4} << 20;
+  constexpr std::size_t window = 4;
+  store_core& core = object_ref_access::core(j.core().store());
+  const std::uint32_t i = far_entries::index(key);
+  const auto entry = std::make_shared<unsealed_object>(core, i);
+  const fetch_end at_end{j, key};
+  far_objects::source from = all.origin;
+  try {
+    std::optional<std::uint64_t> known;
+    try {
+      known = co_await ask_for_size(j, from);
+    } catch (const object_gone&) {
+      if (all.lender == from) throw;
+    }
+    if (!known) {
+      from = all.lender;
+      known = co_await ask_for_size(j, from);
+    }
+    const std::uint64_t bytes = *known;
+    std::byte* const memory = blocking([&] { return core.attach(i, bytes); });
+    std::deque<future<void>> open;
+    for (std::uint64_t asked = 0; asked < bytes || !open.empty();) {
+      if (asked < bytes && open.size() < window) {
+        const std::span<std::byte> next(memory + asked, static_cast<std::size_t>(std::min(piece, bytes - asked)));
+        open.push_back(piece_of_object::ask(j, from, asked, next, entry));
+        asked += next.size();
+      } else {
+        co_await std::move(open.front());
+        open.pop_front();
+      }
+    }
+    entry->seal();
+    j.core().results().finish(key);
+  } catch (const worker_died& e) {
+    throw owner_died(j.rank_of(from.rank), e.what());
+  }
+}
+
+/// fetch_object<serving_job>, where a job may begin: see own_requests.hpp.
+using object_fetcher = future<void>(thread_pool&, serving_job&, std::uint64_t, far_objects::sources);
+inline constinit object_fetcher* job_fetcher = nullptr;
+
+inline std::optional<shared_future<void>> serving_job::begin_fetch(std::uint64_t key) {
+  if (const auto from = far_.begin_fetch(key)) {
+    shared_future<void> comes = job_fetcher(core_.pool(), *this, key, *from).share();
+    core_.results().add(key, comes);
+    return comes;
+  }
+  if (auto comes = core_.results().find(key)) return comes;  // somebody has just begun
+  store_core& store = object_ref_access::core(core_.store());
+  if (const auto who = far_entries(store).rank_of_writer(key); who && is_alive(*who)) {
+    try {
+      ask<want_request>(*who, {}, false, [&](output_archive& out) { out(key); });
+      way_->flush();
+    } catch (const error&) {  // it has died just now, which whoever waits for the object hears from the store
+    }
+  }
+  return std::nullopt;
+}
+
+inline void serving_job::end_loan(int lender, std::uint64_t key, std::uint32_t times) noexcept {
+  try {
+    if (is_alive(lender)) ask<return_request>(lender, {}, false, [&](output_archive& out) { out(key, times); });
+  } catch (const std::exception&) {  // it has died: nothing is lent by it any more
+  }
+}
+
+inline void serving_job::lose_objects_of(int rank, std::string_view how) noexcept {
+  try {
+    for (const std::uint64_t key : far_.lose(rank)) {
+      promise<void> never(core_.pool());
+      core_.results().add(key, never.get_future().share());
+      never.set_error(owner_died(rank_of(rank), how));
+      object_ref_access::core(core_.store()).abort(far_entries::index(key));
+    }
+  } catch (const std::exception& e) {
+    log(log_level::error, "actor", [&] { return std::string("objects of a lost rank are not ended: ") + e.what(); });
+  }
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/group_requests.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_GROUP_REQUESTS_HPP
+#define CADRE_ACTOR_DETAIL_GROUP_REQUESTS_HPP
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+placement_groups& groups_of(serving_job& j);
+
+// What rank 0 asks the ranks for.
+
+/// What is free; and to be told once when it may be more.
+struct room_request : own_request {
+  static void serve(request& r) {
+    r.in.expect_end();
+    way_back(r).with([&] { return look(serving(r)); });
+  }
+  static room look(serving_job& j);
+};
+struct more_request : own_request {
+  static void serve(request& r) {
+    r.in.expect_end();
+    way_back(r).with([&] { groups_of(serving(r)).try_again(); });
+  }
+};
+struct set_aside_request : own_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    std::string name;
+    bundle_ranks::parts parts;
+    read_all(r, group, name, parts);
+    way_back(r).with([&] { return r.at.core().bundles().set_aside(group, name, parts); });
+  }
+};
+struct drop_group_request : own_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    std::string why;
+    std::vector<std::uint32_t> only;
+    read_all(r, group, why, only);
+    way_back(r).with([&] { drop(r.at.core(), group, why, only); });
+  }
+  /// `only`: bundles that were set aside a moment ago, of which nobody is to be told; all, if there are none.
+  static void drop(runtime_core& core, std::uint64_t group, const std::string& why,
+                   const std::vector<std::uint32_t>& only) {
+    if (only.empty()) core.groups_used().drop(group);
+    core.bundles().drop(group, why, only, !only.empty());
+  }
+};
+inline room room_request::look(serving_job& j) {
+  return j.core().bundles().look([&j] {
+    if (j.rank() == 0) return groups_of(j).try_again();
+    try {
+      j.ask<more_request>(0, {}, false, [](output_archive&) {});
+    } catch (const error&) {  // the job is over
+    }
+  });
+}
+
+// What all ask rank 0.
+
+struct make_group_request : own_request {
+  static void serve(request& r) {
+    placement_group_options o;
+    placement_strategy::kind how{};
+    read_all(r, o.bundles, how, o.name);
+    o.strategy = how;
+    way_back(r).with([&] { return make(serving(r), std::move(o)); });
+  }
+  static std::uint64_t make(serving_job& j, placement_group_options o) {
+    return groups_of(j).add(std::move(o), first_group(j.core()));
+  }
+};
+struct find_group_request : own_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    read_all(r, group);
+    way_back(r).with([&] { return groups_of(serving(r)).find(group); });
+  }
+};
+/// Answered when it is placed, by the rank of each bundle, which is none of those that the asker knows to be dead.
+struct placed_request : own_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    std::vector<int> dead;
+    read_all(r, group, dead);
+    groups_of(serving(r))
+        .when_placed(group, std::move(dead), [back = way_back(r)](const placement_groups::outcome& o) mutable {
+          back.with([&] { return ranks_of(o); });
+        });
+  }
+  static std::vector<int> ranks_of(const placement_groups::outcome& o) {
+    if (o.why != nullptr) std::rethrow_exception(o.why);
+    return o.ranks;
+  }
+};
+struct remove_group_request : own_request {
+  static void serve(request& r) {
+    std::uint64_t group = 0;
+    read_all(r, group);
+    way_back(r).with([&] { groups_of(serving(r)).remove(group); });
+  }
+};
+
+/// In a job of several ranks.
+class bundles_of_job final : public bundle_ranks {
+ public:
+  explicit bundles_of_job(serving_job& j) noexcept : job_(j) {}
+
+  std::vector<group_layout::rank> all() override {
+    std::vector<group_layout::rank> ranks;
+    for (int r = 0; r < job_.world_size(); ++r) {
+      const int now = job_.members().holder_of(r);
+      if (job_.is_alive(now) || job_.members().is_to_return(r))
+        ranks.push_back({now, r, job_.facts_of(now).host, room::of(job_.facts_of(now).resources)});
+    }
+    return ranks;
+  }
+  std::vector<group_layout::rank> free() override {
+    std::vector<group_layout::rank> ranks = all();
+    std::vector<future<room>> answers(ranks.size());
+    for (std::size_t i = 0; i < ranks.size(); ++i)
+      if (ranks[i].number != job_.rank())
+        answers[i] = asked<room_request, room>(ranks[i].number, [](output_archive&) {});
+    for (std::size_t i = 0; i < ranks.size(); ++i) {
+      ranks[i].has = {};
+      try {
+        ranks[i].has = ranks[i].number == job_.rank() ? room_request::look(job_) : answers[i].get();
+      } catch (const std::exception&) {  // it has died
+      }
+    }
+    return ranks;
+  }
+  bool set_aside(int rank, std::uint64_t group, const std::string& name, const parts& which) override {
+    bool done = false;
+    try {
+      done = rank == job_.rank()
+                 ? job_.core().bundles().set_aside(group, name, which)
+                 : asked<set_aside_request, bool>(rank, [&](output_archive& out) { out(group, name, which); }).get();
+    } catch (const std::exception&) {  // likewise
+    }
+    if (done)
+      for (const bundle_table::part& p : which) job_.ranks()->take(job_.rank_of(rank), p.resources);
+    return done;
+  }
+  void take_back(int rank, std::uint64_t group, const parts& which) noexcept override {
+    lost(rank, which);
+    std::vector<std::uint32_t> only;
+    for (const bundle_table::part& p : which) only.push_back(p.index);
+    tell(rank, group, "it could not be set aside as a whole", only);
+  }
+  void lost(int rank, const parts& which) noexcept override {
+    for (const bundle_table::part& p : which) job_.ranks()->give_back(job_.rank_of(rank), p.resources);
+  }
+  [[nodiscard]] bool lives(int rank) const noexcept override { return job_.is_alive(rank); }
+  void drop(std::uint64_t group, const std::vector<int>& at, const std::vector<resource_set>& bundles,
+            const std::string& why) noexcept override {
+    for (std::size_t b = 0; b < at.size(); ++b)
+      if (at[b] != group_layout::nowhere) job_.ranks()->give_back(job_.rank_of(at[b]), bundles[b]);
+    for (int r = 0; r < job_.world_size(); ++r)  // all that know it
+      tell(job_.members().holder_of(r), group, why, {});
+  }
+  void run(move_only_function<void()> f) override { job_.later(std::move(f)); }
+
+ private:
+  template <class Tag, class R, class Write>
+  future<R> asked(int rank, Write&& write) {
+    return ask<Tag, R>(job_, rank, {}, false, "a placement group", false, {}, write);
+  }
+  void tell(int rank, std::uint64_t group, const std::string& why, const std::vector<std::uint32_t>& only) noexcept {
+    try {
+      if (rank == job_.rank())
+        drop_group_request::drop(job_.core(), group, why, only);
+      else if (job_.is_alive(rank))
+        job_.ask<drop_group_request>(rank, {}, false, [&](output_archive& out) { out(group, why, only); });
+    } catch (const std::exception& e) {  // it has died just now
+      log(log_level::debug, "actor", [&] { return std::string("a rank was not told of a group's end: ") + e.what(); });
+    }
+  }
+
+  serving_job& job_;
+};
+
+inline placement_groups& groups_of(serving_job& j) {
+  return j.core().groups<placement_groups>(
+      [&] { return std::make_unique<placement_groups>(std::make_unique<bundles_of_job>(j)); });
+}
+
+inline std::uint64_t make_group(serving_job& j, placement_group_options o) {
+  if (j.rank() == 0) return make_group_request::make(j, std::move(o));
+  return ask<make_group_request, std::uint64_t>(j, 0, {}, false, "the making of a placement group", false, {},
+                                                [&](output_archive& out) { out(o.bundles, o.strategy.what(), o.name); })
+      .get();
+}
+inline void remove_group(serving_job& j, std::uint64_t group) {
+  if (j.rank() == 0) return groups_of(j).remove(group);
+  ask<remove_group_request, void>(j, 0, {}, false, "the removal of a placement group", false, {},
+                                  [&](output_archive& out) { out(group); })
+      .get();
+}
+inline future<std::vector<int>> when_placed(serving_job& j, std::uint64_t group, const std::vector<int>& dead) {
+  if (j.rank() == 0) return when_placed_by(groups_of(j), j.core(), group, dead);
+  return ask<placed_request, std::vector<int>>(j, 0, {}, false, "a placement group", false, {},
+                                               [&](output_archive& out) { out(group, dead); });
+}
+/// For all who use the group, each of whom says it if there is an error.
+inline shared_future<std::vector<int>> shared_when_placed(serving_job& j, std::uint64_t group,
+                                                          const std::vector<int>& dead = {}) {
+  shared_future<std::vector<int>> ranks = when_placed(j, group, dead).share();
+  future_access::get(ranks)->set_observed();
+  return ranks;
+}
+
+/// What this rank knows of a group, of a job of several. Waits for an answer of rank 0 when it is first used here. Throws
+/// placement_group_gone (617), empty_placement_group (618).
+inline std::shared_ptr<const group_used> known_group(serving_job& j, std::uint64_t group) {
+  runtime_core& core = j.core();
+  if (group >> 32 != core.number()) throw empty_placement_group("this placement group is of another runtime");
+  if (auto known = core.groups_used().find(group)) return known;
+  const placement_groups::facts f =
+      j.rank() == 0 ? groups_of(j).find(group)
+                    : ask<find_group_request, placement_groups::facts>(j, 0, {}, false, "a placement group", false, {},
+                                                                       [&](output_archive& out) { out(group); })
+                          .get();
+  std::vector<places::place> bundles;
+  for (const resource_set& b : f.bundles) bundles.push_back({"", b});
+  return core.groups_used().add(group, {f.name, std::make_shared<places>(bundles), shared_when_placed(j, group)});
+}
+/// At once: whether that can be there at all. Throws impossible_request (209), empty_placement_group (618).
+inline void check_fits(const group_used& g, const placement& on, const resource_set& wanted) {
+  if (on.bundle() != placement::any_bundle && (on.bundle() < 0 || on.bundle() >= g.bundles->size()))
+    throw empty_placement_group("bundle " + std::to_string(on.bundle()) + " of " + group_label(on.group(), g.name) +
+                                ", which has " + std::to_string(g.bundles->size()));
+  for (int b = 0; b < g.bundles->size(); ++b)
+    if ((on.bundle() == placement::any_bundle || on.bundle() == b) && g.bundles->has(b, wanted)) return;
+  throw impossible_request(bundle_table::too_much(wanted, g.name, on.group()));
+}
+
+/// Which bundle, on a rank that lives; places::none if there is none. Waits for the group to be placed, and throws why it is
+/// not.
+inline int choose_bundle(serving_job& j, const group_used& g, const placement& on, const resource_set& wanted) {
+  const std::vector<int>& ranks = g.ranks.get();
+  return g.bundles->choose(wanted, placement::kind::anywhere, [&](int i) {
+    return (on.bundle() == placement::any_bundle || on.bundle() == i) && j.is_alive(ranks[static_cast<std::size_t>(i)]);
+  });
+}
+/// What is known of a group, of which no bundle that would do is on a rank that lives: where they are placed once more.
+inline std::shared_ptr<const group_used> known_anew(serving_job& j, std::uint64_t group, const group_used& old) {
+  std::vector<int> dead;
+  for (const int r : old.ranks.get())
+    if (!j.is_alive(r)) dead.push_back(r);
+  return j.core().groups_used().replace(group, old, {old.name, old.bundles, shared_when_placed(j, group, dead)});
+}
+/// In a job of several ranks, what will say where that is; nothing, if it is known. Throws as known_group(), check_fits() and
+/// choose_bundle().
+inline std::optional<shared_future<std::vector<int>>> place_to_come(serving_job& j, const placement& on,
+                                                                    const resource_set& wanted) {
+  if (!on.is_in_group()) return std::nullopt;
+  auto g = known_group(j, on.group());
+  check_fits(*g, on, wanted);
+  while (g->ranks.ready()) {
+    if (choose_bundle(j, *g, on, wanted) != places::none) return std::nullopt;
+    g = known_anew(j, on.group(), *g);
+  }
+  return g->ranks;
+}
+/// Which rank; `on` becomes one bundle, if it is a group. Waits for a group to be placed. Throws impossible_request (209),
+/// placement_group_gone (617), empty_placement_group (618).
+inline int find_place(serving_job& j, placement& on, const resource_set& wanted, bool rank_0_last, int near) {
+  if (!on.is_in_group()) return j.choose(on, wanted, rank_0_last, near);
+  auto g = known_group(j, on.group());
+  check_fits(*g, on, wanted);
+  int b = places::none;
+  while ((b = choose_bundle(j, *g, on, wanted)) == places::none) g = known_anew(j, on.group(), *g);
+  on = in_group(on.group(), b);
+  return g->ranks.get()[static_cast<std::size_t>(b)];
+}
+struct given_back_request : own_request {
+  static void serve(request& r) {
+    placement on;
+    resource_set what;
+    read_all(r, on, what);
+    way_back(r).with([&] { give_back(serving(r), on, r.from, what); });
+  }
+  static void give_back(serving_job& j, const placement& on, int at, const resource_set& what) {
+    if (!on.is_in_group()) return j.ranks()->give_back(j.rank_of(at), what);
+    const auto g = j.core().groups_used().find(on.group());
+    if (g && on.bundle() >= 0 && on.bundle() < g->bundles->size()) g->bundles->give_back(on.bundle(), what);
+  }
+};
+inline void tell_given_back(serving_job& j, int placed_by, const placement& on, const resource_set& what) noexcept {
+  try {
+    if (placed_by == j.rank()) return given_back_request::give_back(j, on, j.rank(), what);
+    j.ask<given_back_request>(placed_by, {}, false, [&](output_archive& out) { out(on, what); });
+  } catch (const std::exception&) {  // it has died, or the job is over
+  }
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/name_request.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_NAME_REQUEST_HPP
+#define CADRE_ACTOR_DETAIL_NAME_REQUEST_HPP
+
+#include <string>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Rank 0 is asked about a name.
+struct name_request : own_request {
+  static void serve(request& r) {
+    name_question q{};
+    std::string name, type;
+    actor_place where;
+    read_all(r, q, name, type, where);
+    way_back(r).with([&] { return answer(serving(r).names(), q, name, type, where, r.from); });
+  }
+  static name_answer answer(job_names& names, name_question q, const std::string& name, const std::string& type,
+                            actor_place where, int from) {
+    switch (q) {
+      case name_question::reserve: return names.reserve(name, type, from);
+      case name_question::find: return names.find(name);
+      case name_question::bind: names.bind(name, where); return {};
+      case name_question::drop: names.drop(name, where); return {};
+    }
+    throw archive_corrupt("a question about a name of kind " + std::to_string(static_cast<int>(q)), 0);
+  }
+};
+inline name_answer ask_about_name(serving_job& j, name_question q, const std::string& name, const std::string& type,
+                                  actor_place where) {
+  if (j.rank() == 0) return name_request::answer(j.names(), q, name, type, where, 0);
+  return ask<name_request, name_answer>(j, 0, {}, false, "a question about a name", false, {},
+                                        [&](output_archive& out) { out(q, name, type, where); })
+      .get();
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/restarts.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_RESTARTS_HPP
+#define CADRE_ACTOR_DETAIL_RESTARTS_HPP
+
+#include <exception>
+#include <optional>
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+// What ranks ask rank 0 about actors that are made anew when their rank is lost.
+
+/// Rank 0 is told of the last state of an actor that may be made anew.
+struct keep_state_request : own_request {
+  static void serve(request& r) {
+    actor_place first;
+    revival::saved_state state;
+    read_all(r, first, state.version, state.bytes);
+    way_back(r).with([&] { serving(r).kept().keep_state(first, std::move(state)); });
+  }
+};
+/// Rank 0 is to make an actor anew when its rank is lost.
+struct keep_actor_request : own_request {
+  static void serve(request& r) {
+    actor_place first;
+    kept_actor k;
+    read_all(r, first, k.maker, k.how, k.on);
+    r.at.check_rank(first.rank);
+    way_back(r).with([&] { keep(serving(r), first, std::move(k)); });
+  }
+  static void keep(serving_job& j, const actor_place& first, kept_actor k) {
+    j.kept().add(first, std::move(k));
+    if (j.members().is_gone(first.rank)) j.revive_all_of(first.rank, "its rank has died");
+  }
+};
+inline void keep_actor(serving_job& j, const actor_place& first, kept_actor k) {
+  if (j.rank() == 0) return keep_actor_request::keep(j, first, std::move(k));
+  ask<keep_actor_request, void>(j, 0, {}, false, "the making of an actor", false, {}, [&](output_archive& out) {
+    out(first, k.maker, k.how, k.on);
+  }).get();
+}
+inline void keep_state(serving_job& j, const actor_place& first, const revival::saved_state& s) {
+  ask<keep_state_request, void>(j, 0, {}, false, "this_actor::checkpoint", false, {}, [&](output_archive& out) {
+    out(first, s.version, s.bytes);
+  }).get();
+}
+/// Such an actor has ended.
+struct forget_actor_request : own_request {
+  static void serve(request& r) {
+    actor_place first;
+    std::string name;
+    read_all(r, first, name);
+    way_back(r).with([&] { forget(serving(r), first, name); });
+  }
+  static void forget(serving_job& j, const actor_place& first, const std::string& name) {
+    j.kept().drop(first);
+    if (!name.empty()) j.names().drop(name, first);
+  }
+};
+/// Rank 0 is asked where an actor is.
+struct where_request : own_request {
+  static void serve(request& r) {
+    actor_place first;
+    int not_at = 0;
+    read_all(r, first, not_at);
+    serving(r).kept().ask(first, not_at,
+                          [back = way_back(r)](const whereabouts& w) mutable { back.with([&] { return w; }); });
+  }
+};
+
+inline actor_place serving_job::ask_where_it_is(const actor_place& first, int not_at) {
+  whereabouts w;
+  if (rank() == 0) {
+    promise<whereabouts> told;
+    auto answer = told.get_future();
+    kept_.ask(first, not_at, [&](const whereabouts& there) { std::move(told).set_value(there); });
+    w = answer.get();
+  } else {
+    w = detail::ask<where_request, whereabouts>(*this, 0, {}, false, "where an actor is", true, {},
+                                                [&](output_archive& out) { out(first, not_at); })
+            .get();
+    check_rank(w.now.rank);
+  }
+  if (!w.why_dead.empty()) throw actor_died("that was made on rank " + std::to_string(rank_of(first.rank)), w.why_dead);
+  return w.now;
+}
+inline void serving_job::revive(const actor_place& first, std::string how) noexcept {
+  try {
+    for (;;) {
+      const std::optional<kept_actor> k = kept_.again(first);
+      if (!k) {
+        how += "; it may not be made anew again: see .max_restarts";
+        break;
+      }
+      // A rank that comes back does so later, if at all. Rank 0 is not to be lost by what killed another.
+      const bool on_the_lost = k->on.what() == placement::kind::on_rank && !is_alive(who_.holder_of(k->on.rank()));
+      sent_actor again = k->how;
+      placement on = on_the_lost ? placement{} : k->on;
+      const int to = detail::find_place(*this, on, again.resources, true, places::none);
+      if (on.is_in_group()) again.on = on;
+      try {
+        const auto at = detail::ask_handler<actor_address>(*this, to, {.handler = k->maker}, false, "a restart", true,
+                                                           {}, [&](output_archive& out) { out(again); })
+                            .get();
+        take_for(on, to, again.resources);
+        return kept_.made(first, {to, at, first.task_retries});
+      } catch (const actor_died& e) {  // that rank has died too
+        how = e.what();
+      }
+    }
+  } catch (const std::exception& e) {
+    how.append("; it cannot be made anew: ").append(e.what());
+  }
+  names_.drop(kept_.give_up(first, how), first);
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/own_requests.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_OWN_REQUESTS_HPP
+#define CADRE_ACTOR_DETAIL_OWN_REQUESTS_HPP
+
+#include <concepts>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+template <std::derived_from<own_request>... Tags>
+void list_requests() noexcept {
+  (handler_of<Tags>::list(), ...);
+}
+
+/// Has handler::all() know every own_request, and has jobs fetch objects: before the first is called, by who begins a job.
+/// `Job` is class serving_job: what is no template is compiled, in part, in every unit that includes it. Thread-safe.
+template <class Job>
+void list_own_requests() noexcept {
+  static const bool are_listed = [] {
+    list_requests<activity_request, circle_request, drop_group_request, end_holders_request, find_group_request,
+                  forget_actor_request, given_back_request, keep_actor_request, keep_state_request, make_group_request,
+                  more_request, name_request, object_request, placed_request, remove_group_request, return_request,
+                  room_request, set_aside_request, want_request, where_request>();
+    job_fetcher = &fetch_object<Job>;
+    return true;
+  }();
+  static_cast<void>(are_listed);
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/mpi/detail/spawned_process.hpp ----
 #ifndef CADRE_MPI_DETAIL_SPAWNED_PROCESS_HPP
 #define CADRE_MPI_DETAIL_SPAWNED_PROCESS_HPP
@@ -5349,7 +7381,7 @@ struct connect_request : cadre::detail::own_request {
     if (r.from != 0 || who.member < r.at.world_size() || who.member >= r.at.way().most_members() || who.rank < 0 ||
         who.rank >= r.at.world_size())
       throw archive_corrupt("a new process of rank " + std::to_string(who.rank), 0);
-    r.at.later_to_respawn([&j = r.at, who, port, back = cadre::detail::way_back(r)]() mutable {
+    cadre::detail::serving(r).later_to_respawn([&j = r.at, who, port, back = cadre::detail::way_back(r)]() mutable {
       back.with([&] { connect(j, who, port); });
     });
   }
@@ -5376,7 +7408,7 @@ struct seat_request : cadre::detail::own_request {
 /// Before this process introduces itself to the others. Thread-safe.
 inline void list_requests() noexcept {
   static const bool are_listed = [] {
-    cadre::detail::list_own_requests<cadre::detail::job>();
+    cadre::detail::list_own_requests<cadre::detail::serving_job>();
     cadre::detail::list_requests<connect_request, seat_request>();
     return true;
   }();
@@ -5386,7 +7418,8 @@ inline void list_requests() noexcept {
 /// On rank 0: starts processes that take the place of ranks that have died. One thread.
 class respawns {
  public:
-  respawns(cadre::detail::job& j, const introduction& me, std::uint32_t job_number, std::chrono::nanoseconds silence)
+  respawns(cadre::detail::serving_job& j, const introduction& me, std::uint32_t job_number,
+           std::chrono::nanoseconds silence)
       : job_(j), link_(link_of(j)), me_(me), job_number_(job_number), silence_(silence), next_(j.world_size()) {}
 
   /// The job ends: none from now on.
@@ -5456,7 +7489,7 @@ class respawns {
             [&](output_archive& out) { out(member, rank, is_near, who.card.process, who.card.host, *port); })
             .get();
       }
-      cadre::detail::ask<cadre::detail::activity_request, cadre::detail::job::activity>(
+      cadre::detail::ask<cadre::detail::activity_request, cadre::detail::serving_job::activity>(
           job_, member, {.counts = false}, false, "a new process", false, {}, [](output_archive&) {})
           .get();
       for (int m = 1; m < member; ++m) seat(m, member);
@@ -5546,7 +7579,7 @@ class respawns {
     }
   }
 
-  cadre::detail::job& job_;
+  cadre::detail::serving_job& job_;
   message_link& link_;
   const introduction me_;
   const std::uint32_t job_number_;
@@ -5677,7 +7710,7 @@ class runtime : public cadre::runtime {
     job_->start();
   }
   void make_job(std::unique_ptr<detail::message_link> link, std::vector<cadre::detail::peer_facts> ranks) {
-    job_ = std::make_shared<cadre::detail::job>(core(), std::move(link), std::move(ranks));
+    job_ = std::make_shared<cadre::detail::serving_job>(core(), std::move(link), std::move(ranks));
     core().join(job_, job_->has_several_nodes() ? job_.get() : nullptr);
     core().actors().when_known_ends = [this](const std::string& name, const cadre::detail::actor_place& first) {
       forget(name, first);
@@ -5715,7 +7748,7 @@ class runtime : public cadre::runtime {
   // or from a rank that has died nobody can count: without it. Where what goes on waits for resources, the actors end that
   // hold some, then placement groups.
   void finish() {
-    using activity = cadre::detail::job::activity;
+    using activity = cadre::detail::serving_job::activity;
     std::vector<activity> before;
     for (;;) {
       std::vector<activity> now;
@@ -5748,9 +7781,9 @@ class runtime : public cadre::runtime {
     job_->end_others();
   }
   // False if nothing holds any.
-  bool free_resources(const std::vector<cadre::detail::job::activity>& now) {
+  bool free_resources(const std::vector<cadre::detail::serving_job::activity>& now) {
     bool any = false;
-    for (const cadre::detail::job::activity& a : now) any = any || a.holds;
+    for (const cadre::detail::serving_job::activity& a : now) any = any || a.holds;
     if (!any) return core().remove_some_groups();
     core().end_actors_that_hold();
     for (int r = 1; r < job_->way().members(); ++r) {
@@ -5761,13 +7794,13 @@ class runtime : public cadre::runtime {
     }
     return true;
   }
-  cadre::detail::job::activity ask_for_activity(int r) {
-    return cadre::detail::ask<cadre::detail::activity_request, cadre::detail::job::activity>(
+  cadre::detail::serving_job::activity ask_for_activity(int r) {
+    return cadre::detail::ask<cadre::detail::activity_request, cadre::detail::serving_job::activity>(
                *job_, r, {.counts = false}, false, "the end of the job", false, {}, [](output_archive&) {})
         .get();
   }
 
-  std::shared_ptr<cadre::detail::job> job_;
+  std::shared_ptr<cadre::detail::serving_job> job_;
   std::shared_ptr<detail::respawns> respawns_;  // on rank 0
 };
 

@@ -1,6 +1,7 @@
 #include "catch.hpp"
 
 #include <cadre/actor.hpp>
+#include <cadre/actor/detail/own_requests.hpp>
 #include <cadre/async/promise.hpp>
 #include <cadre/async/this_task.hpp>
 
@@ -99,12 +100,12 @@ class mirror_link final : public detail::link {
 
 struct mirrored : cadre::runtime {
   explicit mirrored(cadre::runtime_options options = {.threads = 1}) : cadre::runtime(std::move(options)) {
-    detail::list_own_requests<detail::job>();
+    detail::list_own_requests<detail::serving_job>();
     static_cast<void>(detail::handler::all());  // numbers them
     auto link = std::make_unique<mirror_link>();
     way = link.get();
     const std::vector<detail::peer_facts> both{{"here", 1, core().resources()}, {"there", 2, core().resources()}};
-    auto job = std::make_shared<detail::job>(core(), std::move(link), both);
+    auto job = std::make_shared<detail::serving_job>(core(), std::move(link), both);
     core().join(job, nullptr);
     job->start();
   }

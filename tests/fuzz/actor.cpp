@@ -5,6 +5,7 @@
 #include "choices.hpp"
 
 #include <cadre/actor.hpp>
+#include <cadre/actor/detail/own_requests.hpp>
 
 #include <cereal/types/map.hpp>
 #include <sanitizer/lsan_interface.h>
@@ -311,9 +312,9 @@ class world final : public cadre::runtime {
     // To rank 0 the other one is of its node, to rank 1 of another.
     std::vector<detail::peer_facts> facts(2, {"here", 1, core().resources()});
     if (rank == 1) facts[0] = {"there", 2, core().resources()};
-    const auto j = std::make_shared<detail::job>(core(), std::move(link), facts);
+    const auto j = std::make_shared<detail::serving_job>(core(), std::move(link), facts);
     core().join(j, rank == 1 ? j.get() : nullptr);
-    core().jobs()->start();
+    j->start();
     begin();
   }
   ~world() override {
@@ -390,10 +391,11 @@ class world final : public cadre::runtime {
   static std::string long_text() { return std::string(detail::smallest_block, 't') + "ext"; }
   static cadre::resource_set bundle() { return {{"slot", 1}, {"disk", 1}, {"gpu", 0.5}}; }
   cadre::actor<counter> make(cadre::actor_options o) { return actor<counter>(std::move(o), 1, std::string("text")); }
+  detail::serving_job& its_job() { return static_cast<detail::serving_job&>(*core().jobs()); }
   /// Uses of all that ranks ask each other for; their messages are recorded.
   void begin() {
     const auto on = cadre::on_rank(other_);
-    detail::job& j = *core().jobs();
+    detail::serving_job& j = its_job();
     counter_ = make({.name = "c", .on = on, .max_pending_calls = 8});
     anew_ = make({.name = "anew", .on = on, .max_restarts = 5, .max_task_retries = 1, .checkpoint_every = 1});
     shelf_ = actor<shelf>({.on = on, .max_concurrency = 2});
@@ -657,7 +659,7 @@ class world final : public cadre::runtime {
     choices none(nullptr, 0);
     const auto begun = std::chrono::steady_clock::now(), end = begun + 10s;
     const auto goes_on = [&] {
-      detail::job& j = *core().jobs();
+      detail::serving_job& j = its_job();
       return !j.look().still || j.open().open() != 0 || way_->owes_answers() || way_->owes_blocks();
     };
     do {
@@ -713,7 +715,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   // Never ended with the program: their groups send as they end, which needs what this thread had.
   static auto& ranks = *new std::array<std::optional<world>, 2>;
   if (inputs % life == 0) {
-    detail::list_own_requests<detail::job>();
+    detail::list_own_requests<detail::serving_job>();
     static_cast<void>(detail::handler::all());  // numbers them
     for (std::size_t r = 0; r < ranks.size(); ++r) {
       ranks[r].reset();

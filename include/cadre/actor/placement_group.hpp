@@ -1,7 +1,8 @@
 #ifndef CADRE_ACTOR_PLACEMENT_GROUP_HPP
 #define CADRE_ACTOR_PLACEMENT_GROUP_HPP
 
-#include <cadre/actor/detail/group_requests.hpp>
+#include <cadre/actor/detail/groups_here.hpp>
+#include <cadre/actor/detail/job.hpp>
 #include <cadre/actor/detail/runtime_core.hpp>
 #include <cadre/actor/error.hpp>
 #include <cadre/actor/placement.hpp>
@@ -56,11 +57,11 @@ class placement_group {
   /// Ready when all bundles are there, where a rank has died once more; or with an error: placement_group_gone (617) if it was removed, impossible_request
   /// (209) if what it needs was lost with a rank. Throws empty_placement_group (618).
   [[nodiscard]] future<void> ready() const {
-    return detail::ask_when_placed(core(), group()).then([](const std::vector<int>&) {});
+    return when_placed().then([](const std::vector<int>&) {});
   }
   /// Waits for that; false if the time is over before. Throws the errors of ready().
   [[nodiscard]] bool wait(std::chrono::nanoseconds timeout) const {
-    auto there = detail::ask_when_placed(core(), group());
+    auto there = when_placed();
     if (!there.wait_for(timeout)) return false;
     static_cast<void>(there.get());
     return true;
@@ -74,6 +75,11 @@ class placement_group {
         size_(static_cast<std::uint32_t>(size)) {}
 
   [[nodiscard]] std::uint64_t group() const noexcept { return std::uint64_t{runtime_} << 32 | number_; }
+  [[nodiscard]] future<std::vector<int>> when_placed() const {
+    detail::runtime_core& c = core();
+    return c.jobs() != nullptr ? c.jobs()->when_placed(group(), {})
+                               : detail::when_placed_by(detail::groups_here(c), c, group(), {});
+  }
   [[nodiscard]] detail::runtime_core& core() const {
     static_cast<void>(bundle(0));
     detail::runtime_core* const c = detail::runtime_core::find(runtime_);

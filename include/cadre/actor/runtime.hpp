@@ -3,10 +3,9 @@
 
 #include <cadre/actor/actor.hpp>
 #include <cadre/actor/detail/bound_call.hpp>
-#include <cadre/actor/detail/fetch.hpp>
-#include <cadre/actor/detail/group_requests.hpp>
+#include <cadre/actor/detail/groups_here.hpp>
+#include <cadre/actor/detail/job.hpp>
 #include <cadre/actor/detail/made_elsewhere.hpp>
-#include <cadre/actor/detail/own_requests.hpp>
 #include <cadre/actor/detail/remote.hpp>
 #include <cadre/actor/detail/retries.hpp>
 #include <cadre/actor/detail/runtime_core.hpp>
@@ -170,18 +169,8 @@ class runtime {
   /// (tasks may pass by): see placement_group::ready(). Throws impossible_request (209) if the job can never have that.
   [[nodiscard]] cadre::placement_group placement_group(placement_group_options options) {
     const std::size_t n = options.bundles.size();
-    if (core_.rank() != 0)
-      return {detail::ask<detail::make_group_request, std::uint64_t>(
-                  *core_.jobs(), 0, {}, false, "the making of a placement group", false, {},
-                  [&](output_archive& out) { out(options.bundles, options.strategy.what(), options.name); })
-                  .get(),
-              n};
-    const std::string name = options.name;
-    detail::bundle_ranks::parts parts;
-    for (const resource_set& b : options.bundles) parts.push_back({static_cast<std::uint32_t>(parts.size()), b});
-    const std::uint64_t number = detail::make_group_request::make(core_, std::move(options));
-    if (core_.jobs() == nullptr) core_.bundles().expect(number, name, parts);
-    return {number, n};
+    if (core_.jobs() != nullptr) return {core_.jobs()->make_group(std::move(options)), n};
+    return {detail::make_group_here(core_, std::move(options)), n};
   }
   [[nodiscard]] cadre::placement_group placement_group(std::vector<resource_set> bundles, placement_strategy strategy) {
     return placement_group(placement_group_options{std::move(bundles), strategy, {}});
@@ -192,10 +181,8 @@ class runtime {
   void remove(const cadre::placement_group& group) {
     static_cast<void>(group.core());
     core_.groups_used().drop(group.group());
-    if (core_.rank() == 0) return detail::groups_of(core_).remove(group.group());
-    detail::ask<detail::remove_group_request, void>(*core_.jobs(), 0, {}, false, "the removal of a placement group",
-                                                    false, {}, [&](output_archive& out) { out(group.group()); })
-        .get();
+    if (core_.jobs() != nullptr) return core_.jobs()->remove_group(group.group());
+    detail::groups_here(core_).remove(group.group());
   }
 
   // ---- Objects
@@ -281,13 +268,13 @@ class runtime {
     const placement asked = o.on;
     detail::task_refs makers;
     call.add_sources(makers, false);
-    const bool placed = detail::is_placed(j, o.on, detail::wanted_by(o), makers);
-    const int to = placed ? detail::find_place(j, o.on, detail::wanted_by(o), false, detail::node_of_objects(j, call))
-                          : detail::places::none;
+    const bool placed = j.is_placed(o.on, detail::wanted_by(o), makers);
+    const int to =
+        placed ? j.find_place(o.on, detail::wanted_by(o), detail::node_of_objects(j, call)) : detail::places::none;
     if (placed && to == rank()) {
       detail::task_refs sources;
       call.add_sources(sources, true);
-      detail::charge cost = detail::charge_for(j, o.on, to, detail::wanted_by(o));
+      detail::charge cost = j.charge_for(o.on, to, detail::wanted_by(o));
       return detail::start_call<F, result>(core_, std::move(o), detail::charged_call(std::move(call), std::move(cost)),
                                            sources);
     }
@@ -319,7 +306,7 @@ class runtime {
           out(detail::sent_options::of(o));
           call.save(out);
         },
-        std::move(keep), detail::charge_for(*core_.jobs(), o.on, to, detail::wanted_by(o)));
+        std::move(keep), core_.jobs()->charge_for(o.on, to, detail::wanted_by(o)));
   }
 
   template <auto F, class... A>
@@ -333,11 +320,10 @@ class runtime {
     const placement asked = options.on;
     detail::task_refs makers;
     call.add_sources(makers, false);
-    const bool placed = j == nullptr || detail::is_placed(*j, options.on, detail::wanted_by(options), makers);
+    const bool placed = j == nullptr || j->is_placed(options.on, detail::wanted_by(options), makers);
     const int to = j == nullptr ? rank()
-                   : placed     ? detail::find_place(*j, options.on, detail::wanted_by(options), false,
-                                                     detail::node_of_objects(*j, call))
-                                : detail::places::none;
+                   : placed ? j->find_place(options.on, detail::wanted_by(options), detail::node_of_objects(*j, call))
+                            : detail::places::none;
     object_promise<stored> promise = store().template promise<stored>({}, options.at);
     object_ref<stored> ref = promise.ref();
     if (to == rank()) {
@@ -387,7 +373,7 @@ class runtime {
     if (o.max_concurrency == 0) o.max_concurrency = 1;
     if (core_.jobs() != nullptr) return make_somewhere<T>(o, name, std::move(kept));
     core_.check(o.on);
-    if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_.store(), a), ...); }, kept);
+    if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_, a), ...); }, kept);
     detail::resources_of_actor held(core_, o.on, o.resources, detail::constructor_name<T>(), o.at);
     const detail::actor_address where =
         core_.actors().add(typeid(T), core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls,
@@ -403,7 +389,7 @@ class runtime {
     if (name.empty()) {
       begin();
     } else if (const auto taken = core_.actors().enter(name, {where, &typeid(T)}, begin)) {
-      made.kill();
+      detail::kill_actor<T>(core_, where, false);
       if (!o.get_or_create) throw actor_name_taken(name);
       return checked<T>(*taken, name);
     }
@@ -422,7 +408,7 @@ class runtime {
   cadre::actor<T> make_somewhere(const actor_options& o, const std::string& name, Kept kept) {
     detail::job& j = *core_.jobs();
     placement on = o.on;
-    const int to = detail::find_place(j, on, o.resources);
+    const int to = j.find_place(on, o.resources, detail::places::none);
     if (!name.empty()) {
       const detail::name_answer has_it =
           settled_answer(detail::name_question::reserve, name, detail::type_name(typeid(T)));
@@ -452,23 +438,23 @@ class runtime {
                                                         })
                 .get();
       }
-      detail::take_for(j, on, to, o.resources);
+      j.take_for(on, to, o.resources);
       if (o.max_restarts != 0 && to != 0) {
         how.arguments = std::apply([](const auto&... a) { return to_bytes(a...); }, kept);
         how.first = where;
-        detail::keep_actor(j, where, {detail::handler_of<request>::id(), std::move(how), o.on});
+        j.keep_actor(where, {detail::handler_of<request>::id(), std::move(how), o.on});
       }
-      if (!name.empty()) detail::ask_about_name(j, detail::name_question::bind, name, {}, where);
+      if (!name.empty()) j.ask_about_name(detail::name_question::bind, name, {}, where);
       return cadre::actor<T>(where, core_.number());
     } catch (...) {
-      if (!name.empty()) detail::ask_about_name(j, detail::name_question::drop, name);
+      if (!name.empty()) j.ask_about_name(detail::name_question::drop, name, {}, {});
       throw;
     }
   }
   // When whoever is making the actor of that name is done.
   detail::name_answer settled_answer(detail::name_question q, const std::string& name, const std::string& type = {}) {
     for (;;) {
-      detail::name_answer a = detail::ask_about_name(*core_.jobs(), q, name, type);
+      detail::name_answer a = core_.jobs()->ask_about_name(q, name, type, {});
       if (a.what != detail::name_answer::kind::being_made) return a;
       std::this_thread::sleep_for(std::chrono::microseconds(100));
     }

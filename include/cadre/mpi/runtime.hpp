@@ -1,8 +1,9 @@
 #ifndef CADRE_MPI_RUNTIME_HPP
 #define CADRE_MPI_RUNTIME_HPP
 
-#include <cadre/actor/detail/job.hpp>
-#include <cadre/actor/detail/remote.hpp>
+#include <cadre/actor/detail/ask.hpp>
+#include <cadre/actor/detail/own_requests.hpp>
+#include <cadre/actor/detail/serving_job.hpp>
 #include <cadre/actor/runtime.hpp>
 #include <cadre/core/chrono.hpp>
 #include <cadre/mpi/detail/introduction.hpp>
@@ -125,7 +126,7 @@ class runtime : public cadre::runtime {
     job_->start();
   }
   void make_job(std::unique_ptr<detail::message_link> link, std::vector<cadre::detail::peer_facts> ranks) {
-    job_ = std::make_shared<cadre::detail::job>(core(), std::move(link), std::move(ranks));
+    job_ = std::make_shared<cadre::detail::serving_job>(core(), std::move(link), std::move(ranks));
     core().join(job_, job_->has_several_nodes() ? job_.get() : nullptr);
     core().actors().when_known_ends = [this](const std::string& name, const cadre::detail::actor_place& first) {
       forget(name, first);
@@ -163,7 +164,7 @@ class runtime : public cadre::runtime {
   // or from a rank that has died nobody can count: without it. Where what goes on waits for resources, the actors end that
   // hold some, then placement groups.
   void finish() {
-    using activity = cadre::detail::job::activity;
+    using activity = cadre::detail::serving_job::activity;
     std::vector<activity> before;
     for (;;) {
       std::vector<activity> now;
@@ -196,9 +197,9 @@ class runtime : public cadre::runtime {
     job_->end_others();
   }
   // False if nothing holds any.
-  bool free_resources(const std::vector<cadre::detail::job::activity>& now) {
+  bool free_resources(const std::vector<cadre::detail::serving_job::activity>& now) {
     bool any = false;
-    for (const cadre::detail::job::activity& a : now) any = any || a.holds;
+    for (const cadre::detail::serving_job::activity& a : now) any = any || a.holds;
     if (!any) return core().remove_some_groups();
     core().end_actors_that_hold();
     for (int r = 1; r < job_->way().members(); ++r) {
@@ -209,13 +210,13 @@ class runtime : public cadre::runtime {
     }
     return true;
   }
-  cadre::detail::job::activity ask_for_activity(int r) {
-    return cadre::detail::ask<cadre::detail::activity_request, cadre::detail::job::activity>(
+  cadre::detail::serving_job::activity ask_for_activity(int r) {
+    return cadre::detail::ask<cadre::detail::activity_request, cadre::detail::serving_job::activity>(
                *job_, r, {.counts = false}, false, "the end of the job", false, {}, [](output_archive&) {})
         .get();
   }
 
-  std::shared_ptr<cadre::detail::job> job_;
+  std::shared_ptr<cadre::detail::serving_job> job_;
   std::shared_ptr<detail::respawns> respawns_;  // on rank 0
 };
 

@@ -24,12 +24,6 @@ namespace detail {
 
 struct from_archive {};
 
-/// Types in which no object_ref can be.
-template <class T>
-inline constexpr bool holds_no_refs = archived_by_bytes<T> || std::same_as<T, std::string>;
-template <class T, class Allocator>
-inline constexpr bool holds_no_refs<std::vector<T, Allocator>> = holds_no_refs<T>;
-
 /// A type that would hold a copy of what lies in the store.
 template <class T>
 concept owns_what_is_stored = std::same_as<stored_type_t<T>, T> && !stored_value<T>;
@@ -78,7 +72,7 @@ class value_argument {
 
   template <class Core>
   void pack(Core& core) {
-    if (core.packs()) round_trip(core.store(), value_);
+    if (core.packs()) round_trip(core, value_);
   }
   /// For the parameter; a copy, where it is to be called again.
   template <class Core>
@@ -88,7 +82,7 @@ class value_argument {
     else if constexpr (std::copy_constructible<type>)
       return again ? type(value_) : type(std::move(value_));
     else
-      return again ? copy_by_archive(core.store(), value_) : type(std::move(value_));
+      return again ? copy_by_archive(core, value_) : type(std::move(value_));
   }
   /// When it has been called, `again`: and may be once more.
   void let_go([[maybe_unused]] bool again) noexcept {
@@ -135,7 +129,7 @@ class stored_argument {
 
   template <class Core>
   void pack(Core& core) {
-    if (core.packs()) round_trip(core.store(), ref_);
+    if (core.packs()) round_trip(core, ref_);
   }
   template <class Core>
   decltype(auto) give(Core& core, bool) {

@@ -102,7 +102,7 @@ class bound_call {
   /// The result is as another process would have it.
   void pack(auto& r) {
     if (core_->packs()) [[unlikely]]
-      round_trip(core_->store(), r);
+      round_trip(*core_, r);
   }
 
   /// The tasks that give arguments; also those that bring objects from other nodes, if it is to be called `here`.

@@ -1,7 +1,7 @@
 #ifndef CADRE_ACTOR_DETAIL_CIRCLES_HPP
 #define CADRE_ACTOR_DETAIL_CIRCLES_HPP
 
-#include <cadre/actor/detail/job.hpp>
+#include <cadre/actor/detail/serving_job.hpp>
 #include <cadre/actor/detail/way_back.hpp>
 #include <cadre/async/detail/wait_graph.hpp>
 
@@ -43,7 +43,7 @@ struct circle_request : own_request {
   static void serve(request& r) {
     question q;
     read_all(r, q.asker, q.first, q.round, q.hops, q.number, q.path);
-    job& j = r.at;
+    serving_job& j = serving(r);
     j.check_rank(q.asker);
     if (r.number != 0) throw archive_corrupt("a question about a circle that wants an answer", 0);
     constexpr std::uint32_t most_hops = 64;
@@ -85,7 +85,7 @@ struct circle_request : own_request {
   }
 };
 
-inline void job::look_for_circles() noexcept {
+inline void serving_job::look_for_circles() noexcept {
   if (!circles_.is_time()) return;
   try {
     for (const task_ref<task>& t : requests_.look_at_awaited()) {

@@ -1,6 +1,7 @@
 #ifndef CADRE_ACTOR_DETAIL_FAR_OBJECTS_HPP
 #define CADRE_ACTOR_DETAIL_FAR_OBJECTS_HPP
 
+#include <cadre/actor/detail/loans.hpp>
 #include <cadre/core/chrono.hpp>
 #include <cadre/os/thread.hpp>
 #include <cadre/store/detail/far_entries.hpp>
@@ -22,13 +23,6 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// What a message says of an object to a rank of another node: it is lent, until that gives it back.
-struct object_loan {
-  std::uint64_t key = 0;   ///< of the lender's entry: see far_entries
-  object_origin origin{};  ///< where its bytes are; how many, if that is known
-  std::int64_t rank = -1;  ///< whom to ask for them; -1: a ref to nothing
-};
-
 /// Gives loans back to ranks of other nodes.
 class gives_back {
  public:
@@ -42,7 +36,7 @@ class gives_back {
 /// from another node becomes an entry of this node's store, without memory, whose bytes are fetched when somebody wants
 /// them; the lender holds the object until they have come, or until nobody here refers to it any more. A loan that is lent on
 /// is held by all on the way, so that the bytes can come from where they are. Thread-safety: all functions, from any thread.
-class far_objects {
+class far_objects final : public loans {
  public:
   far_objects(int rank, gives_back& ranks) noexcept : rank_(rank), ranks_(ranks) {}
   far_objects(const far_objects&) = delete;
@@ -58,8 +52,7 @@ class far_objects {
 
   // ---- Lent
 
-  /// An object, of which the caller holds a ref, to a rank.
-  object_loan lend(int to, store_core& core, std::uint32_t i) {
+  object_loan lend(int to, store_core& core, std::uint32_t i) override {
     const std::uint64_t key = far_entries(core).key(i);
     const std::uint64_t bytes = core.is_pending(i) ? 0 : std::uint64_t{core.entry(i).bytes};
     object_loan l{key, {core.id(), i, core.word(i).generation(), bytes, core.table().details(i).type}, rank_};
@@ -109,17 +102,15 @@ class far_objects {
     if (!add(from, l, core, there.index, there.memory != nullptr)) ranks_.give_back(from, l.key, 1);
     return ref.release();
   }
-  /// An object that this process has begun may be made on another node.
-  void expect(std::uint64_t key) {
+  void expect(std::uint64_t key) override {
     const std::lock_guard lock(mutex_);
     borrowed_[key].comes = false;
   }
-  void expect_no_more(std::uint64_t key) noexcept {
+  void expect_no_more(std::uint64_t key) noexcept override {
     const std::lock_guard lock(mutex_);
     borrowed_.erase(key);
   }
-  /// That is what was lent. The writer's part of it is taken over. True if it is wanted already.
-  [[nodiscard]] bool assign(int from, const object_loan& l, store_core& core, std::uint32_t i) {
+  [[nodiscard]] bool assign(int from, const object_loan& l, store_core& core, std::uint32_t i) override {
     const std::uint64_t key = far_entries(core).key(i);
     const std::lock_guard lock(mutex_);
     borrowed& b = borrowed_[key];
@@ -185,12 +176,7 @@ class far_objects {
     for (const borrowed& b : given) give_back(b);
     return lost;
   }
-  /// Which rank of another node has the bytes, and how many (0: not known).
-  struct whereabouts {
-    int rank = 0;
-    std::uint64_t bytes = 0;
-  };
-  [[nodiscard]] std::optional<whereabouts> find(std::uint64_t key) const noexcept {
+  [[nodiscard]] std::optional<whereabouts> find(std::uint64_t key) const noexcept override {
     const std::lock_guard lock(mutex_);
     const auto b = borrowed_.find(key);
     return b == borrowed_.end() || b->second.rank < 0

@@ -2,6 +2,7 @@
 #define CADRE_ACTOR_DETAIL_FETCH_HPP
 
 #include <cadre/actor/detail/ask.hpp>
+#include <cadre/actor/detail/serving_job.hpp>
 #include <cadre/actor/detail/way_back.hpp>
 #include <cadre/actor/error.hpp>
 #include <cadre/async/blocking.hpp>
@@ -65,7 +66,7 @@ struct return_request : own_request {
     std::uint64_t key = 0;
     std::uint32_t times = 0;
     read_all(r, key, times);
-    way_back(r).with([&] { r.at.far().take_back(r.from, key, times); });
+    way_back(r).with([&] { serving(r).far().take_back(r.from, key, times); });
   }
 };
 
@@ -74,7 +75,7 @@ struct want_request : own_request {
   static void serve(request& r) {
     std::uint64_t key = 0;
     read_all(r, key);
-    way_back(r).with([&] { static_cast<void>(r.at.want(key)); });
+    way_back(r).with([&] { static_cast<void>(serving(r).want(key)); });
   }
 };
 
@@ -148,13 +149,13 @@ inline future<std::uint64_t> ask_for_size(job& j, const far_objects::source& fro
 }
 
 struct fetch_end {
-  job& j;
+  serving_job& j;
   std::uint64_t key;
   ~fetch_end() { j.far().end_fetch(key); }
 };
 
 /// Brings the bytes of an object, which this process alone does. Pieces are asked for before others have come, and are
-/// received where they are to lie. `Job` is class job: g++ at -O0 emits every coroutine that is instantiated, and this one
+/// received where they are to lie. `Job` is class serving_job: g++ at -O0 emits every coroutine that is instantiated, and this one
 /// only where a job may begin.
 template <class Job>
 future<void> fetch_object(thread_pool&, Job& j, std::uint64_t key, far_objects::sources all) {
@@ -196,11 +197,11 @@ future<void> fetch_object(thread_pool&, Job& j, std::uint64_t key, far_objects::
   }
 }
 
-/// fetch_object<job>, where a job may begin: see own_requests.hpp.
-using object_fetcher = future<void>(thread_pool&, job&, std::uint64_t, far_objects::sources);
+/// fetch_object<serving_job>, where a job may begin: see own_requests.hpp.
+using object_fetcher = future<void>(thread_pool&, serving_job&, std::uint64_t, far_objects::sources);
 inline constinit object_fetcher* job_fetcher = nullptr;
 
-inline std::optional<shared_future<void>> job::begin_fetch(std::uint64_t key) {
+inline std::optional<shared_future<void>> serving_job::begin_fetch(std::uint64_t key) {
   if (const auto from = far_.begin_fetch(key)) {
     shared_future<void> comes = job_fetcher(core_.pool(), *this, key, *from).share();
     core_.results().add(key, comes);
@@ -218,14 +219,14 @@ inline std::optional<shared_future<void>> job::begin_fetch(std::uint64_t key) {
   return std::nullopt;
 }
 
-inline void job::end_loan(int lender, std::uint64_t key, std::uint32_t times) noexcept {
+inline void serving_job::end_loan(int lender, std::uint64_t key, std::uint32_t times) noexcept {
   try {
     if (is_alive(lender)) ask<return_request>(lender, {}, false, [&](output_archive& out) { out(key, times); });
   } catch (const std::exception&) {  // it has died: nothing is lent by it any more
   }
 }
 
-inline void job::lose_objects_of(int rank, std::string_view how) noexcept {
+inline void serving_job::lose_objects_of(int rank, std::string_view how) noexcept {
   try {
     for (const std::uint64_t key : far_.lose(rank)) {
       promise<void> never(core_.pool());

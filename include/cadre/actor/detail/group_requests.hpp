@@ -3,9 +3,9 @@
 
 #include <cadre/actor/detail/ask.hpp>
 #include <cadre/actor/detail/bundles.hpp>
+#include <cadre/actor/detail/groups_here.hpp>
 #include <cadre/actor/detail/placement_groups.hpp>
-#include <cadre/actor/detail/sent_options.hpp>
-#include <cadre/actor/detail/start_call.hpp>
+#include <cadre/actor/detail/serving_job.hpp>
 #include <cadre/actor/detail/way_back.hpp>
 #include <cadre/async/promise.hpp>
 #include <cadre/async/shared_future.hpp>
@@ -23,7 +23,7 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-placement_groups& groups_of(runtime_core& core);
+placement_groups& groups_of(serving_job& j);
 
 // What rank 0 asks the ranks for.
 
@@ -31,14 +31,14 @@ placement_groups& groups_of(runtime_core& core);
 struct room_request : own_request {
   static void serve(request& r) {
     r.in.expect_end();
-    way_back(r).with([&] { return look(r.at); });
+    way_back(r).with([&] { return look(serving(r)); });
   }
-  static room look(job& j);
+  static room look(serving_job& j);
 };
 struct more_request : own_request {
   static void serve(request& r) {
     r.in.expect_end();
-    way_back(r).with([&] { groups_of(r.at.core()).try_again(); });
+    way_back(r).with([&] { groups_of(serving(r)).try_again(); });
   }
 };
 struct set_aside_request : own_request {
@@ -65,9 +65,9 @@ struct drop_group_request : own_request {
     core.bundles().drop(group, why, only, !only.empty());
   }
 };
-inline room room_request::look(job& j) {
+inline room room_request::look(serving_job& j) {
   return j.core().bundles().look([&j] {
-    if (j.rank() == 0) return groups_of(j.core()).try_again();
+    if (j.rank() == 0) return groups_of(j).try_again();
     try {
       j.ask<more_request>(0, {}, false, [](output_archive&) {});
     } catch (const error&) {  // the job is over
@@ -83,17 +83,17 @@ struct make_group_request : own_request {
     placement_strategy::kind how{};
     read_all(r, o.bundles, how, o.name);
     o.strategy = how;
-    way_back(r).with([&] { return make(r.at.core(), std::move(o)); });
+    way_back(r).with([&] { return make(serving(r), std::move(o)); });
   }
-  static std::uint64_t make(runtime_core& core, placement_group_options o) {
-    return groups_of(core).add(std::move(o), (std::uint64_t{core.number()} << 32) + 1);
+  static std::uint64_t make(serving_job& j, placement_group_options o) {
+    return groups_of(j).add(std::move(o), first_group(j.core()));
   }
 };
 struct find_group_request : own_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
     read_all(r, group);
-    way_back(r).with([&] { return groups_of(r.at.core()).find(group); });
+    way_back(r).with([&] { return groups_of(serving(r)).find(group); });
   }
 };
 /// Answered when it is placed, by the rank of each bundle, which is none of those that the asker knows to be dead.
@@ -102,7 +102,7 @@ struct placed_request : own_request {
     std::uint64_t group = 0;
     std::vector<int> dead;
     read_all(r, group, dead);
-    groups_of(r.at.core())
+    groups_of(serving(r))
         .when_placed(group, std::move(dead), [back = way_back(r)](const placement_groups::outcome& o) mutable {
           back.with([&] { return ranks_of(o); });
         });
@@ -116,38 +116,14 @@ struct remove_group_request : own_request {
   static void serve(request& r) {
     std::uint64_t group = 0;
     read_all(r, group);
-    way_back(r).with([&] { groups_of(r.at.core()).remove(group); });
+    way_back(r).with([&] { groups_of(serving(r)).remove(group); });
   }
-};
-
-/// In one process, which is one rank and one node.
-class bundles_here final : public bundle_ranks {
- public:
-  explicit bundles_here(runtime_core& core) noexcept : core_(core) {}
-  std::vector<group_layout::rank> all() override { return {{0, 0, runtime_core::host(), room::of(core_.resources())}}; }
-  std::vector<group_layout::rank> free() override {
-    return {{0, 0, runtime_core::host(), core_.bundles().look([this] { groups_of(core_).try_again(); })}};
-  }
-  bool set_aside(int, std::uint64_t group, const std::string& name, const parts& which) override {
-    return core_.bundles().set_aside(group, name, which);
-  }
-  void take_back(int, std::uint64_t, const parts&) noexcept override {}  // there is no other rank to fail
-  void lost(int, const parts&) noexcept override {}
-  [[nodiscard]] bool lives(int) const noexcept override { return true; }
-  void drop(std::uint64_t group, const std::vector<int>&, const std::vector<resource_set>&,
-            const std::string& why) noexcept override {
-    core_.bundles().drop(group, why);
-  }
-  void run(move_only_function<void()> f) override { f(); }
-
- private:
-  runtime_core& core_;
 };
 
 /// In a job of several ranks.
 class bundles_of_job final : public bundle_ranks {
  public:
-  explicit bundles_of_job(job& j) noexcept : job_(j) {}
+  explicit bundles_of_job(serving_job& j) noexcept : job_(j) {}
 
   std::vector<group_layout::rank> all() override {
     std::vector<group_layout::rank> ranks;
@@ -220,49 +196,53 @@ class bundles_of_job final : public bundle_ranks {
     }
   }
 
-  job& job_;
+  serving_job& job_;
 };
 
-inline placement_groups& groups_of(runtime_core& core) {
-  return core.groups([&]() -> std::unique_ptr<bundle_ranks> {
-    if (core.jobs() != nullptr) return std::make_unique<bundles_of_job>(*core.jobs());
-    return std::make_unique<bundles_here>(core);
-  });
+inline placement_groups& groups_of(serving_job& j) {
+  return j.core().groups<placement_groups>(
+      [&] { return std::make_unique<placement_groups>(std::make_unique<bundles_of_job>(j)); });
 }
 
-inline future<std::vector<int>> ask_when_placed(runtime_core& core, std::uint64_t group,
-                                                const std::vector<int>& dead = {}) {
-  if (core.rank() != 0)
-    return ask<placed_request, std::vector<int>>(*core.jobs(), 0, {}, false, "a placement group", false, {},
-                                                 [&](output_archive& out) { out(group, dead); });
-  promise<std::vector<int>> told(core.pool());
-  future<std::vector<int>> answer = told.get_future();
-  groups_of(core).when_placed(group, dead, [told = std::move(told)](const placement_groups::outcome& o) mutable {
-    o.why != nullptr ? std::move(told).set_error(o.why) : std::move(told).set_value(o.ranks);
-  });
-  return answer;
+inline std::uint64_t make_group(serving_job& j, placement_group_options o) {
+  if (j.rank() == 0) return make_group_request::make(j, std::move(o));
+  return ask<make_group_request, std::uint64_t>(j, 0, {}, false, "the making of a placement group", false, {},
+                                                [&](output_archive& out) { out(o.bundles, o.strategy.what(), o.name); })
+      .get();
+}
+inline void remove_group(serving_job& j, std::uint64_t group) {
+  if (j.rank() == 0) return groups_of(j).remove(group);
+  ask<remove_group_request, void>(j, 0, {}, false, "the removal of a placement group", false, {},
+                                  [&](output_archive& out) { out(group); })
+      .get();
+}
+inline future<std::vector<int>> when_placed(serving_job& j, std::uint64_t group, const std::vector<int>& dead) {
+  if (j.rank() == 0) return when_placed_by(groups_of(j), j.core(), group, dead);
+  return ask<placed_request, std::vector<int>>(j, 0, {}, false, "a placement group", false, {},
+                                               [&](output_archive& out) { out(group, dead); });
 }
 /// For all who use the group, each of whom says it if there is an error.
-inline shared_future<std::vector<int>> shared_when_placed(runtime_core& core, std::uint64_t group,
+inline shared_future<std::vector<int>> shared_when_placed(serving_job& j, std::uint64_t group,
                                                           const std::vector<int>& dead = {}) {
-  shared_future<std::vector<int>> ranks = ask_when_placed(core, group, dead).share();
+  shared_future<std::vector<int>> ranks = when_placed(j, group, dead).share();
   future_access::get(ranks)->set_observed();
   return ranks;
 }
 
 /// What this rank knows of a group, of a job of several. Waits for an answer of rank 0 when it is first used here. Throws
 /// placement_group_gone (617), empty_placement_group (618).
-inline std::shared_ptr<const group_used> known_group(runtime_core& core, std::uint64_t group) {
+inline std::shared_ptr<const group_used> known_group(serving_job& j, std::uint64_t group) {
+  runtime_core& core = j.core();
   if (group >> 32 != core.number()) throw empty_placement_group("this placement group is of another runtime");
   if (auto known = core.groups_used().find(group)) return known;
-  const placement_groups::facts f = core.rank() == 0 ? groups_of(core).find(group)
-                                                     : ask<find_group_request, placement_groups::facts>(
-                                                           *core.jobs(), 0, {}, false, "a placement group", false, {},
-                                                           [&](output_archive& out) { out(group); })
-                                                           .get();
+  const placement_groups::facts f =
+      j.rank() == 0 ? groups_of(j).find(group)
+                    : ask<find_group_request, placement_groups::facts>(j, 0, {}, false, "a placement group", false, {},
+                                                                       [&](output_archive& out) { out(group); })
+                          .get();
   std::vector<places::place> bundles;
   for (const resource_set& b : f.bundles) bundles.push_back({"", b});
-  return core.groups_used().add(group, {f.name, std::make_shared<places>(bundles), shared_when_placed(core, group)});
+  return core.groups_used().add(group, {f.name, std::make_shared<places>(bundles), shared_when_placed(j, group)});
 }
 /// At once: whether that can be there at all. Throws impossible_request (209), empty_placement_group (618).
 inline void check_fits(const group_used& g, const placement& on, const resource_set& wanted) {
@@ -276,25 +256,25 @@ inline void check_fits(const group_used& g, const placement& on, const resource_
 
 /// Which bundle, on a rank that lives; places::none if there is none. Waits for the group to be placed, and throws why it is
 /// not.
-inline int choose_bundle(job& j, const group_used& g, const placement& on, const resource_set& wanted) {
+inline int choose_bundle(serving_job& j, const group_used& g, const placement& on, const resource_set& wanted) {
   const std::vector<int>& ranks = g.ranks.get();
   return g.bundles->choose(wanted, placement::kind::anywhere, [&](int i) {
     return (on.bundle() == placement::any_bundle || on.bundle() == i) && j.is_alive(ranks[static_cast<std::size_t>(i)]);
   });
 }
 /// What is known of a group, of which no bundle that would do is on a rank that lives: where they are placed once more.
-inline std::shared_ptr<const group_used> known_anew(job& j, std::uint64_t group, const group_used& old) {
+inline std::shared_ptr<const group_used> known_anew(serving_job& j, std::uint64_t group, const group_used& old) {
   std::vector<int> dead;
   for (const int r : old.ranks.get())
     if (!j.is_alive(r)) dead.push_back(r);
-  return j.core().groups_used().replace(group, old, {old.name, old.bundles, shared_when_placed(j.core(), group, dead)});
+  return j.core().groups_used().replace(group, old, {old.name, old.bundles, shared_when_placed(j, group, dead)});
 }
 /// In a job of several ranks, what will say where that is; nothing, if it is known. Throws as known_group(), check_fits() and
 /// choose_bundle().
-inline std::optional<shared_future<std::vector<int>>> place_to_come(job& j, const placement& on,
+inline std::optional<shared_future<std::vector<int>>> place_to_come(serving_job& j, const placement& on,
                                                                     const resource_set& wanted) {
   if (!on.is_in_group()) return std::nullopt;
-  auto g = known_group(j.core(), on.group());
+  auto g = known_group(j, on.group());
   check_fits(*g, on, wanted);
   while (g->ranks.ready()) {
     if (choose_bundle(j, *g, on, wanted) != places::none) return std::nullopt;
@@ -302,56 +282,37 @@ inline std::optional<shared_future<std::vector<int>>> place_to_come(job& j, cons
   }
   return g->ranks;
 }
-/// The same: whether it is known; if not, that is added to the sources.
-inline bool is_placed(job& j, const placement& on, const resource_set& wanted, task_refs& sources) {
-  const auto comes = place_to_come(j, on, wanted);
-  if (comes) sources.push_back(future_access::task_of(*comes));
-  return !comes;
-}
 /// Which rank; `on` becomes one bundle, if it is a group. Waits for a group to be placed. Throws impossible_request (209),
 /// placement_group_gone (617), empty_placement_group (618).
-inline int find_place(job& j, placement& on, const resource_set& wanted, bool rank_0_last = false,
-                      int near = places::none) {
+inline int find_place(serving_job& j, placement& on, const resource_set& wanted, bool rank_0_last, int near) {
   if (!on.is_in_group()) return j.choose(on, wanted, rank_0_last, near);
-  auto g = known_group(j.core(), on.group());
+  auto g = known_group(j, on.group());
   check_fits(*g, on, wanted);
   int b = places::none;
   while ((b = choose_bundle(j, *g, on, wanted)) == places::none) g = known_anew(j, on.group(), *g);
   on = in_group(on.group(), b);
   return g->ranks.get()[static_cast<std::size_t>(b)];
 }
-/// Of what find_place() has said where it goes.
-inline charge charge_for(job& j, const placement& on, int to, const resource_set& wanted) {
-  if (!on.is_in_group()) return charge(j.ranks(), j.rank_of(to), wanted);
-  const auto g = j.core().groups_used().find(on.group());
-  return g ? charge(g->bundles, on.bundle(), wanted) : charge();
-}
-/// The same for an actor, which keeps it as long as it lives; what has ended gives it back.
-inline void take_for(job& j, const placement& on, int to, const resource_set& what) {
-  if (!on.is_in_group()) return j.ranks()->take(j.rank_of(to), what);
-  if (const auto g = j.core().groups_used().find(on.group())) g->bundles->take(on.bundle(), what);
-}
 struct given_back_request : own_request {
   static void serve(request& r) {
     placement on;
     resource_set what;
     read_all(r, on, what);
-    way_back(r).with([&] { give_back(r.at, on, r.from, what); });
+    way_back(r).with([&] { give_back(serving(r), on, r.from, what); });
   }
-  static void give_back(job& j, const placement& on, int at, const resource_set& what) {
+  static void give_back(serving_job& j, const placement& on, int at, const resource_set& what) {
     if (!on.is_in_group()) return j.ranks()->give_back(j.rank_of(at), what);
     const auto g = j.core().groups_used().find(on.group());
     if (g && on.bundle() >= 0 && on.bundle() < g->bundles->size()) g->bundles->give_back(on.bundle(), what);
   }
-  /// To who has placed it.
-  static void tell(job& j, int placed_by, const placement& on, const resource_set& what) noexcept {
-    try {
-      if (placed_by == j.rank()) return give_back(j, on, j.rank(), what);
-      j.ask<given_back_request>(placed_by, {}, false, [&](output_archive& out) { out(on, what); });
-    } catch (const std::exception&) {  // it has died, or the job is over
-    }
-  }
 };
+inline void tell_given_back(serving_job& j, int placed_by, const placement& on, const resource_set& what) noexcept {
+  try {
+    if (placed_by == j.rank()) return given_back_request::give_back(j, on, j.rank(), what);
+    j.ask<given_back_request>(placed_by, {}, false, [&](output_archive& out) { out(on, what); });
+  } catch (const std::exception&) {  // it has died, or the job is over
+  }
+}
 
 }  // namespace detail
 CADRE_NAMESPACE_END

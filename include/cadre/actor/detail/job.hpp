@@ -1,31 +1,28 @@
 #ifndef CADRE_ACTOR_DETAIL_JOB_HPP
 #define CADRE_ACTOR_DETAIL_JOB_HPP
 
-#include <cadre/actor/detail/arriving_letters.hpp>
-#include <cadre/actor/detail/circle_looks.hpp>
-#include <cadre/actor/detail/error_codec.hpp>
-#include <cadre/actor/detail/far_objects.hpp>
+#include <cadre/actor/detail/cancelled_letters.hpp>
 #include <cadre/actor/detail/flat.hpp>
 #include <cadre/actor/detail/handlers.hpp>
-#include <cadre/actor/detail/kept_actors.hpp>
 #include <cadre/actor/detail/link.hpp>
+#include <cadre/actor/detail/loans.hpp>
 #include <cadre/actor/detail/membership.hpp>
 #include <cadre/actor/detail/message_head.hpp>
 #include <cadre/actor/detail/message_parts.hpp>
-#include <cadre/actor/detail/moved_actors.hpp>
-#include <cadre/actor/detail/names.hpp>
+#include <cadre/actor/detail/name_answer.hpp>
 #include <cadre/actor/detail/requests.hpp>
 #include <cadre/actor/detail/runtime_core.hpp>
+#include <cadre/actor/detail/sent_actor.hpp>
 #include <cadre/actor/detail/served.hpp>
 #include <cadre/actor/detail/where.hpp>
 #include <cadre/actor/options.hpp>
 #include <cadre/archive/byte_buffer.hpp>
 #include <cadre/archive/output_archive.hpp>
 #include <cadre/async/detail/spin.hpp>
-#include <cadre/async/detail/state.hpp>
 #include <cadre/async/future.hpp>
+#include <cadre/async/shared_future.hpp>
+#include <cadre/core/function.hpp>
 #include <cadre/observe/log.hpp>
-#include <cadre/store/travel.hpp>
 
 #include <sched.h>
 
@@ -33,12 +30,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
 #include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <source_location>
 #include <span>
 #include <string>
 #include <string_view>
@@ -49,31 +44,13 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// This rank's part of a job of several: sends requests to the other ranks and answers theirs. Thread-safety: all
-/// functions, from any thread, but for serve() and finish().
-class job final : public message_sink,
-                  public fetches_objects,
-                  public receives_letters,
-                  private knows_ranks,
-                  private gives_back,
-                  private source_of_work {
+/// This rank's part of a job of several, as far as every unit compiles it that asks other ranks for something: the sending
+/// side. The rest, with what the pure functions do, is class serving_job, which a unit compiles that begins a job.
+/// Thread-safety: all functions, from any thread.
+class job : public receives_letters {
  public:
-  job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
-      : core_(core),
-        way_(std::move(way)),
-        who_(*way_, std::move(all)),
-        letters_(core_.actors(), *this, core_.home()),
-        far_(way_->rank(), *this),
-        ranks_(std::make_shared<places>(who_.places_by_rank())),
-        moved_(*this) {}
-  /// Messages are received from now on. Once, when all else is there.
-  void start() {
-    way_->start(*this);
-    scheduler_of(core_.pool()).look_also_at(*this);
-  }
   job(const job&) = delete;
   job& operator=(const job&) = delete;
-  ~job() = default;
 
   [[nodiscard]] runtime_core& core() noexcept { return core_; }
   [[nodiscard]] link& way() noexcept { return *way_; }
@@ -148,18 +125,6 @@ class job final : public message_sink,
       fail(to, number, std::current_exception());
     }
   }
-  void fail(int to, std::uint64_t number, const std::exception_ptr& why) noexcept {
-    if (number == 0) return tell_of(why);
-    try {
-      const sent_error e = send_error(why, where());
-      send(
-          to, {.number = number, .what = kind::failure}, false, [&](output_archive& a) { a(e.type, e.text, e.where); },
-          urgency::urgent);
-      way_->flush();
-    } catch (const std::exception& e) {
-      log(log_level::debug, "actor", [&] { return std::string("an answer was not sent: ") + e.what(); });
-    }
-  }
   /// Of an error that nobody has asked for: to the runtime's handler.
   void tell_of(const std::exception_ptr& why, std::string_view name = "a message from another rank") noexcept {
     core_.report(why, name);
@@ -178,29 +143,14 @@ class job final : public message_sink,
   [[nodiscard]] cancelled_letters& cancelled() noexcept override { return cancelled_; }
   void answers_end() noexcept override { way_->flush(); }
   void letters_came(std::uint32_t n) noexcept override { received_.fetch_add(n); }
-  /// On rank 0.
-  [[nodiscard]] job_names& names() noexcept { return names_; }
-  [[nodiscard]] kept_actors& kept() noexcept { return kept_; }
 
-  [[nodiscard]] circle_looks& circles() noexcept { return circles_; }
-  [[nodiscard]] moved_actors& moved() noexcept { return moved_; }
-  [[nodiscard]] far_objects& far() noexcept { return far_; }
-  /// The object of that key comes from another node, or would if somebody wanted it: whoever waits for this may get it.
-  std::optional<shared_future<void>> want(std::uint64_t key) override { return begin_fetch(key); }
+  [[nodiscard]] virtual loans& far() noexcept = 0;
   /// Of a rank to which nothing can be sent: true if died() is to come, and will see to all that was asked of it.
   [[nodiscard]] bool is_dying(int r) noexcept {
     const std::lock_guard lock(dying_);
     return !is_alive(r) && !who_.is_gone(r);
   }
-  /// On rank 0: makes those anew that were there, on another thread.
-  void revive_all_of(int r, std::string_view how) {
-    for (const actor_place& first : kept_.lose(r))
-      revivals_.add([this, first, why = std::string(how)] { revive(first, why); });
-  }
-  [[nodiscard]] bool is_gone(int r) noexcept { return is_gone(r, false); }
-  /// What may have to wait for other ranks: on another thread.
-  void later(errands::errand f) { errands_.add(std::move(f)); }
-
+  [[nodiscard]] bool is_alive(int r) const noexcept { return r == rank() || way_->is_alive(r); }
   /// Makes progress while there is some, or until the task is done. True if it is.
   bool bring_nearer(const task& t) noexcept {
     way_->flush();
@@ -217,135 +167,67 @@ class job final : public message_sink,
 
   // ---- Where
 
-  /// Throws impossible_request (209).
-  int choose(const placement& on, const resource_set& wanted, bool rank_0_last = false, int near = places::none) {
-    const auto may = [&](int r) { return who_.is_at(on, r) && is_alive(who_.holder_of(r)); };
-    int to = places::none;
-    if (rank_0_last) to = ranks_->choose(wanted, on.what(), [&](int r) { return r != 0 && may(r); });
-    if (on.what() != placement::kind::anywhere) near = places::none;
-    if (to == places::none) to = ranks_->choose(wanted, on.what(), may, near);
-    if (to == places::none && on.is_soft()) return choose({}, wanted, rank_0_last);
-    if (to == places::none) throw impossible_request(who_.none_for(on, wanted));
-    return who_.holder_of(to);
-  }
   /// What this rank has spoken for on all, by rank_of().
   [[nodiscard]] const std::shared_ptr<places>& ranks() const noexcept { return ranks_; }
   [[nodiscard]] const peer_facts& facts_of(int r) const noexcept { return who_.facts_of(r); }
 
-  // ---- The life of the job
+  /// What is spoken for of where find_place() has said that it goes, as long as the charge lives.
+  [[nodiscard]] charge charge_for(const placement& on, int to, const resource_set& wanted) {
+    if (!on.is_in_group()) return charge(ranks_, rank_of(to), wanted);
+    const auto g = core_.groups_used().find(on.group());
+    return g ? charge(g->bundles, on.bundle(), wanted) : charge();
+  }
+  /// The same for an actor, which keeps it as long as it lives; what has ended gives it back.
+  void take_for(const placement& on, int to, const resource_set& what) {
+    if (!on.is_in_group()) return ranks_->take(rank_of(to), what);
+    if (const auto g = core_.groups_used().find(on.group())) g->bundles->take(on.bundle(), what);
+  }
+  /// Whether it is known where that is; if not, what will say so is added to the sources. Throws as find_place().
+  [[nodiscard]] bool is_placed(const placement& on, const resource_set& wanted, std::vector<task_ref<task>>& sources) {
+    const auto comes = place_to_come(on, wanted);
+    if (comes) sources.push_back(future_access::task_of(*comes));
+    return !comes;
+  }
 
-  /// Every rank but 0: until that says that the job is over. Throws worker_died (609) if it dies.
-  void serve() {
-    over_.wait(0, std::memory_order_acquire);  // the pool's threads make progress, and the link's own where they do not
-    if (!is_alive(0)) throw worker_died("the program of the job", "rank 0 has died");
-  }
-  void close() { way_->close(std::chrono::steady_clock::now() + std::chrono::seconds(30)); }
-  /// What a rank has sent and received, and whether anything goes on there.
-  struct activity {
-    std::uint64_t sent = 0, received = 0;
-    bool idle = false;
-    bool still = false;         // nothing but requests is open
-    bool holds = false;         // actors hold resources
-    std::uint64_t waiting = 0;  // for resources: tasks, actors, groups
-    friend bool operator==(const activity&, const activity&) = default;
-  };
-  [[nodiscard]] activity look() {
-    activity a;
-    a.received = received_.load();  // before sent_: see finish()
-    a.idle = requests_.open() == 0;
-    a.still = moved_.idle() && revivals_.idle() && respawns_.idle() && errands_.idle() &&
-              scheduler_of(core_.pool()).is_idle();
-    a.idle = a.idle && a.still;
-    a.waiting = core_.waiting_for_resources();
-    a.holds = a.waiting != 0 && !core_.actors().all_of(nullptr).empty();
-    a.sent = sent_.load();
-    return a;
-  }
-  /// By rank 0.
-  void end_others() {
-    for (int r = 0; r < way_->members(); ++r) {
-      if (r == rank() || !is_alive(r)) continue;
-      try {
-        send(
-            r, {.what = kind::shutdown, .counts = false}, false, [](output_archive&) {}, urgency::urgent);
-      } catch (const error&) {  // it has died just now
-      }
-    }
-    way_->flush();
-  }
-  [[nodiscard]] bool is_alive(int r) const noexcept { return r == rank() || way_->is_alive(r); }
+  // ---- What serving_job does
 
-  // ---- message_sink
+  /// Which rank; `on` becomes one bundle, if it is a group. Waits for a group to be placed. `near`: a node that is preferred.
+  /// Throws impossible_request (209), placement_group_gone (617), empty_placement_group (618).
+  [[nodiscard]] virtual int find_place(placement& on, const resource_set& wanted, int near) = 0;
+  /// What will say where that is; nothing, if it is known. Throws the same.
+  [[nodiscard]] virtual std::optional<shared_future<std::vector<int>>> place_to_come(const placement& on,
+                                                                                     const resource_set& wanted) = 0;
+  virtual void fail(int to, std::uint64_t number, const std::exception_ptr& why) noexcept = 0;
+  /// Asks rank 0.
+  virtual name_answer ask_about_name(name_question q, const std::string& name, const std::string& type,
+                                     actor_place where) = 0;
+  /// Of an actor that may be made anew, which was there first: see moved_actors::known() and find().
+  [[nodiscard]] virtual std::optional<actor_place> known_place(const actor_place& first) noexcept = 0;
+  virtual void find_actor(const actor_place& first, move_only_function<void(const actor_place&)> go,
+                          move_only_function<void(std::exception_ptr)> fail) = 0;
+  /// Has rank 0 make that actor anew when its rank is lost.
+  virtual void keep_actor(const actor_place& first, kept_actor k) = 0;
+  /// Has it know the last state of that. On another rank.
+  virtual void keep_state(const actor_place& first, const revival::saved_state& state) = 0;
+  /// Of what has ended on this rank, to who has placed it.
+  virtual void tell_given_back(int placed_by, const placement& on, const resource_set& what) noexcept = 0;
+  [[nodiscard]] virtual std::uint64_t make_group(placement_group_options o) = 0;
+  virtual void remove_group(std::uint64_t group) = 0;
+  /// The ranks of its bundles, none of which is one of those.
+  [[nodiscard]] virtual future<std::vector<int>> when_placed(std::uint64_t group, const std::vector<int>& dead) = 0;
 
-  void receive(int from, incoming& message) noexcept override {
-    const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
-    head h;
-    waits_for_answer* asker = nullptr;
-    try {
-      h = head::read(message.bytes());
-      const auto content = message.bytes().subspan(head::bytes);
-      const bool is_plain = !h.with_refs && message.block_sizes().empty();
-      if (from != rank() && letters_.take(from, h, content, is_plain)) return;
-      if (is_plain && is_flat_answer(h, content, asker)) {
-        if (h.counts) received_.fetch_add(1);
-        return;
-      }
-      incoming_parts parts(message);
-      if (h.with_refs && is_here(from)) parts.read_mail(core_.store());
-      if (h.with_refs && !is_here(from)) parts.borrow_refs(far_, core_.store(), from);
-      input_archive in(message.bytes().subspan(head::bytes), &parts);
-      take(from, h, in, message, asker);
-    } catch (...) {
-      asker != nullptr ? asker->fail(std::current_exception()) : refuse(from, h, std::current_exception());
-    }
-    if (h.counts) received_.fetch_add(1);  // behind what it made
-  }
-  void batch_ends() noexcept override { letters_.deliver(); }
-  // Virtual functions are defined in the class: a vtable that lies with one that is not is compiled in every unit.
-  void tick() noexcept override { look_for_circles(); }
-  void fault(int from, const error& what) noexcept override {
-    log(log_level::error, "actor", [&] {
-      return "rank " + std::to_string(rank_of(from)) + " of the job sends what no rank sends: " + what.what();
-    });
-  }
-  void died(int rank, std::string_view how) noexcept override {
-    const outside_of_tasks here;
-    names_.drop_all_of(rank);
-    std::vector<waits_for_answer*> lost;
-    {
-      const std::lock_guard lock(dying_);
-      if (this->rank() == 0) revive_all_of(rank, how);
-      const auto asked = requests_.take_all_of(rank);
-      log(log_level::error, "actor", [&] { return obituary(rank_of(rank), how, asked); });
-      for (waits_for_answer* const w : asked)
-        if (!w->goes_elsewhere()) lost.push_back(w);
-      who_.set_gone(rank);
-    }
-    for (waits_for_answer* const w : lost) w->lost(how);
-    lose_objects_of(rank, how);
-    if (when_lost) who_.set_to_return(rank_of(rank), true);
-    core_.lose_bundles_on(rank);
-    if (rank == 0) end();
-    if (when_lost) respawns_.add([this, rank] { when_lost(rank); });
-  }
-  /// Called for each member that has died, on a thread for that. To be set before start().
-  move_only_function<void(int member)> when_lost;
-  /// On that thread too.
-  void later_to_respawn(errands::errand f) { respawns_.add(std::move(f)); }
+ protected:
+  job(runtime_core& core, std::unique_ptr<link> way, std::vector<peer_facts> all)
+      : core_(core),
+        way_(std::move(way)),
+        who_(*way_, std::move(all)),
+        ranks_(std::make_shared<places>(who_.places_by_rank())) {}
+  ~job() = default;
 
- private:
-  [[nodiscard]] std::uint64_t patience() const noexcept override { return way_->patience(); }
-  bool bring() noexcept override { return way_->poll(); }
-  bool bring_last() noexcept override { return way_->poll_last(); }
-  [[nodiscard]] bool is_gone(int r, bool for_sure) noexcept override {
-    if (for_sure) const std::lock_guard lock(dying_);
-    return who_.is_gone(r);
-  }
-  [[nodiscard]] actor_place ask_where(const actor_place& first, int not_at) override {
-    return find_actor(first, not_at);
-  }
-  void revive(const actor_place& first, std::string how) noexcept;
-  void lose_objects_of(int rank, std::string_view how) noexcept;
+  /// For a message to this rank itself: to an actor that was made anew on the rank of its caller.
+  virtual void deliver_here(std::span<const std::byte> all) = 0;
+  /// Refs that are written into that message go to rank `to`.
+  virtual void send_refs(outgoing_parts& message, int to) = 0;
 
   template <writes_flat Write>
   void send_flat(int to, const head& h, const Write& write, urgency how) {
@@ -382,8 +264,7 @@ class job final : public message_sink,
     byte_buffer bytes = std::move(spare_buffer());
     outgoing_parts parts(with.keep != nullptr && to != rank());
     h.with_refs = refs;
-    if (refs && is_here(to)) parts.mail_refs(core_.store());
-    if (refs && !is_here(to)) parts.lend_refs(far_, core_.store(), to);
+    if (refs) send_refs(parts, to);
     bytes.append(&h, head::bytes);
     output_archive archive(bytes, &parts);
     write(archive);
@@ -404,75 +285,6 @@ class job final : public message_sink,
     bytes.clear();
     spare_buffer() = std::move(bytes);
   }
-  // For the next message of this thread. Not inlined into coroutines, which may go on on another one.
-  [[gnu::noinline]] static byte_buffer& spare_buffer() noexcept {
-    static thread_local byte_buffer spare;
-    return spare;
-  }
-  void give_back(int lender, std::uint64_t key, std::uint32_t times) noexcept override { end_loan(lender, key, times); }
-  std::optional<shared_future<void>> begin_fetch(std::uint64_t key);
-  void look_for_circles() noexcept;
-  actor_place find_actor(const actor_place& first, int not_at);
-  void end_loan(int lender, std::uint64_t key, std::uint32_t times) noexcept;
-  // To an actor that was made anew on the rank of its caller.
-  void deliver_here(std::span<const std::byte> all) {
-    incoming message(all, {});
-    receive(rank(), message);
-  }
-  void take(int from, const head& h, input_archive& in, incoming& message, waits_for_answer*& asker) {
-    switch (h.what) {
-      case kind::ask: {
-        if (h.handler >= handler::all().size())
-          throw archive_corrupt("a request of number " + std::to_string(h.handler), 0);
-        request r{*this, from, h.number, h.cell, h.generation, in};
-        handler::all()[h.handler]->run()(r);
-        break;
-      }
-      case kind::answer:
-        if (asker == nullptr) asker = requests_.take(h.number);
-        if (asker != nullptr) std::exchange(asker, nullptr)->arrive(in, message);
-        break;
-      case kind::failure: {
-        sent_error e;
-        in(e.type, e.text, e.where);
-        in.expect_end();
-        if (waits_for_answer* const w = requests_.take(h.number)) w->fail(receive_error(e));
-        break;
-      }
-      case kind::cancel:
-        if (!served_.cancel(from, h.number) && cancelled_.cancel(from, h.number))
-          fail(from, h.number, std::make_exception_ptr(task_cancelled("a call from another rank")));
-        break;
-      case kind::shutdown:
-        if (from != 0) throw archive_corrupt("the end of the job, which rank 0 alone can say,", 0);
-        end();
-        break;
-      default: throw archive_corrupt("a message of kind " + std::to_string(static_cast<int>(h.what)), 0);
-    }
-  }
-  // Who waits for it is still to be told if that is not so.
-  bool is_flat_answer(const head& h, std::span<const std::byte> content, waits_for_answer*& asker) noexcept {
-    if (h.what != kind::answer) return false;
-    asker = requests_.take(h.number);
-    if (asker == nullptr) return true;
-    if (!asker->arrive_flat(content)) return false;
-    asker = nullptr;
-    return true;
-  }
-  // What cannot be read is an error where the answer is waited for.
-  void refuse(int from, const head& h, const std::exception_ptr& why) noexcept {
-    const bool answers = h.what == kind::answer || h.what == kind::failure;
-    if (h.what == kind::ask && h.number != 0)
-      fail(from, h.number, why);
-    else if (waits_for_answer* const w = answers ? requests_.take(h.number) : nullptr)
-      w->fail(why);
-    else
-      tell_of(why);
-  }
-  void end() noexcept {
-    over_.store(1, std::memory_order_release);
-    over_.notify_all();
-  }
 
   runtime_core& core_;
   std::unique_ptr<link> way_;
@@ -481,17 +293,16 @@ class job final : public message_sink,
   requests requests_;
   served_tasks served_;
   cancelled_letters cancelled_;
-  arriving_letters letters_;
-  job_names names_;
-  kept_actors kept_;
-  far_objects far_;
   std::mutex dying_;  // while the death of a rank is told
   const std::shared_ptr<places> ranks_;
-  moved_actors moved_;
-  circle_looks circles_;
-  errands revivals_, respawns_, errands_;
   std::atomic<std::uint64_t> sent_{0}, received_{0};
-  std::atomic<std::uint32_t> over_{0};
+
+ private:
+  // For the next message of this thread. Not inlined into coroutines, which may go on on another one.
+  [[gnu::noinline]] static byte_buffer& spare_buffer() noexcept {
+    static thread_local byte_buffer spare;
+    return spare;
+  }
 };
 
 }  // namespace detail

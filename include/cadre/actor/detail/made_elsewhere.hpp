@@ -92,7 +92,7 @@ future<made_there> ask_for_object(job& j, int rank, const remote_options& o, con
                out(sent_options::of(o), j.is_here(rank) ? ref : object_ref<Stored>());
                call->save(out);
              },
-             call, charge_for(j, o.on, rank, wanted_by(o)))
+             call, j.charge_for(o.on, rank, wanted_by(o)))
       .then([rank](const object_loan& l) {
         return made_there{rank, l};
       });
@@ -129,7 +129,7 @@ class object_to_come {
                               promise_access::release(std::move(*promise_)));
     }
     j.core().results().finish(key_);
-    if (wanted) static_cast<void>(j.want(key_));
+    if (wanted) static_cast<void>(j.core().want(key_));
   }
 
  private:

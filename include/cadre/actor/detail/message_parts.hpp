@@ -1,19 +1,17 @@
 #ifndef CADRE_ACTOR_DETAIL_MESSAGE_PARTS_HPP
 #define CADRE_ACTOR_DETAIL_MESSAGE_PARTS_HPP
 
-#include <cadre/actor/detail/far_refs.hpp>
 #include <cadre/actor/detail/link.hpp>
 #include <cadre/archive/error.hpp>
 #include <cadre/archive/input_archive.hpp>
 #include <cadre/archive/output_archive.hpp>
 #include <cadre/core/function.hpp>
-#include <cadre/store/object_store.hpp>
+#include <cadre/store/error.hpp>
 #include <cadre/store/travel.hpp>
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -22,14 +20,19 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// What a message to another rank has beside its bytes: refs, which are mailed within the node's store or lent to another
-/// node, and blocks of memory, which leave from where they lie.
+/// Writes the refs of one message, which are mailed within the node's store or lent to another node: see message_refs.hpp.
+class sent_refs : public ref_writer {
+ public:
+  /// The message is on its way; else it takes its refs back when this ends.
+  virtual void sent() noexcept = 0;
+};
+
+/// What a message to another rank has beside its bytes: refs, and blocks of memory, which leave from where they lie.
 class outgoing_parts final : public ref_writer {
  public:
   /// `encloses`: something keeps the memory of blocks until they have left.
   explicit outgoing_parts(bool encloses) noexcept : encloses_(encloses) {}
-  void mail_refs(const object_store& store) { mailed_.emplace(store); }
-  void lend_refs(far_objects& far, const object_store& store, int to) { lent_.emplace(far, store, to); }
+  void write_refs_by(std::unique_ptr<sent_refs> writer) noexcept { refs_ = std::move(writer); }
 
   [[nodiscard]] bool encloses() const noexcept { return encloses_; }
   void enclose(std::span<const std::byte> block) { blocks_.push_back(block); }
@@ -37,19 +40,17 @@ class outgoing_parts final : public ref_writer {
 
   /// The message is on its way; else it takes its refs back when this ends.
   void sent() noexcept {
-    if (mailed_) mailed_->sent();
-    if (lent_) lent_->sent();
+    if (refs_ != nullptr) refs_->sent();
   }
 
  private:
   void write(output_archive& to, store_core* core, std::uint32_t index) override {
-    if (!mailed_ && !lent_) throw ref_cannot_travel("an object_ref is in a message that can hold none");
-    (mailed_ ? static_cast<ref_writer&>(*mailed_) : *lent_).write(to, core, index);
+    if (refs_ == nullptr) throw ref_cannot_travel("an object_ref is in a message that can hold none");
+    static_cast<ref_writer&>(*refs_).write(to, core, index);
   }
 
   bool encloses_;
-  std::optional<ref_sender> mailed_;
-  std::optional<far_writer> lent_;
+  std::unique_ptr<sent_refs> refs_;
   std::vector<std::span<const std::byte>> blocks_;
 };
 
@@ -57,8 +58,7 @@ class outgoing_parts final : public ref_writer {
 class incoming_parts final : public ref_reader {
  public:
   explicit incoming_parts(incoming& message) noexcept : message_(message) {}
-  void read_mail(const object_store& store) { mailed_.emplace(store); }
-  void borrow_refs(far_objects& far, const object_store& store, int from) { lent_.emplace(far, store, from); }
+  void read_refs_by(std::unique_ptr<ref_reader> reader) noexcept { refs_ = std::move(reader); }
 
   /// The size of the next block, in bytes. Throws archive_corrupt (502) if there is none.
   [[nodiscard]] std::uint64_t next_block() const {
@@ -74,13 +74,12 @@ class incoming_parts final : public ref_reader {
 
  private:
   found read(input_archive& from, const stored_label& label) override {
-    if (!mailed_ && !lent_) throw ref_cannot_travel("an object_ref is read from a message that can hold none");
-    return (mailed_ ? static_cast<ref_reader&>(*mailed_) : *lent_).read(from, label);
+    if (refs_ == nullptr) throw ref_cannot_travel("an object_ref is read from a message that can hold none");
+    return static_cast<ref_reader&>(*refs_).read(from, label);
   }
 
   incoming& message_;
-  std::optional<ref_receiver> mailed_;
-  std::optional<far_reader> lent_;
+  std::unique_ptr<ref_reader> refs_;
   std::vector<std::span<std::byte>> into_;
 };
 

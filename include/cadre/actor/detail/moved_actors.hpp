@@ -1,13 +1,15 @@
 #ifndef CADRE_ACTOR_DETAIL_MOVED_ACTORS_HPP
 #define CADRE_ACTOR_DETAIL_MOVED_ACTORS_HPP
 
+#include <cadre/actor/detail/actor_table.hpp>
 #include <cadre/actor/detail/errands.hpp>
-#include <cadre/actor/detail/names.hpp>
+#include <cadre/core/function.hpp>
 
 #include <cstddef>
 #include <exception>
 #include <map>
 #include <mutex>
+#include <optional>
 #include <utility>
 
 CADRE_NAMESPACE_BEGIN
@@ -31,32 +33,30 @@ class moved_actors {
  public:
   explicit moved_actors(knows_ranks& ranks) noexcept : ranks_(ranks) {}
 
-  /// Calls `go(place)`, here or, in any case with `later`, on another thread; or, if the actor has died, `fail(why)`. Neither
-  /// throws. Throws thread_error (151).
-  template <class Go, class Fail>
-  void with_place(const actor_place& first, bool later, Go go, Fail fail) {
-    actor_place now = first;
-    {
-      const std::lock_guard lock(mutex_);
-      const auto found = all_.find(first);
-      if (found != all_.end()) now = found->second.now;
-      if (later || ranks_.is_gone(now.rank, false) || (found != all_.end() && found->second.waiting != 0)) {
-        entry& e = found != all_.end() ? found->second : all_.emplace(first, entry{first, 0}).first->second;
-        errands_.add([this, first, &e, go = std::move(go), fail = std::move(fail)]() mutable {
-          try {
-            find(first, e);
-            go(e.now);
-          } catch (...) {
-            fail(std::current_exception());
-          }
-          const std::lock_guard end(mutex_);
-          --e.waiting;
-        });
-        ++e.waiting;
-        return;
+  /// Where an actor is, if that is known and no call waits to go there; else find() is to be called.
+  [[nodiscard]] std::optional<actor_place> known(const actor_place& first) noexcept {
+    const std::lock_guard lock(mutex_);
+    const auto found = all_.find(first);
+    const actor_place& now = found != all_.end() ? found->second.now : first;
+    if (ranks_.is_gone(now.rank, false) || (found != all_.end() && found->second.waiting != 0)) return std::nullopt;
+    return now;
+  }
+  /// Calls `go(place)` on another thread, or, if the actor has died, `fail(why)`. Neither throws. Throws thread_error (151).
+  void find(const actor_place& first, move_only_function<void(const actor_place&)> go,
+            move_only_function<void(std::exception_ptr)> fail) {
+    const std::lock_guard lock(mutex_);
+    entry& e = all_.try_emplace(first, entry{first, 0}).first->second;
+    errands_.add([this, first, &e, go = std::move(go), fail = std::move(fail)]() mutable {
+      try {
+        look_for(first, e);
+        go(e.now);
+      } catch (...) {
+        fail(std::current_exception());
       }
-    }
-    go(now);
+      const std::lock_guard end(mutex_);
+      --e.waiting;
+    });
+    ++e.waiting;
   }
   [[nodiscard]] bool idle() const noexcept { return errands_.idle(); }
 
@@ -66,7 +66,7 @@ class moved_actors {
     std::size_t waiting = 0;
   };
 
-  void find(const actor_place& first, entry& e) {
+  void look_for(const actor_place& first, entry& e) {
     while (ranks_.is_gone(e.now.rank, true)) {
       const actor_place there = ranks_.ask_where(first, e.now.rank);
       const std::lock_guard lock(mutex_);

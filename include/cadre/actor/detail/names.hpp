@@ -2,6 +2,7 @@
 #define CADRE_ACTOR_DETAIL_NAMES_HPP
 
 #include <cadre/actor/detail/actor_table.hpp>
+#include <cadre/actor/detail/name_answer.hpp>
 
 #include <cstdint>
 #include <map>
@@ -11,19 +12,6 @@
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
-
-/// What is said about a name.
-struct name_answer {
-  enum class kind : std::uint8_t { none, yours, being_made, taken };
-  kind what{};
-  actor_place where;
-  std::string type;    ///< of the one that has it
-  std::string others;  ///< that have names, as a list, where it has none
-  template <class Archive>
-  void serialize(Archive& archive) {
-    archive(what, where, type, others);
-  }
-};
 
 /// The names of a job's actors, on rank 0. Who makes an actor has the name reserved first. Thread-safety: all functions, from
 /// any thread.

@@ -2,10 +2,11 @@
 #define CADRE_ACTOR_DETAIL_OWN_REQUESTS_HPP
 
 #include <cadre/actor/detail/circles.hpp>
+#include <cadre/actor/detail/end_requests.hpp>
 #include <cadre/actor/detail/fetch.hpp>
 #include <cadre/actor/detail/group_requests.hpp>
 #include <cadre/actor/detail/handlers.hpp>
-#include <cadre/actor/detail/remote.hpp>
+#include <cadre/actor/detail/name_request.hpp>
 #include <cadre/actor/detail/restarts.hpp>
 
 #include <concepts>
@@ -19,7 +20,7 @@ void list_requests() noexcept {
 }
 
 /// Has handler::all() know every own_request, and has jobs fetch objects: before the first is called, by who begins a job.
-/// `Job` is class job: what is no template is compiled, in part, in every unit that includes it. Thread-safe.
+/// `Job` is class serving_job: what is no template is compiled, in part, in every unit that includes it. Thread-safe.
 template <class Job>
 void list_own_requests() noexcept {
   static const bool are_listed = [] {

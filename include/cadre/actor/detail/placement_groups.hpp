@@ -3,6 +3,7 @@
 
 #include <cadre/actor/detail/bundles.hpp>
 #include <cadre/actor/detail/group_layout.hpp>
+#include <cadre/actor/detail/job_groups.hpp>
 #include <cadre/actor/options.hpp>
 #include <cadre/async/error.hpp>
 
@@ -48,7 +49,7 @@ class bundle_ranks {
 /// earlier one wants any of the same kinds pass by; each is set aside as a whole, on all its ranks, or not at all, so that
 /// what waits holds nothing. Bundles that are lost with a rank are placed once more, while the others stay. Thread-safety: all
 /// functions, from any thread.
-class placement_groups {
+class placement_groups final : public job_groups {
  public:
   /// Where the bundles of a group are, or why they are nowhere.
   struct outcome {
@@ -112,8 +113,7 @@ class placement_groups {
     end(number, why, std::make_exception_ptr(placement_group_gone(group_label(number, name_of(number)), why)));
   }
 
-  /// A rank has died: its bundles are to be elsewhere.
-  void lose(int rank) {
+  void lose(int rank) override {
     {
       const std::lock_guard lock(mutex_);
       for (auto& [number, g] : all_) {
@@ -123,8 +123,7 @@ class placement_groups {
     }
     try_again();
   }
-  /// Something is free that was not, or may come to be.
-  void try_again() {
+  void try_again() override {
     {
       const std::lock_guard lock(mutex_);
       again_ = true;
@@ -132,8 +131,7 @@ class placement_groups {
     }
     ranks_->run([this] { work(); });
   }
-  /// At the end: those that are placed, so that others can be; if none is, those that wait. False if there is none.
-  bool remove_some(const std::string& why) {
+  bool remove_some(const std::string& why) override {
     std::vector<std::uint64_t> numbers;
     {
       const std::lock_guard lock(mutex_);
@@ -145,7 +143,7 @@ class placement_groups {
     for (const std::uint64_t n : numbers) remove(n, why);
     return !numbers.empty();
   }
-  [[nodiscard]] std::size_t waiting() const {
+  [[nodiscard]] std::size_t waiting() const override {
     const std::lock_guard lock(mutex_);
     return static_cast<std::size_t>(
         std::count_if(all_.begin(), all_.end(), [](const auto& g) { return !g.second.is_placed({}); }));

@@ -3,9 +3,9 @@
 
 #include <cadre/actor/detail/arriving_call.hpp>
 #include <cadre/actor/detail/ask.hpp>
-#include <cadre/actor/detail/circles.hpp>
-#include <cadre/actor/detail/group_requests.hpp>
-#include <cadre/actor/detail/restarts.hpp>
+#include <cadre/actor/detail/job.hpp>
+#include <cadre/actor/detail/revival.hpp>
+#include <cadre/actor/detail/sent_actor.hpp>
 #include <cadre/actor/detail/sent_options.hpp>
 #include <cadre/actor/detail/start_call.hpp>
 #include <cadre/actor/detail/way_back.hpp>
@@ -134,9 +134,8 @@ actor_address make_here(runtime_core& core, sent_actor o, std::source_location a
   if (o.restarts != 0) r->go_on_from(o.restarts, std::move(o.state));
   const actor_address where =
       core.actors().add(typeid(T), core.home(), o.label, o.most_at_once, o.most_pending, std::move(anew));
-  held.give_to(where, [&core, placed_by, on = o.on, what = o.resources] {
-    given_back_request::tell(*core.jobs(), placed_by, on, what);
-  });
+  held.give_to(
+      where, [&core, placed_by, on = o.on, what = o.resources] { core.jobs()->tell_given_back(placed_by, on, what); });
   const actor_place first =
       o.restarts != 0 ? o.first
                       : actor_place{core.rank(), where, r != nullptr ? o.most.task_retries : actor_place::never_anew};
@@ -145,11 +144,7 @@ actor_address make_here(runtime_core& core, sent_actor o, std::source_location a
     push_constructor<T>(core, where, at, std::move(kept));
   } else {
     if (core.rank() != 0)
-      r->keep = [&core, first](const revival::saved_state& s) {
-        ask<keep_state_request, void>(*core.jobs(), 0, {}, false, "this_actor::checkpoint", false, {},
-                                      [&](output_archive& out) { out(first, s.version, s.bytes); })
-            .get();
-      };
+      r->keep = [&core, first](const revival::saved_state& s) { core.jobs()->keep_state(first, s); };
     push_maker<T>(core, where, at);
   }
   held.ask();
@@ -204,51 +199,6 @@ struct stop_request {
           back.with([&] { core.actors().end(where, "it was stopped"); });
         },
         call_kind::stop);
-  }
-};
-
-/// Rank 0 is asked about a name.
-enum class name_question : std::uint8_t { reserve, bind, find, drop };
-struct name_request : own_request {
-  static void serve(request& r) {
-    name_question q{};
-    std::string name, type;
-    actor_place where;
-    read_all(r, q, name, type, where);
-    way_back(r).with([&] { return answer(r.at.names(), q, name, type, where, r.from); });
-  }
-  static name_answer answer(job_names& names, name_question q, const std::string& name, const std::string& type,
-                            actor_place where, int from) {
-    switch (q) {
-      case name_question::reserve: return names.reserve(name, type, from);
-      case name_question::find: return names.find(name);
-      case name_question::bind: names.bind(name, where); return {};
-      case name_question::drop: names.drop(name, where); return {};
-    }
-    throw archive_corrupt("a question about a name of kind " + std::to_string(static_cast<int>(q)), 0);
-  }
-};
-inline name_answer ask_about_name(job& j, name_question q, const std::string& name, const std::string& type = {},
-                                  actor_place where = {}) {
-  if (j.rank() == 0) return name_request::answer(j.names(), q, name, type, where, 0);
-  return ask<name_request, name_answer>(j, 0, {}, false, "a question about a name", false, {},
-                                        [&](output_archive& out) { out(q, name, type, where); })
-      .get();
-}
-
-/// At the end of the job, when all that goes on waits for resources: actors that hold some end.
-struct end_holders_request : own_request {
-  static void serve(request& r) {
-    r.in.expect_end();
-    r.at.core().end_actors_that_hold();
-  }
-};
-
-/// What a rank has to do before the job may end: see mpi::runtime.
-struct activity_request : own_request {
-  static void serve(request& r) {
-    r.in.expect_end();
-    r.at.answer(r.from, r.number, false, [&](output_archive& out) { out(r.at.look()); }, {.counts = false});
   }
 };
 

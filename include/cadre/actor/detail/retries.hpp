@@ -1,7 +1,6 @@
 #ifndef CADRE_ACTOR_DETAIL_RETRIES_HPP
 #define CADRE_ACTOR_DETAIL_RETRIES_HPP
 
-#include <cadre/actor/detail/group_requests.hpp>
 #include <cadre/actor/detail/job.hpp>
 #include <cadre/actor/detail/where.hpp>
 #include <cadre/actor/error.hpp>
@@ -10,6 +9,7 @@
 #include <cadre/async/coroutine.hpp>
 #include <cadre/async/future.hpp>
 #include <cadre/core/function.hpp>
+#include <cadre/store/detail/far_entries.hpp>
 
 #include <algorithm>
 #include <cstdint>
@@ -74,8 +74,8 @@ future<R> with_retries(job& j, int to, placement asked, remote_options o,
   for (int left = o.max_retries;; --left) {
     try {
       if (to == places::none) {
-        while (auto comes = place_to_come(j, o.on, wanted_by(o))) static_cast<void>(co_await *comes);
-        to = find_place(j, o.on, wanted_by(o));
+        while (auto comes = j.place_to_come(o.on, wanted_by(o))) static_cast<void>(co_await *comes);
+        to = j.find_place(o.on, wanted_by(o), places::none);
       }
       if constexpr (std::is_void_v<R>) {
         co_await ask(to, o);

@@ -4,7 +4,7 @@
 #include <cadre/actor/detail/actor_table.hpp>
 #include <cadre/actor/detail/bundles.hpp>
 #include <cadre/actor/detail/groups_used.hpp>
-#include <cadre/actor/detail/placement_groups.hpp>
+#include <cadre/actor/detail/job_groups.hpp>
 #include <cadre/actor/detail/producers.hpp>
 #include <cadre/actor/options.hpp>
 #include <cadre/async/blocking.hpp>
@@ -117,29 +117,29 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   [[nodiscard]] bundle_table& bundles() noexcept { return bundles_; }
   /// Those that this rank sends to.
   [[nodiscard]] class groups_used& groups_used() noexcept { return groups_used_; }
-  /// On rank 0: all of the job. `ranks()` gives what they are set aside by, for the first.
-  template <class Ranks>
-  [[nodiscard]] placement_groups& groups(Ranks&& ranks) {
+  /// On rank 0: all of the job. `make()` makes them, for the first.
+  template <class Groups, class Make>
+  [[nodiscard]] Groups& groups(Make&& make) {
     const std::lock_guard lock(mutex_);
-    if (groups_ == nullptr) groups_ = std::make_unique<placement_groups>(ranks());
-    return *groups_;
+    if (groups_ == nullptr) groups_ = make();
+    return static_cast<Groups&>(*groups_);
   }
   /// At the end, when all that goes on waits for what they hold. True if there were any.
   bool end_actors_that_hold() { return actors_.end_all_of(nullptr, "its runtime has ended"); }
   void place_groups_again() {
-    if (placement_groups* const all = groups_if_any()) all->try_again();
+    if (job_groups* const all = groups_if_any()) all->try_again();
   }
   void lose_bundles_on(int rank) {
-    if (placement_groups* const all = groups_if_any()) all->lose(rank);
+    if (job_groups* const all = groups_if_any()) all->lose(rank);
   }
   /// At the end too. False if there were none.
   bool remove_some_groups() {
-    placement_groups* const all = groups_if_any();
+    job_groups* const all = groups_if_any();
     return all != nullptr && all->remove_some("its runtime has ended");
   }
   /// How many tasks, actors and groups.
   [[nodiscard]] std::size_t waiting_for_resources() {
-    placement_groups* const all = groups_if_any();
+    job_groups* const all = groups_if_any();
     return bundles_.waiting() + (all != nullptr ? all->waiting() : 0);
   }
   /// As CUDA numbers them; empty if the options do not say.
@@ -170,7 +170,7 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     if (object_store* const there = ready_store_.load(std::memory_order_acquire)) [[likely]]
       return *there;
     const std::lock_guard lock(mutex_);
-    if (!store_) store_.emplace(object_store::open(store_options_));
+    if (store_ == nullptr) store_ = std::make_shared<object_store>(object_store::open(store_options_));
     ready_store_.store(&*store_, std::memory_order_release);
     return *store_;
   }
@@ -335,7 +335,7 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
     return (number & of_job) != 0 ? all().jobs[number % most_jobs] : all().cores[number % most];
   }
 
-  [[nodiscard]] placement_groups* groups_if_any() {
+  [[nodiscard]] job_groups* groups_if_any() {
     const std::lock_guard lock(mutex_);
     return groups_.get();
   }
@@ -344,13 +344,13 @@ class runtime_core : public std::enable_shared_from_this<runtime_core> {
   store_options store_options_;
   const bool packs_;
   std::vector<int> gpus_;
-  std::optional<object_store> store_;
+  std::shared_ptr<object_store> store_;  // whose end is compiled where it is opened
   std::atomic<object_store*> ready_store_{nullptr};
   producers producers_;
   actor_table& actors_;
   bundle_table bundles_;
   class groups_used groups_used_;
-  std::unique_ptr<placement_groups> groups_;
+  std::unique_ptr<job_groups> groups_;
   std::uint32_t number_ = 0;
   runtime& face_;
   int rank_ = 0;

@@ -41,6 +41,12 @@ concept travels =
      !is_view<T> && !is_future<T> && std::default_initializable<T> && can_be_archived<T> &&
      (archived_by_bytes<T> || custom_portable<T> || cereal::traits::is_input_serializable<T, input_archive>::value));
 
+/// Types in which no object_ref can be.
+template <class T>
+inline constexpr bool holds_no_refs = archived_by_bytes<T> || std::same_as<T, std::string>;
+template <class T, class Allocator>
+inline constexpr bool holds_no_refs<std::vector<T, Allocator>> = holds_no_refs<T>;
+
 /// One value, or nothing, to the end of what there is. Throws archive_error (501-504).
 template <class T>
 T read_whole(input_archive& in) {
@@ -56,22 +62,31 @@ T read_whole(input_archive& in) {
 
 /// Writes the value and returns what is read from that, as another process of the node would have it. Throws archive_error
 /// (501-504).
-template <class T>
-T copy_by_archive(object_store& store, const T& value) {
+template <class T, class Core>
+T copy_by_archive(Core& core, const T& value) {
   byte_buffer buffer;
-  ref_sender sender(store, store.process());
-  output_archive out(buffer, &sender);
-  out(value);
-  sender.sent();
-  const auto bytes = buffer.to_vector();
-  ref_receiver receiver(store);
-  input_archive in(bytes, &receiver);
-  return read_whole<T>(in);
+  if constexpr (holds_no_refs<T>) {
+    output_archive out(buffer);
+    out(value);
+    const auto bytes = buffer.to_vector();
+    input_archive in(bytes);
+    return read_whole<T>(in);
+  } else {
+    object_store& store = core.store();
+    ref_sender sender(store, store.process());
+    output_archive out(buffer, &sender);
+    out(value);
+    sender.sent();
+    const auto bytes = buffer.to_vector();
+    ref_receiver receiver(store);
+    input_archive in(bytes, &receiver);
+    return read_whole<T>(in);
+  }
 }
 /// Puts such a copy in the place of the value. Throws the same.
-template <class T>
-void round_trip(object_store& store, T& value) {
-  T read = copy_by_archive(store, value);
+template <class T, class Core>
+void round_trip(Core& core, T& value) {
+  T read = copy_by_archive(core, value);
   if constexpr (std::is_move_assignable_v<T>) {
     value = std::move(read);
   } else {

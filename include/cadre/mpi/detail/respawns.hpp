@@ -1,9 +1,10 @@
 #ifndef CADRE_MPI_DETAIL_RESPAWNS_HPP
 #define CADRE_MPI_DETAIL_RESPAWNS_HPP
 
-#include <cadre/actor/detail/job.hpp>
+#include <cadre/actor/detail/ask.hpp>
 #include <cadre/actor/detail/own_requests.hpp>
-#include <cadre/actor/detail/remote.hpp>
+#include <cadre/actor/detail/serving_job.hpp>
+#include <cadre/actor/detail/way_back.hpp>
 #include <cadre/core/chrono.hpp>
 #include <cadre/mpi/detail/introduction.hpp>
 #include <cadre/mpi/detail/message_link.hpp>
@@ -43,7 +44,7 @@ struct connect_request : cadre::detail::own_request {
     if (r.from != 0 || who.member < r.at.world_size() || who.member >= r.at.way().most_members() || who.rank < 0 ||
         who.rank >= r.at.world_size())
       throw archive_corrupt("a new process of rank " + std::to_string(who.rank), 0);
-    r.at.later_to_respawn([&j = r.at, who, port, back = cadre::detail::way_back(r)]() mutable {
+    cadre::detail::serving(r).later_to_respawn([&j = r.at, who, port, back = cadre::detail::way_back(r)]() mutable {
       back.with([&] { connect(j, who, port); });
     });
   }
@@ -70,7 +71,7 @@ struct seat_request : cadre::detail::own_request {
 /// Before this process introduces itself to the others. Thread-safe.
 inline void list_requests() noexcept {
   static const bool are_listed = [] {
-    cadre::detail::list_own_requests<cadre::detail::job>();
+    cadre::detail::list_own_requests<cadre::detail::serving_job>();
     cadre::detail::list_requests<connect_request, seat_request>();
     return true;
   }();
@@ -80,7 +81,8 @@ inline void list_requests() noexcept {
 /// On rank 0: starts processes that take the place of ranks that have died. One thread.
 class respawns {
  public:
-  respawns(cadre::detail::job& j, const introduction& me, std::uint32_t job_number, std::chrono::nanoseconds silence)
+  respawns(cadre::detail::serving_job& j, const introduction& me, std::uint32_t job_number,
+           std::chrono::nanoseconds silence)
       : job_(j), link_(link_of(j)), me_(me), job_number_(job_number), silence_(silence), next_(j.world_size()) {}
 
   /// The job ends: none from now on.
@@ -150,7 +152,7 @@ class respawns {
             [&](output_archive& out) { out(member, rank, is_near, who.card.process, who.card.host, *port); })
             .get();
       }
-      cadre::detail::ask<cadre::detail::activity_request, cadre::detail::job::activity>(
+      cadre::detail::ask<cadre::detail::activity_request, cadre::detail::serving_job::activity>(
           job_, member, {.counts = false}, false, "a new process", false, {}, [](output_archive&) {})
           .get();
       for (int m = 1; m < member; ++m) seat(m, member);
@@ -240,7 +242,7 @@ class respawns {
     }
   }
 
-  cadre::detail::job& job_;
+  cadre::detail::serving_job& job_;
   message_link& link_;
   const introduction me_;
   const std::uint32_t job_number_;

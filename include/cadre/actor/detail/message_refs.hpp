@@ -1,7 +1,8 @@
-#ifndef CADRE_ACTOR_DETAIL_FAR_REFS_HPP
-#define CADRE_ACTOR_DETAIL_FAR_REFS_HPP
+#ifndef CADRE_ACTOR_DETAIL_MESSAGE_REFS_HPP
+#define CADRE_ACTOR_DETAIL_MESSAGE_REFS_HPP
 
 #include <cadre/actor/detail/far_objects.hpp>
+#include <cadre/actor/detail/message_parts.hpp>
 #include <cadre/archive/input_archive.hpp>
 #include <cadre/archive/output_archive.hpp>
 #include <cadre/store/error.hpp>
@@ -14,15 +15,29 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
+/// Writes refs into a message for a rank of this node: see ref_sender.
+class near_writer final : public sent_refs {
+ public:
+  explicit near_writer(const object_store& store) : mail_(store) {}
+  void sent() noexcept override { mail_.sent(); }
+
+ private:
+  void write(output_archive& to, store_core* core, std::uint32_t index) override {
+    static_cast<ref_writer&>(mail_).write(to, core, index);
+  }
+
+  ref_sender mail_;
+};
+
 /// Writes refs into a message for a rank of another node, which it lends the objects.
-class far_writer final : public ref_writer {
+class far_writer final : public sent_refs {
  public:
   far_writer(far_objects& far, const object_store& store, int to) : far_(far), store_(store), to_(to) {}
   /// A message that was not sent takes them back.
   ~far_writer() override {
     for (const std::uint64_t key : lent_) far_.take_back(to_, key, 1);
   }
-  void sent() noexcept { lent_.clear(); }
+  void sent() noexcept override { lent_.clear(); }
 
  private:
   void write(output_archive& to, store_core* core, std::uint32_t index) override {
