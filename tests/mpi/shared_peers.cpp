@@ -11,10 +11,12 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <cstddef>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 namespace mpi_shared_peers {
@@ -89,6 +91,22 @@ TEST_CASE("an exit code is told as one", "[mpi]") {
   ::waitpid(child, nullptr, 0);
   CHECK(watch.ended());
   CHECK(watch.how() == " with exit code 3");
+}
+
+TEST_CASE("how a process ended is told at once, before its parent has taken the exit code", "[mpi]") {
+  using namespace mpi_shared_peers;
+  for (const int signal : {SIGKILL, 0}) {
+    const pid_t child = ::fork();
+    if (child == 0) {
+      if (signal != 0) ::raise(signal);
+      ::_exit(3);
+    }
+    const mpi::process_watch watch(child);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(10);
+    while (!watch.ended() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    CHECK(watch.how() == (signal != 0 ? " by signal 9" : " with exit code 3"));
+    ::waitpid(child, nullptr, 0);
+  }
 }
 
 TEST_CASE("stages hold a cache line for each rank, however many ranks a communicator has", "[mpi]") {
