@@ -20257,7 +20257,10 @@ CADRE_NAMESPACE_END
 
 #include <cstddef>
 #include <cstdint>
+#include <source_location>
 #include <string>
+#include <string_view>
+#include <typeinfo>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
@@ -20290,6 +20293,29 @@ struct kept_actor {
   std::uint32_t maker = 0;  ///< the handler
   sent_actor how;
   placement on;
+};
+
+[[nodiscard]] inline revival::limits limits_of(const actor_options& o) noexcept {
+  return {o.max_restarts, o.max_task_retries, o.checkpoint_every};
+}
+[[nodiscard]] inline std::string actor_label(const std::type_info& type, const std::string& name) {
+  return "'" + (name.empty() ? type_name(type) : name) + "'";
+}
+
+/// Makes actors of one class from one set of arguments, for whom it does not matter which.
+class makes_actor {
+ public:
+  [[nodiscard]] virtual const std::type_info& type() const noexcept = 0;
+  [[nodiscard]] virtual std::string_view constructor_name() const noexcept = 0;
+  /// Of the request that makes it elsewhere.
+  [[nodiscard]] virtual std::uint32_t handler() const noexcept = 0;
+  /// Its constructor's arguments.
+  virtual void write(output_archive& to) const = 0;
+  [[nodiscard]] virtual std::vector<std::byte> bytes() const = 0;
+  [[nodiscard]] virtual actor_address make_here(const sent_actor& how, std::source_location at) const = 0;
+
+ protected:
+  ~makes_actor() = default;
 };
 
 }  // namespace detail
@@ -20553,16 +20579,18 @@ class job : public receives_letters {
   [[nodiscard]] virtual std::optional<shared_future<std::vector<int>>> place_to_come(const placement& on,
                                                                                      const resource_set& wanted) = 0;
   virtual void fail(int to, std::uint64_t number, const std::exception_ptr& why) noexcept = 0;
-  /// Asks rank 0.
+  /// Somewhere in the job, with that name if it is not empty, for who calls handles by it: or the one that has it, if the
+  /// options allow that. Throws actor_name_taken (603), and as find_place().
+  [[nodiscard]] virtual name_answer make_actor(const actor_options& o, const std::string& name,
+                                               const makes_actor& maker) = 0;
+  /// Asks rank 0, again while somebody makes the actor of that name.
   virtual name_answer ask_about_name(name_question q, const std::string& name, const std::string& type,
                                      actor_place where) = 0;
   /// Of an actor that may be made anew, which was there first: see moved_actors::known() and find().
   [[nodiscard]] virtual std::optional<actor_place> known_place(const actor_place& first) noexcept = 0;
   virtual void find_actor(const actor_place& first, move_only_function<void(const actor_place&)> go,
                           move_only_function<void(std::exception_ptr)> fail) = 0;
-  /// Has rank 0 make that actor anew when its rank is lost.
-  virtual void keep_actor(const actor_place& first, kept_actor k) = 0;
-  /// Has it know the last state of that. On another rank.
+  /// Has rank 0 know the last state of an actor that may be made anew. On another rank.
   virtual void keep_state(const actor_place& first, const revival::saved_state& state) = 0;
   /// Of what has ended on this rank, to who has placed it.
   virtual void tell_given_back(int placed_by, const placement& on, const resource_set& what) noexcept = 0;
@@ -20581,8 +20609,12 @@ class job : public receives_letters {
 
   /// For a message to this rank itself: to an actor that was made anew on the rank of its caller.
   virtual void deliver_here(std::span<const std::byte> all) = 0;
-  /// Refs that are written into that message go to rank `to`.
-  virtual void send_refs(outgoing_parts& message, int to) = 0;
+  // Writes what comes behind a message's head.
+  struct archive_writer {
+    void (*write)(const void* what, output_archive& to);
+    const void* what;
+  };
+  virtual void send_archive(int to, head h, bool refs, archive_writer write, urgency how, enclosed with) = 0;
 
   template <writes_flat Write>
   void send_flat(int to, const head& h, const Write& write, urgency how) {
@@ -20608,37 +20640,13 @@ class job : public receives_letters {
     }
   }
   template <class Write>
-  void send(int to, head h, bool refs, Write&& write, urgency how, enclosed with = {}) {
-    if constexpr (writes_flat<std::remove_cvref_t<Write>>)
+  void send(int to, head h, bool refs, const Write& write, urgency how, enclosed with = {}) {
+    if constexpr (writes_flat<Write>)
       return send_flat(to, h, write, how);
     else
-      send_archive(to, h, refs, write, how, std::move(with));
-  }
-  template <class Write>
-  void send_archive(int to, head h, bool refs, Write& write, urgency how, enclosed with) {
-    byte_buffer bytes = std::move(spare_buffer());
-    outgoing_parts parts(with.keep != nullptr && to != rank());
-    h.with_refs = refs;
-    if (refs) send_refs(parts, to);
-    bytes.append(&h, head::bytes);
-    output_archive archive(bytes, &parts);
-    write(archive);
-    std::vector<std::span<const std::byte>> blocks = parts.take_blocks();
-    if (!with.block.empty()) blocks.push_back(with.block);
-    count(h, [&] {
-      if (to == rank())
-        deliver_here(bytes.to_vector());
-      else if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
-        way_->send(to, all, how);
-      else
-        way_->send(
-            to,
-            {.bytes = std::exchange(bytes, byte_buffer()), .blocks = std::move(blocks), .keep = std::move(with.keep)},
-            how);
-    });
-    parts.sent();
-    bytes.clear();
-    spare_buffer() = std::move(bytes);
+      send_archive(to, h, refs,
+                   {[](const void* what, output_archive& a) { (*static_cast<const Write*>(what))(a); }, &write}, how,
+                   std::move(with));
   }
 
   runtime_core& core_;
@@ -20651,13 +20659,6 @@ class job : public receives_letters {
   std::mutex dying_;  // while the death of a rank is told
   const std::shared_ptr<places> ranks_;
   std::atomic<std::uint64_t> sent_{0}, received_{0};
-
- private:
-  // For the next message of this thread. Not inlined into coroutines, which may go on on another one.
-  [[gnu::noinline]] static byte_buffer& spare_buffer() noexcept {
-    static thread_local byte_buffer spare;
-    return spare;
-  }
 };
 
 }  // namespace detail
@@ -20685,9 +20686,8 @@ CADRE_NAMESPACE_END
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// What a request to another rank will give.
-template <class R>
-class remote_result final : public state<R>, public waits_for_answer {
+/// A request to another rank, whatever it will give.
+class remote_request : public waits_for_answer {
  public:
   /// How a call is made of an actor that may be elsewhere by then.
   struct movable {
@@ -20696,17 +20696,6 @@ class remote_result final : public state<R>, public waits_for_answer {
     move_only_function<void(int to, job::head)> send;
   };
 
-  /// With one reference of the future and one of the table of requests. `name` lives as long as the program.
-  remote_result(job& j, std::string_view name, bool of_actor, std::source_location at,
-                std::unique_ptr<movable> moves = nullptr)
-      : state<R>(j.core().home(), task::no_closure | task::hears_stop | task::not_for_help, at),
-        job_(j),
-        name_(name),
-        of_actor_(of_actor),
-        moves_(std::move(moves)) {
-    this->set_parent();
-    this->publish(task::pending, 2);
-  }
   /// Before it is asked for there; of an actor, if it is a call, in that cell. Returns the number of the request.
   std::uint64_t expect_from(int to, std::uint32_t cell) {
     to_ = to;
@@ -20715,20 +20704,24 @@ class remote_result final : public state<R>, public waits_for_answer {
     number_ = n;
     return n;
   }
+  /// It could not be sent: false if somebody else ends it, or has done so.
+  [[nodiscard]] bool is_still_open(int to, std::uint64_t number) noexcept {
+    return !job_.is_dying(to) && job_.open().take(number) != nullptr;
+  }
   /// Of a movable call: to where its actor is.
   void go(const actor_place& where) noexcept {
     const std::uint64_t n = expect_from(where.rank, where.at.cell);
     try {
       moves_->send(where.rank, {.number = n, .cell = where.at.cell, .generation = where.at.generation});
     } catch (const std::exception& e) {
-      if (job_.is_dying(where.rank) || job_.open().take(n) == nullptr) return;
+      if (!is_still_open(where.rank, n)) return;
       if (job_.is_alive(where.rank))
         fail(std::current_exception());
       else if (!goes_elsewhere())
         lost(e.what());
     }
   }
-  bool goes_elsewhere() noexcept override {
+  bool goes_elsewhere() noexcept final {
     if (!moves_ || moves_->tries_left == 0) return false;
     if (moves_->tries_left > 0) --moves_->tries_left;
     return find_place(true);
@@ -20751,16 +20744,51 @@ class remote_result final : public state<R>, public waits_for_answer {
   /// What this keeps others from at the rank that is asked.
   charge cost;
 
+  [[nodiscard]] std::string_view what() const noexcept final { return name_; }
+  [[nodiscard]] place asked_at() const noexcept final { return {to_, cell_, number_}; }
+  void lost(std::string_view how) noexcept final {
+    fail(moves_      ? std::make_exception_ptr(actor_died::made_anew(name_, how))
+         : of_actor_ ? std::make_exception_ptr(actor_died(name_, how))
+                     : std::make_exception_ptr(worker_died(name_, how)));
+  }
+
+ protected:
+  remote_request(job& j, std::string_view name, bool of_actor, std::unique_ptr<movable> moves) noexcept
+      : job_(j), name_(name), of_actor_(of_actor), moves_(std::move(moves)) {}
+  ~remote_request() = default;
+
+  job& job_;
+  const std::string_view name_;
+  std::atomic<int> to_{0};
+  std::atomic<std::uint64_t> number_{0};
+
+ private:
+  const bool of_actor_;
+  std::unique_ptr<movable> moves_;
+  std::atomic<std::uint32_t> cell_{0};
+};
+
+/// What a request to another rank will give.
+template <class R>
+class remote_result final : public state<R>, public remote_request {
+ public:
+  /// With one reference of the future and one of the table of requests. `name` lives as long as the program.
+  remote_result(job& j, std::string_view name, bool of_actor, std::source_location at,
+                std::unique_ptr<movable> moves = nullptr)
+      : state<R>(j.core().home(), task::no_closure | task::hears_stop | task::not_for_help, at),
+        remote_request(j, name, of_actor, std::move(moves)) {
+    this->set_parent();
+    this->publish(task::pending, 2);
+  }
+
   void run() noexcept override {}  // never claimable
   void run_not() noexcept override {}
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
-  [[nodiscard]] std::string_view what() const noexcept override { return name_; }
   [[nodiscard]] task* awaited() noexcept override {
     if (!this->waiters().has_some()) return nullptr;
     this->retain();
     return this;
   }
-  [[nodiscard]] place asked_at() const noexcept override { return {to_, cell_, number_}; }
   bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
   [[nodiscard]] bool is_brought_briefly() const noexcept override { return true; }
   void on_stop() noexcept override { job_.cancel(to_, number_); }
@@ -20794,11 +20822,6 @@ class remote_result final : public state<R>, public waits_for_answer {
     if (cancelled) this->set_observed();
     finish();
   }
-  void lost(std::string_view how) noexcept override {
-    fail(moves_      ? std::make_exception_ptr(actor_died::made_anew(name_, how))
-         : of_actor_ ? std::make_exception_ptr(actor_died(name_, how))
-                     : std::make_exception_ptr(worker_died(name_, how)));
-  }
 
  private:
   // The block of a large result comes behind the answer.
@@ -20823,14 +20846,6 @@ class remote_result final : public state<R>, public waits_for_answer {
     this->complete(task::completion::from_elsewhere);
     this->release();
   }
-
-  job& job_;
-  std::string_view name_;
-  bool of_actor_;
-  std::unique_ptr<movable> moves_;
-  std::atomic<int> to_{0};
-  std::atomic<std::uint32_t> cell_{0};
-  std::atomic<std::uint64_t> number_{0};
 };
 
 template <class R>
@@ -20853,7 +20868,7 @@ future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view n
   try {
     j.ask_handler(to, h, refs, write, std::move(keep));
   } catch (const std::exception& e) {
-    if (j.is_dying(to) || j.open().take(h.number) == nullptr) return answer;
+    if (!result->is_still_open(to, h.number)) return answer;
     if (!j.is_alive(to)) {
       result->lost(e.what());
     } else {
@@ -20877,7 +20892,7 @@ future<R> ask_moving(job& j, const actor_place& first, std::string_view name, st
   auto send = [&j, all = std::move(all)](int to, const job::head& h) {
     j.template ask<Tag>(to, h, Arguments::may_hold_refs, [&](output_archive& out) { all.save(out); });
   };
-  using movable = typename remote_result<R>::movable;
+  using movable = remote_request::movable;
   auto* const result =
       new remote_result<R>(j, name, true, at, std::make_unique<movable>(first, first.task_retries, std::move(send)));
   auto answer = future_access::make<R>(task_ref<state<R>>(result));
@@ -21850,9 +21865,11 @@ CADRE_NAMESPACE_END
 #include <memory>
 #include <source_location>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <typeinfo>
 #include <utility>
+#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -22008,6 +22025,29 @@ struct make_request {
       throw archive_corrupt("an actor that was made anew " + std::to_string(o.restarts) + " times", at);
     if (o.most_at_once == 0) throw archive_corrupt("an actor that can run no call", at);
   }
+};
+/// Of a class T with those arguments.
+template <class T, class Kept>
+class maker_of final : public makes_actor {
+ public:
+  maker_of(runtime_core& core, Kept kept) : core_(core), kept_(std::move(kept)) {}
+
+ private:
+  [[nodiscard]] const std::type_info& type() const noexcept override { return typeid(T); }
+  [[nodiscard]] std::string_view constructor_name() const noexcept override { return detail::constructor_name<T>(); }
+  [[nodiscard]] std::uint32_t handler() const noexcept override { return handler_of<make_request<T, Kept>>::id(); }
+  void write(output_archive& to) const override {
+    std::apply([&](const auto&... a) { to(a...); }, kept_);
+  }
+  [[nodiscard]] std::vector<std::byte> bytes() const override {
+    return std::apply([](const auto&... a) { return to_bytes(a...); }, kept_);
+  }
+  [[nodiscard]] actor_address make_here(const sent_actor& how, std::source_location at) const override {
+    return detail::make_here<T>(core_, how, at, kept_, core_.rank());
+  }
+
+  runtime_core& core_;
+  Kept kept_;
 };
 template <class T>
 struct kill_request {
@@ -25437,7 +25477,7 @@ class runtime {
   [[nodiscard]] cadre::actor<T> find_actor(std::string_view name, std::string_view name_space = {}) {
     const std::string full = full_name(name, name_space);
     if (core_.jobs() == nullptr) return checked<T>(core_.actors().find(full), name);
-    const detail::name_answer found = settled_answer(detail::name_question::find, full);
+    const detail::name_answer found = core_.jobs()->ask_about_name(detail::name_question::find, full, {}, {});
     if (found.what == detail::name_answer::kind::none) throw no_such_actor(full, found.others);
     return checked<T>(found, name);
   }
@@ -25551,7 +25591,7 @@ class runtime {
     const bool placed = j.is_placed(o.on, detail::wanted_by(o), makers);
     const int to =
         placed ? j.find_place(o.on, detail::wanted_by(o), detail::node_of_objects(j, call)) : detail::places::none;
-    if (placed && to == rank()) {
+    if (placed && to == core_.rank()) {
       detail::task_refs sources;
       call.add_sources(sources, true);
       detail::charge cost = j.charge_for(o.on, to, detail::wanted_by(o));
@@ -25601,12 +25641,12 @@ class runtime {
     detail::task_refs makers;
     call.add_sources(makers, false);
     const bool placed = j == nullptr || j->is_placed(options.on, detail::wanted_by(options), makers);
-    const int to = j == nullptr ? rank()
+    const int to = j == nullptr ? core_.rank()
                    : placed ? j->find_place(options.on, detail::wanted_by(options), detail::node_of_objects(*j, call))
                             : detail::places::none;
     object_promise<stored> promise = store().template promise<stored>({}, options.at);
     object_ref<stored> ref = promise.ref();
-    if (to == rank()) {
+    if (to == core_.rank()) {
       detail::task_refs sources;
       call.add_sources(sources, true);
       detail::to_store<stored, decltype(call)> all{&core_, std::move(call), std::move(promise)};
@@ -25651,13 +25691,15 @@ class runtime {
     const std::string name = o.name.empty() ? std::string() : full_name(o.name, o.name_space);
     std::tuple<typename detail::kept_argument<A>::type...> kept(std::forward<A>(arguments)...);
     if (o.max_concurrency == 0) o.max_concurrency = 1;
-    if (core_.jobs() != nullptr) return make_somewhere<T>(o, name, std::move(kept));
+    if (core_.jobs() != nullptr)
+      return checked<T>(core_.jobs()->make_actor(o, name, detail::maker_of<T, decltype(kept)>(core_, std::move(kept))),
+                        name);
     core_.check(o.on);
     if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_, a), ...); }, kept);
     detail::resources_of_actor held(core_, o.on, o.resources, detail::constructor_name<T>(), o.at);
     const detail::actor_address where =
-        core_.actors().add(typeid(T), core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls,
-                           detail::revival_for<T>(limits_of(o), kept));
+        core_.actors().add(typeid(T), core_.home(), detail::actor_label(typeid(T), name), o.max_concurrency,
+                           o.max_pending_calls, detail::revival_for<T>(detail::limits_of(o), kept));
     held.give_to(where);
     const cadre::actor<T> made({rank(), where}, core_.number());
     const auto begin = [&] {
@@ -25675,69 +25717,6 @@ class runtime {
     }
     held.ask();
     return made;
-  }
-  static detail::revival::limits limits_of(const actor_options& o) noexcept {
-    return {o.max_restarts, o.max_task_retries, o.checkpoint_every};
-  }
-  template <class T>
-  static std::string label_of(const std::string& name) {
-    return "'" + (name.empty() ? detail::type_name(typeid(T)) : name) + "'";
-  }
-  // In a job of several ranks.
-  template <class T, class Kept>
-  cadre::actor<T> make_somewhere(const actor_options& o, const std::string& name, Kept kept) {
-    detail::job& j = *core_.jobs();
-    placement on = o.on;
-    const int to = j.find_place(on, o.resources, detail::places::none);
-    if (!name.empty()) {
-      const detail::name_answer has_it =
-          settled_answer(detail::name_question::reserve, name, detail::type_name(typeid(T)));
-      if (has_it.what == detail::name_answer::kind::taken) {
-        if (!o.get_or_create) throw actor_name_taken(name);
-        return checked<T>(has_it, name);
-      }
-    }
-    try {
-      detail::sent_actor how{.label = label_of<T>(name),
-                             .name = name,
-                             .most_at_once = o.max_concurrency,
-                             .most_pending = o.max_pending_calls,
-                             .most = limits_of(o),
-                             .resources = o.resources,
-                             .on = on.is_in_group() ? on : placement()};
-      detail::actor_place where{to, {}, o.max_restarts != 0 ? o.max_task_retries : detail::actor_place::never_anew};
-      using request = detail::make_request<T, Kept>;
-      if (to == rank()) {
-        where.at = detail::make_here<T>(core_, how, o.at, kept, rank());
-      } else {
-        where.at =
-            detail::ask<request, detail::actor_address>(j, to, {}, true, detail::constructor_name<T>(), true, o.at,
-                                                        [&](output_archive& out) {
-                                                          out(how);
-                                                          std::apply([&](const auto&... a) { out(a...); }, kept);
-                                                        })
-                .get();
-      }
-      j.take_for(on, to, o.resources);
-      if (o.max_restarts != 0 && to != 0) {
-        how.arguments = std::apply([](const auto&... a) { return to_bytes(a...); }, kept);
-        how.first = where;
-        j.keep_actor(where, {detail::handler_of<request>::id(), std::move(how), o.on});
-      }
-      if (!name.empty()) j.ask_about_name(detail::name_question::bind, name, {}, where);
-      return cadre::actor<T>(where, core_.number());
-    } catch (...) {
-      if (!name.empty()) j.ask_about_name(detail::name_question::drop, name, {}, {});
-      throw;
-    }
-  }
-  // When whoever is making the actor of that name is done.
-  detail::name_answer settled_answer(detail::name_question q, const std::string& name, const std::string& type = {}) {
-    for (;;) {
-      detail::name_answer a = core_.jobs()->ask_about_name(q, name, type, {});
-      if (a.what != detail::name_answer::kind::being_made) return a;
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
-    }
   }
 
  protected:

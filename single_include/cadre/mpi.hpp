@@ -6009,8 +6009,8 @@ namespace detail {
 
 class serving_job;
 
-// What it asks rank 0, and does on rank 0, beside the requests for that: see group_requests.hpp, name_request.hpp and
-// restarts.hpp.
+// What it asks rank 0, and does on rank 0, beside the requests for that: see group_requests.hpp, name_request.hpp,
+// restarts.hpp and make_actor.hpp.
 int find_place(serving_job& j, placement& on, const resource_set& wanted, bool rank_0_last, int near);
 std::optional<shared_future<std::vector<int>>> place_to_come(serving_job& j, const placement& on,
                                                              const resource_set& wanted);
@@ -6020,7 +6020,7 @@ future<std::vector<int>> when_placed(serving_job& j, std::uint64_t group, const 
 void tell_given_back(serving_job& j, int placed_by, const placement& on, const resource_set& what) noexcept;
 name_answer ask_about_name(serving_job& j, name_question q, const std::string& name, const std::string& type,
                            actor_place where);
-void keep_actor(serving_job& j, const actor_place& first, kept_actor k);
+name_answer make_actor(serving_job& j, const actor_options& o, const std::string& name, const makes_actor& maker);
 void keep_state(serving_job& j, const actor_place& first, const revival::saved_state& state);
 
 /// This rank's part of a job of several, whole: hears the other ranks, and keeps what they ask it for. Thread-safety: all
@@ -6098,7 +6098,10 @@ class serving_job final : public job,
                              actor_place where) override {
     return detail::ask_about_name(*this, q, name, type, where);
   }
-  void keep_actor(const actor_place& first, kept_actor k) override { detail::keep_actor(*this, first, std::move(k)); }
+  [[nodiscard]] name_answer make_actor(const actor_options& o, const std::string& name,
+                                       const makes_actor& maker) override {
+    return detail::make_actor(*this, o, name, maker);
+  }
   void keep_state(const actor_place& first, const revival::saved_state& state) override {
     detail::keep_state(*this, first, state);
   }
@@ -6243,11 +6246,39 @@ class serving_job final : public job,
     if (is_here(from)) return std::make_unique<ref_receiver>(core_.store());
     return std::make_unique<far_reader>(far_, core_.store(), from);
   }
-  void send_refs(outgoing_parts& message, int to) override {
-    if (is_here(to))
-      message.write_refs_by(std::make_unique<near_writer>(core_.store()));
-    else
-      message.write_refs_by(std::make_unique<far_writer>(far_, core_.store(), to));
+  [[nodiscard]] std::unique_ptr<sent_refs> writer_of_refs(int to) {
+    if (is_here(to)) return std::make_unique<near_writer>(core_.store());
+    return std::make_unique<far_writer>(far_, core_.store(), to);
+  }
+  void send_archive(int to, head h, bool refs, archive_writer write, urgency how, enclosed with) override {
+    byte_buffer bytes = std::move(spare_buffer());
+    outgoing_parts parts(with.keep != nullptr && to != rank());
+    h.with_refs = refs;
+    if (refs) parts.write_refs_by(writer_of_refs(to));
+    bytes.append(&h, head::bytes);
+    output_archive archive(bytes, &parts);
+    write.write(write.what, archive);
+    std::vector<std::span<const std::byte>> blocks = parts.take_blocks();
+    if (!with.block.empty()) blocks.push_back(with.block);
+    count(h, [&] {
+      if (to == rank())
+        deliver_here(bytes.to_vector());
+      else if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
+        way_->send(to, all, how);
+      else
+        way_->send(
+            to,
+            {.bytes = std::exchange(bytes, byte_buffer()), .blocks = std::move(blocks), .keep = std::move(with.keep)},
+            how);
+    });
+    parts.sent();
+    bytes.clear();
+    spare_buffer() = std::move(bytes);
+  }
+  // For the next message of this thread. Not inlined into coroutines, which may go on on another one.
+  [[gnu::noinline]] static byte_buffer& spare_buffer() noexcept {
+    static thread_local byte_buffer spare;
+    return spare;
   }
   void deliver_here(std::span<const std::byte> all) override {
     incoming message(all, {});
@@ -7010,48 +7041,6 @@ CADRE_NAMESPACE_END
 
 #endif
 
-// ---- cadre/actor/detail/name_request.hpp ----
-#ifndef CADRE_ACTOR_DETAIL_NAME_REQUEST_HPP
-#define CADRE_ACTOR_DETAIL_NAME_REQUEST_HPP
-
-#include <string>
-
-CADRE_NAMESPACE_BEGIN
-namespace detail {
-
-/// Rank 0 is asked about a name.
-struct name_request : own_request {
-  static void serve(request& r) {
-    name_question q{};
-    std::string name, type;
-    actor_place where;
-    read_all(r, q, name, type, where);
-    way_back(r).with([&] { return answer(serving(r).names(), q, name, type, where, r.from); });
-  }
-  static name_answer answer(job_names& names, name_question q, const std::string& name, const std::string& type,
-                            actor_place where, int from) {
-    switch (q) {
-      case name_question::reserve: return names.reserve(name, type, from);
-      case name_question::find: return names.find(name);
-      case name_question::bind: names.bind(name, where); return {};
-      case name_question::drop: names.drop(name, where); return {};
-    }
-    throw archive_corrupt("a question about a name of kind " + std::to_string(static_cast<int>(q)), 0);
-  }
-};
-inline name_answer ask_about_name(serving_job& j, name_question q, const std::string& name, const std::string& type,
-                                  actor_place where) {
-  if (j.rank() == 0) return name_request::answer(j.names(), q, name, type, where, 0);
-  return ask<name_request, name_answer>(j, 0, {}, false, "a question about a name", false, {},
-                                        [&](output_archive& out) { out(q, name, type, where); })
-      .get();
-}
-
-}  // namespace detail
-CADRE_NAMESPACE_END
-
-#endif
-
 // ---- cadre/actor/detail/restarts.hpp ----
 #ifndef CADRE_ACTOR_DETAIL_RESTARTS_HPP
 #define CADRE_ACTOR_DETAIL_RESTARTS_HPP
@@ -7168,6 +7157,112 @@ inline void serving_job::revive(const actor_place& first, std::string how) noexc
     how.append("; it cannot be made anew: ").append(e.what());
   }
   names_.drop(kept_.give_up(first, how), first);
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/make_actor.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_MAKE_ACTOR_HPP
+#define CADRE_ACTOR_DETAIL_MAKE_ACTOR_HPP
+
+#include <string>
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+inline name_answer make_actor(serving_job& j, const actor_options& o, const std::string& name,
+                              const makes_actor& maker) {
+  placement on = o.on;
+  const int to = j.find_place(on, o.resources, places::none);
+  const std::string type = type_name(maker.type());
+  if (!name.empty()) {
+    name_answer has_it = j.ask_about_name(name_question::reserve, name, type, {});
+    if (has_it.what == name_answer::kind::taken) {
+      if (!o.get_or_create) throw actor_name_taken(name);
+      return has_it;
+    }
+  }
+  try {
+    sent_actor how{.label = actor_label(maker.type(), name),
+                   .name = name,
+                   .most_at_once = o.max_concurrency,
+                   .most_pending = o.max_pending_calls,
+                   .most = limits_of(o),
+                   .resources = o.resources,
+                   .on = on.is_in_group() ? on : placement()};
+    actor_place where{to, {}, o.max_restarts != 0 ? o.max_task_retries : actor_place::never_anew};
+    where.at = to == j.rank() ? maker.make_here(how, o.at)
+                              : ask_handler<actor_address>(j, to, {.handler = maker.handler()}, true,
+                                                           maker.constructor_name(), true, o.at,
+                                                           [&](output_archive& out) {
+                                                             out(how);
+                                                             maker.write(out);
+                                                           })
+                                    .get();
+    j.take_for(on, to, o.resources);
+    if (o.max_restarts != 0 && to != 0) {
+      how.arguments = maker.bytes();
+      how.first = where;
+      keep_actor(j, where, {maker.handler(), std::move(how), o.on});
+    }
+    if (!name.empty()) j.ask_about_name(name_question::bind, name, {}, where);
+    return {name_answer::kind::yours, where, type, {}};
+  } catch (...) {
+    if (!name.empty()) j.ask_about_name(name_question::drop, name, {}, {});
+    throw;
+  }
+}
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/actor/detail/name_request.hpp ----
+#ifndef CADRE_ACTOR_DETAIL_NAME_REQUEST_HPP
+#define CADRE_ACTOR_DETAIL_NAME_REQUEST_HPP
+
+#include <string>
+#include <thread>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Rank 0 is asked about a name.
+struct name_request : own_request {
+  static void serve(request& r) {
+    name_question q{};
+    std::string name, type;
+    actor_place where;
+    read_all(r, q, name, type, where);
+    way_back(r).with([&] { return answer(serving(r).names(), q, name, type, where, r.from); });
+  }
+  static name_answer answer(job_names& names, name_question q, const std::string& name, const std::string& type,
+                            actor_place where, int from) {
+    switch (q) {
+      case name_question::reserve: return names.reserve(name, type, from);
+      case name_question::find: return names.find(name);
+      case name_question::bind: names.bind(name, where); return {};
+      case name_question::drop: names.drop(name, where); return {};
+    }
+    throw archive_corrupt("a question about a name of kind " + std::to_string(static_cast<int>(q)), 0);
+  }
+};
+inline name_answer ask_about_name(serving_job& j, name_question q, const std::string& name, const std::string& type,
+                                  actor_place where) {
+  for (;;) {
+    name_answer a = j.rank() == 0
+                        ? name_request::answer(j.names(), q, name, type, where, 0)
+                        : ask<name_request, name_answer>(j, 0, {}, false, "a question about a name", false, {},
+                                                         [&](output_archive& out) { out(q, name, type, where); })
+                              .get();
+    if (a.what != name_answer::kind::being_made) return a;
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
 }
 
 }  // namespace detail

@@ -157,7 +157,7 @@ class runtime {
   [[nodiscard]] cadre::actor<T> find_actor(std::string_view name, std::string_view name_space = {}) {
     const std::string full = full_name(name, name_space);
     if (core_.jobs() == nullptr) return checked<T>(core_.actors().find(full), name);
-    const detail::name_answer found = settled_answer(detail::name_question::find, full);
+    const detail::name_answer found = core_.jobs()->ask_about_name(detail::name_question::find, full, {}, {});
     if (found.what == detail::name_answer::kind::none) throw no_such_actor(full, found.others);
     return checked<T>(found, name);
   }
@@ -271,7 +271,7 @@ class runtime {
     const bool placed = j.is_placed(o.on, detail::wanted_by(o), makers);
     const int to =
         placed ? j.find_place(o.on, detail::wanted_by(o), detail::node_of_objects(j, call)) : detail::places::none;
-    if (placed && to == rank()) {
+    if (placed && to == core_.rank()) {
       detail::task_refs sources;
       call.add_sources(sources, true);
       detail::charge cost = j.charge_for(o.on, to, detail::wanted_by(o));
@@ -321,12 +321,12 @@ class runtime {
     detail::task_refs makers;
     call.add_sources(makers, false);
     const bool placed = j == nullptr || j->is_placed(options.on, detail::wanted_by(options), makers);
-    const int to = j == nullptr ? rank()
+    const int to = j == nullptr ? core_.rank()
                    : placed ? j->find_place(options.on, detail::wanted_by(options), detail::node_of_objects(*j, call))
                             : detail::places::none;
     object_promise<stored> promise = store().template promise<stored>({}, options.at);
     object_ref<stored> ref = promise.ref();
-    if (to == rank()) {
+    if (to == core_.rank()) {
       detail::task_refs sources;
       call.add_sources(sources, true);
       detail::to_store<stored, decltype(call)> all{&core_, std::move(call), std::move(promise)};
@@ -371,13 +371,15 @@ class runtime {
     const std::string name = o.name.empty() ? std::string() : full_name(o.name, o.name_space);
     std::tuple<typename detail::kept_argument<A>::type...> kept(std::forward<A>(arguments)...);
     if (o.max_concurrency == 0) o.max_concurrency = 1;
-    if (core_.jobs() != nullptr) return make_somewhere<T>(o, name, std::move(kept));
+    if (core_.jobs() != nullptr)
+      return checked<T>(core_.jobs()->make_actor(o, name, detail::maker_of<T, decltype(kept)>(core_, std::move(kept))),
+                        name);
     core_.check(o.on);
     if (core_.packs()) std::apply([&](auto&... a) { (detail::round_trip(core_, a), ...); }, kept);
     detail::resources_of_actor held(core_, o.on, o.resources, detail::constructor_name<T>(), o.at);
     const detail::actor_address where =
-        core_.actors().add(typeid(T), core_.home(), label_of<T>(name), o.max_concurrency, o.max_pending_calls,
-                           detail::revival_for<T>(limits_of(o), kept));
+        core_.actors().add(typeid(T), core_.home(), detail::actor_label(typeid(T), name), o.max_concurrency,
+                           o.max_pending_calls, detail::revival_for<T>(detail::limits_of(o), kept));
     held.give_to(where);
     const cadre::actor<T> made({rank(), where}, core_.number());
     const auto begin = [&] {
@@ -395,69 +397,6 @@ class runtime {
     }
     held.ask();
     return made;
-  }
-  static detail::revival::limits limits_of(const actor_options& o) noexcept {
-    return {o.max_restarts, o.max_task_retries, o.checkpoint_every};
-  }
-  template <class T>
-  static std::string label_of(const std::string& name) {
-    return "'" + (name.empty() ? detail::type_name(typeid(T)) : name) + "'";
-  }
-  // In a job of several ranks.
-  template <class T, class Kept>
-  cadre::actor<T> make_somewhere(const actor_options& o, const std::string& name, Kept kept) {
-    detail::job& j = *core_.jobs();
-    placement on = o.on;
-    const int to = j.find_place(on, o.resources, detail::places::none);
-    if (!name.empty()) {
-      const detail::name_answer has_it =
-          settled_answer(detail::name_question::reserve, name, detail::type_name(typeid(T)));
-      if (has_it.what == detail::name_answer::kind::taken) {
-        if (!o.get_or_create) throw actor_name_taken(name);
-        return checked<T>(has_it, name);
-      }
-    }
-    try {
-      detail::sent_actor how{.label = label_of<T>(name),
-                             .name = name,
-                             .most_at_once = o.max_concurrency,
-                             .most_pending = o.max_pending_calls,
-                             .most = limits_of(o),
-                             .resources = o.resources,
-                             .on = on.is_in_group() ? on : placement()};
-      detail::actor_place where{to, {}, o.max_restarts != 0 ? o.max_task_retries : detail::actor_place::never_anew};
-      using request = detail::make_request<T, Kept>;
-      if (to == rank()) {
-        where.at = detail::make_here<T>(core_, how, o.at, kept, rank());
-      } else {
-        where.at =
-            detail::ask<request, detail::actor_address>(j, to, {}, true, detail::constructor_name<T>(), true, o.at,
-                                                        [&](output_archive& out) {
-                                                          out(how);
-                                                          std::apply([&](const auto&... a) { out(a...); }, kept);
-                                                        })
-                .get();
-      }
-      j.take_for(on, to, o.resources);
-      if (o.max_restarts != 0 && to != 0) {
-        how.arguments = std::apply([](const auto&... a) { return to_bytes(a...); }, kept);
-        how.first = where;
-        j.keep_actor(where, {detail::handler_of<request>::id(), std::move(how), o.on});
-      }
-      if (!name.empty()) j.ask_about_name(detail::name_question::bind, name, {}, where);
-      return cadre::actor<T>(where, core_.number());
-    } catch (...) {
-      if (!name.empty()) j.ask_about_name(detail::name_question::drop, name, {}, {});
-      throw;
-    }
-  }
-  // When whoever is making the actor of that name is done.
-  detail::name_answer settled_answer(detail::name_question q, const std::string& name, const std::string& type = {}) {
-    for (;;) {
-      detail::name_answer a = core_.jobs()->ask_about_name(q, name, type, {});
-      if (a.what != detail::name_answer::kind::being_made) return a;
-      std::this_thread::sleep_for(std::chrono::microseconds(100));
-    }
   }
 
  protected:

@@ -24,9 +24,8 @@
 CADRE_NAMESPACE_BEGIN
 namespace detail {
 
-/// What a request to another rank will give.
-template <class R>
-class remote_result final : public state<R>, public waits_for_answer {
+/// A request to another rank, whatever it will give.
+class remote_request : public waits_for_answer {
  public:
   /// How a call is made of an actor that may be elsewhere by then.
   struct movable {
@@ -35,17 +34,6 @@ class remote_result final : public state<R>, public waits_for_answer {
     move_only_function<void(int to, job::head)> send;
   };
 
-  /// With one reference of the future and one of the table of requests. `name` lives as long as the program.
-  remote_result(job& j, std::string_view name, bool of_actor, std::source_location at,
-                std::unique_ptr<movable> moves = nullptr)
-      : state<R>(j.core().home(), task::no_closure | task::hears_stop | task::not_for_help, at),
-        job_(j),
-        name_(name),
-        of_actor_(of_actor),
-        moves_(std::move(moves)) {
-    this->set_parent();
-    this->publish(task::pending, 2);
-  }
   /// Before it is asked for there; of an actor, if it is a call, in that cell. Returns the number of the request.
   std::uint64_t expect_from(int to, std::uint32_t cell) {
     to_ = to;
@@ -54,20 +42,24 @@ class remote_result final : public state<R>, public waits_for_answer {
     number_ = n;
     return n;
   }
+  /// It could not be sent: false if somebody else ends it, or has done so.
+  [[nodiscard]] bool is_still_open(int to, std::uint64_t number) noexcept {
+    return !job_.is_dying(to) && job_.open().take(number) != nullptr;
+  }
   /// Of a movable call: to where its actor is.
   void go(const actor_place& where) noexcept {
     const std::uint64_t n = expect_from(where.rank, where.at.cell);
     try {
       moves_->send(where.rank, {.number = n, .cell = where.at.cell, .generation = where.at.generation});
     } catch (const std::exception& e) {
-      if (job_.is_dying(where.rank) || job_.open().take(n) == nullptr) return;
+      if (!is_still_open(where.rank, n)) return;
       if (job_.is_alive(where.rank))
         fail(std::current_exception());
       else if (!goes_elsewhere())
         lost(e.what());
     }
   }
-  bool goes_elsewhere() noexcept override {
+  bool goes_elsewhere() noexcept final {
     if (!moves_ || moves_->tries_left == 0) return false;
     if (moves_->tries_left > 0) --moves_->tries_left;
     return find_place(true);
@@ -90,16 +82,51 @@ class remote_result final : public state<R>, public waits_for_answer {
   /// What this keeps others from at the rank that is asked.
   charge cost;
 
+  [[nodiscard]] std::string_view what() const noexcept final { return name_; }
+  [[nodiscard]] place asked_at() const noexcept final { return {to_, cell_, number_}; }
+  void lost(std::string_view how) noexcept final {
+    fail(moves_      ? std::make_exception_ptr(actor_died::made_anew(name_, how))
+         : of_actor_ ? std::make_exception_ptr(actor_died(name_, how))
+                     : std::make_exception_ptr(worker_died(name_, how)));
+  }
+
+ protected:
+  remote_request(job& j, std::string_view name, bool of_actor, std::unique_ptr<movable> moves) noexcept
+      : job_(j), name_(name), of_actor_(of_actor), moves_(std::move(moves)) {}
+  ~remote_request() = default;
+
+  job& job_;
+  const std::string_view name_;
+  std::atomic<int> to_{0};
+  std::atomic<std::uint64_t> number_{0};
+
+ private:
+  const bool of_actor_;
+  std::unique_ptr<movable> moves_;
+  std::atomic<std::uint32_t> cell_{0};
+};
+
+/// What a request to another rank will give.
+template <class R>
+class remote_result final : public state<R>, public remote_request {
+ public:
+  /// With one reference of the future and one of the table of requests. `name` lives as long as the program.
+  remote_result(job& j, std::string_view name, bool of_actor, std::source_location at,
+                std::unique_ptr<movable> moves = nullptr)
+      : state<R>(j.core().home(), task::no_closure | task::hears_stop | task::not_for_help, at),
+        remote_request(j, name, of_actor, std::move(moves)) {
+    this->set_parent();
+    this->publish(task::pending, 2);
+  }
+
   void run() noexcept override {}  // never claimable
   void run_not() noexcept override {}
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
-  [[nodiscard]] std::string_view what() const noexcept override { return name_; }
   [[nodiscard]] task* awaited() noexcept override {
     if (!this->waiters().has_some()) return nullptr;
     this->retain();
     return this;
   }
-  [[nodiscard]] place asked_at() const noexcept override { return {to_, cell_, number_}; }
   bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
   [[nodiscard]] bool is_brought_briefly() const noexcept override { return true; }
   void on_stop() noexcept override { job_.cancel(to_, number_); }
@@ -133,11 +160,6 @@ class remote_result final : public state<R>, public waits_for_answer {
     if (cancelled) this->set_observed();
     finish();
   }
-  void lost(std::string_view how) noexcept override {
-    fail(moves_      ? std::make_exception_ptr(actor_died::made_anew(name_, how))
-         : of_actor_ ? std::make_exception_ptr(actor_died(name_, how))
-                     : std::make_exception_ptr(worker_died(name_, how)));
-  }
 
  private:
   // The block of a large result comes behind the answer.
@@ -162,14 +184,6 @@ class remote_result final : public state<R>, public waits_for_answer {
     this->complete(task::completion::from_elsewhere);
     this->release();
   }
-
-  job& job_;
-  std::string_view name_;
-  bool of_actor_;
-  std::unique_ptr<movable> moves_;
-  std::atomic<int> to_{0};
-  std::atomic<std::uint32_t> cell_{0};
-  std::atomic<std::uint64_t> number_{0};
 };
 
 template <class R>
@@ -192,7 +206,7 @@ future<R> ask_handler(job& j, int to, job::head h, bool refs, std::string_view n
   try {
     j.ask_handler(to, h, refs, write, std::move(keep));
   } catch (const std::exception& e) {
-    if (j.is_dying(to) || j.open().take(h.number) == nullptr) return answer;
+    if (!result->is_still_open(to, h.number)) return answer;
     if (!j.is_alive(to)) {
       result->lost(e.what());
     } else {
@@ -216,7 +230,7 @@ future<R> ask_moving(job& j, const actor_place& first, std::string_view name, st
   auto send = [&j, all = std::move(all)](int to, const job::head& h) {
     j.template ask<Tag>(to, h, Arguments::may_hold_refs, [&](output_archive& out) { all.save(out); });
   };
-  using movable = typename remote_result<R>::movable;
+  using movable = remote_request::movable;
   auto* const result =
       new remote_result<R>(j, name, true, at, std::make_unique<movable>(first, first.task_retries, std::move(send)));
   auto answer = future_access::make<R>(task_ref<state<R>>(result));

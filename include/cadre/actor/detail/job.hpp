@@ -198,16 +198,18 @@ class job : public receives_letters {
   [[nodiscard]] virtual std::optional<shared_future<std::vector<int>>> place_to_come(const placement& on,
                                                                                      const resource_set& wanted) = 0;
   virtual void fail(int to, std::uint64_t number, const std::exception_ptr& why) noexcept = 0;
-  /// Asks rank 0.
+  /// Somewhere in the job, with that name if it is not empty, for who calls handles by it: or the one that has it, if the
+  /// options allow that. Throws actor_name_taken (603), and as find_place().
+  [[nodiscard]] virtual name_answer make_actor(const actor_options& o, const std::string& name,
+                                               const makes_actor& maker) = 0;
+  /// Asks rank 0, again while somebody makes the actor of that name.
   virtual name_answer ask_about_name(name_question q, const std::string& name, const std::string& type,
                                      actor_place where) = 0;
   /// Of an actor that may be made anew, which was there first: see moved_actors::known() and find().
   [[nodiscard]] virtual std::optional<actor_place> known_place(const actor_place& first) noexcept = 0;
   virtual void find_actor(const actor_place& first, move_only_function<void(const actor_place&)> go,
                           move_only_function<void(std::exception_ptr)> fail) = 0;
-  /// Has rank 0 make that actor anew when its rank is lost.
-  virtual void keep_actor(const actor_place& first, kept_actor k) = 0;
-  /// Has it know the last state of that. On another rank.
+  /// Has rank 0 know the last state of an actor that may be made anew. On another rank.
   virtual void keep_state(const actor_place& first, const revival::saved_state& state) = 0;
   /// Of what has ended on this rank, to who has placed it.
   virtual void tell_given_back(int placed_by, const placement& on, const resource_set& what) noexcept = 0;
@@ -226,8 +228,12 @@ class job : public receives_letters {
 
   /// For a message to this rank itself: to an actor that was made anew on the rank of its caller.
   virtual void deliver_here(std::span<const std::byte> all) = 0;
-  /// Refs that are written into that message go to rank `to`.
-  virtual void send_refs(outgoing_parts& message, int to) = 0;
+  // Writes what comes behind a message's head.
+  struct archive_writer {
+    void (*write)(const void* what, output_archive& to);
+    const void* what;
+  };
+  virtual void send_archive(int to, head h, bool refs, archive_writer write, urgency how, enclosed with) = 0;
 
   template <writes_flat Write>
   void send_flat(int to, const head& h, const Write& write, urgency how) {
@@ -253,37 +259,13 @@ class job : public receives_letters {
     }
   }
   template <class Write>
-  void send(int to, head h, bool refs, Write&& write, urgency how, enclosed with = {}) {
-    if constexpr (writes_flat<std::remove_cvref_t<Write>>)
+  void send(int to, head h, bool refs, const Write& write, urgency how, enclosed with = {}) {
+    if constexpr (writes_flat<Write>)
       return send_flat(to, h, write, how);
     else
-      send_archive(to, h, refs, write, how, std::move(with));
-  }
-  template <class Write>
-  void send_archive(int to, head h, bool refs, Write& write, urgency how, enclosed with) {
-    byte_buffer bytes = std::move(spare_buffer());
-    outgoing_parts parts(with.keep != nullptr && to != rank());
-    h.with_refs = refs;
-    if (refs) send_refs(parts, to);
-    bytes.append(&h, head::bytes);
-    output_archive archive(bytes, &parts);
-    write(archive);
-    std::vector<std::span<const std::byte>> blocks = parts.take_blocks();
-    if (!with.block.empty()) blocks.push_back(with.block);
-    count(h, [&] {
-      if (to == rank())
-        deliver_here(bytes.to_vector());
-      else if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
-        way_->send(to, all, how);
-      else
-        way_->send(
-            to,
-            {.bytes = std::exchange(bytes, byte_buffer()), .blocks = std::move(blocks), .keep = std::move(with.keep)},
-            how);
-    });
-    parts.sent();
-    bytes.clear();
-    spare_buffer() = std::move(bytes);
+      send_archive(to, h, refs,
+                   {[](const void* what, output_archive& a) { (*static_cast<const Write*>(what))(a); }, &write}, how,
+                   std::move(with));
   }
 
   runtime_core& core_;
@@ -296,13 +278,6 @@ class job : public receives_letters {
   std::mutex dying_;  // while the death of a rank is told
   const std::shared_ptr<places> ranks_;
   std::atomic<std::uint64_t> sent_{0}, received_{0};
-
- private:
-  // For the next message of this thread. Not inlined into coroutines, which may go on on another one.
-  [[gnu::noinline]] static byte_buffer& spare_buffer() noexcept {
-    static thread_local byte_buffer spare;
-    return spare;
-  }
 };
 
 }  // namespace detail

@@ -6,8 +6,10 @@
 #include <cadre/actor/detail/names.hpp>
 #include <cadre/actor/detail/serving_job.hpp>
 #include <cadre/actor/detail/way_back.hpp>
+#include <cadre/core/chrono.hpp>
 
 #include <string>
+#include <thread>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -34,10 +36,15 @@ struct name_request : own_request {
 };
 inline name_answer ask_about_name(serving_job& j, name_question q, const std::string& name, const std::string& type,
                                   actor_place where) {
-  if (j.rank() == 0) return name_request::answer(j.names(), q, name, type, where, 0);
-  return ask<name_request, name_answer>(j, 0, {}, false, "a question about a name", false, {},
-                                        [&](output_archive& out) { out(q, name, type, where); })
-      .get();
+  for (;;) {
+    name_answer a = j.rank() == 0
+                        ? name_request::answer(j.names(), q, name, type, where, 0)
+                        : ask<name_request, name_answer>(j, 0, {}, false, "a question about a name", false, {},
+                                                         [&](output_archive& out) { out(q, name, type, where); })
+                              .get();
+    if (a.what != name_answer::kind::being_made) return a;
+    std::this_thread::sleep_for(std::chrono::microseconds(100));
+  }
 }
 
 }  // namespace detail

@@ -6,6 +6,7 @@
 #include <cadre/actor/detail/fetch.hpp>
 #include <cadre/actor/detail/group_requests.hpp>
 #include <cadre/actor/detail/handlers.hpp>
+#include <cadre/actor/detail/make_actor.hpp>
 #include <cadre/actor/detail/name_request.hpp>
 #include <cadre/actor/detail/restarts.hpp>
 

@@ -17,9 +17,11 @@
 #include <memory>
 #include <source_location>
 #include <string>
+#include <string_view>
 #include <tuple>
 #include <typeinfo>
 #include <utility>
+#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -175,6 +177,29 @@ struct make_request {
       throw archive_corrupt("an actor that was made anew " + std::to_string(o.restarts) + " times", at);
     if (o.most_at_once == 0) throw archive_corrupt("an actor that can run no call", at);
   }
+};
+/// Of a class T with those arguments.
+template <class T, class Kept>
+class maker_of final : public makes_actor {
+ public:
+  maker_of(runtime_core& core, Kept kept) : core_(core), kept_(std::move(kept)) {}
+
+ private:
+  [[nodiscard]] const std::type_info& type() const noexcept override { return typeid(T); }
+  [[nodiscard]] std::string_view constructor_name() const noexcept override { return detail::constructor_name<T>(); }
+  [[nodiscard]] std::uint32_t handler() const noexcept override { return handler_of<make_request<T, Kept>>::id(); }
+  void write(output_archive& to) const override {
+    std::apply([&](const auto&... a) { to(a...); }, kept_);
+  }
+  [[nodiscard]] std::vector<std::byte> bytes() const override {
+    return std::apply([](const auto&... a) { return to_bytes(a...); }, kept_);
+  }
+  [[nodiscard]] actor_address make_here(const sent_actor& how, std::source_location at) const override {
+    return detail::make_here<T>(core_, how, at, kept_, core_.rank());
+  }
+
+  runtime_core& core_;
+  Kept kept_;
 };
 template <class T>
 struct kill_request {

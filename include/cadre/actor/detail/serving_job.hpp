@@ -32,8 +32,8 @@ namespace detail {
 
 class serving_job;
 
-// What it asks rank 0, and does on rank 0, beside the requests for that: see group_requests.hpp, name_request.hpp and
-// restarts.hpp.
+// What it asks rank 0, and does on rank 0, beside the requests for that: see group_requests.hpp, name_request.hpp,
+// restarts.hpp and make_actor.hpp.
 int find_place(serving_job& j, placement& on, const resource_set& wanted, bool rank_0_last, int near);
 std::optional<shared_future<std::vector<int>>> place_to_come(serving_job& j, const placement& on,
                                                              const resource_set& wanted);
@@ -43,7 +43,7 @@ future<std::vector<int>> when_placed(serving_job& j, std::uint64_t group, const 
 void tell_given_back(serving_job& j, int placed_by, const placement& on, const resource_set& what) noexcept;
 name_answer ask_about_name(serving_job& j, name_question q, const std::string& name, const std::string& type,
                            actor_place where);
-void keep_actor(serving_job& j, const actor_place& first, kept_actor k);
+name_answer make_actor(serving_job& j, const actor_options& o, const std::string& name, const makes_actor& maker);
 void keep_state(serving_job& j, const actor_place& first, const revival::saved_state& state);
 
 /// This rank's part of a job of several, whole: hears the other ranks, and keeps what they ask it for. Thread-safety: all
@@ -121,7 +121,10 @@ class serving_job final : public job,
                              actor_place where) override {
     return detail::ask_about_name(*this, q, name, type, where);
   }
-  void keep_actor(const actor_place& first, kept_actor k) override { detail::keep_actor(*this, first, std::move(k)); }
+  [[nodiscard]] name_answer make_actor(const actor_options& o, const std::string& name,
+                                       const makes_actor& maker) override {
+    return detail::make_actor(*this, o, name, maker);
+  }
   void keep_state(const actor_place& first, const revival::saved_state& state) override {
     detail::keep_state(*this, first, state);
   }
@@ -266,11 +269,39 @@ class serving_job final : public job,
     if (is_here(from)) return std::make_unique<ref_receiver>(core_.store());
     return std::make_unique<far_reader>(far_, core_.store(), from);
   }
-  void send_refs(outgoing_parts& message, int to) override {
-    if (is_here(to))
-      message.write_refs_by(std::make_unique<near_writer>(core_.store()));
-    else
-      message.write_refs_by(std::make_unique<far_writer>(far_, core_.store(), to));
+  [[nodiscard]] std::unique_ptr<sent_refs> writer_of_refs(int to) {
+    if (is_here(to)) return std::make_unique<near_writer>(core_.store());
+    return std::make_unique<far_writer>(far_, core_.store(), to);
+  }
+  void send_archive(int to, head h, bool refs, archive_writer write, urgency how, enclosed with) override {
+    byte_buffer bytes = std::move(spare_buffer());
+    outgoing_parts parts(with.keep != nullptr && to != rank());
+    h.with_refs = refs;
+    if (refs) parts.write_refs_by(writer_of_refs(to));
+    bytes.append(&h, head::bytes);
+    output_archive archive(bytes, &parts);
+    write.write(write.what, archive);
+    std::vector<std::span<const std::byte>> blocks = parts.take_blocks();
+    if (!with.block.empty()) blocks.push_back(with.block);
+    count(h, [&] {
+      if (to == rank())
+        deliver_here(bytes.to_vector());
+      else if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
+        way_->send(to, all, how);
+      else
+        way_->send(
+            to,
+            {.bytes = std::exchange(bytes, byte_buffer()), .blocks = std::move(blocks), .keep = std::move(with.keep)},
+            how);
+    });
+    parts.sent();
+    bytes.clear();
+    spare_buffer() = std::move(bytes);
+  }
+  // For the next message of this thread. Not inlined into coroutines, which may go on on another one.
+  [[gnu::noinline]] static byte_buffer& spare_buffer() noexcept {
+    static thread_local byte_buffer spare;
+    return spare;
   }
   void deliver_here(std::span<const std::byte> all) override {
     incoming message(all, {});
