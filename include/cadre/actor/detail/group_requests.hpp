@@ -5,6 +5,7 @@
 #include <cadre/actor/detail/bundles.hpp>
 #include <cadre/actor/detail/groups_here.hpp>
 #include <cadre/actor/detail/placement_groups.hpp>
+#include <cadre/actor/detail/sent_options.hpp>
 #include <cadre/actor/detail/serving_job.hpp>
 #include <cadre/actor/detail/way_back.hpp>
 #include <cadre/async/promise.hpp>

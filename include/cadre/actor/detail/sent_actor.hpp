@@ -3,6 +3,7 @@
 
 #include <cadre/actor/detail/actor_table.hpp>
 #include <cadre/actor/detail/revival.hpp>
+#include <cadre/actor/detail/sent_options.hpp>
 #include <cadre/actor/options.hpp>
 #include <cadre/actor/placement.hpp>
 #include <cadre/archive/output_archive.hpp>
