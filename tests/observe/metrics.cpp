@@ -1,5 +1,6 @@
 #include "catch.hpp"
 
+#include <cadre/observe/detail/early_counters.hpp>
 #include <cadre/observe/metrics.hpp>
 #include <cadre/observe/prometheus.hpp>
 
@@ -108,6 +109,42 @@ TEST_CASE("threads that register the same metric at once share it") {
   for (const cadre::metric_sample& m : r.snapshot()) all += m.value;
   CHECK(all == 800);
   CHECK(r.snapshot().size() == 7);
+}
+
+TEST_CASE("counters of cadre's own rooms are the registry's, whichever is there first") {
+  cadre::detail::early_counters early;
+  cadre::counter& before = early.counter("cadre_before_total", "made before");
+  before.add(3);
+  CHECK(&early.counter("cadre_before_total", "made before") == &before);
+  cadre::metrics_registry registry;
+  early.join(registry);
+  CHECK(&registry.counter("cadre_before_total") == &before);
+  CHECK(&early.counter("cadre_before_total", "made before") == &before);
+  cadre::counter& after = early.counter("cadre_after_total", "made after");
+  CHECK(&registry.counter("cadre_after_total") == &after);
+  const std::vector<cadre::metric_sample> all = registry.snapshot();
+  REQUIRE(all.size() == 2);
+  CHECK(all[0].name == "cadre_after_total");
+  CHECK(all[1].name == "cadre_before_total");
+  CHECK(all[1].help == "made before");
+  CHECK(all[1].value == 3);
+}
+
+TEST_CASE("a counter of the process is the same by either way") {
+  cadre::counter& own = cadre::detail::early_counters::of_process().counter("cadre_test_total", "of a test");
+  own.add();
+  CHECK(&cadre::metrics().counter("cadre_test_total") == &own);
+}
+
+TEST_CASE("threads that make the first registry and count meanwhile share a counter") {
+  for (int round = 0; round < 100; ++round) {
+    cadre::detail::early_counters early;
+    cadre::metrics_registry registry;
+    std::thread joins([&] { early.join(registry); });
+    cadre::counter& mine = early.counter("cadre_raced_total", "in a race");
+    joins.join();
+    CHECK(&registry.counter("cadre_raced_total") == &mine);
+  }
 }
 
 TEST_CASE("a name registered as another kind or with other buckets is a numbered error") {

@@ -1,6 +1,8 @@
 #ifndef CADRE_OBSERVE_METRICS_HPP
 #define CADRE_OBSERVE_METRICS_HPP
 
+#include <cadre/observe/counter.hpp>
+#include <cadre/observe/detail/early_counters.hpp>
 #include <cadre/observe/detail/shards.hpp>
 #include <cadre/observe/error.hpp>
 
@@ -15,34 +17,11 @@
 #include <mutex>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
 CADRE_NAMESPACE_BEGIN
-
-/// A number that only grows: tasks done, bytes sent. Any thread; one relaxed addition, or less.
-class counter {
- public:
-  counter() = default;
-  counter(const counter&) = delete;
-  counter& operator=(const counter&) = delete;
-
-  void add(std::uint64_t n = 1) noexcept {
-    const std::size_t mine = detail::metric_shard();
-    detail::add_to_shard(shards_[mine].value, mine, n);
-  }
-  [[nodiscard]] std::uint64_t value() const noexcept {
-    std::uint64_t total = 0;
-    for (const shard& s : shards_) total += s.value.load(std::memory_order_relaxed);
-    return total;
-  }
-
- private:
-  struct alignas(64) shard {
-    std::atomic<std::uint64_t> value{0};
-  };
-  std::array<shard, detail::metric_shards> shards_;
-};
 
 /// A number that goes up and down: queue length, bytes in use. Any thread.
 class gauge {
@@ -172,6 +151,12 @@ class basic_metrics_registry {
     return find_or_add(&family::histograms, name, help, metric_kind::histogram, std::move(labels), buckets, buckets);
   }
 
+  /// A counter that was there before this registry, and is of none: it has no labels. Throws as counter().
+  void adopt(std::string_view name, std::string_view help, std::unique_ptr<cadre::counter> c) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    family_of(name, help, metric_kind::counter, {}).counters.try_emplace(Labels(), std::move(c));
+  }
+
   /// All metrics, ordered by name and labels. Counting goes on meanwhile; each number was right at some instant.
   [[nodiscard]] std::vector<metric_sample> snapshot() const {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -260,7 +245,11 @@ using metrics_registry = basic_metrics_registry<>;
 /// very end.
 template <class Registry = metrics_registry>
 [[nodiscard]] Registry& metrics() {
-  static Registry& registry = *new Registry;
+  static Registry& registry = []() -> Registry& {
+    Registry& made = *new Registry;
+    if constexpr (std::is_same_v<Registry, metrics_registry>) detail::early_counters::of_process().join(made);
+    return made;
+  }();
   return registry;
 }
 
