@@ -20451,6 +20451,16 @@ class job : public receives_letters {
     return !is_alive(r) && !who_.is_gone(r);
   }
   [[nodiscard]] bool is_alive(int r) const noexcept { return r == rank() || way_->is_alive(r); }
+  /// Calls `go(place)` for an actor that may be made anew and was there first: here or, in any case with `later`, on another
+  /// thread; or, if the actor has died, `fail(why)`. Neither throws. Throws thread_error (151).
+  template <class Go, class Fail>
+  void with_place(const actor_place& first, bool later, Go go, Fail fail) {
+    const std::optional<actor_place> now = later ? std::nullopt : known_place(first);
+    if (now)
+      go(*now);
+    else
+      find_actor(first, std::move(go), std::move(fail));
+  }
   /// Makes progress while there is some, or until the task is done. True if it is.
   bool bring_nearer(const task& t) noexcept {
     way_->flush();
@@ -20647,13 +20657,9 @@ class remote_request : public waits_for_answer {
   }
   bool find_place(bool later) noexcept {
     try {
-      const auto now = later ? std::nullopt : job_.known_place(moves_->first);
-      if (now)
-        go(*now);
-      else
-        job_.find_actor(
-            moves_->first, [this](const actor_place& where) { go(where); },
-            [this](std::exception_ptr why) { fail(std::move(why)); });
+      job_.with_place(
+          moves_->first, later, [this](const actor_place& where) { go(where); },
+          [this](std::exception_ptr why) { fail(std::move(why)); });
       return true;
     } catch (const std::exception&) {  // no thread, no memory
       return false;
@@ -20822,18 +20828,17 @@ future<R> ask_moving(job& j, const actor_place& first, std::string_view name, st
 template <class Tag, class Arguments>
 void tell_moving(job& j, const actor_place& first, std::string_view name, Arguments all) {
   const auto fail = [&j, name](const std::exception_ptr& why) { j.tell_of(why, name); };
-  auto go = [&j, fail, all = std::move(all)](const actor_place& where) noexcept {
-    try {
-      j.template ask<Tag>(where.rank, {.cell = where.at.cell, .generation = where.at.generation},
-                          Arguments::may_hold_refs, [&](output_archive& out) { all.save(out); });
-    } catch (...) {
-      fail(std::current_exception());
-    }
-  };
-  if (const auto now = j.known_place(first))
-    go(*now);
-  else
-    j.find_actor(first, std::move(go), fail);
+  j.with_place(
+      first, false,
+      [&j, fail, all = std::move(all)](const actor_place& where) noexcept {
+        try {
+          j.template ask<Tag>(where.rank, {.cell = where.at.cell, .generation = where.at.generation},
+                              Arguments::may_hold_refs, [&](output_archive& out) { all.save(out); });
+        } catch (...) {
+          fail(std::current_exception());
+        }
+      },
+      fail);
 }
 /// Arguments of the runtime's own requests.
 template <class... A>

@@ -66,13 +66,9 @@ class remote_request : public waits_for_answer {
   }
   bool find_place(bool later) noexcept {
     try {
-      const auto now = later ? std::nullopt : job_.known_place(moves_->first);
-      if (now)
-        go(*now);
-      else
-        job_.find_actor(
-            moves_->first, [this](const actor_place& where) { go(where); },
-            [this](std::exception_ptr why) { fail(std::move(why)); });
+      job_.with_place(
+          moves_->first, later, [this](const actor_place& where) { go(where); },
+          [this](std::exception_ptr why) { fail(std::move(why)); });
       return true;
     } catch (const std::exception&) {  // no thread, no memory
       return false;
@@ -241,18 +237,17 @@ future<R> ask_moving(job& j, const actor_place& first, std::string_view name, st
 template <class Tag, class Arguments>
 void tell_moving(job& j, const actor_place& first, std::string_view name, Arguments all) {
   const auto fail = [&j, name](const std::exception_ptr& why) { j.tell_of(why, name); };
-  auto go = [&j, fail, all = std::move(all)](const actor_place& where) noexcept {
-    try {
-      j.template ask<Tag>(where.rank, {.cell = where.at.cell, .generation = where.at.generation},
-                          Arguments::may_hold_refs, [&](output_archive& out) { all.save(out); });
-    } catch (...) {
-      fail(std::current_exception());
-    }
-  };
-  if (const auto now = j.known_place(first))
-    go(*now);
-  else
-    j.find_actor(first, std::move(go), fail);
+  j.with_place(
+      first, false,
+      [&j, fail, all = std::move(all)](const actor_place& where) noexcept {
+        try {
+          j.template ask<Tag>(where.rank, {.cell = where.at.cell, .generation = where.at.generation},
+                              Arguments::may_hold_refs, [&](output_archive& out) { all.save(out); });
+        } catch (...) {
+          fail(std::current_exception());
+        }
+      },
+      fail);
 }
 /// Arguments of the runtime's own requests.
 template <class... A>

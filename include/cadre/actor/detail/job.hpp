@@ -151,6 +151,16 @@ class job : public receives_letters {
     return !is_alive(r) && !who_.is_gone(r);
   }
   [[nodiscard]] bool is_alive(int r) const noexcept { return r == rank() || way_->is_alive(r); }
+  /// Calls `go(place)` for an actor that may be made anew and was there first: here or, in any case with `later`, on another
+  /// thread; or, if the actor has died, `fail(why)`. Neither throws. Throws thread_error (151).
+  template <class Go, class Fail>
+  void with_place(const actor_place& first, bool later, Go go, Fail fail) {
+    const std::optional<actor_place> now = later ? std::nullopt : known_place(first);
+    if (now)
+      go(*now);
+    else
+      find_actor(first, std::move(go), std::move(fail));
+  }
   /// Makes progress while there is some, or until the task is done. True if it is.
   bool bring_nearer(const task& t) noexcept {
     way_->flush();
