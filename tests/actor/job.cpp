@@ -37,12 +37,15 @@ class mirror_link final : public detail::link {
   int rank() const noexcept override { return 0; }
   int world_size() const noexcept override { return 2; }
   void start(detail::message_sink& sink) override { sink_ = &sink; }
+  std::uint64_t sent() const noexcept override { return sent_; }
   void send(int, std::span<const std::byte> bytes, detail::urgency) override {
     const std::lock_guard lock(mutex_);
+    ++sent_;
     under_way_.push_back({{bytes.begin(), bytes.end()}, {}});
   }
   void send(int, detail::outgoing&& message, detail::urgency) override {
     const std::lock_guard lock(mutex_);
+    ++sent_;
     under_way_.push_back({message.bytes.to_vector(), {}});
     for (const auto block : message.blocks) under_way_.back().blocks.emplace_back(block.begin(), block.end());
   }
@@ -95,6 +98,7 @@ class mirror_link final : public detail::link {
 
   std::mutex mutex_, polls_;
   std::deque<sent> under_way_;
+  std::atomic<std::uint64_t> sent_{0};
   detail::message_sink* sink_ = nullptr;
 };
 

@@ -146,6 +146,7 @@ class mirror final : public detail::link {
   int rank() const noexcept override { return rank_; }
   int world_size() const noexcept override { return 2; }
   void start(detail::message_sink& sink) override { sink_ = &sink; }
+  std::uint64_t sent() const noexcept override { return sent_; }
   void send(int to, std::span<const std::byte> message, detail::urgency) override {
     add(to, {{message.begin(), message.end()}, {}, {}});
   }
@@ -247,6 +248,7 @@ class mirror final : public detail::link {
     const head h = *head_of(s.message);
     const std::lock_guard lock(mutex_);
     if (h.what == kind::answer || h.what == kind::failure) unanswered_.erase(h.number);
+    ++sent_;
     under_way_.push_back(std::move(s));
   }
   void receive_blocks(detail::landing where, const std::vector<bytes>& blocks, blocks_come how) {
@@ -262,6 +264,7 @@ class mirror final : public detail::link {
 
   const int rank_;
   std::mutex mutex_, polls_;
+  std::atomic<std::uint64_t> sent_{0};
   std::deque<sent> under_way_;
   std::map<std::uint64_t, bool> unanswered_;  // and whether that may be late
   std::deque<arriving> to_come_;              // while it holds

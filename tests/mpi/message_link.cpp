@@ -172,6 +172,7 @@ TEST_CASE("messages of a sender come in order, short and long ones and those wit
         all.link.send(r, message_of(head, sent), urgency::normal);
     });
   }
+  CHECK(all.link.sent() == count * all.others());  // each of them once, in how many pieces it may go
   CHECK(await(all.link, all.heard.received, count * all.others()));
   all.close();
   CHECK(blocks == 6 * all.others());

@@ -363,7 +363,10 @@ class actor_cell final : public strand {
 
   void check_type(const std::type_info& said) const {
     if (*type_ != said) [[unlikely]]
-      throw wrong_actor_type(label_, type_name(*type_), type_name(said));
+      refuse(said);
+  }
+  [[noreturn]] [[gnu::cold]] void refuse(const std::type_info& said) const {
+    throw wrong_actor_type(label_, type_name(*type_), type_name(said));
   }
 
   // Others look for the runner in the task's own pool.

@@ -3,8 +3,10 @@
 
 #include <cadre/actor/detail/actor_table.hpp>
 #include <cadre/actor/detail/letters.hpp>
+#include <cadre/actor/detail/link.hpp>
 #include <cadre/actor/detail/message_head.hpp>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -22,6 +24,15 @@ class arriving_letters {
   arriving_letters(actor_table& actors, receives_letters& to, pool_id home) noexcept
       : actors_(actors), to_(to), home_(home) {}
 
+  /// Whether the message begins like the letter before, but for its number, and is with it now; else take() has to look.
+  [[nodiscard]] bool take_alike(int from, const incoming& message) noexcept {
+    constexpr std::size_t head = message_head::bytes;
+    const std::span<const std::byte> all = message.bytes();
+    if (!some_ || some_->from() != from || all.size() < head || all.size() - head > packed_letters::largest ||
+        !message.block_sizes().empty() || !message_head::alike(all.first<head>(), last_))
+      return false;
+    return some_->add(*opened_by_, message_head::number_of(all.first<head>()), all.subspan(head));
+  }
   /// False for what is not to be a letter, before which those that came go into the mailbox.
   bool take(int from, const message_head& h, std::span<const std::byte> arguments, bool is_plain) {
     const handler* const opened_by =
@@ -31,6 +42,8 @@ class arriving_letters {
       deliver();
       return false;
     }
+    h.write(last_.data());
+    opened_by_ = opened_by;
     if (some_ && whose_ == actor_address{h.cell, h.generation} && some_->from() == from &&
         some_->add(*opened_by, h.number, arguments))
       return true;
@@ -64,6 +77,8 @@ class arriving_letters {
   const std::vector<const handler*>& handlers_ = handler::all();
   task_ref<letters> some_;
   actor_address whose_;
+  std::array<std::byte, message_head::bytes> last_{};  // the head of the one that was added last
+  const handler* opened_by_ = nullptr;                 // that one
 };
 
 }  // namespace detail

@@ -119,6 +119,8 @@ class link {
     message.write(message.what, all.data());
     send(to, std::span<const std::byte>(all).first(message.bytes), how);
   }
+  /// How many messages were appended. Each counts before it can be received.
+  [[nodiscard]] virtual std::uint64_t sent() const noexcept = 0;
   /// What is buffered goes now.
   virtual void flush() = 0;
 

@@ -34,6 +34,15 @@ struct message_head {
     each(h, [at = from.data()](auto& member, std::size_t offset) { std::memcpy(&member, at + offset, sizeof member); });
     return h;
   }
+  static std::uint64_t number_of(std::span<const std::byte, bytes> head) noexcept {
+    std::uint64_t n;
+    std::memcpy(&n, head.data() + offsetof(message_head, number), sizeof n);
+    return n;
+  }
+  /// Whether they differ by their numbers at most.
+  static bool alike(std::span<const std::byte, bytes> a, std::span<const std::byte, bytes> b) noexcept {
+    return std::memcmp(a.data() + sizeof number, b.data() + sizeof number, bytes - sizeof number) == 0;
+  }
   void write(std::byte* to) const noexcept {
     each(*this, [to](const auto& member, std::size_t offset) { std::memcpy(to + offset, &member, sizeof member); });
   }
@@ -51,7 +60,7 @@ struct message_head {
     f(h.with_refs, offsetof(message_head, with_refs));
   }
 };
-static_assert(offsetof(message_head, with_refs) + 1 == message_head::bytes);
+static_assert(offsetof(message_head, with_refs) + 1 == message_head::bytes && offsetof(message_head, number) == 0);
 
 /// What goes along with a message from where it lies.
 struct enclosed {

@@ -166,14 +166,14 @@ class serving_job final : public job,
   };
   [[nodiscard]] activity look() {
     activity a;
-    a.received = received_.load();  // before sent_: see finish()
+    a.received = received_.load();  // before sent(): see finish()
     a.idle = requests_.open() == 0;
     a.still = moved_.idle() && revivals_.idle() && respawns_.idle() && errands_.idle() &&
               scheduler_of(core_.pool()).is_idle();
     a.idle = a.idle && a.still;
     a.waiting = core_.waiting_for_resources();
     a.holds = a.waiting != 0 && !core_.actors().all_of(nullptr).empty();
-    a.sent = sent_.load();
+    a.sent = sent();
     return a;
   }
   /// By rank 0.
@@ -192,26 +192,8 @@ class serving_job final : public job,
   // ---- message_sink
 
   void receive(int from, incoming& message) noexcept override {
-    const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
-    head h;
-    waits_for_answer* asker = nullptr;
-    try {
-      h = head::read(message.bytes());
-      const auto content = message.bytes().subspan(head::bytes);
-      const bool is_plain = !h.with_refs && message.block_sizes().empty();
-      if (from != rank() && letters_.take(from, h, content, is_plain)) return;
-      if (is_plain && is_flat_answer(h, content, asker)) {
-        if (h.counts) received_.fetch_add(1);
-        return;
-      }
-      incoming_parts parts(message);
-      if (h.with_refs) parts.read_refs_by(reader_of_refs(from));
-      input_archive in(message.bytes().subspan(head::bytes), &parts);
-      take(from, h, in, message, asker);
-    } catch (...) {
-      asker != nullptr ? asker->fail(std::current_exception()) : refuse(from, h, std::current_exception());
-    }
-    if (h.counts) received_.fetch_add(1);  // behind what it made
+    if (letters_.take_alike(from, message)) return;
+    receive_any(from, message);
   }
   void batch_ends() noexcept override { letters_.deliver(); }
   // Virtual functions are defined in the class: a vtable that lies with one that is not is compiled in every unit.
@@ -283,17 +265,18 @@ class serving_job final : public job,
     write.write(write.what, archive);
     std::vector<std::span<const std::byte>> blocks = parts.take_blocks();
     if (!with.block.empty()) blocks.push_back(with.block);
-    count(h, [&] {
-      if (to == rank())
-        deliver_here(bytes.to_vector());
-      else if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
+    if (to == rank()) {
+      deliver_here(h, bytes.to_vector());
+    } else {
+      if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
         way_->send(to, all, how);
       else
         way_->send(
             to,
             {.bytes = std::exchange(bytes, byte_buffer()), .blocks = std::move(blocks), .keep = std::move(with.keep)},
             how);
-    });
+      set_apart(h);
+    }
     parts.sent();
     bytes.clear();
     spare_buffer() = std::move(bytes);
@@ -303,7 +286,29 @@ class serving_job final : public job,
     static thread_local byte_buffer spare;
     return spare;
   }
-  void deliver_here(std::span<const std::byte> all) override {
+  [[gnu::noinline]] void receive_any(int from, incoming& message) noexcept {
+    const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
+    head h;
+    waits_for_answer* asker = nullptr;
+    try {
+      h = head::read(message.bytes());
+      const auto content = message.bytes().subspan(head::bytes);
+      const bool is_plain = !h.with_refs && message.block_sizes().empty();
+      if (from != rank() && letters_.take(from, h, content, is_plain)) return;
+      if (is_plain && is_flat_answer(h, content, asker)) {
+        if (h.counts) received_.fetch_add(1);
+        return;
+      }
+      incoming_parts parts(message);
+      if (h.with_refs) parts.read_refs_by(reader_of_refs(from));
+      input_archive in(message.bytes().subspan(head::bytes), &parts);
+      take(from, h, in, message, asker);
+    } catch (...) {
+      asker != nullptr ? asker->fail(std::current_exception()) : refuse(from, h, std::current_exception());
+    }
+    if (h.counts) received_.fetch_add(1);  // behind what it made
+  }
+  void take_here(std::span<const std::byte> all) override {
     incoming message(all, {});
     receive(rank(), message);
   }

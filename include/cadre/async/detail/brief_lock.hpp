@@ -14,12 +14,18 @@ namespace detail {
 class brief_lock {
  public:
   void lock() noexcept {
-    for (unsigned tries = 0; locked_.exchange(true, std::memory_order_acquire); ++tries)
-      tries % 64 != 63 ? relax() : static_cast<void>(::sched_yield());
+    if (locked_.exchange(true, std::memory_order_acquire)) [[unlikely]]
+      wait();
   }
   void unlock() noexcept { locked_.store(false, std::memory_order_release); }
 
  private:
+  [[gnu::noinline]] void wait() noexcept {
+    unsigned tries = 0;
+    do ++tries % 64 != 0 ? relax() : static_cast<void>(::sched_yield());
+    while (locked_.exchange(true, std::memory_order_acquire));
+  }
+
   std::atomic<bool> locked_{false};
 };
 

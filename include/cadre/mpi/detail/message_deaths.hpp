@@ -93,7 +93,7 @@ inline void message_link::pass_on(int dead, const std::string& how, knowledge by
                                         : by != knowledge::told && r == 0;
     if (!is_to_know) continue;
     const auto done = p.out.tell_death(dead, how);
-    if (done.allowed) note(r, p, done);
+    if (done.allowed()) note(r, p, done);
   }
   flush();
 }

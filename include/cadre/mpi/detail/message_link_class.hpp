@@ -122,6 +122,11 @@ class message_link final : public cadre::detail::link {
   void send(int to, cadre::detail::outgoing&& message, urgency how) override {
     send_large(to, std::move(message), how);
   }
+  [[nodiscard]] std::uint64_t sent() const noexcept override {
+    std::uint64_t n = 0;
+    for (const auto& p : peers_) n += p->out.messages();
+    return n;
+  }
   void flush() override {
     for (std::size_t word = 0; word < unsent_.size(); ++word)
       if (unsent_[word].load(std::memory_order_relaxed) != 0) flush(word);
@@ -250,12 +255,15 @@ class message_link final : public cadre::detail::link {
 
   peer& target(int to) {
     if (to < 0 || to >= members() || to == rank_) [[unlikely]]
-      throw message_error::misuse("no message goes from rank " + std::to_string(rank_) + " to rank " +
-                                  std::to_string(to) + " of " + std::to_string(world_size()));
+      refuse(to);
     peer& p = at(to);
     if (!p.alive.load(std::memory_order_acquire)) [[unlikely]]
       refuse(p);
     return p;
+  }
+  [[noreturn]] [[gnu::cold]] void refuse(int to) const {
+    throw message_error::misuse("no message goes from rank " + std::to_string(rank_) + " to rank " +
+                                std::to_string(to) + " of " + std::to_string(world_size()));
   }
   [[noreturn]] [[gnu::cold]] void refuse(peer& p);
   void make_peers(int world_size, int members);
@@ -271,14 +279,15 @@ class message_link final : public cadre::detail::link {
     note(to, p, p.out.append(message));
   }
   void note(int to, peer& p, outbox::appended done) {
-    if (!done.allowed) [[unlikely]]
+    if (!done.allowed()) [[unlikely]]
       refuse(p);
-    if (done.first) {
-      unsent_[static_cast<std::size_t>(to) / 64].fetch_or(std::uint64_t{1} << (to % 64), std::memory_order_seq_cst);
-      call_thread();
-    }
-    if (done.filled) [[unlikely]]
+    if (done.first()) note_unsent(to);
+    if (done.filled()) [[unlikely]]
       push_full(to, p);
+  }
+  [[gnu::noinline]] void note_unsent(int to) {
+    unsent_[static_cast<std::size_t>(to) / 64].fetch_or(std::uint64_t{1} << (to % 64), std::memory_order_seq_cst);
+    call_thread();
   }
   void push_full(int to, peer& p);
   [[gnu::cold]] void wait_for_room(peer& p);

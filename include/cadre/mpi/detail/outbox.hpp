@@ -44,10 +44,20 @@ class outbox {
   /// Of a message at most: the record that tells their sizes fits into a batch.
   static constexpr std::size_t most_blocks = 4000;
 
-  struct appended {
-    bool allowed;  ///< else the box is closed, and nothing was appended
-    bool first;    ///< nothing was open before
-    bool filled;   ///< a batch is complete
+  /// What an append did. One number, as three bools would be put together in memory, and waited for, by every message.
+  class appended {
+   public:
+    appended() = default;
+    appended(bool first, bool filled) noexcept : bits_(1U | unsigned{first} << 1 | unsigned{filled} << 2) {}
+    /// Else the box is closed, and nothing was appended.
+    [[nodiscard]] bool allowed() const noexcept { return bits_ & 1; }
+    /// Nothing was open before.
+    [[nodiscard]] bool first() const noexcept { return bits_ & 2; }
+    /// A batch is complete.
+    [[nodiscard]] bool filled() const noexcept { return bits_ & 4; }
+
+   private:
+    unsigned bits_ = 0;
   };
 
   appended append(std::span<const std::byte> bytes) {
@@ -67,7 +77,7 @@ class outbox {
                   const std::shared_ptr<const void>& keep) {
     std::vector<std::byte> about((blocks.size() + 2) * number_bytes);
     const std::lock_guard lock(lock_);
-    if (closed_) return {false, false, false};
+    if (closed_) return {};
     const bool first = is_open_empty();
     bool filled = put_fragments(bytes);
     std::byte* at = put_number(put_number(about.data(), blocks.size()), pieces_);
@@ -75,13 +85,13 @@ class outbox {
     about.resize(static_cast<std::size_t>(at - about.data()));
     filled |= make_room(about.size() + bytes.size());
     put(record_kind::message_with_blocks, bytes, about);
-    ++messages_;
+    count_message();
     for (const auto block : blocks) {
       open_->blocks.push_back({block, pieces_, keep});
       pieces_ += pieces_of(block.size());
       blocks_under_way_.fetch_add(block.size(), std::memory_order_relaxed);
     }
-    return {true, first, seal_if_enough() || filled};
+    return {first, seal_if_enough() || filled};
   }
 
   /// That a rank has died: also after close(), until confirm(). Not allowed where nobody would read it.
@@ -89,12 +99,12 @@ class outbox {
     how = how.substr(0, 1000);
     std::byte who[number_bytes];
     const std::lock_guard lock(lock_);
-    if (confirmed_ || how.empty()) return {false, false, false};
+    if (confirmed_ || how.empty()) return {};
     const bool first = is_open_empty();
     const bool filled = make_room(number_bytes + how.size());
     put(record_kind::farewell, std::as_bytes(std::span(how)),
         std::span(who, static_cast<std::size_t>(put_number(who, static_cast<std::uint64_t>(rank)) - who)));
-    return {true, first, seal_if_enough() || filled};
+    return {first, seal_if_enough() || filled};
   }
 
   /// Nothing is appended from now on but the farewell, and a second one by confirm(). False if that was done before.
@@ -146,6 +156,8 @@ class outbox {
     else if (spare_ == nullptr)
       spare_ = std::move(batch);
   }
+  /// Messages that were appended.
+  [[nodiscard]] std::uint64_t messages() const noexcept { return messages_.load(std::memory_order_relaxed); }
   [[nodiscard]] bool is_empty() {
     const std::lock_guard lock(lock_);
     return ready_.empty() && is_open_empty();
@@ -175,8 +187,8 @@ class outbox {
   appended append_here(std::size_t bytes, const Write& write) {
     const bool first = open_->used == header_bytes;
     put(record_kind::message, bytes, {}, write);
-    ++messages_;
-    return {true, first, seal_if_enough()};
+    count_message();
+    return {first, seal_if_enough()};
   }
   [[gnu::noinline]] appended append_slow(const cadre::detail::written_in_place& message) {
     std::array<std::byte, cadre::detail::written_in_place::most> all;
@@ -185,13 +197,13 @@ class outbox {
   }
 
   [[gnu::noinline]] appended append_slow(std::span<const std::byte> bytes) {
-    if (closed_) return {false, false, false};
+    if (closed_) return {};
     const bool first = is_open_empty();
     bool filled = put_fragments(bytes);
     filled |= make_room(bytes.size());
     put(record_kind::message, bytes);
-    ++messages_;
-    return {true, first, seal_if_enough() || filled};
+    count_message();
+    return {first, seal_if_enough() || filled};
   }
 
   // All but what a last record holds, which is left in `bytes`.
@@ -238,18 +250,19 @@ class outbox {
   void put_farewell() {
     std::byte count[number_bytes];
     make_room(number_bytes);
-    put(record_kind::farewell, {}, std::span(count, static_cast<std::size_t>(put_number(count, messages_) - count)));
+    put(record_kind::farewell, {}, std::span(count, static_cast<std::size_t>(put_number(count, messages()) - count)));
   }
+  // Under the lock, so no other one adds.
+  void count_message() noexcept { messages_.store(messages() + 1, std::memory_order_relaxed); }
   void open() { open_ = spare_ != nullptr ? std::move(spare_) : std::make_unique<batch_out>(); }
   void seal() { ready_.push_back(std::move(open_)); }
 
   cadre::detail::brief_lock lock_;
   std::unique_ptr<batch_out> open_, spare_;
   std::deque<std::unique_ptr<batch_out>> ready_;
-  std::uint64_t pieces_ = 0;    // that blocks before have taken
-  std::uint64_t messages_ = 0;  // all that were appended
+  std::uint64_t pieces_ = 0;  // that blocks before have taken
   bool closed_ = false, confirmed_ = false;
-  std::atomic<std::uint64_t> appended_{0}, acknowledged_{0}, blocks_under_way_{0};
+  std::atomic<std::uint64_t> messages_{0}, appended_{0}, acknowledged_{0}, blocks_under_way_{0};
 };
 
 }  // namespace mpi::detail
