@@ -533,6 +533,8 @@ class link {
     message.write(message.what, all.data());
     send(to, std::span<const std::byte>(all).first(message.bytes), how);
   }
+  /// How many messages were appended. Each counts before it can be received.
+  [[nodiscard]] virtual std::uint64_t sent() const noexcept = 0;
   /// What is buffered goes now.
   virtual void flush() = 0;
 
@@ -16138,12 +16140,18 @@ namespace detail {
 class brief_lock {
  public:
   void lock() noexcept {
-    for (unsigned tries = 0; locked_.exchange(true, std::memory_order_acquire); ++tries)
-      tries % 64 != 63 ? relax() : static_cast<void>(::sched_yield());
+    if (locked_.exchange(true, std::memory_order_acquire)) [[unlikely]]
+      wait();
   }
   void unlock() noexcept { locked_.store(false, std::memory_order_release); }
 
  private:
+  [[gnu::noinline]] void wait() noexcept {
+    unsigned tries = 0;
+    do ++tries % 64 != 0 ? relax() : static_cast<void>(::sched_yield());
+    while (locked_.exchange(true, std::memory_order_acquire));
+  }
+
   std::atomic<bool> locked_{false};
 };
 
@@ -16178,7 +16186,8 @@ class cancelled_letters {
     void begin(int from, std::uint64_t number, task& call) noexcept {
       from_.store(from, std::memory_order_relaxed);
       number_.store(number, std::memory_order_relaxed);
-      call_.store(reinterpret_cast<std::uintptr_t>(&call));
+      call_.store(reinterpret_cast<std::uintptr_t>(&call), std::memory_order_release);
+      uneven_barrier::frequent();
     }
     void end(task& call) noexcept {
       for (auto mine = reinterpret_cast<std::uintptr_t>(&call);
@@ -16248,6 +16257,7 @@ class cancelled_letters {
       const std::lock_guard lock(mutex_);
       all_.emplace(from, number);
       size_.store(all_.size());
+      uneven_barrier::seldom();
       for (call_under_way* c = first_; c != nullptr && !found; c = c->next_) found = c->take(from, number);
       if (found) all_.erase({from, number});
       size_.store(all_.size());
@@ -17118,6 +17128,15 @@ struct message_head {
     each(h, [at = from.data()](auto& member, std::size_t offset) { std::memcpy(&member, at + offset, sizeof member); });
     return h;
   }
+  static std::uint64_t number_of(std::span<const std::byte, bytes> head) noexcept {
+    std::uint64_t n;
+    std::memcpy(&n, head.data() + offsetof(message_head, number), sizeof n);
+    return n;
+  }
+  /// Whether they differ by their numbers at most.
+  static bool alike(std::span<const std::byte, bytes> a, std::span<const std::byte, bytes> b) noexcept {
+    return std::memcmp(a.data() + sizeof number, b.data() + sizeof number, bytes - sizeof number) == 0;
+  }
   void write(std::byte* to) const noexcept {
     each(*this, [to](const auto& member, std::size_t offset) { std::memcpy(to + offset, &member, sizeof member); });
   }
@@ -17135,7 +17154,7 @@ struct message_head {
     f(h.with_refs, offsetof(message_head, with_refs));
   }
 };
-static_assert(offsetof(message_head, with_refs) + 1 == message_head::bytes);
+static_assert(offsetof(message_head, with_refs) + 1 == message_head::bytes && offsetof(message_head, number) == 0);
 
 /// What goes along with a message from where it lies.
 struct enclosed {
@@ -17462,6 +17481,8 @@ struct letters_of_turn {
   std::uint32_t calls = 0;
   receives_letters* owes = nullptr;  ///< the answers to some
   std::uint64_t since = 0;           ///< ticks
+  std::uint64_t looked = 0;          ///< at the clock, ticks
+  std::uint32_t before_look = 0;     ///< calls that need not look at it
 
   void pay() noexcept {
     if (owes != nullptr) std::exchange(owes, nullptr)->answers_end();
@@ -17573,8 +17594,14 @@ class letters final : public state_with_error, public call_in_mailbox {
   // Answers wait for those that follow at once, if they do.
   void owe() noexcept {
     constexpr std::uint64_t long_enough = 50'000;
-    const std::uint64_t now = ticks();
+    constexpr std::uint32_t few = 8;
     letters_of_turn& all = turn();
+    if (all.owes != nullptr && all.before_look != 0) {
+      --all.before_look;
+      return;
+    }
+    const std::uint64_t now = ticks();  // takes as long as much of a short call
+    all.before_look = now - std::exchange(all.looked, now) < long_enough / few ? few - 1 : 0;
     if (all.owes == nullptr) {
       all.owes = &to_;
       all.since = now;
@@ -18523,7 +18550,10 @@ class actor_cell final : public strand {
 
   void check_type(const std::type_info& said) const {
     if (*type_ != said) [[unlikely]]
-      throw wrong_actor_type(label_, type_name(*type_), type_name(said));
+      refuse(said);
+  }
+  [[noreturn]] [[gnu::cold]] void refuse(const std::type_info& said) const {
+    throw wrong_actor_type(label_, type_name(*type_), type_name(said));
   }
 
   // Others look for the runner in the task's own pool.
@@ -20537,7 +20567,7 @@ class job : public receives_letters {
   ~job() = default;
 
   /// For a message to this rank itself: to an actor that was made anew on the rank of its caller.
-  virtual void deliver_here(std::span<const std::byte> all) = 0;
+  virtual void take_here(std::span<const std::byte> all) = 0;
   // Writes what comes behind a message's head.
   struct archive_writer {
     void (*write)(const void* what, output_archive& to);
@@ -20551,22 +20581,27 @@ class job : public receives_letters {
     static_assert(bytes <= written_in_place::most);
     const auto put = [&](std::byte* at) noexcept { h.write(at), write.put(at + head::bytes); };
     constexpr auto call = [](const void* what, std::byte* at) noexcept { (*static_cast<decltype(put)*>(what))(at); };
-    count(h, [&] {
-      if (to != rank()) return way_->send(to, written_in_place{bytes, call, &put}, how);
-      std::array<std::byte, bytes> message;
-      put(message.data());
-      deliver_here(message);
-    });
-  }
-  template <class Send>
-  void count(const head& h, Send&& send) {
-    if (h.counts) sent_.fetch_add(1);
-    try {
-      send();
-    } catch (...) {
-      if (h.counts) sent_.fetch_sub(1);
-      throw;
+    if (to != rank()) {
+      way_->send(to, written_in_place{bytes, call, &put}, how);
+      return set_apart(h);
     }
+    std::array<std::byte, bytes> message;
+    put(message.data());
+    deliver_here(h, message);
+  }
+  [[gnu::noinline]] void deliver_here(const head& h, std::span<const std::byte> all) {
+    if (h.counts) sent_here_.fetch_add(1);
+    take_here(all);
+  }
+  // The link counts what it sends, under a lock that it takes anyway: this, afterwards, what is not to count.
+  void set_apart(const head& h) noexcept {
+    if (!h.counts) [[unlikely]]
+      sent_apart_.fetch_add(1);
+  }
+  /// For a moment perhaps too many, never too few.
+  [[nodiscard]] std::uint64_t sent() const noexcept {
+    const std::uint64_t apart = sent_apart_.load();
+    return way_->sent() - apart + sent_here_.load();
   }
   template <class Write>
   void send(int to, head h, bool refs, const Write& write, urgency how, enclosed with = {}) {
@@ -20587,7 +20622,7 @@ class job : public receives_letters {
   cancelled_letters cancelled_;
   std::mutex dying_;  // while the death of a rank is told
   const std::shared_ptr<places> ranks_;
-  std::atomic<std::uint64_t> sent_{0}, received_{0};
+  std::atomic<std::uint64_t> sent_here_{0}, sent_apart_{0}, received_{0};
 };
 
 }  // namespace detail
@@ -20627,10 +20662,10 @@ class remote_request : public waits_for_answer {
 
   /// Before it is asked for there; of an actor, if it is a call, in that cell. Returns the number of the request.
   std::uint64_t expect_from(int to, std::uint32_t cell) {
-    to_ = to;
-    cell_ = cell;
+    to_.store(to, std::memory_order_relaxed);
+    cell_.store(cell, std::memory_order_relaxed);
     const std::uint64_t n = job_.open().add(*this, to);
-    number_ = n;
+    number_.store(n, std::memory_order_release);
     return n;
   }
   /// It could not be sent: false if somebody else ends it, or has done so.
@@ -20670,7 +20705,10 @@ class remote_request : public waits_for_answer {
   charge cost;
 
   [[nodiscard]] std::string_view what() const noexcept final { return name_; }
-  [[nodiscard]] place asked_at() const noexcept final { return {to_, cell_, number_}; }
+  [[nodiscard]] place asked_at() const noexcept final {
+    const std::uint64_t n = number_.load(std::memory_order_acquire);
+    return {to_.load(std::memory_order_relaxed), cell_.load(std::memory_order_relaxed), n};
+  }
   void lost(std::string_view how) noexcept final {
     fail(moves_      ? std::make_exception_ptr(actor_died::made_anew(name_, how))
          : of_actor_ ? std::make_exception_ptr(actor_died(name_, how))
@@ -20716,7 +20754,10 @@ class remote_result final : public state<R>, public remote_request {
   }
   bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
   [[nodiscard]] bool is_brought_briefly() const noexcept override { return true; }
-  void on_stop() noexcept override { job_.cancel(to_, number_); }
+  void on_stop() noexcept override {
+    const auto at = asked_at();
+    job_.cancel(at.rank, at.number);
+  }
 
   void arrive(input_archive& answer, incoming&) noexcept override {
     if constexpr (travels_as_block<R>)

@@ -3224,10 +3224,20 @@ class outbox {
   /// Of a message at most: the record that tells their sizes fits into a batch.
   static constexpr std::size_t most_blocks = 4000;
 
-  struct appended {
-    bool allowed;  ///< else the box is closed, and nothing was appended
-    bool first;    ///< nothing was open before
-    bool filled;   ///< a batch is complete
+  /// What an append did. One number, as three bools would be put together in memory, and waited for, by every message.
+  class appended {
+   public:
+    appended() = default;
+    appended(bool first, bool filled) noexcept : bits_(1U | unsigned{first} << 1 | unsigned{filled} << 2) {}
+    /// Else the box is closed, and nothing was appended.
+    [[nodiscard]] bool allowed() const noexcept { return bits_ & 1; }
+    /// Nothing was open before.
+    [[nodiscard]] bool first() const noexcept { return bits_ & 2; }
+    /// A batch is complete.
+    [[nodiscard]] bool filled() const noexcept { return bits_ & 4; }
+
+   private:
+    unsigned bits_ = 0;
   };
 
   appended append(std::span<const std::byte> bytes) {
@@ -3247,7 +3257,7 @@ class outbox {
                   const std::shared_ptr<const void>& keep) {
     std::vector<std::byte> about((blocks.size() + 2) * number_bytes);
     const std::lock_guard lock(lock_);
-    if (closed_) return {false, false, false};
+    if (closed_) return {};
     const bool first = is_open_empty();
     bool filled = put_fragments(bytes);
     std::byte* at = put_number(put_number(about.data(), blocks.size()), pieces_);
@@ -3255,13 +3265,13 @@ class outbox {
     about.resize(static_cast<std::size_t>(at - about.data()));
     filled |= make_room(about.size() + bytes.size());
     put(record_kind::message_with_blocks, bytes, about);
-    ++messages_;
+    count_message();
     for (const auto block : blocks) {
       open_->blocks.push_back({block, pieces_, keep});
       pieces_ += pieces_of(block.size());
       blocks_under_way_.fetch_add(block.size(), std::memory_order_relaxed);
     }
-    return {true, first, seal_if_enough() || filled};
+    return {first, seal_if_enough() || filled};
   }
 
   /// That a rank has died: also after close(), until confirm(). Not allowed where nobody would read it.
@@ -3269,12 +3279,12 @@ class outbox {
     how = how.substr(0, 1000);
     std::byte who[number_bytes];
     const std::lock_guard lock(lock_);
-    if (confirmed_ || how.empty()) return {false, false, false};
+    if (confirmed_ || how.empty()) return {};
     const bool first = is_open_empty();
     const bool filled = make_room(number_bytes + how.size());
     put(record_kind::farewell, std::as_bytes(std::span(how)),
         std::span(who, static_cast<std::size_t>(put_number(who, static_cast<std::uint64_t>(rank)) - who)));
-    return {true, first, seal_if_enough() || filled};
+    return {first, seal_if_enough() || filled};
   }
 
   /// Nothing is appended from now on but the farewell, and a second one by confirm(). False if that was done before.
@@ -3326,6 +3336,8 @@ class outbox {
     else if (spare_ == nullptr)
       spare_ = std::move(batch);
   }
+  /// Messages that were appended.
+  [[nodiscard]] std::uint64_t messages() const noexcept { return messages_.load(std::memory_order_relaxed); }
   [[nodiscard]] bool is_empty() {
     const std::lock_guard lock(lock_);
     return ready_.empty() && is_open_empty();
@@ -3355,8 +3367,8 @@ class outbox {
   appended append_here(std::size_t bytes, const Write& write) {
     const bool first = open_->used == header_bytes;
     put(record_kind::message, bytes, {}, write);
-    ++messages_;
-    return {true, first, seal_if_enough()};
+    count_message();
+    return {first, seal_if_enough()};
   }
   [[gnu::noinline]] appended append_slow(const cadre::detail::written_in_place& message) {
     std::array<std::byte, cadre::detail::written_in_place::most> all;
@@ -3365,13 +3377,13 @@ class outbox {
   }
 
   [[gnu::noinline]] appended append_slow(std::span<const std::byte> bytes) {
-    if (closed_) return {false, false, false};
+    if (closed_) return {};
     const bool first = is_open_empty();
     bool filled = put_fragments(bytes);
     filled |= make_room(bytes.size());
     put(record_kind::message, bytes);
-    ++messages_;
-    return {true, first, seal_if_enough() || filled};
+    count_message();
+    return {first, seal_if_enough() || filled};
   }
 
   // All but what a last record holds, which is left in `bytes`.
@@ -3418,18 +3430,19 @@ class outbox {
   void put_farewell() {
     std::byte count[number_bytes];
     make_room(number_bytes);
-    put(record_kind::farewell, {}, std::span(count, static_cast<std::size_t>(put_number(count, messages_) - count)));
+    put(record_kind::farewell, {}, std::span(count, static_cast<std::size_t>(put_number(count, messages()) - count)));
   }
+  // Under the lock, so no other one adds.
+  void count_message() noexcept { messages_.store(messages() + 1, std::memory_order_relaxed); }
   void open() { open_ = spare_ != nullptr ? std::move(spare_) : std::make_unique<batch_out>(); }
   void seal() { ready_.push_back(std::move(open_)); }
 
   cadre::detail::brief_lock lock_;
   std::unique_ptr<batch_out> open_, spare_;
   std::deque<std::unique_ptr<batch_out>> ready_;
-  std::uint64_t pieces_ = 0;    // that blocks before have taken
-  std::uint64_t messages_ = 0;  // all that were appended
+  std::uint64_t pieces_ = 0;  // that blocks before have taken
   bool closed_ = false, confirmed_ = false;
-  std::atomic<std::uint64_t> appended_{0}, acknowledged_{0}, blocks_under_way_{0};
+  std::atomic<std::uint64_t> messages_{0}, appended_{0}, acknowledged_{0}, blocks_under_way_{0};
 };
 
 }  // namespace mpi::detail
@@ -3826,6 +3839,11 @@ class message_link final : public cadre::detail::link {
   void send(int to, cadre::detail::outgoing&& message, urgency how) override {
     send_large(to, std::move(message), how);
   }
+  [[nodiscard]] std::uint64_t sent() const noexcept override {
+    std::uint64_t n = 0;
+    for (const auto& p : peers_) n += p->out.messages();
+    return n;
+  }
   void flush() override {
     for (std::size_t word = 0; word < unsent_.size(); ++word)
       if (unsent_[word].load(std::memory_order_relaxed) != 0) flush(word);
@@ -3954,12 +3972,15 @@ class message_link final : public cadre::detail::link {
 
   peer& target(int to) {
     if (to < 0 || to >= members() || to == rank_) [[unlikely]]
-      throw message_error::misuse("no message goes from rank " + std::to_string(rank_) + " to rank " +
-                                  std::to_string(to) + " of " + std::to_string(world_size()));
+      refuse(to);
     peer& p = at(to);
     if (!p.alive.load(std::memory_order_acquire)) [[unlikely]]
       refuse(p);
     return p;
+  }
+  [[noreturn]] [[gnu::cold]] void refuse(int to) const {
+    throw message_error::misuse("no message goes from rank " + std::to_string(rank_) + " to rank " +
+                                std::to_string(to) + " of " + std::to_string(world_size()));
   }
   [[noreturn]] [[gnu::cold]] void refuse(peer& p);
   void make_peers(int world_size, int members);
@@ -3975,14 +3996,15 @@ class message_link final : public cadre::detail::link {
     note(to, p, p.out.append(message));
   }
   void note(int to, peer& p, outbox::appended done) {
-    if (!done.allowed) [[unlikely]]
+    if (!done.allowed()) [[unlikely]]
       refuse(p);
-    if (done.first) {
-      unsent_[static_cast<std::size_t>(to) / 64].fetch_or(std::uint64_t{1} << (to % 64), std::memory_order_seq_cst);
-      call_thread();
-    }
-    if (done.filled) [[unlikely]]
+    if (done.first()) note_unsent(to);
+    if (done.filled()) [[unlikely]]
       push_full(to, p);
+  }
+  [[gnu::noinline]] void note_unsent(int to) {
+    unsent_[static_cast<std::size_t>(to) / 64].fetch_or(std::uint64_t{1} << (to % 64), std::memory_order_seq_cst);
+    call_thread();
   }
   void push_full(int to, peer& p);
   [[gnu::cold]] void wait_for_room(peer& p);
@@ -4213,7 +4235,7 @@ inline void message_link::pass_on(int dead, const std::string& how, knowledge by
                                         : by != knowledge::told && r == 0;
     if (!is_to_know) continue;
     const auto done = p.out.tell_death(dead, how);
-    if (done.allowed) note(r, p, done);
+    if (done.allowed()) note(r, p, done);
   }
   flush();
 }
@@ -5181,6 +5203,7 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ACTOR_DETAIL_ARRIVING_LETTERS_HPP
 #define CADRE_ACTOR_DETAIL_ARRIVING_LETTERS_HPP
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -5198,6 +5221,15 @@ class arriving_letters {
   arriving_letters(actor_table& actors, receives_letters& to, pool_id home) noexcept
       : actors_(actors), to_(to), home_(home) {}
 
+  /// Whether the message begins like the letter before, but for its number, and is with it now; else take() has to look.
+  [[nodiscard]] bool take_alike(int from, const incoming& message) noexcept {
+    constexpr std::size_t head = message_head::bytes;
+    const std::span<const std::byte> all = message.bytes();
+    if (!some_ || some_->from() != from || all.size() < head || all.size() - head > packed_letters::largest ||
+        !message.block_sizes().empty() || !message_head::alike(all.first<head>(), last_))
+      return false;
+    return some_->add(*opened_by_, message_head::number_of(all.first<head>()), all.subspan(head));
+  }
   /// False for what is not to be a letter, before which those that came go into the mailbox.
   bool take(int from, const message_head& h, std::span<const std::byte> arguments, bool is_plain) {
     const handler* const opened_by =
@@ -5207,6 +5239,8 @@ class arriving_letters {
       deliver();
       return false;
     }
+    h.write(last_.data());
+    opened_by_ = opened_by;
     if (some_ && whose_ == actor_address{h.cell, h.generation} && some_->from() == from &&
         some_->add(*opened_by, h.number, arguments))
       return true;
@@ -5240,6 +5274,8 @@ class arriving_letters {
   const std::vector<const handler*>& handlers_ = handler::all();
   task_ref<letters> some_;
   actor_address whose_;
+  std::array<std::byte, message_head::bytes> last_{};  // the head of the one that was added last
+  const handler* opened_by_ = nullptr;                 // that one
 };
 
 }  // namespace detail
@@ -6143,14 +6179,14 @@ class serving_job final : public job,
   };
   [[nodiscard]] activity look() {
     activity a;
-    a.received = received_.load();  // before sent_: see finish()
+    a.received = received_.load();  // before sent(): see finish()
     a.idle = requests_.open() == 0;
     a.still = moved_.idle() && revivals_.idle() && respawns_.idle() && errands_.idle() &&
               scheduler_of(core_.pool()).is_idle();
     a.idle = a.idle && a.still;
     a.waiting = core_.waiting_for_resources();
     a.holds = a.waiting != 0 && !core_.actors().all_of(nullptr).empty();
-    a.sent = sent_.load();
+    a.sent = sent();
     return a;
   }
   /// By rank 0.
@@ -6169,26 +6205,8 @@ class serving_job final : public job,
   // ---- message_sink
 
   void receive(int from, incoming& message) noexcept override {
-    const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
-    head h;
-    waits_for_answer* asker = nullptr;
-    try {
-      h = head::read(message.bytes());
-      const auto content = message.bytes().subspan(head::bytes);
-      const bool is_plain = !h.with_refs && message.block_sizes().empty();
-      if (from != rank() && letters_.take(from, h, content, is_plain)) return;
-      if (is_plain && is_flat_answer(h, content, asker)) {
-        if (h.counts) received_.fetch_add(1);
-        return;
-      }
-      incoming_parts parts(message);
-      if (h.with_refs) parts.read_refs_by(reader_of_refs(from));
-      input_archive in(message.bytes().subspan(head::bytes), &parts);
-      take(from, h, in, message, asker);
-    } catch (...) {
-      asker != nullptr ? asker->fail(std::current_exception()) : refuse(from, h, std::current_exception());
-    }
-    if (h.counts) received_.fetch_add(1);  // behind what it made
+    if (letters_.take_alike(from, message)) return;
+    receive_any(from, message);
   }
   void batch_ends() noexcept override { letters_.deliver(); }
   // Virtual functions are defined in the class: a vtable that lies with one that is not is compiled in every unit.
@@ -6260,17 +6278,18 @@ class serving_job final : public job,
     write.write(write.what, archive);
     std::vector<std::span<const std::byte>> blocks = parts.take_blocks();
     if (!with.block.empty()) blocks.push_back(with.block);
-    count(h, [&] {
-      if (to == rank())
-        deliver_here(bytes.to_vector());
-      else if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
+    if (to == rank()) {
+      deliver_here(h, bytes.to_vector());
+    } else {
+      if (const auto all = bytes.in_one_piece(); !all.empty() && blocks.empty())
         way_->send(to, all, how);
       else
         way_->send(
             to,
             {.bytes = std::exchange(bytes, byte_buffer()), .blocks = std::move(blocks), .keep = std::move(with.keep)},
             how);
-    });
+      set_apart(h);
+    }
     parts.sent();
     bytes.clear();
     spare_buffer() = std::move(bytes);
@@ -6280,7 +6299,29 @@ class serving_job final : public job,
     static thread_local byte_buffer spare;
     return spare;
   }
-  void deliver_here(std::span<const std::byte> all) override {
+  [[gnu::noinline]] void receive_any(int from, incoming& message) noexcept {
+    const outside_of_tasks here;  // which task of this rank happens to poll is not the sender's matter
+    head h;
+    waits_for_answer* asker = nullptr;
+    try {
+      h = head::read(message.bytes());
+      const auto content = message.bytes().subspan(head::bytes);
+      const bool is_plain = !h.with_refs && message.block_sizes().empty();
+      if (from != rank() && letters_.take(from, h, content, is_plain)) return;
+      if (is_plain && is_flat_answer(h, content, asker)) {
+        if (h.counts) received_.fetch_add(1);
+        return;
+      }
+      incoming_parts parts(message);
+      if (h.with_refs) parts.read_refs_by(reader_of_refs(from));
+      input_archive in(message.bytes().subspan(head::bytes), &parts);
+      take(from, h, in, message, asker);
+    } catch (...) {
+      asker != nullptr ? asker->fail(std::current_exception()) : refuse(from, h, std::current_exception());
+    }
+    if (h.counts) received_.fetch_add(1);  // behind what it made
+  }
+  void take_here(std::span<const std::byte> all) override {
     incoming message(all, {});
     receive(rank(), message);
   }

@@ -123,14 +123,51 @@ TEST_CASE("Of calls that are cancelled at any time each ends, and none runs that
   a.stop().get();
 }
 
-TEST_CASE("An answer does not wait for a long call behind it", "[mpi]") {
+TEST_CASE("Calls of several methods and actors, by turns and in a row, each reach their own", "[mpi]") {
+  job rt;
+  std::mt19937 random(1);
+  const std::vector<cadre::actor<subject>> all{rt->actor<subject>(on_last(*rt)), rt->actor<subject>(on_last(*rt))};
+  const auto third = rt->actor<other>(on_last(*rt));
+  std::vector<std::vector<int>> told(2);
+  std::vector<std::vector<cadre::future<int>>> counted(2);
+  std::vector<cadre::future<int>> of_third;
+  for (int k = 0; k < 5000; ++k) {
+    const std::size_t who = random() % 2;
+    const auto what = random() % 4;
+    for (auto n = random() % 5; n-- != 0;) {
+      if (what == 3) {
+        of_third.push_back(third.call<&other::next>());
+      } else if (what == 2) {
+        counted[who].push_back(all[who].call<&subject::next>());
+      } else {
+        all[who].tell<&subject::note>(k);
+        told[who].push_back(k);
+      }
+    }
+  }
+  for (std::size_t who = 0; who < 2; ++who) {
+    int calls = 0;
+    for (auto& f : counted[who]) CHECK(f.get() == ++calls);
+    CHECK(all[who].call<&subject::seen>().get() == told[who]);
+    all[who].stop().get();
+  }
+  for (auto& f : of_third) CHECK(f.get() == -1000);
+  third.stop().get();
+}
+
+TEST_CASE("Answers do not wait for a long call behind them", "[mpi]") {
   job rt;
   const auto a = rt->actor<subject>(on_last(*rt));
+  const int before_it = GENERATE(1, 2, 100);
+  int calls = 0;
   for (int k = 1; k <= 20; ++k) {
-    auto quick = a.call<&subject::next>();
+    std::vector<cadre::future<int>> quick;
+    for (int i = 0; i < before_it; ++i) quick.push_back(a.call<&subject::next>());
     auto lasting = a.call<&subject::until_stopped>();
-    CHECK(quick.wait_for(std::chrono::seconds(10)));
-    CHECK(quick.get() == k);
+    for (auto& f : quick) {
+      CHECK(f.wait_for(std::chrono::seconds(10)));
+      CHECK(f.get() == ++calls);
+    }
     lasting.cancel();
     try {
       const int got = lasting.get();

@@ -36,10 +36,10 @@ class remote_request : public waits_for_answer {
 
   /// Before it is asked for there; of an actor, if it is a call, in that cell. Returns the number of the request.
   std::uint64_t expect_from(int to, std::uint32_t cell) {
-    to_ = to;
-    cell_ = cell;
+    to_.store(to, std::memory_order_relaxed);
+    cell_.store(cell, std::memory_order_relaxed);
     const std::uint64_t n = job_.open().add(*this, to);
-    number_ = n;
+    number_.store(n, std::memory_order_release);
     return n;
   }
   /// It could not be sent: false if somebody else ends it, or has done so.
@@ -79,7 +79,10 @@ class remote_request : public waits_for_answer {
   charge cost;
 
   [[nodiscard]] std::string_view what() const noexcept final { return name_; }
-  [[nodiscard]] place asked_at() const noexcept final { return {to_, cell_, number_}; }
+  [[nodiscard]] place asked_at() const noexcept final {
+    const std::uint64_t n = number_.load(std::memory_order_acquire);
+    return {to_.load(std::memory_order_relaxed), cell_.load(std::memory_order_relaxed), n};
+  }
   void lost(std::string_view how) noexcept final {
     fail(moves_      ? std::make_exception_ptr(actor_died::made_anew(name_, how))
          : of_actor_ ? std::make_exception_ptr(actor_died(name_, how))
@@ -125,7 +128,10 @@ class remote_result final : public state<R>, public remote_request {
   }
   bool bring_nearer(time_point) noexcept override { return job_.bring_nearer(*this); }
   [[nodiscard]] bool is_brought_briefly() const noexcept override { return true; }
-  void on_stop() noexcept override { job_.cancel(to_, number_); }
+  void on_stop() noexcept override {
+    const auto at = asked_at();
+    job_.cancel(at.rank, at.number);
+  }
 
   void arrive(input_archive& answer, incoming&) noexcept override {
     if constexpr (travels_as_block<R>)

@@ -1,6 +1,7 @@
 #ifndef CADRE_ACTOR_DETAIL_CANCELLED_LETTERS_HPP
 #define CADRE_ACTOR_DETAIL_CANCELLED_LETTERS_HPP
 
+#include <cadre/async/detail/barrier.hpp>
 #include <cadre/async/detail/brief_lock.hpp>
 #include <cadre/async/detail/cancel.hpp>
 #include <cadre/async/detail/task.hpp>
@@ -28,7 +29,8 @@ class cancelled_letters {
     void begin(int from, std::uint64_t number, task& call) noexcept {
       from_.store(from, std::memory_order_relaxed);
       number_.store(number, std::memory_order_relaxed);
-      call_.store(reinterpret_cast<std::uintptr_t>(&call));
+      call_.store(reinterpret_cast<std::uintptr_t>(&call), std::memory_order_release);
+      uneven_barrier::frequent();
     }
     void end(task& call) noexcept {
       for (auto mine = reinterpret_cast<std::uintptr_t>(&call);
@@ -98,6 +100,7 @@ class cancelled_letters {
       const std::lock_guard lock(mutex_);
       all_.emplace(from, number);
       size_.store(all_.size());
+      uneven_barrier::seldom();
       for (call_under_way* c = first_; c != nullptr && !found; c = c->next_) found = c->take(from, number);
       if (found) all_.erase({from, number});
       size_.store(all_.size());
