@@ -3490,6 +3490,9 @@ class transfers {
  public:
   [[nodiscard]] bool empty() const noexcept { return requests_.empty(); }
   [[nodiscard]] std::size_t size() const noexcept { return requests_.size(); }
+  [[nodiscard]] bool has_blocks() const noexcept {
+    return std::any_of(about_.begin(), about_.end(), [](const transfer& t) { return t.batch == nullptr; });
+  }
 
   void add(MPI_Request request, transfer about) {
     requests_.push_back(request);
@@ -3868,9 +3871,11 @@ class message_link final : public cadre::detail::link {
   }
   [[nodiscard]] std::uint64_t patience() const noexcept override {
     if (!is_transferring()) return spin_ticks_;
-    // Of a large message more comes at a look now and then than to one who takes the processor from the system's TCP; to one
-    // that a ring brings both sides are needed.
-    return has_requests_.load(std::memory_order_relaxed) ? std::min(spin_ticks_, near_ticks) : transfer_ticks_;
+    // Of a large argument more comes while both sides look; batches need the system's TCP, from which who looks takes the
+    // processor.
+    const bool only_batches =
+        has_requests_.load(std::memory_order_relaxed) && !has_blocks_.load(std::memory_order_relaxed);
+    return only_batches ? std::min(spin_ticks_, near_ticks) : transfer_ticks_;
   }
   /// Throws message_error (1108) when called by the sink.
   bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override {
@@ -4022,6 +4027,7 @@ class message_link final : public cadre::detail::link {
   bool look_at_mpi(int looks, bool& moved, bool& of_dead);
   void deliver(int from, std::span<const std::byte> batch);
   void begin_transfer(MPI_Request request, transfer about) {
+    if (about.batch == nullptr) has_blocks_.store(true, std::memory_order_relaxed);
     transfers_.add(request, std::move(about));
     has_requests_.store(true, std::memory_order_relaxed);
     set_transferring();
@@ -4126,6 +4132,7 @@ class message_link final : public cadre::detail::link {
   std::atomic<bool> naps_long_{false};              // the thread
   std::atomic<bool> transferring_{false};           // requests of MPI are not complete, or a ring is full
   std::atomic<bool> has_requests_{false};           // whether the former
+  std::atomic<bool> has_blocks_{false};             // and some of these are no batches
   std::atomic<bool> awaits_blocks_{false};          // by rings; of whoever makes progress
   alignas(64) std::atomic<std::uint32_t> sleepers_{0};
   std::atomic<std::uint32_t> senders_{0};  // who have the lock of MPI, or wait for it
@@ -4411,6 +4418,7 @@ inline bool message_link::look_at_mpi(int looks, bool& moved, bool& of_dead) {
     let_go_.insert(let_go_.end(), std::move_iterator(left_.begin()), std::move_iterator(left_.end()));
     left_.clear();
     has_requests_.store(!transfers_.empty(), std::memory_order_relaxed);
+    has_blocks_.store(transfers_.has_blocks(), std::memory_order_relaxed);
     transferring_.store(!transfers_.empty() || !to_full_rings_.empty(), std::memory_order_relaxed);
   }
   if (!batch) return true;

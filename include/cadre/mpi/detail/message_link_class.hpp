@@ -151,9 +151,11 @@ class message_link final : public cadre::detail::link {
   }
   [[nodiscard]] std::uint64_t patience() const noexcept override {
     if (!is_transferring()) return spin_ticks_;
-    // Of a large message more comes at a look now and then than to one who takes the processor from the system's TCP; to one
-    // that a ring brings both sides are needed.
-    return has_requests_.load(std::memory_order_relaxed) ? std::min(spin_ticks_, near_ticks) : transfer_ticks_;
+    // Of a large argument more comes while both sides look; batches need the system's TCP, from which who looks takes the
+    // processor.
+    const bool only_batches =
+        has_requests_.load(std::memory_order_relaxed) && !has_blocks_.load(std::memory_order_relaxed);
+    return only_batches ? std::min(spin_ticks_, near_ticks) : transfer_ticks_;
   }
   /// Throws message_error (1108) when called by the sink.
   bool wait_while(const std::atomic<std::uint32_t>& word, std::uint32_t value, time_point deadline) override {
@@ -305,6 +307,7 @@ class message_link final : public cadre::detail::link {
   bool look_at_mpi(int looks, bool& moved, bool& of_dead);
   void deliver(int from, std::span<const std::byte> batch);
   void begin_transfer(MPI_Request request, transfer about) {
+    if (about.batch == nullptr) has_blocks_.store(true, std::memory_order_relaxed);
     transfers_.add(request, std::move(about));
     has_requests_.store(true, std::memory_order_relaxed);
     set_transferring();
@@ -409,6 +412,7 @@ class message_link final : public cadre::detail::link {
   std::atomic<bool> naps_long_{false};              // the thread
   std::atomic<bool> transferring_{false};           // requests of MPI are not complete, or a ring is full
   std::atomic<bool> has_requests_{false};           // whether the former
+  std::atomic<bool> has_blocks_{false};             // and some of these are no batches
   std::atomic<bool> awaits_blocks_{false};          // by rings; of whoever makes progress
   alignas(64) std::atomic<std::uint32_t> sleepers_{0};
   std::atomic<std::uint32_t> senders_{0};  // who have the lock of MPI, or wait for it

@@ -122,6 +122,7 @@ inline bool message_link::look_at_mpi(int looks, bool& moved, bool& of_dead) {
     let_go_.insert(let_go_.end(), std::move_iterator(left_.begin()), std::move_iterator(left_.end()));
     left_.clear();
     has_requests_.store(!transfers_.empty(), std::memory_order_relaxed);
+    has_blocks_.store(transfers_.has_blocks(), std::memory_order_relaxed);
     transferring_.store(!transfers_.empty() || !to_full_rings_.empty(), std::memory_order_relaxed);
   }
   if (!batch) return true;

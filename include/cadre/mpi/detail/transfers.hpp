@@ -40,6 +40,9 @@ class transfers {
  public:
   [[nodiscard]] bool empty() const noexcept { return requests_.empty(); }
   [[nodiscard]] std::size_t size() const noexcept { return requests_.size(); }
+  [[nodiscard]] bool has_blocks() const noexcept {
+    return std::any_of(about_.begin(), about_.end(), [](const transfer& t) { return t.batch == nullptr; });
+  }
 
   void add(MPI_Request request, transfer about) {
     requests_.push_back(request);
