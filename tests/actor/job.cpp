@@ -54,7 +54,7 @@ class mirror_link final : public detail::link {
     // The tests say when a message comes: not to a thread of the pool that looks for work.
     if (detail::this_worker() != nullptr && detail::current_task() == nullptr) return false;
     const std::unique_lock one_at_a_time(polls_, std::try_to_lock);
-    std::optional<sent> next = one_at_a_time ? take() : std::nullopt;
+    std::optional<letter> next = one_at_a_time ? take() : std::nullopt;
     if (!next) return false;
     std::vector<std::uint64_t> sizes;
     for (const auto& block : next->blocks) sizes.push_back(block.size());
@@ -83,21 +83,21 @@ class mirror_link final : public detail::link {
   bool loses_blocks = false;                            // of the next message that has some
 
  private:
-  struct sent {
+  struct letter {
     std::vector<std::byte> bytes;
     std::vector<std::vector<std::byte>> blocks;
   };
-  std::optional<sent> take() {
+  std::optional<letter> take() {
     const std::lock_guard lock(mutex_);
     if (under_way_.empty()) return std::nullopt;
-    sent first = std::move(under_way_.front());
+    letter first = std::move(under_way_.front());
     under_way_.pop_front();
     if (damage) std::exchange(damage, {})(first.bytes);
     return first;
   }
 
   std::mutex mutex_, polls_;
-  std::deque<sent> under_way_;
+  std::deque<letter> under_way_;
   std::atomic<std::uint64_t> sent_{0};
   detail::message_sink* sink_ = nullptr;
 };

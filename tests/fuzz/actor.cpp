@@ -180,7 +180,7 @@ class mirror final : public detail::link {
   void close(std::chrono::steady_clock::time_point) override {}
 
   std::optional<parcel> take() {
-    sent first;
+    leaving first;
     {
       const std::lock_guard lock(mutex_);
       if (under_way_.empty()) return std::nullopt;
@@ -228,7 +228,7 @@ class mirror final : public detail::link {
 
  private:
   /// The blocks stay where they lie until they leave.
-  struct sent {
+  struct leaving {
     bytes message;
     std::vector<std::span<const std::byte>> blocks;
     std::shared_ptr<const void> keep;
@@ -243,7 +243,7 @@ class mirror final : public detail::link {
       where.done(all);
     }
   };
-  void add(int to, sent s) {
+  void add(int to, leaving s) {
     check(to == 1 - rank_, "a message to no rank");
     const head h = *head_of(s.message);
     const std::lock_guard lock(mutex_);
@@ -265,7 +265,7 @@ class mirror final : public detail::link {
   const int rank_;
   std::mutex mutex_, polls_;
   std::atomic<std::uint64_t> sent_{0};
-  std::deque<sent> under_way_;
+  std::deque<leaving> under_way_;
   std::map<std::uint64_t, bool> unanswered_;  // and whether that may be late
   std::deque<arriving> to_come_;              // while it holds
   detail::message_sink* sink_ = nullptr;
