@@ -62,7 +62,8 @@ std::string at(const std::source_location& here, unsigned below) {
   return "submitted at " + std::string(here.file_name()) + ":" + std::to_string(here.line() + below);
 }
 std::string cycle(const std::string& path) {
-  return "[cadre.async.208] this wait would never end: " + path + ", which is under way here; use then() in one place";
+  return "[cadre.async.208] this wait would never end: " + path +
+         ", which is under way here; use then() in place of one of the waits";
 }
 template <class F>
 std::string error_of(F&& f) {

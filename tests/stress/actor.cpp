@@ -19,6 +19,7 @@
 #include <stdexcept>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -108,12 +109,21 @@ class crowded {
 };
 
 /// One of a chain or a ring. Its destructor calls the next.
+cadre::future<std::size_t> one_more(cadre::future<std::size_t> n) { co_return 1 + co_await std::move(n); }
+
 class link {
  public:
   void know(cadre::actor<link> next) { next_ = next; }
   std::size_t ask(std::size_t depth) {
     ++asked_;
-    return depth == 0 ? 0 : 1 + next_.call<&link::ask>(depth - 1).get();
+    if (depth == 0) return 0;
+    auto next = next_.call<&link::ask>(depth - 1);
+    switch (depth % 4) {
+      case 0: return 1 + next.get();
+      case 1: return 1 + std::move(next).then([](std::size_t n) { return n; }).get();
+      case 2: return 1 + std::get<0>(cadre::when_all(std::move(next), next_.call<&link::ask>(0)).get());
+      default: return one_more(std::move(next)).get();
+    }
   }
   ~link() {
     if (next_) next_.tell<&link::nothing>();

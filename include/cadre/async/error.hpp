@@ -78,7 +78,8 @@ class wait_cycle : public error {
   using error::error;
   [[gnu::cold]] explicit wait_cycle(const std::string& path)
       : error("async", 208,
-              "this wait would never end: " + path + ", which is under way here; use then() in one place") {}
+              "this wait would never end: " + path +
+                  ", which is under way here; use then() in place of one of the waits") {}
 };
 
 /// Thrown (209) when a task asks for resources that its pool can never give, or that make no sense.

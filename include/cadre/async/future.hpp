@@ -2,6 +2,7 @@
 #define CADRE_ASYNC_FUTURE_HPP
 
 #include <cadre/async/detail/fetch_ahead.hpp>
+#include <cadre/async/detail/needed_tasks.hpp>
 #include <cadre/async/detail/state.hpp>
 #include <cadre/async/detail/waiting.hpp>
 #include <cadre/async/error.hpp>
@@ -111,6 +112,15 @@ class then_task final : public state<R> {
     set_cancelled(*this);
     f_.~room_for<F>();
     this->complete(task::completion::from_elsewhere);
+  }
+
+  void add_needed(needed_tasks& all) override {
+    task_ref<task> before;
+    this->while_pending([&] {
+      before_->retain();
+      before = task_ref<task>(before_.get());
+    });
+    all.add(std::move(before));
   }
 
   /// Once, when all else is set up.

@@ -1,6 +1,7 @@
 #ifndef CADRE_ASYNC_WHEN_ALL_HPP
 #define CADRE_ASYNC_WHEN_ALL_HPP
 
+#include <cadre/async/detail/needed_tasks.hpp>
 #include <cadre/async/detail/state.hpp>
 #include <cadre/async/error.hpp>
 #include <cadre/async/future.hpp>
@@ -39,19 +40,23 @@ class join_state : public state<R> {
   };
 
   explicit join_state(pool_id home, std::source_location at) noexcept
-      : state<R>(home, task::no_closure | task::hears_stop, at) {}
+      : state<R>(home, task::no_closure | task::hears_stop, at) {
+    look_.owner = this;
+  }
   void run() noexcept override {}  // never claimable
   void run_not() noexcept override {}
 
   /// Who cancels the whole cancels the parts, as long as they are there.
   void on_stop() noexcept override {
-    std::size_t n = remaining_.load(std::memory_order_relaxed);
-    while (n != 0)
-      if (remaining_.compare_exchange_weak(n, n + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
-        stop_parts();
-        one_done();
-        return;
-      }
+    if (!expect_one_more()) return;
+    stop_parts();
+    one_done();
+  }
+  void add_needed(needed_tasks& all) override {
+    all.prepare_to_fire();
+    if (!expect_one_more()) return;
+    all.fire_at_end(look_);
+    add_parts(all);
   }
 
  protected:
@@ -75,7 +80,17 @@ class join_state : public state<R> {
  private:
   virtual void gather() noexcept = 0;
   virtual void stop_parts() noexcept = 0;
+  virtual void add_parts(needed_tasks& all) const = 0;
 
+  // False if the parts are there.
+  [[nodiscard]] bool expect_one_more() noexcept {
+    std::size_t n = remaining_.load(std::memory_order_relaxed);
+    while (n != 0)
+      if (remaining_.compare_exchange_weak(n, n + 1, std::memory_order_acquire, std::memory_order_relaxed)) return true;
+    return false;
+  }
+
+  part look_;  // at what it needs: as if it were one of the parts
   std::atomic<std::size_t> remaining_{1};
 };
 
@@ -114,6 +129,9 @@ class vector_join final : public join_state<R> {
 
   void stop_parts() noexcept override {
     for (const future<T>& f : futures_) detail::cancel(*future_access::get(f));
+  }
+  void add_parts(needed_tasks& all) const override {
+    for (const future<T>& f : futures_) all.add_if_open(*future_access::get(f));
   }
 
   std::vector<future<T>> futures_;
@@ -162,6 +180,9 @@ class tuple_join final : public join_state<std::tuple<tuple_element_for<T>...>> 
 
   void stop_parts() noexcept override {
     std::apply([](const future<T>&... f) { (detail::cancel(*future_access::get(f)), ...); }, futures_);
+  }
+  void add_parts(needed_tasks& all) const override {
+    std::apply([&](const future<T>&... f) { (all.add_if_open(*future_access::get(f)), ...); }, futures_);
   }
 
   std::tuple<future<T>...> futures_;

@@ -3,6 +3,7 @@
 
 #include <cadre/actor/detail/actor_cell.hpp>
 #include <cadre/async/detail/cancel.hpp>
+#include <cadre/async/detail/needed_tasks.hpp>
 #include <cadre/async/error.hpp>
 #include <cadre/async/future.hpp>
 
@@ -170,11 +171,15 @@ class long_call_task final : public state<R>, public long_call {
   void stop_listening(listener& l, bool leaves) noexcept override { cell.stop_listening(l, leaves); }
   [[nodiscard]] task* held_up_by() noexcept override { return cell.current_before(*this); }
 
-  [[nodiscard]] task* goes_on_after() noexcept override {
-    const std::lock_guard lock(cell.mutex());
-    if (now != stage::open || !inner_) return nullptr;
-    inner_->retain();
-    return inner_.get();
+  void add_needed(needed_tasks& all) override {
+    task_ref<task> begun;
+    {
+      const std::lock_guard lock(cell.mutex());
+      if (now != stage::open || !inner_) return;
+      inner_->retain();
+      begun = task_ref<task>(inner_.get());
+    }
+    all.add(std::move(begun));
   }
 
  private:

@@ -2,7 +2,9 @@
 #define CADRE_ACTOR_DETAIL_LONG_TASK_HPP
 
 #include <cadre/async/detail/cancel.hpp>
+#include <cadre/async/detail/needed_tasks.hpp>
 #include <cadre/async/detail/state.hpp>
+#include <cadre/async/detail/wait_graph.hpp>
 #include <cadre/async/error.hpp>
 #include <cadre/async/future.hpp>
 
@@ -70,6 +72,21 @@ class long_task final : public state<R> {
     else
       end(std::make_exception_ptr(task_cancelled(describe(name_, this->at()))));
   }
+  void add_needed(needed_tasks& all) override {
+    task_ref<task> next;
+    {
+      const std::lock_guard lock(mutex_);
+      task* const t = inner_ ? static_cast<task*>(inner_.get()) : beginner_.get();
+      if (t != nullptr) t->retain();
+      next = task_ref<task>(t);
+    }
+    all.add(std::move(next));
+  }
+  /// What runs the starter, for who looks what this waits for.
+  void is_begun_by(task_ref<task> t) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (!inner_) beginner_ = std::move(t);
+  }
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
 
  private:
@@ -98,27 +115,46 @@ class long_task final : public state<R> {
       task_ref<state<R>> inner = future_access::take(std::move(given));
       this->retain();  // until it is over
       state<R>& awaited = *inner;
+      awaited.retain();
+      const task_ref<task> kept(&awaited);
+      task_ref<task> beginner;
       {
         const std::lock_guard lock(mutex_);
         inner_ = std::move(inner);
+        beginner = std::move(beginner_);
       }
       if (!awaited.add(step_)) return finish();
       if (this->stop_requested()) on_stop();
-      return;
+      return check_for_circle(awaited);
     } catch (...) {
       error = std::current_exception();
     }
     end(std::move(error));
   }
+  // When it began, nobody could know yet that it waits for this future.
+  void check_for_circle(task& inner) noexcept {
+    try {
+      sleeping_wait::check_await(*this, nullptr, inner);
+    } catch (...) {
+      {
+        const std::lock_guard lock(mutex_);
+        circle_ = std::current_exception();
+      }
+      on_stop();
+    }
+  }
   void finish() noexcept {
     task_ref<state<R>> inner;
+    std::exception_ptr circle;
     {
       const std::lock_guard lock(mutex_);
       stage_ = stage::over;
       inner = std::move(inner_);
+      circle = std::move(circle_);
     }
     const bool known = inner->observed();
     set_from(*this, [&]() -> R {
+      if (circle) std::rethrow_exception(std::move(circle));
       if constexpr (std::is_void_v<R>) {
         take_result(*inner);
       } else {
@@ -147,7 +183,9 @@ class long_task final : public state<R> {
   std::string_view name_;
   std::mutex mutex_;
   stage stage_ = stage::waits;
+  task_ref<task> beginner_;  // until that has given the next one
   task_ref<state<R>> inner_;
+  std::exception_ptr circle_;
   std::shared_ptr<void> keep_;
   union {
     room_for<Call> call_;

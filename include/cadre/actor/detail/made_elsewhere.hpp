@@ -17,6 +17,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <stop_token>
 #include <utility>
 
@@ -93,9 +94,11 @@ future<made_there> ask_for_object(job& j, int rank, const remote_options& o, con
                call->save(out);
              },
              call, j.charge_for(o.on, rank, wanted_by(o)))
-      .then([rank](const object_loan& l) {
-        return made_there{rank, l};
-      });
+      .then(
+          [rank](const object_loan& l) {
+            return made_there{rank, l};
+          },
+          o.at);
 }
 /// The promise of an object that may be made on another node: who wants it from now on, which may be long before it is known
 /// where that is, has it brought.
@@ -143,13 +146,14 @@ class object_to_come {
 template <auto F, class Call, class Stored>
 future<void> make_elsewhere(job& j, int to, const placement& asked, remote_options o, const std::shared_ptr<Call>& call,
                             object_to_come<Stored> object) {
+  const std::source_location at = o.at;
   auto ask = [&j, call, ref = object.ref()](int rank, const remote_options& how) {
     return ask_for_object<F>(j, rank, how, call, ref);
   };
   return with_retries<made_there>(j, to, asked, std::move(o), std::move(ask))
-      .then([call, object = std::move(object)](const made_there& there) mutable {
-        object.template arrive<F>(there, *call);
-      });
+      .then([call,
+             object = std::move(object)](const made_there& there) mutable { object.template arrive<F>(there, *call); },
+            at);
 }
 
 }  // namespace detail

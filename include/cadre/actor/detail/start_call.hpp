@@ -94,8 +94,9 @@ future<R> start_call(runtime_core& core, remote_options o, Call call, const task
       auto* const t = new whole(std::move(call), core.shared_from_this(), function_name<F>(), core.home(), how.at);
       auto result = future_access::make<R>(task_ref<state<R>>(t));
       auto begin = typename whole::starter(task_ref<whole>(t));
-      static_cast<void>(
-          submit_configured<void>(scheduler_of(core.pool()), std::move(begin), std::move(extras), 0, before));
+      task_ref<state<void>> begins =
+          submit_configured<void>(scheduler_of(core.pool()), std::move(begin), std::move(extras), 0, before);
+      t->is_begun_by(task_ref<task>(begins.give()));
       return result;
     }
   }

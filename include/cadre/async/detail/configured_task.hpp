@@ -4,6 +4,7 @@
 #include <cadre/async/detail/cancel.hpp>
 #include <cadre/async/detail/deadlines.hpp>
 #include <cadre/async/detail/gate.hpp>
+#include <cadre/async/detail/needed_tasks.hpp>
 #include <cadre/async/detail/resource_ledger.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/state.hpp>
@@ -21,6 +22,7 @@
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -38,6 +40,7 @@ struct task_extras {
   int processors = 1;
   std::shared_ptr<resource_ledger<>> ledger;     // null before the submit: the pool's
   std::shared_ptr<holding<resource_set>> share;  // of the ledger, or null
+  std::vector<task_ref<task>> before;            // what has to be done before it begins, for whoever looks for circles
   std::optional<std::stop_source> source;        // of a function that takes a std::stop_token
   std::optional<std::stop_callback<canceller>> when_stopped;
 };
@@ -104,6 +107,12 @@ class configured_task final : public state<R> {
     extras_->ledger->lend(*extras_->share, begins, start_granted);
   }
 
+  void add_needed(needed_tasks& all) override {
+    this->while_pending([&] {
+      for (const task_ref<task>& t : extras_->before) all.add_if_open(*t);
+    });
+  }
+
   void run() noexcept override {
     if (is_refused()) return run_not();
     if (is_late()) return run_not();  // the thread that watches the time may be late itself
@@ -144,6 +153,7 @@ class configured_task final : public state<R> {
   }
   void finish(task::completion by) noexcept {
     f_.~room_for<F>();
+    extras_->before.clear();
     const bool waited = extras_->share != nullptr && extras_->ledger->leave(extras_->share, start_granted);
     this->report_if_posted();
     if (!this->has(task::no_future) || this->has_offspring()) this->complete(by);
@@ -178,6 +188,11 @@ task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<tas
   if (e.source) flags |= task::hears_stop;
   const bool has_future = !(flags & task::no_future);
   auto way_in = before.empty() ? nullptr : std::make_unique<gate>(before.size());
+  e.before.reserve(before.size());
+  for (task* const b : before) {
+    b->retain();
+    e.before.emplace_back(b);
+  }
   auto* const t = new configured_task<R, std::decay_t<F>>(std::forward<F>(f), std::move(extras), pool.id(), flags);
   if (holds) e.share->who = t;
   t->set_parent();

@@ -1,7 +1,7 @@
 #ifndef CADRE_ASYNC_DETAIL_COROUTINE_HPP
 #define CADRE_ASYNC_DETAIL_COROUTINE_HPP
 
-#include <cadre/async/detail/brief_lock.hpp>
+#include <cadre/async/detail/needed_tasks.hpp>
 #include <cadre/async/detail/node_memory.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/state.hpp>
@@ -19,7 +19,6 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <source_location>
 #include <type_traits>
@@ -27,33 +26,6 @@
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
-
-/// A task that may be looked at while another thread lets go of it. Thread-safety: all functions.
-class awaited_call {
- public:
-  void set(task& t) noexcept {
-    t.retain();
-    change(&t);
-  }
-  void clear() noexcept {
-    if (task* const last = change(nullptr)) last->release();
-  }
-  /// With a reference; or null.
-  [[nodiscard]] task* get() noexcept {
-    const std::lock_guard lock(lock_);
-    if (which_ != nullptr) which_->retain();
-    return which_;
-  }
-
- private:
-  task* change(task* to) noexcept {
-    const std::lock_guard lock(lock_);
-    return std::exchange(which_, to);
-  }
-
-  brief_lock lock_;
-  task* which_ = nullptr;
-};
 
 /// What a coroutine's task knows of its frame, and the race for it. Three say something: the coroutine that it is
 /// suspended, the task waited for that it is done, the one who cancels that the coroutine is to stop. The second to come
@@ -68,15 +40,29 @@ class coroutine_core {
   [[nodiscard]] bool tell_to_stop() noexcept { return (say(stopped) & (suspended | told)) == suspended; }
 
   [[nodiscard]] bool was_told() const noexcept { return said_.load(std::memory_order_acquire) & told; }
-  /// The wait is over. That it is to stop remains.
-  void begin_anew() noexcept { said_.fetch_and(stopped, std::memory_order_acq_rel); }
+  /// The wait is over, or will not be. That it is to stop remains.
+  void begin_anew() noexcept {
+    awaits_.store(nullptr, std::memory_order_relaxed);
+    if (said_.fetch_and(stopped | looked_at, std::memory_order_acq_rel) & looked_at)
+      while (said_.load(std::memory_order_acquire) & looked_at) ::sched_yield();
+  }
+
+  /// What it awaits, for whoever looks for circles; kept by the coroutine until begin_anew().
+  void show(task& t) noexcept { awaits_.store(&t, std::memory_order_release); }
+  [[nodiscard]] task* awaits() const noexcept { return awaits_.load(std::memory_order_acquire); }
+  /// The same from another thread, one at a time.
+  [[nodiscard]] task_ref<task> look() noexcept {
+    say(looked_at);  // now begin_anew() waits
+    task* const t = awaits();
+    if (t != nullptr) t->retain();
+    said_.fetch_and(~std::uint32_t{looked_at}, std::memory_order_acq_rel);
+    return task_ref<task>(t);
+  }
 
   /// Where it goes on: in its strand, or on its pool.
   void schedule_later(resumption& next) noexcept { in_ != nullptr ? in_->go_on(next) : schedule(&next); }
   void set_strand(std::shared_ptr<strand> in) noexcept { in_ = std::move(in); }
   [[nodiscard]] const std::shared_ptr<strand>& in() const noexcept { return in_; }
-  /// The call that a coroutine of an actor awaits, for whoever looks for circles.
-  [[nodiscard]] awaited_call& awaits() noexcept { return awaits_; }
 
   /// The frame is gone: the future becomes ready. Gives back the coroutine's reference.
   virtual void end(bool of_its_run) noexcept = 0;
@@ -88,11 +74,11 @@ class coroutine_core {
   void leave_strand() noexcept { in_.reset(); }
 
  private:
-  enum : std::uint32_t { suspended = 1, told = 2, stopped = 4 };
+  enum : std::uint32_t { suspended = 1, told = 2, stopped = 4, looked_at = 8 };
   std::uint32_t say(std::uint32_t what) noexcept { return said_.fetch_or(what, std::memory_order_acq_rel); }
 
   std::atomic<std::uint32_t> said_{0};
-  awaited_call awaits_;
+  std::atomic<task*> awaits_{nullptr};
   std::shared_ptr<strand> in_;  // changes before anybody else knows of the coroutine, and when it is over
 };
 
@@ -111,7 +97,7 @@ class coroutine_task final : public state<T>, public coroutine_core {
   [[nodiscard]] task_extras* extras() noexcept override {
     return this->in() != nullptr ? this->in()->extras() : nullptr;
   }
-  [[nodiscard]] task* goes_on_after() noexcept override { return this->awaits().get(); }
+  void add_needed(needed_tasks& all) override { all.add(this->look()); }
   void end(bool of_its_run) noexcept override {
     this->leave_strand();
     this->complete(of_its_run ? task::completion::of_its_run : task::completion::from_elsewhere);
@@ -183,18 +169,17 @@ class coroutine_base {
   /// Suspends until `t` is done or the coroutine is to stop. False if it is to go on at once; else another thread may be
   /// running it by now. Throws wait_cycle (208) in an actor, if what it awaits can only be done after it.
   [[nodiscard]] bool suspend_until(task& t) {
-    if (core_->in() != nullptr && t.has(task::not_for_help)) note_call(t);
-    if (next_.home() == no_pool && t.home() != no_pool) move_to(t.home());
     coroutine_core& core = *core_;
-    awaited_ = &t;
+    core.show(t);
+    if (t.has(task::not_for_help) || (core.in() != nullptr && t.is_pending())) check_for_circle(t);
+    if (next_.home() == no_pool && t.home() != no_pool) move_to(t.home());
     if (t.add(step_)) return core.suspend();
-    awaited_ = nullptr;
+    core.begin_anew();
     return false;
   }
   /// After a suspension: once this returns, nobody else knows of it.
   void end_wait() noexcept {
-    if (std::exchange(awaits_call_, false)) core_->awaits().clear();
-    task* const t = std::exchange(awaited_, nullptr);
+    task* const t = core_->awaits();
     if (t == nullptr) return;
     if (!core_->was_told() && !t->remove(step_))
       while (!core_->was_told()) ::sched_yield();  // at this moment
@@ -262,19 +247,16 @@ class coroutine_base {
     coroutine_base* coroutine;
   };
 
-  // Whose actor may be at a call that waits for this coroutine.
-  [[gnu::noinline]] void note_call(task& t) {
-    core_->awaits().set(t);
-    awaits_call_ = true;
-    if (!task_ref<task>(t.held_up_by())) return;
+  // Of a call, whose actor may be at one that waits for this coroutine, or, in an actor, of what may come after calls.
+  [[gnu::noinline]] void check_for_circle(task& t) {
+    if (!t.is_pending() && !task_ref<task>(t.held_up_by())) return;
     const running_frame* const outer = this_context().top->outer;
     const bool is_first_part = outer != nullptr && outer->runs != nullptr && outer->runs->runs_in() != nullptr &&
                                !outer->runs->waits_on_its_thread();
     try {
       sleeping_wait::check_await(*task_, is_first_part ? outer->runs : nullptr, t);
     } catch (...) {
-      core_->awaits().clear();
-      awaits_call_ = false;
+      core_->begin_anew();
       throw;
     }
   }
@@ -305,12 +287,11 @@ class coroutine_base {
 
   next_part next_;
   const bool begins_on_pool_;
-  bool begun_ = false, awaits_call_ = false;
+  bool begun_ = false;
   step step_;
   std::coroutine_handle<> frame_;
   task* task_ = nullptr;
   coroutine_core* core_ = nullptr;
-  task* awaited_ = nullptr;
   bool* over_ = nullptr;  // of the go_on() under way
 };
 

@@ -4,8 +4,11 @@
 #include <cadre/async/detail/barrier.hpp>
 #include <cadre/async/detail/node_memory.hpp>
 #include <cadre/async/detail/sleeper.hpp>
+#include <cadre/async/detail/task_ref.hpp>
 #include <cadre/async/detail/waiter_list.hpp>
 #include <cadre/config/config.hpp>
+
+#include <sched.h>
 
 #include <atomic>
 #include <cstddef>
@@ -25,6 +28,7 @@ namespace detail {
 class scheduler;
 class strand;
 class task;
+class needed_tasks;
 struct task_extras;
 
 /// Which pool, for the whole life of the process: a slot of the registry and how often that had been used before. A task
@@ -92,7 +96,8 @@ class task {
     phase = 3,
     stop = 4,          ///< somebody has cancelled it
     has_children = 8,  ///< so cancelling looks for them
-    runner_shift = 4   ///< above: worker + 1
+    looked_at = 16,    ///< stays pending for the moment
+    runner_shift = 5   ///< above: worker + 1
   };
   enum : std::uint8_t {
     no_future = 1,     ///< nobody can wait for it
@@ -168,9 +173,8 @@ class task {
   virtual void stop_listening(listener&, bool /*leaves*/) noexcept {}
   /// The running task that must end before this one can begin, or null; with a reference.
   [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
-  /// What it is over after, of a call that has a coroutine, or goes on after, of such a coroutine; or null; with a reference.
-  /// With the list of sleeping_waits locked.
-  [[nodiscard]] virtual task* goes_on_after() noexcept { return nullptr; }
+  /// Adds those that have to be done before it can be, as far as it knows. With the list of sleeping_waits locked.
+  virtual void add_needed(needed_tasks&) {}
   /// What the coroutines that it begins go on in, if that is not the pool: see strand. By the thread that runs it.
   [[nodiscard]] virtual std::shared_ptr<strand> runs_in() noexcept { return {}; }
   /// Whether it may wait for them on its thread, as no coroutine does: then they share in the strand, and go on elsewhere.
@@ -210,6 +214,21 @@ class task {
   /// Takes a pending task so that it never becomes claimable.
   [[nodiscard]] bool try_withdraw() noexcept { return advance(pending, running); }
 
+  /// `look()`, for a few instructions during which a pending task stays that; nothing if it is not pending. With the list of
+  /// sleeping_waits locked.
+  template <class Look>
+  void while_pending(Look look) noexcept {
+    std::uint32_t now = claim().load(std::memory_order_relaxed);
+    do {
+      if ((now & phase) != pending) return;
+    } while (
+        !claim().compare_exchange_weak(now, now | looked_at, std::memory_order_acquire, std::memory_order_relaxed));
+    struct at_end {
+      const task& t;
+      ~at_end() { t.claim().fetch_and(~std::uint32_t{looked_at}, std::memory_order_release); }
+    } const over{*this};
+    look();
+  }
   [[nodiscard]] bool is_pending() const noexcept {
     return (claim().load(std::memory_order_acquire) & phase) == pending;
   }
@@ -321,10 +340,15 @@ class task {
 
   [[nodiscard]] bool advance(std::uint32_t from, std::uint32_t to) noexcept {
     std::uint32_t now = claim().load(std::memory_order_relaxed);
-    while ((now & phase) == from)
-      if (claim().compare_exchange_weak(now, (now & ~std::uint32_t{phase}) | to, std::memory_order_acq_rel,
-                                        std::memory_order_relaxed))
+    while ((now & phase) == from) {
+      if (now & looked_at) {
+        ::sched_yield();
+        now = claim().load(std::memory_order_relaxed);
+      } else if (claim().compare_exchange_weak(now, (now & ~std::uint32_t{phase}) | to, std::memory_order_acq_rel,
+                                               std::memory_order_relaxed)) {
         return true;
+      }
+    }
     return false;
   }
   // Whoever takes it out of there claims it, and nobody else.
@@ -400,32 +424,6 @@ inline void run_here(task* t) noexcept {
   while (q.run_first()) {}
   context.here = nullptr;
 }
-
-/// A reference to a task, or nothing.
-template <class Task>
-class task_ref {
- public:
-  task_ref() noexcept = default;
-  /// Takes over one reference.
-  explicit task_ref(Task* t) noexcept : task_(t) {}
-  task_ref(task_ref&& other) noexcept : task_(std::exchange(other.task_, nullptr)) {}
-  task_ref& operator=(task_ref&& other) noexcept {
-    task_ref old(std::exchange(task_, std::exchange(other.task_, nullptr)));
-    return *this;
-  }
-  ~task_ref() {
-    if (task_) task_->release();
-  }
-
-  Task* get() const noexcept { return task_; }
-  Task* operator->() const noexcept { return task_; }
-  Task& operator*() const noexcept { return *task_; }
-  explicit operator bool() const noexcept { return task_ != nullptr; }
-  Task* give() noexcept { return std::exchange(task_, nullptr); }
-
- private:
-  Task* task_ = nullptr;
-};
 
 // A task keeps its parent, so that cancelling that, or what that came from, finds it. A relay in which each task submits
 // the next would so keep all that ever were: now and then those that are done are left out.

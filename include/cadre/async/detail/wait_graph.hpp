@@ -1,6 +1,7 @@
 #ifndef CADRE_ASYNC_DETAIL_WAIT_GRAPH_HPP
 #define CADRE_ASYNC_DETAIL_WAIT_GRAPH_HPP
 
+#include <cadre/async/detail/needed_tasks.hpp>
 #include <cadre/async/detail/scheduler.hpp>
 #include <cadre/async/detail/sleeper.hpp>
 #include <cadre/async/detail/task.hpp>
@@ -34,18 +35,18 @@ struct watch : continuation {
 /// forked_process (207) if the tasks are those of the process that this one was forked from.
 ///
 /// A thread's stack is a chain of tasks of which only the top one can go on, so who waits for one of them waits for what
-/// the top one waits for. Not seen: a circle through a promise, or one of coroutines outside of actors that is closed by a
-/// co_await, where no thread sleeps.
+/// the top one waits for. Not seen: a circle through a promise or when_any(), or one of coroutines outside of actors that is
+/// closed by a co_await of something else than a call, where no thread sleeps.
 class sleeping_wait {
  public:
   sleeping_wait(running_frame* stack, std::span<const watch> targets, std::size_t needed)
       : stack_(stack), targets_(targets), needed_(needed) {
     if (fork_count.load(std::memory_order_relaxed) != 0) check_process();
-    kept_tasks kept;  // let go without the lock
+    needed_tasks seen;  // let go without the lock
     const std::lock_guard lock(the_locks().waits);
     if (stack_ != nullptr && needed_ == targets_.size()) {
       check_cycle();
-      check_actors(kept);
+      check_actors(seen);
     }
     next_ = first();
     if (next_ != nullptr) next_->previous_ = this;
@@ -59,14 +60,14 @@ class sleeping_wait {
     if (next_ != nullptr) next_->previous_ = previous_;
   }
 
-  /// Throws wait_cycle (208) if the coroutine, which is about to be suspended until a call is done, has to go on before that
+  /// Throws wait_cycle (208) if the coroutine, which is about to be suspended until a task is done, has to go on before that
   /// can be. `begun_in`: a call that runs on this thread, and is over with the coroutine; or null.
   static void check_await(const task& coroutine, const task* begun_in, task& awaited) {
-    kept_tasks kept;
+    needed_tasks seen;
     const std::lock_guard lock(the_locks().waits);
     int looks = most_looks;
     // What only its actor's turn is missing for can begin when the coroutine is suspended.
-    follow_actors({awaited, nullptr}, looks, kept, [&](const held_up& last) {
+    follow_actors({awaited, nullptr}, looks, seen, [&](const held_up& last) {
       if (last.at == &last.which && (last.at == &coroutine || last.at == begun_in))
         tell_cycle_of_calls(coroutine, last);
     });
@@ -93,10 +94,10 @@ class sleeping_wait {
   /// locked.
   template <class Visit>
   static void for_each_needed(task& by, const Visit& visit) {
-    kept_tasks kept;
+    needed_tasks seen;
     const std::lock_guard lock(the_locks().waits);
     int looks = most_looks;
-    follow_actors({by, nullptr}, looks, kept, visit);
+    follow_actors({by, nullptr}, looks, seen, visit);
   }
 
   /// Calls `visit(const sleeping_wait&)` for each, with the list locked.
@@ -159,31 +160,30 @@ class sleeping_wait {
            at < reinterpret_cast<std::uintptr_t>(targets_.data() + targets_.size());
   }
   // The other way round for calls of actors, which nothing hangs on: from what is waited for to what its actor is at, if it
-  // is a call, to what that waits for, and so on; from a call that is over with its coroutine to what that awaits.
-  using kept_tasks = std::vector<task_ref<task>>;
-  void check_actors(kept_tasks& kept) const {
+  // is a call, to what that waits for, and so on; from each to what it says that it needs.
+  void check_actors(needed_tasks& seen) const {
     int looks = most_looks;
     for (const watch& w : targets_)
-      follow_actors({*w.target, nullptr}, looks, kept, [this](const held_up& last) {
+      follow_actors({*w.target, nullptr}, looks, seen, [this](const held_up& last) {
         if (runs(*last.at)) tell_cycle_of_calls(*stack_->runs, last);
       });
   }
   template <class Visit>
-  static void follow_actors(held_up target, int& looks, kept_tasks& kept, const Visit& visit) {
+  static void follow_actors(held_up target, int& looks, needed_tasks& seen, const Visit& visit) {
     for (const held_up* h = target.by; h != nullptr; h = h->by)
       if (&h->which == &target.which) return;  // a circle of others
     task* const at = target.which.held_up_by();
-    if (at != nullptr) kept.emplace_back(at);
     target.at = at != nullptr ? at : &target.which;
+    seen.add(task_ref<task>(at));
     visit(target);
-    if (task* const inner = target.which.goes_on_after(); inner != nullptr) {
-      kept.emplace_back(inner);
-      if (--looks > 0) follow_actors({*inner, &target}, looks, kept, visit);
-    }
+    std::size_t i = seen.size();
+    target.which.add_needed(seen);
+    for (const std::size_t end = seen.size(); i != end; ++i)
+      if (--looks > 0) follow_actors({seen[i], &target}, looks, seen, visit);
     for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
       if (!s->runs(*target.at) || s->needed_ != s->targets_.size()) continue;
       for (const watch& w : s->targets_)
-        if (--looks > 0) follow_actors({*w.target, &target}, looks, kept, visit);
+        if (--looks > 0) follow_actors({*w.target, &target}, looks, seen, visit);
     }
   }
   [[noreturn, gnu::cold]] static void tell_cycle_of_calls(const task& who, const held_up& last) {
