@@ -9759,6 +9759,46 @@ CADRE_NAMESPACE_END
 
 #endif
 
+// ---- cadre/async/detail/task_ref.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_TASK_REF_HPP
+#define CADRE_ASYNC_DETAIL_TASK_REF_HPP
+
+#include <utility>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// A reference to a task, or nothing.
+template <class Task>
+class task_ref {
+ public:
+  task_ref() noexcept = default;
+  /// Takes over one reference.
+  explicit task_ref(Task* t) noexcept : task_(t) {}
+  task_ref(task_ref&& other) noexcept : task_(std::exchange(other.task_, nullptr)) {}
+  task_ref& operator=(task_ref&& other) noexcept {
+    task_ref old(std::exchange(task_, std::exchange(other.task_, nullptr)));
+    return *this;
+  }
+  ~task_ref() {
+    if (task_) task_->release();
+  }
+
+  Task* get() const noexcept { return task_; }
+  Task* operator->() const noexcept { return task_; }
+  Task& operator*() const noexcept { return *task_; }
+  explicit operator bool() const noexcept { return task_ != nullptr; }
+  Task* give() noexcept { return std::exchange(task_, nullptr); }
+
+ private:
+  Task* task_ = nullptr;
+};
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
 // ---- cadre/async/detail/waiter_list.hpp ----
 #ifndef CADRE_ASYNC_DETAIL_WAITER_LIST_HPP
 #define CADRE_ASYNC_DETAIL_WAITER_LIST_HPP
@@ -9892,6 +9932,8 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ASYNC_DETAIL_TASK_HPP
 #define CADRE_ASYNC_DETAIL_TASK_HPP
 
+#include <sched.h>
+
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
@@ -9910,6 +9952,7 @@ namespace detail {
 class scheduler;
 class strand;
 class task;
+class needed_tasks;
 struct task_extras;
 
 /// Which pool, for the whole life of the process: a slot of the registry and how often that had been used before. A task
@@ -9977,7 +10020,8 @@ class task {
     phase = 3,
     stop = 4,          ///< somebody has cancelled it
     has_children = 8,  ///< so cancelling looks for them
-    runner_shift = 4   ///< above: worker + 1
+    looked_at = 16,    ///< stays pending for the moment
+    runner_shift = 5   ///< above: worker + 1
   };
   enum : std::uint8_t {
     no_future = 1,     ///< nobody can wait for it
@@ -10053,9 +10097,8 @@ class task {
   virtual void stop_listening(listener&, bool /*leaves*/) noexcept {}
   /// The running task that must end before this one can begin, or null; with a reference.
   [[nodiscard]] virtual task* held_up_by() noexcept { return nullptr; }
-  /// What it is over after, of a call that has a coroutine, or goes on after, of such a coroutine; or null; with a reference.
-  /// With the list of sleeping_waits locked.
-  [[nodiscard]] virtual task* goes_on_after() noexcept { return nullptr; }
+  /// Adds those that have to be done before it can be, as far as it knows. With the list of sleeping_waits locked.
+  virtual void add_needed(needed_tasks&) {}
   /// What the coroutines that it begins go on in, if that is not the pool: see strand. By the thread that runs it.
   [[nodiscard]] virtual std::shared_ptr<strand> runs_in() noexcept { return {}; }
   /// Whether it may wait for them on its thread, as no coroutine does: then they share in the strand, and go on elsewhere.
@@ -10095,6 +10138,21 @@ class task {
   /// Takes a pending task so that it never becomes claimable.
   [[nodiscard]] bool try_withdraw() noexcept { return advance(pending, running); }
 
+  /// `look()`, for a few instructions during which a pending task stays that; nothing if it is not pending. With the list of
+  /// sleeping_waits locked.
+  template <class Look>
+  void while_pending(Look look) noexcept {
+    std::uint32_t now = claim().load(std::memory_order_relaxed);
+    do {
+      if ((now & phase) != pending) return;
+    } while (
+        !claim().compare_exchange_weak(now, now | looked_at, std::memory_order_acquire, std::memory_order_relaxed));
+    struct at_end {
+      const task& t;
+      ~at_end() { t.claim().fetch_and(~std::uint32_t{looked_at}, std::memory_order_release); }
+    } const over{*this};
+    look();
+  }
   [[nodiscard]] bool is_pending() const noexcept {
     return (claim().load(std::memory_order_acquire) & phase) == pending;
   }
@@ -10206,10 +10264,15 @@ class task {
 
   [[nodiscard]] bool advance(std::uint32_t from, std::uint32_t to) noexcept {
     std::uint32_t now = claim().load(std::memory_order_relaxed);
-    while ((now & phase) == from)
-      if (claim().compare_exchange_weak(now, (now & ~std::uint32_t{phase}) | to, std::memory_order_acq_rel,
-                                        std::memory_order_relaxed))
+    while ((now & phase) == from) {
+      if (now & looked_at) {
+        ::sched_yield();
+        now = claim().load(std::memory_order_relaxed);
+      } else if (claim().compare_exchange_weak(now, (now & ~std::uint32_t{phase}) | to, std::memory_order_acq_rel,
+                                               std::memory_order_relaxed)) {
         return true;
+      }
+    }
     return false;
   }
   // Whoever takes it out of there claims it, and nobody else.
@@ -10286,32 +10349,6 @@ inline void run_here(task* t) noexcept {
   context.here = nullptr;
 }
 
-/// A reference to a task, or nothing.
-template <class Task>
-class task_ref {
- public:
-  task_ref() noexcept = default;
-  /// Takes over one reference.
-  explicit task_ref(Task* t) noexcept : task_(t) {}
-  task_ref(task_ref&& other) noexcept : task_(std::exchange(other.task_, nullptr)) {}
-  task_ref& operator=(task_ref&& other) noexcept {
-    task_ref old(std::exchange(task_, std::exchange(other.task_, nullptr)));
-    return *this;
-  }
-  ~task_ref() {
-    if (task_) task_->release();
-  }
-
-  Task* get() const noexcept { return task_; }
-  Task* operator->() const noexcept { return task_; }
-  Task& operator*() const noexcept { return *task_; }
-  explicit operator bool() const noexcept { return task_ != nullptr; }
-  Task* give() noexcept { return std::exchange(task_, nullptr); }
-
- private:
-  Task* task_ = nullptr;
-};
-
 // A task keeps its parent, so that cancelling that, or what that came from, finds it. A relay in which each task submits
 // the next would so keep all that ever were: now and then those that are done are left out.
 [[gnu::cold]] inline std::uint32_t task::shorten_family() noexcept {
@@ -10378,6 +10415,56 @@ inline bool task::descends_from(const task& t) const noexcept {
     if (p == &t) return true;
   return false;
 }
+
+}  // namespace detail
+CADRE_NAMESPACE_END
+
+#endif
+
+// ---- cadre/async/detail/needed_tasks.hpp ----
+#ifndef CADRE_ASYNC_DETAIL_NEEDED_TASKS_HPP
+#define CADRE_ASYNC_DETAIL_NEEDED_TASKS_HPP
+
+#include <cstddef>
+#include <utility>
+#include <vector>
+
+CADRE_NAMESPACE_BEGIN
+namespace detail {
+
+/// Tasks that others need, for a look at who waits for whom: kept until the look is over, and so longer than its lock, as
+/// what they hold may be anything.
+class needed_tasks {
+ public:
+  needed_tasks() = default;
+  needed_tasks(const needed_tasks&) = delete;
+  needed_tasks& operator=(const needed_tasks&) = delete;
+  ~needed_tasks() {
+    for (continuation* const c : at_end_) c->act(*c, continuation::wish::fire);
+  }
+
+  void add(task_ref<task> t) {
+    if (t) all_.push_back(std::move(t));
+  }
+  /// If it is not done. More than anybody would look at are left out.
+  void add_if_open(task& t) {
+    if (t.done() || all_.size() >= most) return;
+    t.retain();
+    add(task_ref<task>(&t));
+  }
+  /// Comes first: nothing is thrown between an owner's preparation for the end of the look and fire_at_end().
+  void prepare_to_fire() { at_end_.reserve(at_end_.size() + 1); }
+  void fire_at_end(continuation& c) noexcept { at_end_.push_back(&c); }
+
+  [[nodiscard]] std::size_t size() const noexcept { return all_.size(); }
+  [[nodiscard]] task& operator[](std::size_t i) const noexcept { return *all_[i]; }
+
+ private:
+  static constexpr std::size_t most = 1024;
+
+  std::vector<task_ref<task>> all_;
+  std::vector<continuation*> at_end_;
+};
 
 }  // namespace detail
 CADRE_NAMESPACE_END
@@ -11437,7 +11524,8 @@ class wait_cycle : public error {
   using error::error;
   [[gnu::cold]] explicit wait_cycle(const std::string& path)
       : error("async", 208,
-              "this wait would never end: " + path + ", which is under way here; use then() in one place") {}
+              "this wait would never end: " + path +
+                  ", which is under way here; use then() in place of one of the waits") {}
 };
 
 /// Thrown (209) when a task asks for resources that its pool can never give, or that make no sense.
@@ -12771,18 +12859,18 @@ struct watch : continuation {
 /// forked_process (207) if the tasks are those of the process that this one was forked from.
 ///
 /// A thread's stack is a chain of tasks of which only the top one can go on, so who waits for one of them waits for what
-/// the top one waits for. Not seen: a circle through a promise, or one of coroutines outside of actors that is closed by a
-/// co_await, where no thread sleeps.
+/// the top one waits for. Not seen: a circle through a promise or when_any(), or one of coroutines outside of actors that is
+/// closed by a co_await of something else than a call, where no thread sleeps.
 class sleeping_wait {
  public:
   sleeping_wait(running_frame* stack, std::span<const watch> targets, std::size_t needed)
       : stack_(stack), targets_(targets), needed_(needed) {
     if (fork_count.load(std::memory_order_relaxed) != 0) check_process();
-    kept_tasks kept;  // let go without the lock
+    needed_tasks seen;  // let go without the lock
     const std::lock_guard lock(the_locks().waits);
     if (stack_ != nullptr && needed_ == targets_.size()) {
       check_cycle();
-      check_actors(kept);
+      check_actors(seen);
     }
     next_ = first();
     if (next_ != nullptr) next_->previous_ = this;
@@ -12796,14 +12884,14 @@ class sleeping_wait {
     if (next_ != nullptr) next_->previous_ = previous_;
   }
 
-  /// Throws wait_cycle (208) if the coroutine, which is about to be suspended until a call is done, has to go on before that
+  /// Throws wait_cycle (208) if the coroutine, which is about to be suspended until a task is done, has to go on before that
   /// can be. `begun_in`: a call that runs on this thread, and is over with the coroutine; or null.
   static void check_await(const task& coroutine, const task* begun_in, task& awaited) {
-    kept_tasks kept;
+    needed_tasks seen;
     const std::lock_guard lock(the_locks().waits);
     int looks = most_looks;
     // What only its actor's turn is missing for can begin when the coroutine is suspended.
-    follow_actors({awaited, nullptr}, looks, kept, [&](const held_up& last) {
+    follow_actors({awaited, nullptr}, looks, seen, [&](const held_up& last) {
       if (last.at == &last.which && (last.at == &coroutine || last.at == begun_in))
         tell_cycle_of_calls(coroutine, last);
     });
@@ -12830,10 +12918,10 @@ class sleeping_wait {
   /// locked.
   template <class Visit>
   static void for_each_needed(task& by, const Visit& visit) {
-    kept_tasks kept;
+    needed_tasks seen;
     const std::lock_guard lock(the_locks().waits);
     int looks = most_looks;
-    follow_actors({by, nullptr}, looks, kept, visit);
+    follow_actors({by, nullptr}, looks, seen, visit);
   }
 
   /// Calls `visit(const sleeping_wait&)` for each, with the list locked.
@@ -12896,31 +12984,30 @@ class sleeping_wait {
            at < reinterpret_cast<std::uintptr_t>(targets_.data() + targets_.size());
   }
   // The other way round for calls of actors, which nothing hangs on: from what is waited for to what its actor is at, if it
-  // is a call, to what that waits for, and so on; from a call that is over with its coroutine to what that awaits.
-  using kept_tasks = std::vector<task_ref<task>>;
-  void check_actors(kept_tasks& kept) const {
+  // is a call, to what that waits for, and so on; from each to what it says that it needs.
+  void check_actors(needed_tasks& seen) const {
     int looks = most_looks;
     for (const watch& w : targets_)
-      follow_actors({*w.target, nullptr}, looks, kept, [this](const held_up& last) {
+      follow_actors({*w.target, nullptr}, looks, seen, [this](const held_up& last) {
         if (runs(*last.at)) tell_cycle_of_calls(*stack_->runs, last);
       });
   }
   template <class Visit>
-  static void follow_actors(held_up target, int& looks, kept_tasks& kept, const Visit& visit) {
+  static void follow_actors(held_up target, int& looks, needed_tasks& seen, const Visit& visit) {
     for (const held_up* h = target.by; h != nullptr; h = h->by)
       if (&h->which == &target.which) return;  // a circle of others
     task* const at = target.which.held_up_by();
-    if (at != nullptr) kept.emplace_back(at);
     target.at = at != nullptr ? at : &target.which;
+    seen.add(task_ref<task>(at));
     visit(target);
-    if (task* const inner = target.which.goes_on_after(); inner != nullptr) {
-      kept.emplace_back(inner);
-      if (--looks > 0) follow_actors({*inner, &target}, looks, kept, visit);
-    }
+    std::size_t i = seen.size();
+    target.which.add_needed(seen);
+    for (const std::size_t end = seen.size(); i != end; ++i)
+      if (--looks > 0) follow_actors({seen[i], &target}, looks, seen, visit);
     for (const sleeping_wait* s = first(); s != nullptr; s = s->next_) {
       if (!s->runs(*target.at) || s->needed_ != s->targets_.size()) continue;
       for (const watch& w : s->targets_)
-        if (--looks > 0) follow_actors({*w.target, &target}, looks, kept, visit);
+        if (--looks > 0) follow_actors({*w.target, &target}, looks, seen, visit);
     }
   }
   [[noreturn, gnu::cold]] static void tell_cycle_of_calls(const task& who, const held_up& last) {
@@ -13353,6 +13440,15 @@ class then_task final : public state<R> {
     set_cancelled(*this);
     f_.~room_for<F>();
     this->complete(task::completion::from_elsewhere);
+  }
+
+  void add_needed(needed_tasks& all) override {
+    task_ref<task> before;
+    this->while_pending([&] {
+      before_->retain();
+      before = task_ref<task>(before_.get());
+    });
+    all.add(std::move(before));
   }
 
   /// Once, when all else is set up.
@@ -15011,6 +15107,7 @@ CADRE_NAMESPACE_END
 #include <string_view>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -15028,6 +15125,7 @@ struct task_extras {
   int processors = 1;
   std::shared_ptr<resource_ledger<>> ledger;     // null before the submit: the pool's
   std::shared_ptr<holding<resource_set>> share;  // of the ledger, or null
+  std::vector<task_ref<task>> before;            // what has to be done before it begins, for whoever looks for circles
   std::optional<std::stop_source> source;        // of a function that takes a std::stop_token
   std::optional<std::stop_callback<canceller>> when_stopped;
 };
@@ -15094,6 +15192,12 @@ class configured_task final : public state<R> {
     extras_->ledger->lend(*extras_->share, begins, start_granted);
   }
 
+  void add_needed(needed_tasks& all) override {
+    this->while_pending([&] {
+      for (const task_ref<task>& t : extras_->before) all.add_if_open(*t);
+    });
+  }
+
   void run() noexcept override {
     if (is_refused()) return run_not();
     if (is_late()) return run_not();  // the thread that watches the time may be late itself
@@ -15134,6 +15238,7 @@ class configured_task final : public state<R> {
   }
   void finish(task::completion by) noexcept {
     f_.~room_for<F>();
+    extras_->before.clear();
     const bool waited = extras_->share != nullptr && extras_->ledger->leave(extras_->share, start_granted);
     this->report_if_posted();
     if (!this->has(task::no_future) || this->has_offspring()) this->complete(by);
@@ -15168,6 +15273,11 @@ task_ref<state<R>> submit_configured(scheduler& pool, F&& f, std::unique_ptr<tas
   if (e.source) flags |= task::hears_stop;
   const bool has_future = !(flags & task::no_future);
   auto way_in = before.empty() ? nullptr : std::make_unique<gate>(before.size());
+  e.before.reserve(before.size());
+  for (task* const b : before) {
+    b->retain();
+    e.before.emplace_back(b);
+  }
   auto* const t = new configured_task<R, std::decay_t<F>>(std::forward<F>(f), std::move(extras), pool.id(), flags);
   if (holds) e.share->who = t;
   t->set_parent();
@@ -18932,10 +19042,12 @@ CADRE_NAMESPACE_END
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19023,10 +19135,15 @@ class requests {
     for (const std::uint32_t i : found) all.push_back(release(i));
     return all;
   }
+  struct awaited {
+    task_ref<task> what;
+    std::int64_t since;  ///< when it was first looked at, by this machine's clock
+  };
   /// Some of those that somebody waits for: each comes here at the second look at it, the fourth, the eighth and so on. Looks
   /// at others each time. For one thread.
-  [[nodiscard]] std::vector<task_ref<task>> look_at_awaited() {
-    std::vector<task_ref<task>> found;
+  [[nodiscard]] std::vector<awaited> look_at_awaited() {
+    const std::int64_t now = std::chrono::system_clock::now().time_since_epoch().count();
+    std::vector<awaited> found;
     found.reserve(64);
     for (std::uint32_t n = 0; n < 4096 && found.size() < found.capacity();) {
       const std::lock_guard lock(mutex_);  // for a few only, as others spin
@@ -19037,10 +19154,20 @@ class requests {
         task* const t = e.who != nullptr ? e.who->awaited() : nullptr;
         if (t == nullptr) continue;
         task_ref<task> one(t);
-        if (++e.looks > 1 && std::has_single_bit(e.looks)) found.push_back(std::move(one));
+        if (++e.looks == 1)
+          e.since = now;
+        else if (std::has_single_bit(e.looks))
+          found.push_back({std::move(one), e.since});
       }
     }
     return found;
+  }
+  /// When it was first looked at, if that is known and it has not been answered.
+  [[nodiscard]] std::optional<std::int64_t> awaited_since(std::uint64_t n) const noexcept {
+    const std::lock_guard lock(mutex_);
+    const auto i = static_cast<std::uint32_t>(n);
+    if (i >= entries_.size() || entries_[i].who == nullptr || number(i) != n || entries_[i].looks == 0) return {};
+    return entries_[i].since;
   }
   [[nodiscard]] std::size_t open() const noexcept {
     const std::lock_guard lock(mutex_);
@@ -19056,6 +19183,7 @@ class requests {
     std::uint32_t next = none;
     std::uint32_t looks = 0;
     std::uint64_t order = 0;
+    std::int64_t since = 0;
   };
   [[nodiscard]] std::uint64_t number(std::uint32_t i) const noexcept {
     return std::uint64_t{entries_[i].generation} << 32 | i;
@@ -21077,11 +21205,15 @@ class long_call_task final : public state<R>, public long_call {
   void stop_listening(listener& l, bool leaves) noexcept override { cell.stop_listening(l, leaves); }
   [[nodiscard]] task* held_up_by() noexcept override { return cell.current_before(*this); }
 
-  [[nodiscard]] task* goes_on_after() noexcept override {
-    const std::lock_guard lock(cell.mutex());
-    if (now != stage::open || !inner_) return nullptr;
-    inner_->retain();
-    return inner_.get();
+  void add_needed(needed_tasks& all) override {
+    task_ref<task> begun;
+    {
+      const std::lock_guard lock(cell.mutex());
+      if (now != stage::open || !inner_) return;
+      inner_->retain();
+      begun = task_ref<task>(inner_.get());
+    }
+    all.add(std::move(begun));
   }
 
  private:
@@ -21220,6 +21352,21 @@ class long_task final : public state<R> {
     else
       end(std::make_exception_ptr(task_cancelled(describe(name_, this->at()))));
   }
+  void add_needed(needed_tasks& all) override {
+    task_ref<task> next;
+    {
+      const std::lock_guard lock(mutex_);
+      task* const t = inner_ ? static_cast<task*>(inner_.get()) : beginner_.get();
+      if (t != nullptr) t->retain();
+      next = task_ref<task>(t);
+    }
+    all.add(std::move(next));
+  }
+  /// What runs the starter, for who looks what this waits for.
+  void is_begun_by(task_ref<task> t) noexcept {
+    const std::lock_guard lock(mutex_);
+    if (!inner_) beginner_ = std::move(t);
+  }
   [[nodiscard]] std::string_view name() const noexcept override { return name_; }
 
  private:
@@ -21248,27 +21395,46 @@ class long_task final : public state<R> {
       task_ref<state<R>> inner = future_access::take(std::move(given));
       this->retain();  // until it is over
       state<R>& awaited = *inner;
+      awaited.retain();
+      const task_ref<task> kept(&awaited);
+      task_ref<task> beginner;
       {
         const std::lock_guard lock(mutex_);
         inner_ = std::move(inner);
+        beginner = std::move(beginner_);
       }
       if (!awaited.add(step_)) return finish();
       if (this->stop_requested()) on_stop();
-      return;
+      return check_for_circle(awaited);
     } catch (...) {
       error = std::current_exception();
     }
     end(std::move(error));
   }
+  // When it began, nobody could know yet that it waits for this future.
+  void check_for_circle(task& inner) noexcept {
+    try {
+      sleeping_wait::check_await(*this, nullptr, inner);
+    } catch (...) {
+      {
+        const std::lock_guard lock(mutex_);
+        circle_ = std::current_exception();
+      }
+      on_stop();
+    }
+  }
   void finish() noexcept {
     task_ref<state<R>> inner;
+    std::exception_ptr circle;
     {
       const std::lock_guard lock(mutex_);
       stage_ = stage::over;
       inner = std::move(inner_);
+      circle = std::move(circle_);
     }
     const bool known = inner->observed();
     set_from(*this, [&]() -> R {
+      if (circle) std::rethrow_exception(std::move(circle));
       if constexpr (std::is_void_v<R>) {
         take_result(*inner);
       } else {
@@ -21297,7 +21463,9 @@ class long_task final : public state<R> {
   std::string_view name_;
   std::mutex mutex_;
   stage stage_ = stage::waits;
+  task_ref<task> beginner_;  // until that has given the next one
   task_ref<state<R>> inner_;
+  std::exception_ptr circle_;
   std::shared_ptr<void> keep_;
   union {
     room_for<Call> call_;
@@ -21394,8 +21562,9 @@ future<R> start_call(runtime_core& core, remote_options o, Call call, const task
       auto* const t = new whole(std::move(call), core.shared_from_this(), function_name<F>(), core.home(), how.at);
       auto result = future_access::make<R>(task_ref<state<R>>(t));
       auto begin = typename whole::starter(task_ref<whole>(t));
-      static_cast<void>(
-          submit_configured<void>(scheduler_of(core.pool()), std::move(begin), std::move(extras), 0, before));
+      task_ref<state<void>> begins =
+          submit_configured<void>(scheduler_of(core.pool()), std::move(begin), std::move(extras), 0, before);
+      t->is_begun_by(task_ref<task>(begins.give()));
       return result;
     }
   }
@@ -24077,7 +24246,6 @@ CADRE_NAMESPACE_END
 #include <cstdint>
 #include <exception>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <source_location>
 #include <type_traits>
@@ -24085,33 +24253,6 @@ CADRE_NAMESPACE_END
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
-
-/// A task that may be looked at while another thread lets go of it. Thread-safety: all functions.
-class awaited_call {
- public:
-  void set(task& t) noexcept {
-    t.retain();
-    change(&t);
-  }
-  void clear() noexcept {
-    if (task* const last = change(nullptr)) last->release();
-  }
-  /// With a reference; or null.
-  [[nodiscard]] task* get() noexcept {
-    const std::lock_guard lock(lock_);
-    if (which_ != nullptr) which_->retain();
-    return which_;
-  }
-
- private:
-  task* change(task* to) noexcept {
-    const std::lock_guard lock(lock_);
-    return std::exchange(which_, to);
-  }
-
-  brief_lock lock_;
-  task* which_ = nullptr;
-};
 
 /// What a coroutine's task knows of its frame, and the race for it. Three say something: the coroutine that it is
 /// suspended, the task waited for that it is done, the one who cancels that the coroutine is to stop. The second to come
@@ -24126,15 +24267,29 @@ class coroutine_core {
   [[nodiscard]] bool tell_to_stop() noexcept { return (say(stopped) & (suspended | told)) == suspended; }
 
   [[nodiscard]] bool was_told() const noexcept { return said_.load(std::memory_order_acquire) & told; }
-  /// The wait is over. That it is to stop remains.
-  void begin_anew() noexcept { said_.fetch_and(stopped, std::memory_order_acq_rel); }
+  /// The wait is over, or will not be. That it is to stop remains.
+  void begin_anew() noexcept {
+    awaits_.store(nullptr, std::memory_order_relaxed);
+    if (said_.fetch_and(stopped | looked_at, std::memory_order_acq_rel) & looked_at)
+      while (said_.load(std::memory_order_acquire) & looked_at) ::sched_yield();
+  }
+
+  /// What it awaits, for whoever looks for circles; kept by the coroutine until begin_anew().
+  void show(task& t) noexcept { awaits_.store(&t, std::memory_order_release); }
+  [[nodiscard]] task* awaits() const noexcept { return awaits_.load(std::memory_order_acquire); }
+  /// The same from another thread, one at a time.
+  [[nodiscard]] task_ref<task> look() noexcept {
+    say(looked_at);  // now begin_anew() waits
+    task* const t = awaits();
+    if (t != nullptr) t->retain();
+    said_.fetch_and(~std::uint32_t{looked_at}, std::memory_order_acq_rel);
+    return task_ref<task>(t);
+  }
 
   /// Where it goes on: in its strand, or on its pool.
   void schedule_later(resumption& next) noexcept { in_ != nullptr ? in_->go_on(next) : schedule(&next); }
   void set_strand(std::shared_ptr<strand> in) noexcept { in_ = std::move(in); }
   [[nodiscard]] const std::shared_ptr<strand>& in() const noexcept { return in_; }
-  /// The call that a coroutine of an actor awaits, for whoever looks for circles.
-  [[nodiscard]] awaited_call& awaits() noexcept { return awaits_; }
 
   /// The frame is gone: the future becomes ready. Gives back the coroutine's reference.
   virtual void end(bool of_its_run) noexcept = 0;
@@ -24146,11 +24301,11 @@ class coroutine_core {
   void leave_strand() noexcept { in_.reset(); }
 
  private:
-  enum : std::uint32_t { suspended = 1, told = 2, stopped = 4 };
+  enum : std::uint32_t { suspended = 1, told = 2, stopped = 4, looked_at = 8 };
   std::uint32_t say(std::uint32_t what) noexcept { return said_.fetch_or(what, std::memory_order_acq_rel); }
 
   std::atomic<std::uint32_t> said_{0};
-  awaited_call awaits_;
+  std::atomic<task*> awaits_{nullptr};
   std::shared_ptr<strand> in_;  // changes before anybody else knows of the coroutine, and when it is over
 };
 
@@ -24169,7 +24324,7 @@ class coroutine_task final : public state<T>, public coroutine_core {
   [[nodiscard]] task_extras* extras() noexcept override {
     return this->in() != nullptr ? this->in()->extras() : nullptr;
   }
-  [[nodiscard]] task* goes_on_after() noexcept override { return this->awaits().get(); }
+  void add_needed(needed_tasks& all) override { all.add(this->look()); }
   void end(bool of_its_run) noexcept override {
     this->leave_strand();
     this->complete(of_its_run ? task::completion::of_its_run : task::completion::from_elsewhere);
@@ -24241,18 +24396,17 @@ class coroutine_base {
   /// Suspends until `t` is done or the coroutine is to stop. False if it is to go on at once; else another thread may be
   /// running it by now. Throws wait_cycle (208) in an actor, if what it awaits can only be done after it.
   [[nodiscard]] bool suspend_until(task& t) {
-    if (core_->in() != nullptr && t.has(task::not_for_help)) note_call(t);
-    if (next_.home() == no_pool && t.home() != no_pool) move_to(t.home());
     coroutine_core& core = *core_;
-    awaited_ = &t;
+    core.show(t);
+    if (t.has(task::not_for_help) || (core.in() != nullptr && t.is_pending())) check_for_circle(t);
+    if (next_.home() == no_pool && t.home() != no_pool) move_to(t.home());
     if (t.add(step_)) return core.suspend();
-    awaited_ = nullptr;
+    core.begin_anew();
     return false;
   }
   /// After a suspension: once this returns, nobody else knows of it.
   void end_wait() noexcept {
-    if (std::exchange(awaits_call_, false)) core_->awaits().clear();
-    task* const t = std::exchange(awaited_, nullptr);
+    task* const t = core_->awaits();
     if (t == nullptr) return;
     if (!core_->was_told() && !t->remove(step_))
       while (!core_->was_told()) ::sched_yield();  // at this moment
@@ -24320,19 +24474,16 @@ class coroutine_base {
     coroutine_base* coroutine;
   };
 
-  // Whose actor may be at a call that waits for this coroutine.
-  [[gnu::noinline]] void note_call(task& t) {
-    core_->awaits().set(t);
-    awaits_call_ = true;
-    if (!task_ref<task>(t.held_up_by())) return;
+  // Of a call, whose actor may be at one that waits for this coroutine, or, in an actor, of what may come after calls.
+  [[gnu::noinline]] void check_for_circle(task& t) {
+    if (!t.is_pending() && !task_ref<task>(t.held_up_by())) return;
     const running_frame* const outer = this_context().top->outer;
     const bool is_first_part = outer != nullptr && outer->runs != nullptr && outer->runs->runs_in() != nullptr &&
                                !outer->runs->waits_on_its_thread();
     try {
       sleeping_wait::check_await(*task_, is_first_part ? outer->runs : nullptr, t);
     } catch (...) {
-      core_->awaits().clear();
-      awaits_call_ = false;
+      core_->begin_anew();
       throw;
     }
   }
@@ -24363,12 +24514,11 @@ class coroutine_base {
 
   next_part next_;
   const bool begins_on_pool_;
-  bool begun_ = false, awaits_call_ = false;
+  bool begun_ = false;
   step step_;
   std::coroutine_handle<> frame_;
   task* task_ = nullptr;
   coroutine_core* core_ = nullptr;
-  task* awaited_ = nullptr;
   bool* over_ = nullptr;  // of the go_on() under way
 };
 
@@ -24796,6 +24946,7 @@ CADRE_NAMESPACE_END
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <stop_token>
 #include <utility>
 
@@ -24872,9 +25023,11 @@ future<made_there> ask_for_object(job& j, int rank, const remote_options& o, con
                call->save(out);
              },
              call, j.charge_for(o.on, rank, wanted_by(o)))
-      .then([rank](const object_loan& l) {
-        return made_there{rank, l};
-      });
+      .then(
+          [rank](const object_loan& l) {
+            return made_there{rank, l};
+          },
+          o.at);
 }
 /// The promise of an object that may be made on another node: who wants it from now on, which may be long before it is known
 /// where that is, has it brought.
@@ -24922,13 +25075,14 @@ class object_to_come {
 template <auto F, class Call, class Stored>
 future<void> make_elsewhere(job& j, int to, const placement& asked, remote_options o, const std::shared_ptr<Call>& call,
                             object_to_come<Stored> object) {
+  const std::source_location at = o.at;
   auto ask = [&j, call, ref = object.ref()](int rank, const remote_options& how) {
     return ask_for_object<F>(j, rank, how, call, ref);
   };
   return with_retries<made_there>(j, to, asked, std::move(o), std::move(ask))
-      .then([call, object = std::move(object)](const made_there& there) mutable {
-        object.template arrive<F>(there, *call);
-      });
+      .then([call,
+             object = std::move(object)](const made_there& there) mutable { object.template arrive<F>(there, *call); },
+            at);
 }
 
 }  // namespace detail
@@ -26126,19 +26280,23 @@ class join_state : public state<R> {
   };
 
   explicit join_state(pool_id home, std::source_location at) noexcept
-      : state<R>(home, task::no_closure | task::hears_stop, at) {}
+      : state<R>(home, task::no_closure | task::hears_stop, at) {
+    look_.owner = this;
+  }
   void run() noexcept override {}  // never claimable
   void run_not() noexcept override {}
 
   /// Who cancels the whole cancels the parts, as long as they are there.
   void on_stop() noexcept override {
-    std::size_t n = remaining_.load(std::memory_order_relaxed);
-    while (n != 0)
-      if (remaining_.compare_exchange_weak(n, n + 1, std::memory_order_acquire, std::memory_order_relaxed)) {
-        stop_parts();
-        one_done();
-        return;
-      }
+    if (!expect_one_more()) return;
+    stop_parts();
+    one_done();
+  }
+  void add_needed(needed_tasks& all) override {
+    all.prepare_to_fire();
+    if (!expect_one_more()) return;
+    all.fire_at_end(look_);
+    add_parts(all);
   }
 
  protected:
@@ -26162,7 +26320,17 @@ class join_state : public state<R> {
  private:
   virtual void gather() noexcept = 0;
   virtual void stop_parts() noexcept = 0;
+  virtual void add_parts(needed_tasks& all) const = 0;
 
+  // False if the parts are there.
+  [[nodiscard]] bool expect_one_more() noexcept {
+    std::size_t n = remaining_.load(std::memory_order_relaxed);
+    while (n != 0)
+      if (remaining_.compare_exchange_weak(n, n + 1, std::memory_order_acquire, std::memory_order_relaxed)) return true;
+    return false;
+  }
+
+  part look_;  // at what it needs: as if it were one of the parts
   std::atomic<std::size_t> remaining_{1};
 };
 
@@ -26201,6 +26369,9 @@ class vector_join final : public join_state<R> {
 
   void stop_parts() noexcept override {
     for (const future<T>& f : futures_) detail::cancel(*future_access::get(f));
+  }
+  void add_parts(needed_tasks& all) const override {
+    for (const future<T>& f : futures_) all.add_if_open(*future_access::get(f));
   }
 
   std::vector<future<T>> futures_;
@@ -26249,6 +26420,9 @@ class tuple_join final : public join_state<std::tuple<tuple_element_for<T>...>> 
 
   void stop_parts() noexcept override {
     std::apply([](const future<T>&... f) { (detail::cancel(*future_access::get(f)), ...); }, futures_);
+  }
+  void add_parts(needed_tasks& all) const override {
+    std::apply([&](const future<T>&... f) { (all.add_if_open(*future_access::get(f)), ...); }, futures_);
   }
 
   std::tuple<future<T>...> futures_;

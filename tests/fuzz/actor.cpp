@@ -429,7 +429,8 @@ class world final : public cadre::runtime {
     asked(detail::want_request{}, key);
     j.cancel(other_, 1);
     j.mention<detail::circle_request>(other_, 1, [&](cadre::output_archive& out) {
-      out(j.rank(), std::uint64_t{1}, std::uint32_t{1}, std::uint32_t{1}, std::uint64_t{1}, std::string("a path"));
+      out(j.rank(), std::uint64_t{1}, std::int64_t{1}, std::uint32_t{1}, std::uint32_t{1}, std::uint64_t{1},
+          std::string("a path"));
     });
     make_group();
     recorded_group_ = group_;

@@ -8,10 +8,12 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -99,10 +101,15 @@ class requests {
     for (const std::uint32_t i : found) all.push_back(release(i));
     return all;
   }
+  struct awaited {
+    task_ref<task> what;
+    std::int64_t since;  ///< when it was first looked at, by this machine's clock
+  };
   /// Some of those that somebody waits for: each comes here at the second look at it, the fourth, the eighth and so on. Looks
   /// at others each time. For one thread.
-  [[nodiscard]] std::vector<task_ref<task>> look_at_awaited() {
-    std::vector<task_ref<task>> found;
+  [[nodiscard]] std::vector<awaited> look_at_awaited() {
+    const std::int64_t now = std::chrono::system_clock::now().time_since_epoch().count();
+    std::vector<awaited> found;
     found.reserve(64);
     for (std::uint32_t n = 0; n < 4096 && found.size() < found.capacity();) {
       const std::lock_guard lock(mutex_);  // for a few only, as others spin
@@ -113,10 +120,20 @@ class requests {
         task* const t = e.who != nullptr ? e.who->awaited() : nullptr;
         if (t == nullptr) continue;
         task_ref<task> one(t);
-        if (++e.looks > 1 && std::has_single_bit(e.looks)) found.push_back(std::move(one));
+        if (++e.looks == 1)
+          e.since = now;
+        else if (std::has_single_bit(e.looks))
+          found.push_back({std::move(one), e.since});
       }
     }
     return found;
+  }
+  /// When it was first looked at, if that is known and it has not been answered.
+  [[nodiscard]] std::optional<std::int64_t> awaited_since(std::uint64_t n) const noexcept {
+    const std::lock_guard lock(mutex_);
+    const auto i = static_cast<std::uint32_t>(n);
+    if (i >= entries_.size() || entries_[i].who == nullptr || number(i) != n || entries_[i].looks == 0) return {};
+    return entries_[i].since;
   }
   [[nodiscard]] std::size_t open() const noexcept {
     const std::lock_guard lock(mutex_);
@@ -132,6 +149,7 @@ class requests {
     std::uint32_t next = none;
     std::uint32_t looks = 0;
     std::uint64_t order = 0;
+    std::int64_t since = 0;
   };
   [[nodiscard]] std::uint64_t number(std::uint32_t i) const noexcept {
     return std::uint64_t{entries_[i].generation} << 32 | i;
