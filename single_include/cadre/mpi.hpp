@@ -2297,11 +2297,11 @@ inline constexpr std::size_t header_bytes = sizeof(batch_header);
 inline constexpr std::size_t batch_bytes = std::size_t{64} << 10;
 /// Of the bytes in a record; more goes as fragments.
 inline constexpr std::size_t record_bytes = std::size_t{16} << 10;
-/// Where no ring brings them blocks travel in pieces of that size, each a message of its own: so much may be copied in one
-/// call of MPI.
-inline constexpr std::uint64_t piece_bytes = std::uint64_t{8} << 20;
+/// Where no ring brings them blocks travel in pieces of that size, each a message of its own: what TCP brings of a few at once
+/// lies in the processor's second cache.
+inline constexpr std::uint64_t piece_bytes = std::uint64_t{512} << 10;
 
-/// Of the blocks of one message, all in all, at most: more is not believed, as a receiver keeps something of each piece.
+/// Of the blocks of one message, all in all, at most: more is not believed.
 inline constexpr std::uint64_t block_bytes = std::uint64_t{1} << 42;
 
 inline std::uint64_t pieces_of(std::uint64_t block) noexcept {
@@ -3898,10 +3898,11 @@ class message_link final : public cadre::detail::link {
 
   /// How this rank knows of a death: it has seen it, or was told, or nothing works any more with that rank.
   enum class knowledge : std::uint8_t { seen, told, guess };
-  struct piece {
+  // What is still to come of a block.
+  struct block_in {
     std::byte* into;
     std::uint64_t bytes;
-    std::uint64_t number;
+    std::uint64_t next_piece;
     std::shared_ptr<blocks_in> whole;
   };
   struct peer {
@@ -3931,8 +3932,9 @@ class message_link final : public cadre::detail::link {
     blocks_to_ring blocks_to_go;
     bool waits_for_ring = false;  // is in to_full_rings_
     std::uint64_t sent_at = 0;    // ticks, of one of another node
-    std::deque<piece> to_come;
-    int coming = 0;  // pieces
+    std::deque<block_out> to_leave;
+    std::deque<block_in> to_come;
+    int pieces_leaving = 0, pieces_coming = 0;
     // Of whoever makes progress:
     inbound in;
     blocks_from_ring blocks_to_come;
@@ -3941,7 +3943,8 @@ class message_link final : public cadre::detail::link {
   // A large batch needs the receiver: no more of them than receives that a rank can lose when another one dies.
   static constexpr int most_leaving = 4;
   static constexpr std::size_t receives = 8;
-  static constexpr int most_coming = 2;
+  static constexpr int most_pieces_leaving = 8;
+  static constexpr int most_pieces_coming = 3;
   static constexpr int batch_tag = 0;
   static constexpr std::uint64_t near_ticks = 150'000;  // for which a rank looks whom others ring for: some 50 us
 
@@ -4016,7 +4019,7 @@ class message_link final : public cadre::detail::link {
   void flush(std::size_t word);
   bool push(int to, peer& p, bool all, bool acknowledge = false);
   void push_batch(int to, peer& p, std::unique_ptr<batch_out> batch);
-  void push_block(int to, const peer& p, const block_out& block);
+  void push_pieces(int to, peer& p);
   void push_part(peer& p);
   void ring_afar(int to, peer& p);
 
@@ -4215,8 +4218,10 @@ inline void message_link::bury() noexcept {
         if (may_be_touched) environment_.keep(memory);
         keeps.push_back(std::move(memory));
       });
-      for (piece& one : p.to_come) lost.push_back(std::move(one.whole));
+      for (block_in& one : p.to_come) lost.push_back(std::move(one.whole));
       p.to_come.clear();
+      for (block_out& one : p.to_leave) keeps.push_back(std::move(one.keep));
+      p.to_leave.clear();
       for (block_out& block : p.blocks_to_go.abandon()) keeps.push_back(std::move(block.keep));
       if (p.comm == comm_) inbox_.add({.comm = comm_}, most_leaving);
     }
@@ -4461,14 +4466,16 @@ inline void message_link::settle(transfer&& done, int code) {
     p.out.recycle(std::move(done.batch));
     push(done.peer, p, false, owes_acknowledgement(p));
   } else if (done.into) {
-    --p.coming;
+    --p.pieces_coming;
     p.heard.store(true, std::memory_order_relaxed);
     done.into->failed |= code != MPI_SUCCESS;
     if (--done.into->pieces_left == 0) came_.push_back(std::move(done.into));
     post_pieces(done.peer, p);
   } else {
+    --p.pieces_leaving;
     p.out.block_left(done.bytes);
     if (done.keep) left_.push_back(std::move(done.keep));
+    push_pieces(done.peer, p);
   }
 }
 
@@ -4508,11 +4515,10 @@ inline void message_link::receive_blocks(int from, cadre::detail::incoming& mess
   }
   const std::lock_guard lock(mpi());
   for (std::size_t i = 0; i < sizes.size(); ++i) {
-    for (std::uint64_t done = 0; done < sizes[i]; done += piece_bytes) {
-      std::byte* const into = fits ? whole->where.into[i].data() + done : thrown_away->data();
-      p.to_come.push_back({into, std::min(piece_bytes, sizes[i] - done), first_piece++, whole});
-      ++whole->pieces_left;
-    }
+    if (sizes[i] != 0)
+      p.to_come.push_back({fits ? whole->where.into[i].data() : thrown_away->data(), sizes[i], first_piece, whole});
+    first_piece += pieces_of(sizes[i]);
+    whole->pieces_left += pieces_of(sizes[i]);
   }
   if (whole->pieces_left == 0)
     came_.push_back(whole);
@@ -4523,15 +4529,18 @@ inline void message_link::receive_blocks(int from, cadre::detail::incoming& mess
 // Under the lock of MPI.
 inline void message_link::post_pieces(int from, peer& p) {
   if (!p.alive.load(std::memory_order_acquire)) return;
-  while (p.coming < most_coming && !p.to_come.empty()) {
-    piece next = std::move(p.to_come.front());
-    p.to_come.pop_front();
+  while (p.pieces_coming < most_pieces_coming && !p.to_come.empty()) {
+    block_in& block = p.to_come.front();
+    const std::uint64_t n = std::min(block.bytes, piece_bytes);
     MPI_Request request = MPI_REQUEST_NULL;
-    const int code = ::MPI_Irecv(next.into, static_cast<int>(next.bytes), MPI_BYTE, p.address, tag_of(next.number),
-                                 p.comm, &request);
+    const int code =
+        ::MPI_Irecv(block.into, static_cast<int>(n), MPI_BYTE, p.address, tag_of(block.next_piece++), p.comm, &request);
     if (code != MPI_SUCCESS) return declare_dead(from, mpi_error::call_failed("a receive", code).what());
-    ++p.coming;
-    begin_transfer(request, {.peer = from, .batch = {}, .keep = {}, .bytes = 0, .into = std::move(next.whole)});
+    ++p.pieces_coming;
+    begin_transfer(request, {.peer = from, .batch = {}, .keep = {}, .bytes = 0, .into = block.whole});
+    block.bytes -= n;
+    if (!block.whole->where.into.empty()) block.into += n;  // else all of them are thrown away
+    if (block.bytes == 0) p.to_come.pop_front();
   }
 }
 
@@ -4910,9 +4919,10 @@ inline void message_link::push_batch(int to, peer& p, std::unique_ptr<batch_out>
   for (block_out& block : batch->blocks) {
     if (p.has_blocks_by_ring())
       p.blocks_to_go.add(std::move(block));
-    else
-      push_block(to, p, block);
+    else if (!block.bytes.empty())
+      p.to_leave.push_back(std::move(block));
   }
+  push_pieces(to, p);
   if (done != 0) {
     p.out.recycle(std::move(batch));
   } else {
@@ -4936,16 +4946,20 @@ inline void message_link::ring_afar(int to, peer& p) {
   if (now - std::exchange(p.sent_at, now) > moment && far_bell_) far_bell_->ring(card_of(to).bell);
 }
 
-inline void message_link::push_block(int to, const peer& p, const block_out& block) {
-  std::span<const std::byte> rest = block.bytes;
-  for (std::uint64_t number = block.first_piece; !rest.empty(); ++number) {
-    const std::size_t n = std::min<std::size_t>(rest.size(), piece_bytes);
+// Under the lock of MPI. More than the receiver takes at once, so that it need not wait for them.
+inline void message_link::push_pieces(int to, peer& p) {
+  if (!p.alive.load(std::memory_order_acquire)) return;
+  while (p.pieces_leaving < most_pieces_leaving && !p.to_leave.empty()) {
+    block_out& block = p.to_leave.front();
+    const std::size_t n = std::min<std::size_t>(block.bytes.size(), piece_bytes);
     MPI_Request request = MPI_REQUEST_NULL;
-    const int code =
-        ::MPI_Isend(rest.data(), static_cast<int>(n), MPI_BYTE, p.address, tag_of(number), p.comm, &request);
+    const int code = ::MPI_Isend(block.bytes.data(), static_cast<int>(n), MPI_BYTE, p.address,
+                                 tag_of(block.first_piece++), p.comm, &request);
     if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a block to it", code).what());
+    ++p.pieces_leaving;
     begin_transfer(request, {.peer = to, .batch = {}, .keep = block.keep, .bytes = n, .into = {}});
-    rest = rest.subspan(n);
+    block.bytes = block.bytes.subspan(n);
+    if (block.bytes.empty()) p.to_leave.pop_front();
   }
 }
 

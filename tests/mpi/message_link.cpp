@@ -292,20 +292,21 @@ TEST_CASE("blocks that nobody wants do not stop those that follow", "[mpi]") {
   using namespace mpi_message_link;
   job all({.ring_bytes = each_way()});
   std::atomic<std::uint32_t> arrived{0}, refused{0};
-  bytes into(50'000), small(49'999);
+  constexpr std::size_t size = 1'300'000;  // which goes in several pieces
+  bytes into(size), small(size - 1);
   all.heard.on_message = [&](int, incoming& message) {
     const auto kind = unpack<int>(message.bytes());
     if (kind == 1)
       message.receive_blocks({.into = {small}, .keep = {}, .done = [&](bool all_there) { refused += !all_there; }});
     if (kind == 2)
       message.receive_blocks({.into = {into}, .keep = {}, .done = [&](bool all_there) {
-                                arrived += all_there && into == bytes(50'000, std::byte{2});
+                                arrived += all_there && into == bytes(size, std::byte{2});
                               }});
   };
   all.start();
   for (int kind = 0; kind < 3; ++kind)
     all.for_each_other([&](int r) {
-      all.link.send(r, message_of(pack(kind), {std::make_shared<bytes>(50'000, std::byte(kind))}), urgency::normal);
+      all.link.send(r, message_of(pack(kind), {std::make_shared<bytes>(size, std::byte(kind))}), urgency::normal);
     });
   CHECK(await(all.link, arrived, all.others()));
   CHECK(refused == all.others());

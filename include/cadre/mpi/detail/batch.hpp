@@ -35,11 +35,11 @@ inline constexpr std::size_t header_bytes = sizeof(batch_header);
 inline constexpr std::size_t batch_bytes = std::size_t{64} << 10;
 /// Of the bytes in a record; more goes as fragments.
 inline constexpr std::size_t record_bytes = std::size_t{16} << 10;
-/// Where no ring brings them blocks travel in pieces of that size, each a message of its own: so much may be copied in one
-/// call of MPI.
-inline constexpr std::uint64_t piece_bytes = std::uint64_t{8} << 20;
+/// Where no ring brings them blocks travel in pieces of that size, each a message of its own: what TCP brings of a few at once
+/// lies in the processor's second cache.
+inline constexpr std::uint64_t piece_bytes = std::uint64_t{512} << 10;
 
-/// Of the blocks of one message, all in all, at most: more is not believed, as a receiver keeps something of each piece.
+/// Of the blocks of one message, all in all, at most: more is not believed.
 inline constexpr std::uint64_t block_bytes = std::uint64_t{1} << 42;
 
 inline std::uint64_t pieces_of(std::uint64_t block) noexcept {

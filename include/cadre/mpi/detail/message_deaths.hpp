@@ -66,8 +66,10 @@ inline void message_link::bury() noexcept {
         if (may_be_touched) environment_.keep(memory);
         keeps.push_back(std::move(memory));
       });
-      for (piece& one : p.to_come) lost.push_back(std::move(one.whole));
+      for (block_in& one : p.to_come) lost.push_back(std::move(one.whole));
       p.to_come.clear();
+      for (block_out& one : p.to_leave) keeps.push_back(std::move(one.keep));
+      p.to_leave.clear();
       for (block_out& block : p.blocks_to_go.abandon()) keeps.push_back(std::move(block.keep));
       if (p.comm == comm_) inbox_.add({.comm = comm_}, most_leaving);
     }

@@ -178,10 +178,11 @@ class message_link final : public cadre::detail::link {
 
   /// How this rank knows of a death: it has seen it, or was told, or nothing works any more with that rank.
   enum class knowledge : std::uint8_t { seen, told, guess };
-  struct piece {
+  // What is still to come of a block.
+  struct block_in {
     std::byte* into;
     std::uint64_t bytes;
-    std::uint64_t number;
+    std::uint64_t next_piece;
     std::shared_ptr<blocks_in> whole;
   };
   struct peer {
@@ -211,8 +212,9 @@ class message_link final : public cadre::detail::link {
     blocks_to_ring blocks_to_go;
     bool waits_for_ring = false;  // is in to_full_rings_
     std::uint64_t sent_at = 0;    // ticks, of one of another node
-    std::deque<piece> to_come;
-    int coming = 0;  // pieces
+    std::deque<block_out> to_leave;
+    std::deque<block_in> to_come;
+    int pieces_leaving = 0, pieces_coming = 0;
     // Of whoever makes progress:
     inbound in;
     blocks_from_ring blocks_to_come;
@@ -221,7 +223,8 @@ class message_link final : public cadre::detail::link {
   // A large batch needs the receiver: no more of them than receives that a rank can lose when another one dies.
   static constexpr int most_leaving = 4;
   static constexpr std::size_t receives = 8;
-  static constexpr int most_coming = 2;
+  static constexpr int most_pieces_leaving = 8;
+  static constexpr int most_pieces_coming = 3;
   static constexpr int batch_tag = 0;
   static constexpr std::uint64_t near_ticks = 150'000;  // for which a rank looks whom others ring for: some 50 us
 
@@ -296,7 +299,7 @@ class message_link final : public cadre::detail::link {
   void flush(std::size_t word);
   bool push(int to, peer& p, bool all, bool acknowledge = false);
   void push_batch(int to, peer& p, std::unique_ptr<batch_out> batch);
-  void push_block(int to, const peer& p, const block_out& block);
+  void push_pieces(int to, peer& p);
   void push_part(peer& p);
   void ring_afar(int to, peer& p);
 

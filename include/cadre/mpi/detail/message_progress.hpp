@@ -165,14 +165,16 @@ inline void message_link::settle(transfer&& done, int code) {
     p.out.recycle(std::move(done.batch));
     push(done.peer, p, false, owes_acknowledgement(p));
   } else if (done.into) {
-    --p.coming;
+    --p.pieces_coming;
     p.heard.store(true, std::memory_order_relaxed);
     done.into->failed |= code != MPI_SUCCESS;
     if (--done.into->pieces_left == 0) came_.push_back(std::move(done.into));
     post_pieces(done.peer, p);
   } else {
+    --p.pieces_leaving;
     p.out.block_left(done.bytes);
     if (done.keep) left_.push_back(std::move(done.keep));
+    push_pieces(done.peer, p);
   }
 }
 
@@ -212,11 +214,10 @@ inline void message_link::receive_blocks(int from, cadre::detail::incoming& mess
   }
   const std::lock_guard lock(mpi());
   for (std::size_t i = 0; i < sizes.size(); ++i) {
-    for (std::uint64_t done = 0; done < sizes[i]; done += piece_bytes) {
-      std::byte* const into = fits ? whole->where.into[i].data() + done : thrown_away->data();
-      p.to_come.push_back({into, std::min(piece_bytes, sizes[i] - done), first_piece++, whole});
-      ++whole->pieces_left;
-    }
+    if (sizes[i] != 0)
+      p.to_come.push_back({fits ? whole->where.into[i].data() : thrown_away->data(), sizes[i], first_piece, whole});
+    first_piece += pieces_of(sizes[i]);
+    whole->pieces_left += pieces_of(sizes[i]);
   }
   if (whole->pieces_left == 0)
     came_.push_back(whole);
@@ -227,15 +228,18 @@ inline void message_link::receive_blocks(int from, cadre::detail::incoming& mess
 // Under the lock of MPI.
 inline void message_link::post_pieces(int from, peer& p) {
   if (!p.alive.load(std::memory_order_acquire)) return;
-  while (p.coming < most_coming && !p.to_come.empty()) {
-    piece next = std::move(p.to_come.front());
-    p.to_come.pop_front();
+  while (p.pieces_coming < most_pieces_coming && !p.to_come.empty()) {
+    block_in& block = p.to_come.front();
+    const std::uint64_t n = std::min(block.bytes, piece_bytes);
     MPI_Request request = MPI_REQUEST_NULL;
-    const int code = ::MPI_Irecv(next.into, static_cast<int>(next.bytes), MPI_BYTE, p.address, tag_of(next.number),
-                                 p.comm, &request);
+    const int code =
+        ::MPI_Irecv(block.into, static_cast<int>(n), MPI_BYTE, p.address, tag_of(block.next_piece++), p.comm, &request);
     if (code != MPI_SUCCESS) return declare_dead(from, mpi_error::call_failed("a receive", code).what());
-    ++p.coming;
-    begin_transfer(request, {.peer = from, .batch = {}, .keep = {}, .bytes = 0, .into = std::move(next.whole)});
+    ++p.pieces_coming;
+    begin_transfer(request, {.peer = from, .batch = {}, .keep = {}, .bytes = 0, .into = block.whole});
+    block.bytes -= n;
+    if (!block.whole->where.into.empty()) block.into += n;  // else all of them are thrown away
+    if (block.bytes == 0) p.to_come.pop_front();
   }
 }
 

@@ -277,9 +277,10 @@ inline void message_link::push_batch(int to, peer& p, std::unique_ptr<batch_out>
   for (block_out& block : batch->blocks) {
     if (p.has_blocks_by_ring())
       p.blocks_to_go.add(std::move(block));
-    else
-      push_block(to, p, block);
+    else if (!block.bytes.empty())
+      p.to_leave.push_back(std::move(block));
   }
+  push_pieces(to, p);
   if (done != 0) {
     p.out.recycle(std::move(batch));
   } else {
@@ -303,16 +304,20 @@ inline void message_link::ring_afar(int to, peer& p) {
   if (now - std::exchange(p.sent_at, now) > moment && far_bell_) far_bell_->ring(card_of(to).bell);
 }
 
-inline void message_link::push_block(int to, const peer& p, const block_out& block) {
-  std::span<const std::byte> rest = block.bytes;
-  for (std::uint64_t number = block.first_piece; !rest.empty(); ++number) {
-    const std::size_t n = std::min<std::size_t>(rest.size(), piece_bytes);
+// Under the lock of MPI. More than the receiver takes at once, so that it need not wait for them.
+inline void message_link::push_pieces(int to, peer& p) {
+  if (!p.alive.load(std::memory_order_acquire)) return;
+  while (p.pieces_leaving < most_pieces_leaving && !p.to_leave.empty()) {
+    block_out& block = p.to_leave.front();
+    const std::size_t n = std::min<std::size_t>(block.bytes.size(), piece_bytes);
     MPI_Request request = MPI_REQUEST_NULL;
-    const int code =
-        ::MPI_Isend(rest.data(), static_cast<int>(n), MPI_BYTE, p.address, tag_of(number), p.comm, &request);
+    const int code = ::MPI_Isend(block.bytes.data(), static_cast<int>(n), MPI_BYTE, p.address,
+                                 tag_of(block.first_piece++), p.comm, &request);
     if (code != MPI_SUCCESS) return declare_dead(to, mpi_error::call_failed("a block to it", code).what());
+    ++p.pieces_leaving;
     begin_transfer(request, {.peer = to, .batch = {}, .keep = block.keep, .bytes = n, .into = {}});
-    rest = rest.subspan(n);
+    block.bytes = block.bytes.subspan(n);
+    if (block.bytes.empty()) p.to_leave.pop_front();
   }
 }
 
