@@ -6546,7 +6546,7 @@ namespace detail {
 struct end_holders_request : own_request {
   static void serve(request& r) {
     r.in.expect_end();
-    r.at.core().end_actors_that_hold();
+    way_back(r).with([&] { r.at.core().end_actors_that_hold(); });
   }
 };
 

@@ -2,6 +2,7 @@
 #define CADRE_ACTOR_DETAIL_END_REQUESTS_HPP
 
 #include <cadre/actor/detail/serving_job.hpp>
+#include <cadre/actor/detail/way_back.hpp>
 
 CADRE_NAMESPACE_BEGIN
 namespace detail {
@@ -10,7 +11,7 @@ namespace detail {
 struct end_holders_request : own_request {
   static void serve(request& r) {
     r.in.expect_end();
-    r.at.core().end_actors_that_hold();
+    way_back(r).with([&] { r.at.core().end_actors_that_hold(); });
   }
 };
 
