@@ -12999,6 +12999,7 @@ class sleeping_wait {
     task* const at = target.which.held_up_by();
     target.at = at != nullptr ? at : &target.which;
     seen.add(task_ref<task>(at));
+    if (target.which.done()) return;  // who waited may still sleep, and the actor be at a later call
     visit(target);
     std::size_t i = seen.size();
     target.which.add_needed(seen);
