@@ -17244,6 +17244,11 @@ struct message_head {
     std::memcpy(&n, head.data() + offsetof(message_head, number), sizeof n);
     return n;
   }
+  static std::uint32_t cell_of(std::span<const std::byte, bytes> head) noexcept {
+    std::uint32_t n;
+    std::memcpy(&n, head.data() + offsetof(message_head, cell), sizeof n);
+    return n;
+  }
   /// Whether they differ by their numbers at most.
   static bool alike(std::span<const std::byte, bytes> a, std::span<const std::byte, bytes> b) noexcept {
     return std::memcmp(a.data() + sizeof number, b.data() + sizeof number, bytes - sizeof number) == 0;
@@ -17439,10 +17444,12 @@ CADRE_NAMESPACE_END
 #ifndef CADRE_ACTOR_DETAIL_PACKED_LETTERS_HPP
 #define CADRE_ACTOR_DETAIL_PACKED_LETTERS_HPP
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <span>
 
 CADRE_NAMESPACE_BEGIN
@@ -17456,8 +17463,6 @@ class packed_letters {
   /// Bytes of arguments that one may have.
   static constexpr std::size_t largest = 512;
 
-  packed_letters() : bytes_(new std::byte[room]) {}
-
   struct entry {
     const handler* opened_by;
     std::uint64_t number;
@@ -17466,7 +17471,8 @@ class packed_letters {
   };
   /// That which begins there; the first at 0, the next at the end of the one before, until size().
   [[nodiscard]] entry at(std::size_t begin) const {
-    const std::byte* from = bytes_.get() + begin;
+    const std::byte* const all = more_ != nullptr ? more_.get() : few_.data();
+    const std::byte* from = all + begin;
     std::uint32_t word = 0;
     std::uint64_t number = 0;
     std::memcpy(&word, from, sizeof word);
@@ -17476,8 +17482,7 @@ class packed_letters {
       from += sizeof number;
     }
     const std::size_t bytes = word & size_bits;
-    return {
-        handler::all()[word >> id_shift], number, {from, bytes}, static_cast<std::size_t>(from - bytes_.get()) + bytes};
+    return {handler::all()[word >> id_shift], number, {from, bytes}, static_cast<std::size_t>(from - all) + bytes};
   }
   [[nodiscard]] std::size_t size() const noexcept { return used_; }
   [[nodiscard]] std::uint32_t count() const noexcept { return count_; }
@@ -17487,9 +17492,10 @@ class packed_letters {
                          std::span<const std::byte> arguments) noexcept {
     const std::size_t bytes = sizeof(std::uint32_t) + (number != 0 ? sizeof number : 0) + arguments.size();
     if (room - used_ < bytes || count_ == most || opened_by.id() >> (32 - id_shift) != 0) return false;
+    if (more_ == nullptr && used_ + bytes > few_.size() && !begin_more()) return false;
     const std::uint32_t word =
         opened_by.id() << id_shift | (number != 0 ? has_number : 0) | static_cast<std::uint32_t>(arguments.size());
-    std::byte* to = bytes_.get() + used_;
+    std::byte* to = (more_ != nullptr ? more_.get() : few_.data()) + used_;
     std::memcpy(to, &word, sizeof word);
     to += sizeof word;
     if (number != 0) {
@@ -17497,7 +17503,7 @@ class packed_letters {
       to += sizeof number;
     }
     if (!arguments.empty()) std::memcpy(to, arguments.data(), arguments.size());
-    used_ += bytes;
+    used_ += static_cast<std::uint32_t>(bytes);
     ++count_;
     return true;
   }
@@ -17509,8 +17515,15 @@ class packed_letters {
   static constexpr std::uint32_t id_shift = 11, has_number = 1u << 10, size_bits = has_number - 1;
   static_assert(largest <= size_bits);
 
-  std::unique_ptr<std::byte[]> bytes_;
-  std::size_t used_ = 0;
+  bool begin_more() noexcept {
+    more_.reset(new (std::nothrow) std::byte[room]);
+    if (more_ != nullptr) std::memcpy(more_.get(), few_.data(), used_);
+    return more_ != nullptr;
+  }
+
+  std::unique_ptr<std::byte[]> more_;  // null while they are few
+  std::array<std::byte, 64> few_;
+  std::uint32_t used_ = 0;
   std::uint32_t count_ = 0;
 };
 

@@ -123,21 +123,27 @@ TEST_CASE("Of calls that are cancelled at any time each ends, and none runs that
   a.stop().get();
 }
 
-TEST_CASE("Calls of several methods and actors, by turns and in a row, each reach their own", "[mpi]") {
+TEST_CASE("Calls of several methods and actors, by turns and in a row, each reach their own in order", "[mpi]") {
   job rt;
   std::mt19937 random(1);
-  const std::vector<cadre::actor<subject>> all{rt->actor<subject>(on_last(*rt)), rt->actor<subject>(on_last(*rt))};
-  const auto third = rt->actor<other>(on_last(*rt));
-  std::vector<std::vector<int>> told(2);
-  std::vector<std::vector<cadre::future<int>>> counted(2);
-  std::vector<cadre::future<int>> of_third;
+  const std::size_t n = GENERATE(2U, 150U);
+  std::vector<cadre::actor<subject>> all;
+  for (std::size_t i = 0; i < n; ++i) all.push_back(rt->actor<subject>(on_last(*rt)));
+  const auto another = rt->actor<other>(on_last(*rt));
+  std::vector<std::vector<int>> told(n);
+  std::vector<std::vector<cadre::future<int>>> counted(n);
+  std::vector<cadre::future<std::size_t>> texts;
+  std::vector<cadre::future<int>> of_another;
   for (int k = 0; k < 5000; ++k) {
-    const std::size_t who = random() % 2;
-    const auto what = random() % 4;
-    for (auto n = random() % 5; n-- != 0;) {
-      if (what == 3) {
-        of_third.push_back(third.call<&other::next>());
-      } else if (what == 2) {
+    const std::size_t who = random() % n;
+    const auto what = random() % 8;
+    for (auto times = random() % 5; times-- != 0;) {
+      if (what == 7) {
+        of_another.push_back(another.call<&other::next>());
+      } else if (what == 6) {
+        texts.push_back(all[who].call<&subject::note_text>(k, std::string(random() % 2000, 'x')));
+        told[who].push_back(k);
+      } else if (what > 3) {
         counted[who].push_back(all[who].call<&subject::next>());
       } else {
         all[who].tell<&subject::note>(k);
@@ -145,14 +151,15 @@ TEST_CASE("Calls of several methods and actors, by turns and in a row, each reac
       }
     }
   }
-  for (std::size_t who = 0; who < 2; ++who) {
+  for (std::size_t who = 0; who < n; ++who) {
     int calls = 0;
     for (auto& f : counted[who]) CHECK(f.get() == ++calls);
     CHECK(all[who].call<&subject::seen>().get() == told[who]);
     all[who].stop().get();
   }
-  for (auto& f : of_third) CHECK(f.get() == -1000);
-  third.stop().get();
+  for (auto& f : texts) CHECK(f.get() < 2000);
+  for (auto& f : of_another) CHECK(f.get() == -1000);
+  another.stop().get();
 }
 
 TEST_CASE("Answers do not wait for a long call behind them", "[mpi]") {

@@ -39,6 +39,11 @@ struct message_head {
     std::memcpy(&n, head.data() + offsetof(message_head, number), sizeof n);
     return n;
   }
+  static std::uint32_t cell_of(std::span<const std::byte, bytes> head) noexcept {
+    std::uint32_t n;
+    std::memcpy(&n, head.data() + offsetof(message_head, cell), sizeof n);
+    return n;
+  }
   /// Whether they differ by their numbers at most.
   static bool alike(std::span<const std::byte, bytes> a, std::span<const std::byte, bytes> b) noexcept {
     return std::memcmp(a.data() + sizeof number, b.data() + sizeof number, bytes - sizeof number) == 0;
